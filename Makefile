@@ -1,0 +1,51 @@
+# Two commands for a fresh machine: `make run` and `make test`. Everything lives in .venv.
+VENV ?= .venv
+PYTHON ?= python3
+EXTRAS ?= dashboard,dev
+BIN := $(VENV)/bin
+
+.PHONY: install run test lint format bench bench-scale publish clean
+
+comma := ,
+STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+run: install
+	$(BIN)/ablate run benchmark.yaml
+	$(BIN)/ablate report unet-ablation
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.compare
+
+bench-scale: install
+	$(BIN)/python -m benchmarks.scale
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+# What a reader needs of results/$(STUDY), without weights, predictions and pictures of the data.
+publish:
+	mkdir -p results/published && rm -rf results/published/$(STUDY)
+	tar -C results -cf - --exclude='*.pt' --exclude='*.zip' --exclude=gates.npz --exclude=wandb --exclude=.lock \
+	    --exclude=artifacts --exclude='*.log' --exclude='*.pdf' --exclude='*.svg' --exclude=data.json $(STUDY) \
+	    | tar -C results/published -xf -
+	rm -rf results/published/$(STUDY)/test

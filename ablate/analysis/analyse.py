@@ -1,0 +1,204 @@
+"""Everything that a report says about a study, computed once: `analysis = analyse(load_results(path))`.
+
+`Analysis` is frozen; its frames are tidy pandas, one observation a row: fractions as fractions, losses in nats, rates
+as images per second. NaN means "could not be had", and the column `reason` says why ("" otherwise). Every frame has a
+column `rule`: the sentences to print under a table made of it; `Analysis.rules` holds the same by the frame's name.
+
+Words: `setting` is the text that identifies a setting, "lr=3e-4" or "lr=3e-4, weight_decay=0.01"; every axis of the
+grid also has a column of its own (`Frames.axes`, `lr` always). A *score* is a fraction in which a diverged seed counts
+0. V is the mean over seeds of val mIoU at the best-val epoch, T that of test mIoU. The *primary* decision is the row
+with `primary` true; all else is descriptive.
+
+**cells**, a row a variant and setting of the plan (role main), A/A controls too:
+  variant, setting, <axes>, control; n (seeds with a result: complete or diverged), n_planned, n_complete, n_diverged,
+  n_pruned, n_failed, n_missing; diverged_share, diverged_low, diverged_high (Wilson);
+  val_mean (= V), val_sd, val_low, val_high; test_mean (= T), test_sd, test_low, test_high (t intervals over seeds);
+  val_loss, test_loss, best_epoch (means over complete seeds); one column for each of `STABILITY` (mean over seeds,
+  infinite where a seed's is); regret (highest V of the variant − V); eligible (may be chosen), own_best, shared
+  (whether a rule chose it); convergence ("under-converged", "converged", "inconclusive", "none"),
+  convergence_reason, gain, gain_low, gain_high (90 %); reason, rule.
+
+**variants**, a row a variant, in the order of the plan, each at its own best setting:
+  variant, baseline, control (bools), against (what it is compared with: the baseline, or for a control what it
+  copies), differs (text: fields that differ from the baseline), confounds (text: own training settings, "" for none);
+  setting, <axes>; unbracketed (bool), bracket (text: which edge, "" for none), stability_of_choice (share of the
+  bootstrap replicates that choose the same setting); n, n_planned, provisional (a trial of the variant has no result);
+  val_mean (V), test_mean (T), test_low, test_high (Multi-Bootstrap: seeds and images, chosen again);
+  mean_iou_images, mean_iou_classes, worst_images (mIoU^I, mIoU^C, worst 10 %), pixel_accuracy, dice, test_loss (means
+  over seeds); between_runs_sd, seed_sd, image_sd, interaction_sd (components of the variance of one run, as SD);
+  lr_sensitivity, sensitivity_low, sensitivity_high (range of rates), sensitivity_reason; basin_optimum, basin_width
+  (decades within the rope), basin_bracketed, basin_extrapolated, basin_reason;
+  parameters, forward_flops, parameters_ratio, flops_ratio (to `against`); reason, rule.
+
+**contrasts**, `variant` minus `against` in T, a row a contrast and way:
+  variant, against, control, kind ("own_best", "shared", "matched", "confirmed"), setting, against_setting, lr,
+  against_lr; delta, low, high, se, df, p, p_holm, p_equivalent; decision ("better", "worse", "equivalent",
+  "undecided"); primary (bool); error_bar ("retune", "fixed", "tune_once"); n, n_against; left, right (the two T);
+  stability (share of replicates in which both sides choose the same again, as a product; own best only);
+  lr_confounded (own best only: shared and own best are both decided, differ, and stand at different settings),
+  unbracketed (either side; own best and shared), provisional (a trial it rests on has no result), confounded (text:
+  own training settings of either side); superiority, superiority_low, superiority_high, superiority_verdict
+  (P(a run of `variant` beats one of `against`); "" where none may be given); parameters_ratio; reason, rule.
+
+**class_contrasts**, a row a contrast, way (own_best, shared) and class; descriptive:
+  variant, against, kind, class, delta, low, high, left, right (mean IoU over seeds), n, reason, rule.
+
+**detail**, fine detail at own best, a row a contrast and measure (`DETAIL`, and "excess_boundary" = boundary_3 −
+  interior, "excess_thin" = thin_3 − interior):
+  variant, against, measure, left, right, delta, low, high, n, reason, rule.
+**detail_verdicts**: variant, against, verdict ("lost", "gained", "undecided"), reason (the four intervals), rule.
+
+**stability**, a row a cell and measure (`STABILITY` and "lr_headroom"):
+  variant, setting, <axes>, measure, mean (infinite where a seed's is), finite_mean, low, high (t over seeds; NaN where
+  one is infinite), largest, n, n_infinite, reason, rule.
+**convergence**, a row a cell: variant, setting, <axes>, verdict, gain, low, high, n, reason, rule.
+
+**ranking**, Kendall's tau of the ranking by V between two settings: setting, other, tau, n_variants, rule.
+**budget**, tuning-budget curves, from eight settings on (else empty): variant, settings_tried, expected_test, rule.
+
+**throughput**, a row a profiled variant and quantity ("train_images_per_s", "inference_images_per_s"):
+  variant, against, quantity, value (median over rounds), ratio, low, high (to `against`), rounds, reason, rule.
+**cost**, a row a profiled variant: variant, parameters, forward_flops, latency_p50_ms, latency_p95_ms,
+  peak_memory_bytes, memory_ratio, rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pandas as pd
+
+from ablate.analysis import cells, compare, costs, detail_frames, variants
+from ablate.analysis.detail_frames import DETAIL
+from ablate.analysis.frames import Frames
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import OWN_BEST, RANKING_TEXT, SHARED, rank_agreement, v_table
+from ablate.analysis.trials import STABILITY
+from ablate.errors import ResultsError
+
+__all__ = ["DETAIL", "STABILITY", "Analysis", "analyse"]
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What a study says. The columns of the frames are listed at the top of this module."""
+
+    frames: Frames
+    baseline: str
+    variants_in_order: tuple[str, ...]
+    confidence: float
+    rope: float
+    v: pd.DataFrame
+    """V, variants × settings, NaN where a cell may not be chosen."""
+    shared_setting: str | None
+    own_best: dict[str, str | None]
+    scores: StudyScores
+    cells: pd.DataFrame
+    variants: pd.DataFrame
+    contrasts: pd.DataFrame
+    class_contrasts: pd.DataFrame
+    detail: pd.DataFrame
+    detail_verdicts: pd.DataFrame
+    stability: pd.DataFrame
+    convergence: pd.DataFrame
+    ranking: pd.DataFrame
+    budget: pd.DataFrame
+    throughput: pd.DataFrame
+    cost: pd.DataFrame
+    rules: dict[str, str]
+    notes: tuple[str, ...]
+    """What a reader must know before the numbers: one sentence each."""
+
+
+@lru_cache(maxsize=4)
+def analyse(frames: Frames) -> Analysis:
+    """All of a study's numbers, with their intervals, decisions and rules; computed once for the same `frames`.
+
+    A study that has begun can be analysed: what has no result yet is NaN, with its reason. Raises `ResultsError`
+    where the plan is empty.
+    """
+    if not len(frames.trials):
+        raise ResultsError("this study has no trials yet", file=str(frames.path), cure="run it first")
+    v = v_table(frames.trials)
+    scores = StudyScores(frames, v)
+    made = compare.ways(frames, v)
+    own_best = OWN_BEST.choose(v)
+    shared = next((setting for setting in SHARED.choose(v, compare.controls(frames)).values() if setting), None)
+    converged = cells.convergence_frame(frames)
+    measure = frames.study.measure
+    response = cells.rate_response(frames, v, own_best, measure.rope)
+    contrasts = compare.contrasts_frame(frames, scores, made)
+    detail, no_detail = detail_frames.detail_frame(frames, scores, own_best)
+    rules = {
+        "cells": cells.CELLS_RULE,
+        "variants": f"{OWN_BEST.text} {variants.LEVELS_RULE}",
+        **{f"contrasts/{way.kind}": f"{way.text} {compare.interval_rule(frames)}" for way in made},
+        "class_contrasts": f"{OWN_BEST.text} {compare.interval_text(frames)} Descriptive.",
+        "detail": detail["rule"].iloc[0] if len(detail) else no_detail,
+        "detail_verdicts": detail_frames.VERDICT_TEXT,
+        "stability": cells.STABILITY_RULE,
+        "convergence": cells.CONVERGENCE_RULE,
+        "sensitivity": cells.SENSITIVITY_RULE,
+        "ranking": RANKING_TEXT,
+        "budget": cells.BUDGET_RULE,
+        "throughput": costs.throughput_rule(frames),
+    }
+    return Analysis(
+        frames=frames,
+        baseline=frames.baseline,
+        variants_in_order=frames.variants,
+        confidence=measure.confidence,
+        rope=measure.rope,
+        v=v,
+        shared_setting=shared,
+        own_best=own_best,
+        scores=scores,
+        cells=cells.cells_frame(frames, v, own_best, shared, converged, measure.confidence),
+        variants=variants.variants_frame(frames, scores, v, own_best, response),
+        contrasts=contrasts,
+        class_contrasts=compare.class_contrasts_frame(frames, scores, made),
+        detail=detail,
+        detail_verdicts=detail_frames.detail_verdicts_frame(detail),
+        stability=cells.stability_frame(frames, measure.confidence),
+        convergence=converged,
+        ranking=rank_agreement(v),
+        budget=cells.budget_frame(frames, v),
+        throughput=costs.throughput_frame(frames),
+        cost=costs.cost_frame(frames),
+        rules=rules,
+        notes=notes(frames, contrasts, no_detail),
+    )
+
+
+def notes(frames: Frames, contrasts: pd.DataFrame, no_detail: str = "") -> tuple[str, ...]:
+    """What limits the study: missing, failed, pruned and diverged trials, edges of the grid, confounds, few seeds."""
+    status = frames.trials["status"].value_counts()
+    total = len(frames.trials)
+    said = [
+        f"{status[name]} of {total} trials {text}"
+        for name, text in (
+            ("missing", "have no result yet: every number is provisional"),
+            ("failed", "failed by the machine's fault and are left out"),
+            ("pruned", "were stopped early: their cells are not chosen"),
+            ("diverged", "diverged and count 0"),
+        )
+        if status.get(name, 0)
+    ]
+    said += [f"unreadable: {reason}" for reason in frames.unreadable.values()]
+    primary = contrasts[contrasts["primary"]] if len(contrasts) else contrasts
+    for row in primary.to_dict("records"):
+        if row["lr_confounded"]:
+            said.append(
+                f"{row['variant']} against {row['against']} is lr-confounded: the shared setting and own best disagree"
+            )
+    if len(primary) and primary["unbracketed"].any():
+        names = ", ".join(primary.loc[primary["unbracketed"], "variant"])
+        said.append(f"unbracketed: a best rate lies on the edge of the grid in the contrasts of {names}")
+    declared = compare.confounds(frames, frames.variants)
+    if declared:
+        said.append(f"declared confounds, own training settings: {declared}")
+    fewest = int(frames.trials.groupby(["variant", "setting"])["seed"].nunique().min())
+    if fewest < 5:
+        said.append(f"{fewest} seed{'s' * (fewest > 1)} a cell: five are the workable minimum")
+    return (*said, no_detail) if no_detail else tuple(said)

@@ -1,0 +1,227 @@
+"""What one cell shows by itself (all seeds of a variant at a setting), and one variant over its settings.
+
+The columns of every frame are listed at the top of `analyse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.frames import Frames
+from ablate.analysis.selection import V_TEXT, Choice, alike_but_rate
+from ablate.analysis.statistics import sample_sd, share_interval, t_interval
+from ablate.analysis.trials import STABILITY
+from ablate.measure.convergence import GAIN_THRESHOLD, convergence
+from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
+
+CELLS_RULE = (
+    f"{V_TEXT}; T is the same of test mIoU. Intervals are Student's t over seeds; the share of diverged seeds has "
+    "Wilson's. Regret is the variant's highest V minus V."
+)
+STABILITY_RULE = (
+    "Mean over the seeds of a cell, infinite where a seed diverged; the interval is Student's t over seeds. rise: "
+    "largest ratio of an epoch's median training loss to the lowest of an earlier epoch (1 = never rose); val_rise: "
+    "the same of val loss; spike_rate: spikes of loss or gradient norm per 1,000 steps; spike_score: share of steps "
+    "that spike in the form of OLMo; roughness: IQR of the loss' first differences over its descent; "
+    "excess_variation: way to and fro over the range of the epoch medians; tail_risk: mean of the upper 5 % of the "
+    "steps of log loss; late_oscillation: std of val mIoU about its line over the last epochs; lr_headroom: the least "
+    "of the probed points."
+)
+CONVERGENCE_RULE = (
+    "Per seed the Theil–Sen slope of val mIoU over the last fifth of the epochs (5 to 20), times their number, is the "
+    "projected gain; the 90 % interval is Student's t over seeds. Under-converged where it lies above "
+    f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. No verdict "
+    "for a schedule that ends near zero."
+)
+SENSITIVITY_RULE = (
+    "lr_sensitivity: mean over log rate, over the range stated, of min(final val loss, loss at initialisation) minus "
+    "its lowest, a diverged seed counting as the loss at initialisation. Basin: parabola in log rate through the best "
+    "V and its neighbours; width in decades within the rope of its top."
+)
+BUDGET_RULE = (
+    "Expected test mIoU of the val-best among n of the settings tried, uniform over the grid, by enumeration of the "
+    f"subsets; from {BUDGET_CURVE_FROM} settings on."
+)
+_ENDED = {"complete", "diverged"}
+
+
+def cell_groups(trials: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Variant, setting and trials of every cell of the role "main", in the order of the plan."""
+    main = trials[trials["role"] == "main"]
+    for (variant, setting), group in main.groupby(["variant", "setting"], sort=False):
+        yield str(variant), str(setting), group
+
+
+def cells_frame(
+    frames: Frames, v: pd.DataFrame, own_best: Choice, shared: str | None, converged: pd.DataFrame, confidence: float
+) -> pd.DataFrame:
+    """A row a cell; `converged` is the frame of `convergence_frame`."""
+    controls = {name for name, spec in frames.study.variants.items() if spec.control}
+    verdicts = {(row["variant"], row["setting"]): row for row in converged.to_dict("records")}
+    rows = []
+    for variant, setting, group in cell_groups(frames.trials):
+        status = group["status"].value_counts()
+        ended = group[group["status"].isin(_ENDED)]
+        complete = group[group["status"] == "complete"]
+        n, diverged = len(ended), int(status.get("diverged", 0))
+        share = share_interval(diverged, n, confidence)
+        row: dict[str, Any] = {"variant": variant, "setting": setting, **_levels(frames, group)}
+        row |= {"control": variant in controls, "n": n, "n_planned": len(group)}
+        row |= {
+            f"n_{name}": int(status.get(name, 0)) for name in ("complete", "diverged", "pruned", "failed", "missing")
+        }
+        row |= dict(zip(("diverged_share", "diverged_low", "diverged_high"), share, strict=True))
+        for split in ("val", "test"):
+            scores = ended[f"{split}_score"].to_numpy(float)
+            mean, low, high = t_interval(scores, confidence)
+            row |= {f"{split}_mean": mean, f"{split}_sd": sample_sd(scores), f"{split}_low": low, f"{split}_high": high}
+        row |= {name: _mean(complete, name) for name in ("val_loss", "test_loss", "best_epoch")}
+        row |= {name: _mean(ended, name) for name in STABILITY}
+        known = {str(name): float(score) for name, score in v.T[variant].items()}
+        row["regret"] = float(np.nanmax([*known.values(), -np.inf])) - known[setting]
+        row["eligible"] = not np.isnan(known[setting])
+        row["own_best"] = own_best.get(variant) == setting
+        row["shared"] = shared == setting
+        verdict = verdicts[variant, setting]
+        row["convergence"], row["convergence_reason"] = verdict["verdict"], verdict["reason"]
+        row |= {"gain": verdict["gain"], "gain_low": verdict["low"], "gain_high": verdict["high"]}
+        row["reason"] = _cell_reason(row)
+        rows.append(row | {"rule": CELLS_RULE})
+    return pd.DataFrame(rows)
+
+
+def _levels(frames: Frames, group: pd.DataFrame) -> dict[str, Any]:
+    return {axis: group[axis].iloc[0] for axis in frames.axes}
+
+
+def _mean(group: pd.DataFrame, name: str) -> float:
+    values = group[name].to_numpy(float) if name in group else np.empty(0)
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else np.nan
+
+
+def _cell_reason(row: Mapping[str, Any]) -> str:
+    if row["n_pruned"]:
+        return f"{row['n_pruned']} of {row['n_planned']} seeds pruned: the cell is not chosen"
+    if row["n"] == 0:
+        return f"no result yet: {row['n_missing']} missing, {row['n_failed']} failed"
+    if row["n"] < row["n_planned"]:
+        return f"{row['n']} of {row['n_planned']} seeds"
+    return "one seed: no interval" if row["n"] == 1 else ""
+
+
+def stability_frame(frames: Frames, confidence: float) -> pd.DataFrame:
+    """A row a cell and measure."""
+    rows = []
+    for variant, setting, group in cell_groups(frames.trials):
+        ended = group[group["status"].isin(_ENDED)]
+        for measure in (*STABILITY, "lr_headroom"):
+            values = ended[measure].to_numpy(float)
+            known = values[~np.isnan(values)]
+            finite = known[np.isfinite(known)]
+            _, low, high = t_interval(known, confidence)
+            row: dict[str, Any] = {"variant": variant, "setting": setting, **_levels(frames, group), "measure": measure}
+            row["mean"] = float(known.mean()) if known.size else np.nan
+            row["finite_mean"] = float(finite.mean()) if finite.size else np.nan
+            row |= {"low": low, "high": high, "largest": float(known.max()) if known.size else np.nan}
+            row |= {"n": len(known), "n_infinite": len(known) - len(finite)}
+            row["reason"] = _why(measure, ended, len(known), len(finite))
+            rows.append(row | {"rule": STABILITY_RULE})
+    return pd.DataFrame(rows)
+
+
+def _why(measure: str, ended: pd.DataFrame, known: int, finite: int) -> str:
+    if not len(ended):
+        return "no result yet"
+    if not known:
+        reasons = [missing[measure] for missing in ended["missing"] if measure in missing]
+        return reasons[0] if reasons else "not measured in this study"
+    if finite < known:
+        return f"{known - finite} of {known} seeds left the finite: no interval"
+    return "one seed: no interval" if known == 1 else ""
+
+
+def convergence_frame(frames: Frames) -> pd.DataFrame:
+    """A row a cell: whether its seeds had converged when their epochs ended."""
+    curves = {str(key): part["val_mean_iou"].to_numpy(float) for key, part in frames.epochs.groupby("key", sort=False)}
+    rows = []
+    for variant, setting, group in cell_groups(frames.trials):
+        ended = group[group["status"].isin(_ENDED)]
+        schedules = set(ended["schedule"].dropna()) if "schedule" in ended else set()
+        # Every schedule but the constant one ends near zero by its definition.
+        rates = np.array([1.0, 0.0]) if schedules - {"constant"} else None
+        verdict = convergence([curves[key] for key in ended["key"] if key in curves], rates=rates)
+        row = {"variant": variant, "setting": setting, **_levels(frames, group), "verdict": verdict.verdict}
+        row |= {"gain": verdict.gain, "low": verdict.low, "high": verdict.high, "n": verdict.seeds}
+        rows.append(row | {"reason": verdict.reason, "rule": CONVERGENCE_RULE})
+    return pd.DataFrame(rows)
+
+
+def rate_response(frames: Frames, v: pd.DataFrame, own_best: Choice, rope: float) -> dict[str, dict[str, Any]]:
+    """For every variant its learning-rate sensitivity and basin, along the rates through its best setting."""
+    return {
+        str(variant): _response(frames, str(variant), v.loc[variant], own_best.get(str(variant)), rope)
+        for variant in v.index
+    }
+
+
+def _response(frames: Frames, variant: str, row: pd.Series, best: str | None, rope: float) -> dict[str, Any]:
+    names = ("lr_sensitivity", "sensitivity_low", "sensitivity_high", "basin_optimum", "basin_width")
+    empty: dict[str, Any] = dict.fromkeys(names, np.nan) | {"basin_bracketed": False, "basin_extrapolated": False}
+    if best is None:
+        return empty | {"sensitivity_reason": "no result yet", "basin_reason": "no result yet"}
+    settings = alike_but_rate(best, [str(name) for name in row.dropna().index], frames.levels)
+    trials = frames.trials[(frames.trials["variant"] == variant) & (frames.trials["role"] == "main")]
+    rates, final, initial, scores = [], [], [], []
+    for setting in settings:
+        ended = trials[(trials["setting"] == setting) & trials["status"].isin(_ENDED)]
+        start = ended.get("initial_val_loss", pd.Series(np.nan, ended.index)).to_numpy(float)
+        end = ended.get("final_val_loss", pd.Series(np.nan, ended.index)).to_numpy(float)
+        # A diverged seed ends, for this purpose, where it began, whatever its last finite epoch was.
+        end = np.where(ended["status"].eq("diverged") | ~np.isfinite(end), start, end)
+        rates.append(float(ended["lr"].iloc[0]))
+        final.append(float(np.minimum(end, start).mean()))
+        initial.append(float(start.mean()))
+        scores.append(float(row[setting]))
+    sensitivity = lr_sensitivity(np.array(rates), np.array(final), np.array(initial))
+    shape = basin(np.array(rates), np.array(scores), rope)
+    return {
+        "lr_sensitivity": sensitivity.value,
+        "sensitivity_low": min(rates),
+        "sensitivity_high": max(rates),
+        "sensitivity_reason": sensitivity.reason or "",
+        "basin_optimum": shape.optimum,
+        "basin_width": shape.width,
+        "basin_bracketed": shape.bracketed,
+        "basin_extrapolated": shape.extrapolated,
+        "basin_reason": shape.reason or "",
+    }
+
+
+def budget_frame(frames: Frames, v: pd.DataFrame) -> pd.DataFrame:
+    """Tuning-budget curve of every variant with at least eight settings; empty where there is none."""
+    ended = frames.trials[(frames.trials["role"] == "main") & frames.trials["status"].isin(_ENDED)]
+    t = ended.groupby(["variant", "setting"], sort=False)["test_score"].mean()
+    parts = []
+    for variant in v.index:
+        known = v.loc[variant].dropna()
+        if len(known) < BUDGET_CURVE_FROM:
+            continue
+        test = np.array([t[(variant, setting)] for setting in known.index])
+        expected = budget_curve(known.to_numpy(float), test)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "variant": variant,
+                    "settings_tried": np.arange(1, len(known) + 1),
+                    "expected_test": expected,
+                    "rule": BUDGET_RULE,
+                }
+            )
+        )
+    columns = ["variant", "settings_tried", "expected_test", "rule"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

@@ -1,0 +1,220 @@
+"""The study's claims against its evidence: each supported, refuted or inconclusive, never on a point estimate.
+
+A claim is a tree. Its leaves are single comparisons ("the interval lies beyond the threshold"); its nodes say whether
+all or any of them must hold, over variants and over the settings that `where` picks. Let α be the error that one
+interval leaves on each side.
+
+- *All* is supported where every leaf is, each at α: no correction, since one false leaf already has to be wrong
+  (intersection–union test, Berger 1982). *Any* is supported where some leaf is at α/k, k the number of leaves to choose
+  from (Bonferroni on the union–intersection test).
+- Refuting is the same for the opposite: "all" falls with one leaf at α/k, "any" only when every leaf falls at α.
+
+So a claim is falsely supported, or falsely refuted, with a chance of at most α whatever its shape. Claims are stated
+beforehand and judged one by one; nothing is corrected over the claims of a study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import nan
+from typing import Literal
+
+import pandas as pd
+
+from ablate.analysis.analyse import Analysis
+from ablate.analysis.evidence import COUNTS, RATES, Evidence, Refusal
+from ablate.analysis.frames import Frames
+from ablate.analysis.gather import Gatherer
+from ablate.analysis.intervals import Estimate
+from ablate.errors import ResultsError
+from ablate.study.conditions import all_match
+from ablate.study.keys import level_text
+from ablate.study.schema import ClaimSpec
+
+Verdict = Literal["supported", "refuted", "inconclusive"]
+COLUMNS = ["id", "text", "verdict", "value", "low", "high", "threshold", "confidence", "at", "n"]
+COLUMNS += ["comparisons", "rule", "reason"]
+"""
+- `value`, `low`, `high`, `confidence`: the comparison that the verdict hangs on, at the level it was judged at; `at`
+  says which of `comparisons` it is; `threshold` is the number that the interval must lie beyond.
+- `n`: seeds (rounds for throughput) of its smaller side. `rule`: how the number and the verdict were made.
+"""
+
+
+@dataclass(frozen=True)
+class Node:
+    """All or any of its parts; one part is that part."""
+
+    quantifier: Literal["all", "any"]
+    parts: tuple[Node | Evidence, ...]
+
+
+def judge(frames: Frames, analysis: Analysis) -> pd.DataFrame:
+    """The verdict on every claim of the study, a row each; `COLUMNS` are explained beside their list."""
+    gatherer = Gatherer(frames, analysis)
+    rows = [_judged(number, claim, gatherer) for number, claim in enumerate(frames.study.claims, start=1)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _judged(number: int, claim: ClaimSpec, gatherer: Gatherer) -> dict[str, object]:
+    row: dict[str, object] = {"id": claim.id or f"claim-{number}", "text": text_of(claim), "verdict": "inconclusive"}
+    row |= dict.fromkeys(("value", "low", "high", "threshold", "confidence"), nan)
+    row |= {"at": "", "n": 0, "comparisons": 0, "rule": "", "reason": ""}
+    try:
+        tree = tree_of(claim, gatherer)
+        verdict, leaf, estimate = verdict_of(tree)
+    except (Refusal, ResultsError) as refusal:
+        return row | {"reason": str(refusal)}
+    leaves = list(leaves_of(tree))
+    reasons = dict.fromkeys([estimate.reason, *leaf.notes])
+    return row | {
+        "verdict": verdict,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "threshold": leaf.threshold,
+        "confidence": round(estimate.confidence, 9),
+        "at": leaf.at,
+        "n": estimate.n,
+        "comparisons": len(leaves),
+        "rule": f"{leaf.quantity}: {estimate.method}. {_how(tree, leaf)}",
+        "reason": "; ".join(reason for reason in reasons if reason),
+    }
+
+
+def tree_of(claim: ClaimSpec, gatherer: Gatherer) -> Node:
+    """The claim as a tree over variants and settings; raises `Refusal` where it cannot be judged at all."""
+    settings = _settings(claim, gatherer.frames)
+    if claim.variant in ("any", "all"):
+        specs = gatherer.frames.study.variants
+        names = [name for name in gatherer.analysis.variants_in_order if not (name in specs and specs[name].control)]
+        quantifier: Literal["all", "any"] = "any" if claim.variant == "any" else "all"
+    else:
+        names, quantifier = [claim.variant or claim.left or ""], "all"
+    return Node(
+        quantifier,
+        tuple(
+            Node(claim.quantifier, tuple(gatherer.gather(claim, name, setting) for setting in settings))
+            for name in names
+        ),
+    )
+
+
+def _settings(claim: ClaimSpec, frames: Frames) -> list[str | None]:
+    """The settings that `where` picks, in the order of the plan; [None] (own best) without `where`."""
+    if not claim.where:
+        return [None]
+    main = frames.trials[frames.trials["role"] == "main"].drop_duplicates("setting")
+    where = {axis.removeprefix("train."): condition for axis, condition in claim.where.items()}
+    rows = main[["setting", *frames.axes]].to_dict("records")
+    picked: list[str | None] = [
+        str(row["setting"]) for row in rows if all_match(where, {str(axis): level for axis, level in row.items()})
+    ]
+    if not picked:
+        raise Refusal("no setting of the study fulfils `where`")
+    return picked
+
+
+# --- the logic of a tree --------------------------------------------------------------------------------------------
+
+
+def leaves_of(tree: Node | Evidence) -> Iterator[Evidence]:
+    """The single comparisons of a claim."""
+    if isinstance(tree, Evidence):
+        yield tree
+    else:
+        for part in tree.parts:
+            yield from leaves_of(part)
+
+
+def verdict_of(tree: Node) -> tuple[Verdict, Evidence, Estimate]:
+    """The verdict, the leaf that it hangs on, and that leaf's estimate at the level at which it was judged."""
+    supported, leaf, share = _weigh(tree, 1, supporting=True)
+    if supported > 0:
+        return "supported", leaf, leaf.estimate(share)
+    refuted, other, other_share = _weigh(tree, 1, supporting=False)
+    if refuted > 0:
+        return "refuted", other, other.estimate(other_share)
+    return "inconclusive", leaf, leaf.estimate(share)
+
+
+def _weigh(tree: Node | Evidence, share: int, *, supporting: bool) -> tuple[float, Evidence, int]:
+    """How far the deciding leaf's interval lies beyond its threshold (> 0: it does), that leaf, and its share of α.
+
+    Supporting, an "any" takes its strongest part with α divided by their number and an "all" its weakest part
+    undivided; refuting, the two change places.
+    """
+    if isinstance(tree, Evidence):
+        return tree.beyond(share, supporting=supporting), tree, share
+    strongest = (tree.quantifier == "any") == supporting
+    share = share * len(tree.parts) if strongest else share
+    parts = [_weigh(part, share, supporting=supporting) for part in tree.parts]
+    pick: Callable[..., tuple[float, Evidence, int]] = max if strongest else min
+    return pick(parts, key=lambda part: part[0])
+
+
+def _how(tree: Node, leaf: Evidence) -> str:
+    """The rule of the verdict in one sentence."""
+    count = len(list(leaves_of(tree)))
+    side = "above" if leaf.above else "below"
+    one = (
+        f"Supported where the whole interval lies {side} {leaf.threshold_text}, refuted where none of it does, "
+        "inconclusive else"
+    )
+    if leaf.exact:
+        one = "A count without sampling error: compared as it is"
+    if count == 1:
+        return one + "."
+    kinds = {node.quantifier for node in _nodes(tree) if len(node.parts) > 1}
+    if kinds == {"all"}:
+        return f"{one}; of {count} comparisons all must be, each at the full level, while one at α/{count} refutes."
+    if kinds == {"any"}:
+        return f"{one}; of {count} comparisons one must be, at α/{count}, while all at the full level refute."
+    return (
+        f"{one}; over {count} comparisons: 'all' at the full level, 'any' with α divided by the number to choose from."
+    )
+
+
+def _nodes(tree: Node | Evidence) -> Iterator[Node]:
+    if isinstance(tree, Node):
+        yield tree
+        for part in tree.parts:
+            yield from _nodes(part)
+
+
+# --- the claim in words ---------------------------------------------------------------------------------------------
+
+
+def text_of(claim: ClaimSpec) -> str:
+    """The claim as a sentence."""
+    place = _place(claim)
+    if claim.left is not None:
+        right = claim.right if claim.factor is None else f"{claim.factor:g} × {claim.right}"
+        margin = f" by at least {claim.margin:g}" if claim.margin else ""
+        return f"{claim.metric}: {claim.left} {claim.op} {right}{margin}, {place}"
+    subject = {"any": "some variant", "all": "every variant"}.get(claim.variant or "", claim.variant)
+    if claim.expect is not None:
+        return f"{claim.metric}: {subject} is {claim.expect}, {place}"
+    return f"{claim.metric}: {subject} {claim.op} {claim.value:g}, {place}"
+
+
+def _place(claim: ClaimSpec) -> str:
+    if claim.metric in COUNTS:
+        return "as counted"
+    if claim.metric in RATES:
+        return "measured alone"
+    if not claim.where:
+        return "each at its own best setting" if claim.left else "at its own best setting"
+    conditions = " and ".join(_condition(axis, value) for axis, value in claim.where.items())
+    if all(" = " in _condition(axis, value) for axis, value in claim.where.items()):
+        return f"at {conditions}"
+    return f"at {'every' if claim.quantifier == 'all' else 'some'} setting with {conditions}"
+
+
+def _condition(axis: str, value: object) -> str:
+    name = axis.removeprefix("train.")
+    if isinstance(value, str) and value.lstrip()[:1] in ("<", ">"):
+        bound = value.strip().lstrip("<>=")
+        return f"{name} {value.strip()[: -len(bound)]} {bound.strip()}"
+    return f"{name} = {level_text(value)}"

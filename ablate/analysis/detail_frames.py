@@ -1,0 +1,150 @@
+"""Fine detail, scored from the stored predictions: each variant against the baseline, each at its own best setting.
+
+The columns of every frame are listed at the top of `analyse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.compare import against, interval_text
+from ablate.analysis.frames import Frames
+from ablate.analysis.resampling import Floats
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import OWN_BEST, Choice
+from ablate.analysis.statistics import Estimate, Replicates, class_iou
+from ablate.errors import ResultsError
+from ablate.measure.detail import (
+    BOUNDARY_WIDTHS,
+    THIN_DIAMETERS,
+    TRIMAP_WIDTHS,
+    DetailTarget,
+    detail_counts,
+    scaled_width,
+)
+
+DETAIL = (
+    *(f"boundary_{width}" for width in BOUNDARY_WIDTHS),
+    *(f"trimap_{width}" for width in TRIMAP_WIDTHS),
+    "interior",
+    *(f"thin_{diameter}" for diameter in THIN_DIAMETERS),
+)
+EXCESS = {"excess_boundary": "boundary_3", "excess_thin": "thin_3"}
+LOSSES = ("boundary_3", "thin_3", *EXCESS)
+VERDICT_TEXT = (
+    "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further than the interior IoU "
+    "does, each with an interval below zero; gained where all four lie above zero; else undecided."
+)
+COLUMNS = ["variant", "against", "measure", "left", "right", "delta", "low", "high", "n", "reason", "rule"]
+VERDICT_COLUMNS = ["variant", "against", "verdict", "reason", "rule"]
+
+
+def detail_rule(frames: Frames) -> str:
+    """What the measures are at the size that was scored, and how their intervals are made, in words."""
+    shape = frames.target.shape[1:]
+    band = scaled_width(BOUNDARY_WIDTHS[0], shape)
+    disc = scaled_width(THIN_DIAMETERS[0], shape, at_least=2)
+    return (
+        f"Scored at {shape[0]} × {shape[1]} pixels; widths are given for a diagonal of 600 and scaled (boundary_3 is a "
+        f"band of {band} pixel{'s' * (band > 1)} here, thin_3 what a disc of {disc} pixels removes). boundary: IoU of "
+        "the bands inside the masks; trimap: IoU near target boundaries; interior: IoU away from them; thin: recall of "
+        f"thin structures. {OWN_BEST.text} The setting is chosen once. A diverged seed counts 0 in all. "
+        f"{interval_text(frames)} Descriptive."
+    )
+
+
+def stacked(counts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The counts of `detail_counts` as one array (N, M, C, 3), in the order of `DETAIL`.
+
+    Recall is an IoU without false positives: hit and all become tp, 0, fn.
+    """
+    parts = []
+    for name in DETAIL:
+        table = counts[name]
+        if name.startswith("thin"):
+            hit, total = table[..., 0], table[..., 1]
+            table = np.stack([hit, np.zeros_like(hit), total - hit], axis=-1)
+        parts.append(table)
+    return np.stack(parts, axis=1)
+
+
+def detail_vector(sums: Floats) -> Floats:
+    """Every measure of `DETAIL`, then of `EXCESS`: (..., M, C, 3) of `stacked` sums -> (..., M + 2)."""
+    iou = class_iou(sums)
+    inside = DETAIL.index("interior")
+    gone = sums[..., inside, :, 0] + sums[..., inside, :, 2] == 0
+    iou[..., inside, :] = np.where(gone, np.nan, iou[..., inside, :])
+    there = np.isfinite(iou)
+    found = there.sum(axis=-1)
+    means = np.divide(np.where(there, iou, 0.0).sum(axis=-1), found, out=np.full(found.shape, np.nan), where=found > 0)
+    excess = [means[..., DETAIL.index(name)] - means[..., inside] for name in EXCESS.values()]
+    return np.concatenate([means, np.stack(excess, axis=-1)], axis=-1)
+
+
+def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, str]:
+    """A row a contrast and measure, and which variants have none and why ("" for none)."""
+    cells: dict[str, Replicates] = {}
+    problems = []
+    try:
+        target = DetailTarget(frames.target, len(frames.class_names), frames.ignore_index)
+        rule = detail_rule(frames)
+    except (ResultsError, ValueError) as error:
+        return pd.DataFrame(columns=COLUMNS), f"no measures of fine detail: {error}"
+    for variant, setting in own_best.items():
+        if setting is not None:
+            try:
+                cells[variant] = _cell(frames, scores, target, variant, setting)
+            except (ResultsError, ValueError) as error:
+                problems.append(f"no measures of fine detail for {variant}: {error}")
+    rows = []
+    for name, other in against(frames).items():
+        if name not in cells or other not in cells:
+            continue
+        at = str(own_best[name]), str(own_best[other])
+        found = scores.between(cells[name], cells[other], *at)
+        for place, measure in enumerate((*DETAIL, *EXCESS)):
+            estimate = found[place].estimate
+            row: dict[str, Any] = {"variant": name, "against": other, "measure": measure}
+            row |= {"left": float(cells[name].test[place]), "right": float(cells[other].test[place])}
+            row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+            rows.append(row | {"reason": _reason(estimate), "rule": rule})
+    return pd.DataFrame(rows, columns=COLUMNS), "; ".join(problems)
+
+
+def _cell(frames: Frames, scores: StudyScores, target: DetailTarget, variant: str, setting: str) -> Replicates:
+    members = scores.members(variant, setting)
+    counts = scores.counts(variant, setting)
+    val = [None if seed is None else seed["val"] for seed in counts]
+    test = [
+        stacked(detail_counts(frames.preds(seed.key), target)) if seed.status == "complete" else None
+        for seed in members
+    ]
+    return scores.replicates(f"{variant}|{setting}|main", val, test, detail_vector, len(DETAIL) + len(EXCESS))
+
+
+def _reason(estimate: Estimate) -> str:
+    if np.isnan(estimate.value):
+        return "nothing of this kind in the target at this size"
+    return estimate.reason
+
+
+def detail_verdicts_frame(detail: pd.DataFrame) -> pd.DataFrame:
+    """A row a contrast: whether fine detail, beyond the rest, is lost or gained."""
+    rows = []
+    for (name, other), part in detail.groupby(["variant", "against"], sort=False):
+        table = part.set_index("measure").loc[list(LOSSES)]
+        if table[["low", "high"]].isna().any(axis=None):
+            verdict = "undecided"
+            reason = next((text for text in table["reason"] if text), "no interval")
+        else:
+            verdict = "lost" if (table["high"] < 0).all() else "gained" if (table["low"] > 0).all() else "undecided"
+            reason = "; ".join(
+                f"Δ{measure} {row['delta']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+                for measure, row in table.iterrows()
+            )
+        rows.append((name, other, verdict, reason, VERDICT_TEXT))
+    return pd.DataFrame(rows, columns=VERDICT_COLUMNS)

@@ -1,0 +1,119 @@
+"""One comparison of a claim: its interval at any level, the threshold that it is held against, what a metric scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import inf
+
+from ablate.analysis.bootstrap import Replicates
+from ablate.analysis.intervals import Estimate, permutation_p, welch_interval
+from ablate.analysis.resampling import Floats, Score
+from ablate.errors import nearest
+from ablate.measure import segmentation
+from ablate.measure.detail import mean_recall
+from ablate.study.schema import ClaimSpec
+
+OVERLAP: Mapping[str, Score] = {
+    "mean_iou": segmentation.mean_iou,
+    "dice": segmentation.mean_dice,
+    "pixel_accuracy": segmentation.pixel_accuracy,
+}
+PER_CLASS: Mapping[str, Score] = {"iou": segmentation.iou, "dice": segmentation.dice}
+DETAIL = {"boundary_iou": "boundary_3", "thin_recall": "thin_3", "interior_iou": "interior", "trimap_iou": "trimap_3"}
+DETAIL |= {name: name for name in ("boundary_3", "boundary_12", "thin_3", "thin_6", "interior")}
+DETAIL |= {name: name for name in ("trimap_1", "trimap_3", "trimap_5", "trimap_10")}
+RATES = ("train_images_per_s", "inference_images_per_s")
+COUNTS = ("parameters", "forward_flops")
+RISES = ("rise", "val_rise")
+ONCE = ("peak_memory_bytes", "latency_ms", "latency_p50_ms", "latency_p95_ms")
+
+
+class Refusal(Exception):
+    """Why a claim cannot be judged as it stands; it is then inconclusive, and this is its reason."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison: the number `quantity` at `at`, claimed to lie above (or below) `threshold`.
+
+    `estimate(k)` is its estimate with the error of its interval divided by k (Bonferroni over k comparisons).
+    """
+
+    quantity: str
+    at: str
+    estimate: Callable[[int], Estimate]
+    above: bool
+    inclusive: bool
+    threshold: float
+    exact: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def threshold_text(self) -> str:
+        """The threshold in print."""
+        return f"{self.threshold:g}"
+
+    def beyond(self, share: int, *, supporting: bool) -> float:
+        """How far the interval lies wholly on the claimed (or the other) side of the threshold; −inf without one."""
+        estimate = self.estimate(share)
+        if not estimate.has_interval:
+            return -inf
+        above = self.above == supporting
+        gap = estimate.low - self.threshold if above else self.threshold - estimate.high
+        # The claimed side holds the threshold itself where the operator does, the other side where it does not.
+        return 5e-324 if gap == 0 and self.inclusive == supporting else gap
+
+
+def score_of(name: str, classes: tuple[str, ...]) -> Score:
+    if name in DETAIL:
+        kind = DETAIL[name]
+        if kind.startswith("thin"):
+            return mean_recall
+        absent = "target" if kind == "interior" else "both"
+        return lambda sums: segmentation.mean_iou(sums, absent=absent)  # type: ignore[arg-type]
+    if name in OVERLAP:
+        return OVERLAP[name]
+    kind, _, label = name.partition("/")
+    if label not in classes:
+        raise Refusal(f"unknown class '{label}'; {nearest(label, classes)}")
+    place, scores = classes.index(label), PER_CLASS[kind]
+    return lambda sums: scores(sums)[..., place]
+
+
+def scaled(cell: Replicates, factor: float) -> Replicates:
+    return replace(
+        cell,
+        test=cell.test * factor,
+        test_draws=cell.test_draws * factor,
+        between=cell.between * factor**2,
+        interaction=cell.interaction * factor**2,
+    )
+
+
+def seeds_estimate(left: Floats, right: Floats, factor: float, threshold: float, confidence: float) -> Estimate:
+    """Welch's interval; where neither side varies, the exact permutation test says whether it is a point."""
+    made = welch_interval(left, right, confidence, factor=factor)
+    if made.has_interval or threshold != 0 or factor != 1 or made.reason != "no spread between the seeds":
+        return made
+    p = permutation_p(left, right)
+    method = f"neither side varies between its seeds; exact permutation test, p = {p:.3g}"
+    if p > 1 - confidence:
+        return replace(made, method=method, p=p)
+    return replace(made, low=made.value, high=made.value, method=method, p=p, reason="")
+
+
+def threshold_of(claim: ClaimSpec) -> float:
+    if claim.value is not None:
+        return claim.value
+    margin = claim.margin or 0.0
+    # Minus nought would be printed as such.
+    return margin if claim.op in (">", ">=") or not margin else -margin
+
+
+def right_side(claim: ClaimSpec) -> str:
+    return f"{claim.factor:g} × {claim.right}" if claim.factor else str(claim.right)
+
+
+def difference_text(claim: ClaimSpec, variant: str) -> str:
+    return f"{claim.metric}, {variant} − {right_side(claim)}"

@@ -1,0 +1,315 @@
+"""From a claim's metric to its evidence: which interval answers it, on which trials, at which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+from functools import cached_property
+from math import isfinite, nan
+
+import numpy as np
+from scipy import special
+
+from ablate.analysis.analyse import Analysis
+from ablate.analysis.bootstrap import MultiBootstrap, Replicates, level, multi_bootstrap
+from ablate.analysis.evidence import (
+    COUNTS,
+    DETAIL,
+    ONCE,
+    OVERLAP,
+    PER_CLASS,
+    RATES,
+    RISES,
+    Evidence,
+    Refusal,
+    difference_text,
+    right_side,
+    scaled,
+    score_of,
+    seeds_estimate,
+    threshold_of,
+)
+from ablate.analysis.frames import Frames
+from ablate.analysis.intervals import (
+    Estimate,
+    from_standard_error,
+    mean_estimate,
+    ratio_interval,
+    share_difference,
+    share_interval,
+)
+from ablate.analysis.resampling import Floats
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import v_table
+from ablate.errors import nearest
+from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
+from ablate.measure.detail import DetailTarget, detail_counts
+from ablate.study.schema import ClaimSpec
+
+
+class Gatherer:
+    """Makes the evidence of a study's claims; scores and detail counts are computed once, when first asked for."""
+
+    def __init__(self, frames: Frames, analysis: Analysis) -> None:
+        self.frames, self.analysis = frames, analysis
+        self.scores = StudyScores(frames, v_table(frames.trials))
+        self._by_key = frames.trials.set_index("key")
+        self._any_complete = bool(frames.trials["status"].eq("complete").any())
+        self._detail: dict[str, dict[str, np.ndarray]] = {}
+
+    def gather(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        """The comparison of `claim` for `variant` (its left side), at `setting` or, for None, at own best."""
+        family = self._family(claim.metric)
+        if claim.expect is not None and family is not Gatherer._convergence:
+            raise Refusal(f"'{claim.metric}' has no verdict to expect; state op and value")
+        return replace(family(self, claim, variant, setting), notes=self._notes(claim, variant, setting))
+
+    def _family(self, metric: str) -> Callable[[Gatherer, ClaimSpec, str, str | None], Evidence]:
+        name = metric.removeprefix("test/").removeprefix("val/")
+        kind, _, label = name.partition("/")
+        if name in OVERLAP or (label and kind in PER_CLASS):
+            return Gatherer._overlap
+        families: dict[str, Callable[[Gatherer, ClaimSpec, str, str | None], Evidence]] = {
+            "convergence": Gatherer._convergence,
+            "diverged": Gatherer._diverged,
+            "diverged_share": Gatherer._diverged,
+            **dict.fromkeys(DETAIL, Gatherer._overlap),
+            **dict.fromkeys(RATES, Gatherer._throughput),
+            **dict.fromkeys(COUNTS, Gatherer._count),
+        }
+        if name in families:
+            return families[name]
+        if name in ONCE:
+            raise Refusal(f"'{metric}' is measured once and has no interval")
+        columns = self.frames.trials.select_dtypes("number").columns
+        if metric.replace("/", "_") in columns:
+            return Gatherer._of_trials
+        raise Refusal(f"unknown metric '{metric}'; {nearest(metric, [*OVERLAP, *families, *columns])}")
+
+    # --- scores with seeds and images resampled ---------------------------------------------------------------------
+
+    def _overlap(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        split = "val" if claim.metric.startswith("val/") else "test"
+        name = claim.metric.removeprefix(f"{split}/")
+        if name in DETAIL and split == "val":
+            raise Refusal("fine detail is measured on the test split only")
+        # Detail is counted from the predictions, trial by trial: only where it is compared.
+        fixed = setting is not None or name in DETAIL
+        left = self._replicates(variant, self._at(variant, setting) if fixed else None, name, split)
+        at = self._where(variant, claim.right, setting)
+        if claim.right is None:
+            chosen = next(iter(left)) if fixed else None
+            return self._evidence(
+                claim, f"{claim.metric} of {variant}", at, lambda c: level(left, at=chosen, confidence=c)[0]
+            )
+        right = self._replicates(claim.right, self._at(claim.right, setting) if fixed else None, name, split)
+        right = {key: scaled(cell, claim.factor or 1.0) for key, cell in right.items()}
+        both = (next(iter(left)), next(iter(right))) if fixed else None
+
+        def estimate(confidence: float) -> Estimate:
+            return multi_bootstrap(left, right, at=both, confidence=confidence).estimate
+
+        return self._evidence(claim, difference_text(claim, variant), at, estimate)
+
+    def _replicates(self, variant: str, setting: str | None, name: str, split: str) -> dict[str, Replicates]:
+        """Replicates of a metric for one setting of a variant, or for all that may be chosen."""
+        settings = [setting] if setting is not None else [str(s) for s in self.scores.v.loc[variant].dropna().index]
+        made = {}
+        for key in settings:
+            members = self.scores.members(variant, key)
+            if not members:
+                raise Refusal(f"{variant} has no result at {key}")
+            if all(member.status == "diverged" for member in members) and not self._any_complete:
+                raise Refusal("no trial of the study is complete")
+            seeds = self.scores.counts(variant, key)
+            val = [None if seed is None else seed["val"] for seed in seeds]
+            score = score_of(name, self.frames.class_names)
+            if name in DETAIL:
+                compared = [
+                    None if seed is None else self._detail_counts(member.key)[DETAIL[name]]
+                    for seed, member in zip(seeds, members, strict=True)
+                ]
+            else:
+                compared = [None if seed is None else seed[split] for seed in seeds]
+            bootstrap = self.scores.bootstrap if split == "test" else self._val_bootstrap
+            made[key] = bootstrap.cell(f"{variant}|{key}|main", val, compared, test_score=score)
+        if not made:
+            raise Refusal(f"{variant} has no setting that may be chosen")
+        return made
+
+    @cached_property
+    def _val_bootstrap(self) -> MultiBootstrap:
+        """The study's draws with val in the place of test, for claims about val scores."""
+        made = copy(self.scores.bootstrap)
+        made.test_weights = made.val_weights
+        return made
+
+    @cached_property
+    def _target(self) -> DetailTarget:
+        return DetailTarget(self.frames.target, len(self.frames.class_names), self.frames.ignore_index)
+
+    def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
+        if key not in self._detail:
+            self._detail[key] = detail_counts(self.frames.preds(key), self._target)
+        return self._detail[key]
+
+    # --- one value a seed -------------------------------------------------------------------------------------------
+
+    def _of_trials(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        column = claim.metric.replace("/", "_")
+        rises = column in RISES
+        if rises and claim.margin:
+            raise Refusal(f"'{claim.metric}' may be infinite: state a factor, not a margin")
+        left = self._values(variant, setting, column)
+        at = self._where(variant, claim.right, setting)
+        if claim.right is None:
+            subject = f"{claim.metric} of {variant}"
+            if rises:
+                height = 1 - 1 / (claim.value or nan)
+                made = self._evidence(claim, f"1 − 1/{subject}", at, lambda c: mean_estimate(1 - 1 / left, c))
+                return replace(made, threshold=height)
+            return self._evidence(claim, subject, at, lambda c: mean_estimate(left, c))
+        right = self._values(claim.right, setting, column)
+        factor = claim.factor or 1.0
+        quantity = difference_text(claim, variant)
+        if rises:
+            # rise_L > f · rise_R is 1/rise_L < 1/(f · rise_R); so a diverged seed has the finite value 1.
+            left, right, factor = 1 - 1 / left, 1 - 1 / right / factor, 1.0
+            quantity = f"1 − 1/{claim.metric} (0 never rose, 1 diverged), {variant} − {right_side(claim)}"
+        threshold = threshold_of(claim)
+        return self._evidence(claim, quantity, at, lambda c: seeds_estimate(left, right, factor, threshold, c))
+
+    def _values(self, variant: str, setting: str | None, column: str) -> Floats:
+        members = self.scores.members(variant, self._at(variant, setting))
+        if not members:
+            raise Refusal(f"{variant} has no result at {self._at(variant, setting)}")
+        trials = self._by_key.loc[[member.key for member in members]]
+        values = trials[column].to_numpy(float)
+        unknown = np.isnan(values)
+        if unknown.any():
+            reasons = [m.get(column, "not measured") for m in trials.loc[unknown, "missing"]]
+            diverged = int((trials.loc[unknown, "status"] == "diverged").sum())
+            why = f"{diverged} of them diverged" if diverged else reasons[0]
+            raise Refusal(f"{int(unknown.sum())} of {len(values)} seeds of {variant} have no {column} ({why})")
+        return values
+
+    def _diverged(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        def count(name: str) -> tuple[int, int]:
+            members = self.scores.members(name, self._at(name, setting))
+            return sum(member.status == "diverged" for member in members), len(members)
+
+        at = self._where(variant, claim.right, setting)
+        k, n = count(variant)
+        if claim.right is None:
+
+            def share(confidence: float) -> Estimate:
+                value, low, high = share_interval(k, n, confidence)
+                return Estimate(value, low, high, n=n, confidence=confidence, method="Wilson's interval of a share")
+
+            return self._evidence(claim, f"share of diverged seeds of {variant}", at, share)
+        if claim.factor:
+            raise Refusal("a share of diverged seeds takes a margin, not a factor")
+        other = count(claim.right)
+        quantity = f"share of diverged seeds, {variant} − {claim.right}"
+        return self._evidence(claim, quantity, at, lambda c: share_difference(k, n, *other, c))
+
+    def _convergence(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        if claim.expect not in ("under-converged", "converged"):
+            raise Refusal("convergence is claimed as `expect: under-converged` or `expect: converged`")
+        frame = self.analysis.convergence
+        at = self._at(variant, setting)
+        rows = frame[(frame["variant"] == variant) & (frame["setting"] == at)]
+        if not len(rows):
+            raise Refusal(f"{variant} has no cell at {at}")
+        row = rows.iloc[0]
+        n = int(row["n"])
+        reason = str(row["reason"]) if row["verdict"] == "none" or n < LEAST_SEEDS else ""
+        se = (row["high"] - row["low"]) / 2 / float(special.stdtrit(n - 1, 0.95)) if n > 1 else nan
+
+        def estimate(confidence: float) -> Estimate:
+            # The verdict's own interval is the 90 % one: twice the error of a 95 % interval on each side.
+            wide = 1 - 0.1 * (1 - confidence) / (1 - self._confidence)
+            made = from_standard_error(
+                float(row["gain"]), se, n - 1, n=n, confidence=wide, method="t over seeds of the projected gain"
+            )
+            return replace(made, low=nan, high=nan, reason=reason) if reason else made
+
+        above = claim.expect == "under-converged"
+        quantity = f"projected gain in val mIoU of {variant}"
+        return Evidence(quantity, f"{variant} at {at}", self._levels(estimate), above, False, GAIN_THRESHOLD)
+
+    # --- cost -------------------------------------------------------------------------------------------------------
+
+    def _throughput(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        if claim.margin:
+            raise Refusal("throughput is compared as a ratio: state a factor, not a margin")
+        frame = self.frames.throughput.set_index(["variant", "round"])[claim.metric].dropna()
+        for name in filter(None, (variant, claim.right)):
+            if name not in frame.index.get_level_values("variant"):
+                raise Refusal(f"the throughput of {name} has not been measured alone")
+        left = frame[variant]
+        if claim.right is None:
+            return self._evidence(
+                claim, f"{claim.metric} of {variant}", "the profile", lambda c: mean_estimate(left.to_numpy(float), c)
+            )
+        pairs = left.to_frame("left").join(frame[claim.right].rename("right"), how="inner")
+        made = self._evidence(
+            claim,
+            f"{claim.metric}, {variant} / {claim.right}",
+            "the profile",
+            lambda c: ratio_interval(pairs["left"], pairs["right"], c),
+        )
+        return replace(made, threshold=claim.factor or 1.0)
+
+    def _count(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        counts = self.analysis.variants.set_index("variant")[claim.metric]
+        left = float(counts[variant])
+        right = float(counts[claim.right]) * (claim.factor or 1.0) if claim.right else 0.0
+        if not isfinite(left - right):
+            raise Refusal(f"{claim.metric} are not known")
+        exact = Estimate(
+            left - right, left - right, left - right, method="a count without sampling error", confidence=1
+        )
+        quantity = difference_text(claim, variant) if claim.right else f"{claim.metric} of {variant}"
+        return replace(self._evidence(claim, quantity, "the model", lambda _: exact), exact=True)
+
+    # --- common -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _confidence(self) -> float:
+        return self.frames.study.measure.confidence
+
+    def _levels(self, estimate: Callable[[float], Estimate]) -> Callable[[int], Estimate]:
+        return lambda share: estimate(1 - (1 - self._confidence) / share)
+
+    def _evidence(self, claim: ClaimSpec, quantity: str, at: str, estimate: Callable[[float], Estimate]) -> Evidence:
+        assert claim.op is not None
+        above, inclusive = claim.op.startswith(">"), claim.op.endswith("=")
+        return Evidence(quantity, at, self._levels(estimate), above, inclusive, threshold_of(claim))
+
+    def _at(self, variant: str, setting: str | None) -> str:
+        chosen = setting if setting is not None else self.analysis.own_best.get(variant)
+        if chosen is None:
+            raise Refusal(f"{variant} has no setting that may be chosen")
+        return chosen
+
+    def _where(self, variant: str, right: str | None, setting: str | None) -> str:
+        if setting is not None:
+            return setting if right else f"{variant} at {setting}"
+        return " and ".join(f"{name} at {self._at(name, None)}" for name in (variant, right) if name)
+
+    def _notes(self, claim: ClaimSpec, variant: str, setting: str | None) -> tuple[str, ...]:
+        if claim.metric in (*RATES, *COUNTS):
+            return ()
+        rows = self.analysis.variants.set_index("variant")
+        notes = []
+        for name in filter(None, (variant, claim.right)):
+            row = rows.loc[name]
+            if setting is None and row["unbracketed"]:
+                notes.append(f"{name} is unbracketed: {row['bracket']}")
+            if row["provisional"]:
+                notes.append(f"provisional: {name} has trials without a result")
+            if row["confounds"]:
+                notes.append(f"{name} has training settings of its own: {row['confounds']}")
+        return tuple(notes)

@@ -1,0 +1,120 @@
+"""`ablate plan --power`: from a pilot's results folder, what a study of n seeds can see and how many seeds it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.compare import against, controls
+from ablate.analysis.frames import Frames
+from ablate.analysis.power import Pilot, holm_level, plan_contrast
+from ablate.analysis.resampling import Counts, Score, interaction_of, mean_iou, seed_scores
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import OWN_BEST, v_table
+
+SEEDS = (3, 5, 8, 12, 20)
+DELTAS = (0.005, 0.01, 0.02, 0.03, 0.05)
+
+
+@dataclass(frozen=True)
+class PowerPlan:
+    """The planner's answer; a row a contrast and seed count, or a contrast and difference, in fractions of mIoU.
+
+    - `detectable`: variant, against, setting, against_setting, pilot_seeds, seed_sd (of one run), image_sd (of the
+      difference), level, seeds, detectable, reason.
+    - `needed`: variant, against, level, delta, seeds (inf: more seeds cannot, see `floor`), cautious_seeds, floor,
+      reason.
+    """
+
+    detectable: pd.DataFrame
+    needed: pd.DataFrame
+    rule: str
+
+
+def plan_power(
+    frames: Frames,
+    *,
+    seeds: Sequence[int] = SEEDS,
+    deltas: Sequence[float] = DELTAS,
+    wanted: float = 0.8,
+) -> PowerPlan:
+    """Plan a study like the pilot in `frames`, for each of its contrasts at own best (A/A controls left out)."""
+    measure = frames.study.measure
+    v = v_table(frames.trials)
+    scores = StudyScores(frames, v)
+    copies = controls(frames)
+    choice = OWN_BEST.choose(v, copies)
+    sides = {name: other for name, other in against(frames).items() if name not in copies}
+    level = holm_level(1 - measure.confidence, max(1, len(sides)))
+    detectable, needed = [], []
+    for name, other in sides.items():
+        pilot, reason = _pilot(scores, (name, choice[name]), (other, choice[other]))
+        plan = plan_contrast(name, pilot, level=level, seeds=seeds, deltas=deltas, wanted=wanted)
+        shared = {"variant": name, "against": other, "level": level, "reason": reason}
+        settings = {"setting": choice[name] or "", "against_setting": choice[other] or ""}
+        spreads = {"seed_sd": float(np.sqrt(pilot.seed)), "image_sd": float(np.sqrt(pilot.image))}
+        pilot_seeds = pilot.df // 2 + 1 if pilot.df else 0
+        detectable += [
+            shared | settings | spreads | {"pilot_seeds": pilot_seeds, "seeds": n, "detectable": found}
+            for n, found in plan.detectable.items()
+        ]
+        needed += [
+            shared | {"delta": d, "seeds": n, "cautious_seeds": plan.cautious_seeds[d], "floor": plan.floor}
+            for d, n in plan.seeds.items()
+        ]
+    return PowerPlan(
+        pd.DataFrame(detectable, columns=[
+            "variant", "against", "setting", "against_setting", "pilot_seeds", "seed_sd", "image_sd", "level", "seeds",
+            "detectable", "reason",
+        ]),
+        pd.DataFrame(needed, columns=[
+            "variant", "against", "level", "delta", "seeds", "cautious_seeds", "floor", "reason",
+        ]),
+        power_rule(len(sides), level, wanted),
+    )  # fmt: skip
+
+
+def power_rule(contrasts: int, level: float, wanted: float) -> str:
+    """The sentence under the planner's tables."""
+    return (
+        f"Found with a chance of {wanted:.0%} by the primary decision at level {level:.3g} (Holm's first step over "
+        f"{contrasts} contrasts; the last has {level * contrasts:.3g}): power of the t test with 2(n − 1) degrees of "
+        "freedom, its standard error from the pilot's variance between runs and from the sampling of its test images, "
+        "which more seeds do not lessen (floor). cautious_seeds: at the upper 80 % confidence bound of the pilot's "
+        "variance. The noise of choosing the setting again is not counted."
+    )
+
+
+def pilot_of(
+    left: Sequence[Counts | None],
+    right: Sequence[Counts | None],
+    weights: np.ndarray,
+    score: Score = mean_iou,
+) -> Pilot:
+    """The variances of a contrast from the counts of the seeds of its two cells (None: diverged), two or more each.
+
+    seed: mean of the two variances between runs. image: variance over drawn images of the difference of the cells'
+    means, less the runs' own luck with the images (interaction/n of each side), which is in `seed` already.
+    """
+    between, interactions, means = [], [], []
+    for side in (left, right):
+        points, draws = seed_scores(side, weights, score)
+        between.append(float(points.var(ddof=1)))
+        interactions.append(float(interaction_of(points, draws)) / len(side))
+        means.append(draws.mean(axis=0))
+    image = float(np.nanvar(means[0] - means[1], ddof=1)) - sum(interactions)
+    return Pilot(float(np.mean(between)), max(0.0, image), len(left) + len(right) - 2)
+
+
+def _pilot(scores: StudyScores, left: tuple[str, str | None], right: tuple[str, str | None]) -> tuple[Pilot, str]:
+    counts: list[list[Counts | None]] = []
+    for variant, setting in (left, right):
+        seeds = scores.counts(variant, setting) if setting is not None else []
+        if len(seeds) < 2:
+            return Pilot(nan, nan, 0), f"{variant} has {len(seeds)} seeds with a result; a variance needs two"
+        counts.append([None if seed is None else seed["test"] for seed in seeds])
+    return pilot_of(counts[0], counts[1], scores.bootstrap.test_weights), ""

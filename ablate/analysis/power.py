@@ -1,0 +1,134 @@
+"""The planner: what difference n seeds can detect and how many seeds a difference needs, from a pilot's variances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf, isfinite, nan, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+# Midpoints of the average over the estimated variance: enough for four digits of the power.
+_NODES = (np.arange(2000) + 0.5) / 2000
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What a pilot says about one contrast: the variances, in squared score units, that the planner needs.
+
+    `seed` is the variance between runs averaged over the two sides (seed and interaction: what more seeds
+    average away), estimated with `df` degrees of freedom; `image` is the variance of the difference by the
+    sampling of test images, which both sides share and no number of seeds removes.
+    """
+
+    seed: float
+    image: float
+    df: int
+
+    def cautious(self, confidence: float = 0.8) -> Pilot:
+        """The same at the upper one-sided confidence bound of the seed variance, df·s²/χ²_{df, 1−confidence}."""
+        return Pilot(self.seed * self.df / float(special.chdtri(self.df, confidence)), self.image, self.df)
+
+
+def power(delta: float, n: int, pilot: Pilot, alpha: float) -> float:
+    """Chance that the primary decision finds a true difference `delta` with n seeds a side, at two-sided level `alpha`.
+
+    The decision rejects where |D| > t_{1−α/2, 2(n−1)} · SE, with D ~ N(delta, 2σ²/n + τ²) and
+    SE² = 2s²/n + τ², s² the pooled variance between n seeds (σ²·χ²/df, df = 2(n−1)) and τ² the image part.
+    So power = E_s[Φ((delta − c·SE)/σ_D) + Φ((−delta − c·SE)/σ_D)], averaged over the χ² law of s². With τ = 0 it is the
+    power of the two-sample t test: noncentral t with df = 2(n−1) and noncentrality delta/√(2σ²/n).
+    """
+    if n < 2:
+        return 0.0
+    df = 2 * (n - 1)
+    spread = sqrt(2 * pilot.seed / n + pilot.image)
+    if spread == 0:
+        return 1.0 if delta else 0.0
+    estimated = pilot.seed * _chi_squares(df) / df
+    reach = special.stdtrit(df, 1 - alpha / 2) * np.sqrt(2 * estimated / n + pilot.image)
+    either = special.ndtr((delta - reach) / spread) + special.ndtr((-delta - reach) / spread)
+    return float(either.mean())
+
+
+@lru_cache(maxsize=4096)
+def _chi_squares(df: int) -> NDArray[np.float64]:
+    return np.asarray(special.chdtri(df, 1 - _NODES))
+
+
+def detectable(n: int, pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
+    """The smallest difference found with chance `wanted` by n seeds a side; NaN below two seeds."""
+    if n < 2 or not isfinite(pilot.seed + pilot.image):
+        return nan
+    top = sqrt(2 * pilot.seed / n + pilot.image) or 1e-12
+    while power(top, n, pilot, alpha) < wanted:
+        top *= 2
+    return float(optimize.brentq(lambda delta: power(delta, n, pilot, alpha) - wanted, 0.0, top, xtol=1e-7))
+
+
+def floor_of_detection(pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
+    """The smallest difference that any number of seeds could find on these test images: (z_{1−α/2} + z_wanted)·τ.
+
+    The other side's tail is left out; it is below 10⁻⁶ at any usual level.
+    """
+    return float((special.ndtri(1 - alpha / 2) + special.ndtri(wanted)) * sqrt(pilot.image))
+
+
+def seeds_needed(delta: float, pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
+    """The least seeds a side that find `delta` with chance `wanted`; inf where 1,000 do not, NaN without a pilot."""
+    if not isfinite(pilot.seed + pilot.image) or delta <= 0:
+        return nan
+    if power(delta, MOST_SEEDS, pilot, alpha) < wanted:
+        return inf
+    low, high = 1, MOST_SEEDS  # power grows with n, so halving finds the least
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(delta, middle, pilot, alpha) >= wanted else (middle, high)
+    return float(high)
+
+
+def holm_level(alpha: float, contrasts: int, step: int = 1) -> float:
+    """Level at which Holm's procedure judges the contrast of rank `step`: α/(m − step + 1); step 1 is the strictest."""
+    return alpha / (contrasts - step + 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row of the planner's table: a contrast, what it can see at given seeds, what given differences need."""
+
+    contrast: str
+    pilot: Pilot
+    level: float
+    detectable: dict[int, float]
+    seeds: dict[float, float]
+    cautious_seeds: dict[float, float]
+    floor: float
+
+
+def plan_contrast(
+    contrast: str,
+    pilot: Pilot,
+    *,
+    level: float,
+    seeds: Sequence[int] = (3, 5, 10, 20),
+    deltas: Sequence[float] = (0.005, 0.01, 0.02, 0.05),
+    wanted: float = 0.8,
+) -> Plan:
+    """What a contrast with a pilot's variances can see: detectable differences by seeds, seeds by differences.
+
+    `level` is Holm's α for the contrast (`holm_level`); a pilot of few seeds knows its variance badly, so
+    `cautious_seeds` repeats the answer at the upper 80 % bound of the seed variance.
+    """
+    careful = pilot.cautious() if pilot.df > 0 else Pilot(nan, nan, 0)
+    return Plan(
+        contrast,
+        pilot,
+        level,
+        {n: detectable(n, pilot, level, wanted) for n in seeds},
+        {delta: seeds_needed(delta, pilot, level, wanted) for delta in deltas},
+        {delta: seeds_needed(delta, careful, level, wanted) for delta in deltas},
+        floor_of_detection(pilot, level, wanted),
+    )

@@ -1,0 +1,152 @@
+"""The methods paragraph of a study, ready for a paper: data, training, selection, seeds, intervals, software."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ablate.analysis.analyse import Analysis
+from ablate.analysis.frames import Frames
+from ablate.study.keys import level_text
+
+
+def methods_paragraph(frames: Frames, analysis: Analysis) -> str:
+    """One paragraph that says how the numbers were made; only what the results folder holds is said."""
+    parts = [
+        _data(frames),
+        _variants(frames, analysis),
+        _training(frames),
+        _trials(frames),
+        _selection(frames, analysis),
+    ]
+    parts += [_statistics(frames, analysis), _cost(frames), _software(frames)]
+    return " ".join(part for part in parts if part)
+
+
+def _data(frames: Frames) -> str:
+    data, spec = frames.run.get("data", {}), frames.study.data
+    splits = data.get("splits", {})
+    size = data.get("size") or spec.settings.get("size")
+    counted = ", ".join(f"{count} {name}" for name, count in splits.items())
+    text = f"We used the data set {spec.name}"
+    text += f" ({counted} images" if counted else ""
+    text += f"; {size[0]} × {size[1]} pixels" if counted and size else ""
+    text += f"; {len(frames.class_names)} classes)" if counted else ""
+    text += f", fingerprint {data['fingerprint'][:12]}" if data.get("fingerprint") else ""
+    return f"{text}. Pixels labelled as ignored were not scored."
+
+
+def _variants(frames: Frames, analysis: Analysis) -> str:
+    rows = analysis.variants.to_dict("records")
+    others = [row for row in rows if not row["baseline"] and not row["control"]]
+    said = [f"{row['variant']} ({row['differs']})" if row["differs"] else str(row["variant"]) for row in others]
+    text = f"The baseline {analysis.baseline} was compared with {_list(said)}." if said else ""
+    confounds = [f"{row['variant']}: {row['confounds']}" for row in rows if row["confounds"]]
+    if confounds:
+        text += f" Training settings differ as declared ({'; '.join(confounds)})."
+    copies = [f"{row['variant']} of {row['against']}" for row in rows if row["control"]]
+    if copies:
+        text += f" As a check, A/A copies were trained with seeds of their own ({_list(copies)})."
+    return text
+
+
+def _training(frames: Frames) -> str:
+    train, grid = frames.study.train, frames.study.grid
+    text = f"Every variant was trained for {train.epochs} epochs with {train.optimizer} (batch size {train.batch_size}"
+    text += f", weight decay {train.weight_decay:g}" if train.weight_decay else ""
+    text += f"), a {train.schedule} learning-rate schedule and the loss {train.loss}"
+    text += f" with {train.class_weights} class weights" if isinstance(train.class_weights, str) else ""
+    text += f", gradients clipped to norm {train.clip_norm:g}" if train.clip_norm else ""
+    if frames.study.search is not None:
+        search = frames.study.search
+        text += (
+            f"; {search.trials} settings of {_list(search.space)} a variant were proposed by a {search.sampler} sampler"
+        )
+    elif grid:
+        axes = [f"{axis} in {{{', '.join(level_text(level) for level in levels)}}}" for axis, levels in grid.items()]
+        text += f", at each setting of the grid {_list(axes)}"
+    precision = frames.run.get("decisions", {}).get("precision", {}).get("value")
+    return text + (f". Arithmetic was {precision}." if precision else ".")
+
+
+def _trials(frames: Frames) -> str:
+    main = frames.trials[frames.trials["role"] == "main"]
+    seeds = main.groupby(["variant", "setting"], sort=False)["seed"].nunique()
+    status = frames.trials["status"].value_counts()
+    each = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    text = f"Each cell was trained with {each} seed{'' if each == '1' else 's'} ({len(frames.trials)} trials"
+    for name, word in (
+        ("diverged", "diverged"),
+        ("pruned", "pruned"),
+        ("failed", "failed"),
+        ("missing", "not yet run"),
+    ):
+        if status.get(name, 0):
+            text += f"; {status[name]} {word}"
+    text += "). "
+    confirming = frames.trials[frames.trials["role"] == "confirm"]
+    if len(confirming):
+        text += f"The chosen settings were trained again with {confirming['seed'].nunique()} fresh seeds. "
+    return text + "A diverged trial (loss or gradient not finite) counts with a score of 0."
+
+
+def _selection(frames: Frames, analysis: Analysis) -> str:
+    text = (
+        "Weights were taken from the epoch with the best validation mIoU. Each variant is reported on the test split "
+        "at the setting with its highest mean validation mIoU over seeds (own best)"
+    )
+    chosen = [f"{name}: {setting.replace('=', ' ')}" for name, setting in analysis.own_best.items() if setting]
+    text += f" ({'; '.join(chosen)})." if chosen else "."
+    rows = analysis.variants
+    edges = [f"{row['variant']} ({row['bracket']})" for row in rows[rows["unbracketed"]].to_dict("records")]
+    return text + (f" The optimum is not bracketed for {_list(edges)}." if edges else "")
+
+
+def _statistics(frames: Frames, analysis: Analysis) -> str:
+    measure = frames.study.measure
+    grouped = any(frames.groups[split] is not None for split in ("val", "test"))
+    images = f"circular blocks of {measure.block} within sequences" if grouped else "independently"
+    contrasts = analysis.contrasts
+    primary = contrasts[contrasts["primary"] & ~contrasts["control"].astype(bool)] if len(contrasts) else contrasts
+    one = len(primary) == 1
+    compared = f"The {len(primary)} comparison{'' if one else 's'} with the baseline {'is' if one else 'are'}"
+    return (
+        f"Differences in test mIoU are given with {analysis.confidence:.0%} intervals from a two-way bootstrap over "
+        f"seeds and images (Multi-Bootstrap, {measure.resamples} replicates; images drawn {images} and in common for "
+        "all variants; seeds drawn within cells; the setting chosen again in each replicate), as the estimate ± "
+        "Student's t with 2(n − 1) degrees of freedom times the standard error, corrected for the number of seeds and "
+        f"for counting the seeds' interaction with images twice. {compared} decided at a family-wise level of "
+        f"{1 - analysis.confidence:.2g} (Holm); variants are called equivalent where the interval lies within "
+        f"±{analysis.rope:g} and two one-sided tests, corrected likewise, agree. All other numbers are descriptive."
+    )
+
+
+def _cost(frames: Frames) -> str:
+    profile: dict[str, Any] = frames.profile
+    if not profile.get("variants"):
+        return ""
+    place = profile.get("machine") or profile.get("device")
+    return (
+        f"Throughput was measured with each variant alone on {place}, interleaved over {profile.get('rounds')} rounds, "
+        "and is compared as a ratio paired by round."
+    )
+
+
+def _software(frames: Frames) -> str:
+    versions = frames.run.get("versions", {})
+    named = [
+        f"{word} {versions[key]}"
+        for key, word in (("ablate", "ablate"), ("ablate-bench", "ablate"), ("torch", "PyTorch"), ("python", "Python"))
+        if key in versions
+    ]
+    text = f"Software: {', '.join(dict.fromkeys(named))}." if named else ""
+    git = frames.run.get("git", {})
+    if git.get("commit"):
+        changed = ", with uncommitted changes" if git.get("dirty") else ""
+        text += f" Code at commit {git['commit'][:12]}{changed}."
+    return text
+
+
+def _list(items: Iterable[str]) -> str:
+    names = list(items)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,162 @@
+"""What a replicate is made of: how often each image and each seed is drawn, and the scores of the drawn images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Score = Callable[[Floats], Floats]
+
+# From this many short groups on (patients, not sequences), whole groups are drawn.
+LEAST_GROUPS_DRAWN_WHOLE = 10
+
+
+def image_weights(
+    rng: np.random.Generator,
+    n: int,
+    resamples: int,
+    *,
+    block: int | None = None,
+    groups: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
+    """How often each of n images is drawn in each replicate: (resamples, n) non-negative integers.
+
+    Without `groups` the images are drawn independently. With `groups` (one name an image) they are dependent
+    within a group:
+
+    - a group of m images gives ⌈m/L⌉ circular blocks of L = min(block, ⌊m/3⌋) images, the last one cut so that
+      m images are drawn (Politis and Romano 1992): the group stays represented by its own size;
+    - where at least ten groups are no longer than `block`, those are drawn whole, as clusters: their number is
+      then the sample size, and dependence inside them needs no model.
+
+    `block` is 20 where groups are given and it is None. `block` without groups takes all images as one sequence.
+    """
+    if n < 1:
+        raise ValueError("there are no images to draw")
+    if groups is None and block is None:
+        return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    block = block or 20
+    names = np.asarray(groups if groups is not None else ["all"] * n)
+    if names.size != n:
+        raise ValueError(f"{names.size} group names for {n} images")
+    weights = np.zeros((resamples, n), dtype=np.int64)
+    members = [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
+    short = [index for index in members if index.size <= block]
+    if len(short) >= LEAST_GROUPS_DRAWN_WHOLE:
+        drawn = rng.multinomial(len(short), np.full(len(short), 1 / len(short)), size=resamples)
+        for column, index in enumerate(short):
+            weights[:, index] = drawn[:, [column]]
+        members = [index for index in members if index.size > block]
+    for index in members:
+        weights[:, index] = _circular_blocks(rng, index.size, resamples, block)
+    return weights
+
+
+def _circular_blocks(rng: np.random.Generator, m: int, resamples: int, block: int) -> NDArray[np.int64]:
+    length = max(1, min(block, m // 3))
+    starts = rng.integers(0, m, size=(resamples, -(-m // length), 1))
+    drawn = ((starts + np.arange(length)) % m).reshape(resamples, -1)[:, :m]
+    flat = drawn + m * np.arange(resamples)[:, None]
+    return np.bincount(flat.ravel(), minlength=m * resamples).reshape(resamples, m)
+
+
+def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.int64]:
+    """How often each of n seeds is drawn in each replicate: (resamples, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+
+
+def class_iou(sums: Floats) -> Floats:
+    """IoU = tp / (tp + fp + fn) of summed counts (..., classes, 3); NaN for a class in neither preds nor target."""
+    union = sums.sum(axis=-1)
+    return np.divide(sums[..., 0], union, out=np.full(union.shape, nan), where=union > 0)
+
+
+def mean_iou(sums: Floats) -> Floats:
+    """Mean of `class_iou` over the classes that are there: (..., classes, 3) -> (...)."""
+    iou = class_iou(sums)
+    there = np.isfinite(iou)
+    found = there.sum(axis=-1)
+    total = np.where(there, iou, 0.0).sum(axis=-1)
+    return np.divide(total, found, out=np.full(found.shape, nan), where=found > 0)
+
+
+def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score = mean_iou) -> Floats:
+    """Score of one trial in every replicate: counts (images, ...), weights (R, images) -> (R, ...).
+
+    One matrix product in float64, exact while sums stay below 2^53.
+    """
+    flat = np.asarray(counts, dtype=np.float64).reshape(len(counts), -1)
+    sums = weights.astype(np.float64) @ flat
+    return score(sums.reshape(len(weights), *np.shape(counts)[1:]))
+
+
+def seed_scores(
+    counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score = mean_iou
+) -> tuple[Floats, Floats]:
+    """Scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...); None scores 0."""
+    points = [None if trial is None else score(np.asarray(trial, dtype=float).sum(axis=0)) for trial in counts]
+    shape = next((np.shape(point) for point in points if point is not None), ())
+    resampled = [
+        np.zeros((len(weights), *shape)) if trial is None else resampled_scores(trial, weights, score)
+        for trial in counts
+    ]
+    return np.array([np.zeros(shape) if point is None else point for point in points]), np.stack(resampled)
+
+
+def interaction_of(points: Floats, scores: Floats) -> Floats:
+    """Variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...), n ≥ 2.
+
+    Mean over the replicates of the variance between seeds of (score on the drawn images − score on all images):
+    what moves all runs alike drops out.
+    """
+    moved = (scores - points[:, None]).var(axis=0, ddof=1)
+    there = np.isfinite(moved)
+    total = np.where(there, moved, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, there.sum(axis=0), out=np.full(total.shape, nan), where=there.any(axis=0)))
+
+
+@dataclass(frozen=True)
+class VarianceSplit:
+    """Where the uncertainty of a cell's mean test score comes from; variances of one run in squared score units.
+
+    `between_runs` is what the seeds show on this test set; `seed` is what would remain on unlimited test images;
+    `image` is the sampling of the test images common to all runs; `interaction` is what a single run gains or loses
+    on just these images. Variance of the mean of n runs: (seed + interaction)/n + image.
+    """
+
+    between_runs: float
+    seed: float
+    image: float
+    interaction: float
+    n: int
+
+    @property
+    def of_mean(self) -> float:
+        """Variance of the cell's mean over its n seeds."""
+        return (self.seed + self.interaction) / self.n + self.image
+
+
+def variance_split(
+    counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score = mean_iou
+) -> VarianceSplit:
+    """Components of variance of a cell: counts of its n ≥ 2 seeds, image weights (R, images).
+
+    After the separation of Jordan (2023, "Calibrated chaos"): runs differ on a finite test set more than they would
+    on the distribution, by the part that resampling the images moves differently for each run. With s_i the score
+    of run i: between_runs = var_i(s_i); interaction = mean over replicates of var_i(s*_i − s_i);
+    seed = max(0, between_runs − interaction); image = max(0, var(mean_i s*_i) − interaction/n). NaN below two seeds.
+    """
+    n = len(counts)
+    if n < 2:
+        return VarianceSplit(nan, nan, nan, nan, n)
+    points, draws = seed_scores(counts, weights, score)
+    between = float(points.var(ddof=1))
+    interaction = float(interaction_of(points, draws))
+    image = max(0.0, float(np.nanvar(draws.mean(axis=0), ddof=1)) - interaction / n)
+    return VarianceSplit(between, max(0.0, between - interaction), image, interaction, n)

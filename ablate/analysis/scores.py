@@ -1,0 +1,182 @@
+"""The cells of a study under the Multi-Bootstrap: what every contrast and level of test scores is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.frames import Frames
+from ablate.analysis.resampling import Counts, Floats, Score
+from ablate.analysis.selection import bracket
+from ablate.analysis.statistics import (
+    Contrast,
+    Estimate,
+    MultiBootstrap,
+    Replicates,
+    VarianceSplit,
+    class_iou,
+    level,
+    multi_bootstrap_each,
+    variance_split,
+)
+
+ENDED = ("complete", "diverged")
+
+
+class Member(NamedTuple):
+    """A seed of a cell: its trial's key, how it ended, and its test mIoU (0 where it diverged)."""
+
+    key: str
+    status: str
+    test_score: float
+
+
+def mean_and_classes(sums: Floats) -> Floats:
+    """mIoU followed by the IoU of every class: (..., C, 3) -> (..., 1 + C)."""
+    iou = class_iou(sums)
+    there = np.isfinite(iou)
+    found = there.sum(axis=-1)
+    total = np.where(there, iou, 0.0).sum(axis=-1)
+    mean = np.divide(total, found, out=np.full(found.shape, np.nan), where=found > 0)
+    return np.concatenate([mean[..., None], iou], axis=-1)
+
+
+class StudyScores:
+    """Replicates of every cell that may be chosen, made when first asked for and kept.
+
+    The compared score is a vector: mIoU, then the IoU of each class. `v` is V by variant and setting
+    (`selection.v_table`); a cell that is NaN there takes no part.
+    """
+
+    def __init__(self, frames: Frames, v: pd.DataFrame, *, seed: int = 0) -> None:
+        self.frames, self.v, self.seed = frames, v, seed
+        self.confidence = frames.study.measure.confidence
+        self._members: dict[tuple[str, str, str], list[Member]] = {}
+        self._unfinished: set[tuple[str, str, str]] = set()
+        columns = ["variant", "setting", "role", "key", "status", "test_score"]
+        rows = zip(*(frames.trials[name].tolist() for name in columns), strict=True)
+        for variant, setting, role, key, status, score in rows:
+            if status in ENDED:
+                self._members.setdefault((variant, setting, role), []).append(Member(key, status, score))
+            elif status in ("missing", "failed"):
+                self._unfinished.add((variant, setting, role))
+        self._rates = {str(setting): float(rate) for setting, rate in frames.levels["lr"].items()}
+        self._edges: dict[tuple[str, str], str] = {}
+        self._cells: dict[tuple[str, str, str], Replicates] = {}
+        self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
+
+    @cached_property
+    def bootstrap(self) -> MultiBootstrap:
+        """The draws of images, one for the whole study; raises ValueError where no trial is complete."""
+        complete = (seed.key for cell in self._members.values() for seed in cell if seed.status == "complete")
+        key = next(complete, None)
+        if key is None:
+            raise ValueError("no trial is complete")
+        shapes = {split: len(counts) for split, counts in self.frames.counts(key).items()}
+        return MultiBootstrap(
+            val_images=shapes["val"],
+            test_images=shapes["test"],
+            resamples=self.frames.study.measure.resamples,
+            seed=self.seed,
+            block=self.frames.study.measure.block,
+            val_groups=self.frames.groups["val"],
+            test_groups=self.frames.groups["test"],
+        )
+
+    def members(self, variant: str, setting: str | None, role: str = "main") -> list[Member]:
+        """The seeds of a cell that have a result, complete or diverged."""
+        return self._members.get((variant, setting or "", role), [])
+
+    def unfinished(self, variant: str, setting: str | None, role: str = "main") -> bool:
+        """Whether a planned trial of a cell, or for None of any cell of the variant, has no result yet."""
+        return any((name, part) == (variant, role) and setting in (None, at) for name, at, part in self._unfinished)
+
+    def rate(self, setting: str | None) -> float:
+        """The learning rate of a setting; NaN for none."""
+        return np.nan if setting is None else self._rates[setting]
+
+    def edge(self, variant: str, setting: str | None) -> str:
+        """Why the rate of `setting` is unbracketed for the variant (`selection.bracket`), "" where it is bracketed."""
+        if setting is None or setting not in self.cells(variant):
+            return ""
+        if (variant, setting) not in self._edges:
+            self._edges[variant, setting] = bracket(setting, self.v.loc[[variant]].iloc[0], self.frames.levels)
+        return self._edges[variant, setting]
+
+    def counts(self, variant: str, setting: str, role: str = "main") -> list[dict[str, np.ndarray] | None]:
+        """Counts of the seeds of a cell, None for a diverged one."""
+        members = self.members(variant, setting, role)
+        return [self.frames.counts(seed.key) if seed.status == "complete" else None for seed in members]
+
+    def cell(self, variant: str, setting: str, role: str = "main") -> Replicates:
+        """Replicates of one cell."""
+        if (variant, setting, role) not in self._cells:
+            seeds = self.counts(variant, setting, role)
+            val = [None if counts is None else counts["val"] for counts in seeds]
+            test = [None if counts is None else counts["test"] for counts in seeds]
+            name = f"{variant}|{setting}|{role}"
+            entries = 1 + len(self.frames.class_names)
+            self._cells[variant, setting, role] = self.replicates(name, val, test, mean_and_classes, entries)
+        return self._cells[variant, setting, role]
+
+    def replicates(
+        self,
+        name: str,
+        val: Sequence[Counts | None],
+        test: Sequence[Counts | None],
+        score: Score,
+        entries: int,
+    ) -> Replicates:
+        """Replicates of any counts of the seeds of one cell; `score` gives a vector of `entries`."""
+        if all(counts is None for counts in test):
+            # Where every seed diverged nothing tells the length of the score: it is 0 throughout.
+            zeros = np.zeros((self.frames.study.measure.resamples, entries))
+            return Replicates(0.0, np.zeros(entries), np.zeros(len(zeros)), zeros, len(test))
+        return self.bootstrap.cell(name, val, test, test_score=score)
+
+    def cells(self, variant: str) -> dict[Hashable, Replicates]:
+        """The cells of a variant that may be chosen, by setting, in the order of the plan."""
+        if variant not in self._by_variant:
+            settings = [str(setting) for setting in self.v.loc[variant].dropna().index]
+            self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}
+        return self._by_variant[variant]
+
+    def own_best(self, left: str, right: str, confidence: float | None = None) -> list[Contrast]:
+        """left − right, each at its own best setting, chosen again in every replicate: mIoU, then classes."""
+        confidence = confidence or self.confidence
+        return multi_bootstrap_each(self.cells(left), self.cells(right), error_bar="retune", confidence=confidence)
+
+    def fixed(
+        self, left: tuple[str, str], right: tuple[str, str], *, role: str = "main", confidence: float | None = None
+    ) -> list[Contrast]:
+        """left − right at given settings, each side (variant, setting): mIoU, then classes."""
+        cells = {side: self.cell(*side, role) for side in (left, right)}
+        return self.between(cells[left], cells[right], left[1], right[1], confidence)
+
+    def between(
+        self, left: Replicates, right: Replicates, at: str, against: str, confidence: float | None = None
+    ) -> list[Contrast]:
+        """left − right of any replicates by this study's draws, at the settings that they are of."""
+        confidence = confidence or self.confidence
+        return multi_bootstrap_each({at: left}, {against: right}, at=(at, against), confidence=confidence)
+
+    def level(self, variant: str, confidence: float | None = None) -> list[Estimate]:
+        """A variant's own score at its best setting, chosen again in every replicate: mIoU, then classes."""
+        return level(self.cells(variant), error_bar="retune", confidence=confidence or self.confidence)
+
+    def stability_of_choice(self, variant: str, setting: str) -> float:
+        """The share of the replicates in which `setting` is the variant's best on val."""
+        cells = self.cells(variant)
+        val = np.stack([cell.val_draws for cell in cells.values()])
+        return float((np.argmax(np.where(np.isfinite(val), val, -np.inf), axis=0) == list(cells).index(setting)).mean())
+
+    def variance(self, variant: str, setting: str) -> VarianceSplit:
+        """Components of variance of the test mIoU of a cell."""
+        counts = [None if seed is None else seed["test"] for seed in self.counts(variant, setting)]
+        if all(seed is None for seed in counts):
+            return VarianceSplit(0.0, 0.0, 0.0, 0.0, len(counts))
+        return variance_split(counts, self.bootstrap.test_weights)

@@ -1,0 +1,300 @@
+"""The findings of a study as sentences, made from its intervals: what differs, where, at which rates, at what cost.
+
+No sentence is stronger than its statistics: "higher" and "lower" are said of the primary decision only where it was
+made, of descriptive numbers only where their interval excludes zero; everything else is said to be undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import pandas as pd
+
+from ablate.analysis.analyse import Analysis
+from ablate.analysis.frames import Frames
+from ablate.analysis.intervals import Estimate, mean_estimate, welch_interval
+
+Row = dict[str, Any]
+TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the study says of one variant (or "" for the study) on one of `TOPICS`.
+
+    `decided` says whether the sentence states a difference (or an equivalence), as opposed to the lack of one.
+    """
+
+    topic: str
+    variant: str
+    text: str
+    decided: bool
+
+
+def findings(frames: Frames, analysis: Analysis) -> list[Finding]:
+    """Every finding of the study, by variant and topic; the baseline has those that need no comparison."""
+    made: list[Finding] = []
+    for variant in analysis.variants_in_order:
+        if variant != analysis.baseline:
+            made += [*_quality(analysis, variant), *_rates(analysis, variant), *_classes(analysis, variant)]
+            made += _detail(analysis, variant)
+        made += [*_stability(frames, analysis, variant), *_convergence(analysis, variant)]
+        made += _gates(frames, analysis, variant)
+        if variant != analysis.baseline:
+            made += _cost(analysis, variant)
+    return made
+
+
+# --- quality --------------------------------------------------------------------------------------------------------
+
+
+def _quality(analysis: Analysis, variant: str) -> list[Finding]:
+    row = _first(analysis.contrasts, variant=variant, kind="own_best")
+    if row is None:
+        return []
+    other, level = row["against"], f"{analysis.confidence:.0%}"
+    name = f"{variant} (an A/A copy of {other})" if row["control"] else variant
+    if not isfinite(row["low"]):
+        text = f"{name} cannot be compared with {other}: {row['reason'] or 'no interval'}."
+        return [Finding("quality", variant, text, False)]
+    numbers = f"{row['delta']:+.3f} test mIoU ({level} interval {_span(row)}; n = {_seeds(row)}"
+    numbers += f"; Holm's p = {row['p_holm']:.2g})" if row["decision"] != "equivalent" else ")"
+    levels = f"{row['left']:.3f} against {row['right']:.3f}"
+    if row["decision"] in ("better", "worse"):
+        said = f"{name} scores {'higher' if row['decision'] == 'better' else 'lower'} than {other}: {numbers}, {levels}"
+    elif row["decision"] == "equivalent":
+        said = f"{name} and {other} are equivalent within ±{analysis.rope:g}: {numbers}, {levels}"
+    else:
+        said = f"Whether {name} differs from {other} is undecided: {numbers}, {levels}"
+    place = _at(row["setting"])
+    if row["setting"] != row["against_setting"]:
+        place = f"{variant} at {_at(row['setting'])}, {other} at {_at(row['against_setting'])}"
+    text = f"{said}, each at its own best setting ({place}).{_reservations(analysis, row)}"
+    return [Finding("quality", variant, text, row["decision"] != "undecided")]
+
+
+def _reservations(analysis: Analysis, row: Row) -> str:
+    notes = []
+    variants = _by(analysis.variants, "variant")
+    for name in (row["variant"], row["against"]):
+        if variants[name]["unbracketed"]:
+            notes.append(f"the optimum of {name} is not bracketed, as {variants[name]['bracket']}")
+    if row["provisional"]:
+        notes.append("trials are still without a result, so this is provisional")
+    if row["confounded"]:
+        notes.append(f"training settings differ as well ({row['confounded']})")
+    return f" Note that {'; '.join(notes)}." if notes else ""
+
+
+def _rates(analysis: Analysis, variant: str) -> list[Finding]:
+    """How the contrast depends on the rate at which it is made."""
+    own, shared = (_first(analysis.contrasts, variant=variant, kind=kind) for kind in ("own_best", "shared"))
+    rows = analysis.contrasts
+    matched = rows[(rows["variant"] == variant) & (rows["kind"] == "matched")]
+    matched = matched[matched["low"].notna()]
+    if own is None or shared is None or not isfinite(shared["low"]):
+        return []
+    text = f"At the setting that is best for all together ({_at(shared['setting'])}), the difference of {variant} to "
+    text += f"{own['against']} is {shared['delta']:+.3f} ({_span(shared)}, {shared['decision']})"
+    if len(matched) > 1:
+        ordered = _rows(matched.sort_values("delta"))
+        low, high = ordered[0], ordered[-1]
+        text += (
+            f"; at matched settings it runs from {low['delta']:+.3f} ({_at(low['setting'])}) to {high['delta']:+.3f} "
+        )
+        text += f"({_at(high['setting'])})"
+    text += "."
+    if own["lr_confounded"]:
+        text += (
+            f" The two decisions differ ({shared['decision']} at the shared setting, {own['decision']} at own best): "
+        )
+        text += "a comparison at one rate would have been confounded with the choice of the rate."
+    return [Finding("learning rate", variant, f"{text}", bool(own["lr_confounded"]))]
+
+
+def _classes(analysis: Analysis, variant: str) -> list[Finding]:
+    rows = analysis.class_contrasts
+    rows = rows[(rows["variant"] == variant) & (rows["kind"] == "own_best")]
+    rows = rows[rows["low"].notna()].sort_values("delta")
+    if not len(rows):
+        return []
+    lower = [f"{row['class']} ({row['delta']:+.3f})" for row in _rows(rows[rows["high"] < 0])]
+    higher = [f"{row['class']} ({row['delta']:+.3f})" for row in _rows(rows[rows["low"] > 0].iloc[::-1])]
+    parts = [f"{word} in {_list(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
+    note = f"{analysis.confidence:.0%} intervals, each class by itself, uncorrected"
+    if not parts:
+        text = f"No class's IoU of {variant} has an interval apart from zero ({note})."
+        return [Finding("classes", variant, text, False)]
+    open_ones = len(rows) - len(lower) - len(higher)
+    rest = f"; {open_ones} of {len(rows)} classes {'are' if open_ones > 1 else 'is'} undecided" if open_ones else ""
+    text = f"By class, the IoU of {variant} is {' and '.join(parts)}{rest} ({note})."
+    return [Finding("classes", variant, text, True)]
+
+
+def _detail(analysis: Analysis, variant: str) -> list[Finding]:
+    verdict = _first(analysis.detail_verdicts, variant=variant)
+    if verdict is None:
+        return []
+    rows = _by(analysis.detail[analysis.detail["variant"] == variant], "measure")
+    words = {"boundary_3": "boundary IoU", "thin_3": "recall of thin structures", "interior": "interior IoU"}
+    numbers = [
+        f"{word} {rows[name]['delta']:+.3f} ({_span(rows[name])})"
+        for name, word in words.items()
+        if name in rows and isfinite(rows[name]["low"])
+    ]
+    if not numbers:
+        return [Finding("detail", variant, f"Fine detail of {variant} is undecided: {verdict['reason']}.", False)]
+    said = {
+        "lost": f"{variant} loses fine detail beyond what it loses elsewhere",
+        "gained": f"{variant} gains fine detail beyond what it gains elsewhere",
+    }.get(verdict["verdict"], f"Whether {variant} keeps fine detail better or worse than the rest is undecided")
+    text = f"{said}: against {verdict['against']}, {'; '.join(numbers)}."
+    return [Finding("detail", variant, text, verdict["verdict"] in ("lost", "gained"))]
+
+
+# --- stability and convergence --------------------------------------------------------------------------------------
+
+
+def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
+    """At which settings the variant rises, diverges, or rises more than what it is compared with."""
+    cells = analysis.cells[analysis.cells["variant"] == variant]
+    other = _by(analysis.variants, "variant")[variant]["against"]
+    said, more = [], []
+    for cell in _rows(cells):
+        if cell["n_diverged"]:
+            said.append(f"at {_at(cell['setting'])} {cell['n_diverged']} of {cell['n']} seeds diverged")
+        if variant == analysis.baseline:
+            continue
+        estimate = _rise_difference(frames, variant, other, cell["setting"])
+        if estimate.has_interval and estimate.low > 0:
+            more.append(f"{_at(cell['setting'])} ({_rise(cell)} against {_rise_of(analysis, other, cell['setting'])})")
+    parts = []
+    if more:
+        note = f"1 − 1/rise, {analysis.confidence:.0%} intervals, each setting by itself, uncorrected"
+        parts.append(f"The training loss of {variant} rises more than that of {other} at {_list(more)} ({note}).")
+    elif variant != analysis.baseline:
+        parts.append(f"At no setting is the training loss of {variant} shown to rise more than that of {other}.")
+    if said:
+        parts.append(f"Of {variant}, {_list(said)}.")
+    if not parts:
+        worst = cells["rise"].max()
+        if not isfinite(worst):
+            return []
+        parts.append(f"No seed of {variant} diverged; the mean rise of its cells is at most {worst:.2f}.")
+    return [Finding("stability", variant, " ".join(parts), bool(more or said))]
+
+
+def _rise_difference(frames: Frames, variant: str, other: str, setting: str) -> Estimate:
+    trials = frames.trials[(frames.trials["role"] == "main") & (frames.trials["setting"] == setting)]
+    trials = trials[trials["status"].isin(["complete", "diverged"])]
+    left, right = (1 - 1 / trials.loc[trials["variant"] == name, "rise"].to_numpy(float) for name in (variant, other))
+    return welch_interval(left, right, frames.study.measure.confidence)
+
+
+def _rise_of(analysis: Analysis, variant: str, setting: str) -> str:
+    cell = _first(analysis.cells, variant=variant, setting=setting)
+    return "no result" if cell is None else _rise(cell)
+
+
+def _rise(cell: Row) -> str:
+    return f"rise {cell['rise']:.2f}" if isfinite(cell["rise"]) else "rise infinite, as a seed diverged"
+
+
+def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
+    rows = analysis.convergence[analysis.convergence["variant"] == variant]
+    under = rows[rows["verdict"] == "under-converged"]
+    done = rows[rows["verdict"] == "converged"]
+    if not len(rows) or (rows["verdict"] == "none").all():
+        return []
+    parts = []
+    if len(under):
+        gains = [f"{_at(r['setting'])} (projected gain {r['gain']:.3f}, 90 % {_span(r)})" for r in _rows(under)]
+        parts.append(f"{variant} had not converged when its epochs ended at {_list(gains)}")
+    if len(done):
+        parts.append(f"{'it' if parts else variant} had converged at {_list(_at(s) for s in done['setting'])}")
+    unknown = len(rows) - len(under) - len(done)
+    if unknown:
+        parts.append(f"{unknown} of {len(rows)} settings {'are' if unknown > 1 else 'is'} inconclusive")
+        if unknown == len(rows):
+            parts = [f"Whether {variant} had converged is inconclusive at every setting"]
+    return [Finding("convergence", variant, f"{'; '.join(parts)}.", bool(len(under) or len(done)))]
+
+
+# --- why and at what cost --------------------------------------------------------------------------------------------
+
+
+def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
+    """What flattening the attention gates does to mIoU, where the variant has any."""
+    layers = frames.layers
+    rows = layers[(layers["variant"] == variant) & (layers["setting"] == analysis.own_best.get(variant))]
+    rows = rows[rows["measure"] == "gate_ablation"]
+    if not len(rows):
+        return []
+    name = "all" if (rows["layer"] == "all").any() else rows["layer"].iloc[0]
+    estimate = mean_estimate(rows.loc[rows["layer"] == name, "value"].to_numpy(float), analysis.confidence)
+    what = "its attention gates" if name == "all" else f"its attention gate {name}"
+    head = f"Replacing the coefficients of {what} by their mean over the image changes the test mIoU of {variant} by"
+    if not estimate.has_interval:
+        text = f"{head} {estimate.value:+.3f} (no interval: {estimate.reason})."
+        return [Finding("gates", variant, text, False)]
+    span = f"{estimate.low:+.3f} to {estimate.high:+.3f}"
+    said = f"{head} {estimate.value:+.3f} ({analysis.confidence:.0%} interval over {estimate.n} seeds {span})"
+    if estimate.high < 0:
+        return [Finding("gates", variant, f"{said}: where they look matters to it.", True)]
+    return [Finding("gates", variant, f"{said}: that their pattern helps is not shown.", estimate.low > 0)]
+
+
+def _cost(analysis: Analysis, variant: str) -> list[Finding]:
+    row = _by(analysis.variants, "variant")[variant]
+    parts = []
+    if isfinite(row["parameters_ratio"]) and isfinite(row["flops_ratio"]):
+        parts.append(f"{row['parameters_ratio']:.3f} times the parameters and {row['flops_ratio']:.3f} times the FLOPs")
+    rates = _by(analysis.throughput[analysis.throughput["variant"] == variant], "quantity")
+    shown = False
+    for quantity, word in (("train_images_per_s", "trains"), ("inference_images_per_s", "predicts")):
+        if quantity in rates and isfinite(rates[quantity]["low"]):
+            rate = rates[quantity]
+            parts.append(f"{word} at {rate['ratio']:.3f} times its speed ({rate['low']:.3f} to {rate['high']:.3f})")
+            shown = shown or bool(rate["low"] > 1 or rate["high"] < 1)
+    if not parts:
+        return []
+    text = f"Against {row['against']}, {variant} has {parts[0]}" if "FLOPs" in parts[0] else f"{variant} {parts[0]}"
+    text += f"; it {' and '.join(parts[1:])}." if len(parts) > 1 else "."
+    return [Finding("cost", variant, text, shown)]
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def _first(frame: pd.DataFrame, **equal: str) -> Row | None:
+    rows = _rows(frame)
+    return next((row for row in rows if all(row[column] == value for column, value in equal.items())), None)
+
+
+def _rows(frame: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _by(frame: pd.DataFrame, column: str) -> dict[str, Row]:
+    return {row[column]: row for row in _rows(frame)}
+
+
+def _span(row: Row) -> str:
+    return f"{row['low']:+.3f} to {row['high']:+.3f}"
+
+
+def _seeds(row: Row) -> str:
+    return f"{row['n']}" if row["n"] == row["n_against"] else f"{row['n']} and {row['n_against']}"
+
+
+def _at(setting: str) -> str:
+    return setting.replace("=", " ")
+
+
+def _list(items: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    names = list(items)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,126 @@
+"""What lies behind the frames: the arrays of a trial by its key, read from a results folder when asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ablate.errors import ResultsError
+from ablate.records import pictures
+from ablate.records.record import Record
+from ablate.records.store import Results, TrialFolder
+
+# Predictions are large beside everything else; what draws or scores them does so trial by trial.
+_PREDS_KEPT = 4
+
+
+class Source(Protocol):
+    """The arrays of a study's trials. Every method raises `ResultsError` for what a trial does not have."""
+
+    def counts(self, key: str) -> dict[str, np.ndarray]:
+        """ "val" and "test": int64 (N, C, 3) of tp, fp, fn."""
+
+    def image_loss(self, key: str) -> np.ndarray:
+        """Test loss of each image: float64 (N,)."""
+
+    def steps(self, key: str) -> np.ndarray:
+        """float32 (steps, 2) of training loss and gradient norm."""
+
+    def epochs(self, key: str) -> list[dict[str, Any]]:
+        """A mapping an epoch; None where a value is not finite."""
+
+    def layers(self, key: str) -> Mapping[str, Mapping[str, list[float | None]]]:
+        """Probes: measure -> layer -> values."""
+
+    def preds(self, key: str) -> np.ndarray:
+        """uint8 (N, H, W)."""
+
+    def target(self) -> np.ndarray:
+        """uint8 (N, H, W)."""
+
+
+class FolderSource:
+    """A results folder as a `Source`; `add` makes a trial known."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._folders: dict[str, TrialFolder] = {}
+        self._records: dict[str, Record] = {}
+        self._images: dict[str, dict[str, np.ndarray]] = {}
+        # Per instance, so that it dies with it.
+        self._preds = lru_cache(maxsize=_PREDS_KEPT)(pictures.unpack)
+
+    def add(self, key: str, folder: TrialFolder, record: Record | None) -> None:
+        """Make the trial `key` known by its folder and, once it has ended, its record."""
+        self._folders[key] = folder
+        if record is not None:
+            self._records[key] = record
+
+    def counts(self, key: str) -> dict[str, np.ndarray]:
+        """See `Source`."""
+        arrays = self._load_images(key)
+        return {"val": arrays["val"], "test": arrays["test"]}
+
+    def image_loss(self, key: str) -> np.ndarray:
+        """See `Source`."""
+        return self._load_images(key)["test_loss"]
+
+    def steps(self, key: str) -> np.ndarray:
+        """See `Source`; a row that is being written is left out."""
+        data = _bytes(self._folders[key].steps)
+        return np.frombuffer(data[: len(data) // 8 * 8], dtype="<f4").reshape(-1, 2)
+
+    def epochs(self, key: str) -> list[dict[str, Any]]:
+        """See `Source`; a line that is being written is left out."""
+        path = self._folders[key].epochs
+        lines = _bytes(path).splitlines()
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                if number < len(lines):
+                    raise ResultsError("not a line of JSON", file=str(path), line=number) from None
+        return rows
+
+    def layers(self, key: str) -> Mapping[str, Mapping[str, list[float | None]]]:
+        """See `Source`; empty for a trial without a record."""
+        record = self._records.get(key)
+        return record.layers if record else {}
+
+    def preds(self, key: str) -> np.ndarray:
+        """See `Source`."""
+        return self._preds(self._folders[key].predictions)
+
+    def target(self) -> np.ndarray:
+        """See `Source`."""
+        return pictures.unpack(self._results.test / "targets.zip")
+
+    def _load_images(self, key: str) -> dict[str, np.ndarray]:
+        if key not in self._images:
+            path = self._folders[key].images
+            data = _bytes(path)
+            try:
+                with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                    arrays = {name: archive[name] for name in ("val", "test", "test_loss")}
+            except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+                raise ResultsError(f"not the counts of a trial ({error})", file=str(path)) from None
+            for split in ("val", "test"):
+                if arrays[split].ndim != 3 or arrays[split].shape[2] != 3:
+                    raise ResultsError(f"counts of shape {arrays[split].shape}, not (N, C, 3)", file=str(path))
+            self._images[key] = arrays
+        return self._images[key]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"cannot be read ({error.strerror})", file=str(path)) from None

@@ -1,0 +1,119 @@
+"""What each variant reaches at its own best setting, and how its scores answer to the rate, to seeds, to images.
+
+The columns of the frame are listed at the top of `analyse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.bootstrap import SE_TEXT
+from ablate.analysis.compare import against, confounds, controls
+from ablate.analysis.frames import Frames
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import OWN_BEST, Choice, bracket
+from ablate.analysis.statistics import Estimate
+
+QUALITY = {
+    "mean_iou_images": "test_mean_iou_images",
+    "mean_iou_classes": "test_mean_iou_classes",
+    "worst_images": "test_worst_images",
+    "pixel_accuracy": "test_pixel_accuracy",
+    "dice": "test_dice",
+    "test_loss": "test_loss",
+}
+# Scores in which a diverged seed counts 0; a loss has no such value, so it is the mean of the complete seeds.
+_SCORES = set(QUALITY) - {"test_loss"}
+COMPONENTS = {
+    "between_runs_sd": "between_runs",
+    "seed_sd": "seed",
+    "image_sd": "image",
+    "interaction_sd": "interaction",
+}
+LEVELS_RULE = (
+    "T with its interval: Multi-Bootstrap over seeds and test images, the setting chosen on val again in every "
+    f"replicate; mean ± t with n − 1 degrees of freedom × {SE_TEXT}. Components of the "
+    "variance of one run's test mIoU: seed (what would remain on unlimited images), image (the sampling of the test "
+    "images, common to all runs), interaction (what one run gains or loses on just these images). mIoU^I, mIoU^C and "
+    "the worst 10 % of the images: means over seeds."
+)
+
+
+def variants_frame(
+    frames: Frames,
+    scores: StudyScores,
+    v: pd.DataFrame,
+    own_best: Choice,
+    response: Mapping[str, dict[str, Any]],
+) -> pd.DataFrame:
+    """A row a variant; `response` is that of `cells.rate_response`."""
+    sides, copies = against(frames), controls(frames)
+    described = frames.run.get("variants", {})
+    rows = []
+    for variant in frames.variants:
+        setting = own_best.get(variant)
+        other = sides.get(variant, frames.baseline)
+        planned = frames.trials[(frames.trials["variant"] == variant) & (frames.trials["role"] == "main")]
+        row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline, "control": variant in copies}
+        row |= {
+            "against": other,
+            "differs": _differs(described.get(variant, {})),
+            "confounds": confounds(frames, [variant]),
+        }
+        row |= {"setting": setting or "", **_levels(frames, setting)}
+        edge = bracket(setting, v.T[variant], frames.levels) if setting else "no setting has a result"
+        row |= {"unbracketed": bool(edge), "bracket": edge}
+        row |= _scores(frames, scores, v, variant, setting, planned)
+        row["provisional"] = bool(planned["status"].isin(["missing", "failed"]).any())
+        row |= response[variant]
+        for quantity, name in (("parameters", "parameters_ratio"), ("forward_flops", "flops_ratio")):
+            own, base = (described.get(side, {}).get(quantity) for side in (variant, other))
+            row[quantity] = np.nan if own is None else float(own)
+            row[name] = own / base if own and base else np.nan
+        rows.append(row | {"rule": f"{OWN_BEST.text} {LEVELS_RULE}"})
+    return pd.DataFrame(rows)
+
+
+def _differs(described: Mapping[str, Any]) -> str:
+    return "; ".join(f"{field}: {old} → {new}" for field, (old, new) in described.get("differs", {}).items())
+
+
+def _levels(frames: Frames, setting: str | None) -> dict[str, Any]:
+    if setting is None:
+        return dict.fromkeys(frames.axes, np.nan)
+    return {axis: frames.levels[axis][setting] for axis in frames.axes}
+
+
+def _scores(
+    frames: Frames,
+    scores: StudyScores,
+    v: pd.DataFrame,
+    variant: str,
+    setting: str | None,
+    planned: pd.DataFrame,
+) -> dict[str, Any]:
+    names = ("val_mean", "test_mean", "test_low", "test_high", "stability_of_choice", *QUALITY, *COMPONENTS)
+    row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"n": 0, "n_planned": 0, "reason": ""}
+    if setting is None:
+        return row | {"n_planned": int(planned.groupby("setting").size().max()), "reason": "no result yet"}
+    cell = planned[planned["setting"] == setting]
+    ended = cell[cell["status"].isin(["complete", "diverged"])]
+    estimate: Estimate = scores.level(variant)[0]
+    row |= {"n": len(ended), "n_planned": len(cell), "val_mean": float(v.T[variant][setting])}
+    row |= {
+        "test_mean": estimate.value,
+        "test_low": estimate.low,
+        "test_high": estimate.high,
+        "reason": estimate.reason,
+    }
+    row["stability_of_choice"] = scores.stability_of_choice(variant, setting)
+    for name, column in QUALITY.items():
+        if column in ended:
+            values = ended[column].mask(ended["status"].eq("diverged"), 0.0 if name in _SCORES else np.nan)
+            row[name] = float(values.mean())
+    split = scores.variance(variant, setting)
+    return row | {name: float(np.sqrt(getattr(split, part))) for name, part in COMPONENTS.items()}

@@ -1,0 +1,283 @@
+"""The commands of `ablate` and their exit codes. Heavy imports wait for the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ablate.errors import AblateError, Problem, StudyError, nearest
+
+app = typer.Typer(
+    name="ablate",
+    help="Ablation studies of segmentation models that can be trusted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Override a field: -o train.epochs=3")
+]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Python file with your own components.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/<study>.")]
+Folder = Annotated[
+    Path | None, typer.Argument(help="A results folder or a study's name; default the latest.", show_default=False)
+]
+
+RESULTS = Path("results")
+
+
+def main() -> None:
+    """Entry point: an error that is the user's to mend is one line each, and exit code 2."""
+    try:
+        app()
+    except AblateError as error:
+        for problem in error.problems:
+            print(f"ablate: {problem}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    override: Overrides = None,
+    plugin: Plugins = None,
+    out: Out = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="KEY=VALUE", help="Only trials with variant=, seed= or an axis."),
+    ] = None,
+    extend: Annotated[
+        float | None, typer.Option("--extend", help="Go on with the same trials to this many times the epochs.")
+    ] = None,
+    no_profile: Annotated[bool, typer.Option("--no-profile", help="Leave out the closing throughput profile.")] = False,
+    allow_code_change: Annotated[
+        bool, typer.Option("--allow-code-change", help="Go on although a plugin changed; the records are marked.")
+    ] = False,
+) -> None:
+    """Run what is missing of a study; a second call only does what the first left."""
+    _run(study, override, plugin, out, only, extend=extend, no_profile=no_profile, allow_code_change=allow_code_change)
+
+
+@app.command()
+def retry(
+    study: StudyFile,
+    override: Overrides = None,
+    plugin: Plugins = None,
+    out: Out = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="KEY=VALUE", help="As for run.")] = None,
+) -> None:
+    """As run, and the failed trials once more."""
+    _run(study, override, plugin, out, only, retry=True)
+
+
+def _run(
+    study: Path,
+    override: list[str] | None,
+    plugin: list[Path] | None,
+    out: Path | None,
+    only: list[str] | None,
+    *,
+    extend: float | None = None,
+    no_profile: bool = False,
+    allow_code_change: bool = False,
+    retry: bool = False,
+) -> None:
+    plugins = _plugins(plugin)
+    from ablate.study.reader import read_study
+
+    loaded = read_study(study, override or ())
+    folder, origin = out or RESULTS / loaded.name, None
+    if extend is not None:
+        # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
+        loaded, origin = loaded.extended(extend), folder
+        folder = folder.with_name(f"{folder.name}-x{extend:g}")
+    wanted = _selection(only or [], loaded)
+    from ablate.run.command import run_study
+
+    outcome = run_study(
+        loaded,
+        folder,
+        plugins=plugins,
+        wanted=wanted,
+        retry=retry,
+        profile=not no_profile,
+        allow_code_change=allow_code_change,
+        origin=origin,
+    )
+    raise typer.Exit(outcome)
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    override: Overrides = None,
+    plugin: Plugins = None,
+    power: Annotated[
+        Path | None, typer.Option("--power", help="Plan seeds from a pilot: the detectable difference of its results.")
+    ] = None,
+) -> None:
+    """Print the trials, what each variant changes, and what it will cost, without training."""
+    _load_plugins(plugin)
+    from ablate.run.plan_view import print_plan, print_power
+    from ablate.study.reader import read_study
+
+    loaded = read_study(study, override or ())
+    if power is not None:
+        print_power(loaded, _folder(power))
+    else:
+        print_plan(loaded)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a study file, for editors that complete it."""
+    import json
+
+    from ablate.study.plan import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def status(results: Folder = None) -> None:
+    """Print how far a study is: trials by state, failures with their reasons."""
+    from ablate.run.status import print_status
+
+    raise typer.Exit(print_status(_folder(results)))
+
+
+@app.command()
+def report(
+    results: Folder = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh the report as trials end.")] = False,
+) -> None:
+    """Make tables, figures and the page of a study from its records."""
+    from ablate.report.build import build_report
+
+    folder = _folder(results)
+    written = build_report(folder, watch=watch)
+    for path in written:
+        if path.suffix == ".html":
+            print(path)
+
+
+@app.command()
+def compare(
+    left: Annotated[Path, typer.Argument(help="A results folder.")],
+    right: Annotated[Path, typer.Argument(help="Another results folder.")],
+) -> None:
+    """Set two studies side by side and say what differs in their settings, versions and data."""
+    from ablate.report.diff import print_comparison
+
+    print_comparison(_folder(left), _folder(right))
+
+
+@app.command()
+def dashboard(
+    results: Folder = None,
+    port: Annotated[int, typer.Option(help="Port of the dashboard.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on; it has no login and can delete.")] = "127.0.0.1",
+    expose: Annotated[bool, typer.Option("--expose", help="Allow an address other machines can reach.")] = False,
+) -> None:
+    """Open the Optuna dashboard on a study, with each trial's settings, curves and panel."""
+    from ablate.report.thumbnail import write_curves
+    from ablate.run.dashboard import serve
+
+    serve(_folder(results), host=host, port=port, expose=expose, curves=write_curves)
+
+
+@app.command()
+def profile(
+    study: StudyFile,
+    override: Overrides = None,
+    plugin: Plugins = None,
+    out: Out = None,
+    seconds: Annotated[float, typer.Option(help="About how long the measuring takes.")] = 60.0,
+) -> None:
+    """Measure each variant alone on the device, interleaved; the figures join the study's tables."""
+    plugins = _plugins(plugin)
+    from ablate.run.command import profile_study
+    from ablate.study.reader import read_study
+
+    loaded = read_study(study, override or ())
+    raise typer.Exit(profile_study(loaded, out or RESULTS / loaded.name, plugins=plugins, seconds=seconds))
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from ablate import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _load_plugins(files: list[Path] | None) -> list[Any]:
+    from ablate.plugins import load_plugins
+
+    return load_plugins(files or [])
+
+
+def _plugins(files: list[Path] | None) -> Any:
+    loaded = _load_plugins(files)
+    from ablate.run.setup import Plugins
+
+    return Plugins(tuple(path.absolute() for path in files or []), tuple(loaded))
+
+
+def _folder(given: Path | None) -> Path:
+    """A results folder by path or study name; the one that changed last where nothing is given."""
+    if given is not None:
+        for path in (given, RESULTS / given):
+            if (path / "run.json").exists():
+                return path
+        raise StudyError(
+            Problem("no results here", file=str(given), cure=nearest(given.name, _known()) or "run a study first")
+        )
+    known = [path for path in RESULTS.glob("*") if (path / "run.json").exists()]
+    if not known:
+        raise StudyError("no results yet", cure="`ablate run benchmark.yaml` makes some")
+    return max(known, key=lambda path: max((path / "run.json").stat().st_mtime, (path / "trials").stat().st_mtime))
+
+
+def _known() -> list[str]:
+    return [path.name for path in RESULTS.glob("*") if (path / "run.json").exists()]
+
+
+def _selection(words: list[str], study: Any) -> Any:
+    """`--only variant=unet --only lr=1e-3`: trials that match every key, with any of its values."""
+    axes = ["variant", "seed", *study.spec.grid]
+    wanted: dict[str, set[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in axes:
+            raise StudyError(f"--only {word}: expected key=value", cure=nearest(key, axes))
+        wanted.setdefault(key, set()).add(_canonical(value))
+    for key, values in wanted.items():
+        known = study.variants if key == "variant" else study.spec.grid.get(key)
+        if known is not None and (unknown := values - {_canonical(str(level)) for level in known}):
+            raise StudyError(f"--only {key}={min(unknown)}: no such {key}", cure=nearest(min(unknown), map(str, known)))
+
+    def matches(trial: Any) -> bool:
+        own = {"variant": trial.variant, "seed": trial.seed, **trial.settings}
+        return all(_canonical(str(own.get(key))) in values for key, values in wanted.items())
+
+    return matches
+
+
+def _canonical(text: str) -> str:
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""From what is stored in a mask (values, palette indices, colours) to class indices, as `classes` and `ignore` say."""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ablate.data.dataset import IGNORE
+from ablate.data.findings import Findings
+
+Colour = tuple[int, int, int]
+
+UNKNOWN = 254  # in an applied mask: a stored value that neither `classes` nor `ignore` names
+MOST_CLASSES = 254
+HIGHEST_VALUE = 65_535
+_HEX = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The meaning of stored labels: value, or colour as r << 16 | g << 8 | b, to class index or `IGNORE`."""
+
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...] | None
+    coloured: bool
+    table: Mapping[int, int]
+
+    @cached_property
+    def _lookup(self) -> np.ndarray:
+        lookup = np.full(1 << 24 if self.coloured else HIGHEST_VALUE + 1, UNKNOWN, dtype=np.uint8)
+        for code, target in self.table.items():
+            lookup[code] = target
+        return lookup
+
+    def apply(self, codes: np.ndarray) -> np.ndarray:
+        """Class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named at all."""
+        if codes.dtype.itemsize > 2:
+            inside = (codes >= 0) & (codes < len(self._lookup))
+            if not inside.all():
+                found = self._lookup[np.where(inside, codes, 0)]
+                found[~inside] = UNKNOWN
+                return found
+        return self._lookup[codes]
+
+    def shown(self, code: int) -> str:
+        """A stored label for a message: a number, or a colour."""
+        return str(_colour(code)) if self.coloured else str(code)
+
+    @property
+    def allowed(self) -> str:
+        """All stored labels that have a meaning, for a message."""
+        texts = [self.shown(code) for code in sorted(self.table)]
+        return ", ".join(texts) if len(texts) <= 12 else f"{', '.join(texts[:10])}, ... ({len(texts)} in all)"
+
+
+def read_labels(
+    classes: Mapping[str, Any] | Sequence[str],
+    ignore: Sequence[Any],
+    palette: Mapping[str, Any] | None,
+    findings: Findings,
+) -> Labels | None:
+    """The labels that a study names, or None with what is wrong in `findings`.
+
+    `classes` is a list of names (stored as 0, 1, ...) or maps each name to a value, a list of values, a colour
+    ("#rrggbb" or three numbers) or a list of colours. Three numbers are a colour where every class has just three.
+    """
+    if not isinstance(classes, Mapping):
+        for name in sorted({name for name in classes if list(classes).count(name) > 1}):
+            findings.say(f"the class '{name}' is named twice", key="data.classes")
+        classes = {name: index for index, name in enumerate(classes)}
+    if not 1 <= len(classes) < MOST_CLASSES:
+        findings.say(f"expected 1 to {MOST_CLASSES - 1} classes, got {len(classes)}", key="data.classes")
+        return None
+    stored = {name: _codes(entry) for name, entry in classes.items()}
+    ignored = [_codes(entry) for entry in ignore]
+    coloured = any(kind == "colour" for kind, _ in [*stored.values(), *ignored])
+    coloured = coloured or all(kind == "three" for kind, _ in stored.values())
+
+    table: dict[int, int] = {}
+    owners: dict[int, str] = {}
+    entries = [(name, index, stored[name]) for index, name in enumerate(classes)]
+    for name, target, found in [*entries, *(("ignore", IGNORE, item) for item in ignored)]:
+        key = "data.ignore" if name == "ignore" else f"data.classes.{name}"
+        codes = _chosen(found, coloured)
+        if not codes:
+            wanted = "a colour such as [128, 0, 0] or '#800000'" if coloured else f"values 0..{HIGHEST_VALUE}"
+            findings.say(f"expected {wanted} for every class and ignored label", key=key)
+            continue
+        for code in codes:
+            if owners.setdefault(code, name) != name:
+                label = str(_colour(code)) if coloured else str(code)
+                findings.say(f"the label {label} stands for both '{owners[code]}' and '{name}'", key=key)
+            table[code] = target
+    first = {name: _chosen(found, coloured) for name, found in stored.items()}
+    chosen = {name: _colour(codes[0]) for name, codes in first.items() if codes} if coloured else {}
+    return Labels(tuple(classes), _palette(tuple(classes), palette, chosen, findings), coloured, table)
+
+
+def distinct_colours(count: int) -> tuple[Colour, ...]:
+    """`count` colours that can be told apart: hues a golden ratio apart, three brightnesses in turn."""
+    colours = []
+    for index in range(count):
+        rgb = colorsys.hsv_to_rgb(index * 0.618034 % 1, (0.8, 0.55)[index % 2], (0.95, 0.7, 0.5)[index % 3])
+        colours.append((round(rgb[0] * 255), round(rgb[1] * 255), round(rgb[2] * 255)))
+    return tuple(colours)
+
+
+def _palette(
+    classes: tuple[str, ...], asked: Mapping[str, Any] | None, stored: Mapping[str, Colour], findings: Findings
+) -> tuple[Colour, ...] | None:
+    """The colours to draw classes with: as asked for, else as stored in the masks; None leaves the choice open."""
+    if asked is None and len(stored) < len(classes):
+        return None
+    chosen = dict(zip(classes, distinct_colours(len(classes)), strict=True)) | dict(stored)
+    for name, entry in (asked or {}).items():
+        codes = _chosen(_codes(entry), True)
+        if name not in chosen or len(codes) != 1:
+            expected = "one colour, such as [128, 0, 0] or '#800000'" if name in chosen else "the name of a class"
+            findings.say(f"expected {expected}", key=f"data.palette.{name}")
+            continue
+        chosen[name] = _colour(codes[0])
+    return tuple(chosen[name] for name in classes)
+
+
+def _codes(entry: Any) -> tuple[str, list[Any]]:
+    """What an entry of `classes` may mean: ("value" | "three" | "colour" | "wrong", its parts)."""
+    if isinstance(entry, str):
+        match = _HEX.fullmatch(entry)
+        return ("colour", [tuple(int(part, 16) for part in match.groups())]) if match else ("wrong", [])
+    parts = list(entry) if isinstance(entry, list | tuple) else [entry]
+    if parts and all(isinstance(part, str | list | tuple) for part in parts):
+        nested = [_codes(part) for part in parts]
+        fine = all(kind in ("colour", "three") for kind, _ in nested)
+        return ("colour", [_triple(found) for _, found in nested]) if fine else ("wrong", [])
+    if not parts or not all(_is_int(part) and 0 <= part <= HIGHEST_VALUE for part in parts):
+        return "wrong", []
+    return ("three" if len(parts) == 3 and max(parts) <= 255 else "value"), parts
+
+
+def _chosen(found: tuple[str, list[Any]], coloured: bool) -> list[int]:
+    """The stored codes of an entry, once it is known whether labels are colours; empty where it does not fit."""
+    kind, parts = found
+    if coloured:
+        colours = parts if kind == "colour" else [parts] if kind == "three" else []
+        return [int(red) << 16 | int(green) << 8 | int(blue) for red, green, blue in colours]
+    return [int(part) for part in parts] if kind in ("value", "three") else []
+
+
+def _triple(parts: list[Any]) -> tuple[int, int, int]:
+    red, green, blue = parts[0] if len(parts) == 1 else parts
+    return red, green, blue
+
+
+def _colour(code: int) -> Colour:
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

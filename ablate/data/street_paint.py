@@ -1,0 +1,75 @@
+"""The classes of the street scenes, the stock of paints that all classes share, and what a painted surface is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Colour = tuple[float, float, float]  # red, green, blue in 0..1
+
+# Classes and colours are those of the CamVid benchmark as SegNet uses it.
+CLASSES = (
+    "Sky",
+    "Building",
+    "Pole",
+    "Road",
+    "Pavement",
+    "Tree",
+    "SignSymbol",
+    "Fence",
+    "Car",
+    "Pedestrian",
+    "Bicyclist",
+)
+PALETTE = (
+    (128, 128, 128),
+    (128, 0, 0),
+    (192, 192, 128),
+    (128, 64, 128),
+    (60, 40, 222),
+    (128, 128, 0),
+    (192, 128, 128),
+    (64, 64, 128),
+    (64, 0, 128),
+    (64, 64, 0),
+    (0, 128, 192),
+)
+SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
+
+# One stock of paints for every class, so that a colour does not tell what carries it.
+BRICK, OCHRE, CREAM, WHITE = (0.56, 0.29, 0.22), (0.74, 0.60, 0.40), (0.86, 0.81, 0.69), (0.91, 0.91, 0.89)
+GREY, DARK, SLATE, PALE_BLUE = (0.52, 0.52, 0.54), (0.24, 0.25, 0.28), (0.36, 0.43, 0.53), (0.60, 0.71, 0.83)
+GREEN, BROWN, BLACK, RED = (0.24, 0.40, 0.24), (0.40, 0.29, 0.20), (0.11, 0.11, 0.13), (0.74, 0.16, 0.14)
+YELLOW, NAVY, OLIVE, BLUE = (0.88, 0.74, 0.20), (0.15, 0.20, 0.38), (0.42, 0.46, 0.24), (0.10, 0.28, 0.66)
+
+WALLS = (BRICK, BRICK, OCHRE, CREAM, WHITE, GREY, SLATE, PALE_BLUE, BROWN, OLIVE)
+ROOFS = (BRICK, DARK, SLATE, BROWN)
+BODIES = (BRICK, CREAM, WHITE, WHITE, GREY, GREY, DARK, SLATE, PALE_BLUE, GREEN, BLACK, RED, NAVY, OCHRE)
+COATS = (BRICK, DARK, GREEN, BROWN, BLACK, RED, NAVY, NAVY, CREAM)
+JACKETS = (YELLOW, YELLOW, YELLOW, WHITE, PALE_BLUE, RED, OCHRE)
+CLOTHS = (NAVY, NAVY, DARK, BLACK, BROWN, SLATE)
+METAL = (GREY, DARK, SLATE, GREEN, BROWN, BLACK, CREAM)
+PICKETS = (WHITE, WHITE, BROWN, BROWN, GREEN, BLACK, DARK, CREAM, BRICK)
+LEAVES = (
+    (0.23, 0.38, 0.15),
+    (0.31, 0.44, 0.18),
+    (0.42, 0.48, 0.20),
+    (0.62, 0.50, 0.20),
+    (0.55, 0.30, 0.18),
+    (0.40, 0.28, 0.18),
+)
+SKIN = ((0.86, 0.68, 0.56), (0.72, 0.52, 0.40), (0.48, 0.33, 0.25), (0.92, 0.76, 0.66))
+
+
+class Material(NamedTuple):
+    """What a surface is: its class and how it takes the light."""
+
+    label: int
+    colour: Colour
+    depth: float = 0.0  # metres from the camera; 0 where it varies over the surface and stands on the canvas
+    grain: float = 0.0  # relative brightness range of the texture
+    cell: float = 0.2  # metres, size of one grain
+
+
+def scaled(colour: Colour, factor: float) -> Colour:
+    """The colour, brightened or darkened by a factor."""
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor

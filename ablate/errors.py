@@ -1,0 +1,73 @@
+"""Errors that carry the file, the line, the key and the cure, and print as one clear line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, where it is wrong, and what would mend it.
+
+    It prints as ``file:line: key: message; cure``; parts that are unknown are left out.
+    """
+
+    message: str
+    key: str = ""
+    file: str = ""
+    line: int | None = None
+    cure: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        head = [part for part in (place, self.key) if part]
+        text = ": ".join([*head, self.message])
+        text = f"{text}; {self.cure}" if self.cure else text
+        # One problem is one line whatever a user's own text contains.
+        return " ".join(text.splitlines())
+
+
+class AblateError(Exception):
+    """Base of every error that is the user's to mend: printed without a traceback, exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Problem | str | Iterable[Problem], **place: object) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems, **place)  # type: ignore[arg-type]
+        if isinstance(problems, Problem):
+            problems = [problems]
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class StudyError(AblateError):
+    """The study file, or an override of it, does not say a study."""
+
+
+class DataError(AblateError):
+    """The images, masks or splits that a study names cannot be used as they are."""
+
+
+class PluginError(AblateError):
+    """A plugin cannot be imported, or what it registers does not keep its contract."""
+
+
+class ResultsError(AblateError):
+    """A results folder cannot be read or written as it is."""
+
+
+class DeviceError(AblateError):
+    """A device that the study asks for is not there."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The cure "did you mean X" for a mistyped word, or the list of choices where none is near."""
+    import difflib
+
+    known = sorted({str(choice) for choice in choices})
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"choose from {', '.join(known)}" if known else ""

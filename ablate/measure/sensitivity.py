@@ -1,0 +1,157 @@
+"""What the choice of the learning rate does to scores: sensitivity, basin, regret, agreement of rankings, budget.
+
+Rates are positive and need not come sorted; scores are better where larger, losses where smaller.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+# From how many settings on a tuning-budget curve is worth drawing.
+BUDGET_CURVE_FROM = 8
+
+
+class Sensitivity(NamedTuple):
+    """Learning-rate sensitivity in units of the loss, and the range [low, high] of rates it is the mean over."""
+
+    value: float
+    low: float
+    high: float
+    reason: str | None = None
+
+
+class Basin(NamedTuple):
+    """The parabola through the best rate and its neighbours, in the logarithm of the rate.
+
+    `optimum` is the rate at its vertex, `value` the score there, `width` the decades within which it stays within
+    delta of `value`. NaN with a `reason` where the parabola is invalid. `bracketed`: the best rate is not on the edge
+    of the grid. `extrapolated`: the width reaches past the three rates that the parabola goes through.
+    """
+
+    optimum: float
+    value: float
+    width: float
+    bracketed: bool
+    extrapolated: bool = False
+    reason: str | None = None
+
+
+def _by_rate(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rates = np.asarray(rates, dtype=np.float64)
+    if rates.ndim != 1 or not (np.isfinite(rates) & (rates > 0)).all():
+        raise ValueError(f"expected positive finite rates in one row, got {rates}")
+    if len(np.unique(rates)) != len(rates):
+        raise ValueError(f"a rate is given twice: {sorted(rates)}")
+    order = np.argsort(rates)
+    return np.log(rates[order]), order
+
+
+def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.ndarray | float) -> Sensitivity:
+    """Mean over log rate in [a, b] of min(final loss, loss at initialisation) − best, in units of the loss.
+
+    `rates` (R,) span [a, b]; `final_loss` is the final val loss (R,) or (R, seeds), what is not finite counting as the
+    loss at initialisation; `initial_loss` is a number or of the same shape. The mean over seeds is taken first, the
+    integral by the trapezoid rule in log rate, and best is the lowest of the curve (Wortsman et al. 2023, arXiv
+    2309.14322). Comparable between variants only over the same [a, b], which is returned.
+    """
+    log_rates, order = _by_rate(rates)
+    low, high = (float(np.exp(end)) for end in (log_rates[0], log_rates[-1])) if len(order) else (math.nan, math.nan)
+    final = np.asarray(final_loss, dtype=np.float64)
+    if len(final) != len(order):
+        raise ValueError(f"{len(final)} losses for {len(order)} rates")
+    if len(order) < 2:
+        return Sensitivity(math.nan, low, high, f"{len(order)} rates; a sensitivity needs two")
+    initial = np.broadcast_to(np.asarray(initial_loss, dtype=np.float64), final.shape)
+    if not np.isfinite(initial).all():
+        return Sensitivity(math.nan, low, high, "the loss at initialisation is not finite")
+    capped = np.minimum(np.where(np.isfinite(final), final, initial), initial)
+    curve = capped.reshape(len(order), -1).mean(axis=1)[order]
+    mean = float(np.trapezoid(curve - curve.min(), log_rates) / (log_rates[-1] - log_rates[0]))
+    return Sensitivity(mean, low, high)
+
+
+def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
+    """The basin of a score over log rate: its optimum, and its width in decades within `delta` of it.
+
+    A parabola through the best of `scores` (R,), larger being better, and its neighbours; for a best on the edge of
+    the grid through the three rates nearest to that edge. Invalid, NaN with a reason, where it opens upward, or its
+    vertex lies outside those three rates, or a score is not finite. A diverged cell scores 0 and bends it sharply.
+    """
+    if delta <= 0:
+        raise ValueError(f"delta must be positive, got {delta}")
+    log_rates, order = _by_rate(rates)
+    values = np.asarray(scores, dtype=np.float64)[order]
+    if len(values) < 3:
+        return Basin(math.nan, math.nan, math.nan, False, reason=f"{len(values)} rates; a parabola needs three")
+    if not np.isfinite(values).all():
+        return Basin(math.nan, math.nan, math.nan, False, reason="a score is not finite")
+    best = int(values.argmax())
+    bracketed = 0 < best < len(values) - 1
+    middle = min(max(best, 1), len(values) - 2)
+    x = log_rates[middle - 1 : middle + 2] / math.log(10)
+    y = values[middle - 1 : middle + 2]
+    curvature = (float((y[2] - y[1]) / (x[2] - x[1])) - float((y[1] - y[0]) / (x[1] - x[0]))) / float(x[2] - x[0])
+    if curvature >= 0:
+        return Basin(math.nan, math.nan, math.nan, bracketed, reason="the parabola does not open downward")
+    slope = float((y[1] - y[0]) / (x[1] - x[0]))
+    vertex = float(x[0] + x[1]) / 2 - slope / (2 * curvature)
+    if not x[0] <= vertex <= x[2]:
+        reason = "the vertex lies outside the rates: the grid does not hold the optimum"
+        return Basin(math.nan, math.nan, math.nan, bracketed, reason=reason)
+    top = float(y[1]) - curvature * (float(x[1]) - vertex) ** 2
+    half = math.sqrt(delta / -curvature)
+    extrapolated = bool(vertex - half < x[0] or vertex + half > x[2])
+    return Basin(10**vertex, top, 2 * half, bracketed, extrapolated)
+
+
+def regret(scores: np.ndarray) -> np.ndarray:
+    """What each variant loses at each rate against its own best rate: max over rates − score, (V, R) from (V, R).
+
+    Not finite scores must have been given a value (diverged: 0) beforehand.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError("a score is not finite; a diverged cell scores 0")
+    return scores.max(axis=-1, keepdims=True) - scores
+
+
+def kendall_tau(scores: np.ndarray) -> np.ndarray:
+    """Kendall's τ_b of the ranking of variants between rates: float64 (R, R) from scores (V, R).
+
+    1 where two rates rank the variants alike, −1 where in reverse; NaN where a rate ties them all or there are fewer
+    than two variants. As `scipy.stats.kendalltau` for each pair of columns.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError("a score is not finite; a diverged cell scores 0")
+    first, second = np.triu_indices(len(scores), k=1)
+    signs = np.sign(scores[first] - scores[second])
+    agreement = signs.T @ signs
+    untied = np.sqrt(np.outer(np.diag(agreement), np.diag(agreement)))
+    return np.divide(agreement, untied, out=np.full(agreement.shape, np.nan), where=untied > 0)
+
+
+def budget_curve(val: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Expected test score of the setting that is best on val among n of the B that were tried: (B,), n = 1 … B.
+
+    `val` and `test` (B,), larger being better, diverged settings 0. With t_(i) the test scores sorted by val, the mean
+    over all subsets of n: Σ_{i≥n} C(i−1, n−1) / C(B, n) · t_(i), after Tang et al. (ACL 2020), there for the maximum
+    itself. Settings tied on val share the mean of their test scores, as if one were drawn. To be labelled "uniform
+    over the grid": the grid's settings are taken as equally likely to be tried.
+    """
+    val, test = np.asarray(val, dtype=np.float64), np.asarray(test, dtype=np.float64)
+    if val.ndim != 1 or val.shape != test.shape or not len(val):
+        raise ValueError(f"expected one val and one test score a setting, got {val.shape} and {test.shape}")
+    if not (np.isfinite(val).all() and np.isfinite(test).all()):
+        raise ValueError("a score is not finite; a diverged setting scores 0")
+    _, group = np.unique(val, return_inverse=True)
+    shared = (np.bincount(group, weights=test) / np.bincount(group))[group]
+    ordered = shared[np.argsort(val, kind="stable")]
+    budget = len(val)
+    weights = np.array(
+        [[math.comb(i - 1, n - 1) / math.comb(budget, n) for i in range(1, budget + 1)] for n in range(1, budget + 1)]
+    )
+    return weights @ ordered

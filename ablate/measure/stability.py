@@ -1,0 +1,229 @@
+"""Stability of one run: how its loss, gradient norm and validation curves rise, spike, and waver.
+
+A run gives two streams per step, training loss and gradient norm before clipping, and curves per epoch. Every measure
+is a `Measured`: a number, or NaN with its reason. Losses are in nats and must not be negative where a logarithm or a
+ratio is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ablate.measure.convergence import theil_sen_slope
+from ablate.measure.measured import Measured, unknown
+
+SPIKE_FROM = 32
+SPIKE_WINDOW = 128
+SPIKE_SCALES = 6.0
+MAD_TO_SIGMA = 1.4826
+# The least MAD of a log stream, 0.1 %: a stream that stands still has no scale of its own to judge a spike by.
+LEAST_MAD = 1e-3
+
+_LEAST_ELIGIBLE = 32
+_LEAST_DIFFERENCES = 20
+
+
+def epoch_medians(values: np.ndarray, steps_per_epoch: int) -> np.ndarray:
+    """Median of each whole epoch of a stream (S,): float64 (S // steps_per_epoch,); NaN where a value is not finite."""
+    if steps_per_epoch < 1:
+        raise ValueError(f"steps_per_epoch must be positive, got {steps_per_epoch}")
+    values = np.asarray(values, dtype=np.float64)
+    epochs = len(values) // steps_per_epoch
+    table = values[: epochs * steps_per_epoch].reshape(epochs, steps_per_epoch)
+    table = np.where(np.isfinite(table), table, np.nan)
+    return np.median(table, axis=1) if epochs else np.empty(0)
+
+
+def rise(curve: np.ndarray) -> Measured:
+    """How far a loss per epoch rose above its lowest earlier value: max over e of x_e / min over e' < e of x_e'.
+
+    `curve` (E,) is the median training loss of each epoch, or the val loss of each epoch. 1 where it never rose,
+    infinity where a value is not finite: such a run has diverged. Batch noise and single spikes do not move the
+    median of an epoch; a run that goes up again does.
+    """
+    curve = np.asarray(curve, dtype=np.float64)
+    if not np.isfinite(curve).all():
+        return Measured(np.inf)
+    if len(curve) < 2:
+        return unknown(f"{len(curve)} epochs; a rise needs two")
+    if (curve < 0).any():
+        return unknown("the loss is negative, so that a ratio says nothing")
+    lowest = np.minimum.accumulate(curve)[:-1]
+    later = curve[1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(later == lowest, 1.0, later / lowest)
+    return Measured(float(max(1.0, ratio.max())))
+
+
+def _log(stream: np.ndarray) -> np.ndarray:
+    """Logarithm of a stream that is not negative; zero counts as the smallest float32, what is not finite as NaN."""
+    stream = np.asarray(stream, dtype=np.float64)
+    stream = np.where(np.isfinite(stream), stream, np.nan)
+    return np.log(np.maximum(stream, float(np.finfo(np.float32).tiny)))
+
+
+def _windows(values: np.ndarray, window: int) -> np.ndarray:
+    """The `window` values before each step, (S, window), infinity where there is none or it is not finite."""
+    padded = np.concatenate([np.full(window, np.inf), np.where(np.isfinite(values), values, np.inf)])
+    return np.lib.stride_tricks.sliding_window_view(padded, window)[: len(values)]
+
+
+def _sorted_median(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Median of the first `count` (R,) entries of each sorted row; NaN where there is none."""
+    rows = np.arange(len(ordered))
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, ordered.shape[1] - 1)
+    middle = (ordered[rows, low] + ordered[rows, high]) / 2
+    return np.where(count > 0, middle, np.nan)
+
+
+def _flags(stream: np.ndarray) -> np.ndarray:
+    """Steps of one stream above the median of their window by more than 6 · 1.4826 · MAD of it: bool (S,)."""
+    values = _log(stream)
+    flags = np.zeros(len(values), dtype=bool)
+    # In blocks, so that the windows of a long run never all lie in memory.
+    for start in range(SPIKE_FROM, len(values), 1 << 14):
+        block = slice(start, min(start + (1 << 14), len(values)))
+        ordered = np.sort(_windows(values, SPIKE_WINDOW)[block], axis=1)
+        count = np.isfinite(ordered).sum(axis=1)
+        median = _sorted_median(ordered, count)
+        deviation = np.where(np.isfinite(ordered), np.abs(ordered - median[:, None]), np.inf)
+        mad = _sorted_median(np.sort(deviation, axis=1), count)
+        limit = median + SPIKE_SCALES * MAD_TO_SIGMA * np.maximum(mad, LEAST_MAD)
+        flags[block] = (values[block] > limit) | np.isnan(values[block])
+    return flags
+
+
+def spike_steps(steps: np.ndarray) -> np.ndarray:
+    """Steps, counted from 0, at which a spike of the loss or of the gradient norm begins: int64 (K,).
+
+    `steps` (S, 2) holds training loss and gradient norm. From step 32 on a step is flagged where the logarithm of
+    either exceeds median + 6 · 1.4826 · max(MAD, 0.001) of the up to 128 steps before it, or is not finite; flags of
+    adjacent steps are one spike. Median and MAD, since a spike inside the window moves mean and standard deviation
+    so far that it hides the next one; logarithms, since raw streams are skewed and flagged for it.
+    """
+    steps = np.asarray(steps)
+    flagged = _flags(steps[:, 0]) | _flags(steps[:, 1])
+    return np.flatnonzero(flagged & ~np.concatenate([[False], flagged[:-1]]))
+
+
+def spike_rate(steps: np.ndarray) -> Measured:
+    """Spikes (`spike_steps`) per 1,000 eligible steps, those from step 32 on."""
+    steps = np.asarray(steps)
+    eligible = len(steps) - SPIKE_FROM
+    if eligible < _LEAST_ELIGIBLE:
+        return unknown(f"{len(steps)} steps; a spike rate needs {SPIKE_FROM + _LEAST_ELIGIBLE}")
+    if (steps < 0).any():
+        return unknown("a negative loss has no logarithm")
+    return Measured(1000.0 * len(spike_steps(steps)) / eligible)
+
+
+def spike_score(steps: np.ndarray) -> Measured:
+    """Share of all steps that are spikes in the form of OLMo, a fraction, for comparison with `spike_rate`.
+
+    A step counts where loss or gradient norm, unlogged, exceeds mean + 6 standard deviations of the full window of
+    128 steps before it (allenai/OLMo-core, `stability_monitor.py`, "SpikeScore (total)"); flags are not merged.
+    """
+    steps = np.asarray(steps, dtype=np.float64)
+    if len(steps) < SPIKE_WINDOW:
+        return unknown(f"{len(steps)} steps; the OLMo form needs {SPIKE_WINDOW}")
+    flagged = np.zeros(len(steps), dtype=bool)
+    for stream in steps.T:
+        for start in range(SPIKE_WINDOW, len(stream), 1 << 14):
+            block = slice(start, min(start + (1 << 14), len(stream)))
+            before = np.lib.stride_tricks.sliding_window_view(stream, SPIKE_WINDOW)
+            before = before[start - SPIKE_WINDOW : block.stop - SPIKE_WINDOW]
+            with np.errstate(invalid="ignore"):
+                mean, std = before.mean(axis=1), before.std(axis=1)
+                flagged[block] |= (std >= 1e-10) & (stream[block] > mean + SPIKE_SCALES * std)
+    return Measured(float(flagged.mean()))
+
+
+def _finite_start(stream: np.ndarray) -> np.ndarray:
+    """The stream up to its first value that is not finite."""
+    stream = np.asarray(stream, dtype=np.float64)
+    broken = np.flatnonzero(~np.isfinite(stream))
+    return stream[: broken[0]] if len(broken) else stream
+
+
+def roughness(loss: np.ndarray) -> Measured:
+    """Spread of the step-to-step changes of the loss relative to its whole descent, without unit.
+
+    Interquartile range of the first differences of `loss` (S,) ÷ (median of the first five steps − 5th percentile);
+    after the dispersion across time of Chan et al. (ICLR 2020), who detrend by differencing and take the IQR. Steps
+    from the first non-finite one on are left out.
+    """
+    loss = _finite_start(loss)
+    if len(loss) <= _LEAST_DIFFERENCES:
+        return unknown(f"{len(loss)} finite steps; roughness needs {_LEAST_DIFFERENCES + 1}")
+    descent = float(np.median(loss[:5]) - np.percentile(loss, 5))
+    if descent <= 0:
+        return unknown("the loss never fell below where it began")
+    upper, lower = np.percentile(np.diff(loss), [75, 25])
+    return Measured(float(upper - lower) / descent)
+
+
+def excess_variation(curve: np.ndarray) -> Measured:
+    """Way that a curve (E,) went to and fro, in units of its range: (Σ|Δx| − |x_E − x_1|) / (max − min).
+
+    Zero exactly where the curve is monotone. Meant for the epoch medians of the training loss.
+    """
+    curve = np.asarray(curve, dtype=np.float64)
+    if not np.isfinite(curve).all():
+        return unknown("a value is not finite")
+    if len(curve) < 3:
+        return unknown(f"{len(curve)} epochs; to and fro needs three")
+    changes = np.diff(curve)
+    if (changes >= 0).all() or (changes <= 0).all():
+        return Measured(0.0)
+    return Measured(float((np.abs(changes).sum() - abs(curve[-1] - curve[0])) / np.ptp(curve)))
+
+
+def tail_risk(loss: np.ndarray) -> Measured:
+    """Mean of the upper 5 % of the step-to-step differences of log loss, in nats of log loss per step.
+
+    The conditional value at risk of the differences, as the short-term risk across time of Chan et al. (ICLR 2020),
+    with the sign turned: for a loss the bad side is up. Steps from the first non-finite one on are left out.
+    """
+    loss = _finite_start(loss)
+    if len(loss) <= _LEAST_DIFFERENCES:
+        return unknown(f"{len(loss)} finite steps; tail risk needs {_LEAST_DIFFERENCES + 1}")
+    if (loss < 0).any():
+        return unknown("a negative loss has no logarithm")
+    changes = np.sort(np.diff(_log(loss)))
+    return Measured(float(changes[-int(np.ceil(0.05 * len(changes))) :].mean()))
+
+
+def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
+    """Standard deviation of val mIoU (E,) about its Theil–Sen line over the last max(5, ⌈0.2·E⌉) epochs; a fraction."""
+    curve = np.asarray(val_mean_iou, dtype=np.float64)
+    window = max(5, int(np.ceil(0.2 * len(curve) - 1e-9)))
+    if len(curve) < window:
+        return unknown(f"{len(curve)} epochs; late oscillation needs {window}")
+    late = curve[-window:]
+    if not np.isfinite(late).all():
+        return unknown("a value of the last epochs is not finite")
+    return Measured(float(np.std(late - theil_sen_slope(late) * np.arange(window))))
+
+
+def stability(steps: np.ndarray, epochs: Mapping[str, np.ndarray], steps_per_epoch: int) -> dict[str, Measured]:
+    """Every stability measure of one run, by name.
+
+    `steps` (S, 2) holds training loss and gradient norm of each step, `epochs` the curves `val_loss` and
+    `val_mean_iou` (E,), NaN where not finite. Epochs of the training loss are the whole ones; a run that ends inside
+    an epoch in a loss that is not finite has `rise` infinity all the same.
+    """
+    steps = np.asarray(steps, dtype=np.float64).reshape(-1, 2)
+    loss = steps[:, 0]
+    medians = epoch_medians(loss, steps_per_epoch)
+    return {
+        "rise": rise(medians) if np.isfinite(loss).all() else Measured(np.inf),
+        "val_rise": rise(epochs["val_loss"]),
+        "spike_rate": spike_rate(steps),
+        "spike_score": spike_score(steps),
+        "roughness": roughness(loss),
+        "excess_variation": excess_variation(medians),
+        "tail_risk": tail_risk(loss),
+        "late_oscillation": late_oscillation(epochs["val_mean_iou"]),
+    }

@@ -1,0 +1,113 @@
+"""The additive attention gate of the Attention U-Net, and the hook points to read and replace its coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ablate.models.blocks import SkipConnection
+
+# σ(3) = 0.95: the paper starts its gates open at every location, without naming a number.
+OPEN = 3.0
+
+
+class GateTap(nn.Identity):
+    """Where the coefficients α (N, 1, H, W) in 0..1 leave a gate: computes nothing, but gives probes a place to hook.
+
+    A gate of one's own that passes its α through one of these, held as its direct child, gets the gate measures
+    of `ablate.train.gates`.
+    """
+
+
+class AttentionGate(nn.Module):
+    """Additive attention gate after Oktay et al. (2018, arXiv 1804.03999), equations 1 and 2.
+
+    α = σ(ψᵀ relu(W_x x + W_g g + b_g) + b_ψ), output α·x. As the paper has it:
+
+    - the gating signal g (N, C_g, ⌈H/2⌉, ⌈W/2⌉) comes from the next coarser scale;
+    - all maps are linear without spatial support (1×1); W_x brings x (N, C, H, W) down to the grid of g by its
+      stride of 2, and α goes back up to the grid of x by bilinear interpolation;
+    - ψ has one output: one coefficient a pixel, shared by the channels;
+    - gates start open: b_ψ is set so that α begins near one everywhere.
+
+    Parameters: C·F + C_g·F + F + F + 1, with F = C/2 inner channels.
+    """
+
+    def __init__(self, channels: int, gate_channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // 2)
+        self.w_x = nn.Conv2d(channels, inner, 1, stride=2, bias=False)
+        self.w_g = nn.Conv2d(gate_channels, inner, 1)
+        self.psi = nn.Conv2d(inner, 1, 1)
+        self.tap = GateTap()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Open the gate; the convolutions draw their own weights."""
+        if self.psi.bias is not None:
+            nn.init.constant_(self.psi.bias, OPEN)
+
+    def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        alpha = torch.sigmoid(self.psi(F.relu(self.w_x(x) + self.w_g(g), inplace=True)))
+        height, width = x.shape[-2:]
+        alpha = double(double(alpha, 2), 3)[:, :, :height, :width]
+        return x * self.tap(alpha)
+
+
+def double(x: Tensor, dim: int) -> Tensor:
+    """Twice the length along `dim` by linear interpolation, edges repeated (`align_corners=False`).
+
+    Written with slices because the backward pass of `interpolate` on CUDA is not deterministic.
+    """
+    n = x.shape[dim]
+    before = torch.cat([x.narrow(dim, 0, 1), x.narrow(dim, 0, n - 1)], dim)
+    after = torch.cat([x.narrow(dim, 1, n - 1), x.narrow(dim, n - 1, 1)], dim)
+    return torch.stack([torch.lerp(x, before, 0.25), torch.lerp(x, after, 0.25)], dim + 1).flatten(dim, dim + 1)
+
+
+@contextmanager
+def detached_skips(model: nn.Module) -> Iterator[None]:
+    """Run `model` with its skip tensors detached: same values, but no gradient flows back through a skip.
+
+    Needs the eager module: a compiled one does not look for hooks that came later.
+    """
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, SkipConnection):
+                stack.enter_context(_hooked(module, lambda _module, _inputs, skip: skip.detach()))
+        yield
+
+
+@contextmanager
+def hooked_gates(model: nn.Module, hook: Callable[[str, Tensor], Tensor | None]) -> Iterator[None]:
+    """Run `model` with `hook(gate, alpha)` called on every gate's α; what it returns, if anything, replaces α.
+
+    `gate` is the name that `gates(model)` gives. Needs the eager module, as `detached_skips` does.
+    """
+    with ExitStack() as stack:
+        for name, gate in gates(model).items():
+            tap = next(child for child in gate.children() if isinstance(child, GateTap))
+            stack.enter_context(_hooked(tap, lambda _module, _inputs, alpha, name=name: hook(name, alpha)))
+        yield
+
+
+def gates(model: nn.Module) -> dict[str, nn.Module]:
+    """The attention gates of a model by their module path: every module that directly holds a `GateTap`."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if any(isinstance(child, GateTap) for child in module.children())
+    }
+
+
+@contextmanager
+def _hooked(module: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[None]:
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,79 @@
+"""The parts that a U-Net is put together from: normalisation, convolution blocks, the skip connection's hook point."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Literal["batch", "group", "instance", "none"]
+Block = Literal["plain", "residual"]
+
+
+def normalisation(kind: Norm, channels: int) -> nn.Module:
+    """The normalisation of a feature map with `channels` channels; all kinds carry a scale and a shift a channel.
+
+    `group` takes at most the 32 groups of Wu & He (2018, arXiv 1803.08494) and at least four channels in each,
+    so that narrow models do not slip into instance normalisation.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(max(1, channels // 4), 32), channels)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    return nn.Identity()
+
+
+class ConvBlock(nn.Module):
+    """Two 3×3 convolutions, each normalised and rectified: (N, in, H, W) -> (N, out, H, W).
+
+    Convolutions have a bias only where no normalisation would cancel it (Ioffe & Szegedy 2015).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
+        super().__init__()
+        bias = norm == "none"
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
+        self.norm1 = normalisation(norm, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias)
+        self.norm2 = normalisation(norm, out_channels)
+
+    def body(self, x: Tensor) -> Tensor:
+        """Everything up to the last rectifier."""
+        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return self.norm2(self.conv2(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x), inplace=True)
+
+
+class ResidualBlock(ConvBlock):
+    """A `ConvBlock` with a shortcut around both convolutions, added before the last rectifier (He et al. 2016).
+
+    The shortcut is a 1×1 projection with normalisation where the channels change, else the identity.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
+        super().__init__(in_channels, out_channels, norm)
+        self.projection: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.projection = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, bias=norm == "none"), normalisation(norm, out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.projection(x), inplace=True)
+
+
+BLOCKS: dict[Block, type[ConvBlock]] = {"plain": ConvBlock, "residual": ResidualBlock}
+
+
+class SkipConnection(nn.Identity):
+    """Where a skip tensor leaves the encoder: computes nothing, but gives probes a place to hook.
+
+    A model of one's own that passes its skip tensors through one of these, and keeps its encoder in a submodule
+    named `encoder`, gets the gradient split of `ablate.train.probes.skip_share`.
+    """

@@ -1,0 +1,69 @@
+"""What a model is made of and what it costs before it runs: parameters, FLOPs, module tree."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of parameters, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def forward_flops(model: nn.Module | Callable[[], nn.Module], size: tuple[int, int], in_channels: int) -> int:
+    """FLOPs of one image's forward pass at `size` (H, W), two for a multiply-add, as `torch.utils.flop_counter` counts:
+    convolutions and matrix products; normalisation, activations, pooling and interpolation are left out.
+
+    `model` is a module, which is left as it is, or a factory without arguments. The pass runs on the meta device,
+    without memory or arithmetic; a model that needs real numbers to run is given them on the CPU.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return _count(model, size, in_channels, torch.device("meta"))
+        except (NotImplementedError, RuntimeError):
+            return _count(model, size, in_channels, torch.device("cpu"))
+
+
+@torch.no_grad()
+def _count(
+    model: nn.Module | Callable[[], nn.Module], size: tuple[int, int], in_channels: int, device: torch.device
+) -> int:
+    if isinstance(model, nn.Module):
+        probe = copy.deepcopy(model).to(device)
+    else:
+        with device:
+            probe = model()
+    probe.eval()
+    with FlopCounterMode(display=False) as counter:
+        probe(torch.zeros(1, in_channels, *size, device=device))
+    return counter.get_total_flops()
+
+
+def module_tree(model: nn.Module) -> list[str]:
+    """Every module as "path: Type(settings)", and every parameter that a module outside `torch.nn` holds itself.
+
+    The settings are those that the module's `repr` shows. Dropped here is only what registers no module.
+    """
+    lines = []
+    for path, module in model.named_modules(remove_duplicate=False):
+        lines.append(f"{path or '.'}: {type(module).__name__}({module.extra_repr()})")
+        if not type(module).__module__.startswith("torch.nn."):
+            lines.extend(
+                f"{path}.{name}: Parameter{tuple(parameter.shape)}".lstrip(".")
+                for name, parameter in module.named_parameters(recurse=False)
+            )
+    return lines
+
+
+def compare_trees(baseline: list[str], other: list[str]) -> tuple[list[str], list[str]]:
+    """What `other` has beyond `baseline` and what it lacks: (added, removed), each in the order of its tree.
+
+    A module with other settings is in both lists.
+    """
+    ours, theirs = set(baseline), set(other)
+    return [line for line in other if line not in ours], [line for line in baseline if line not in theirs]

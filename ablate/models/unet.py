@@ -1,0 +1,117 @@
+"""The U-Net, put together by switches: what its skips do, what its blocks are, how wide and how deep it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ablate.errors import StudyError
+from ablate.models.attention import AttentionGate
+from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection
+
+Skip = Literal["concat", "none", "attention"]
+
+
+def unet(
+    *,
+    in_channels: int,
+    num_classes: int,
+    width: Annotated[int, Field(ge=1, le=4096)] = 64,
+    depth: Annotated[int, Field(ge=1, le=10)] = 4,
+    skip: Skip = "concat",
+    block: Block = "plain",
+    norm: Norm = "batch",
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    gate_finest: bool = False,
+) -> UNet:
+    """A U-Net (Ronneberger et al. 2015) with same padding: (N, in_channels, H, W) -> logits (N, num_classes, H, W).
+
+    - `width`: channels at full resolution, doubled by each of the `depth` poolings.
+    - `skip`: how an encoder feature map reaches the decoder: `concat` beside the upsampled one, `none` not at all,
+      `attention` through an additive gate (Oktay et al. 2018) and then beside it. As in that paper the finest skip
+      is not gated; `gate_finest` gates it too.
+    - `block`: `plain`, or `residual` with a shortcut around each pair of convolutions (He et al. 2016).
+    - `norm`: batch, group or instance normalisation, or none (the convolutions have a bias then).
+    - `dropout`: share of the coarsest features that are dropped in training, at the end of the contracting path.
+
+    Switches compose: `skip="attention", block="residual"` needs no code of its own.
+    Raises `StudyError` where the switches leave no skip to gate.
+    """
+    if skip == "attention" and depth == 1 and not gate_finest:
+        raise StudyError(
+            "skip: attention with depth: 1 has no gate, because the finest skip is not gated",
+            key="model.depth",
+            cure="take depth 2 or more, or gate_finest: true",
+        )
+    return UNet(
+        in_channels, num_classes, width, depth, skip=skip, block=block, norm=norm, dropout=dropout,
+        gate_finest=gate_finest,
+    )  # fmt: skip
+
+
+class Decoder(nn.Module):
+    """One level of the decoder: (N, 2C, ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int, *, skip: Skip, gated: bool, block: Block, norm: Norm) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(2 * channels, channels, 2, stride=2)
+        self.skip = None if skip == "none" else SkipConnection()
+        self.gate = AttentionGate(channels, 2 * channels) if gated else None
+        self.block = BLOCKS[block](channels if skip == "none" else 2 * channels, channels, norm)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        x = self.up(coarse)
+        height, width = fine.shape[-2:]
+        if x.shape[-2:] != fine.shape[-2:]:
+            x = x[:, :, :height, :width]
+        if self.skip is not None:
+            skip = self.skip(fine)
+            if self.gate is not None:
+                skip = self.gate(skip, coarse)
+            x = torch.cat([skip, x], 1)
+        return self.block(x)
+
+
+class UNet(nn.Module):
+    """The network that `unet` describes. `encoder` and `decoder` are indexed by level, 0 at full resolution.
+
+    Any height and width will do. Where a size is odd, pooling takes the incomplete window at the end as well, and
+    the decoder cuts its output to the size of its level. So no pixel is dropped and none is invented, at the cost of
+    the pixels that there are: rounding down instead would hide the last rows from every coarser level (at 360×480
+    the last eight), which only the skips could make good, and the comparison with a net without skips would measure it.
+    """
+
+    def __init__(
+        self, in_channels: int, num_classes: int, width: int, depth: int, *, skip: Skip, block: Block, norm: Norm,
+        dropout: float, gate_finest: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        widths = [width * 2**level for level in range(depth)]
+        make = BLOCKS[block]
+        self.encoder = nn.ModuleList(make(a, b, norm) for a, b in zip([in_channels, *widths], widths, strict=False))
+        self.bottleneck = make(widths[-1], 2 * widths[-1], norm)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.decoder = nn.ModuleList(
+            Decoder(
+                channels, skip=skip, gated=skip == "attention" and (level > 0 or gate_finest), block=block, norm=norm
+            )
+            for level, channels in enumerate(widths)
+        )
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = []
+        for block in self.encoder:
+            x = block(x)
+            features.append(x)
+            x = F.max_pool2d(x, 2, ceil_mode=True)
+        x = self.bottleneck(x)
+        if self.dropout is not None:
+            x = self.dropout(x)
+        for decoder in reversed(self.decoder):
+            x = decoder(x, features.pop())
+        return self.head(x)

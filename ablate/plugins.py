@@ -1,0 +1,241 @@
+"""User code: plugin files and entry points loaded, hashed, and held to what a component promises."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ablate.errors import AblateError, PluginError, Problem
+from ablate.registry import MODELS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ENTRY_POINTS = "ablate.plugins"
+
+
+@dataclass(frozen=True)
+class PluginFile:
+    """A file whose code takes part in a study: its path (or name of the entry point), and its SHA-256."""
+
+    file: str
+    sha256: str
+
+
+def load_plugins(files: Sequence[Path | str] = (), *, entry_points: bool = True) -> list[PluginFile]:
+    """Import the plugin `files`, then what is installed under the entry point `ablate.plugins`.
+
+    Gives every file that was loaded: the plugins and the modules beside them that they import. Raises `PluginError`
+    with file and line for what cannot be imported, registers a taken name, or changes a global random state.
+    """
+    loaded = [found for file in files for found in _load_file(Path(file))]
+    if entry_points:
+        # By name, so that the order of installation decides nothing.
+        for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda item: (item.name, item.value)):
+            loaded += _load_entry_point(point)
+    return list({item.file: item for item in loaded}.values())
+
+
+def _load_file(path: Path) -> list[PluginFile]:
+    path = path.absolute()
+    if not path.is_file():
+        raise PluginError("no such plugin file", file=str(path))
+    name = f"ablate_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError("expected a Python file, got one that is not named so", file=str(path), cure="end it in .py")
+    module = importlib.util.module_from_spec(spec)
+    for library in ("numpy", "torch"):
+        # What the plugin is going to import anyway has to be there before its random state can be watched.
+        if library.encode() in path.read_bytes():
+            importlib.import_module(library)
+    before = set(sys.modules)
+    # Known by name before it runs, as dataclasses and pickling need it; beside others, so that it may import them.
+    sys.modules[name] = module
+    sys.path.append(str(path.parent))
+    try:
+        with same_random_state(f"importing the plugin {path.name}", str(path)):
+            _import(lambda: spec.loader.exec_module(module), path)  # type: ignore[union-attr]
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    beside = {found for key in set(sys.modules) - before if (found := _source(sys.modules.get(key))) is not None}
+    own = sorted(found for found in beside if found.parent == path.parent or path.parent in found.parents)
+    return [_hashed(path), *(_hashed(found) for found in own if found != path and "site-packages" not in found.parts)]
+
+
+def _load_entry_point(point: metadata.EntryPoint) -> list[PluginFile]:
+    with same_random_state(f"importing the plugin {point.name}", point.value):
+        found = _import(point.load, None, f"{point.name} = {point.value}")
+        if not isinstance(found, ModuleType):
+            # A function registers what it brings when it is called.
+            if callable(found):
+                _import(found, None, f"{point.name} = {point.value}")
+            found = sys.modules.get(getattr(found, "__module__", ""))
+    source = _source(found)
+    return [_hashed(source)] if source is not None else []
+
+
+def _import(load: Callable[[], Any], path: Path | None, name: str = "") -> Any:
+    try:
+        return load()
+    except PluginError:
+        raise
+    except SyntaxError as error:
+        where = error.filename or str(path or name)
+        raise PluginError(f"cannot be imported: {error.msg}", file=where, line=error.lineno) from None
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if path is not None and Path(frame.filename) == path]
+        last = (own or frames)[-1]
+        file, line = (str(path), last.lineno) if own else (str(path) if path else name, None)
+        text = " ".join(str(error).split())
+        message = f"cannot be imported: {type(error).__name__}{': ' if text else ''}{text}"
+        raise PluginError(message, file=file, line=line) from None
+
+
+def _source(module: Any) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file) if isinstance(file, str) and file.endswith(".py") else None
+
+
+def _hashed(path: Path) -> PluginFile:
+    return PluginFile(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+# -- global random state ------------------------------------------------------------------------------------------
+
+
+def random_states() -> dict[str, Any]:
+    """The global generators' states, by the name of their library; of those that are imported."""
+    states: dict[str, Any] = {"random": random.getstate()}
+    if "numpy" in sys.modules:
+        kind, keys, *rest = sys.modules["numpy"].random.get_state()
+        states["numpy"] = (kind, keys.tobytes(), *rest)
+    if "torch" in sys.modules:
+        states["torch"] = bytes(sys.modules["torch"].get_rng_state().numpy())
+    return states
+
+
+@contextlib.contextmanager
+def same_random_state(what: str, source: str) -> Iterator[None]:
+    """Refuse code that changes a global random state: trials would then depend on what ran before them."""
+    before = random_states()
+    yield
+    after = random_states()
+    changed = [name for name in before if after[name] != before[name]]
+    if changed:
+        raise PluginError(
+            f"{what} changed the global random state of {', '.join(changed)}",
+            file=source,
+            cure="take a generator of your own, such as numpy.random.default_rng(seed)",
+        )
+
+
+# -- contracts ----------------------------------------------------------------------------------------------------
+
+
+def check_model(component: Mapping[str, Any], *, in_channels: int, num_classes: int, size: tuple[int, int]) -> None:
+    """Raise `PluginError` where a model breaks its contract.
+
+    float (2, in_channels, H, W) has to become floating-point logits (2, num_classes, H, W), there must be parameters
+    to train, and initialisation has to follow the global seed, without setting it.
+    """
+    import torch
+
+    from ablate.study.components import create
+
+    name = component["name"]
+    source = MODELS.source(name)
+
+    def build() -> nn.Module:
+        model = create(MODELS, component, in_channels=in_channels, num_classes=num_classes)
+        if not isinstance(model, nn.Module):
+            raise _broken(name, source, f"expected a torch.nn.Module, got a {type(model).__name__}")
+        return model
+
+    from torch import nn
+
+    states = random_states()
+    with torch.random.fork_rng(devices=[]), _kept_random_state(), torch.no_grad():
+        model = _called(build, name, source)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise _broken(name, source, "expected parameters to train, got none")
+        _check_seeding(build, name, source, states)
+        images = torch.zeros(2, in_channels, *size)
+        logits = _called(lambda: model(images), name, source)
+    wanted = (2, num_classes, *size)
+    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
+        raise _broken(name, source, f"expected floating-point logits, got {_kind(logits)}")
+    if tuple(logits.shape) != wanted:
+        got = tuple(logits.shape)
+        raise _broken(name, source, f"expected logits {wanted} for images {tuple(images.shape)}, got {got}")
+
+
+def _check_seeding(build: Callable[[], Any], name: str, source: str, before: Mapping[str, Any]) -> None:
+    """Two builds from different seeds must not end in one state: then the factory has set the seed itself."""
+    import numpy as np
+    import torch
+
+    after = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the legacy global state is what is being watched
+        torch.manual_seed(seed)
+        build()
+        after.append(random_states())
+    same = [library for library in before if after[0][library] == after[1][library]]
+    if same:
+        raise _broken(
+            name,
+            source,
+            f"expected a model that leaves the global seed alone, got one that sets that of {', '.join(same)}",
+            "remove the call that seeds: every seed of the study would give the same network",
+        )
+
+
+@contextlib.contextmanager
+def _kept_random_state() -> Iterator[None]:
+    import numpy as np
+
+    ours, theirs = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(theirs)  # noqa: NPY002
+
+
+def _called(call: Callable[[], Any], name: str, source: str) -> Any:
+    try:
+        return call()
+    except AblateError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        last = frames[-1]
+        text = " ".join(str(error).split())
+        raise _broken(
+            name, source, f"{type(error).__name__}: {text} (at {Path(last.filename).name}:{last.lineno})"
+        ) from None
+
+
+def _broken(name: str, source: str, message: str, cure: str = "") -> PluginError:
+    return PluginError(Problem(f"the model '{name}': {message}", file=source, cure=cure))
+
+
+def _kind(value: Any) -> str:
+    dtype = getattr(value, "dtype", None)
+    return f"a tensor of {dtype}" if dtype is not None else f"a {type(value).__name__}"

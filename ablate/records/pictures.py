@@ -1,0 +1,122 @@
+"""Many small pictures as one durable file: zips of index PNGs (predictions, targets) and of JPEGs (test images)."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ablate.errors import ResultsError
+
+# The earliest time a zip can hold: the same arrays give the same bytes whenever they are packed.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_JPEG_QUALITY = 92
+
+
+PANEL_IMAGES = 8
+
+
+def panel_indices(count: int, images: int = PANEL_IMAGES) -> list[int]:
+    """The test images that every panel shows: evenly spread over `count`, the same for all variants."""
+    return [int(index) for index in np.linspace(0, count - 1, min(images, count)).round()]
+
+
+def pack(arrays: Iterable[np.ndarray]) -> bytes:
+    """A zip of the uint8 arrays (H, W) as greyscale PNGs `00000.png`, `00001.png`, ...; equal input, equal bytes."""
+    return _zip((_encode(np.asarray(array), "PNG"), "png") for array in arrays)
+
+
+def unpack(path: Path) -> np.ndarray:
+    """All pictures of a zip by `pack`, of one size: uint8 (N, H, W). Raises `ResultsError` for a damaged file."""
+    return _read(path, None)
+
+
+def unpack_some(path: Path, indices: Sequence[int]) -> np.ndarray:
+    """The pictures at `indices`, in that order: uint8 (len(indices), H, W), without decoding the others."""
+    return _read(path, indices)
+
+
+def pack_images(images: Iterable[np.ndarray]) -> bytes:
+    """A zip of uint8 images (H, W, 3), or (H, W, 1) and (H, W) for grey, as JPEGs `00000.jpg`, ... of quality 92.
+
+    For people to look at, never to compute with: JPEG is lossy. Of other numbers of channels the first three are
+    shown, or the first alone where there are two.
+    """
+    return _zip((_encode(_as_rgb(np.asarray(image)), "JPEG"), "jpg") for image in images)
+
+
+def unpack_image(path: Path, index: int) -> np.ndarray:
+    """The image at `index` of a zip by `pack_images`: uint8 (H, W, 3)."""
+    with _open(path) as archive:
+        return _decode(archive, path, index, "jpg", "RGB")
+
+
+def count(path: Path) -> int:
+    """How many pictures the zip holds."""
+    with _open(path) as archive:
+        return len(archive.namelist())
+
+
+def _as_rgb(image: np.ndarray) -> np.ndarray:
+    if image.ndim == 2:
+        image = image[..., None]
+    return np.repeat(image[..., :1], 3, axis=2) if image.shape[2] < 3 else image[..., :3]
+
+
+def _encode(array: np.ndarray, kind: str) -> bytes:
+    if array.dtype != np.uint8 or array.ndim != (2 if kind == "PNG" else 3):
+        raise ValueError(f"cannot pack {array.dtype} {array.shape} as {kind}")
+    buffer = io.BytesIO()
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    if kind == "PNG":
+        picture.save(buffer, "PNG")
+    else:
+        picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _zip(members: Iterable[tuple[bytes, str]]) -> bytes:
+    buffer = io.BytesIO()
+    # Stored, not deflated: PNG and JPEG are compressed already.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for index, (data, suffix) in enumerate(members):
+            info = zipfile.ZipInfo(f"{index:05d}.{suffix}", date_time=_EPOCH)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise ResultsError("there is no such file", file=str(path)) from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ResultsError(f"not a readable zip of pictures ({error})", file=str(path)) from None
+
+
+def _decode(archive: zipfile.ZipFile, path: Path, index: int, suffix: str, mode: str) -> np.ndarray:
+    member = f"{index:05d}.{suffix}"
+    try:
+        with Image.open(io.BytesIO(archive.read(member))) as picture:
+            return np.asarray(picture.convert(mode) if picture.mode != mode else picture)
+    except KeyError:
+        raise ResultsError(f"there is no picture {member} in it", file=str(path)) from None
+    except (OSError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
+        raise ResultsError(f"picture {member} cannot be read ({error})", file=str(path)) from None
+
+
+def _read(path: Path, indices: Sequence[int] | None) -> np.ndarray:
+    with _open(path) as archive:
+        chosen = range(len(archive.namelist())) if indices is None else indices
+        pictures = [_decode(archive, path, int(index), "png", "L") for index in chosen]
+    if not pictures:
+        return np.zeros((0, 0, 0), np.uint8)
+    if len({picture.shape for picture in pictures}) > 1:
+        raise ResultsError("its pictures differ in size", file=str(path))
+    return np.stack(pictures)

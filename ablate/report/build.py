@@ -1,0 +1,167 @@
+"""The report of a results folder: `build_report(path)` writes tables, figures and the page, once or as trials end."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ablate import __version__
+from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.claims import judge
+from ablate.analysis.frames import load_results
+from ablate.analysis.protocol import methods_paragraph
+from ablate.analysis.sentences import findings
+from ablate.errors import ResultsError, nearest
+from ablate.records.files import write_atomic
+from ablate.records.store import Results
+from ablate.report import figures, page, tiles, verdicts
+from ablate.report.draw import FORMATS, Drawn, draw_all, figure_names, panel_names
+from ablate.report.figures.common import NotDrawn, order, progress
+from ablate.report.figures.panels import gallery
+from ablate.report.render import Table, to_csv, to_latex, to_markdown
+from ablate.report.tables import all_tables
+
+# A table of more rows is data, not something to print.
+MOST_PRINTED = 1000
+PARTS = ("tables", "figures", "page")
+# Seconds between two looks at a results folder that is being watched.
+LOOK_EVERY = 2.0
+
+
+def build_report(
+    path: Path | str,
+    *,
+    only: Iterable[str] | None = None,
+    watch: bool = False,
+    formats: Sequence[str] = FORMATS,
+) -> list[Path]:
+    """Write `tables/`, `figures/` and `report.html` into the results folder at `path`; the files written.
+
+    `only` names parts ("tables", "figures", "page") or single figures. `formats` are those of the figures. With
+    `watch` it goes on: whenever a trial ends it writes them anew, until every planned trial has a result.
+    Raises `ResultsError` where there is nothing to report, or a name of `only` is none.
+    """
+    results = Results(path)
+    seen = _state(results)
+    written = _build(results, only, formats, reload=watch)
+    while watch and (waiting := _waiting(results)):
+        print(f"{results.page}: {waiting} trials without a result yet", flush=True)
+        while _state(results) == seen:
+            time.sleep(LOOK_EVERY)
+        seen = _state(results)
+        written = _build(results, only, formats, reload=_waiting(results) > 0)
+    return written
+
+
+def _state(results: Results) -> tuple[tuple[str, int], ...]:
+    """What tells that something has happened: the records, their times, and the study's own files."""
+    looked = [results.study, results.run, results.profile, *(folder.record for folder in results.folders())]
+    return tuple((str(path), path.stat().st_mtime_ns) for path in looked if path.exists())
+
+
+def _waiting(results: Results) -> int:
+    return int((load_results(results.path).trials["status"] == "missing").sum())
+
+
+def _build(results: Results, only: Iterable[str] | None, formats: Sequence[str], *, reload: bool) -> list[Path]:
+    names = figure_names()
+    wanted = set(only) if only is not None else set(PARTS)
+    for name in wanted - set(PARTS) - set(names):
+        raise ResultsError(f"unknown part of a report '{name}'", cure=nearest(name, [*PARTS, *names]))
+    frames = load_results(results.path)
+    analysis = analyse(frames)
+    written: list[Path] = []
+    tables: list[Table] = []
+
+    def meanwhile() -> None:
+        tables.extend(all_tables(analysis, judge(frames, analysis)))
+        if "tables" in wanted:
+            written.extend(write_tables(results.tables, tables))
+
+    chosen = names if {"figures", "page"} & wanted else [name for name in names if name in wanted]
+    files = "figures" in wanted or "page" not in wanted
+    if "figures" in wanted:
+        chosen = [*chosen, *panel_names(analysis)]
+    drawn = draw_all(analysis, chosen, results.figures, formats if files else (), meanwhile)
+    written += [path for one in drawn for path in one.files]
+    if "page" in wanted:
+        write_atomic(results.page, page.render(make_page(analysis, tables, drawn), reload=reload).encode())
+        written.append(results.page)
+    return written
+
+
+def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
+    """Every table as CSV, and as Markdown and LaTeX where somebody would read that many rows; the files written."""
+    folder.mkdir(exist_ok=True)
+    written = []
+    for table in tables:
+        for suffix, text in ((".csv", to_csv), (".md", to_markdown), (".tex", to_latex)):
+            path = folder / f"{table.name}{suffix}"
+            if suffix != ".csv" and len(table.frame) > MOST_PRINTED:
+                path.unlink(missing_ok=True)
+                continue
+            write_atomic(path, text(table).encode())
+            written.append(path)
+    return written
+
+
+def make_page(
+    analysis: Analysis,
+    tables: Sequence[Table],
+    drawn: Sequence[Drawn],
+) -> page.Page:
+    """The page's text from the analysis, the tables and the figures."""
+    frames = analysis.frames
+    done, planned = progress(analysis)
+    rows, scale = verdicts.verdict_rows(analysis)
+    by_name = {table.name: page.shown_table(table) for table in tables}
+    shown = [one.shown for one in drawn if one.shown is not None]
+    try:
+        panels, no_panels = tiles.panels(analysis), ""
+        pictures = gallery(analysis)
+        legend = [
+            page.ClassColour(name, "#{:02x}{:02x}{:02x}".format(*pictures.palette[label]))
+            for label, name in enumerate(pictures.classes)
+        ]
+    except NotDrawn as reason:
+        panels, no_panels, legend = [], f"No predictions are shown: {reason}.", []
+    said = findings(frames, analysis)
+    return page.Page(
+        study=frames.study.study,
+        subject=f"{frames.study.data.name}, {len(order(analysis))} variants, {done} of {planned} trials",
+        headline=verdicts.headline(analysis),
+        unfinished=f"{done} of {planned} trials have a result. Every number here may still change."
+        if done < planned
+        else "",
+        cards=verdicts.cards(analysis),
+        verdicts=rows,
+        verdict_rule=verdicts.rule(analysis),
+        scale=scale,
+        findings=[
+            page.Findings(variant, tuple((one.topic, minus(one.text)) for one in said if one.variant == variant))
+            for variant in dict.fromkeys(one.variant for one in said)
+        ],
+        notes=[f"{note[0].upper()}{note[1:]}." if note else note for note in analysis.notes],
+        claims=by_name.get("claims"),
+        consolidated=next((one for one in shown if one.name == "consolidated"), None),
+        tables=[table for name, table in by_name.items() if name not in ("claims", "failures")],
+        figures=[one for one in shown if one.name != "consolidated" and one.name not in figures.OF_IMAGES],
+        absent=[(one.title, one.reason) for one in drawn if one.reason and not one.name.startswith("panel_")],
+        panels=panels,
+        sheets=[one for one in shown if one.name in figures.OF_IMAGES],
+        legend=legend,
+        no_panels=no_panels,
+        failures=by_name.get("failures"),
+        methods=[minus(methods_paragraph(frames, analysis))],
+        rules=[(name.replace("/", ", ").replace("_", " "), text) for name, text in analysis.rules.items() if text],
+        command=str(frames.run.get("command") or f"ablate run {frames.study.study}.yaml"),
+        provenance=page.provenance(frames.run),
+        version=__version__,
+    )
+
+
+def minus(text: str) -> str:
+    """A sentence with a minus sign before its negative numbers instead of a hyphen."""
+    return re.sub(r"(?<![\w.)])-(?=\d)", "−", text)

@@ -1,0 +1,190 @@
+"""Two studies side by side: what differs in their settings, versions and data, and what each says of every variant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.frames import Frames, load_results
+from ablate.report.figures.common import by_variant, order, progress, setting_label
+from ablate.report.style import percent
+
+ABSENT = "–"
+# Where trials run and what is tracked changes no result; names are not settings.
+_NOT_SETTINGS = frozenset({"study", "run", "track", "claims"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which two studies differ: the part it belongs to, its key, and both values as text."""
+
+    part: str
+    key: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one study says of one variant, as it is printed."""
+
+    setting: str
+    miou: str
+    delta: str
+    decision: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two studies: names, differences, shared trials, and both sides of every variant (None where one lacks it)."""
+
+    names: tuple[str, str]
+    trials: tuple[str, str]
+    differences: tuple[Difference, ...]
+    same_trials: int
+    variants: Mapping[str, tuple[Side | None, Side | None]]
+
+    @property
+    def same_data(self) -> bool:
+        """Whether nothing of the data differs: only then are the levels comparable."""
+        return not any(difference.part == "data" for difference in self.differences)
+
+
+def compare_studies(left: Path, right: Path) -> Comparison:
+    """Compare the results folders at `left` and `right`; raises `ResultsError` where one is none."""
+    both = [analyse(load_results(path)) for path in (left, right)]
+    first, second = (analysis.frames for analysis in both)
+    sides = [_sides(analysis) for analysis in both]
+    keys = [set(frames.trials["key"]) for frames in (first, second)]
+    return Comparison(
+        names=(first.study.study, second.study.study),
+        trials=tuple("{} of {} trials".format(*progress(analysis)) for analysis in both),  # type: ignore[arg-type]
+        differences=tuple(differences(first, second)),
+        same_trials=len(keys[0] & keys[1]),
+        variants={
+            variant: (sides[0].get(variant), sides[1].get(variant)) for variant in dict.fromkeys([*sides[0], *sides[1]])
+        },
+    )
+
+
+def differences(left: Frames, right: Frames) -> list[Difference]:
+    """Everything in which the two differ: settings, data, versions, device, code, plugins, decisions."""
+    found = []
+    for part, one, other in (
+        ("settings", _settings(left), _settings(right)),
+        ("data", _data(left), _data(right)),
+        *((part, left.run.get(part) or {}, right.run.get(part) or {}) for part in ("versions", "device", "git")),
+        ("plugins", _plugins(left), _plugins(right)),
+        ("decisions", _decisions(left), _decisions(right)),
+    ):
+        flat = flatten(one), flatten(other)
+        for key in dict.fromkeys([*flat[0], *flat[1]]):
+            values = flat[0].get(key, ABSENT), flat[1].get(key, ABSENT)
+            if values[0] != values[1]:
+                found.append(Difference(part, key, *values))
+    return found
+
+
+def flatten(value: Any, path: str = "") -> dict[str, str]:
+    """Nested mappings as dotted key -> text; lists are one value."""
+    if isinstance(value, Mapping) and value:
+        return {key: text for name in value for key, text in flatten(value[name], f"{path}.{name}".lstrip(".")).items()}
+    return {path: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}
+
+
+def _settings(frames: Frames) -> dict[str, Any]:
+    spec = frames.study.model_dump(mode="json")
+    # Three seeds are the seeds 0, 1, 2; where the data lie is no setting.
+    seeds = spec["seeds"]
+    spec["seeds"] = list(range(seeds)) if isinstance(seeds, int) else seeds
+    spec["data"] = {key: value for key, value in spec["data"].items() if key != "root"}
+    return {key: value for key, value in spec.items() if key not in _NOT_SETTINGS}
+
+
+def _data(frames: Frames) -> dict[str, Any]:
+    data = frames.run.get("data") or {}
+    return {key: value for key, value in data.items() if key != "files"}
+
+
+def _plugins(frames: Frames) -> dict[str, Any]:
+    plugins: Sequence[Mapping[str, Any]] = frames.run.get("plugins") or []
+    return {Path(str(plugin.get("file", ""))).name: plugin.get("sha256") for plugin in plugins}
+
+
+def _decisions(frames: Frames) -> dict[str, Any]:
+    decided: Mapping[str, Any] = frames.run.get("decisions") or {}
+    return {name: entry.get("value") if isinstance(entry, Mapping) else entry for name, entry in decided.items()}
+
+
+def _sides(analysis: Analysis) -> dict[str, Side]:
+    primary = analysis.contrasts[analysis.contrasts["primary"].astype(bool)] if len(analysis.contrasts) else None
+    contrasts = by_variant(primary) if primary is not None else {}
+    rows = by_variant(analysis.variants)
+    return {variant: _side(analysis, rows[variant], contrasts.get(variant)) for variant in order(analysis)}
+
+
+def _side(analysis: Analysis, row: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> Side:
+    half = (row["test_high"] - row["test_low"]) / 2
+    miou = percent(row["test_mean"]) + (f" ± {percent(half)}" if np.isfinite(half) else "")
+    setting = setting_label(analysis, analysis.own_best.get(str(row["variant"])))
+    if contrast is None:
+        return Side(setting, miou, "", "baseline" if row["baseline"] else "")
+    delta = percent(contrast["delta"], sign=True)
+    if np.isfinite(contrast["low"]):
+        delta += f" [{percent(contrast['low'], sign=True)}, {percent(contrast['high'], sign=True)}]"
+    return Side(setting, miou, delta, str(contrast["decision"]))
+
+
+def print_comparison(left: Path, right: Path, console: Console | None = None) -> None:
+    """Print the comparison of two results folders."""
+    found = compare_studies(left, right)
+    console = console or Console()
+    names = _told_apart(found.names, (left, right))
+    console.print(Text(f"{names[0]} ({found.trials[0]}) and {names[1]} ({found.trials[1]})"), highlight=False)
+    console.print(_differences_table(found, names) if found.differences else Text("Nothing differs but their names."))
+    console.print(_variants_table(found, names))
+    if not found.same_data:
+        console.print(Text("The data differ: compare the differences to each baseline, not the levels."))
+    console.print(Text(f"Trials that are the same in both: {found.same_trials}."), highlight=False)
+    rule = (
+        "mIoU in %, each variant at its own best setting; ± half the interval over seeds and images; Δ to its "
+        "baseline in points with the interval of the primary decision. No test is made between the two studies."
+    )
+    console.print(Text(rule, style="dim"))
+
+
+def _told_apart(names: tuple[str, str], paths: tuple[Path, Path]) -> tuple[str, str]:
+    if names[0] != names[1]:
+        return names
+    return f"{names[0]} in {paths[0].name or paths[0]}", f"{names[1]} in {paths[1].name or paths[1]}"
+
+
+def _differences_table(found: Comparison, names: tuple[str, str]) -> Table:
+    table = Table(title="What differs", title_justify="left", header_style="bold")
+    for head in ("Part", "Key", *names):
+        table.add_column(Text(head), overflow="fold")
+    for one in found.differences:
+        # As `Text`: a value in brackets is no markup.
+        table.add_row(*(Text(cell) for cell in (one.part, one.key, one.left, one.right)))
+    return table
+
+
+def _variants_table(found: Comparison, names: tuple[str, str]) -> Table:
+    table = Table(title="What each says", title_justify="left", header_style="bold")
+    for head in ("Variant", "Study", "At", "mIoU", "Δ", "Decision"):
+        table.add_column(head, overflow="fold")
+    for variant, sides in found.variants.items():
+        for place, (name, side) in enumerate(zip(names, sides, strict=True)):
+            cells = (side.setting, side.miou, side.delta, side.decision) if side else (ABSENT,) * 4
+            head = "" if place else variant
+            table.add_row(*(Text(cell) for cell in (head, name, *cells)), end_section=bool(place))
+    return table

@@ -1,0 +1,146 @@
+"""Figures to files: every registered figure drawn once, laid out once, and encoded in all its formats."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from ablate.analysis.analyse import Analysis
+from ablate.records.files import write_atomic
+from ablate.registry import FIGURES
+from ablate.report import figures
+from ablate.report.figures.common import NotDrawn, order
+from ablate.report.figures.panels import variant_panel
+from ablate.report.fonts import quick_font
+from ablate.report.page import Drawing
+from ablate.report.style import theme
+from ablate.report.svg import adaptive, data_uri
+
+FORMATS = ("png", "svg", "pdf")
+DPI = 200
+MOST_PROCESSES = 4
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of one figure: its files, what the page shows, or why there is none."""
+
+    name: str
+    title: str
+    files: tuple[Path, ...] = ()
+    shown: Drawing | None = None
+    reason: str = ""
+
+
+def figure_names() -> list[str]:
+    """Every registered figure: those of the report in their order, then those of plugins."""
+    return [*figures.ORDER, *(name for name in FIGURES if name not in figures.ORDER)]
+
+
+def panel_names(analysis: Analysis) -> dict[str, str]:
+    """The variants' own panels by the names of their files.
+
+    A variant's name may be anything; the file is numbered, and named as far as a file's name allows.
+    """
+    return {
+        f"panel_{place}_{''.join(c if c.isalnum() and c.isascii() else '-' for c in variant)[:40]}": variant
+        for place, variant in enumerate(order(analysis))
+    }
+
+
+def draw_all(
+    analysis: Analysis, names: Sequence[str], folder: Path, formats: Sequence[str], meanwhile: Callable[[], None]
+) -> list[Drawn]:
+    """Draw the named figures and panels in a few processes, and call `meanwhile` while they work.
+
+    Forked processes share what was computed. Where other threads run a fork is not safe: then all is done here.
+    """
+    global _analysis, _family
+    _analysis = analysis
+    processes = min(MOST_PROCESSES, len(names), os.cpu_count() or 1)
+    with quick_font() as _family:
+        if processes < 2 or sys.platform != "linux" or threading.active_count() > 1:
+            meanwhile()
+            return [_draw(name, folder, tuple(formats)) for name in names]
+        with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+            waiting = [pool.submit(_draw, name, folder, tuple(formats)) for name in names]
+            meanwhile()
+            return [one.result() for one in waiting]
+
+
+# What the forked processes draw, and in which font: set before they start.
+_analysis: Analysis
+_family: str
+
+
+def _draw(name: str, folder: Path, formats: tuple[str, ...]) -> Drawn:
+    variant = panel_names(_analysis).get(name)
+    title = figures.TITLES.get(name, name.replace("_", " "))
+    with theme(_family):
+        try:
+            figure = FIGURES.get(name)(_analysis) if variant is None else variant_panel(_analysis, variant)
+        except NotDrawn as reason:
+            for kind in FORMATS:
+                # A figure of an earlier state would contradict the page.
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            return Drawn(name, title, reason=str(reason))
+        # PNG first: drawing it lays the figure out, at the resolution at which letters are measured best.
+        ordered = sorted(formats, key=lambda kind: kind != "png")
+        if "png" not in formats:
+            figure.set_dpi(DPI)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        encoded = {kind: encode(figure, kind) for kind in ordered}
+        svg = b"" if variant is not None else encoded.get("svg") or encode(figure, "svg")
+    files = []
+    for kind, data in encoded.items():
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.{kind}"
+        write_atomic(path, data)
+        files.append(path)
+    return Drawn(name, title, tuple(files), drawing(figure, svg, name, title) if svg else None)
+
+
+def encode(figure: Figure, kind: str) -> bytes:
+    """The figure as PNG, SVG or PDF, without the time it was made at: equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    # Straight to the canvas: `savefig` would draw everything a second time to find out its size.
+    match kind:
+        case "png":
+            figure.set_dpi(DPI)
+            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+            # Everything has its place now: a further format does not lay it out again.
+            figure.set_layout_engine("none")
+        case "svg":
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        case "pdf":
+            FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None, "ModDate": None})
+        case _:
+            raise ValueError(f"unknown format '{kind}': choose from {', '.join(FORMATS)}")
+    return buffer.getvalue()
+
+
+def drawing(figure: Figure, svg: bytes, name: str, title: str) -> Drawing:
+    """The figure as the page shows it: an SVG that follows light and dark, with its rule as alternative text."""
+    width, height = figure.get_size_inches()
+    rule = next((text.get_text() for text in figure.texts if text.get_gid() == "rule"), "")
+    return Drawing(
+        name,
+        title,
+        " ".join(rule.split()),
+        data_uri(adaptive(svg), "image/svg+xml"),
+        round(96 * width),
+        round(96 * height),
+    )

@@ -1,0 +1,100 @@
+"""Test loss and test mIoU of every variant at its own best setting, with their intervals and every seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablate.analysis.analyse import Analysis
+from ablate.analysis.intervals import mean_estimate
+from ablate.registry import register_figure
+from ablate.report import style
+from ablate.report.figures.common import (
+    NotDrawn,
+    at_own_best,
+    by_variant,
+    finish,
+    label_rows,
+    looks,
+    main_trials,
+    order,
+    percent_axis,
+)
+from ablate.report.style import FULL, canvas, like, number, percent
+
+RULE = (
+    "Bar: mean over seeds at the variant's own best setting, chosen on validation; dots: seeds. mIoU with the "
+    "interval of the tables (seeds and images, the setting chosen again in every replicate), a diverged seed "
+    "counting 0; loss with the t interval over the seeds that did not diverge."
+)
+
+
+# More seeds than this are drawn as a cloud of small dots.
+MOST_DOTS = 12
+
+
+@register_figure("test")
+def test_scores(analysis: Analysis) -> Figure:
+    """Test loss and test mIoU as bars with intervals."""
+    variants = order(analysis)
+    figure = canvas(FULL, 0.75 + 0.27 * len(variants))
+    left, right = figure.subplots(1, 2, sharey=True)
+    draw_bars(analysis, left, "test_loss")
+    draw_bars(analysis, right, "test_mean_iou")
+    left.set_title("Test loss")
+    right.set_title("Test mIoU, %")
+    return finish(figure, analysis, RULE)
+
+
+def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
+    """One horizontal bar a variant, with its interval, its seeds as dots, and its number at the right."""
+    rows, styles, variants = by_variant(analysis.variants), looks(analysis), order(analysis)
+    miou = column == "test_mean_iou"
+    seeds = at_own_best(main_trials(analysis), analysis)
+    points = "test_score" if miou else "test_loss"
+    seeds = seeds[np.isfinite(seeds[points].astype(float))]
+    if seeds.empty:
+        raise NotDrawn("no trial at a chosen setting has finished")
+    label_rows(axes, variants)
+    texts, reach = {}, [0.0]
+    for place, variant in enumerate(variants):
+        if miou:
+            row = rows[variant]
+            at, low, high = (float(row[key]) for key in ("test_mean", "test_low", "test_high"))
+        else:
+            estimate = mean_estimate(seeds.loc[seeds["variant"] == variant, points], analysis.confidence)
+            at, low, high = estimate.value, estimate.low, estimate.high
+        if not np.isfinite(at):
+            continue
+        color = styles[variant].color
+        axes.barh(place, at, height=0.62, color=color, alpha=0.42, edgecolor=color, linewidth=0.8)
+        texts[place] = percent(at) if miou else number(at)
+        reach.append(at)
+        if np.isfinite(low):
+            axes.plot((low, high), (place, place), color=style.INK, linewidth=1.3, zorder=4, solid_capstyle="butt")
+            half = (high - low) / 2
+            texts[place] += f" ± {percent(half) if miou else like(texts[place], half)}"
+            reach.append(high)
+    position = seeds["variant"].map({variant: place for place, variant in enumerate(variants)})
+    # Seeds side by side within the bar rather than on top of one another.
+    rank = seeds.groupby("variant").cumcount()
+    size = seeds.groupby("variant")[points].transform("size")
+    offset = (rank - (size - 1) / 2) * (0.4 / size.clip(lower=3))
+    dots = seeds[points], position + offset
+    if size.max() > MOST_DOTS:
+        axes.scatter(*dots, s=3, color=style.INK, alpha=0.35, linewidth=0, zorder=5)
+    else:
+        axes.scatter(*dots, s=7, color=style.PAPER, edgecolor=style.INK, linewidth=0.6, zorder=5)
+    top = max(*reach, float(seeds[points].max()))
+    for place, text in texts.items():
+        axes.annotate(text, (1.0, place), xycoords=("axes fraction", "data"), va="center", ha="right", size=7)
+    # The numbers stand in a column of their own, right of everything drawn.
+    axes.set_xlim(0, top * 1.62)
+    if miou:
+        percent_axis(axes, "x")
+    ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= top * 1.1]
+    axes.set_xticks(ticks)
+    axes.grid(True, axis="x")
+    sns.despine(ax=axes, left=True)

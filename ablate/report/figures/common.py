@@ -1,0 +1,177 @@
+"""What the figures share: the order of variants and settings, the chosen runs, marks of diverged and missing trials."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ablate.analysis.analyse import Analysis
+from ablate.report import style
+from ablate.report.style import Look, rate_text, shorten
+
+
+class NotDrawn(Exception):
+    """A figure that a study has no data for; the reason is shown instead of it."""
+
+
+def looks(analysis: Analysis) -> dict[str, Look]:
+    """The look of each variant, the same in every figure: the baseline first, then the study's order."""
+    return style.looks(order(analysis))
+
+
+def order(analysis: Analysis) -> list[str]:
+    """The baseline, then the other variants as the study lists them."""
+    return [analysis.baseline, *(v for v in analysis.variants_in_order if v != analysis.baseline)]
+
+
+def others(analysis: Analysis) -> list[str]:
+    """The variants that are compared with something, in order."""
+    compared = set(analysis.contrasts["variant"])
+    return [variant for variant in order(analysis) if variant in compared]
+
+
+def by_variant(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The first row of each variant as a dict of its columns."""
+    rows = frame.drop_duplicates("variant").to_dict("records") if len(frame) else []
+    return {str(row["variant"]): {str(key): value for key, value in row.items()} for row in rows}
+
+
+def main_trials(analysis: Analysis) -> pd.DataFrame:
+    """The trials of the grid, without those that confirm."""
+    trials = analysis.frames.trials
+    return trials[trials["role"] == "main"]
+
+
+def settings(analysis: Analysis) -> list[str]:
+    """The settings of the grid, by their axes, the lowest rate first."""
+    axes = list(analysis.frames.axes)
+    cells = analysis.cells.drop_duplicates("setting")
+    return list(cells.sort_values(axes, kind="stable")["setting"]) if axes else list(cells["setting"])
+
+
+def setting_label(analysis: Analysis, setting: str | None) -> str:
+    """A setting as a label: the rate alone where nothing else is varied, a dash for none."""
+    if setting is None:
+        return "–"
+    if list(analysis.frames.axes) == ["lr"]:
+        found = analysis.cells.loc[analysis.cells["setting"] == setting, "lr"]
+        if len(found):
+            return rate_text(float(found.iloc[0]))
+    return shorten(setting.replace("=", " "), 28)
+
+
+def chosen_notes(analysis: Analysis) -> dict[str, str]:
+    """For the legend: the setting that each variant is drawn at."""
+    only_rate = list(analysis.frames.axes) == ["lr"]
+    return {
+        variant: f"({'lr ' if only_rate else ''}{setting_label(analysis, setting)})"
+        for variant, setting in analysis.own_best.items()
+        if setting is not None
+    }
+
+
+def at_own_best(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
+    """The rows of a frame that belong to each variant's own best setting."""
+    return frame[frame["setting"] == frame["variant"].map(analysis.own_best)]
+
+
+def epochs_at_own_best(analysis: Analysis) -> pd.DataFrame:
+    """The curves of the grid's trials at each variant's own best setting."""
+    chosen = at_own_best(main_trials(analysis), analysis)
+    return curves_of(analysis, chosen)
+
+
+def curves_of(analysis: Analysis, trials: pd.DataFrame) -> pd.DataFrame:
+    """The epochs of these trials, with their status."""
+    epochs = analysis.frames.epochs
+    epochs = epochs[epochs["key"].isin(trials["key"])]
+    return epochs.merge(trials[["key", "status"]], on="key", how="left")
+
+
+def progress(analysis: Analysis) -> tuple[int, int]:
+    """How many of the planned trials have a result, and how many are planned."""
+    trials = analysis.frames.trials
+    return int(trials["status"].isin(["complete", "diverged", "pruned"]).sum()), len(trials)
+
+
+def finish(figure: Figure, analysis: Analysis, rule: str) -> Figure:
+    """Print the rule beneath the figure, and n of N on it while the study is unfinished."""
+    done, planned = progress(analysis)
+    return style.finish(
+        figure, rule, f"Unfinished: {done} of {planned} trials have a result." if done < planned else ""
+    )
+
+
+def draw_curves(axes: Axes, frame: pd.DataFrame, column: str, variants: Sequence[str], looks: dict[str, Look]) -> None:
+    """Mean over seeds as a line, the range of the seeds as a band; a diverged run as a thin line up to its ×.
+
+    `frame` holds `variant seed epoch status` and the column; all rows of a variant are of one setting.
+    """
+    for variant in variants:
+        rows = frame[frame["variant"] == variant]
+        look = looks[variant]
+        lived = rows[rows["status"] != "diverged"]
+        if len(lived):
+            grouped = lived.groupby("epoch")[column]
+            mean, low, high = grouped.mean(), grouped.min(), grouped.max()
+            if (high > low).any():
+                axes.fill_between(mean.index, low, high, color=look.color, alpha=0.16, linewidth=0)
+            axes.plot(mean.index, mean, **look.line(zorder=3))
+            if len(mean) == 1:
+                axes.plot(mean.index, mean, look.marker, color=look.color)
+        for _, run in rows[rows["status"] == "diverged"].groupby("key"):
+            known = run[np.isfinite(run[column])]
+            if len(known):
+                axes.plot(known["epoch"], known[column], **look.line(linewidth=0.8, alpha=0.8))
+                axes.plot(
+                    known["epoch"].iloc[-1:], known[column].iloc[-1:], "x", color=style.ALARM, markersize=5, zorder=4
+                )
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def loss_axis(axes: Axes, values: Iterable[float]) -> None:
+    """A logarithmic loss axis where the losses span more than a factor of six, else from what there is."""
+    known = np.array([value for value in values if math.isfinite(value) and value > 0])
+    if len(known) and known.max() / known.min() > 6:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _place: f"{value:g}" if str(f"{value:e}")[0] in "25" else "")
+        axes.tick_params(axis="y", which="minor", labelsize=6.5, labelcolor=style.MUTED)
+
+
+def percent_axis(axes: Axes, which: str = "y", most: int = 6) -> None:
+    """Fractions on the axis, per cent on its labels, at most about so many."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(percent_tick)
+
+
+def percent_tick(value: float, _place: float = 0.0) -> str:
+    """A fraction as a tick label in per cent."""
+    return f"{round(100 * value, 6):g}".replace("-", "−")
+
+
+def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
+    """The rows of a horizontal chart, the first at the top, each with its name."""
+    axes.set_yticks(range(len(names)), [style.plain(shorten(name, most)) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+
+
+def layer_depth(layer: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts layers as the image passes them: encoder, bottleneck, decoder, head; numbers as numbers."""
+    words = re.findall(r"[A-Za-z_]+|[0-9]+", layer)
+    return tuple((0, int(w), "") if w.isdigit() else (_STAGES.get(w, 5), 0, w) for w in words)
+
+
+_STAGES = {"encoder": 0, "bottleneck": 1, "decoder": 2, "head": 9, "up": 0, "gate": 1, "block": 2}

@@ -1,0 +1,238 @@
+"""Differences to the baseline as intervals: of test mIoU three ways, of every class, of fine detail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablate.analysis.analyse import Analysis
+from ablate.registry import register_figure
+from ablate.report import style
+from ablate.report.figures.common import (
+    NotDrawn,
+    by_variant,
+    finish,
+    label_rows,
+    looks,
+    others,
+    percent_axis,
+    setting_label,
+)
+from ablate.report.style import FULL, canvas, percent, plain, shorten
+
+KINDS = {"shared": "shared,", "matched": "both at"}
+DETAIL_NAMES = {
+    "interior": "interior IoU",
+    "excess_boundary": "boundary − interior",
+    "excess_thin": "thin − interior",
+}
+
+
+def detail_name(measure: str) -> str:
+    """A measure of detail as a reader knows it: "boundary_3" is the boundary IoU of a band of 3 px."""
+    if measure in DETAIL_NAMES:
+        return DETAIL_NAMES[measure]
+    kind, _, width = measure.rpartition("_")
+    words = {"boundary": "boundary IoU", "trimap": "trimap IoU", "thin": "thin recall"}
+    return f"{words[kind]}, {width} px" if kind in words and width.isdigit() else measure.replace("_", " ")
+
+
+@register_figure("contrasts")
+def contrasts(analysis: Analysis) -> Figure:
+    """The difference of test mIoU to the baseline three ways: own best, shared and matched rates."""
+    compared = others(analysis)
+    if not compared:
+        raise NotDrawn("there is nothing to compare the baseline with")
+    kept = {variant: analysis.contrasts[analysis.contrasts["variant"] == variant] for variant in compared}
+    # A rate at which one side has no result yet is no contrast.
+    kept = {variant: rows[rows["setting"].isin(analysis.cells["setting"])] for variant, rows in kept.items()}
+    most = max(len(rows) for rows in kept.values())
+    if most > 10:
+        # Matched rates only where there is room for them; the table has them all.
+        kept = {variant: rows[rows["kind"] != "matched"] for variant, rows in kept.items()}
+    kept = {
+        variant: rows.assign(label=[_label(row, analysis) for _, row in rows.iterrows()])
+        for variant, rows in kept.items()
+    }
+    labels = _merged([list(_ordered(rows)["label"]) for rows in kept.values()])
+    figure, grid = _panels(compared, len(labels), shared=True)
+    # What diverged seeds tear apart would flatten everything else: it leaves the picture as an arrow.
+    limits = _limits([rows[rows["kind"].isin(["own_best", "shared", "confirmed"])] for rows in kept.values()])
+    for axes, (variant, rows) in zip(grid, kept.items(), strict=True):
+        _intervals(axes, rows.set_index("label").reindex(labels).reset_index(), labels, analysis, variant, limits)
+        primary = rows[rows["primary"].astype(bool)].iloc[0]
+        _title(axes, variant, primary["against"], _decided(primary, analysis))
+    _name_axes(grid, "Δ test mIoU, points")
+    rule = (
+        "Filled: the primary contrast, each side at its own best rate, chosen on validation; its "
+        f"{100 * analysis.confidence:.0f} % interval holds seeds, images and the choosing, its decision is "
+        f"Holm-corrected. Hollow: descriptive. Grey band: differences within ± {percent(analysis.rope)} points count "
+        "as none. Arrow: goes on beyond the axis."
+    )
+    return finish(figure, analysis, rule)
+
+
+@register_figure("classes")
+def classes(analysis: Analysis) -> Figure:
+    """The difference of every class's IoU to the baseline, with intervals, at own best settings."""
+    frame = analysis.class_contrasts[analysis.class_contrasts["kind"] == "own_best"]
+    rule = (
+        f"Difference of the class's test IoU at own best settings with its {100 * analysis.confidence:.0f} % "
+        "interval over seeds and images. Descriptive: not corrected for the number of classes. Filled where the "
+        "interval excludes zero."
+    )
+    return _by_variant(analysis, frame, "class", lambda name: name, "Δ IoU, points", rule)
+
+
+@register_figure("detail")
+def detail(analysis: Analysis) -> Figure:
+    """Differences of boundary, thin-structure and interior quality to the baseline, with the verdict on detail."""
+    verdicts = {variant: str(row["verdict"]) for variant, row in by_variant(analysis.detail_verdicts).items()}
+    words = {"lost": "fine detail lost", "gained": "fine detail gained", "undecided": "fine detail: undecided"}
+    rule = (
+        "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
+        f"fall by more than interior IoU does, with {100 * analysis.confidence:.0f} % intervals (seeds and images) "
+        "that exclude zero. Widths are for a 600 px diagonal and scaled. Filled where the interval excludes zero."
+    )
+    notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
+    return _by_variant(analysis, analysis.detail, "measure", detail_name, "Δ, points", rule, notes)
+
+
+def _by_variant(
+    analysis: Analysis,
+    frame: pd.DataFrame,
+    field: str,
+    name: Callable[[str], str],
+    x_label: str,
+    rule: str,
+    notes: dict[str, str] | None = None,
+) -> Figure:
+    frame = frame[np.isfinite(frame["delta"].astype(float))] if len(frame) else frame
+    compared = [variant for variant in others(analysis) if variant in set(frame.get("variant", ()))]
+    if not compared:
+        raise NotDrawn("no two variants have finished trials with stored predictions to compare")
+    rows_of = list(dict.fromkeys(frame[field]))
+    figure, grid = _panels(compared, len(rows_of), shared=True)
+    limits = _limits([frame])
+    for axes, variant in zip(grid, compared, strict=False):
+        rows = frame[frame["variant"] == variant].set_index(field).reindex(rows_of).reset_index()
+        _intervals(axes, rows, [name(value) for value in rows_of], analysis, variant, limits)
+        against = rows["against"].dropna().iloc[0]
+        _title(axes, variant, against, notes.get(variant, "") if notes else "")
+    _name_axes(grid, x_label)
+    return finish(figure, analysis, rule)
+
+
+def _panels(compared: list[str], rows: int, *, shared: bool = False) -> tuple[Figure, list[Axes]]:
+    columns = min(3, len(compared))
+    lines = -(-len(compared) // columns)
+    row = 0.17 if lines < 3 else 0.14
+    figure = canvas(FULL if columns > 1 else 4.6, 0.2 + lines * (0.55 + row * max(rows, 3)))
+    grid = figure.subplots(lines, columns, sharey=shared, squeeze=False).ravel()
+    for axes in grid[len(compared) :]:
+        axes.set_visible(False)
+    return figure, list(grid[: len(compared)])
+
+
+def _name_axes(grid: list[Axes], label: str) -> None:
+    """Name the lowest panel of every column."""
+    for axes in grid[-3:]:
+        axes.set_xlabel(label)
+
+
+def _limits(frames: list[pd.DataFrame]) -> tuple[float, float]:
+    values = np.concatenate([frame[["delta", "low", "high"]].to_numpy(dtype=float).ravel() for frame in frames])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return -0.05, 0.05
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    margin = 0.06 * max(high - low, 0.01)
+    return low - margin, high + margin
+
+
+def _intervals(
+    axes: Axes, rows: pd.DataFrame, names: list[str], analysis: Analysis, variant: str, limits: tuple[float, float]
+) -> None:
+    """One interval a row. Filled marks: the primary contrast where there is one, else what excludes zero."""
+    look = looks(analysis)[variant]
+    label_rows(axes, names)
+    axes.axvspan(-analysis.rope, analysis.rope, color=style.GRID, alpha=0.7, linewidth=0, zorder=0)
+    axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
+    for place, (_, row) in enumerate(rows.iterrows()):
+        value, low, high = (float(row[key]) for key in ("delta", "low", "high"))
+        if not np.isfinite(value):
+            axes.text(0, place, "  no data", size=6.5, color=style.MUTED, va="center")
+            continue
+        sure = row["primary"] is True if "primary" in rows.columns else low > 0 or high < 0
+        outside = value < limits[0] or value > limits[1]
+        if np.isfinite(low) and np.isfinite(high):
+            axes.plot(
+                (low, high), (place, place), color=look.color, linewidth=2.2 if sure else 1.2, solid_capstyle="butt"
+            )
+        for end, edge, arrow in ((min(low, value), limits[0], "<"), (max(high, value), limits[1], ">")):
+            if np.isfinite(end) and (end < edge if arrow == "<" else end > edge):
+                axes.plot(edge, place, arrow, color=look.color, markersize=4, clip_on=False, in_layout=False)
+        if outside:
+            continue
+        axes.plot(
+            value,
+            place,
+            look.marker,
+            color=look.color,
+            markersize=5.5 if sure else 4.5,
+            markerfacecolor=look.color if sure else style.PAPER,
+            zorder=4,
+        )
+    axes.set_xlim(*limits)
+    percent_axis(axes, "x", 5)
+    axes.grid(True, axis="x")
+
+
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    rank = rows["kind"].map({"own_best": 0, "shared": 1, "confirmed": 2, "matched": 3})
+    return rows.assign(rank=rank).sort_values(["rank", "lr"], kind="stable").drop(columns="rank")
+
+
+def _label(row: pd.Series, analysis: Analysis) -> str:
+    if row["kind"] == "own_best":
+        return "own best"
+    if row["kind"] == "confirmed":
+        return "confirmed"
+    return f"{KINDS[row['kind']]} {setting_label(analysis, row['setting'])}"
+
+
+def _decided(row: pd.Series, analysis: Analysis) -> str:
+    """The primary decision and the settings it is made at."""
+    here, there = (setting_label(analysis, row[key]) for key in ("setting", "against_setting"))
+    return f"{row['decision']} at {here if here == there else f'{here} and {there}'}"
+
+
+def _merged(lists: list[list[str]]) -> list[str]:
+    """All labels once, in the order of the first list, what others add put where they have it."""
+    merged: list[str] = []
+    for labels in lists:
+        place = 0
+        for label in labels:
+            if label not in merged:
+                merged.insert(place, label)
+            place = merged.index(label) + 1
+    return merged
+
+
+def _title(axes: Axes, variant: str, against: str, note: str) -> None:
+    """What is compared, and beneath it in a word what came of it."""
+    axes.set_title(plain(f"{shorten(variant, 20)} − {shorten(against, 14)}"), pad=16 if note else 6)
+    if note:
+        axes.annotate(
+            plain(note),
+            (0, 1),
+            xytext=(0, 5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            size=7,
+            color=style.MUTED,
+        )

@@ -1,0 +1,132 @@
+"""Maps over variant × setting: mIoU with the optimum's ridge, and instability beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ablate.analysis.analyse import Analysis
+from ablate.registry import register_figure
+from ablate.report import style
+from ablate.report.figures.common import NotDrawn, finish, order, percent_tick, setting_label, settings
+from ablate.report.style import FULL, canvas, number, percent, plain, shorten
+
+RULE = (
+    "mIoU: test mIoU, mean over seeds, %; a diverged seed counts 0 and is counted beside the number (×1). Rise: "
+    "largest ratio of an epoch's median training loss to the lowest one before it, mean over seeds; 1 = never rose, "
+    "∞ = diverged. Frame: the setting that the variant is best at on validation, the ridge of the map. Hatched: no "
+    "result yet; white corner: seeds still missing."
+)
+# The upper right half of a square.
+_CORNER = [(-1.0, 0.0), (0.0, 0.0), (0.0, -1.0)]
+# More columns than this have no room for numbers.
+MOST_NUMBERS = 8
+
+
+@register_figure("maps")
+def maps(analysis: Analysis) -> Figure:
+    """Maps of test mIoU and of rise over variant × setting."""
+    columns, rows = len(settings(analysis)), len(order(analysis))
+    beside = columns <= MOST_NUMBERS
+    height = 0.9 + 0.3 * rows
+    figure = canvas(FULL, height if beside else 2 * height)
+    left, right = figure.subplots(1, 2) if beside else figure.subplots(2, 1)
+    draw_map(analysis, left, "test_mean")
+    draw_map(analysis, right, "rise")
+    left.set_title("Test mIoU, %")
+    right.set_title("Instability (rise)")
+    if beside:
+        right.set_yticks([])
+    return finish(figure, analysis, RULE)
+
+
+def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -> None:
+    """One map on `axes`: cells by colour and number, the ridge framed."""
+    shown, variants = settings(analysis), order(analysis)
+    table = analysis.cells.pivot_table(index="variant", columns="setting", values=column, sort=False, dropna=False)
+    table = table.reindex(index=variants, columns=shown).astype(float)
+    known = table.to_numpy()
+    finite = known[np.isfinite(known)]
+    if not finite.size:
+        raise NotDrawn("no cell has a result")
+    miou = column == "test_mean"
+    dead = _cells(analysis, "n_diverged", variants, shown)
+    # A cell that diverged altogether would take the colours from all others.
+    lived = known[np.isfinite(known) & ((dead == 0) if miou else True)]
+    lived = lived if lived.size else finite
+    low, high = (float(lived.min()), float(lived.max())) if miou else (1.0, float(max(lived.max(), 1.5)))
+    high = high if high > low else low + 1e-3
+    filled = table.mask(np.isposinf(known), high)
+    room = len(shown) <= MOST_NUMBERS
+    sns.heatmap(
+        filled,
+        ax=axes,
+        cmap="crest" if miou else "flare",
+        vmin=low,
+        vmax=high,
+        annot=_texts(known, dead, miou) if room else False,
+        fmt="",
+        annot_kws={"size": 7 if len(shown) <= 5 else 6},
+        linewidths=0.8,
+        linecolor=style.PAPER,
+        cbar=bar,
+        cbar_kws={"pad": 0.02, "fraction": 0.05, "aspect": 5 * max(3, len(variants))},
+    )
+    axes.set_facecolor(style.BAD)
+    waiting = _cells(analysis, "n", variants, shown) < _cells(analysis, "n_planned", variants, shown)
+    for y, x in np.argwhere(np.isnan(known)):
+        axes.add_patch(Rectangle((x, y), 1, 1, fill=False, hatch="////", edgecolor=style.MUTED, linewidth=0))
+    for y, x in np.argwhere(waiting & ~np.isnan(known)):
+        # A corner cut off, as wide as high on paper whatever the cell's shape.
+        axes.plot(x + 0.97, y + 0.06, marker=_CORNER, color=style.PAPER, markersize=9, markeredgewidth=0, zorder=5)
+    if bar:
+        scale = axes.collections[0].colorbar
+        scale.outline.set_visible(False)  # type: ignore[union-attr]
+        scale.ax.tick_params(labelsize=6.5, length=2)  # type: ignore[union-attr]
+        scale.ax.yaxis.set_major_formatter(  # type: ignore[union-attr]
+            percent_tick if miou else "{x:g}"
+        )
+    _ridge(analysis, axes, variants, shown)
+    axes.set_yticks(np.arange(len(variants)) + 0.5, [plain(shorten(v)) for v in variants], rotation=0)
+    every = 1 if len(shown) <= 12 else int(np.ceil(len(shown) / 12))
+    labels = [plain(setting_label(analysis, setting)) for setting in shown]
+    ticks = range(0, len(shown), every)
+    only_rate = list(analysis.frames.axes) == ["lr"]
+    axes.set_xticks([tick + 0.5 for tick in ticks], [labels[tick] for tick in ticks])
+    axes.tick_params(axis="x", rotation=0 if only_rate and len(ticks) <= 8 else 40, length=0)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("learning rate" if only_rate else "setting")
+    axes.set_ylabel("")
+    axes.grid(False)
+
+
+def _cells(analysis: Analysis, column: str, variants: list[str], shown: list[str]) -> np.ndarray:
+    wide = analysis.cells.pivot_table(index="variant", columns="setting", values=column, sort=False)
+    return wide.reindex(index=variants, columns=shown).fillna(0).to_numpy(dtype=float)
+
+
+def _texts(known: np.ndarray, dead: np.ndarray, miou: bool) -> np.ndarray:
+    texts = np.empty(known.shape, dtype=object)
+    for place in np.ndindex(known.shape):
+        value = float(known[place])
+        if np.isnan(value):
+            texts[place] = ""
+        elif miou:
+            texts[place] = percent(value) + (f" ×{dead[place]:.0f}" if dead[place] else "")
+        else:
+            texts[place] = "∞" if np.isinf(value) else number(value, 3 if value < 100 else 2)
+    return texts
+
+
+def _ridge(analysis: Analysis, axes: Axes, variants: list[str], shown: list[str]) -> None:
+    for y, variant in enumerate(variants):
+        best = analysis.own_best.get(variant)
+        if best in shown:
+            axes.add_patch(
+                Rectangle(
+                    (shown.index(best) + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=style.INK, linewidth=1.6
+                )
+            )

@@ -1,0 +1,143 @@
+"""mIoU against the learning rate: what each variant loses away from its best rate, and how wide its basin is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablate.analysis.analyse import Analysis
+from ablate.registry import register_figure
+from ablate.report import style
+from ablate.report.figures.common import (
+    NotDrawn,
+    by_variant,
+    chosen_notes,
+    finish,
+    label_rows,
+    looks,
+    order,
+    percent_axis,
+)
+from ablate.report.style import FULL, canvas, legend, percent, rate_axis
+
+
+@register_figure("rates")
+def rates(analysis: Analysis) -> Figure:
+    """Validation and test mIoU against the learning rate, with the basin of every variant beneath."""
+    cells = by_rate(analysis)
+    levels = sorted(cells["lr"].unique())
+    if len(levels) < 2:
+        raise NotDrawn("the study has one learning rate only")
+    variants, styles = order(analysis), looks(analysis)
+    strip = 0.35 + 0.16 * len(variants)
+    figure = canvas(FULL, 2.7 + strip)
+    grid = figure.subplots(2, 2, sharex=True, height_ratios=[2.5, strip])
+    for axes, split, title in zip(grid[0], ("val", "test"), ("Validation mIoU, %", "Test mIoU, %"), strict=True):
+        _lines(axes, cells, split, variants, analysis)
+        axes.set_title(title)
+        axes.sharey(grid[0][0])
+    kept = rate_axis(grid[1][0], levels)
+    rate_axis(grid[1][1], levels)
+    _basins(grid[1][0], analysis, variants)
+    _regrets(grid[1][1], cells[cells["lr"].isin(kept)], variants, analysis)
+    legend(figure, styles, variants, notes=chosen_notes(analysis))
+    more = (
+        "" if list(analysis.frames.axes) == ["lr"] else " At each rate the best of the other settings, by validation."
+    )
+    rule = (
+        f"Points: mean over seeds, a diverged seed counting 0; lines: {100 * analysis.confidence:.0f} % t interval "
+        "over seeds; ring: the chosen rate. Basin: where a quadratic in log rate through the best rate and its "
+        f"neighbours stays within {percent(analysis.rope)} points of its optimum (tick); missing where the quadratic "
+        "has none. ↓: below the axis. Regret: points of "
+        "validation mIoU lost against the variant's best rate." + more
+    )
+    return finish(figure, analysis, rule)
+
+
+def by_rate(analysis: Analysis) -> pd.DataFrame:
+    """The cells, one for each variant and rate: where other settings vary too, the one best on validation."""
+    cells = analysis.cells[np.isfinite(analysis.cells["val_mean"].astype(float))]
+    best = cells.sort_values("val_mean", ascending=False, kind="stable").drop_duplicates(["variant", "lr"])
+    return best.sort_values(["variant", "lr"])
+
+
+def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], analysis: Analysis) -> None:
+    styles = looks(analysis)
+    values = cells[f"{split}_mean"]
+    lived = values[cells["n_diverged"] == 0]
+    low, high = float(values.min()), float(values.max())
+    if len(lived) and lived.min() > low + 0.1:
+        # Cells with diverged seeds reach down to 0 and would flatten the others: they leave the picture at its foot.
+        low = float(lived.min()) - 0.1 * (high - float(lived.min()))
+    margin = 0.12 * max(high - low, 0.01)
+    floor = low - margin
+    axes.set_ylim(floor, high + margin)
+    percent_axis(axes)
+    for place, variant in enumerate(variants):
+        rows = cells[cells["variant"] == variant]
+        if rows.empty:
+            continue
+        look = styles[variant]
+        # Side by side, for intervals at one rate would hide one another.
+        shift = 10 ** (0.012 * (place - (len(variants) - 1) / 2))
+        at, value = rows["lr"] * shift, rows[f"{split}_mean"]
+        axes.plot(at, value, **look.line(marker=look.marker, zorder=3, linewidth=1.2))
+        inside = value >= floor
+        axes.vlines(
+            at[inside],
+            rows[f"{split}_low"][inside],
+            rows[f"{split}_high"][inside],
+            color=look.color,
+            linewidth=0.9,
+            alpha=0.8,
+        )
+        for x, y in zip(at[~inside], value[~inside], strict=True):
+            axes.annotate(
+                f"{percent(y)} ↓",
+                (x, 0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                size=6.5,
+                color=look.color,
+            )
+        chosen = rows["setting"] == analysis.own_best.get(variant)
+        axes.plot(at[chosen], value[chosen], "o", markersize=9, fillstyle="none", color=look.color, markeredgewidth=1)
+
+
+def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
+    rows, styles = by_variant(analysis.variants), looks(analysis)
+    label_rows(axes, [""] * len(variants))
+    axes.set_yticks([])
+    for place, variant in enumerate(variants):
+        if variant not in rows:
+            continue
+        optimum, width = float(rows[variant]["basin_optimum"]), float(rows[variant]["basin_width"])
+        look = styles[variant]
+        if np.isfinite(optimum) and np.isfinite(width):
+            ends = optimum * 10 ** (-width / 2), optimum * 10 ** (width / 2)
+            axes.plot(ends, (place, place), color=look.color, linewidth=3.2, alpha=0.55, solid_capstyle="butt")
+            axes.plot(optimum, place, "|", color=look.color, markersize=8, markeredgewidth=1.8)
+    axes.set_title("Basin and optimum")
+
+
+def _regrets(axes: Axes, cells: pd.DataFrame, variants: list[str], analysis: Analysis) -> None:
+    styles = looks(analysis)
+    label_rows(axes, [""] * len(variants))
+    axes.set_yticks([])
+    for place, variant in enumerate(variants):
+        for _, row in cells[cells["variant"] == variant].iterrows():
+            axes.text(
+                row["lr"],
+                place,
+                percent(row["regret"]),
+                ha="center",
+                va="center",
+                size=6.5,
+                color=styles[variant].color if row["regret"] > 0 else style.MUTED,
+                weight="bold" if row["regret"] == 0 else "normal",
+            )
+    axes.set_title("Regret, points")

@@ -1,0 +1,35 @@
+"""Which tables a report has: the analysis' frames, joined where a reader needs them together; nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from ablate.analysis.analyse import Analysis
+from ablate.report.render import Table
+from ablate.report.tables import main, measures
+
+MAKERS: tuple[Callable[[Analysis], Table], ...] = (
+    main.results_table,
+    main.contrasts_table,
+    main.cells_table,
+    measures.classes_table,
+    measures.class_differences_table,
+    measures.detail_table,
+    measures.quality_table,
+    measures.learning_rate_table,
+    measures.stability_table,
+    measures.convergence_table,
+    measures.ranking_table,
+    measures.cost_table,
+    main.failures_table,
+    main.trials_table,
+)
+
+
+def all_tables(analysis: Analysis, claims: pd.DataFrame) -> list[Table]:
+    """Every table that has rows, the main results first."""
+    made = [make(analysis) for make in MAKERS]
+    made.insert(1, main.claims_table(claims))
+    return [table for table in made if len(table.frame)]

@@ -1,0 +1,214 @@
+"""The tables a reader starts with: main results, contrasts, cells, claims, failures, trials."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.analyse import Analysis
+from ablate.report.render import Column, Table
+from ablate.report.style import rate_text
+from ablate.report.tables.common import axis_columns, in_order, present, rule_of
+
+KINDS = {"own_best": "own best", "shared": "shared", "matched": "matched", "confirmed": "confirmed"}
+
+
+def results_table(analysis: Analysis) -> Table:
+    """One row a variant: what it is worth, at which rate, how sure, at what cost."""
+    frame = analysis.variants.copy()
+    primary = analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+    wanted = ["variant", "delta", "low", "high", "p_holm", "decision", "lr_confounded"]
+    frame = frame.drop(columns=["rule"]).merge(primary[wanted], on="variant", how="left")
+    cells = analysis.cells[["variant", "setting", "rise", "n_diverged", "convergence"]]
+    cells = cells.assign(seeds=analysis.cells["n"])
+    frame = frame.merge(cells, on=["variant", "setting"], how="left")
+    for quantity, name in (("train_images_per_s", "train"), ("inference_images_per_s", "inference")):
+        rows = analysis.throughput
+        rows = rows[rows["quantity"] == quantity] if len(rows) else pd.DataFrame(columns=["variant", "value", "ratio"])
+        rows = rows.rename(
+            columns={"value": quantity, "ratio": f"{name}_ratio", "low": f"{name}_low", "high": f"{name}_high"}
+        )
+        kept = [c for c in ("variant", quantity, f"{name}_ratio", f"{name}_low", f"{name}_high") if c in rows.columns]
+        frame = frame.merge(rows[kept].drop_duplicates("variant"), on="variant", how="left")
+    memory = analysis.cost
+    if len(memory):
+        frame = frame.merge(memory[["variant", "peak_memory_bytes"]], on="variant", how="left")
+    frame["chosen"] = [_chosen(row, analysis) for _, row in frame.iterrows()]
+    frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for _, row in frame.iterrows()]
+    frame["decision_text"] = [_decision(row) for _, row in frame.iterrows()]
+    frame = in_order(frame, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("chosen", "lr" if list(analysis.frames.axes) == ["lr"] else "Setting", "text"),
+        Column("test_mean", "Test mIoU, %", "percent", "test_low", "test_high", best="max", spread=True),
+        Column("delta", "Δ, points", "delta", "low", "high"),
+        Column("decision_text", "Decision", "word"),
+        Column("rise", "Rise", "number", best="min", digits=3),
+        Column("diverged", "Diverged"),
+        Column("train_images_per_s", "Train img/s", "number", digits=3, best="max"),
+        Column("train_ratio", "× base", "factor"),
+        Column("parameters", "Params", "count", best="min"),
+    ]
+    rule = (
+        f"{rule_of(analysis, 'contrasts', primary)} ± is half the {100 * analysis.confidence:.0f} % interval of the "
+        "variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training loss at that "
+        "setting; 1 = never rose."
+    )
+    return Table("results", "Main results", rule, frame, present(columns, frame))
+
+
+def contrasts_table(analysis: Analysis) -> Table:
+    """Every contrast three ways."""
+    frame = in_order(analysis.contrasts, analysis)
+    frame = frame.assign(
+        way=[
+            KINDS.get(kind, kind) + (" (primary)" if primary else "")
+            for kind, primary in zip(frame["kind"], frame["primary"], strict=True)
+        ],
+        flags=[_flags(row) for _, row in frame.iterrows()],
+    )
+    columns = [
+        Column("variant", "Variant"),
+        Column("against", "Against"),
+        Column("way", "Compared at"),
+        Column("setting", "Setting"),
+        Column("against_setting", "Its setting"),
+        Column("left", "mIoU, %", "percent"),
+        Column("delta", "Δ, points", "delta", "low", "high"),
+        Column("p_holm", "p (Holm)", "number", digits=2),
+        Column("decision", "Decision", "word"),
+        Column("superiority", "P(better run)", "number", digits=2),
+        Column("flags", "Flags"),
+    ]
+    rule = rule_of(analysis, "contrasts", frame[frame["primary"].astype(bool)] if len(frame) else frame)
+    more = " Only the primary contrasts decide; shared, matched and confirmed ones are descriptive."
+    return Table("contrasts", "Contrasts three ways", rule + more, frame, present(columns, frame))
+
+
+def cells_table(analysis: Analysis) -> Table:
+    """One row a variant and setting."""
+    frame = in_order(analysis.cells, analysis)
+    frame = frame.assign(
+        chosen=[
+            " ".join(w for w, on in (("own best", r["own_best"]), ("shared", r["shared"])) if on)
+            for _, r in frame.iterrows()
+        ],
+        seeds=[f"{r['n']:.0f} of {r['n_planned']:.0f}" for _, r in frame.iterrows()],
+    )
+    columns = [
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        Column("chosen", "Chosen"),
+        Column("seeds", "Seeds"),
+        Column("n_diverged", "Diverged", "whole"),
+        Column("val_mean", "Val mIoU, %", "percent", "val_low", "val_high", best="max"),
+        Column("test_mean", "Test mIoU, %", "percent", "test_low", "test_high", best="max"),
+        Column("regret", "Regret, points", "percent"),
+        Column("rise", "Rise", "number"),
+        Column("convergence", "Convergence", "word"),
+    ]
+    return Table(
+        "cells",
+        "Cells: every variant at every setting",
+        rule_of(analysis, "cells", frame),
+        frame,
+        present(columns, frame),
+        "variant",
+    )
+
+
+def claims_table(claims: pd.DataFrame) -> Table:
+    """The verdict on every claim of the study."""
+    columns = [
+        Column("id", "Claim"),
+        Column("text", "Says", sub="why"),
+        Column("verdict", "Verdict", "word"),
+        Column("value", "Number", "number", "low", "high"),
+        Column("threshold", "Threshold", "number"),
+        Column("at", "At"),
+    ]
+    if len(claims):
+        claims = claims.assign(why=[r["reason"] or r["rule"] for _, r in claims.iterrows()])
+    rule = (
+        "A claim is supported or refuted only where the interval of its number lies wholly beyond the threshold; "
+        "else it is inconclusive. Numbers are fractions, ratios or losses as the claim's measure has them."
+    )
+    return Table("claims", "Claims", rule, claims, present(columns, claims))
+
+
+def failures_table(analysis: Analysis) -> Table:
+    """Every planned trial without a full result, with the reason."""
+    trials = analysis.frames.trials
+    frame = in_order(trials[trials["status"] != "complete"], analysis)
+    columns = [
+        Column("name", "Trial"),
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        Column("seed", "Seed", "whole"),
+        Column("status", "Status", "word"),
+        Column("reason", "Reason"),
+    ]
+    rule = (
+        "Diverged trials are results: they count 0 and are never run again. Failed ones are the machine's; `ablate "
+        "retry` runs them. Missing ones have not run yet."
+    )
+    kept = frame[[c.key for c in columns if c.key in frame.columns]]
+    return Table("failures", "Trials without a full result", rule, kept, present(columns, frame))
+
+
+def trials_table(analysis: Analysis) -> Table:
+    """Every planned trial."""
+    frame = in_order(analysis.frames.trials, analysis).drop(columns=["missing", "folder"], errors="ignore")
+    columns = [
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        Column("seed", "Seed", "whole"),
+        Column("role", "Role"),
+        Column("status", "Status", "word"),
+        Column("best_epoch", "Best epoch", "whole"),
+        Column("val_mean_iou", "Val mIoU, %", "percent"),
+        Column("test_mean_iou", "Test mIoU, %", "percent"),
+        Column("test_loss", "Test loss", "number"),
+        Column("rise", "Rise", "number"),
+        Column("wall_s", "Seconds", "number"),
+    ]
+    rule = "One row a trial, as its record has it; the epoch is the one with the best validation mIoU."
+    return Table("trials", "Trials", rule, frame, present(columns, frame))
+
+
+def _chosen(row: pd.Series, analysis: Analysis) -> str:
+    text = (
+        rate_text(float(row["lr"]))
+        if list(analysis.frames.axes) == ["lr"] and np.isfinite(row["lr"])
+        else str(row["setting"])
+    )
+    return text + ("*" if row["unbracketed"] is True or row["unbracketed"] == 1 else "")
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part:.0f}/{whole:.0f}" if np.isfinite(part) and np.isfinite(whole) else "–"
+
+
+def _decision(row: pd.Series) -> str:
+    if row.get("baseline"):
+        return "baseline"
+    text = row["decision"] if isinstance(row["decision"], str) else "–"
+    notes = [
+        *(["control"] if row.get("control") else []),
+        *(["lr-confounded"] if row.get("lr_confounded") is True else []),
+        *(["provisional"] if row.get("provisional") is True else []),
+    ]
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def _flags(row: pd.Series) -> str:
+    words = [
+        ("control", row["control"]),
+        ("lr-confounded", row["lr_confounded"]),
+        ("unbracketed", row["unbracketed"]),
+        ("provisional", row["provisional"]),
+    ]
+    found = [word for word, on in words if bool(on)]
+    if isinstance(row["confounded"], str) and row["confounded"]:
+        found.append(f"own settings: {row['confounded']}")
+    return ", ".join(found)

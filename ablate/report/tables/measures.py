@@ -1,0 +1,203 @@
+"""The tables of single measures: classes, fine detail, quality, learning rate, stability, convergence, cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.analyse import Analysis
+from ablate.report.figures.common import order
+from ablate.report.figures.contrasts import detail_name
+from ablate.report.render import Column, Table
+from ablate.report.tables.common import axis_columns, in_order, present, rule_of
+
+
+def classes_table(analysis: Analysis) -> Table:
+    """IoU of every class, a row a variant, at own best settings."""
+    rows = analysis.class_contrasts
+    rows = rows[rows["kind"] == "own_best"] if len(rows) else rows
+    scores: dict[str, dict[str, float]] = {}
+    for _, row in rows.iterrows():
+        scores.setdefault(row["against"], {})[row["class"]] = row["right"]
+        scores.setdefault(row["variant"], {})[row["class"]] = row["left"]
+    names = list(dict.fromkeys(rows["class"])) if len(rows) else []
+    # A class may be called "variant": the columns are numbered.
+    keys = {name: f"class {place}" for place, name in enumerate(names)}
+    frame = pd.DataFrame(
+        [{"variant": v, **{keys[n]: scores[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in scores]
+    )
+    columns = [Column("variant", "Variant"), *(Column(keys[n], n, "percent", best="max") for n in names)]
+    rule = "Test IoU of the class in %, mean over seeds, each variant at its own best setting."
+    return Table("classes", "IoU per class", rule, frame, tuple(columns))
+
+
+def class_differences_table(analysis: Analysis) -> Table:
+    """Difference of every class's IoU to the baseline with its interval."""
+    frame = analysis.class_contrasts
+    frame = in_order(frame[frame["kind"] == "own_best"] if len(frame) else frame, analysis)
+    columns = [
+        Column("class", "Class"),
+        Column("variant", "Variant"),
+        Column("against", "Against"),
+        Column("left", "IoU, %", "percent"),
+        Column("right", "Its IoU, %", "percent"),
+        Column("delta", "Δ, points", "delta", "low", "high"),
+    ]
+    return Table(
+        "class_differences", "Differences per class", rule_of(analysis, "class_contrasts", frame), frame, tuple(columns)
+    )
+
+
+def detail_table(analysis: Analysis) -> Table:
+    """Fine detail at own best settings."""
+    frame = in_order(analysis.detail, analysis)
+    verdicts = analysis.detail_verdicts
+    by_variant = dict(zip(verdicts["variant"], verdicts["verdict"], strict=True)) if len(verdicts) else {}
+    frame = frame.assign(
+        name=[detail_name(str(measure)) for measure in frame["measure"]],
+        verdict=[by_variant.get(variant, "") for variant in frame["variant"]],
+    )
+    columns = [
+        Column("variant", "Variant"),
+        Column("name", "Measure"),
+        Column("left", "Value, %", "percent"),
+        Column("right", "Baseline, %", "percent"),
+        Column("delta", "Δ, points", "delta", "low", "high"),
+        Column("verdict", "Detail", "word"),
+    ]
+    return Table("detail", "Fine detail", rule_of(analysis, "detail", frame), frame, tuple(columns))
+
+
+def quality_table(analysis: Analysis) -> Table:
+    """Other scores of the same predictions."""
+    frame = in_order(analysis.variants, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("test_mean", "mIoU, %", "percent", best="max"),
+        Column("mean_iou_images", "mIoU over images, %", "percent", best="max"),
+        Column("mean_iou_classes", "mIoU over classes, %", "percent", best="max"),
+        Column("worst_images", "Worst 10 % of images, %", "percent", best="max"),
+        Column("dice", "Dice, %", "percent", best="max"),
+        Column("pixel_accuracy", "Pixel accuracy, %", "percent", best="max"),
+        Column("test_loss", "Test loss", "number", best="min"),
+        Column("seed_sd", "SD of seeds, points", "percent", digits=2),
+        Column("image_sd", "SD of images, points", "percent", digits=2),
+    ]
+    return Table(
+        "quality", "Quality and its spread", rule_of(analysis, "variants", frame), frame, present(columns, frame)
+    )
+
+
+def learning_rate_table(analysis: Analysis) -> Table:
+    """How sensitive each variant is to the rate, and how firmly its own was chosen."""
+    frame = in_order(analysis.variants, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("lr", "Own best lr", "rate"),
+        Column("bracket", "Bracket"),
+        Column("stability_of_choice", "Chosen again, %", "percent", digits=0),
+        Column("lr_sensitivity", "lr sensitivity, nats", "number", best="min"),
+        Column("sensitivity_low", "from", "rate"),
+        Column("sensitivity_high", "to", "rate"),
+        Column("basin_optimum", "Basin optimum", "rate"),
+        Column("basin_width", "Width, decades", "number", best="max"),
+    ]
+    return Table(
+        "learning_rate",
+        "Learning rate",
+        rule_of(analysis, "sensitivity", frame, "variants"),
+        frame,
+        present(columns, frame),
+    )
+
+
+def stability_table(analysis: Analysis) -> Table:
+    """Every measure of stability of every cell."""
+    frame = analysis.stability
+    axes = list(analysis.frames.axes)
+    names = list(dict.fromkeys(frame["measure"])) if len(frame) else []
+    wide = frame[["variant", "setting", *axes]].drop_duplicates(["variant", "setting"]) if len(frame) else frame
+    for name in names:
+        values = frame.loc[frame["measure"] == name, ["variant", "setting", "mean"]].rename(columns={"mean": name})
+        wide = wide.merge(values, on=["variant", "setting"], how="left")
+    shown = in_order(wide, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        *(
+            Column(name, name.replace("_", " "), "number", best=None if name == "lr_headroom" else "min")
+            for name in names
+        ),
+    ]
+    return Table(
+        "stability", "Stability", rule_of(analysis, "stability", frame), shown, present(columns, shown), "variant"
+    )
+
+
+def convergence_table(analysis: Analysis) -> Table:
+    """Whether each cell had converged when its epochs ended."""
+    frame = in_order(analysis.convergence, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        Column("verdict", "Convergence", "word"),
+        Column("gain", "Projected gain, points", "delta", "low", "high"),
+        Column("n", "Seeds", "whole"),
+        Column("reason", "Reason"),
+    ]
+    return Table(
+        "convergence",
+        "Convergence at the epoch budget",
+        rule_of(analysis, "convergence", frame),
+        frame,
+        present(columns, frame),
+    )
+
+
+def ranking_table(analysis: Analysis) -> Table:
+    """How far the order of the variants depends on the setting."""
+    columns = [
+        Column("setting", "Setting"),
+        Column("other", "Other setting"),
+        Column("tau", "Kendall τ", "number", digits=2),
+        Column("n_variants", "Variants", "whole"),
+    ]
+    return Table(
+        "ranking",
+        "Ranking between settings",
+        rule_of(analysis, "ranking", analysis.ranking),
+        analysis.ranking,
+        tuple(columns),
+    )
+
+
+def cost_table(analysis: Analysis) -> Table:
+    """What each variant costs, alone on the device."""
+    frame = analysis.cost.drop(columns=["rule"], errors="ignore").copy()
+    if len(frame):
+        for quantity in ("train_images_per_s", "inference_images_per_s"):
+            rows = analysis.throughput[analysis.throughput["quantity"] == quantity]
+            rows = rows[["variant", "value", "ratio", "low", "high"]].drop_duplicates("variant")
+            rows.columns = pd.Index(["variant", quantity, *(f"{quantity}_{end}" for end in ("ratio", "low", "high"))])
+            frame = frame.merge(rows, on="variant", how="left")
+        frame["peak_memory_mib"] = frame["peak_memory_bytes"].astype(float) / 2**20
+    columns = [
+        Column("variant", "Variant"),
+        Column("parameters", "Parameters", "count", best="min"),
+        Column("forward_flops", "FLOPs an image", "count", best="min"),
+        Column("train_images_per_s", "Train img/s", "number", best="max"),
+        Column("train_images_per_s_ratio", "× base", "factor", "train_images_per_s_low", "train_images_per_s_high"),
+        Column("inference_images_per_s", "Inference img/s", "number", best="max"),
+        Column(
+            "inference_images_per_s_ratio",
+            "× base",
+            "factor",
+            "inference_images_per_s_low",
+            "inference_images_per_s_high",
+        ),
+        Column("latency_p50_ms", "Latency p50, ms", "number", best="min"),
+        Column("latency_p95_ms", "p95, ms", "number", best="min"),
+        Column("peak_memory_mib", "Peak memory, MiB", "number", best="min"),
+    ]
+    rule = f"{rule_of(analysis, 'cost', analysis.cost)} {rule_of(analysis, 'throughput', analysis.throughput)}"
+    return Table("cost", "Cost", rule.strip(), in_order(frame, analysis), present(columns, frame))

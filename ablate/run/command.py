@@ -1,0 +1,112 @@
+"""`ablate run` and `ablate profile` from a study to an exit code: folder, lock, driver, closing words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ablate.errors import Problem, ResultsError, StudyError
+from ablate.records.files import lock, write_atomic
+from ablate.records.store import to_json
+from ablate.run.driver import Driver, orphans
+from ablate.run.executors.local import LocalExecutor
+from ablate.run.progress import Display
+from ablate.run.setup import Plugins, lock_note, prepare, quarantine_bad_records, writable
+from ablate.study.design import Study, Trial
+
+
+def run_study(
+    study: Study,
+    path: Path,
+    *,
+    plugins: Plugins | None = None,
+    wanted: Callable[[Trial], bool] = lambda trial: True,
+    retry: bool = False,
+    profile: bool = True,
+    allow_code_change: bool = False,
+    origin: Path | None = None,
+) -> int:
+    """Run what is missing, going on from the shorter trials in `origin` where the study extends another.
+
+    0 all done, 1 some trials failed or the study paused, 130 Ctrl-C, 143 SIGTERM.
+    """
+    refuse_unsupported(study)
+    display = Display()
+    plugins = plugins or Plugins()
+    results = writable(path)
+    with lock(results.lock, lock_note()) as held:
+        if not held:
+            holder = results.lock.read_text(encoding="utf-8") or "another process"
+            raise ResultsError(f"another run holds this folder ({holder})", file=str(path), cure="wait for it")
+        for note in quarantine_bad_records(results):
+            display.say(note)
+        prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change)
+        for note in prepared.notes:
+            display.say(note)
+        decisions = prepared.decisions
+        display.say(
+            f"{study.name}: {', '.join(prepared.devices)} ({decisions.device}), {decisions.lanes} lanes of "
+            f"{decisions.threads} threads, {decisions.precision}, {decisions.engine}"
+        )
+        driver = Driver(prepared, display, plugins=plugins, wanted=wanted, retry=retry, profile=profile, origin=origin)
+        outcome = driver.run()
+        left = orphans(results, driver.plan)
+    for note in outcome.notes:
+        display.say(note)
+    if left:
+        display.say(f"{len(left)} trials here are no longer in the study (kept, not reported): {', '.join(left[:3])}")
+    display.say(closing_line(path, outcome.exit_code))
+    return outcome.exit_code
+
+
+def refuse_unsupported(study: Study) -> None:
+    """Raise `StudyError` for what a study file may say but this version does not run, all at once."""
+    spec, file = study.spec, str(study.path)
+    asked = {
+        "search": (spec.search is not None, "list the levels under grid"),
+        "prune": (spec.prune is not None, "leave it out: every trial is trained to its end"),
+        "measure.native": (spec.measure.native, "leave it out: scores are at data.size"),
+    }
+    problems = [
+        Problem("not run by this version", key=key, file=file, cure=cure)
+        for key, (is_asked, cure) in asked.items()
+        if is_asked
+    ]
+    if problems:
+        raise StudyError(problems)
+
+
+def closing_line(path: Path, code: int) -> str:
+    """What to do next."""
+    if code in (130, 143):
+        return "stopped; the same command goes on where this one left"
+    return f"results in {path}; `ablate report {path}` makes tables, figures and the page"
+
+
+def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float) -> int:
+    """Measure each variant of a study alone on its device; writes `profile.json`. 0, or 1 where it could not."""
+    display = Display()
+    results = writable(path)
+    with lock(results.lock, lock_note()) as held:
+        if not held:
+            raise ResultsError("a run holds this folder", file=str(path), cure="profile when it has ended")
+        prepared = prepare(study, results, plugins=plugins, allow_code_change=False)
+        executor = LocalExecutor(
+            path,
+            base=study.base,
+            devices=prepared.devices[:1],
+            lanes=1,
+            threads=prepared.decisions.threads,
+            plugins=plugins.files,
+        )
+        display.say(f"profiling {len(study.variants)} variants, each alone, for about {seconds:.0f} s")
+        try:
+            found = executor.profile(seconds)
+        finally:
+            executor.close()
+        if "profile" in found:
+            write_atomic(results.profile, to_json(found["profile"]))
+            display.say(f"wrote {results.profile}")
+            return 0
+    display.say(f"no profile: {found['reason']}")
+    return 1

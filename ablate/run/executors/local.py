@@ -1,0 +1,231 @@
+"""Trials in persistent worker processes on this machine, one process a lane."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.run.executors.base import Event
+from ablate.study.design import Trial
+
+
+class _Lane:
+    """A worker process and what it is doing."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path, events: queue.Queue[Any]) -> None:
+        self._command, self._environment, self._log, self._events = command, environment, log, events
+        self.process: subprocess.Popen[str] | None = None
+        self.trial: Trial | None = None
+        self.began = 0.0
+        self.variant: str | None = None
+
+    def send(self, command: dict[str, Any]) -> None:
+        """Give the worker a command, starting the process where there is none."""
+        if self.process is None:
+            self._spawn()
+        assert self.process is not None and self.process.stdin is not None
+        # A worker that just died says so by the end of its events.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+
+    def _spawn(self) -> None:
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self._environment,
+                # A terminal's Ctrl-C is for the driver alone, which then asks the workers.
+                start_new_session=True,
+            )
+        self.process = process
+        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):  # half a line of a killed worker
+                self._events.put((self, process, json.loads(line)))
+        self._events.put((self, process, {"event": "gone", "code": process.wait()}))
+
+    def kill(self) -> None:
+        """End the process and its children at once."""
+        process, self.process = self.process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class LocalExecutor:
+    """One worker process for each lane of each device; a lane keeps to its variant as long as there is work of it."""
+
+    def __init__(
+        self,
+        results: Path,
+        *,
+        base: Path,
+        devices: Sequence[str],
+        lanes: int,
+        threads: int,
+        plugins: Sequence[Path] = (),
+        origin: Path | None = None,
+        provenance: dict[str, Any] | None = None,
+        trial_timeout: float | None = None,
+    ) -> None:
+        self._events: queue.Queue[Any] = queue.Queue()
+        self._timeout = trial_timeout
+        self._provenance = provenance or {}
+        self._lanes = [
+            _Lane(
+                _command(results, base, device, plugins, origin),
+                _environment(device, threads),
+                results / "workers.log",
+                self._events,
+            )
+            for device in devices
+            for _ in range(lanes)
+        ]
+
+    def free(self) -> int:
+        """Lanes without a trial."""
+        return sum(lane.trial is None for lane in self._lanes)
+
+    def start(self, pending: Sequence[Trial]) -> Trial:
+        """Start the pending trial that suits a free lane best.
+
+        The same variant as before where there is one, since the step is compiled for it; else the variant with
+        most work that no other lane is busy with.
+        """
+        idle = [lane for lane in self._lanes if lane.trial is None]
+        work = Counter(trial.variant for trial in pending)
+        lane = next((lane for lane in idle if lane.variant in work), idle[0])
+        if lane.variant not in work:
+            others = Counter(other.variant for other in self._lanes if other is not lane)
+            lane.variant = min(work, key=lambda variant: (others[variant], -work[variant], list(work).index(variant)))
+        trial = next(trial for trial in pending if trial.variant == lane.variant)
+        lane.trial, lane.began = trial, time.monotonic()
+        lane.send({"op": "run", "trial": dataclasses.asdict(trial), "provenance": self._provenance})
+        return trial
+
+    def profile(self, seconds: float, should_stop: Callable[[], bool] = lambda: False) -> Event:
+        """Have one worker, alone, profile the variants; its `profiled` event, or one with the reason why not."""
+        for lane in self._lanes[1:]:
+            lane.kill()
+        self._lanes[0].send({"op": "profile", "seconds": seconds})
+        # Compiling the variants can take several times as long as measuring them.
+        limit = time.monotonic() + 10 * seconds + 300
+        while time.monotonic() < limit and not should_stop():
+            for event in self.events(timeout=0.2):
+                if event["event"] in ("profiled", "failed", "lost"):
+                    return event
+        return {"event": "lost", "reason": "it was stopped or took too long"}
+
+    def events(self, timeout: float) -> list[Event]:
+        """As the protocol says; a worker that died or ran out of time gives a `failed` event for its trial."""
+        found = self._overdue()
+        with contextlib.suppress(queue.Empty):
+            found += self._translate(*self._events.get(timeout=0 if found else timeout))
+            while True:
+                found += self._translate(*self._events.get_nowait())
+        return found
+
+    def _overdue(self) -> list[Event]:
+        if self._timeout is None:
+            return []
+        found = []
+        for lane in self._lanes:
+            if lane.trial is not None and time.monotonic() - lane.began > self._timeout:
+                found.append(
+                    {"event": "failed", "trial": lane.trial.name, "reason": f"timeout: ran over {self._timeout:g} s"}
+                )
+                lane.kill()
+                lane.trial = None
+        return found
+
+    def _translate(self, lane: _Lane, process: subprocess.Popen[str], event: Event) -> list[Event]:
+        if lane.process is not process:
+            return []  # the last words of a worker that was ended on purpose
+        kind = event["event"]
+        if kind == "ready":
+            return []
+        if kind == "gone":
+            lane.process = None
+            trial, lane.trial = lane.trial, None
+            reason = _exit_reason(event["code"])
+            if trial is None:
+                return [] if event["code"] == 0 else [{"event": "lost", "reason": reason}]
+            return [{"event": "failed", "trial": trial.name, "reason": reason}]
+        if kind == "broken":
+            trial, lane.trial = lane.trial, None
+            lane.kill()
+            return [{**event, "event": "failed", "trial": trial.name if trial else None, "pause": True}]
+        if kind == "running":
+            lane.began = time.monotonic()  # a trial's time does not pay for the start of its process
+        if kind in ("ended", "failed", "interrupted"):
+            lane.trial = None
+            if event.get("fresh_process"):
+                lane.kill()
+        return [event]
+
+    def stop(self, reason: str) -> None:
+        """Ask every running trial to checkpoint and end."""
+        for lane in self._lanes:
+            if lane.trial is not None:
+                lane.send({"op": "stop", "reason": reason})
+
+    def close(self) -> None:
+        """End all workers."""
+        for lane in self._lanes:
+            lane.kill()
+
+
+def _exit_reason(code: int) -> str:
+    if code < 0:
+        try:
+            return f"killed ({-code}, {signal.Signals(-code).name})"
+        except ValueError:
+            return f"killed ({-code})"
+    return f"the worker process ended with exit code {code}"
+
+
+def _command(results: Path, base: Path, device: str, plugins: Sequence[Path], origin: Path | None) -> list[str]:
+    local = "cuda:0" if device.startswith("cuda") else device
+    command = [sys.executable, "-m", "ablate.run.worker", "--results", str(results), "--base", str(base)]
+    command += ["--device", local]
+    if origin is not None:
+        command += ["--origin", str(origin)]
+    for plugin in plugins:
+        command += ["--plugin", str(plugin)]
+    return command
+
+
+def _environment(device: str, threads: int) -> dict[str, str]:
+    environment = dict(os.environ)
+    # OpenMP reads its number of threads once, when the process starts.
+    environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
+    environment["PYTHONUNBUFFERED"] = "1"
+    # What a worker needs not know it cannot leak into a record or a log.
+    environment.pop("WANDB_API_KEY", None)
+    if device.startswith("cuda"):
+        # The worker sees one device: the one among those that this process may use.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        index = int(device.partition(":")[2] or 0)
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
+        environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return environment

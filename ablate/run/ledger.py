@@ -1,0 +1,280 @@
+"""The Optuna side of a study: numbers, states, intermediate values and attributes, mirrored from the records.
+
+The only file that imports optuna. The record files are the truth; what stands here can be thrown away and is rebuilt
+whenever it does not agree with them. One process, the driver, talks to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from ablate.records.record import Record
+from ablate.study.design import Trial
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+STATES = {
+    "complete": TrialState.COMPLETE,
+    "diverged": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+# Metrics that get a column of their own in the dashboard; the others stand together in one, because every attribute
+# is a line of the journal, and a journal of 10,000 trials has to be read in seconds.
+COLUMNS = ("best_epoch", "test_mean_iou")
+
+
+class _Journal(BaseJournalBackend):
+    """Optuna's journal file, written in batches: one lock and one fsync for all that a call changes.
+
+    Only the driver writes while it runs, so what is in the file is read once, at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = JournalFileBackend(str(path))
+        self._begun = False
+        self._unread: list[dict[str, Any]] = []
+        self._unwritten: list[dict[str, Any]] = []
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """What was there before, then what was appended since the last reading."""
+        if not self._begun:
+            self._begun = True
+            return self._file.read_logs(log_number_from)
+        logs, self._unread = self._unread, []
+        return logs
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Keep `logs` until `flush`; they are read as the file would give them back."""
+        self._unread += json.loads(json.dumps(logs))
+        self._unwritten += logs
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        logs, self._unwritten = self._unwritten, []
+        if logs:
+            self._file.append_logs(logs)
+
+
+class Ledger:
+    """An Optuna study that maximises val mIoU at the best epoch; a diverged trial scores 0."""
+
+    def __init__(self, journal: Path, study: str, plan: Sequence[Trial], url: str | None = None) -> None:
+        """`url` is an RDB storage; by default the journal file beside the records is used."""
+        self._journal, self._name, self._url = journal, study, url
+        self._distributions = distributions(plan)
+        self._open: dict[str, int] = {}
+        self.notes: list[str] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        try:
+            self._create()
+        except Exception as error:
+            if self._url is not None:
+                raise
+            # A torn line makes the whole journal unreadable; it is only a mirror.
+            aside = self._journal.with_name(self._journal.name + ".bad")
+            self._journal.replace(aside)
+            self.notes.append(
+                f"Optuna's journal was unreadable ({type(error).__name__}) and is rebuilt from the records"
+            )
+            self._create()
+
+    def _create(self) -> None:
+        self._batch = None if self._url else _Journal(self._journal)
+        self._storage: BaseStorage = (
+            JournalStorage(self._batch) if self._batch is not None else optuna.storages.get_storage(self._url)
+        )
+        self.study = optuna.create_study(
+            study_name=self._name, storage=self._storage, direction="maximize", load_if_exists=True
+        )
+        self._study_id = self._storage.get_study_id_from_name(self._name)
+        self.study.get_trials(deepcopy=False)  # reads the journal through, so that damage shows now
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._batch is not None:
+            self._batch.flush()
+
+    def synchronise(self, records: Iterable[Record], curves: Mapping[str, list[dict[str, Any]]]) -> bool:
+        """Make the Optuna study agree with the records; True where it had to be rebuilt.
+
+        `curves` holds each key's epochs. It agrees where the finished trials are the records', by key and state,
+        and every distribution is the plan's: a level added to a study breaks Optuna's, so it is made anew.
+        """
+        wanted = {record.key: STATES[record.status] for record in records}
+        there = {}
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING:
+                # Its driver was killed: nothing will ever end it.
+                with contextlib.suppress(Exception):
+                    self.study.tell(trial.number, state=TrialState.FAIL)
+                self._flush()
+            elif trial.state.is_finished() and "key" in trial.user_attrs:
+                there[trial.user_attrs["key"]] = trial  # a later try at the same trial stands for it
+        same = {key: trial.state for key, trial in there.items() if key in wanted} == wanted
+        stray = [key for key, trial in there.items() if key not in wanted and trial.state != TrialState.FAIL]
+        known = all(trial.distributions == self._distributions for trial in there.values())
+        if same and known and not stray:
+            return False
+        self._rebuild(records, curves)
+        return True
+
+    def extend(self, plan: Sequence[Trial]) -> None:
+        """Take in a plan with more trials."""
+        self._distributions = distributions(plan)
+
+    def _rebuild(self, records: Iterable[Record], curves: Mapping[str, list[dict[str, Any]]]) -> None:
+        self._discard()
+        for record in records:
+            self._storage.create_new_trial(self._study_id, self._frozen(record, curves.get(record.key, [])))
+        self._flush()
+
+    def _discard(self) -> None:
+        if self._url is None:
+            self._journal.unlink(missing_ok=True)
+        else:
+            optuna.delete_study(study_name=self._name, storage=self._storage)
+        self._create()
+
+    def _frozen(self, record: Record, epochs: list[dict[str, Any]]) -> FrozenTrial:
+        state = STATES[record.status]
+        values = {row["epoch"]: row["val_mean_iou"] for row in epochs if row["val_mean_iou"] is not None}
+        return optuna.trial.create_trial(
+            state=state,
+            value=_value(record) if state == TrialState.COMPLETE else None,
+            params=self._params(record.variant, record.settings, record.seed),
+            distributions=self._distributions,
+            user_attrs=_identity(record) | _outcome(record),
+            intermediate_values=values,
+        )
+
+    def _params(self, variant: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        given = {"variant": variant, **settings, "seed": seed}
+        return {name: _plain(given[name]) for name in self._distributions}
+
+    def begin(self, trial: Trial) -> int:
+        """Enter a trial that starts now; its Optuna number."""
+        entered = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=self._params(trial.variant, trial.settings, trial.seed),
+            distributions=self._distributions,
+            user_attrs={"name": trial.name, **_identity(trial)},
+        )
+        self._open[trial.name] = self._storage.create_new_trial(self._study_id, entered)
+        self._flush()
+        return self._storage.get_trial(self._open[trial.name]).number
+
+    def report(self, trial: str, epoch: int, value: float | None) -> None:
+        """An intermediate value (val mIoU after `epoch`) of a running trial."""
+        if trial in self._open and value is not None:
+            self._storage.set_trial_intermediate_value(self._open[trial], epoch, value)
+            self._flush()
+
+    def end(self, trial: str, record: Record | None) -> None:
+        """Close a trial by its record, or as failed where it left none."""
+        number = self._open.pop(trial, None)
+        if number is None:
+            return
+        if record is None:
+            self._storage.set_trial_state_values(number, TrialState.FAIL)
+        else:
+            for name, value in _outcome(record).items():
+                self._storage.set_trial_user_attr(number, name, value)
+            state = STATES[record.status]
+            values = [_value(record)] if state == TrialState.COMPLETE else None
+            self._storage.set_trial_state_values(number, state, values)
+        self._flush()
+
+    def lack_pictures(self) -> bool:
+        """Whether a trial with a result has no pictures for the dashboard yet."""
+        return any(
+            trial.state == TrialState.COMPLETE and not any(name.startswith("artifacts:") for name in trial.system_attrs)
+            for trial in self.study.get_trials(deepcopy=False)
+        )
+
+    def replay(
+        self,
+        trials: Mapping[str, Trial],
+        records: Iterable[Record],
+        curves: Mapping[str, list[dict[str, Any]]],
+        pictures: Callable[[Record], list[Path]],
+        folder: Path,
+    ) -> None:
+        """Make the Optuna study anew, with each trial's pictures as artifacts stored under `folder`.
+
+        Anew, because Optuna lets nothing be attached to a trial that has ended. `trials` is by key.
+        """
+        self._discard()
+        store = optuna.artifacts.FileSystemArtifactStore(folder)
+        for record in records:
+            trial = trials[record.key]
+            self.begin(trial)
+            for row in curves.get(record.key, []):
+                self.report(trial.name, row["epoch"], row["val_mean_iou"])
+            for picture in pictures(record):
+                optuna.artifacts.upload_artifact(
+                    artifact_store=store,
+                    file_path=str(picture),
+                    study_or_trial=self._storage.get_trial(self._open[trial.name]),
+                    storage=self._storage,
+                )
+            self.end(trial.name, record)
+
+
+def distributions(plan: Sequence[Trial]) -> dict[str, BaseDistribution]:
+    """Optuna's description of the plan's axes: variant, every setting of the grid, seed."""
+    found: dict[str, BaseDistribution] = {
+        "variant": CategoricalDistribution(list(dict.fromkeys(trial.variant for trial in plan)))
+    }
+    for axis in dict.fromkeys(name for trial in plan for name in trial.settings):
+        levels = list(dict.fromkeys(_plain(trial.settings[axis]) for trial in plan if axis in trial.settings))
+        found[axis] = _axis(levels)
+    found["seed"] = IntDistribution(0, 2**32 - 1)
+    return found
+
+
+def _axis(levels: list[Any]) -> BaseDistribution:
+    if all(isinstance(level, float) for level in levels):
+        return FloatDistribution(min(levels), max(levels), log=min(levels) > 0)
+    if all(isinstance(level, int) and not isinstance(level, bool) for level in levels):
+        return IntDistribution(min(levels), max(levels))
+    return CategoricalDistribution(levels)
+
+
+def _plain(value: Any) -> Any:
+    """Optuna's categories are scalars; a list setting (a crop, say) goes by its text."""
+    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
+
+
+def _value(record: Record) -> float:
+    return 0.0 if record.status == "diverged" else float(record.metrics.get("val_mean_iou") or 0.0)
+
+
+def _identity(trial: Trial | Record) -> dict[str, Any]:
+    """What is known of a trial when it begins."""
+    settings = {"variant": trial.variant, **trial.settings, "seed": trial.seed, "model": trial.model}
+    return {"key": trial.key, "role": trial.role, "settings": settings}
+
+
+def _outcome(record: Record) -> dict[str, Any]:
+    """What its record adds."""
+    return {
+        "status": record.status,
+        **({"reason": record.reason} if record.reason else {}),
+        **{name.replace("_", " "): record.metrics[name] for name in COLUMNS if record.metrics.get(name) is not None},
+        "metrics": record.metrics,
+    }

@@ -1,0 +1,147 @@
+"""What `ablate plan` prints: the trials of a study, what its variants change, and what it will cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ablate.data.dataset import load_dataset
+from ablate.errors import DataError
+from ablate.run.estimate import estimate_seconds
+from ablate.run.power_view import print_power
+from ablate.study.design import Study
+from ablate.study.keys import level_text
+from ablate.study.plan import PlanReport, Shape, VariantPlan, describe
+
+__all__ = ["print_plan", "print_power"]
+
+MODULES_SHOWN = 8
+TRIALS_SHOWN = 60
+
+
+def print_plan(study: Study, console: Console | None = None, *, estimate: bool = True) -> None:
+    """Print the trials, what differs from the baseline, parameters, FLOPs and the time they will take.
+
+    Where the data cannot be read, what does not need it is printed all the same, with the reason.
+    """
+    console = console or Console()
+    notes = []
+    try:
+        report = describe(study, _shape(study))
+    except DataError as error:
+        report = describe(study)
+        notes = [f"without the data no parameters, FLOPs or time: {problem}" for problem in error.problems]
+    _summary(console, report)
+    console.print(variants_table(report))
+    _modules(console, report)
+    if report.trials:
+        console.print(trials_table(report))
+    if estimate and report.train_flops:
+        seconds = estimate_seconds(study, report)
+        if seconds is not None:
+            console.print(f"time: about {duration(seconds)} on this machine ({report.train_flops / 1e12:,.1f} TFLOP)")
+    for note in [*notes, *report.notes]:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def _shape(study: Study) -> Shape:
+    settings = {key: value for key, value in study.data.items() if key != "name"}
+    with study.located():
+        data = load_dataset(study.data["name"], settings, base=study.base)
+    return Shape(
+        data.in_channels, data.num_classes, data.size, {name: len(split) for name, split in data.splits.items()}
+    )
+
+
+def _summary(console: Console, report: PlanReport) -> None:
+    axes = " × ".join(f"{len(levels)} {name}" for name, levels in report.axes.items())
+    parts = [f"{len(report.variants)} variants", *([axes] if axes else []), f"{len(report.seeds)} seeds"]
+    count = f"{len(report.trials)} trials" if not report.searched else f"{report.searched} searched trials"
+    console.print(Text(f"{report.study}: {count} ({' × '.join(parts)})", style="bold"))
+    if report.confirmed:
+        console.print(f"and {report.confirmed} confirming trials at the chosen settings")
+    if report.shape is not None:
+        height, width = report.shape.size
+        images = " / ".join(str(report.shape.images.get(split, 0)) for split in ("train", "val", "test"))
+        console.print(
+            f"data: {images} images (train / val / test) at {height}×{width}, {report.shape.num_classes} classes"
+        )
+
+
+def variants_table(report: PlanReport) -> Table:
+    """A row a variant: what differs from the baseline, parameters and FLOPs with their ratio to the baseline's."""
+    table = Table(title="variants", title_justify="left")
+    table.add_column("variant")
+    table.add_column("differs from the baseline in")
+    table.add_column("parameters", justify="right")
+    table.add_column("FLOPs an image", justify="right")
+    base = next(item for item in report.variants if item.name == report.baseline)
+    for item in report.variants:
+        table.add_row(
+            Text(item.name),
+            Text(_difference(item, report)),
+            _with_ratio(item.parameters, base.parameters),
+            _with_ratio(item.forward_flops, base.forward_flops),
+        )
+    return table
+
+
+def _difference(item: VariantPlan, report: PlanReport) -> str:
+    if item.name == report.baseline:
+        return "(baseline)"
+    if item.control:
+        return "(control: an A/A copy)"
+    return ", ".join(f"{name}: {_value(left)} → {_value(right)}" for name, (left, right) in item.differs.items())
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else level_text(value) if not isinstance(value, dict) else str(value)
+
+
+def _with_ratio(value: int | None, base: int | None) -> str:
+    if value is None:
+        return "–"
+    ratio = f" ({value / base:.2f}×)" if base else ""
+    return f"{value:,}{ratio}"
+
+
+def _modules(console: Console, report: PlanReport) -> None:
+    for item in report.variants:
+        lines = [*(f"+ {line}" for line in item.added), *(f"- {line}" for line in item.removed)]
+        if not lines:
+            continue
+        console.print(Text(f"modules of {item.name}: {len(item.added)} added, {len(item.removed)} removed"))
+        for line in lines[:MODULES_SHOWN]:
+            console.print(Text(f"  {line}", style="green" if line.startswith("+") else "red"), soft_wrap=True)
+        if len(lines) > MODULES_SHOWN:
+            console.print(f"  and {len(lines) - MODULES_SHOWN} more")
+
+
+def trials_table(report: PlanReport) -> Table:
+    """A row a cell: variant and setting, and its seeds."""
+    table = Table(title="trials", title_justify="left")
+    table.add_column("variant")
+    for axis in report.axes:
+        table.add_column(axis, justify="right")
+    table.add_column("seeds")
+    table.add_column("first trial")
+    cells: dict[tuple[str, ...], list[Any]] = {}
+    for trial in report.trials:
+        cells.setdefault((trial.variant, *map(level_text, trial.settings.values())), []).append(trial)
+    for (variant, *levels), trials in list(cells.items())[:TRIALS_SHOWN]:
+        table.add_row(Text(variant), *levels, ", ".join(str(trial.seed) for trial in trials), Text(trials[0].name))
+    if len(cells) > TRIALS_SHOWN:
+        table.caption = f"and {len(cells) - TRIALS_SHOWN} more cells"
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use: 42 s, 7 min, 3.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

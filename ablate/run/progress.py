@@ -1,0 +1,157 @@
+"""What a run shows: a live table in a terminal, one plain line a trial anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ablate.records.record import FINISHED, Record
+from ablate.run.executors.base import Event
+from ablate.study.design import Trial
+
+STYLES = {"complete": "green", "diverged": "magenta", "pruned": "yellow", "failed": "red"}
+FINISHED_ROWS = 12
+
+
+class Display:
+    """Overall progress with the time left, a row for each running trial, finished ones as a growing table."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(soft_wrap=True)
+        self._live: Live | None = None
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self.console,
+        )
+        self._task = self._bar.add_task("trials", total=None, left="")
+        self._running: dict[str, dict[str, Any]] = {}
+        self._epochs: dict[str, int] = {}
+        self._finished: list[tuple[Trial, Record]] = []
+        self._done = 0
+        self._total = 0
+        self._work_left = 0.0
+        self._work_done = 0.0
+        self._began = time.monotonic()
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """Draw while the run goes on; in a pipe nothing is drawn but lines."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(self._render(), console=self.console, refresh_per_second=4, transient=True) as self._live:
+            yield
+        self._live = None
+        self.console.print(self._finished_table(len(self._finished)))
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def plan(self, plan: Sequence[Trial], records: Mapping[str, Record], pending: Sequence[Trial]) -> None:
+        """How much there is to do; called again when later phases add trials."""
+        finished = sum(1 for trial in plan if trial.key in records and records[trial.key].status in FINISHED)
+        self._total = len(plan)
+        self._done = self._total - len(pending)
+        self._work_left = sum(trial.train["epochs"] for trial in pending)
+        self._bar.update(self._task, total=self._total, completed=self._done)
+        if pending:
+            self.say(f"{self._total} trials: {finished} finished, {len(pending)} to run")
+
+    def started(self, trial: Trial) -> None:
+        """A trial was handed to a lane."""
+        self._running[trial.name] = {}
+        self._epochs[trial.name] = trial.train["epochs"]
+
+    def epoch(self, event: Event) -> None:
+        """An epoch of a running trial ended."""
+        self._running[event["trial"]] = event
+        self._work_left -= 1
+        self._work_done += 1
+
+    def ended(self, trial: Trial, record: Record) -> None:
+        """A trial has its record."""
+        seen = self._running.pop(trial.name, {}).get("epoch", 0)
+        self._work_left -= max(0, trial.train["epochs"] - seen)
+        self._done += 1
+        self._finished.append((trial, record))
+        self._bar.update(self._task, completed=self._done)
+        if self._live is None:
+            self.say(self._line(trial, record))
+
+    def refresh(self) -> None:
+        """Draw the state as it is now."""
+        if self._live is not None:
+            self._live.update(self._render())
+
+    def _line(self, trial: Trial, record: Record) -> str:
+        parts = [f"[{self._done}/{self._total}]", trial.name, record.status]
+        score = record.metrics.get("test_mean_iou")
+        if score is not None:
+            parts.append(f"test mIoU {100 * score:.2f} %")
+        if record.reason:
+            parts.append(record.reason)
+        parts.append(f"{record.timing.get('wall_s', 0.0):.1f} s")
+        left = self._left()
+        return "  ".join([*parts, f"{left} left"] if left and self._done < self._total else parts)
+
+    def _left(self) -> str:
+        if self._work_done < 1:
+            return ""
+        seconds = self._work_left * (time.monotonic() - self._began) / self._work_done
+        minutes, seconds = divmod(max(0, round(seconds)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+    def _render(self) -> Group:
+        left = self._left()
+        self._bar.update(self._task, left=f"about {left} left" if left else "")
+        running = Table(box=None, pad_edge=False)
+        for title in ("running", "epoch", "loss", "val loss", "val mIoU"):
+            running.add_column(title, justify="left" if title == "running" else "right")
+        for name, event in self._running.items():
+            total = self._epochs[name]
+            running.add_row(
+                Text(name),
+                f"{event.get('epoch', 0)}/{total}",
+                _number(event.get("train_loss")),
+                _number(event.get("val_loss")),
+                _percent(event.get("val_mean_iou")),
+            )
+        return Group(self._finished_table(FINISHED_ROWS), running, self._bar)
+
+    def _finished_table(self, rows: int) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for title in ("finished", "status", "best epoch", "val mIoU", "test mIoU", "seconds"):
+            table.add_column(title, justify="left" if title in ("finished", "status") else "right")
+        for trial, record in self._finished[-rows:] if rows else []:
+            best = record.metrics.get("best_epoch")
+            table.add_row(
+                Text(trial.name),
+                Text(record.status, style=STYLES.get(record.status, "")),
+                "–" if best is None else f"{best:.0f}",
+                _percent(record.metrics.get("val_mean_iou")),
+                _percent(record.metrics.get("test_mean_iou")),
+                f"{record.timing.get('wall_s', 0.0):.1f}",
+            )
+        return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"

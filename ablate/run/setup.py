@@ -1,0 +1,146 @@
+"""What has to stand before the first trial: the folder, its lock, data, decisions, the manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablate.data.dataset import Dataset, load_dataset
+from ablate.errors import ResultsError
+from ablate.plugins import PluginFile
+from ablate.records.files import sweep, write_atomic
+from ablate.records.store import Results, quarantine, read_json
+from ablate.run import manifest
+from ablate.study.design import Study, Trial
+from ablate.study.dump import dump_study
+from ablate.study.plan import describe_variants
+from ablate.train.decisions import Decisions, decide, device_names
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """The plugin files that the user named, and all files that loading them brought in, with their hashes."""
+
+    files: tuple[Path, ...] = ()
+    loaded: tuple[PluginFile, ...] = ()
+
+
+@dataclass
+class Prepared:
+    """A results folder ready for trials."""
+
+    study: Study
+    results: Results
+    dataset: Dataset
+    plan: list[Trial]
+    devices: list[str]
+    decisions: Decisions
+    code_changed: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def data_settings(study: Study) -> dict[str, Any]:
+    """The settings of the study's data set, without its name."""
+    return {name: value for name, value in study.data.items() if name != "name"}
+
+
+def writable(path: Path) -> Results:
+    """The results folder at `path`, made where it is not there.
+
+    Raises `ResultsError` before any training where it cannot be written or belongs to something else.
+    """
+    results = Results(path)
+    foreign = path.is_dir() and any(path.iterdir()) and not results.study.exists() and not (path / ".lock").exists()
+    if foreign or (path.exists() and not path.is_dir()):
+        raise ResultsError("not a results folder of ablate", file=str(path), cure="choose another folder with --out")
+    try:
+        results.trials.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResultsError(
+            f"cannot be written ({error.strerror})", file=str(path), cure="choose another folder with --out"
+        ) from None
+    sweep(path)
+    return results
+
+
+def prepare(
+    study: Study, results: Results, *, plugins: Plugins, allow_code_change: bool, dataset: Dataset | None = None
+) -> Prepared:
+    """Load the data, take or read the decisions, check what changed, write the manifest."""
+    with study.located():
+        dataset = dataset or load_dataset(study.data["name"], data_settings(study), base=study.base)
+    manifest.check_data(results, dataset)
+    digests = manifest.plugin_digests(plugins.loaded)
+    changed = manifest.check_plugins(results, digests, allow_code_change)
+    plan = study.trials()
+    devices = device_names(study.spec)
+    variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
+    decisions, notes = _decisions(study, results, plan, devices[0], variants, len(dataset.splits["train"]))
+    write_atomic(results.study, dump_study(study).encode())
+    manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
+    manifest.write_test_split(results, dataset)
+    return Prepared(study, results, dataset, plan, devices, decisions, changed, notes)
+
+
+def _decisions(
+    study: Study, results: Results, plan: list[Trial], device: str, variants: dict[str, Any], images: int
+) -> tuple[Decisions, list[str]]:
+    """Those in `run.json` where trials on this class of device stand; else new ones."""
+    train_flops = sum(3 * variants[trial.variant]["forward_flops"] * images * trial.train["epochs"] for trial in plan)
+    fresh = decide(study.spec, trials=len(plan), device=device, train_flops=train_flops, variants=len(study.variants))
+    known = results.read_run().get("decisions")
+    if known is None or not any(folder.path.iterdir() for folder in results.folders()):
+        return fresh, []
+    kept = Decisions.from_json(known)
+    if kept.device != fresh.device:
+        raise ResultsError(
+            f"trials here were run on {kept.device}, this machine has {fresh.device}",
+            file=str(results.path),
+            cure="run into another folder with --out: numbers of two kinds of device do not belong in one table",
+        )
+    numbers = ("precision", "engine", "threads", "channels_last", "deterministic")
+    differ = [name for name in numbers if getattr(kept, name) != getattr(fresh, name)]
+    notes = [f"{name} stays {getattr(kept, name)}, as for the trials that stand" for name in differ]
+    # Lanes do not change bits: they may follow the machine.
+    document = kept.to_json()
+    document["lanes"] = fresh.to_json()["lanes"]
+    return Decisions.from_json(document), notes
+
+
+def quarantine_bad_records(results: Results) -> list[str]:
+    """Move unreadable records aside, so that their trials are run again; what was said about each."""
+    _, bad = results.records()
+    notes = []
+    for path, reason in bad.items():
+        if "newer version" in reason:
+            raise ResultsError(reason)
+        aside = quarantine(path, reason)
+        notes.append(f"{reason}; moved to {aside.name}, the trial runs again")
+    return notes
+
+
+def lock_note() -> str:
+    """Who holds a lock: pid and host."""
+    import socket
+
+    return f"pid {os.getpid()} on {socket.gethostname()}"
+
+
+def reusable(folders: Sequence[Path], fingerprint: str) -> dict[str, Path]:
+    """Finished trials of other results folders with the same data, by key."""
+    found: dict[str, Path] = {}
+    for path in folders:
+        other = Results(path)
+        if (other.read_run().get("data") or {}).get("fingerprint") != fingerprint:
+            continue
+        for folder in other.folders():
+            record = read_json(folder.record)
+            if isinstance(record, dict) and record.get("status") in ("complete", "diverged"):
+                found[record["key"]] = folder.path
+    return found

@@ -1,0 +1,176 @@
+"""Weights & Biases: every trial a run, written by a thread that training never waits for, and never a prompt."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import queue
+import threading
+from pathlib import Path
+from typing import Any
+
+from ablate.records.record import Record
+from ablate.records.store import Results
+from ablate.run.executors.base import Event
+from ablate.study.design import Trial
+from ablate.study.schema import StudySpec
+
+CLOSE_SECONDS = 120.0
+OFFLINE_ADVICE = "W&B runs were written offline; `wandb sync --yes {path}` sends them"
+
+
+def resolve_mode(setting: str) -> str:
+    """'offline', 'online' or 'disabled': the study's word, else WANDB_MODE, else offline.
+
+    Decided here and not by W&B, which would show a login menu on a terminal without a key.
+    """
+    if setting != "auto":
+        return setting
+    mode = os.environ.get("WANDB_MODE", "").lower()
+    return {"dryrun": "offline", "run": "online"}.get(mode, mode) if mode else "offline"
+
+
+def has_key() -> bool:
+    """Whether an online run could log in without asking."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return any("wandb" in host for host in netrc.netrc().hosts)
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class Tracker:
+    """Logs trials to W&B from a queue; what goes wrong there is one note at the end of the run."""
+
+    def __init__(self, spec: StudySpec, results: Results) -> None:
+        self._spec, self._results = spec, results
+        self.notes: list[str] = []
+        self.mode: Any = resolve_mode(spec.track.wandb)
+        if self.mode not in ("offline", "online", "disabled"):
+            self.notes.append(f"WANDB_MODE={self.mode} is not known: W&B runs are written offline")
+            self.mode = "offline"
+        if self.mode == "online" and not has_key():
+            self.notes.append("no W&B key on this machine: runs are written offline (`wandb login` once, then sync)")
+            self.mode = "offline"
+        self._runs: dict[str, Any] = {}
+        self._wrote = False
+        self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+        if self.mode != "disabled":
+            self._thread = threading.Thread(target=self._serve, daemon=True)
+            self._thread.start()
+
+    def started(self, trial: Trial) -> None:
+        """A trial begins."""
+        self._queue.put(("started", trial))
+
+    def epoch(self, event: Event) -> None:
+        """A row of the curves."""
+        self._queue.put(("epoch", event))
+
+    def ended(self, trial: Trial, record: Record) -> None:
+        """The trial's record stands."""
+        self._queue.put(("ended", (trial, record)))
+
+    def dropped(self, trial: Trial) -> None:
+        """The trial was interrupted, or is tried again."""
+        self._queue.put(("dropped", trial))
+
+    def close(self) -> list[str]:
+        """Finish what is queued (for a bounded time) and say what there is to say."""
+        if self._thread is None:
+            return self.notes
+        self._queue.put(None)
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            self.notes.append("W&B did not finish in time; the records are complete without it")
+        if self.mode == "offline" and self._wrote:
+            pattern = self._results.path / "wandb" / "offline-run-*"
+            self.notes.append(OFFLINE_ADVICE.format(path=pattern))
+        return self.notes
+
+    # -- in the thread ------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while (item := self._queue.get()) is not None:
+            kind, what = item
+            try:
+                getattr(self, f"_on_{kind}")(what)
+            except Exception as error:  # whatever W&B raises, training goes on
+                text = f"W&B: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                if self.mode == "online":
+                    self.mode = "offline"
+                    text += "; further runs are written offline"
+                if text not in self.notes:
+                    self.notes.append(text)
+        for run in self._runs.values():
+            run.finish(exit_code=1)
+
+    def _on_started(self, trial: Trial) -> None:
+        import wandb
+
+        config = {"lr": trial.train["lr"], "variant": trial.variant, "seed": trial.seed, **trial.settings}
+        config |= {"model": trial.model, "data": trial.data, "train": trial.train, "key": trial.key}
+        self._runs[trial.name] = wandb.init(
+            project=self._spec.track.project or self._spec.study,
+            entity=self._spec.track.entity,
+            group=f"{self._spec.study}/{trial.variant}",
+            job_type=trial.variant,
+            name=trial.name,
+            tags=[self._spec.study, trial.variant],
+            config=config,
+            dir=str(self._results.path),
+            mode=self.mode,
+            reinit="create_new",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,
+                x_disable_stats=True,
+                x_disable_meta=True,
+                x_save_requirements=False,
+            ),
+        )
+        self._wrote = True
+
+    def _on_epoch(self, event: Event) -> None:
+        if event["trial"] in self._runs:
+            row = {
+                "train/loss": event["train_loss"],
+                "val/loss": event["val_loss"],
+                "val/mean_iou": event["val_mean_iou"],
+            }
+            row["lr"] = event["lr"]
+            self._runs[event["trial"]].log({k: v for k, v in row.items() if v is not None}, step=event["epoch"])
+
+    def _on_ended(self, item: tuple[Trial, Record]) -> None:
+        trial, record = item
+        run = self._runs.pop(trial.name, None)
+        if run is None:
+            return
+        run.summary["status"] = record.status
+        if record.reason:
+            run.summary["reason"] = record.reason
+        for name, value in record.metrics.items():
+            split, _, rest = name.partition("_")
+            run.summary[f"{split}/{rest}" if split in ("val", "test") else name] = value
+        panel = self._panel(trial) if record.status == "complete" else None
+        if panel is not None:
+            import wandb
+
+            run.log({"panel": wandb.Image(str(panel), caption="image, truth, prediction, error")})
+        run.finish(exit_code=0 if record.status != "failed" else 1)
+        if panel is not None:
+            panel.unlink(missing_ok=True)
+
+    def _on_dropped(self, trial: Trial) -> None:
+        run = self._runs.pop(trial.name, None)
+        if run is not None:
+            run.summary["status"] = "interrupted"
+            run.finish(exit_code=1)
+
+    def _panel(self, trial: Trial) -> Path | None:
+        from ablate.run.panel import write_panel
+
+        return write_panel(self._results, trial.name, self._results.trial(trial.name).path / ".panel.png")

@@ -1,0 +1,55 @@
+"""Claims against the study they are made about: their variants, the levels that `where` picks, their names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ablate.errors import nearest
+from ablate.study.axes import axis_name
+from ablate.study.conditions import matches
+from ablate.study.messages import Finding, KeyPath, shown
+from ablate.study.schema import ClaimSpec
+
+
+def claim_findings(
+    claims: Sequence[ClaimSpec], variants: Collection[str], axes: Mapping[str, Sequence[Any]], broken: Collection[str]
+) -> list[Finding]:
+    """What is wrong with the claims of a study that has these variants and axes (and `broken` ones besides)."""
+    findings: list[Finding] = []
+    names: dict[str, int] = {}
+    for index, claim in enumerate(claims):
+        path = ("claims", index)
+        for key in ("left", "right", "variant"):
+            findings += _variant(getattr(claim, key), (*path, key), variants, words=key == "variant")
+        if claim.left is not None and claim.left == claim.right:
+            findings.append(Finding((*path, "right"), f"expected another variant than left, got {shown(claim.right)}"))
+        for axis, condition in claim.where.items():
+            if axis_name(axis) in broken:
+                continue
+            findings += _where(axis, condition, (*path, "where", axis), axes)
+        if claim.id is not None and names.setdefault(claim.id, index) != index:
+            first = names[claim.id]
+            findings.append(Finding((*path, "id"), f"expected every id once, got it again (first at claims[{first}])"))
+    return findings
+
+
+def _variant(name: str | None, path: KeyPath, variants: Collection[str], *, words: bool) -> list[Finding]:
+    if name is None or name in variants or (words and name in ("any", "all")):
+        return []
+    choices = [*variants, "any", "all"] if words else variants
+    return [Finding(path, f"expected a variant of the study, got {shown(name)}", nearest(name, choices))]
+
+
+def _where(axis: str, condition: Any, path: KeyPath, axes: Mapping[str, Sequence[Any]]) -> list[Finding]:
+    levels = axes.get(axis_name(axis))
+    if levels is None:
+        return [Finding(path, "expected an axis of the grid, got an unknown one", nearest(axis, axes))]
+    try:
+        picked = [level for level in levels if matches(condition, level)]
+    except ValueError as error:
+        return [Finding(path, str(error))]
+    if picked:
+        return []
+    message = f"expected a condition that a level of the grid fulfils, got {shown(condition)}"
+    return [Finding(path, message, f"the levels are {', '.join(map(str, levels))}")]

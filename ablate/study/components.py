@@ -1,0 +1,181 @@
+"""Settings by signature: a registered factory's parameters are what a study may say about it.
+
+A factory is keyword-only and fully annotated. Its context parameters (`in_channels`, `num_classes`, `base`) are
+supplied by the engine and are not settings; a factory that does not need one leaves it out.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError
+
+from ablate.errors import PluginError, Problem, StudyError, nearest
+from ablate.registry import Registry
+from ablate.study.messages import Finding, KeyPath, dotted, shown, translate
+
+# Keys that stand beside a component's settings in a study file, so that no setting can be called so.
+RESERVED: dict[str, tuple[str, ...]] = {"model": ("name", "train", "control"), "data set": ("name",)}
+CONTEXT: dict[str, tuple[str, ...]] = {"model": ("in_channels", "num_classes"), "data set": ("base",)}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting of a factory: its type as a validator, and its default as JSON values."""
+
+    name: str
+    adapter: TypeAdapter[Any]
+    required: bool
+    default: Any
+    location: bool
+
+    def check(self, value: Any, path: KeyPath) -> tuple[Any, list[Finding]]:
+        """The value as JSON (defaults filled in), or what is wrong with it."""
+        try:
+            typed = self.adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            return None, translate(error, value, path)
+        return self.adapter.dump_python(typed, mode="json"), []
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The settings that a registered factory takes, and the version of what it generates (None for files)."""
+
+    kind: str
+    name: str
+    parameters: Mapping[str, Parameter]
+    version: int | str | None = None
+    summary: str = ""
+
+    def defaults(self) -> dict[str, Any]:
+        """The settings that have a default, as JSON values."""
+        return {name: item.default for name, item in self.parameters.items() if not item.required}
+
+    def check(
+        self, settings: Mapping[str, Any], path: KeyPath, extra_keys: tuple[str, ...] = ("name",)
+    ) -> tuple[dict[str, Any], list[Finding]]:
+        """`settings` (without the name) as JSON values, unchanged in what they leave out, and what is wrong."""
+        values: dict[str, Any] = {}
+        findings: list[Finding] = []
+        for key, value in settings.items():
+            parameter = self.parameters.get(key)
+            if parameter is None:
+                choices = [*self.parameters, *extra_keys]
+                message = f"expected a setting of the {self.kind} '{self.name}', got an unknown key"
+                findings.append(Finding((*path, key), message, nearest(key, choices)))
+                continue
+            values[key], found = parameter.check(value, (*path, key))
+            findings += found
+        return values, findings
+
+    def missing(self, settings: Mapping[str, Any]) -> list[str]:
+        """The required settings that are not given."""
+        return [name for name, item in self.parameters.items() if item.required and name not in settings]
+
+    def without_locations(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that say what the component is, not where its files lie."""
+        return {key: value for key, value in settings.items() if not _is_location(self.parameters.get(key), key)}
+
+
+def _is_location(parameter: Parameter | None, key: str) -> bool:
+    return key == "root" or (parameter is not None and parameter.location)
+
+
+def signature(registry: Registry, name: str) -> Signature:
+    """The signature of the factory registered as `name`.
+
+    Raises `StudyError` where there is none, `PluginError` where its parameters are positional or not annotated.
+    """
+    return _signature(registry.get(name), registry.kind, name, registry.source(name))
+
+
+@functools.lru_cache(maxsize=256)
+def _signature(factory: Callable[..., Any], kind: str, name: str, source: str) -> Signature:
+    try:
+        hints = typing.get_type_hints(factory, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise PluginError(f"the {kind} '{name}': its annotations cannot be read ({error})", file=source) from None
+    parameters = {}
+    for item in inspect.signature(factory).parameters.values():
+        if item.name in CONTEXT.get(kind, ()):
+            continue
+        parameters[item.name] = _parameter(item, hints, kind, f"the {kind} '{name}'", source)
+    summary = (inspect.getdoc(factory) or "").split("\n", 1)[0]
+    version = getattr(factory, "version", None)
+    return Signature(kind, name, types.MappingProxyType(parameters), version, summary)
+
+
+def _parameter(item: inspect.Parameter, hints: Mapping[str, Any], kind: str, who: str, source: str) -> Parameter:
+    if item.kind is not inspect.Parameter.KEYWORD_ONLY:
+        cure = "write *, before the first parameter and name every setting"
+        raise PluginError(f"{who}: expected keyword-only parameters, got '{item.name}'", file=source, cure=cure)
+    if item.name in RESERVED.get(kind, ()):
+        message = f"{who}: expected another name than '{item.name}', a key of study files"
+        raise PluginError(message, file=source, cure="rename the parameter")
+    if item.name not in hints:
+        message = f"{who}: expected an annotation on '{item.name}', got none"
+        raise PluginError(message, file=source, cure=f"write, for example, {item.name}: int = 4")
+    hint = hints[item.name]
+    try:
+        adapter = TypeAdapter(hint, config=None if _has_own_config(hint) else ConfigDict(extra="forbid"))
+        required = item.default is inspect.Parameter.empty
+        default = None if required else adapter.dump_python(item.default, mode="json")
+        json.dumps(default, allow_nan=False)
+    except (PydanticUserError, PydanticSerializationError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        message = f"{who}: the setting '{item.name}' is not of a type that a study file can say ({reason})"
+        raise PluginError(message, file=source, cure="use numbers, text, bool, Literal, lists, tuples") from None
+    return Parameter(item.name, adapter, required, default, _names_a_path(hint))
+
+
+def _has_own_config(hint: Any) -> bool:
+    # pydantic refuses a second configuration for types that carry their own.
+    return (
+        hasattr(hint, "__pydantic_config__") or hasattr(hint, "model_config") or hasattr(hint, "__dataclass_fields__")
+    )
+
+
+def _names_a_path(hint: Any) -> bool:
+    if hint is Path:
+        return True
+    return any(_names_a_path(part) for part in typing.get_args(hint))
+
+
+def create(registry: Registry, component: Mapping[str, Any], **context: Any) -> Any:
+    """Call the factory that `component` names (its key "name") with its settings, and with the `context` it takes.
+
+    JSON values become what the signature says (lists to tuples, text to paths). Raises `StudyError` for settings
+    that the factory does not take.
+    """
+    settings = {key: value for key, value in component.items() if key != "name"}
+    factory = registry.get(component["name"])
+    takes = signature(registry, component["name"])
+    _, findings = takes.check(settings, (registry.kind,))
+    findings += [Finding((registry.kind, key), "expected a value, got none") for key in takes.missing(settings)]
+    if findings:
+        raise StudyError(Problem(item.message, key=dotted(item.path), cure=item.cure) for item in findings)
+    typed = {
+        key: takes.parameters[key].adapter.validate_json(json.dumps(value), strict=True)
+        for key, value in settings.items()
+    }
+    names = inspect.signature(factory).parameters
+    return factory(**typed, **{key: value for key, value in context.items() if key in names})
+
+
+def find(registry: Registry, name: Any, path: KeyPath) -> tuple[Signature | None, list[Finding]]:
+    """The signature of `name`, or the finding that there is none, at `path`."""
+    if name not in registry:
+        cure = nearest(str(name), registry)
+        return None, [Finding(path, f"expected a registered {registry.kind}, got {shown(name)}", cure)]
+    return signature(registry, name), []

@@ -1,0 +1,252 @@
+"""A study as it is run: its variants, and the trials that they, the grid and the seeds make."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import AblateError, Problem, StudyError
+from ablate.study.keys import canonical, derived_seed, trial_key, trial_name
+from ablate.study.messages import Places
+from ablate.study.schema import StudySpec, TrainSpec
+
+MODEL_AXIS = "model."
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run: a variant at one setting and one seed, with everything resolved."""
+
+    study: str
+    variant: str
+    settings: dict[str, Any]
+    seed: int
+    role: str
+    model: dict[str, Any]
+    data: dict[str, Any]
+    train: dict[str, Any]
+    key: str
+    # The key of the same trial with fewer epochs, from whose last state this one may go on (`Study.extended`).
+    parent: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The trial's folder name, such as "noskip-lr3e-4-seed0-1a2b3c4d"."""
+        return trial_name(self.variant, self.settings, self.seed, self.key)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One architecture of a study: its whole model, its own training settings, its factor levels."""
+
+    name: str
+    model: dict[str, Any]
+    train: dict[str, Any] = field(default_factory=dict)
+    control: bool = False
+    levels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with all names resolved and all defaults filled in (`spec` too). Made by `reader.read_study`.
+
+    `data_identity` is what the key knows of the data: its settings without locations, with its version.
+    `places` knows the line of every key, for errors that are found later.
+    """
+
+    spec: StudySpec
+    path: Path
+    variants: dict[str, Variant]
+    baseline: str
+    data: dict[str, Any]
+    data_identity: dict[str, Any]
+    origin: Study | None = None
+    places: Places | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The study's name, also that of its results folder."""
+        return self.spec.study
+
+    @property
+    def base(self) -> Path:
+        """The folder of the study file, at which relative paths in it start."""
+        return self.path.resolve().parent
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of every variant that is no control."""
+        seeds = self.spec.seeds
+        return tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+
+    @contextlib.contextmanager
+    def located(self) -> Iterator[None]:
+        """Give the errors that are raised within, about a key such as "data.root", the file and line of that key."""
+        try:
+            yield
+        except AblateError as error:
+            if self.places is None:
+                raise
+            raise type(error)(map(self.places.locate, error.problems)) from None
+
+    def seeds_of(self, variant: str) -> tuple[int, ...]:
+        """The seeds of a variant; a control's are derived from its name, so that they are not its original's."""
+        if not self.variants[variant].control:
+            return self.seeds
+        return tuple(derived_seed("control", variant, seed) for seed in self.seeds)
+
+    def confirm_seeds(self, variant: str) -> tuple[int, ...]:
+        """Seeds for `confirm`, which took no part in choosing; they do not depend on the study's own seeds."""
+        wanted = self.spec.confirm.seeds if self.spec.confirm else 0
+        names = ["confirm", *([variant] if self.variants[variant].control else [])]
+        return tuple(derived_seed(*names, number) for number in range(wanted))
+
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """Every combination of the grid's levels, in the file's order; one empty setting where there is no grid."""
+        axes = self.spec.grid
+        for levels in itertools.product(*axes.values()):
+            yield dict(zip(axes, levels, strict=True))
+
+    def trials(self) -> list[Trial]:
+        """The plan: every variant at every setting with every seed, less what is excluded, in a fixed order.
+
+        A study with `search` has none: its settings come from a sampler, and `trial` makes a trial of each.
+        """
+        if self.spec.search is not None:
+            return []
+        return [
+            trial
+            for name in self.variants
+            for settings in self.settings()
+            if not self.excludes(name, settings)
+            for trial in self.cell(name, settings, self.seeds_of(name))
+        ]
+
+    def representatives(self) -> list[Trial]:
+        """One trial of each variant at the first setting and seed: what a profile measures, one a variant."""
+        first = next(self.settings())
+        return [self.trial(name, first, self.seeds_of(name)[0]) for name in self.variants]
+
+    def excludes(self, variant: str, settings: Mapping[str, Any]) -> bool:
+        """Whether the study's `exclude` leaves this cell out."""
+        cell = {"variant": variant, **self.variants[variant].levels, **settings}
+        return any(
+            all(key in cell and canonical(cell[key]) == canonical(value) for key, value in rule.items())
+            for rule in self.spec.exclude
+        )
+
+    def trial(self, variant: str, settings: Mapping[str, Any], seed: int, role: str = "main") -> Trial:
+        """One trial at any setting, planned or not: what a search, an extended grid or `confirm` runs.
+
+        Raises `StudyError` for a setting that is no field of train.
+        """
+        return self.cell(variant, settings, (seed,), role)[0]
+
+    def cell(
+        self, variant: str, settings: Mapping[str, Any], seeds: tuple[int, ...], role: str = "main"
+    ) -> list[Trial]:
+        """The trials of one variant at one setting, one a seed."""
+        chosen = self.variants[variant]
+        train = self.train_settings(chosen, settings)
+        own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
+        parts = (chosen.model | own, self.data, train, dict(settings))
+        texts = [json.dumps(part) for part in parts]
+        trials = []
+        for seed in seeds:
+            # Each trial gets dicts of its own: whoever changes one changes no other trial.
+            model, data, train, levels = (json.loads(text) for text in texts)
+            key = trial_key(
+                model=model,
+                data=self.data_identity,
+                train=train,
+                seed=seed,
+                control=variant if chosen.control else None,
+            )
+            parent = self.origin.trial(variant, settings, seed, role).key if self.origin else None
+            trials.append(Trial(self.name, variant, levels, seed, role, model, data, train, key, parent))
+        return trials
+
+    def train_settings(self, variant: Variant, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A complete `TrainSpec` as JSON values: the study's, under the variant's own, under the setting's."""
+        merged = self.spec.train.model_dump(mode="json")
+        for key, value in variant.train.items():
+            _assign(merged, key, value)
+        for axis, value in settings.items():
+            if not axis.startswith(MODEL_AXIS):
+                _assign(merged, axis, value)
+        return TrainSpec.model_validate(merged).model_dump(mode="json")
+
+    def extended(self, factor: float) -> Study:
+        """The same study with `factor` times the epochs; its trials name the shorter ones as their `parent`.
+
+        Raises `StudyError` where a schedule is not constant (it has made its own plateau), where epochs are an axis
+        of the grid, or where `factor` adds no epoch.
+        """
+        problems: list[Problem] = []
+
+        def find(key: str, message: str, cure: str) -> None:
+            problems.append(Problem(message, key=key, file=str(self.path), cure=cure))
+
+        if "epochs" in self.spec.grid:
+            find("grid.epochs", "expected epochs outside the grid, got an axis of it", "add a level to it")
+        schedules = {
+            self.train_settings(variant, settings)["schedule"]
+            for variant in self.variants.values()
+            for settings in self.settings()
+        } - {"constant"}
+        if schedules:
+            message = f"expected a constant schedule, got {', '.join(sorted(schedules))}"
+            find("train.schedule", message, "a schedule that has ended cannot go on; set train.epochs instead")
+        if not (math.isfinite(factor) and round(self.spec.train.epochs * factor) > self.spec.train.epochs):
+            find("--extend", f"expected a factor that adds epochs, got {factor}", "write --extend 2")
+        if problems:
+            raise StudyError(problems)
+        train = self.spec.train.model_copy(update={"epochs": round(self.spec.train.epochs * factor)})
+        variants = {
+            name: dataclasses.replace(variant, train=_longer(variant.train, factor))
+            for name, variant in self.variants.items()
+        }
+        specs = {
+            name: variant.model_copy(update={"train": _longer(variant.train, factor)})
+            for name, variant in self.spec.variants.items()
+        }
+        spec = self.spec.model_copy(update={"train": train, "variants": specs})
+        return dataclasses.replace(self, spec=spec, variants=variants, origin=self)
+
+    def differences(self, variant: str) -> dict[str, tuple[Any, Any]]:
+        """Fields of the model and, as "train.<field>", of training in which a variant differs from the baseline.
+
+        Each with the baseline's value and the variant's own; a setting that one of them does not have is None there.
+        """
+        ours, theirs = (self._flat(name) for name in (self.baseline, variant))
+        fields = dict.fromkeys([*ours, *theirs])
+        found = {field: (ours.get(field), theirs.get(field)) for field in fields}
+        return {field: pair for field, pair in found.items() if canonical(pair[0]) != canonical(pair[1])}
+
+    def _flat(self, name: str) -> dict[str, Any]:
+        variant = self.variants[name]
+        train = self.train_settings(variant, {})
+        return variant.model | {f"train.{key}": value for key, value in train.items()}
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a field, or by a dotted key a field inside one; a mapping is merged into what stands there."""
+    head, _, rest = key.partition(".")
+    if rest:
+        _assign(tree[head], rest, value)
+    elif isinstance(value, dict) and isinstance(tree.get(head), dict):
+        for inner, item in value.items():
+            _assign(tree[head], inner, item)
+    else:
+        tree[head] = value
+
+
+def _longer(train: dict[str, Any], factor: float) -> dict[str, Any]:
+    return train | {"epochs": round(train["epochs"] * factor)} if "epochs" in train else dict(train)

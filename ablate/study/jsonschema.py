@@ -1,0 +1,91 @@
+"""The JSON schema of a study file, with the settings of every registered component, for editors that complete it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
+from ablate.study.axes import train_fields
+from ablate.study.components import signature
+from ablate.study.schema import StudySpec
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of study files, as JSON values.
+
+    Components of plugins are in it where they are registered; whatever else names a component may have any setting,
+    so that an editor without the plugins complains about nothing.
+    """
+    schema = StudySpec.model_json_schema()
+    definitions = schema["$defs"]
+    properties = schema["properties"]
+    properties["data"] = _component(DATASETS, properties["data"], definitions)
+    properties["model"] = _component(MODELS, properties["model"], definitions)
+    settings = _settings(MODELS, definitions)
+    definitions["VariantSpec"]["properties"] |= {
+        "name": {"type": "string", "description": "Another registered model than the shared one."},
+        "train": {"$ref": "#/$defs/TrainSpec"},
+        **settings,
+    }
+    properties["variants"]["additionalProperties"] = {"anyOf": [{"$ref": "#/$defs/VariantSpec"}, {"type": "null"}]}
+    levels = {"type": "array", "minItems": 1, "items": {}}
+    properties["grid"] |= {
+        "propertyNames": {"anyOf": [{"enum": train_fields()}, {"pattern": r"^(train|model)\."}]},
+        "additionalProperties": levels,
+    }
+    train = definitions["TrainSpec"]["properties"]
+    for field, registry in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
+        train[field]["anyOf"] = [{"enum": list(registry)}, {"type": "string"}]
+        del train[field]["type"]
+    return {"$schema": DIALECT, **schema, "title": "A study of ablate"}
+
+
+def _component(registry: Registry, described: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """One alternative for every registered name, and an open one for the others."""
+    known = []
+    for name in registry:
+        takes = signature(registry, name)
+        properties, required = _properties(registry, name, definitions)
+        known.append(
+            {
+                "title": name,
+                "type": "object",
+                "properties": {"name": {"const": name}, **properties},
+                "required": ["name", *required],
+                "additionalProperties": False,
+                **({"description": takes.summary} if takes.summary else {}),
+            }
+        )
+    other = {
+        "title": "from a plugin",
+        "type": "object",
+        "properties": {"name": {"type": "string", "not": {"enum": list(registry)}}},
+        "required": ["name"],
+    }
+    kept: dict[str, Any] = {key: described[key] for key in ("description", "title") if key in described}
+    return {**kept, "anyOf": [*known, other]}
+
+
+def _settings(registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The settings of all registered components of a kind; of two of one name any is right."""
+    merged: dict[str, list[Any]] = {}
+    for name in registry:
+        for key, item in _properties(registry, name, definitions)[0].items():
+            if item not in merged.setdefault(key, []):
+                merged[key].append(item)
+    return {key: items[0] if len(items) == 1 else {"anyOf": items} for key, items in merged.items()}
+
+
+def _properties(registry: Registry, name: str, definitions: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    properties, required = {}, []
+    for key, parameter in signature(registry, name).parameters.items():
+        item = parameter.adapter.json_schema()
+        definitions |= item.pop("$defs", {})
+        if parameter.required:
+            required.append(key)
+        else:
+            item["default"] = parameter.default
+        properties[key] = item
+    return properties, required

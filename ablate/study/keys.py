@@ -1,0 +1,92 @@
+"""What names a trial: its key (the hash of what it computes), its folder name, and seeds derived for copies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+# Raised whenever code changes the numbers that a trial computes: old records then no longer pass for new ones.
+ENGINE_REVISION = 1
+
+SETTINGS_LENGTH = 100
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no blanks, NaN and infinities refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def trial_key(
+    *,
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    train: Mapping[str, Any],
+    seed: int,
+    control: str | None = None,
+) -> str:
+    """64 hex digits over all that decides a trial's numbers, and nothing else.
+
+    `model`, `data` and `train` are complete (defaults filled in), so that writing a default out changes nothing;
+    `data` has no location and, for a generated set, its version. `control` is the name of an A/A copy, which is a
+    trial of its own although it computes what its original does.
+    """
+    content = {
+        "engine": ENGINE_REVISION,
+        "model": model,
+        "data": data,
+        "train": train,
+        "seed": seed,
+        "control": control,
+    }
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def without_location(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a data set less where it lies: neither a key nor a record knows the place."""
+    return {name: value for name, value in data.items() if name != "root"}
+
+
+def derived_seed(*names: str | int) -> int:
+    """A seed in [2^31, 2^32) that depends on `names` alone: far from what people write, the same in every study."""
+    digest = hashlib.sha256(canonical(["seed", *names]).encode()).digest()
+    return 2**31 + int.from_bytes(digest[:4], "big") % 2**31
+
+
+def trial_name(variant: str, settings: Mapping[str, Any], seed: int, key: str) -> str:
+    """The folder name `<variant>-<axis><value>...-seed<seed>-<first 8 of the key>`, safe on every file system."""
+    parts = "-".join(f"{axis.rsplit('.', 1)[-1]}{level_text(value)}" for axis, value in settings.items())
+    if len(parts) > SETTINGS_LENGTH:
+        parts = parts[:SETTINGS_LENGTH].rstrip(".-")
+    return "-".join([variant, *([parts] if parts else []), f"seed{seed}", key[:8]])
+
+
+def level_text(value: Any) -> str:
+    """A level as it stands in names: 0.0003 is "3e-4", true "true", none "none", a list "1-2"."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return number_text(value)
+    if isinstance(value, list | tuple):
+        return "-".join(level_text(item) for item in value)
+    return re.sub(r"[^\w.+]+", "_", str(value)).strip("._") or "_"
+
+
+def number_text(value: int | float) -> str:
+    """The shortest exact text of a finite number: 0.0003 -> 3e-4, 0.05 -> 0.05, 12 -> 12."""
+    if isinstance(value, int):
+        return str(value)
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    magnitude = exponent + len(digits) - 1
+    if digits == (0,):
+        return "0"
+    if -3 < magnitude < 6:
+        return f"{Decimal(repr(value)).normalize():f}"
+    mantissa = str(digits[0]) + ("." + "".join(map(str, digits[1:])) if len(digits) > 1 else "")
+    return f"{'-' if sign else ''}{mantissa}e{magnitude}"

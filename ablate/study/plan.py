@@ -1,0 +1,209 @@
+"""What a study will do, before it does it: its trials, and what of each variant differs from the baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ablate.errors import AblateError
+from ablate.registry import MODELS
+from ablate.study.components import create
+from ablate.study.design import Study, Trial, Variant
+from ablate.study.jsonschema import json_schema
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["PlanReport", "Shape", "VariantPlan", "describe", "describe_variants", "json_schema"]
+
+T = TypeVar("T")
+TRAIN = "train."
+
+
+@dataclass(frozen=True)
+class VariantPlan:
+    """A variant beside the baseline; what needs the built network is None until the data says its shape."""
+
+    name: str
+    model: dict[str, Any]
+    control: bool
+    differs: dict[str, tuple[Any, Any]]
+    parameters: int | None = None
+    forward_flops: int | None = None
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+    @property
+    def confounds(self) -> dict[str, tuple[Any, Any]]:
+        """The training settings in which it differs: not architecture, and declared so."""
+        return {name: pair for name, pair in self.differs.items() if name.startswith(TRAIN)}
+
+    def to_json(self) -> dict[str, Any]:
+        """As `run.json` holds it; the module differences as lines of `ablate.models.inspect.module_tree`."""
+        return {
+            "model": self.model,
+            "differs": {name: list(pair) for name, pair in self.differs.items()},
+            "parameters": self.parameters,
+            "forward_flops": self.forward_flops,
+            "modules": {"added": self.added, "removed": self.removed},
+            "control": self.control,
+        }
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a data set decides the shape of the networks and the length of the work."""
+
+    in_channels: int
+    num_classes: int
+    size: tuple[int, int]
+    images: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """The plan of a study as plain data. `train_flops` is None until the data says sizes and counts."""
+
+    study: str
+    baseline: str
+    axes: dict[str, list[Any]]
+    seeds: list[int]
+    trials: list[Trial]
+    variants: list[VariantPlan]
+    searched: int
+    confirmed: int
+    notes: list[str]
+    shape: Shape | None = None
+    train_flops: int | None = None
+
+
+def describe(study: Study, shape: Shape | None = None) -> PlanReport:
+    """The plan of `study`; with the `shape` of its data also parameters, FLOPs and module trees (imports torch).
+
+    Raises `PluginError` for a model that breaks its contract, `StudyError` for settings no network can be built from.
+    """
+    if shape is None:
+        variants = [_settings_only(study, name) for name in study.variants]
+    else:
+        variants = list(_built(study, shape).values())
+    trials = study.trials()
+    confirm = study.spec.confirm.seeds if study.spec.confirm else 0
+    search = study.spec.search
+    return PlanReport(
+        study=study.name,
+        baseline=study.baseline,
+        axes={name: list(levels) for name, levels in study.spec.grid.items()},
+        seeds=list(study.seeds),
+        trials=trials,
+        variants=variants,
+        searched=search.trials * len(study.variants) * len(study.seeds) if search else 0,
+        confirmed=confirm * len(study.variants),
+        notes=_notes(study, variants),
+        shape=shape,
+        train_flops=_train_flops(trials, variants, shape) if shape else None,
+    )
+
+
+def describe_variants(
+    study: Study, in_channels: int, num_classes: int, size: tuple[int, int]
+) -> dict[str, dict[str, Any]]:
+    """Every variant as `run.json` holds it: settings, differences, parameters, FLOPs of one image, module trees."""
+    shape = Shape(in_channels, num_classes, size, {})
+    return {name: item.to_json() for name, item in _built(study, shape).items()}
+
+
+def _settings_only(study: Study, name: str) -> VariantPlan:
+    variant = study.variants[name]
+    return VariantPlan(name, variant.model, variant.control, study.differences(name))
+
+
+def _built(study: Study, shape: Shape) -> dict[str, VariantPlan]:
+    from ablate.models.inspect import compare_trees
+
+    # The baseline first, whatever the order of the file: the others are compared with its tree.
+    names = sorted(study.variants, key=lambda name: name != study.baseline)
+    plans: dict[str, VariantPlan] = {}
+    trees: dict[str, list[str]] = {}
+    for name in names:
+        plans[name], trees[name] = _build_one(study, study.variants[name], shape)
+    for name in names[1:]:
+        added, removed = compare_trees(trees[study.baseline], trees[name])
+        plans[name] = dataclasses.replace(plans[name], added=added, removed=removed)
+    return {name: plans[name] for name in study.variants}
+
+
+def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPlan, list[str]]:
+    """A variant with what its network says, and that network's module tree."""
+    from ablate.models.inspect import forward_flops, module_tree, parameters
+    from ablate.plugins import check_model
+
+    channels: dict[str, int] = {"in_channels": shape.in_channels, "num_classes": shape.num_classes}
+    if MODELS.source(variant.model["name"]) != "ablate":
+        check_model(variant.model, size=shape.size, **channels)
+
+    def factory() -> nn.Module:
+        return _placed(lambda: create(MODELS, variant.model, **channels), study, variant.name)
+
+    model = _on_meta(factory)
+    plan = dataclasses.replace(
+        _settings_only(study, variant.name),
+        parameters=parameters(model),
+        forward_flops=forward_flops(factory, shape.size, shape.in_channels),
+    )
+    return plan, module_tree(model)
+
+
+def _on_meta(factory: Callable[[], nn.Module]) -> nn.Module:
+    """The network without memory; on the CPU where it needs real numbers to be built."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return factory()
+        except (NotImplementedError, RuntimeError):
+            return factory()
+
+
+def _placed(call: Callable[[], T], study: Study, variant: str) -> T:
+    """Say of which variant an error is that a factory raised without knowing."""
+    with study.located():
+        try:
+            return call()
+        except AblateError as error:
+            named = [
+                dataclasses.replace(item, message=f"variant '{variant}': {item.message}") for item in error.problems
+            ]
+            raise type(error)(named) from None
+
+
+def _train_flops(trials: list[Trial], variants: list[VariantPlan], shape: Shape) -> int:
+    """FLOPs of all trials: forward and backward (twice a forward) over train, forward over val, once over test."""
+    flops = {item.name: item.forward_flops or 0 for item in variants}
+    images = {split: shape.images.get(split, 0) for split in ("train", "val", "test")}
+    return sum(
+        flops[trial.variant] * (trial.train["epochs"] * (3 * images["train"] + images["val"]) + images["test"])
+        for trial in trials
+    )
+
+
+def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
+    """What a reader of the results would object to, said before the machine time is spent."""
+    notes = []
+    for item in variants:
+        if item.confounds:
+            fields = ", ".join(sorted(item.confounds))
+            notes.append(f"{item.name} also differs in {fields}: a declared confound, shown in every table")
+        written = study.spec.model.settings
+        other = item.model["name"] != study.spec.model.name
+        if other and (dropped := sorted(key for key in written if key not in item.model)):
+            notes.append(f"{item.name} is another model and takes no {', '.join(dropped)}")
+    if 1 < len(study.seeds) < 5:
+        notes.append(f"{len(study.seeds)} seeds: intervals are wide below 5 (see `ablate plan --power` after a pilot)")
+    elif len(study.seeds) == 1:
+        notes.append("one seed: no interval and no decision can be given")
+    if "lr" not in study.spec.grid and study.spec.search is None and len(study.variants) > 1:
+        notes.append("one learning rate for all variants: a difference may be the rate's (add lr to the grid)")
+    return notes

@@ -1,0 +1,194 @@
+"""A typed study file to a `Study`: every name looked up, every default filled in, every contradiction found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import nearest
+from ablate.registry import DATASETS
+from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train
+from ablate.study.claimcheck import claim_findings
+from ablate.study.components import find
+from ablate.study.design import Study, Variant
+from ablate.study.keys import canonical, without_location
+from ablate.study.messages import Finding, shown
+from ablate.study.names import name_findings
+from ablate.study.schema import Component, StudySpec, VariantSpec
+from ablate.study.variants import Variants
+
+
+def resolve(
+    spec: StudySpec, path: Path, *, registered: bool = True, broken: Collection[str] = ()
+) -> tuple[Study | None, list[Finding]]:
+    """The study, or None and everything that is wrong with it.
+
+    `broken` are the top-level keys of which something could not be read: what follows from that is not said again.
+    Without `registered` no component is imported and none is checked: names and settings stand as written.
+    """
+    findings = name_findings(spec.study, ("study",))
+    data, identity, found = _data(spec, registered=registered)
+    findings += found
+    variants = Variants(spec, registered=registered)
+    axes, found = check_grid(spec.grid, variants.models, structural=not registered)
+    findings += found
+    if spec.search is not None:
+        findings += check_search(spec.search, spec.grid, structural=not registered)
+    findings += check_train(spec.train.model_dump(mode="json"), ("train",), registered=registered)[1]
+    variants.check_axes(axes)
+    findings += variants.findings
+    seeds = spec.seeds if isinstance(spec.seeds, int) else len(spec.seeds)
+    findings += _seeds(spec)
+    planned = variants.trials(axes, seeds)
+    if planned > MAX_TRIALS:
+        findings.append(Finding(("grid",), f"expected at most {MAX_TRIALS:,} trials, got {planned:,}"))
+    baseline = spec.baseline if spec.baseline is not None else next(iter(variants.built), "")
+    # With broken factors or axes these would only complain about what follows from that.
+    if variants.built and (len(variants.factors) == len(spec.factors)):
+        if baseline not in variants.built:
+            message = f"expected a variant of the study, got {shown(baseline)}"
+            findings.append(Finding(("baseline",), message, nearest(baseline, variants.built)))
+        lost = {axis_name(key) for key in spec.grid} - set(axes)
+        if "grid" in broken:
+            lost |= {axis_name(key) for claim in spec.claims for key in claim.where}
+        findings += claim_findings(spec.claims, variants.built, axes, lost)
+        if not lost and not broken:
+            findings += _exclude(spec, variants, axes)
+    if findings or broken:
+        return None, findings
+    resolved = _resolved(spec, variants, axes, baseline, data)
+    study = Study(resolved, path, variants.built, baseline, data, identity)
+    findings = _same(study) if registered else []
+    kept = {name: item for name, item in study.variants.items() if _has_trials(study, name)}
+    if baseline not in kept:
+        findings.append(Finding(("exclude",), f"expected trials of the baseline '{baseline}' to be left, got none"))
+    return Study(resolved, path, kept, baseline, data, identity), findings
+
+
+def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[str, Any], list[Finding]]:
+    """The data with defaults, and what of it is in a trial's key."""
+    if not registered:
+        settings = spec.data.settings
+        named = {"name": spec.data.name}
+        return named | settings, named | without_location(settings), []
+    takes, findings = find(DATASETS, spec.data.name, ("data", "name"))
+    if takes is None:
+        return {}, {}, findings
+    settings, found = takes.check(spec.data.settings, ("data",))
+    findings += found
+    for key in takes.missing(spec.data.settings):
+        message = f"expected a value for the setting '{key}' of the data set '{takes.name}', got none"
+        findings.append(Finding(("data",), message, "add it"))
+    full = {"name": spec.data.name, **takes.defaults(), **settings}
+    identity = takes.without_locations(full)
+    if takes.version is not None:
+        identity["version"] = takes.version
+    return full, identity, findings
+
+
+def _seeds(spec: StudySpec) -> list[Finding]:
+    if isinstance(spec.seeds, int):
+        return []
+    if not spec.seeds:
+        return [Finding(("seeds",), "expected at least one seed, got an empty list")]
+    findings = []
+    seen: dict[int, int] = {}
+    for index, seed in enumerate(spec.seeds):
+        first = seen.setdefault(seed, index)
+        if first != index:
+            findings.append(
+                Finding(("seeds", index), f"expected every seed once, got {seed} again (first at [{first}])")
+            )
+    return findings
+
+
+def _exclude(spec: StudySpec, variants: Variants, axes: Mapping[str, list[Any]]) -> list[Finding]:
+    known: dict[str, list[Any]] = {"variant": list(variants.built), **variants.factors, **axes}
+    findings = []
+    for index, rule in enumerate(spec.exclude):
+        path = ("exclude", index)
+        if not rule:
+            findings.append(Finding(path, "expected at least one key, got an empty mapping, which would exclude all"))
+        for key, value in rule.items():
+            levels = known.get(axis_name(key))
+            if levels is None:
+                message = "expected a factor, an axis of the grid or 'variant', got an unknown key"
+                findings.append(Finding((*path, key), message, nearest(key, known)))
+            elif not any(_equal(level, value) for level in levels):
+                cure = nearest(value, levels) if isinstance(value, str) else f"the levels are {levels}"
+                findings.append(Finding((*path, key), f"expected a level of '{key}', got {shown(value)}", cure))
+    return findings
+
+
+def _equal(level: Any, value: Any) -> bool:
+    return isinstance(level, bool) == isinstance(value, bool) and bool(level == value)
+
+
+def _has_trials(study: Study, name: str) -> bool:
+    return any(not study.excludes(name, settings) for settings in study.settings())
+
+
+def _same(study: Study) -> list[Finding]:
+    """Variants that compute the same, unless one is declared as a control; controls that are a copy of none."""
+    originals: dict[str, str] = {}
+    findings = []
+    whole = {name: _computes(study, variant) for name, variant in study.variants.items()}
+    for name, variant in study.variants.items():
+        if variant.control:
+            continue
+        first = originals.setdefault(whole[name], name)
+        if first != name:
+            path = ("variants", name) if name in study.spec.variants else ("factors",)
+            cure = "remove one, or write control: true for an A/A copy"
+            findings.append(Finding(path, f"expected settings of its own, got those of '{first}'", cure))
+    for name, variant in study.variants.items():
+        if variant.control and whole[name] not in originals:
+            message = "expected the settings of another variant (an A/A copy), got different ones"
+            findings.append(Finding(("variants", name, "control"), message, "remove control, or its differences"))
+    return findings
+
+
+def _computes(study: Study, variant: Variant) -> str:
+    return canonical([variant.model, study.train_settings(variant, {})])
+
+
+def _resolved(
+    spec: StudySpec, variants: Variants, axes: dict[str, list[Any]], baseline: str, data: dict[str, Any]
+) -> StudySpec:
+    """The spec with everything written out, so that its dump says the same study whatever defaults become."""
+    shared = variants.shared_settings()
+    written = {}
+    for name, built in variants.built.items():
+        # The shared model's defaults, once written out, must not reach a variant of another model.
+        same = built.model["name"] == spec.model.name
+        own = {
+            key: value
+            for key, value in built.model.items()
+            if not same or (key != "name" and (key not in shared or canonical(shared[key]) != canonical(value)))
+        }
+        control = name in spec.variants and spec.variants[name].control
+        written[name] = VariantSpec(train=built.train, control=control, **own)
+    update = {
+        "data": Component(**data),
+        "model": Component(name=spec.model.name, **shared),
+        "variants": written,
+        "baseline": baseline,
+        "factors": variants.factors,
+        "grid": axes,
+        "seeds": list(range(spec.seeds)) if isinstance(spec.seeds, int) else list(spec.seeds),
+        "exclude": [_canonical_rule(rule, variants, axes) for rule in spec.exclude],
+        "claims": [
+            claim.model_copy(update={"where": {axis_name(key): value for key, value in claim.where.items()}})
+            for claim in spec.claims
+        ],
+    }
+    return spec.model_copy(update=update)
+
+
+def _canonical_rule(rule: dict[str, Any], variants: Variants, axes: Mapping[str, list[Any]]) -> dict[str, Any]:
+    known: dict[str, list[Any]] = {"variant": list(variants.built), **variants.factors, **axes}
+    return {
+        axis_name(key): next(level for level in known[axis_name(key)] if _equal(level, value))
+        for key, value in rule.items()
+    }

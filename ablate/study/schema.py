@@ -1,0 +1,243 @@
+"""The typed study: what a study file may say, with its defaults. Free of torch, so that a report can read it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+Scalar = bool | int | float | str | None
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+
+
+class Spec(BaseModel):
+    """Base of every part of a study: keyword-only, immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Component(BaseModel):
+    """A registered component by name; its other keys are the settings that its factory takes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field(description="Name under which the component is registered.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys besides the name."""
+        return dict(self.model_extra or {})
+
+
+class AugmentSpec(Spec):
+    """Paired augmentation of a training image and its mask, drawn anew for each sample and epoch."""
+
+    flip: bool = Field(True, description="Mirror left-right with probability one half.")
+    scale: tuple[PositiveFloat, PositiveFloat] = Field((1.0, 1.0), description="Range of a random zoom factor.")
+    brightness: NonNegativeFloat = Field(0.0, description="Largest relative change of brightness.")
+    contrast: NonNegativeFloat = Field(0.0, description="Largest relative change of contrast.")
+
+
+class TrainSpec(Spec):
+    """How one trial is trained. Every field may be an axis of the grid."""
+
+    epochs: PositiveInt = Field(12, description="Passes over the training split.", le=100_000)
+    batch_size: PositiveInt = Field(8, description="Images a step.", le=65_536)
+    lr: PositiveFloat = Field(3e-4, description="Learning rate.", le=1e3)
+    optimizer: str = Field("adam", description="Registered optimizer: adam, adamw, sgd.")
+    weight_decay: NonNegativeFloat = Field(0.0, description="Weight decay of the optimizer.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd.")
+    schedule: Literal["constant", "cosine", "poly"] = Field("constant", description="Learning-rate schedule.")
+    warmup_epochs: NonNegativeFloat = Field(0.0, description="Linear warm-up from zero, in epochs.")
+    loss: str = Field("cross_entropy", description="Registered loss: cross_entropy, dice, cross_entropy_dice.")
+    class_weights: Literal["balanced"] | list[NonNegativeFloat] | None = Field(
+        None, description="Weights of the classes in the loss: 'balanced' (median frequency), a list, or none."
+    )
+    clip_norm: PositiveFloat | None = Field(None, description="Clip the gradient to this norm.")
+    crop: tuple[PositiveInt, PositiveInt] | None = Field(None, description="Train on random crops (height, width).")
+    augment: AugmentSpec = Field(default_factory=AugmentSpec)
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic of the network; 'auto' takes bfloat16 where the device computes it in hardware."
+    )
+
+
+class MeasureSpec(Spec):
+    """What is measured besides the curves, and how."""
+
+    native: bool = Field(False, description="Score at the masks' own size instead of the size trained at.")
+    profile: bool = Field(True, description="End the run with each variant alone on the device (throughput).")
+    profile_seconds: PositiveFloat = Field(30.0, description="Most time the closing profile may take.")
+    lr_headroom: NonNegativeInt = Field(0, description="Points of training at which lr headroom is probed.")
+    gradients: NonNegativeInt = Field(
+        3, description="Points of training at which update ratios and the gradient split by path are probed."
+    )
+    gates: bool = Field(True, description="Measure attention gates on the test split where a model has any.")
+    rope: PositiveFloat = Field(0.005, description="Differences of mIoU below this count as none (a fraction).")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Level of the intervals.")
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(2000, description="Bootstrap replicates.")
+    block: PositiveInt = Field(20, description="Images in a block where images come in sequences.")
+
+
+class RunSpec(Spec):
+    """Where and how trials run; none of it changes what a trial computes, so none of it is in a trial's key."""
+
+    devices: list[str] | Literal["auto"] = Field("auto", description="'auto', or a list such as [cpu] or [cuda:0].")
+    lanes: PositiveInt | Literal["auto"] = Field("auto", description="Trials at a time on a device.")
+    threads: PositiveInt | Literal["auto"] = Field("auto", description="CPU threads of a lane.")
+    engine: Literal["auto", "eager", "compiled"] = Field("auto", description="How a training step is executed.")
+    deterministic: bool = Field(True, description="Bitwise repeatable kernels on CUDA (a CPU always is).")
+    executor: Literal["local", "ray", "slurm"] = Field("local", description="Where trials run.")
+    attempts: PositiveInt = Field(2, description="Tries at a trial whose machine failed it, within one run.")
+    trial_timeout: PositiveFloat | None = Field(None, description="Seconds after which a trial is stopped as failed.")
+    checkpoint_every: NonNegativeFloat = Field(30.0, description="Least seconds between two checkpoints.")
+    storage: str | None = Field(None, description="Optuna storage URL; default a journal file beside the records.")
+    reuse: list[str] = Field(default_factory=list, description="Results folders whose equal trials are taken over.")
+
+
+class TrackSpec(Spec):
+    """Tracking with Weights & Biases."""
+
+    wandb: Literal["auto", "offline", "online", "disabled"] = Field(
+        "auto", description="'auto' follows WANDB_MODE and is offline otherwise."
+    )
+    project: str | None = Field(None, description="W&B project; default the study's name.")
+    entity: str | None = Field(None, description="W&B entity.")
+
+
+class SpaceSpec(Spec):
+    """Where the sampler looks for one setting: a range, or a list of choices."""
+
+    low: int | float | None = Field(None, description="Smallest value.")
+    high: int | float | None = Field(None, description="Largest value.")
+    log: bool = Field(False, description="Sample uniformly in the logarithm.")
+    choices: list[Any] | None = Field(None, description="The values to choose from, instead of a range.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> SpaceSpec:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or len(self.choices) < 2:
+                raise ValueError("expected either low and high or at least two choices, got something else")
+        elif self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError("expected low < high, or choices, got something else")
+        elif self.log and self.low <= 0:
+            raise ValueError("expected low > 0 for a logarithmic range, got a smaller one")
+        return self
+
+
+class SearchSpec(Spec):
+    """A search by an Optuna sampler instead of a grid, with the same budget for every variant."""
+
+    trials: PositiveInt = Field(16, description="Settings tried for each variant.")
+    sampler: Literal["random", "tpe", "qmc"] = "tpe"
+    space: dict[str, SpaceSpec] = Field(description="Field of train to {low, high, log} or {choices: [...]}.")
+    seed: Seed = 0
+
+
+class PruneSpec(Spec):
+    """Early stopping of hopeless trials by Optuna; it changes the table and is labelled so."""
+
+    pruner: Literal["median", "hyperband"] = "median"
+    warmup_epochs: PositiveInt = 5
+
+
+class ConfirmSpec(Spec):
+    """The chosen settings once more, with seeds that took no part in choosing."""
+
+    seeds: PositiveInt = 5
+
+
+def _nothing_is_no_difference(value: Any) -> Any:
+    return {} if value is None else value
+
+
+class VariantSpec(BaseModel):
+    """One architecture: its difference from the shared model, and what is not architecture, declared."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    train: dict[str, Any] = Field(default_factory=dict, description="Own training settings: a declared confound.")
+    control: bool = Field(False, description="An A/A copy of another variant with seeds of its own.")
+
+    @property
+    def difference(self) -> dict[str, Any]:
+        """The model settings in which this variant differs from the shared model."""
+        return dict(self.model_extra or {})
+
+
+class ClaimSpec(Spec):
+    """A statement that the study judges: supported, refuted or inconclusive, never on a point estimate.
+
+    Either two variants are compared (`left op right`, by `margin` or by `factor`), or one variant's measure is
+    compared with a number (`variant`, `op`, `value`), or its verdict is expected (`variant`, `expect`).
+    """
+
+    id: str | None = Field(None, description="Name of the claim in the tables.")
+    metric: str = Field(description="What is compared, such as test/mean_iou, rise, convergence.")
+    left: str | None = Field(None, description="Variant on the left of the comparison.")
+    op: Literal["<", ">", "<=", ">="] | None = Field(None, description="The comparison.")
+    right: str | None = Field(None, description="Variant on the right of the comparison.")
+    margin: NonNegativeFloat | None = Field(None, description="Least difference, in the metric's unit.")
+    factor: PositiveFloat | None = Field(None, description="The right side is multiplied by this.")
+    variant: str | None = Field(None, description="A variant, or 'any' or 'all' of them.")
+    value: float | None = Field(None, description="The number that a variant's measure is compared with.")
+    expect: str | None = Field(None, description="The verdict expected, such as under-converged.")
+    where: dict[str, Scalar] = Field(
+        default_factory=dict, description="Axis to a level or a condition such as '>=5e-4'; default the primary rule."
+    )
+    quantifier: Literal["all", "any"] = Field("all", description="Over the settings that `where` picks.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> ClaimSpec:
+        compares = self.left is not None or self.right is not None
+        if compares:
+            if self.left is None or self.right is None or self.op is None:
+                raise ValueError("expected left, op and right together, got only some of them")
+            if self.variant is not None or self.expect is not None or self.value is not None:
+                raise ValueError("expected either left, op, right or a variant's own claim, got both")
+            if self.margin is not None and self.factor is not None:
+                raise ValueError("expected either margin or factor, got both")
+        elif self.variant is None:
+            raise ValueError("expected left, op, right, or variant with expect or op and value, got neither")
+        elif (self.expect is None) == (self.op is None or self.value is None):
+            raise ValueError("expected for a variant either expect, or op and value")
+        elif self.margin is not None or self.factor is not None:
+            raise ValueError("expected margin and factor only between two variants, got one for a single variant")
+        return self
+
+
+class StudySpec(Spec):
+    """A whole study file."""
+
+    study: str = Field(description="Name of the study and of its results folder.")
+    data: Component = Field(description="Registered data set by name, with its settings.")
+    model: Component = Field(
+        default_factory=lambda: Component(name="unet"), description="Registered model that all variants share."
+    )
+    variants: dict[str, Annotated[VariantSpec, BeforeValidator(_nothing_is_no_difference)]] = Field(
+        default_factory=dict, description="Name to the difference from the shared model."
+    )
+    baseline: str | None = Field(None, description="The variant that the others are compared with; default the first.")
+    factors: dict[str, list[Scalar]] = Field(default_factory=dict, description="Component switches to their levels.")
+    design: Literal["grid", "one_at_a_time", "leave_one_out"] = Field(
+        "one_at_a_time", description="How factors make variants: all combinations, each added, or each left out."
+    )
+    exclude: list[dict[str, Any]] = Field(default_factory=list, description="Combinations that are left out.")
+    grid: dict[str, list[Any]] = Field(default_factory=dict, description="Fields of train to the levels tried.")
+    on_edge: Literal["report", "extend"] = Field("report", description="What to do with a best rate on the edge.")
+    seeds: PositiveInt | list[Seed] = Field(3, description="How many seeds, or which.")
+    train: TrainSpec = Field(default_factory=TrainSpec)
+    search: SearchSpec | None = None
+    prune: PruneSpec | None = None
+    confirm: ConfirmSpec | None = None
+    measure: MeasureSpec = Field(default_factory=MeasureSpec)
+    claims: list[ClaimSpec] = Field(default_factory=list, description="Statements that the study judges.")
+    run: RunSpec = Field(default_factory=RunSpec)
+    track: TrackSpec = Field(default_factory=TrackSpec)

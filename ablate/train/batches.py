@@ -1,0 +1,85 @@
+"""The images of a split on the device, as uint8, and batches of them in an order that is given."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ablate.data.dataset import Dataset, Split
+
+# A data set larger than this share of a GPU's free memory stays in host memory and is copied batch by batch.
+RESIDENT_SHARE = 0.4
+
+
+class DeviceSplit:
+    """One split: images uint8 (N, H, W, C) and masks uint8 (N, H, W), resident on the device where they fit."""
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        with warnings.catch_warnings():
+            # A memory-mapped split is read-only, and nothing here writes to it.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            images, masks = torch.from_numpy(split.images), torch.from_numpy(split.masks)
+        self.device = device
+        self.names = split.names
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if images.nbytes + masks.nbytes < RESIDENT_SHARE * free:
+                images, masks = images.to(device), masks.to(device)
+        self.images, self.masks = images, masks
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The images and masks at `indices` (B,), on the device."""
+        index = torch.from_numpy(np.ascontiguousarray(indices)).to(self.images.device)
+        images, masks = self.images[index], self.masks[index]
+        if images.device == self.device:
+            return images, masks
+        return (
+            images.pin_memory().to(self.device, non_blocking=True),
+            masks.pin_memory().to(self.device, non_blocking=True),
+        )
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """All images by index in batches of one shape: images, masks, and how many of the batch are real.
+
+        The last batch is filled up by repeating the last image, so that a compiled step sees one shape only.
+        """
+        for start in range(0, len(self), batch_size):
+            indices = np.arange(start, start + batch_size)
+            images, masks = self.take(np.minimum(indices, len(self) - 1))
+            yield images, masks, min(batch_size, len(self) - start)
+
+
+class DeviceData:
+    """A data set on one device, with what training needs of it besides the images."""
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        self.dataset = dataset
+        self.splits = {name: DeviceSplit(split, device) for name, split in dataset.splits.items()}
+        self.device = device
+
+    def class_weights(self, rule: str | list[float] | None) -> Tensor | None:
+        """Weights (C,) of the loss: none, as listed, or 'balanced'.
+
+        Balanced is median frequency: the median class frequency over that of the class, frequencies over the
+        images where the class occurs (Eigen & Fergus, ICCV 2015); 0 for a class that never occurs.
+        """
+        if rule is None:
+            return None
+        if isinstance(rule, list):
+            return torch.tensor(rule, dtype=torch.float32, device=self.device)
+        classes = self.dataset.num_classes
+        pixels, places = np.zeros(classes), np.zeros(classes)
+        for mask in self.dataset.splits["train"].masks:
+            count = np.bincount(mask.reshape(-1), minlength=256)[:classes]
+            pixels += count
+            places += (count > 0) * count.sum()
+        frequency = pixels / np.maximum(places, 1)
+        weights = np.where(pixels > 0, np.median(frequency[pixels > 0]) / np.where(pixels > 0, frequency, 1), 0)
+        return torch.tensor(weights, dtype=torch.float32, device=self.device)

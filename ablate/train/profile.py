@@ -1,0 +1,152 @@
+"""Throughput of each variant alone on the device: training and inference, interleaved A B A B, with peak memory."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ablate.models.inspect import forward_flops
+from ablate.study.design import Trial
+from ablate.train.batches import DeviceData
+from ablate.train.step import Network, build_model, training_step
+from ablate.train.workbench import Workbench
+
+WARM_UP_STEPS = 3
+ROUNDS = 5
+
+
+class _Timed:
+    """One variant ready to be timed."""
+
+    def __init__(self, trial: Trial, bench: Workbench) -> None:
+        self.data: DeviceData = bench.data(trial.data)
+        self.network: Network = bench.fresh_network(trial)
+        self.optimizer = self.network.optimizer(trial.train)
+        self.rate: float = trial.train["lr"]
+        self.clip: float | None = trial.train["clip_norm"]
+        train = self.data.splits["train"]
+        self.batch_size = min(trial.train["batch_size"], len(train))
+        self.batches = [(images, masks) for images, masks, _ in train.in_order(self.batch_size)]
+        crop = trial.train["crop"]
+        if crop is not None:
+            self.batches = [
+                (images[:, : crop[0], : crop[1]], masks[:, : crop[0], : crop[1]]) for images, masks in self.batches
+            ]
+        self.train_rates: list[float] = []
+        self.inference_rates: list[float] = []
+        self.latencies: list[float] = []
+
+    def train(self, steps: int) -> float:
+        """Seconds for `steps` training steps."""
+        self.network.model.train()
+
+        def work(index: int) -> None:
+            images, masks = self.batches[index % len(self.batches)]
+            training_step(self.network, self.optimizer, images, masks, rate=self.rate, clip_norm=self.clip)
+
+        return _seconds(work, steps, self.network.device)
+
+    def infer(self, steps: int) -> float:
+        """Seconds for the predictions of `steps` batches."""
+        self.network.model.eval()
+
+        @torch.no_grad()
+        def work(index: int) -> None:
+            images, masks = self.batches[index % len(self.batches)]
+            self.network.predict(images, masks)
+
+        return _seconds(work, steps, self.network.device)
+
+    def latency(self) -> float:
+        """Seconds for the prediction of one image, eagerly."""
+        self.network.model.eval()
+        images = self.batches[0][0][:1]
+
+        @torch.no_grad()
+        def work(index: int) -> None:
+            self.network.logits(images)
+
+        return _seconds(work, 1, self.network.device)
+
+
+def _seconds(work: Callable[[int], None], steps: int, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    for index in range(steps):
+        work(index)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the highest: of the device's allocator on CUDA, of the resident process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def profile_variants(trials: Sequence[Trial], bench: Workbench, *, seconds: float) -> dict[str, Any]:
+    """Time the variants of `trials` (one each) in turn, `ROUNDS` times over, within about `seconds`.
+
+    Each round gives a variant an equal share of the time and one rate (images/s) for training and for inference;
+    rounds are interleaved, so that a drift of the machine meets all variants alike. Peak memory of a variant on a
+    CPU is what its training added to the process.
+    """
+    timed: dict[str, _Timed] = {}
+    memory: dict[str, int] = {}
+    once: dict[str, tuple[float, float]] = {}
+    for trial in trials:
+        if bench.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(bench.device)
+        before = peak_memory(bench.device) if bench.device.type == "cpu" else 0
+        variant = timed[trial.variant] = _Timed(trial, bench)
+        variant.train(WARM_UP_STEPS)
+        variant.infer(1)
+        variant.latency()
+        memory[trial.variant] = peak_memory(bench.device) - before
+        once[trial.variant] = variant.train(2) / 2, variant.infer(1)
+    share = seconds / (ROUNDS * len(timed))
+    for _ in range(ROUNDS):
+        for name, variant in timed.items():
+            steps = max(1, int(0.6 * share / once[name][0]))
+            variant.train_rates.append(steps * variant.batch_size / variant.train(steps))
+            steps = max(1, int(0.25 * share / once[name][1]))
+            variant.inference_rates.append(steps * variant.batch_size / variant.infer(steps))
+            variant.latencies += [variant.latency() for _ in range(5)]
+    first = trials[0]
+    data = bench.data(first.data)
+    return {
+        "device": str(bench.device),
+        "machine": bench.decisions.device,
+        "threads": bench.decisions.threads,
+        "rounds": ROUNDS,
+        "batch_size": timed[first.variant].batch_size,
+        "size": list(data.dataset.size),
+        "precision": bench.decisions.precision,
+        "engine": bench.decisions.engine,
+        "variants": {
+            trial.variant: {
+                "parameters": sum(parameter.numel() for parameter in timed[trial.variant].network.parameters()),
+                "forward_flops": flops_of(trial, data),
+                "train_images_per_s": timed[trial.variant].train_rates,
+                "inference_images_per_s": timed[trial.variant].inference_rates,
+                "latency_ms": [1e3 * value for value in timed[trial.variant].latencies],
+                "peak_memory_bytes": memory[trial.variant],
+            }
+            for trial in trials
+        },
+    }
+
+
+def flops_of(trial: Trial, data: DeviceData) -> int:
+    """Forward FLOPs of one image, counted on the meta device."""
+    channels, classes = data.dataset.in_channels, data.dataset.num_classes
+    return forward_flops(
+        lambda: build_model(trial.model, in_channels=channels, num_classes=classes), data.dataset.size, channels
+    )

@@ -1,0 +1,67 @@
+"""What a process keeps between trials: the data on the device and the network of the variant at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablate.data.dataset import load_dataset
+from ablate.study.design import Trial
+from ablate.train.batches import DeviceData
+from ablate.train.decisions import Decisions
+from ablate.train.seeding import prepare_process
+from ablate.train.step import Network
+
+
+class Workbench:
+    """The device, the decisions, and what one trial leaves for the next: decoded data and a compiled step.
+
+    Nothing here carries numbers from trial to trial: a record is the same whichever trials came before it.
+    """
+
+    def __init__(self, device: str, decisions: Decisions, base: Path) -> None:
+        prepare_process(decisions.threads, decisions.deterministic)
+        self.device = torch.device(device)
+        self.decisions = decisions
+        self._base = base
+        self._data: tuple[str, DeviceData] | None = None
+        self._network: tuple[str, Network] | None = None
+
+    def data(self, settings: dict[str, Any]) -> DeviceData:
+        """The data set of `settings` ("name" and its own), decoded and moved once."""
+        key = json.dumps(settings, sort_keys=True)
+        if self._data is None or self._data[0] != key:
+            self._data = self._network = None  # the old one goes before the new one comes
+            rest = {name: value for name, value in settings.items() if name != "name"}
+            self._data = (key, DeviceData(load_dataset(settings["name"], rest, base=self._base), self.device))
+        return self._data[1]
+
+    def network(self, trial: Trial) -> Network:
+        """The network of the trial's variant, its parameters drawn for the trial's seed."""
+        self.data(trial.data)  # other data drop the network, before it is looked for
+        train = trial.train
+        parts = [trial.model, trial.data, train["loss"], train["class_weights"], train["batch_size"], train["crop"]]
+        key = json.dumps(parts, sort_keys=True)
+        if self._network is None or self._network[0] != key:
+            self._network = None
+            if self.decisions.engine == "compiled":
+                torch.compiler.reset()  # the steps of the variant before
+            self._network = (key, self.fresh_network(trial))
+        network = self._network[1]
+        network.reset(trial.seed)
+        return network
+
+    def fresh_network(self, trial: Trial) -> Network:
+        """A network of its own for the trial's variant, kept by the caller; its parameters are not the trial's yet."""
+        data = self.data(trial.data)
+        weights = data.class_weights(trial.train["class_weights"])
+        return Network(trial.model, data.dataset, trial.train["loss"], weights, self.decisions, self.device)
+
+    def forget_network(self) -> None:
+        """Drop the network, after an error that may have left it in pieces."""
+        self._network = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""The speed of `ablate` beside what users write otherwise, and the cost of its own bookkeeping."""

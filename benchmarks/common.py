@@ -1,0 +1,276 @@
+"""What all contestants share: study, data, model code, metric, the arithmetic that it takes, the result file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ablate.data.dataset import IGNORE, Dataset, Split, load_dataset
+from ablate.models.inspect import forward_flops
+from ablate.registry import MODELS
+from ablate.study.design import Study, Trial
+from ablate.study.reader import read_study
+
+# What the peers implement. Another setting would be trained by `ablate` and silently not by them.
+SUPPORTED: dict[str, Any] = {
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "warmup_epochs": 0.0,
+    "loss": "cross_entropy",
+    "class_weights": None,
+    "clip_norm": None,
+    "crop": None,
+    "augment": {"flip": True, "scale": [1.0, 1.0], "brightness": 0.0, "contrast": 0.0},
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """The study that everybody trains: its trials, in the order of the plan, and its decoded data."""
+
+    study: Study
+    dataset: Dataset
+    trials: list[Trial]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, without the ignored label."""
+        return self.dataset.num_classes
+
+    def split(self, name: str) -> Split:
+        """One split of the data."""
+        return self.dataset.splits[name]
+
+
+def load_work(path: Path, overrides: Sequence[str] = ()) -> Work:
+    """The study at `path` with its data. Raises `ValueError` for what the peers do not implement."""
+    study = read_study(path, list(overrides))
+    trials = study.trials()
+    for trial in trials:
+        for name, value in SUPPORTED.items():
+            if trial.train[name] != value:
+                raise ValueError(f"the peers train with {name} = {value}, the study says {trial.train[name]}")
+    settings = {name: value for name, value in study.data.items() if name != "name"}
+    return Work(study, load_dataset(study.data["name"], settings, base=study.base), trials)
+
+
+def build_model(trial: Trial, work: Work) -> nn.Module:
+    """A fresh model of the trial's variant: the same code for all contestants; the global generator draws it."""
+    settings = {name: value for name, value in trial.model.items() if name != "name"}
+    model: nn.Module = MODELS.get(trial.model["name"])(
+        in_channels=work.dataset.in_channels, num_classes=work.num_classes, **settings
+    )
+    return model
+
+
+class Images(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """A split sample by sample, as a tutorial writes it: (image float32 (C, H, W), mask int64 (H, W)).
+
+    The images are in memory, decoded: more than a script that reads files every epoch would have.
+    """
+
+    def __init__(self, work: Work, split: str, *, flip: bool = False) -> None:
+        data = work.split(split)
+        self.images, self.masks = data.images, data.masks
+        self.flip = flip
+        self.mean = torch.tensor(work.dataset.mean).view(-1, 1, 1)
+        self.std = torch.tensor(work.dataset.std).view(-1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = torch.tensor(self.images[index]).permute(2, 0, 1).float() / 255
+        mask = torch.tensor(self.masks[index], dtype=torch.int64)
+        if self.flip and torch.rand(()) < 0.5:
+            image, mask = image.flip(-1), mask.flip(-1)
+        return (image - self.mean) / self.std, mask
+
+
+def loaders(work: Work, trial: Trial, *, workers: int) -> dict[str, torch.utils.data.DataLoader[tuple[Tensor, Tensor]]]:
+    """A `DataLoader` a split, as tutorials set them up; training is shuffled and leaves out its incomplete batch."""
+    return {
+        name: torch.utils.data.DataLoader(
+            Images(work, name, flip=name == "train"),
+            batch_size=trial.train["batch_size"],
+            shuffle=name == "train",
+            drop_last=name == "train",
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+        for name in ("train", "val", "test")
+    }
+
+
+def confusion_matrix(preds: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Counts int64 (C, C), rows the truth, of class indices of any equal shape; ignored targets are left out."""
+    keep = target != IGNORE
+    cells = target[keep].long() * num_classes + preds[keep]
+    return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Dataset mean IoU: the mean over the classes that occur in truth or prediction."""
+    tp = confusion.diagonal().double()
+    union = confusion.sum(0) + confusion.sum(1) - tp
+    return float((tp[union > 0] / union[union > 0]).mean())
+
+
+def has_bfloat16() -> bool:
+    """Whether the device computes bfloat16 in hardware; emulated it is slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def study_flops(work: Work) -> float:
+    """Floating-point operations that the whole study cannot be trained without.
+
+    A training step takes three times the forward pass less the gradient of the first layer's input; validation is a
+    forward pass an epoch, the test one at the end. Convolutions and matrix products only, two for a multiply-add.
+    """
+    total = 0.0
+    size, channels = work.dataset.size, work.dataset.in_channels
+    for trial in work.trials:
+        model = build_model(trial, work)
+        forward = forward_flops(model, size, channels)
+        first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+        kernel = first.kernel_size[0] * first.kernel_size[1]
+        first_layer = 2 * size[0] * size[1] * kernel * first.in_channels * first.out_channels
+        epochs = trial.train["epochs"]
+        total += (3 * forward - first_layer) * steps_per_epoch(work, trial) * batch_size(work, trial) * epochs
+        total += forward * (len(work.split("val")) * epochs + len(work.split("test")))
+    return total
+
+
+def batch_size(work: Work, trial: Trial) -> int:
+    """Images a step."""
+    return min(int(trial.train["batch_size"]), len(work.split("train")))
+
+
+def steps_per_epoch(work: Work, trial: Trial) -> int:
+    """Steps an epoch; nobody trains on the incomplete last batch."""
+    return len(work.split("train")) // batch_size(work, trial)
+
+
+# -- result files -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TrialResult:
+    """What a peer says about one trial: fractions, seconds, the mean training loss of every epoch."""
+
+    variant: str
+    lr: float
+    seed: int
+    best_epoch: int = 0
+    val_mean_iou: float = -1.0
+    test_mean_iou: float = 0.0
+    train_s: float = 0.0
+    validation_s: float = 0.0
+    test_s: float = 0.0
+    train_loss: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, trial: Trial) -> TrialResult:
+        """The result of a trial that has not begun."""
+        return cls(trial.variant, float(trial.train["lr"]), trial.seed)
+
+    def improves(self, epoch: int, score: float) -> bool:
+        """Take in the validation after `epoch`; whether it is the best so far."""
+        better = score > self.val_mean_iou
+        if better:
+            self.best_epoch, self.val_mean_iou = epoch, score
+        return better
+
+
+@dataclass
+class Check:
+    """A peer's training loop against its bare steps: seconds of an epoch by each, one entry a round."""
+
+    variant: str
+    loop_s: list[float] = field(default_factory=list)
+    bare_s: list[float] = field(default_factory=list)
+
+
+def write_results(path: Path, peer: str, results: Sequence[TrialResult], **more: Any) -> None:
+    """Write a peer's results as JSON."""
+    document = {"peer": peer, "trials": [asdict(result) for result in results], **more}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def write_checks(path: Path, peer: str, checks: Sequence[Check]) -> None:
+    """Write what a peer's `--check` measured."""
+    document = {"peer": peer, "checks": [asdict(check) for check in checks]}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of `packages`."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+# -- the command line of a peer -----------------------------------------------------------------------------------
+
+
+def peer_parser(description: str) -> argparse.ArgumentParser:
+    """The options that all peers have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--study", type=Path, required=True, help="study file")
+    parser.add_argument("-o", "--override", action="append", default=[], help="override a field, as `ablate run -o`")
+    parser.add_argument("--out", type=Path, required=True, help="result file (JSON)")
+    parser.add_argument("--check", type=int, default=0, metavar="ROUNDS", help="time the loop against its bare steps")
+    return parser
+
+
+def check_trials(work: Work) -> list[Trial]:
+    """The trials whose loop is checked: the first of each variant."""
+    return list({trial.variant: trial for trial in reversed(work.trials)}.values())[::-1]
+
+
+def alternate(variant: str, rounds: int, loop: Callable[[], object], bare: Callable[[], object]) -> Check:
+    """Time an epoch of the loop and one of bare steps in turn, after one of each that is not counted."""
+    check = Check(variant)
+    for number in range(rounds + 1):
+        for work, seconds in ((loop, check.loop_s), (bare, check.bare_s)):
+            began = time.perf_counter()
+            work()
+            synchronise()
+            if number:
+                seconds.append(time.perf_counter() - began)
+    return check
+
+
+def synchronise() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seeded(seed: int) -> None:
+    """Seed the generators that a script draws from."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - what scripts do

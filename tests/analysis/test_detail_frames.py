@@ -1,0 +1,91 @@
+"""Fine detail from the stored predictions: lost where that was planted, and only there."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import plant
+
+from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.detail_frames import DETAIL, detail_vector, detail_verdicts_frame, stacked
+from ablate.analysis.frames import load_results
+from ablate.measure.detail import DetailTarget, detail_counts, detail_scores
+
+
+def test_the_vector_is_the_measures_themselves() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 3, (4, 12, 16)).astype(np.uint8).repeat(3, axis=1).repeat(3, axis=2)
+    target[:, :, 0] = 255
+    preds = np.where(rng.random(target.shape) < 0.2, (target + 1) % 3, target % 3).astype(np.uint8)
+    counts = detail_counts(preds, DetailTarget(target, 3))
+    vector = detail_vector(stacked(counts).sum(0).astype(float))
+    expected = detail_scores(counts)
+    assert vector[: len(DETAIL)].tolist() == pytest.approx([float(expected[name]) for name in DETAIL], nan_ok=True)
+    excess = [expected["boundary_3"] - expected["interior"], expected["thin_3"] - expected["interior"]]
+    assert vector[len(DETAIL) :].tolist() == pytest.approx(excess, nan_ok=True)
+
+
+def test_planted_loss_of_detail_is_found_and_only_there(planted_analysis: Analysis) -> None:
+    verdicts = planted_analysis.detail_verdicts.set_index("variant")["verdict"].to_dict()
+    assert verdicts == {
+        "noskip": "lost",
+        "residual": "undecided",
+        "attention": "undecided",
+        "unet-again": "undecided",
+    }
+    detail = planted_analysis.detail.set_index(["variant", "measure"])
+    assert detail["high"]["noskip", "excess_boundary"] < 0
+    assert detail["high"]["noskip", "thin_3"] < 0
+    row = detail.loc[("noskip", "boundary_3")]
+    assert row["left"] - row["right"] == pytest.approx(row["delta"])
+
+
+def test_scores_are_means_over_the_seeds(planted_analysis: Analysis) -> None:
+    frames = planted_analysis.frames
+    target = DetailTarget(frames.target, 5)
+    keys = frames.trials.query("variant == 'noskip' and lr == 3e-4")["key"]
+    seeds = [float(detail_scores(detail_counts(frames.preds(key), target))["thin_3"]) for key in keys]
+    row = planted_analysis.detail.query("variant == 'noskip' and measure == 'thin_3'").iloc[0]
+    assert row["left"] == pytest.approx(np.mean(seeds))
+
+
+def test_the_rule_says_the_size_and_the_widths_there(planted_analysis: Analysis) -> None:
+    rule = planted_analysis.detail["rule"].iloc[0]
+    assert "Scored at 24 × 32 pixels" in rule
+    assert "a band of 1 pixel here, thin_3 what a disc of 2 pixels removes" in rule
+
+
+def test_lost_needs_all_four_intervals_below_zero() -> None:
+    def verdict(**highs: float) -> str:
+        rows = [
+            {"variant": "a", "against": "b", "measure": name, "delta": high - 0.1, "low": high - 0.2, "high": high}
+            for name, high in highs.items()
+        ]
+        return str(detail_verdicts_frame(pd.DataFrame(rows).assign(reason=""))["verdict"].iloc[0])
+
+    below = dict.fromkeys(("boundary_3", "thin_3", "excess_boundary", "excess_thin"), -0.01)
+    assert verdict(**below) == "lost"
+    assert verdict(**dict.fromkeys(below, 0.5)) == "gained"
+    for name in below:
+        assert verdict(**below | {name: 0.01}) == "undecided"
+        assert verdict(**below | {name: math.nan}) == "undecided"
+
+
+def test_a_variant_without_predictions_is_left_out_and_named(tmp_path: Path) -> None:
+    path = plant(tmp_path / "p", variants=("unet", "noskip", "residual"), lrs=(3e-4,), seeds=2, images=4, epochs=6)
+    next(path.glob("trials/noskip-*seed1*/predictions.zip")).unlink()
+    analysis = analyse(load_results(path))
+    assert set(analysis.detail["variant"]) == {"residual"}
+    assert any(note.startswith("no measures of fine detail for noskip: ") for note in analysis.notes)
+
+
+def test_a_study_without_test_pictures_has_no_detail(tmp_path: Path) -> None:
+    path = plant(tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), seeds=2, images=4, epochs=6)
+    (path / "test" / "targets.zip").unlink()
+    analysis = analyse(load_results(path))
+    assert not len(analysis.detail) and not len(analysis.detail_verdicts)
+    assert "targets.zip: there is no such file" in analysis.notes[-1]

@@ -1,0 +1,29 @@
+"""What all tests share: where real data lies, and what a missing component means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip with a visible reason; fail where everything is said to be installed (ABLATE_TEST_ALL=1)."""
+    if os.environ.get("ABLATE_TEST_ALL") == "1":
+        pytest.fail(f"ABLATE_TEST_ALL=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def camvid_root() -> Path:
+    """The CamVid images in the SegNet layout, where this machine has them."""
+    named = os.environ.get("ABLATE_CAMVID")
+    for root in (Path(named) if named else None, ROOT.parent / "shared" / "data" / "camvid"):
+        if root is not None and (root / "testannot").is_dir():
+            return root
+    # Nobody can install these by a package manager, so their absence is never a failure.
+    pytest.skip("the CamVid images are not here; set ABLATE_CAMVID to a folder in the SegNet layout")

@@ -1,0 +1,154 @@
+from collections import Counter
+
+import pytest
+
+from ablate.data.findings import Findings
+from ablate.data.splitting import (
+    Folders,
+    Folds,
+    Fractions,
+    Lists,
+    deal,
+    group_of,
+    pick,
+    read_group,
+    read_split,
+)
+
+THIRDS = Fractions({"train": 0.7, "val": 0.15, "test": 0.15}, 0)
+
+
+def read(split, root, base=None):
+    findings = Findings()
+    rule = read_split(split, root, base or root, findings)
+    return rule, [str(problem) for problem in findings.problems()]
+
+
+def dealt(names, groups, rule):
+    findings = Findings()
+    chosen = deal(names, groups, rule, findings)
+    findings.stop()
+    return chosen
+
+
+@pytest.mark.parametrize(("count", "expected"), [(20, (14, 3, 3)), (3, (1, 1, 1)), (100, (70, 15, 15)), (7, (5, 1, 1))])
+def test_fractions_are_kept_as_closely_as_whole_images_allow(count, expected):
+    names = [f"{index}.png" for index in range(count)]
+    chosen = Counter(dealt(names, [None] * count, THIRDS))
+    assert (chosen["train"], chosen["val"], chosen["test"]) == expected
+
+
+def test_the_order_of_the_files_has_no_influence_and_the_seed_has():
+    names = [f"image/{index}.png" for index in range(40)]
+    first = dict(zip(names, dealt(names, [None] * 40, THIRDS), strict=True))
+    back = dict(zip(names[::-1], dealt(names[::-1], [None] * 40, THIRDS), strict=True))
+    assert first == back
+    other = dict(zip(names, dealt(names, [None] * 40, Fractions(THIRDS.parts, 1)), strict=True))
+    assert first != other
+    # Frozen: a change would change which images a user's study is tested on.
+    assert [name for name, split in first.items() if split == "test"] == FROZEN_TEST
+
+
+FROZEN_TEST = [f"image/{index}.png" for index in (7, 14, 15, 21, 24, 36)]
+
+
+def test_groups_stay_whole_whatever_their_sizes():
+    groups = [f"p{patient}" for patient, count in enumerate((30, 9, 8, 5, 5, 3, 2, 1)) for _ in range(count)]
+    names = [str(index) for index in range(len(groups))]
+    chosen = dealt(names, groups, THIRDS)
+    assert all(len({split for split, g in zip(chosen, groups, strict=True) if g == group}) == 1 for group in groups)
+    counts = Counter(chosen)
+    assert abs(counts["train"] - 44.1) < 2 and abs(counts["val"] - 9.5) < 2 and abs(counts["test"] - 9.5) < 2
+
+
+def test_no_split_is_left_empty_where_groups_are_few():
+    groups = ["a"] * 10 + ["b"] * 10 + ["c"] * 10
+    assert sorted(set(dealt([str(index) for index in range(30)], groups, THIRDS))) == ["test", "train", "val"]
+    findings = Findings()
+    deal(["0", "1", "2"], ["a", "a", "b"], THIRDS, findings)
+    assert [str(problem) for problem in findings.problems()] == ["data.split: 3 splits need as many groups, got 2"]
+
+
+def test_folds_test_every_image_once_and_never_overlap():
+    names = [f"{index}.png" for index in range(23)]
+    groups = [str(index // 2) for index in range(23)]
+    tested: Counter[str] = Counter()
+    for fold in range(4):
+        chosen = dealt(names, groups, Folds(4, fold, 3))
+        tested.update(name for name, split in zip(names, chosen, strict=True) if split == "test")
+        following = dealt(names, groups, Folds(4, (fold + 1) % 4, 3))
+        assert [split == "val" for split in chosen] == [split == "test" for split in following]
+        assert Counter(chosen)["train"] in range(10, 14)
+    assert tested == Counter(names)
+
+
+def test_lists_name_images_by_path_file_or_stem(tmp_path):
+    images = ["a/1.png", "a/2.png", "b/3.png", "b/1.png"]
+    findings = Findings()
+    rule = Lists({"train": ("a/1.png", "2"), "val": ("3.png",), "test": ("b/1",)})
+    assert pick(images, rule, findings) == {"train": [0, 1], "val": [2], "test": [3]}
+    assert not findings
+    bad = Lists({"train": ("1", "9.png"), "val": ("2.png", "3"), "test": ("a/2",)})
+    pick(images, bad, findings)
+    assert [str(problem) for problem in findings.problems()] == [
+        "data.split.train: 1 name matching several images: 1",
+        "data.split.train: 1 name matching no image: 9.png",
+        "data.split: 1 image listed twice: a/2 (val, test)",
+    ]
+
+
+def test_every_form_of_a_split_is_read(tmp_path):
+    for name in ("tr", "va", "te"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "train.txt").write_text("\ufeff# names\n1\n\n 2 \n", encoding="utf-8")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "val.txt").write_text("3\n")
+    assert read(None, tmp_path)[0] == THIRDS
+    assert read({"folds": 5, "fold": 2}, tmp_path)[0] == Folds(5, 2, 0)
+    assert read({"train": "tr", "val": "va/", "test": "te"}, tmp_path)[0] == Folders(
+        {"train": "tr", "val": "va", "test": "te"}
+    )
+    mixed = {"train": "train.txt", "val": "val.txt", "test": ["4", "5"]}
+    assert read(mixed, tmp_path, tmp_path / "study")[0] == Lists(
+        {"train": ("1", "2"), "val": ("3",), "test": ("4", "5")}
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({"train": 0.8, "val": 0.2}, "data.split: expected train, val and test, got no test"),
+        ({"train": 0.8, "val": 0.3, "test": 0.1}, "add up to 1, got train 0.8, val 0.3, test 0.1"),
+        ({"train": 1, "val": 0, "test": 0}, "fractions above 0"),
+        ({"train": 0.7, "val": 0.15, "test": 0.15, "seed": -1}, "data.split.seed: expected a whole number"),
+        (
+            {"train": 0.7, "val": 0.15, "test": 0.15, "sed": 1},
+            "data.split.sed: expected a part of a split, got an unknown key; did you mean 'seed'?",
+        ),
+        ({"folds": 2}, "data.split.folds: expected 3 to 1000 folds"),
+        ({"folds": 5, "fold": 5}, "data.split.fold: expected a fold in 0..4, got 5"),
+        ({"fold": 1}, "data.split.folds: expected 3 to 1000 folds"),
+        ({"train": "tr", "val": "va", "test": "../te"}, "data.split.train: there is no folder 'tr'"),
+        ({"train": "train.txt", "val": ["a"], "test": ["b"]}, "data.split.train: there is no file 'train.txt'"),
+        ({"train": 0.5, "val": ["a"], "test": ["b"]}, "alike for all three splits, got 0.5"),
+        ({"train": ["c"], "val": ["a"], "test": ["b"], "seed": 0}, "data.split.seed: expected no seed"),
+    ],
+)
+def test_what_is_no_split_says_why(tmp_path, split, expected):
+    _, problems = read(split, tmp_path)
+    assert expected in "\n".join(problems)
+
+
+def test_groups_are_read_from_names_or_from_paths():
+    findings = Findings()
+    sequence = read_group(r"^(\w+)_", findings)
+    assert sequence is not None
+    assert group_of("x/p1_007.png", sequence, findings) == "p1"
+    folder = read_group(r"^[^/]+/", findings)
+    assert folder is not None and group_of("x/p1_007.png", folder, findings) == "x/"
+    assert not findings
+    group_of("x/7.png", sequence, findings)
+    read_group("(", findings)
+    texts = [str(problem) for problem in findings.problems()]
+    assert texts[0].startswith("data.group: not a regular expression")
+    assert texts[1] == "data.group: 1 image in which 'group' finds nothing: x/7.png"

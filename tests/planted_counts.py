@@ -1,0 +1,111 @@
+"""Planted studies of counts alone, in memory: many draws from one truth, for the rates at which decisions err."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from planted import CLASSES
+from planted_pixels import mean_iou
+
+from ablate.analysis.frames import Frames
+from ablate.analysis.trials import setting_label
+from ablate.study.schema import StudySpec
+
+PIXELS = 600
+
+
+class CountsOnly:
+    """A `Source` that has counts and nothing else."""
+
+    def __init__(self, counts: Mapping[str, dict[str, np.ndarray]]) -> None:
+        self._counts = counts
+
+    def counts(self, key: str) -> dict[str, np.ndarray]:
+        """Counts of a trial."""
+        return self._counts[key]
+
+
+def draw_study(
+    rng: np.random.Generator,
+    *,
+    effects: Mapping[str, Sequence[float]],
+    copies: Mapping[str, str] | None = None,
+    lrs: Sequence[float] = (1e-3, 3e-4, 1e-4),
+    seeds: int = 5,
+    images: int = 40,
+    classes: int = 5,
+    seed_sd: float = 0.06,
+    image_sd: float = 0.5,
+    interaction_sd: float = 0.15,
+    resamples: int = 300,
+    diverged: Sequence[tuple[str, float, int]] = (),
+) -> Frames:
+    """One draw of seeds and images from a population.
+
+    `effects` holds for each variant, the baseline first, the log odds of a right pixel at each rate, added to the
+    classes' own; seeds, images (the same for all trials) and image × trial add normal noise on that scale. `copies`
+    declares A/A controls: name -> variant copied.
+    """
+    share = np.array([0.3, 0.25, 0.3, 0.1, 0.05, *[0.05] * 10])[:classes]
+    share = share / share.sum()
+    own = np.linspace(2.0, 0.6, classes)
+    scenes = {
+        split: (
+            rng.multinomial(PIXELS, share, size=images),
+            image_sd * (rng.standard_normal((images, 1)) + 0.5 * rng.standard_normal((images, classes))),
+        )
+        for split in ("val", "test")
+    }
+    counts: dict[str, dict[str, np.ndarray]] = {}
+    rows: list[dict[str, Any]] = []
+    for variant, odds in effects.items():
+        for lr, effect in zip(lrs, odds, strict=True):
+            for seed in range(seeds):
+                key = f"{variant}/{lr}/{seed}"
+                luck = seed_sd * rng.standard_normal()
+                counts[key] = {}
+                for split, (pixels, hardness) in scenes.items():
+                    noise = interaction_sd * rng.standard_normal(hardness.shape)
+                    right = 1 / (1 + np.exp(-(own + effect + luck + hardness + noise)))
+                    tp = rng.binomial(pixels, right)
+                    fn = pixels - tp
+                    # What is wrong is taken for another class, in proportion to the classes' shares.
+                    fp = np.rint((fn.sum(1, keepdims=True) - fn) * share)
+                    counts[key][split] = np.stack([tp, fp, fn], axis=-1).astype(np.int64)
+                gone = (variant, lr, seed) in diverged
+                score = {split: 0.0 if gone else mean_iou(counts[key][split].sum(0)) for split in scenes}
+                rows.append(
+                    {"name": key, "key": key, "variant": variant, "setting": setting_label({"lr": lr}), "lr": lr}
+                    | {"seed": seed, "role": "main", "status": "diverged" if gone else "complete", "reason": ""}
+                    | {"val_score": score["val"], "test_score": score["test"], "missing": {}}
+                )
+    copies = copies or {}
+    width = {name: 8 + number for number, name in enumerate(effects)}
+    spec = {
+        "study": "drawn",
+        "data": {"name": "street"},
+        "variants": {name: {"width": width[copies.get(name, name)], "control": name in copies} for name in effects},
+        "grid": {"lr": list(lrs)},
+        "seeds": seeds,
+        "measure": {"resamples": resamples},
+    }
+    names = {split: tuple(map(str, range(images))) for split in scenes}
+    return Frames(
+        path=Path("drawn"),
+        study=StudySpec.model_validate(spec),
+        run={},
+        profile={},
+        axes=("lr",),
+        class_names=CLASSES[:classes],
+        palette=(),
+        names=names,
+        groups={"val": None, "test": None},
+        ignore_index=255,
+        trials=pd.DataFrame(rows),
+        source=CountsOnly(counts),
+        unreadable={},
+    )

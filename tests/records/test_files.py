@@ -1,0 +1,89 @@
+"""Durable files under kills at every step, locks that die with their holder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablate.records.files import lock, publish_once, sweep, write_atomic
+
+# Counts the durable steps of a write and kills the process before the n-th of them.
+KILLER = """\
+import os, sys
+from pathlib import Path
+import ablate.records.files as files
+target, limit, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+count = 0
+def guard(original):
+    def call(*arguments, **keywords):
+        global count
+        count += 1
+        if count == limit:
+            os.kill(os.getpid(), 9)
+        return original(*arguments, **keywords)
+    return call
+for name in ("open", "fsync", "replace", "link", "close"):
+    setattr(os, name, guard(getattr(os, name)))
+getattr(files, how)(target, b"new" * 1000)
+os._exit(0)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["write_atomic", "publish_once"])
+def test_a_write_killed_at_any_step_leaves_the_old_file_or_the_new(tmp_path: Path, how: str) -> None:
+    outcomes = set()
+    for limit in range(1, 12):
+        target = tmp_path / f"{how}{limit}" / "record.json"
+        target.parent.mkdir()
+        if how == "write_atomic":
+            target.write_bytes(b"old")
+        done = subprocess.run([sys.executable, "-c", KILLER, str(target), str(limit), how], capture_output=True)
+        content = target.read_bytes() if target.exists() else b""
+        assert content in ({b"old", b"new" * 1000} if how == "write_atomic" else {b"", b"new" * 1000})
+        outcomes.add((done.returncode, content[:3]))
+        sweep(target.parent)
+        assert [path.name for path in target.parent.iterdir()] in ([], ["record.json"])
+        if done.returncode == 0:
+            break
+    # It was killed on both sides of the decisive step, and in the end not at all.
+    before = b"old" if how == "write_atomic" else b""
+    assert {(-signal.SIGKILL, before), (-signal.SIGKILL, b"new"), (0, b"new")} <= outcomes
+
+
+def test_what_is_published_stays(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    assert publish_once(path, b"first") is True
+    assert publish_once(path, b"second") is False
+    assert path.read_bytes() == b"first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_atomic(target, b"data")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    code = (
+        "import sys, time; from pathlib import Path; from ablate.records.files import lock\n"
+        "with lock(Path(sys.argv[1]), 'holder') as held:\n    print(held, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline().strip() == "True"
+    with lock(path) as held:
+        assert not held
+    assert path.read_text() == "holder"
+    process.kill()
+    process.wait()
+    with lock(path, f"pid {os.getpid()}") as held:
+        assert held
+    assert path.read_text() == f"pid {os.getpid()}"

@@ -1,0 +1,76 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from ablate.errors import ResultsError
+from ablate.records.pictures import count, pack, pack_images, unpack, unpack_image, unpack_some
+
+
+def masks(count: int = 5) -> np.ndarray:
+    values = np.random.default_rng(0).integers(0, 12, (count, 9, 13), dtype=np.uint8)
+    values[values == 11] = 255
+    return values
+
+
+def test_what_is_packed_comes_back_to_the_bit(tmp_path):
+    arrays = masks()
+    path = tmp_path / "predictions.zip"
+    path.write_bytes(pack(arrays))
+    assert count(path) == 5
+    back = unpack(path)
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, arrays)
+    np.testing.assert_array_equal(unpack_some(path, [4, 0, 4]), arrays[[4, 0, 4]])
+
+
+def test_equal_arrays_give_equal_bytes_at_any_time(monkeypatch):
+    first = pack(masks())
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
+    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
+    assert hashlib.sha256(pack(list(masks()))).digest() == hashlib.sha256(first).digest()
+
+
+@pytest.mark.parametrize("channels", [0, 1, 2, 3])
+def test_images_are_close_and_grey_is_repeated(tmp_path, channels):
+    ramp = np.linspace(0, 255, 32 * 48).reshape(32, 48).astype(np.uint8)
+    image = ramp if channels == 0 else np.stack([ramp, 255 - ramp, ramp // 2][:channels], axis=2)
+    path = tmp_path / "images.zip"
+    path.write_bytes(pack_images([image, image]))
+    back = unpack_image(path, 1)
+    assert back.shape == (32, 48, 3) and back.dtype == np.uint8
+    wanted = image if channels == 3 else np.repeat(ramp[..., None], 3, axis=2)
+    assert np.abs(back.astype(int) - wanted).mean() < 3
+
+
+def test_an_empty_pack_and_a_single_pixel(tmp_path):
+    path = tmp_path / "none.zip"
+    path.write_bytes(pack([]))
+    assert unpack(path).shape == (0, 0, 0)
+    path.write_bytes(pack(np.array([[[255]]], np.uint8)))
+    assert unpack(path).tolist() == [[[255]]]
+
+
+def test_other_arrays_than_uint8_are_refused():
+    with pytest.raises(ValueError, match="int64"):
+        pack(np.zeros((1, 4, 4), np.int64))
+
+
+def test_damage_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "predictions.zip"
+    with pytest.raises(ResultsError, match="no such file"):
+        unpack(path)
+    whole = pack(masks())
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ResultsError, match=r"predictions\.zip: not a readable zip"):
+        unpack(path)
+    at = whole.index(b"IDAT") + 8
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+    with pytest.raises(ResultsError, match=r"00000\.png cannot be read"):
+        unpack(path)
+    path.write_bytes(whole)
+    with pytest.raises(ResultsError, match=r"no picture 00005\.png"):
+        unpack_some(path, [5])
+    path.write_bytes(pack([np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)]))
+    with pytest.raises(ResultsError, match="differ in size"):
+        unpack(path)

@@ -1,0 +1,76 @@
+"""Planted studies that the tests of the report share, each written and analysed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from planted import Truth, plant
+
+from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.frames import load_results
+from ablate.report.build import build_report
+from tests.report.hostile import plant_hostile
+
+CLAIMS = [
+    {"id": "skips-matter", "metric": "test/mean_iou", "left": "noskip", "op": "<", "right": "unet", "margin": 0.01},
+    {"id": "slow-rate", "metric": "convergence", "variant": "any", "where": {"lr": 1e-4}, "expect": "under-converged"},
+]
+TWELVE = ("unet", "noskip", "residual", "attention", *(f"variant-{number}" for number in range(5, 13)))
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two variants at three rates, everything finished but one diverged trial."""
+    path = tmp_path_factory.mktemp("two") / "two"
+    return plant(
+        path, variants=("unet", "noskip"), lrs=(1e-3, 3e-4, 1e-4), epochs=12, images=12, claims=CLAIMS, name="two"
+    )
+
+
+@pytest.fixture(scope="session")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four variants and a control at two rates; trials are missing, one failed, one diverged."""
+    truth = Truth(
+        control={"unet-again": "unet"},
+        missing=(("attention", 3e-4, 1), ("attention", 1e-3, 0), ("attention", 1e-3, 1), ("residual", 1e-3, 1)),
+        failed=(("residual", 1e-3, 0),),
+    )
+    path = tmp_path_factory.mktemp("unfinished") / "unfinished"
+    return plant(path, lrs=(1e-3, 3e-4), seeds=2, epochs=8, images=10, truth=truth, name="unfinished")
+
+
+@pytest.fixture(scope="session")
+def analysed() -> Callable[[Path], Analysis]:
+    """The analysis of a results folder, made once."""
+    made: dict[Path, Analysis] = {}
+
+    def of(path: Path) -> Analysis:
+        if path not in made:
+            made[path] = analyse(load_results(path))
+        return made[path]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve variants at three rates."""
+    path = tmp_path_factory.mktemp("twelve") / "twelve"
+    return plant(
+        path, variants=TWELVE, lrs=(1e-3, 3e-4, 1e-4), seeds=2, epochs=6, images=8, size=(16, 24), name="twelve"
+    )
+
+
+@pytest.fixture(scope="session")
+def page_of_two(two: Path) -> Path:
+    """The page of `two`."""
+    return build_report(two, only=["page"])[-1]
+
+
+@pytest.fixture(scope="session")
+def page_of_hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a study whose names are markup, in a folder whose name is no help either."""
+    path = tmp_path_factory.mktemp("hostile") / 'it\'s a "fôlder" & more'
+    return build_report(plant_hostile(path), only=["page"])[-1]

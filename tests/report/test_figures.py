@@ -1,0 +1,161 @@
+"""Every figure at two, five and twelve variants: drawn, legible, with its rule, in the same colours."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ablate.registry import FIGURES
+from ablate.report import figures
+from ablate.report.draw import DPI, figure_names
+from ablate.report.figures.common import NotDrawn, looks, order
+from ablate.report.figures.panels import variant_panel
+from ablate.report.figures.streams import thinned
+from ablate.report.style import theme
+
+LINES = ("curves", "consolidated", "rates")
+
+
+def drawn(name: str, analysis) -> Figure | None:
+    """The figure laid out, or None where the study has no data for it."""
+    with theme():
+        try:
+            figure = FIGURES.get(name)(analysis)
+        except NotDrawn as reason:
+            assert str(reason)
+            return None
+        figure.set_dpi(DPI)
+        figure.draw_without_rendering()
+        return figure
+
+
+def texts(figure: Figure) -> list[Text]:
+    """Everything legible: titles, labels, tick labels within the axes' limits, notes, legends."""
+    ticks, shown = set(), []
+    for axes in figure.findobj(Axes):
+        for axis in (axes.xaxis, axes.yaxis):
+            ticks |= {id(text) for tick in (*axis.majorTicks, *axis.minorTicks) for text in (tick.label1, tick.label2)}
+            low, high = sorted(axis.get_view_interval())
+            if axes.get_visible() and axes.axison:
+                shown += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    shown += [text for text in figure.findobj(Text) if id(text) not in ticks and _seen(text)]
+    return [text for text in shown if text.get_visible() and text.get_text().strip()]
+
+
+def _seen(text: Text) -> bool:
+    return text.axes is None or text.axes.get_visible()
+
+
+def test_all_figures_are_known_by_name_order_and_title():
+    assert set(figures.ORDER) <= set(FIGURES)
+    assert set(figures.ORDER) == set(figures.TITLES)
+    assert figure_names()[: len(figures.ORDER)] == list(figures.ORDER)
+
+
+@pytest.mark.parametrize("name", figures.ORDER)
+@pytest.mark.parametrize("study", ["two", "unfinished", "twelve"])
+def test_no_label_covers_another_or_leaves_the_figure(study, name, request, analysed):
+    figure = drawn(name, analysed(request.getfixturevalue(study)))
+    if figure is None:
+        assert name in ("budget", "gates", "gate_scores")
+        return
+    boxes = [(text, text.get_window_extent()) for text in texts(figure)]
+    page = figure.bbox
+    for text, box in boxes:
+        assert box.x0 >= page.x0 - 3 and box.x1 <= page.x1 + 3, f"{text.get_text()!r} leaves the figure"
+        assert box.y0 >= page.y0 - 3 and box.y1 <= page.y1 + 3, f"{text.get_text()!r} leaves the figure"
+    for (one, here), (other, there) in combinations(boxes, 2):
+        wide = min(here.x1, there.x1) - max(here.x0, there.x0)
+        high = min(here.y1, there.y1) - max(here.y0, there.y0)
+        # A box is as high as the font's tallest letter: a few pixels of two boxes in common cover no ink.
+        assert wide <= 3 or high <= 5, f"{one.get_text()!r} covers {other.get_text()!r}"
+
+
+@pytest.mark.parametrize("name", figures.ORDER)
+def test_the_rule_and_the_state_stand_under_every_figure(name, unfinished, analysed):
+    figure = drawn(name, analysed(unfinished))
+    if figure is None:
+        return
+    by_name = {text.get_gid(): text.get_text() for text in figure.texts}
+    assert len(by_name["rule"]) > 40
+    assert by_name["warning"] == "Unfinished: 15 of 20 trials have a result."
+
+
+def test_a_finished_study_has_no_warning(two, analysed):
+    figure = drawn("maps", analysed(two))
+    assert [text.get_gid() for text in figure.texts] == ["rule"]
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_variant_has_one_colour_in_all_figures(name, twelve, analysed):
+    analysis = analysed(twelve)
+    figure = drawn(name, analysis)
+    styles = looks(analysis)
+    handles = {text.get_text().split(" (")[0]: handle for text, handle in _legend(figure)}
+    assert list(handles) == order(analysis)
+    for variant, handle in handles.items():
+        assert same_color(handle.get_color(), styles[variant].color)
+        assert handle.get_marker() == styles[variant].marker
+
+
+def _legend(figure: Figure):
+    legend = figure.legends[0]
+    return list(zip(legend.get_texts(), legend.get_lines(), strict=True))
+
+
+def test_the_curve_is_the_mean_over_the_seeds_that_did_not_diverge(two, analysed):
+    analysis = analysed(two)
+    figure = drawn("curves", analysis)
+    frame = analysis.frames.epochs
+    rows = frame[(frame["variant"] == "noskip") & (frame["setting"] == analysis.own_best["noskip"])]
+    expected = rows.groupby("epoch")["val_mean_iou"].mean().to_numpy()
+    color = looks(analysis)["noskip"].color
+    curves = [line.get_ydata() for line in figure.axes[2].get_lines() if same_color(line.get_color(), color)]
+    assert any(len(curve) == len(expected) and np.allclose(curve, expected) for curve in curves)
+
+
+def test_a_diverged_run_is_drawn_up_to_its_last_finite_epoch(two, analysed):
+    figure = drawn("curves_by_rate", analysed(two))
+    crosses = [line for axes in figure.axes for line in axes.get_lines() if line.get_marker() == "x"]
+    assert len(crosses) == 3  # the planted diverged trial, once for each of the three measures
+
+
+def test_the_map_frames_the_chosen_setting_and_hatches_what_has_no_result(unfinished, analysed):
+    analysis = analysed(unfinished)
+    figure = drawn("maps", analysis)
+    patches = figure.axes[0].patches
+    assert sum(patch.get_hatch() == "////" for patch in patches) == 2  # residual and attention at 1e-3
+    assert sum(patch.get_hatch() is None for patch in patches) == len(order(analysis))
+
+
+def test_a_figure_is_the_same_every_time(two, analysed):
+    from ablate.report.draw import encode
+
+    analysis = analysed(two)
+    for kind in ("png", "svg", "pdf"):
+        with theme():
+            first, second = (encode(FIGURES.get("maps")(analysis), kind) for _ in range(2))
+        assert first == second, kind
+
+
+def test_the_own_panel_shows_eight_images_of_one_variant(two, analysed):
+    with theme():
+        figure = variant_panel(analysed(two), "noskip")
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels[-4:] == ["image", "truth", "prediction", "error"]
+    assert len(labels) == 8 + 4
+
+
+def test_thinning_a_stream_keeps_its_extremes_and_its_order():
+    y = np.sin(np.arange(10_000) / 50)
+    y[777], y[5000:5010] = 9.0, np.nan
+    x, thin = thinned(np.arange(10_000), y, 400)
+    assert len(thin) <= 400
+    assert np.nanmax(thin) == 9.0 and np.nanmin(thin) == np.nanmin(y)
+    assert (np.diff(x) > 0).all()

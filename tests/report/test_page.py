@@ -1,0 +1,173 @@
+"""The page as a file: nothing of a study is markup, nothing is asked of anybody, the first lines answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ablate.report.build import build_report, minus
+from ablate.report.page import asset, policy, style_sheet
+from ablate.report.style import DARK
+from ablate.report.svg import adaptive, data_uri
+from ablate.report.verdicts import badge_kind, cards, headline, verdict_rows
+from tests.report.hostile import MARKUP
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def html(page_of_two: Path) -> str:
+    return page_of_two.read_text(encoding="utf-8")
+
+
+def test_the_policy_allows_this_style_and_script_and_nothing_else(html):
+    elements = Elements(html)
+    given = next(a["content"] for tag, a in elements.found if a.get("http-equiv") == "Content-Security-Policy")
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
+    script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
+    assert given == policy(style, script)
+    for text in (style, script):
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in given
+    assert given.startswith("default-src 'none'")
+    assert "unsafe" not in given
+
+
+def test_nothing_is_asked_of_anybody(html):
+    for tag, attributes in Elements(html).found:
+        assert tag not in ("iframe", "object", "embed", "base", "form")
+        for name in ("src", "href", "srcset", "data", "action"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value[:60])
+        assert "style" not in attributes, "the policy refuses style attributes"
+        assert not [name for name in attributes if name.startswith("on")]
+    assert html.count("<script") == 1
+
+
+def test_styles_and_script_of_the_page_ask_for_nothing():
+    for text in (style_sheet(), asset("page.js")):
+        assert "url(" not in text and "http" not in text and "@import" not in text
+
+
+def test_the_page_is_small(page_of_two):
+    assert page_of_two.stat().st_size < 6e6
+
+
+def test_it_opens_with_the_finding_in_a_sentence(html, two, analysed):
+    first = re.search(r"<h1>(.*?)</h1>", html, re.DOTALL)[1]
+    assert first == headline(analysed(two))
+    assert first.startswith("Against unet: noskip")
+
+
+def test_the_headline_is_never_stronger_than_the_decision(two, analysed):
+    analysis = analysed(two)
+    row = analysis.contrasts[analysis.contrasts["primary"]].iloc[0]
+    words = {"better": " gains ", "worse": " loses ", "equivalent": "is equivalent", "undecided": "is undecided"}
+    assert words[row["decision"]] in headline(analysis)
+    assert not [word for key, word in words.items() if key != row["decision"] and word in headline(analysis)]
+
+
+def test_the_four_questions_have_answers(two, analysed):
+    shown = cards(analysed(two))
+    assert [card.question for card in shown] == [
+        "Which component helps?",
+        "At which rate?",
+        "How sure?",
+        "At what cost?",
+    ]
+    assert shown[0].answer == "skip concat rather than none"  # planted: noskip is worse by six points
+    assert shown[1].answer == "3e-4"
+    assert "parameters" in shown[3].answer + shown[3].more
+
+
+def test_small_intervals_are_drawn_to_scale(two, analysed):
+    analysis = analysed(two)
+    rows, scale = verdict_rows(analysis)
+    row = analysis.contrasts[analysis.contrasts["primary"]].iloc[0]
+    unit = (scale.rope_width / 2) / analysis.rope
+    drawn = next(one for one in rows if one.variant == "noskip")
+    assert drawn.x == pytest.approx(scale.zero + unit * row["delta"], abs=0.1)
+    assert drawn.low == pytest.approx(scale.zero + unit * row["low"], abs=0.1)
+    assert 0 <= drawn.low < drawn.high <= 200
+    assert rows[0].verdict == "baseline" and rows[0].low is None
+
+
+def test_every_word_of_the_tables_has_a_badge():
+    for word in ("better", "worse", "equivalent", "undecided", "supported", "diverged", "under-converged", "missing"):
+        assert badge_kind(word)
+    assert badge_kind("better (lr-confounded)") == "good"
+    assert badge_kind("anything else") == ""
+
+
+def test_names_that_are_markup_are_shown_as_text(page_of_hostile):
+    html = page_of_hostile.read_text(encoding="utf-8")
+    elements = Elements(html)
+    assert html.count("<script") == 1
+    assert not [tag for tag, attributes in elements.found if "onerror" in attributes or tag in ("b", "i", "marquee")]
+    text = " ".join(elements.text)
+    for name in MARKUP:
+        assert name in text, name
+
+
+def test_an_unfinished_study_says_so_and_loads_itself_anew_only_while_watched(unfinished):
+    page = build_report(unfinished, only=["page"])[-1].read_text(encoding="utf-8")
+    assert "15 of 20 trials have a result" in page
+    assert 'http-equiv="refresh"' not in page
+
+
+def test_figures_follow_the_scheme_of_the_page(html):
+    sources = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
+    assert len(sources) > 8
+    for source in sources:
+        svg = base64.b64decode(source).decode()
+        assert "prefers-color-scheme: dark" in svg
+        assert "<metadata>" not in svg and "<script" not in svg
+        assert not re.search(r'href="(?!#|data:)', svg)
+
+
+def test_inks_are_exchanged_on_dark_pages():
+    light, dark = next(iter(DARK.items()))
+    given = f'<svg><metadata>x</metadata><defs/><defs><path style="fill: {light}"/></defs></svg>'
+    svg = adaptive(given.encode()).decode()
+    assert f'[style*="fill: {light}"]{{fill:{dark}!important}}' in svg
+    assert svg.count("prefers-color-scheme") == 1
+    assert "metadata" not in svg
+
+
+def test_data_uri():
+    assert data_uri(b"\x00\xff", "image/png") == "data:image/png;base64,AP8="
+
+
+def test_minus_signs_of_sentences():
+    assert minus("by -0.061 (-0.078 to +0.1) at 1e-3 and lr-3") == "by −0.061 (−0.078 to +0.1) at 1e-3 and lr-3"
+
+
+def test_the_tiles_are_the_planted_pictures(html, two):
+    index = json.loads((two / "test" / "index.json").read_text())
+    truth = re.search(r'<img src="data:image/png;base64,([^"]+)" alt="test image 0: truth">', html)[1]
+    picture = Image.open(io.BytesIO(base64.b64decode(truth))).convert("RGB")
+    assert picture.size == (index["size"][1], index["size"][0])
+    colours = {tuple(colour) for colour in np.asarray(picture).reshape(-1, 3).tolist()}
+    assert colours <= {*map(tuple, index["palette"]), (235, 237, 240)}

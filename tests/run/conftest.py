@@ -1,0 +1,110 @@
+"""Studies of tiny trials, run by the real command in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = ROOT / "tests" / "tiny_plugin.py"
+STUDY = """\
+study: tiny
+data: {name: tiny}
+model: {name: two_convolutions}
+variants: {narrow: {}, wide: {width: 8}}
+grid: {lr: [1e-2, 1e-3]}
+seeds: 1
+train: {epochs: 3, batch_size: 4}
+measure: {gradients: 0, profile: false}
+run: {checkpoint_every: 0, lanes: 1, threads: 1}
+track: {wandb: disabled}
+"""
+
+
+class Command:
+    """`ablate` as a user calls it, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results" / "tiny"
+        self.study()
+
+    def study(self, text: str = STUDY) -> None:
+        """Write the study file."""
+        (self.folder / "study.yaml").write_text(text, encoding="utf-8")
+
+    def arguments(self, *words: str) -> list[str]:
+        """The command line."""
+        return [sys.executable, "-m", "ablate.cli", *words]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of a command."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "ABLATE"))}
+        return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **more}
+
+    def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run to the end."""
+        return subprocess.run(
+            self.arguments(*words),
+            cwd=self.folder,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`ablate run study.yaml` with the tiny plugin."""
+        return self("run", "study.yaml", "--plugin", str(PLUGIN), *words, **environment)
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """As `run`, left running."""
+        return subprocess.Popen(
+            self.arguments("run", "study.yaml", "--plugin", str(PLUGIN), *words),
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Trial name -> record, without what two runs of one trial may differ in."""
+        found = {}
+        for path in sorted((self.results / "trials").glob("*/record.json")):
+            record = json.loads(path.read_bytes())
+            del record["timing"], record["provenance"]
+            found[path.parent.name] = record
+        return found
+
+    def provenance(self) -> dict[str, dict[str, Any]]:
+        """Trial name -> provenance."""
+        paths = sorted((self.results / "trials").glob("*/record.json"))
+        return {path.parent.name: json.loads(path.read_bytes())["provenance"] for path in paths}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """A fresh folder with a study of four tiny trials."""
+    return Command(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The study of `command`, run once without any disturbance."""
+    made = Command(tmp_path_factory.mktemp("undisturbed"))
+    done = made.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+MakeStudy = Callable[[str], None]

@@ -1,0 +1,164 @@
+"""The whole run by its command: completeness, repetition, selection, failures, edits, reuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.run.conftest import STUDY, Command
+
+ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("[1e-2, 1e-3]", "[1e-2]")
+
+
+def misbehaving(act: str, **settings: object) -> str:
+    more = "".join(f", {name}: {value}" for name, value in settings.items())
+    model = f"{{sick: {{name: misbehaving, act: {act}{more}}}, healthy: {{}}}}"
+    return STUDY.replace("{narrow: {}, wide: {width: 8}}", model).replace("[1e-2, 1e-3]", "[1e-2]")
+
+
+def test_a_run_is_complete_and_a_second_one_does_nothing(undisturbed: Command) -> None:
+    records = undisturbed.records()
+    assert len(records) == 4 and {record["status"] for record in records.values()} == {"complete"}
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("trials/*/*")}
+    again = undisturbed.run()
+    assert again.returncode == 0 and "to run" not in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("trials/*/*")} == before
+
+
+def test_plain_lines_where_there_is_no_terminal(command: Command) -> None:
+    command.study(ONE)
+    done = command.run()
+    lines = done.stdout.splitlines()
+    assert "1 trials: 0 finished, 1 to run" in lines
+    assert any(line.startswith("[1/1]  only-lr0.01-seed0-") and "test mIoU" in line for line in lines)
+    assert "\x1b" not in done.stdout and "━" not in done.stdout
+
+
+def test_only_picks_trials(command: Command) -> None:
+    done = command.run("--only", "variant=wide", "--only", "lr=0.001")
+    assert done.returncode == 0, done.stderr
+    assert [name.split("-seed")[0] for name in command.records()] == ["wide-lr1e-3"]
+    wrong = command.run("--only", "variant=wid")
+    assert wrong.returncode == 2 and "did you mean 'wide'?" in wrong.stderr
+
+
+def test_an_edited_study_runs_what_is_new_and_lists_what_is_left_over(command: Command) -> None:
+    assert command.run().returncode == 0
+    first = command.records()
+    command.study(STUDY.replace("[1e-2, 1e-3]", "[1e-2, 3e-3]"))
+    done = command.run()
+    assert done.returncode == 0, done.stdout
+    assert "4 trials: 2 finished, 2 to run" in done.stdout
+    assert "2 trials here are no longer in the study" in done.stdout
+    both = command.records()
+    assert len(both) == 6 and all(both[name] == record for name, record in first.items())
+
+
+def test_a_crash_loop_fails_after_its_attempts_and_the_others_go_on(command: Command) -> None:
+    command.study(misbehaving("raise"))
+    done = command.run()
+    assert done.returncode == 1
+    assert "attempt 2 of 2 follows" in done.stdout
+    records = {name.split("-")[0]: record for name, record in command.records().items()}
+    assert records["healthy"]["status"] == "complete"
+    assert records["sick"]["status"] == "failed"
+    assert records["sick"]["reason"] == "RuntimeError: this model always raises"
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "this model always raises" in next(command.results.glob("trials/sick*/error.txt")).read_text()
+    # A failed trial is not run again on its own, only by `retry`.
+    assert "to run" not in command.run().stdout
+    plugin = Path(__file__).resolve().parents[1] / "tiny_plugin.py"
+    again = command("retry", "study.yaml", "--plugin", str(plugin))
+    assert again.returncode == 1 and "1 to run" in again.stdout
+
+
+def test_out_of_memory_is_a_reason_and_the_next_attempt_has_a_fresh_process(command: Command) -> None:
+    once = command.folder / "once"
+    command.study(misbehaving("memory", once=once))
+    done = command.run()
+    assert done.returncode == 0, done.stdout
+    assert "out of memory" in done.stdout
+    assert {record["status"] for record in command.records().values()} == {"complete"}
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_completed(command: Command) -> None:
+    once = command.folder / "once"
+    command.study(misbehaving("kill", once=once, at=8))
+    done = command.run()
+    assert done.returncode == 0, done.stdout
+    assert "killed (9, SIGKILL)" in done.stdout
+    notes = [p["notes"] for name, p in command.provenance().items() if name.startswith("sick")]
+    assert any("resumed at step" in note for note in notes[0])
+
+
+def test_a_hung_worker_is_killed_after_its_time(command: Command) -> None:
+    text = misbehaving("sleep").replace("checkpoint_every: 0", "trial_timeout: 15, attempts: 1")
+    command.study(text)
+    done = command.run()
+    assert done.returncode == 1
+    records = {name.split("-")[0]: record for name, record in command.records().items()}
+    assert records["sick"]["reason"].startswith("timeout") and records["healthy"]["status"] == "complete"
+
+
+def test_a_diverged_trial_is_a_result(command: Command) -> None:
+    command.study(misbehaving("explode", at=4))
+    done = command.run()
+    assert done.returncode == 0, done.stdout
+    sick = next(record for name, record in command.records().items() if name.startswith("sick"))
+    assert sick["status"] == "diverged" and sick["metrics"]["diverged_step"] == 4
+
+
+def test_finished_trials_of_another_study_are_taken_over_where_allowed(undisturbed: Command, command: Command) -> None:
+    text = STUDY.replace("study: tiny", "study: other").replace(
+        "run: {checkpoint_every: 0, lanes: 1, threads: 1}",
+        f"run: {{checkpoint_every: 0, lanes: 1, threads: 1, reuse: ['{undisturbed.results}']}}",
+    )
+    command.study(text)
+    done = command.run()
+    assert done.returncode == 0 and "to run" not in done.stdout, done.stdout
+    command.results = command.folder / "results" / "other"
+    assert command.records() == undisturbed.records()
+
+
+def test_the_run_file_says_what_a_reader_has_to_know(undisturbed: Command) -> None:
+    run = json.loads((undisturbed.results / "run.json").read_bytes())
+    assert {"torch", "optuna", "python"} <= set(run["versions"])
+    assert [entry["variant"] for entry in run["plan"]] == ["narrow", "narrow", "wide", "wide"]
+    assert run["variants"]["wide"]["differs"] == {"width": [4, 8]}
+    assert run["decisions"]["threads"]["value"] == 1 and run["decisions"]["threads"]["why"]
+    assert run["data"]["splits"] == {"train": 12, "val": 5, "test": 5}
+    text = (undisturbed.results / "run.json").read_text() + (undisturbed.results / "study.yaml").read_text()
+    assert str(undisturbed.folder) not in text
+
+
+def test_extended_trials_go_on_to_what_a_longer_study_gives(undisturbed: Command, command: Command) -> None:
+    done = undisturbed.run("--extend", "2", "--only", "variant=narrow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    longer = Command.__new__(Command)
+    longer.folder, longer.results = undisturbed.folder, undisturbed.folder / "results" / "tiny-x2"
+    assert all("goes on after epoch 3" in p["extended"] for p in longer.provenance().values())
+    assert command.run("-o", "train.epochs=6", "--only", "variant=narrow").returncode == 0
+    assert longer.records() == command.records() and len(command.records()) == 2
+
+
+def test_an_edge_is_extended_for_all_variants_and_the_chosen_settings_are_confirmed(command: Command) -> None:
+    command.study(STUDY + "on_edge: extend\nconfirm: {seeds: 2}\n")
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = list(command.records().values())
+    main = {(r["variant"], r["settings"]["lr"]) for r in records if r["role"] == "main"}
+    rates = {rate for _, rate in main}
+    # 1e-2 is the best of the two for these networks: the next rate beyond it is 1e-2²/1e-3.
+    assert 0.1 in rates and len(rates) in (3, 4, 5, 6)
+    assert main == {(variant, rate) for variant in ("narrow", "wide") for rate in rates}
+    confirmed = [r for r in records if r["role"] == "confirm"]
+    assert len(confirmed) == 4 and {r["seed"] for r in confirmed}.isdisjoint({0})
+    assert "to run" not in command.run().stdout
+
+
+def test_what_this_version_does_not_run_is_refused_by_name(command: Command) -> None:
+    command.study(STUDY.replace("profile: false}", "profile: false, native: true}") + "prune: {pruner: median}\n")
+    done = command.run()
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and len(lines) == 2 and not command.results.exists()
+    assert "prune: not run by this version" in lines[0] and "measure.native: not run by this version" in lines[1]

@@ -1,0 +1,182 @@
+"""Real processes killed, stopped and robbed of their files; the same command then gives the undisturbed records."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.run.conftest import STUDY, Command
+
+pytestmark = pytest.mark.faults
+
+SLOW = STUDY.replace("epochs: 3", "epochs: 40").replace("lanes: 1", "lanes: 2")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it never happened"
+        time.sleep(0.02)
+
+
+def workers(folder: Path) -> list[int]:
+    """Worker processes of the study in `folder`, by their command lines."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdigit() else []
+            cwd = str((entry / "cwd").readlink()) if "ablate.run.worker" in words else ""
+            if cwd == str(folder):
+                found.append(int(entry.name))
+    return found
+
+
+def training(command: Command) -> bool:
+    return any(path.stat().st_size > 200 for path in command.results.glob("trials/*/epochs.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    made = Command(tmp_path_factory.mktemp("slow"))
+    made.study(SLOW)
+    done = made.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+def test_a_killed_driver_takes_its_workers_along_and_the_command_goes_on(command: Command, slow: Command) -> None:
+    command.study(SLOW)
+    process = command.start()
+    wait_for(lambda: training(command))
+    assert workers(command.folder)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not workers(command.folder), seconds=5)
+    finished = {path: path.stat().st_mtime_ns for path in command.results.glob("trials/*/record.json")}
+    done = command.run()
+    assert done.returncode == 0, done.stdout
+    assert command.records() == slow.records()
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert any("resumed at step" in note for p in command.provenance().values() for note in p["notes"])
+
+
+def test_killed_workers_are_replaced_within_the_run(command: Command, slow: Command) -> None:
+    command.study(SLOW.replace("checkpoint_every: 0", "checkpoint_every: 0, attempts: 9"))
+    process = command.start()
+    for _ in range(2):
+        wait_for(lambda: training(command) and bool(workers(command.folder)))
+        for pid in workers(command.folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.3)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "killed (9, SIGKILL)" in output
+    assert command.records() == slow.records()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_ends_cleanly_and_goes_on(
+    command: Command, slow: Command, number: signal.Signals, code: int
+) -> None:
+    command.study(SLOW)
+    process = command.start()
+    wait_for(lambda: training(command))
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code and "the same command goes on" in output
+    assert not workers(command.folder)
+    assert command.run().returncode == 0
+    assert command.records() == slow.records()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(command: Command) -> None:
+    command.study(SLOW)
+    process = command.start()
+    try:
+        wait_for(lambda: training(command))
+        second = command.run()
+        assert second.returncode == 2
+        assert f"pid {process.pid} on " in second.stderr
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_a_lost_or_torn_journal_is_rebuilt_from_the_records(command: Command) -> None:
+    assert command.run().returncode == 0
+    journal = command.results / "optuna.log"
+    whole = journal.read_bytes()
+    for damaged in (whole[:-40], b"\0garbage\n" + whole, None):
+        if damaged is None:
+            journal.unlink()
+        else:
+            journal.write_bytes(damaged)
+        done = command.run()
+        assert done.returncode == 0 and "to run" not in done.stdout, done.stdout + done.stderr
+        script = (
+            "import optuna, sys; optuna.logging.disable_default_handler();"
+            "s = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(sys.argv[1]));"
+            "print(sorted(t.user_attrs['key'][:8] for t in optuna.load_study(study_name='tiny', storage=s).trials"
+            " if t.state.name == 'COMPLETE'))"
+        )
+        listed = subprocess.run(
+            [command.arguments()[0], "-c", script, str(journal)], capture_output=True, text=True, check=True
+        )
+        assert listed.stdout.strip() == str(sorted(name[-8:] for name in command.records()))
+
+
+def test_a_bad_record_is_put_aside_and_its_trial_runs_again(command: Command) -> None:
+    assert command.run().returncode == 0
+    whole = command.records()
+    victim = next(command.results.glob("trials/*/record.json"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    done = command.run()
+    assert done.returncode == 0 and "1 to run" in done.stdout, done.stdout
+    assert victim.with_name("record.json.bad").exists()
+    assert command.records() == whole
+
+
+def test_a_read_only_folder_is_refused_before_training(command: Command) -> None:
+    target = command.folder / "file"
+    target.write_text("in the way")
+    done = command.run("--out", str(target / "below"))
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def command_plugin() -> str:
+    from tests.run.conftest import PLUGIN
+
+    return str(PLUGIN)
+
+
+@pytest.mark.parametrize("name", ["blanks and 'quotes' and ünï¢ødé-目录", "n" * 150])
+def test_folders_of_any_name_work(tmp_path: Path, name: str, undisturbed: Command) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    command = Command(folder)
+    done = command.run("--only", "variant=narrow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = {key: value for key, value in undisturbed.records().items() if key.startswith("narrow")}
+    assert command.records() == expected
+
+
+def test_changed_plugin_code_is_refused_by_name_and_marked_where_allowed(command: Command) -> None:
+    plugin = command.folder / "mine.py"
+    plugin.write_text(Path(command_plugin()).read_text(encoding="utf-8"), encoding="utf-8")
+    words = ("run", "study.yaml", "--plugin", "mine.py")
+    assert command(*words, "--only", "variant=narrow").returncode == 0
+    plugin.write_text(plugin.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+    refused = command(*words)
+    assert refused.returncode == 2 and "mine.py" in refused.stderr and "--allow-code-change" in refused.stderr
+    allowed = command(*words, "--allow-code-change")
+    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    marked = {name.split("-")[0]: "plugin_code_changed" in p for name, p in command.provenance().items()}
+    assert marked == {"narrow": False, "wide": True}

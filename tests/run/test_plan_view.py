@@ -1,0 +1,54 @@
+"""What `ablate plan` prints."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ablate.run.plan_view import duration, print_plan
+from tests.study.study_files import GOOD, read
+
+
+def printed(folder: Path, text: str = GOOD, *, estimate: bool = False) -> str:
+    """The plan of a study as a wide terminal shows it."""
+    text_file = io.StringIO()
+    console = Console(width=200, file=text_file)
+    print_plan(read(folder, text), console, estimate=estimate)
+    return text_file.getvalue()
+
+
+def test_the_plan_shows_trials_differences_parameters_and_time(tmp_path: Path) -> None:
+    text = printed(tmp_path, estimate=True)
+    assert "small: 8 trials (2 variants × 2 lr × 2 seeds)" in text
+    assert "data: 8 / 4 / 4 images (train / val / test) at 32×48, 11 classes" in text
+    row = next(line for line in text.splitlines() if "skip: concat → none" in line)
+    assert "noskip" in row and "(0.9" in row
+    assert "  - decoder.0.skip: SkipConnection()" in text
+    assert "noskip-lr3e-4-seed0-" in text
+    assert "time: about " in text
+    assert "note: 2 seeds: intervals are wide below 5" in text
+
+
+def test_a_control_and_a_confound_are_called_so(tmp_path: Path) -> None:
+    variants = "{skip: none, train: {weight_decay: 0.1}}\n  again: {control: true}"
+    text = printed(tmp_path, GOOD.replace("{skip: none}", variants))
+    assert "train.weight_decay: 0 → 0.1" in text
+    assert "(control: an A/A copy)" in text
+    assert "noskip also differs in train.weight_decay: a declared confound" in text
+
+
+def test_without_the_data_the_rest_is_printed(tmp_path: Path) -> None:
+    text = printed(
+        tmp_path, GOOD.replace("{name: street, size: [32, 48], train: 8, val: 4, test: 4}", "{name: camvid, root: no}")
+    )
+    assert "small: 8 trials" in text
+    assert "note: without the data no parameters, FLOPs or time: " in text
+    assert "study.yaml:2: data.root: " in text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h")])
+def test_a_duration_in_the_unit_that_a_person_would_use(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,85 @@
+"""W&B runs written offline, read back from their own files; never a prompt, never a key in the results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablate.run.tracking import resolve_mode
+from tests.run.conftest import STUDY, Command
+
+ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("track: {wandb: disabled}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable", "mode"),
+    [
+        ("auto", None, "offline"),
+        ("auto", "online", "online"),
+        ("auto", "disabled", "disabled"),
+        ("auto", "dryrun", "offline"),
+        ("offline", "online", "offline"),
+        ("disabled", "online", "disabled"),
+        ("online", None, "online"),
+    ],
+)
+def test_the_study_decides_then_the_variable_then_offline(
+    monkeypatch: pytest.MonkeyPatch, setting: str, variable: str | None, mode: str
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if variable:
+        monkeypatch.setenv("WANDB_MODE", variable)
+    assert resolve_mode(setting) == mode
+
+
+def inspect(run: Path, *words: str) -> str:
+    """What W&B itself reads in an offline run."""
+    wandb = Path(sys.executable).with_name("wandb")
+    done = subprocess.run([wandb, "leet", "inspect", "--json", *words, run], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_every_trial_is_a_run_with_settings_curves_metrics_and_panel(command: Command) -> None:
+    command.study(ONE)
+    done = command.run(WANDB_API_KEY="x" * 40, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stdout
+    assert "wandb sync --yes" in done.stdout
+    runs = sorted(command.results.glob("wandb/offline-run-*"))
+    assert len(runs) == 2
+    summaries = [json.loads(inspect(path, "--summary")) for path in runs]
+    assert sorted(run["config"]["lr"] for run in summaries) == [0.001, 0.01]
+    for path, run in zip(runs, summaries, strict=True):
+        assert run["state"] == "finished" and run["exit_code"] == 0
+        assert run["config"]["variant"] == "only" and run["config"]["model"]["name"] == "two_convolutions"
+        assert run["summary"]["status"] == "complete"
+        assert {"test/mean_iou", "test/loss", "val/mean_iou", "train/loss", "panel"} <= set(run["summary"])
+        history = [line for line in inspect(path).splitlines() if '"type":"history"' in line]
+        assert sum("val/mean_iou" in line for line in history) == 3
+    planted = ("x" * 40).encode()
+    found = [path for path in command.results.rglob("*") if path.is_file() and planted in path.read_bytes()]
+    assert found == []
+
+
+def test_disabled_writes_nothing(command: Command) -> None:
+    command.study(ONE)
+    assert command.run(WANDB_MODE="disabled").returncode == 0
+    assert not (command.results / "wandb").exists()
+
+
+def test_online_without_a_network_falls_back_and_training_is_unaffected(command: Command, undisturbed: Command) -> None:
+    command.study(STUDY.replace("wandb: disabled", "wandb: online"))
+    done = command.run(WANDB_API_KEY="y" * 40, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_INIT_TIMEOUT="5")
+    assert done.returncode == 0, done.stdout
+    assert "further runs are written offline" in done.stdout or "W&B" in done.stdout
+    assert command.records() == undisturbed.records()
+
+
+def test_online_without_a_key_never_asks(command: Command) -> None:
+    command.study(ONE)
+    done = command.run(WANDB_MODE="online", HOME=str(command.folder))
+    assert done.returncode == 0 and "no W&B key on this machine" in done.stdout
+    assert len(list(command.results.glob("wandb/offline-run-*"))) == 2
