@@ -45,7 +45,7 @@ clean:
 # What a reader needs of results/$(STUDY), without weights, predictions and pictures of the data.
 publish:
 	mkdir -p results/published && rm -rf results/published/$(STUDY)
-	tar -C results -cf - --exclude='*.pt' --exclude='*.zip' --exclude=gates.npz --exclude=wandb --exclude=.lock \
+	tar -C results -cf - --exclude='*.pt' --exclude='*.zip' --exclude=gates.npz --exclude=wandb --exclude=.lock --exclude=.optuna.lock \
 	    --exclude=artifacts --exclude='*.log' --exclude='*.pdf' --exclude='*.svg' --exclude=data.json $(STUDY) \
 	    | tar -C results/published -xf -
 	rm -rf results/published/$(STUDY)/test

@@ -7,7 +7,9 @@ whenever it does not agree with them. One process, the driver, talks to it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from ablate.records.record import Record
@@ -36,6 +38,23 @@ STATES = {
 COLUMNS = ("best_epoch", "test_mean_iou")
 
 
+class _Flock(JournalFileOpenLock):
+    """A lock that the kernel frees with its process; Optuna's own are files, which a killed driver leaves behind."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._handle = -1
+
+    def acquire(self) -> bool:
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        os.close(self._handle)
+
+
 class _Journal(BaseJournalBackend):
     """Optuna's journal file, written in batches: one lock and one fsync for all that a call changes.
 
@@ -43,7 +62,7 @@ class _Journal(BaseJournalBackend):
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = JournalFileBackend(str(path))
+        self._file = JournalFileBackend(str(path), lock_obj=_Flock(path.with_name(".optuna.lock")))
         self._begun = False
         self._unread: list[dict[str, Any]] = []
         self._unwritten: list[dict[str, Any]] = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +124,24 @@ def test_an_rdb_url_is_a_storage_too(tmp_path: Path, plan: list[Trial]) -> None:
     assert ledger.synchronise([record_of(plan[0]), record_of(plan[1])], {}) is True
     assert len(optuna.load_study(study_name="tiny", storage=url).trials) == 2
     assert not (tmp_path / "optuna.log").exists()
+
+
+def test_a_lock_left_by_a_killed_process_stops_nobody(tmp_path: Path, plan: list[Trial]) -> None:
+    """Optuna's own locks are files: what a SIGKILLed driver left would keep the next one waiting."""
+    Ledger(tmp_path / "optuna.log", "tiny", plan)
+    (tmp_path / "optuna.log.lock").symlink_to(tmp_path / "optuna.log")
+    script = "import sys; from pathlib import Path; from ablate.run.ledger import _Flock; " + (
+        "_Flock(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / ".optuna.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.communicate()
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(lambda: Ledger(tmp_path / "optuna.log", "tiny", plan).begin(plan[0]))
+        assert done.result(timeout=20) == 0
