@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
+import numpy as np
+
 from ablate.analysis.bootstrap import Replicates
 from ablate.analysis.intervals import Estimate, permutation_p, welch_interval
 from ablate.analysis.resampling import Floats, Score
@@ -79,6 +81,17 @@ def score_of(name: str, classes: tuple[str, ...]) -> Score:
         raise Refusal(f"unknown class '{label}'; {nearest(label, classes)}")
     place, scores = classes.index(label), PER_CLASS[kind]
     return lambda sums: scores(sums)[..., place]
+
+
+def entry(cell: Replicates, place: int) -> Replicates:
+    """One entry of a cell whose score is a vector, such as mIoU and the classes."""
+    return replace(
+        cell,
+        test=np.asarray(cell.test[place]),
+        test_draws=cell.test_draws[:, place],
+        between=np.asarray(cell.between)[..., place] if np.ndim(cell.between) else cell.between,
+        interaction=np.asarray(cell.interaction)[..., place] if np.ndim(cell.interaction) else cell.interaction,
+    )
 
 
 def scaled(cell: Replicates, factor: float) -> Replicates:

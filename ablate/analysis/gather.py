@@ -24,6 +24,7 @@ from ablate.analysis.evidence import (
     Evidence,
     Refusal,
     difference_text,
+    entry,
     right_side,
     scaled,
     score_of,
@@ -40,8 +41,6 @@ from ablate.analysis.intervals import (
     share_interval,
 )
 from ablate.analysis.resampling import Floats
-from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import v_table
 from ablate.errors import nearest
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.detail import DetailTarget, detail_counts
@@ -53,7 +52,8 @@ class Gatherer:
 
     def __init__(self, frames: Frames, analysis: Analysis) -> None:
         self.frames, self.analysis = frames, analysis
-        self.scores = StudyScores(frames, v_table(frames.trials))
+        self.scores = analysis.scores
+        self._cells: dict[tuple[str, str, str, str], Replicates] = {}
         self._by_key = frames.trials.set_index("key")
         self._any_complete = bool(frames.trials["status"].eq("complete").any())
         self._detail: dict[str, dict[str, np.ndarray]] = {}
@@ -115,16 +115,28 @@ class Gatherer:
     def _replicates(self, variant: str, setting: str | None, name: str, split: str) -> dict[str, Replicates]:
         """Replicates of a metric for one setting of a variant, or for all that may be chosen."""
         settings = [setting] if setting is not None else [str(s) for s in self.scores.v.loc[variant].dropna().index]
-        made = {}
-        for key in settings:
-            members = self.scores.members(variant, key)
-            if not members:
-                raise Refusal(f"{variant} has no result at {key}")
-            if all(member.status == "diverged" for member in members) and not self._any_complete:
-                raise Refusal("no trial of the study is complete")
-            seeds = self.scores.counts(variant, key)
-            val = [None if seed is None else seed["val"] for seed in seeds]
+        made = {key: self._cell(variant, key, name, split) for key in settings}
+        if not made:
+            raise Refusal(f"{variant} has no setting that may be chosen")
+        return made
+
+    def _cell(self, variant: str, setting: str, name: str, split: str) -> Replicates:
+        """Replicates of a metric for one cell: an entry of those that the contrasts have, or made here, once."""
+        members = self.scores.members(variant, setting)
+        if not members:
+            raise Refusal(f"{variant} has no result at {setting}")
+        if all(member.status == "diverged" for member in members) and not self._any_complete:
+            raise Refusal("no trial of the study is complete")
+        kind, _, label = name.partition("/")
+        if split == "test" and name == "mean_iou":
+            return entry(self.scores.cell(variant, setting), 0)
+        if split == "test" and kind == "iou" and label in self.frames.class_names:
+            return entry(self.scores.cell(variant, setting), 1 + self.frames.class_names.index(label))
+        at = (variant, setting, name, split)
+        if at not in self._cells:
             score = score_of(name, self.frames.class_names)
+            seeds = self.scores.counts(variant, setting)
+            val = [None if seed is None else seed["val"] for seed in seeds]
             if name in DETAIL:
                 compared = [
                     None if seed is None else self._detail_counts(member.key)[DETAIL[name]]
@@ -133,10 +145,8 @@ class Gatherer:
             else:
                 compared = [None if seed is None else seed[split] for seed in seeds]
             bootstrap = self.scores.bootstrap if split == "test" else self._val_bootstrap
-            made[key] = bootstrap.cell(f"{variant}|{key}|main", val, compared, test_score=score)
-        if not made:
-            raise Refusal(f"{variant} has no setting that may be chosen")
-        return made
+            self._cells[at] = bootstrap.cell(f"{variant}|{setting}|main", val, compared, test_score=score)
+        return self._cells[at]
 
     @cached_property
     def _val_bootstrap(self) -> MultiBootstrap:

@@ -100,13 +100,18 @@ def seed_scores(
     counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score = mean_iou
 ) -> tuple[Floats, Floats]:
     """Scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...); None scores 0."""
-    points = [None if trial is None else score(np.asarray(trial, dtype=float).sum(axis=0)) for trial in counts]
-    shape = next((np.shape(point) for point in points if point is not None), ())
-    resampled = [
-        np.zeros((len(weights), *shape)) if trial is None else resampled_scores(trial, weights, score)
-        for trial in counts
-    ]
-    return np.array([np.zeros(shape) if point is None else point for point in points]), np.stack(resampled)
+    known = [np.asarray(trial) for trial in counts if trial is not None]
+    if not known:
+        return np.zeros(len(counts)), np.zeros((len(counts), len(weights)))
+    # All seeds in one product: many small ones are slow where the cores are busy. Sums of integers are exact, so
+    # that the numbers are those of each seed by itself.
+    stack = np.stack(known, axis=1)
+    found = np.asarray(score(stack.sum(axis=0, dtype=float)))
+    drawn = np.moveaxis(resampled_scores(stack, weights, score), 1, 0)
+    there = [trial is not None for trial in counts]
+    points, resampled = np.zeros((len(counts), *found.shape[1:])), np.zeros((len(counts), *drawn.shape[1:]))
+    points[there], resampled[there] = found, drawn
+    return points, resampled
 
 
 def interaction_of(points: Floats, scores: Floats) -> Floats:
