@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ablate.data.counters import uniform
 from ablate.data.dataset import IGNORE
+from ablate.data.transfer import upload
 from ablate.errors import DataError
 
 if TYPE_CHECKING:
@@ -94,15 +95,15 @@ class Augmenter:
         columns[flips] = columns[flips, ::-1]
 
         device = images.device
-        near_rows, rows_outside = (part.to(device) for part in _nearest(rows, self.size[0]))
-        near_columns, columns_outside = (part.to(device) for part in _nearest(columns, self.size[1]))
+        near_rows, rows_outside = (upload(part, device) for part in _nearest(rows, self.size[0]))
+        near_columns, columns_outside = (upload(part, device) for part in _nearest(columns, self.size[1]))
         masks = _columns(_rows(masks, near_rows), near_columns)
         if not self._zooms:
             return _columns(_rows(images, near_rows), near_columns), masks
         masks = masks.masked_fill(rows_outside[:, :, None] | columns_outside[:, None, :], self.ignore_index)
 
-        top, bottom, row_weight = (part.to(device) for part in _neighbours(rows, self.size[0]))
-        left, right, column_weight = (part.to(device) for part in _neighbours(columns, self.size[1]))
+        top, bottom, row_weight = (upload(part, device) for part in _neighbours(rows, self.size[0]))
+        left, right, column_weight = (upload(part, device) for part in _neighbours(columns, self.size[1]))
         lines = _blend(_rows(images, top), _rows(images, bottom), row_weight[:, :, None, None])
         pixels = _blend(_columns(lines, left), _columns(lines, right), column_weight[:, None, :, None])
         return pixels.div_(_STEPS * _STEPS).round_().to(torch.uint8), masks
@@ -117,7 +118,7 @@ class Augmenter:
     def _shade(self, images: Tensor, seed: int, epoch: int, samples: np.ndarray) -> Tensor:
         draws = 2 * uniform("shade", seed, epoch, samples, 2) - 1
         factors = np.maximum(1 + draws * (self.spec.brightness, self.spec.contrast), 0).astype(np.float32)
-        brightness, contrast = torch.from_numpy(factors).to(images.device, non_blocking=True).T[..., None, None, None]
+        brightness, contrast = upload(factors, images.device).T[..., None, None, None]
         # Whole numbers add up to the same sum in any order; a float mean would not.
         mean = images.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64).float() / images[0].numel()
         shaded = images.float().mul_(brightness * contrast).add_(brightness * (1 - contrast) * mean)
@@ -146,7 +147,7 @@ def _neighbours(places: np.ndarray, source: int) -> tuple[Tensor, Tensor, Tensor
 def _mirror(pixels: Tensor, flips: np.ndarray) -> Tensor:
     """`pixels` (B, H, W, ...) with the samples of `flips` mirrored left-right."""
     if pixels.device.type != "cpu":
-        return _mirror_in_one(pixels, torch.from_numpy(flips).to(pixels.device, non_blocking=True))
+        return _mirror_in_one(pixels, upload(flips, pixels.device))
     # Ten times as fast on a CPU as the choice by mask, which costs a GPU one launch instead of one a sample.
     result = pixels.clone()
     for index in np.flatnonzero(flips):

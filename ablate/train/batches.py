@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ablate.data.dataset import Dataset, Split
+from ablate.data.transfer import upload
 
 # A data set larger than this share of a GPU's free memory stays in host memory and is copied batch by batch.
 RESIDENT_SHARE = 0.4
@@ -36,14 +37,8 @@ class DeviceSplit:
 
     def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """The images and masks at `indices` (B,), on the device."""
-        index = torch.from_numpy(np.ascontiguousarray(indices)).to(self.images.device)
-        images, masks = self.images[index], self.masks[index]
-        if images.device == self.device:
-            return images, masks
-        return (
-            images.pin_memory().to(self.device, non_blocking=True),
-            masks.pin_memory().to(self.device, non_blocking=True),
-        )
+        index = upload(indices, self.images.device)
+        return upload(self.images[index], self.device), upload(self.masks[index], self.device)
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         """All images by index in batches of one shape: images, masks, and how many of the batch are real.

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ablate.data.dataset import IGNORE
 from ablate.train.batches import DeviceSplit
 from ablate.train.counts import image_counts, mean_iou
+from ablate.train.readback import Readback
 from ablate.train.step import Network
 
 
@@ -37,9 +39,22 @@ class Evaluation:
         return mean_iou(torch.from_numpy(self.counts))
 
 
+@dataclass(frozen=True)
+class Scores:
+    """An evaluation that may still be under way on the device: tensors as in `Evaluation`."""
+
+    losses: Tensor
+    counts: Tensor
+    preds: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        """Those that are there, in the order that `evaluation` takes them."""
+        return [part for part in (self.losses, self.counts, self.preds) if part is not None]
+
+
 @torch.no_grad()
-def evaluate(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: bool = False) -> Evaluation:
-    """Score `network` (in evaluation mode while this runs) on every image of `split`."""
+def score(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: bool = False) -> Scores:
+    """Score `network` (in evaluation mode while this runs) on every image of `split`; waits for no device."""
     was_training = network.model.training
     network.model.eval()
     losses, counts, preds = [], [], []
@@ -48,11 +63,17 @@ def evaluate(network: Network, split: DeviceSplit, batch_size: int, *, keep_pred
         losses.append(loss[:real].double())
         counts.append(image_counts(guess[:real], masks[:real], network.num_classes, IGNORE))
         if keep_preds:
-            preds.append(guess[:real])
+            # A copy: a recorded step writes every batch to the same place.
+            preds.append(guess[:real].clone())
     network.model.train(was_training)
-    # One read at the end: nothing above waits for the device.
-    return Evaluation(
-        losses=torch.cat(losses).cpu().numpy(),
-        counts=torch.cat(counts).cpu().numpy(),
-        preds=torch.cat(preds).cpu().numpy() if keep_preds else None,
-    )
+    return Scores(torch.cat(losses), torch.cat(counts), torch.cat(preds) if keep_preds else None)
+
+
+def evaluation(losses: Tensor, counts: Tensor, preds: Tensor | None = None) -> Evaluation:
+    """What was scored, from tensors on the CPU."""
+    return Evaluation(losses.numpy(), counts.numpy(), None if preds is None else preds.numpy())
+
+
+def evaluate(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: bool = False) -> Evaluation:
+    """`score`, and wait for it: one read at the end."""
+    return evaluation(*Readback(score(network, split, batch_size, keep_preds=keep_preds).tensors()).wait())

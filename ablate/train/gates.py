@@ -154,7 +154,8 @@ class RankHistogram:
         """AUROC of each class against all others, float64 (num_classes,): Mann–Whitney's U over the number of pairs."""
         if self._counts is None:
             return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
-        inside = self._counts.double()
+        # On the CPU: a running sum of floating-point numbers has no deterministic form on CUDA.
+        inside = self._counts.cpu().double()
         outside = inside.sum(0) - inside
         below = outside.cumsum(1) - outside
         wins = (inside * (below + outside / 2)).sum(1)

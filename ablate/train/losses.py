@@ -17,7 +17,22 @@ def cross_entropy(
     # Flattened, because the two-dimensional kernel has no deterministic form on CUDA; in float32, because
     # a sum over a million pixels is not safe in bfloat16.
     flat = logits.float().permute(0, 2, 3, 1).reshape(-1, num_classes)
-    return functional.cross_entropy(flat, target.reshape(-1).long(), class_weights, ignore_index=ignore_index)
+    labels = target.reshape(-1).long()
+    if flat.is_cuda:
+        return mean_of_pixels(flat, labels, class_weights, ignore_index)
+    return functional.cross_entropy(flat, labels, class_weights, ignore_index=ignore_index)
+
+
+def mean_of_pixels(flat: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_index: int) -> Tensor:
+    """`functional.cross_entropy` of logits (N, C) and labels (N,), with the mean as a step of its own.
+
+    The kernel that takes the mean along with it runs on a single multiprocessor of a GPU, both ways.
+    """
+    losses = functional.cross_entropy(flat, labels, class_weights, ignore_index=ignore_index, reduction="none")
+    labelled = labels != ignore_index
+    if class_weights is None:
+        return losses.sum() / labelled.sum()
+    return losses.sum() / (class_weights[torch.where(labelled, labels, 0)] * labelled).sum()
 
 
 def dice(

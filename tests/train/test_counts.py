@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ablate.measure import segmentation
-from ablate.train.counts import image_counts, mean_iou
+from ablate.train.counts import counts_by_comparison, image_counts, mean_iou
 
 
 @pytest.mark.parametrize("classes", [2, 11])
@@ -20,6 +20,9 @@ def test_counts_equal_the_reference(classes: int) -> None:
     expected = segmentation.image_counts(preds, target, classes)
     got = image_counts(torch.from_numpy(preds), torch.from_numpy(target), classes, 255)
     np.testing.assert_array_equal(got.numpy(), expected)
+    on_gpus = counts_by_comparison(torch.from_numpy(preds), torch.from_numpy(target), classes, 255)
+    assert on_gpus.dtype == torch.int64
+    np.testing.assert_array_equal(on_gpus.numpy(), expected)
 
 
 def test_mean_iou_leaves_out_what_is_nowhere() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.train.losses import cross_entropy, cross_entropy_dice, dice
+from ablate.train.losses import cross_entropy, cross_entropy_dice, dice, mean_of_pixels
 
 
 @pytest.fixture
@@ -65,3 +65,27 @@ def test_the_sum_is_the_sum(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     both = cross_entropy_dice(logits, target, num_classes=3, ignore_index=255)
     parts = [loss(logits, target, num_classes=3, ignore_index=255) for loss in (cross_entropy, dice)]
     assert float(both) == pytest.approx(float(sum(parts)))
+
+
+@pytest.mark.parametrize("weights", [None, [0.2, 1.0, 3.0]])
+def test_the_mean_as_a_step_of_its_own_has_the_same_value_and_gradient(weights: list[float] | None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 3, (50,), generator=generator)
+    labels[7:19] = 255
+    w = None if weights is None else torch.tensor(weights)
+    found = []
+    for loss in (
+        lambda flat: torch.nn.functional.cross_entropy(flat, labels, w, ignore_index=255),
+        lambda flat: mean_of_pixels(flat, labels, w, 255),
+    ):
+        flat = torch.randn(50, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
+        if w is not None:
+            w = w.double()
+        value = loss(flat)
+        (gradient,) = torch.autograd.grad(value, flat)
+        found.append((value.detach(), gradient))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
+
+
+def test_no_labelled_pixel_has_no_mean() -> None:
+    assert torch.isnan(mean_of_pixels(torch.zeros(4, 3), torch.full((4,), 255), None, 255))
