@@ -23,13 +23,14 @@ from typing import Literal
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.evidence import COUNTS, RATES, Evidence, Refusal
+from ablate.analysis.evidence import Evidence, Refusal
 from ablate.analysis.frames import Frames
 from ablate.analysis.gather import Gatherer
 from ablate.analysis.intervals import Estimate
 from ablate.errors import ResultsError
 from ablate.study.conditions import all_match
 from ablate.study.keys import level_text
+from ablate.study.metrics import COUNTS, RATES
 from ablate.study.schema import ClaimSpec
 
 Verdict = Literal["supported", "refuted", "inconclusive"]

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf, log, log1p
 
 import numpy as np
 
 from ablate.analysis.bootstrap import Replicates
-from ablate.analysis.intervals import Estimate, permutation_p, welch_interval
+from ablate.analysis.intervals import Estimate, mean_estimate, permutation_p, welch_interval
 from ablate.analysis.resampling import Floats, Score
 from ablate.errors import nearest
 from ablate.measure import segmentation
 from ablate.measure.detail import mean_recall
+from ablate.study.metrics import DETAIL
 from ablate.study.schema import ClaimSpec
 
-OVERLAP: Mapping[str, Score] = {
+OVERLAP_SCORES: Mapping[str, Score] = {
     "mean_iou": segmentation.mean_iou,
     "dice": segmentation.mean_dice,
     "pixel_accuracy": segmentation.pixel_accuracy,
 }
-PER_CLASS: Mapping[str, Score] = {"iou": segmentation.iou, "dice": segmentation.dice}
-DETAIL = {"boundary_iou": "boundary_3", "thin_recall": "thin_3", "interior_iou": "interior", "trimap_iou": "trimap_3"}
-DETAIL |= {name: name for name in ("boundary_3", "boundary_12", "thin_3", "thin_6", "interior")}
-DETAIL |= {name: name for name in ("trimap_1", "trimap_3", "trimap_5", "trimap_10")}
-RATES = ("train_images_per_s", "inference_images_per_s")
-COUNTS = ("parameters", "forward_flops")
-RISES = ("rise", "val_rise")
-ONCE = ("peak_memory_bytes", "latency_ms", "latency_p50_ms", "latency_p95_ms")
+CLASS_SCORES: Mapping[str, Score] = {"iou": segmentation.iou, "dice": segmentation.dice}
 
 
 class Refusal(Exception):
@@ -74,12 +68,12 @@ def score_of(name: str, classes: tuple[str, ...]) -> Score:
             return mean_recall
         absent = "target" if kind == "interior" else "both"
         return lambda sums: segmentation.mean_iou(sums, absent=absent)  # type: ignore[arg-type]
-    if name in OVERLAP:
-        return OVERLAP[name]
+    if name in OVERLAP_SCORES:
+        return OVERLAP_SCORES[name]
     kind, _, label = name.partition("/")
     if label not in classes:
         raise Refusal(f"unknown class '{label}'; {nearest(label, classes)}")
-    place, scores = classes.index(label), PER_CLASS[kind]
+    place, scores = classes.index(label), CLASS_SCORES[kind]
     return lambda sums: scores(sums)[..., place]
 
 
@@ -114,6 +108,32 @@ def seeds_estimate(left: Floats, right: Floats, factor: float, threshold: float,
     if p > 1 - confidence:
         return replace(made, method=method, p=p)
     return replace(made, low=made.value, high=made.value, method=method, p=p, reason="")
+
+
+def bounded_estimate(values: Floats, height: float, confidence: float) -> Estimate:
+    """Mean over seeds of 1 − 1/rise, which lies in [0, 1]: Student's t, or an exact bound where all stand at one end.
+
+    Where no seed rose (all 0), or all diverged (all 1), t has no spread to go by. If a share p of all runs left that
+    end, n runs would all stand at it with the chance (1 − p)^n; so p ≤ 1 − (α/2)^(1/n), and the mean lies no further
+    from the end than that, whatever the distribution (Clopper and Pearson 1934, for n of n). `height` is the
+    threshold, for the reason: how many such seeds would tell.
+    """
+    made = mean_estimate(values, confidence)
+    end = made.value
+    if made.has_interval or len(values) < 2 or end not in (0.0, 1.0):
+        return made
+    left = (1 - confidence) / 2
+    share = 1 - left ** (1 / len(values))
+    gap = abs(height - end)
+    enough = f"{ceil(log(left) / log1p(-gap))} such seeds would tell" if 0 < gap < 1 else "no number of them would tell"
+    what = "never rose" if end == 0 else "diverged"
+    return replace(
+        made,
+        low=max(0.0, end - share),
+        high=min(1.0, end + share),
+        method="all seeds at one end of the range: exact bound on the share of runs that are not",
+        reason=f"all {len(values)} seeds {what}, which leaves up to {share:.0%} of the runs that do not; {enough}",
+    )
 
 
 def threshold_of(claim: ClaimSpec) -> float:

@@ -58,6 +58,9 @@ def camvid(
     return assemble("camvid", folder, splits, Recipe(labels, (size[0], size[1]), 3), findings)
 
 
+camvid.classes = CLASSES  # type: ignore[attr-defined]
+
+
 def _pairs(folder: Path, split: str, findings: Findings) -> list[Pair]:
     found = pair_up(folder, f"{split}/*", f"{split}annot/*", findings)
     return [Pair(image, mask, Path(image).stem, Path(image).stem.split("_")[0]) for image, mask in found]

@@ -84,6 +84,7 @@ def street(
 
 
 street.version = VERSION  # type: ignore[attr-defined]
+street.classes = CLASSES  # type: ignore[attr-defined]
 
 
 def _source_digest() -> str:

@@ -9,17 +9,28 @@ from ablate.errors import nearest
 from ablate.study.axes import axis_name
 from ablate.study.conditions import matches
 from ablate.study.messages import Finding, KeyPath, shown
+from ablate.study.metrics import complaints
 from ablate.study.schema import ClaimSpec
 
 
 def claim_findings(
-    claims: Sequence[ClaimSpec], variants: Collection[str], axes: Mapping[str, Sequence[Any]], broken: Collection[str]
+    claims: Sequence[ClaimSpec],
+    variants: Collection[str],
+    axes: Mapping[str, Sequence[Any]],
+    broken: Collection[str],
+    classes: Sequence[str] | None = None,
 ) -> list[Finding]:
-    """What is wrong with the claims of a study that has these variants and axes (and `broken` ones besides)."""
+    """What is wrong with the claims of a study that has these variants and axes (and `broken` ones besides).
+
+    `classes` are those of its data set, None where only the data themselves tell.
+    """
     findings: list[Finding] = []
     names: dict[str, int] = {}
     for index, claim in enumerate(claims):
         path = ("claims", index)
+        # A claim that could not be read stands here without a metric, and has been complained about.
+        if claim.metric:
+            findings += [Finding((*path, key), message, cure) for key, message, cure in complaints(claim, classes)]
         for key in ("left", "right", "variant"):
             findings += _variant(getattr(claim, key), (*path, key), variants, words=key == "variant")
         if claim.left is not None and claim.left == claim.right:

@@ -52,7 +52,7 @@ def resolve(
         lost = {axis_name(key) for key in spec.grid} - set(axes)
         if "grid" in broken:
             lost |= {axis_name(key) for claim in spec.claims for key in claim.where}
-        findings += claim_findings(spec.claims, variants.built, axes, lost)
+        findings += claim_findings(spec.claims, variants.built, axes, lost, _classes(spec, registered=registered))
         if not lost and not broken:
             findings += _exclude(spec, variants, axes)
     if findings or broken:
@@ -85,6 +85,17 @@ def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[st
     if takes.version is not None:
         identity["version"] = takes.version
     return full, identity, findings
+
+
+def _classes(spec: StudySpec, *, registered: bool) -> list[str] | None:
+    """The names of the classes where the settings, or the data set whatever its settings, tell; else None."""
+    written = spec.data.settings.get("classes")
+    if isinstance(written, dict | list):
+        return [str(name) for name in written]
+    if not registered or spec.data.name not in DATASETS:
+        return None
+    fixed = getattr(DATASETS.get(spec.data.name), "classes", None)
+    return None if fixed is None else list(fixed)
 
 
 def _seeds(spec: StudySpec) -> list[Finding]:

@@ -12,10 +12,13 @@ from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.claims import COLUMNS, Node, judge, text_of, verdict_of
-from ablate.analysis.evidence import Evidence, seeds_estimate
+from ablate.analysis.detail_frames import DETAIL
+from ablate.analysis.evidence import Evidence, bounded_estimate, seeds_estimate
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.gather import Gatherer
 from ablate.analysis.intervals import Estimate, mean_estimate
+from ablate.analysis.trials import STABILITY
+from ablate.study import metrics
 from ablate.study.schema import ClaimSpec
 
 PLANTED = {
@@ -69,19 +72,22 @@ PLANTED = {
     ),
 }
 REFUSED = {
-    "unknown": ({"metric": "test/mean_iuo", "left": "noskip", "op": "<", "right": "unet"}, "unknown metric"),
+    "unknown": (
+        {"metric": "test/mean_iuo", "left": "noskip", "op": "<", "right": "unet"},
+        "expected a metric, got the text 'test/mean_iuo'; did you mean 'test/mean_iou'?",
+    ),
     "no-class": ({"metric": "iou/fense", "left": "noskip", "op": "<", "right": "unet"}, "did you mean 'fence'"),
     "rise-margin": (
         {"metric": "rise", "left": "noskip", "op": ">", "right": "unet", "margin": 1.0},
-        "state a factor, not a margin",
+        "expected a factor",
     ),
     "rate-margin": (
         {"metric": "train_images_per_s", "left": "noskip", "op": ">", "right": "unet", "margin": 1.0},
-        "state a factor, not a margin",
+        "expected a factor",
     ),
-    "no-verdict": ({"metric": "rise", "variant": "unet", "expect": "stable"}, "no verdict to expect"),
-    "no-such-verdict": ({"metric": "convergence", "variant": "unet", "expect": "done"}, "expect: under-converged"),
-    "once": ({"metric": "peak_memory_bytes", "left": "noskip", "op": "<", "right": "unet"}, "measured once"),
+    "no-verdict": ({"metric": "rise", "variant": "unet", "expect": "stable"}, "has no verdict"),
+    "no-such-verdict": ({"metric": "convergence", "variant": "unet", "expect": "done"}, "expected 'under-converged'"),
+    "once": ({"metric": "peak_memory_bytes", "left": "noskip", "op": "<", "right": "unet"}, "which is measured once"),
     "nowhere": (
         {"metric": "rise", "left": "noskip", "op": ">", "right": "unet", "where": {"lr": 7e-4}},
         "no setting of the study fulfils",
@@ -261,6 +267,61 @@ def test_without_spread_the_exact_permutation_decides():
     assert "p = 0.1" in three.method
     assert not seeds_estimate(np.ones(4), np.zeros(4), 1.0, 0.5, 0.95).has_interval
     assert not seeds_estimate(np.array([1.0, inf]), np.zeros(2), 1.0, 0.0, 0.95).has_interval
+
+
+def test_all_seeds_at_one_end_give_the_exact_bound():
+    three = bounded_estimate(np.zeros(3), 1 - 1 / 1.1, 0.95)
+    assert (three.value, three.low) == (0, 0)
+    # (1 - p)^3 = 0.025 at p = 1 - 0.025^(1/3); (1 - 0.0909)^n <= 0.025 from n = 39 on.
+    assert three.high == pytest.approx(0.70760, abs=1e-5)
+    assert (
+        three.reason
+        == "all 3 seeds never rose, which leaves up to 71% of the runs that do not; 39 such seeds would tell"
+    )
+    above = 1 - 1 / 1.1
+    assert bounded_estimate(np.zeros(38), above, 0.95).high > above > bounded_estimate(np.zeros(39), above, 0.95).high
+    gone = bounded_estimate(np.ones(3), above, 0.95)
+    assert (gone.low, gone.high) == (pytest.approx(0.29240, abs=1e-5), 1)
+    assert verdict_of(one(Evidence("x", "x", lambda k: gone, True, False, above)))[0] == "supported"
+    # With any spread, or at no end, it is Student's t or nothing.
+    assert bounded_estimate(np.array([0.0, 0.0, 0.1]), above, 0.95).method == "t over seeds"
+    assert not bounded_estimate(np.full(3, 0.5), above, 0.95).has_interval
+
+
+@pytest.mark.parametrize("n", [3, 6])
+def test_the_exact_bound_errs_no_more_often_than_it_may(n):
+    """Runs that rise to infinity with chance p: how often the bound of a study without a rise excludes the truth."""
+    rng = np.random.default_rng(n)
+    for p in (0.1, 0.4, 1 - 0.025 ** (1 / n) + 1e-9):
+        runs = rng.random((20_000, n)) < p
+        quiet = ~runs.any(axis=1)
+        excluded = quiet & (bounded_estimate(np.zeros(n), 0.5, 0.95).high < p)
+        assert excluded.mean() <= 0.025 + 3 * sqrt(0.025 * 0.975 / 20_000)
+
+
+def test_a_quiet_study_does_not_refute_instability_by_three_seeds(tmp_path):
+    claim = {"metric": "rise", "variant": "any", "op": ">", "value": 1.1, "where": {"lr": ">=5e-4"}}
+    path = plant(tmp_path / "p", variants=("unet",), lrs=(5e-4,), images=2, epochs=6, claims=[claim], predictions=False)
+    for steps in path.glob("trials/*/steps.f32"):
+        falling = np.linspace(2, 1, len(steps.read_bytes()) // 8, dtype="<f4")
+        steps.write_bytes(np.stack([falling, falling], axis=1).tobytes())
+    frames = load_results(path)
+    row = judge(frames, analyse(frames)).iloc[0]
+    assert (row["verdict"], row["value"], row["high"]) == ("inconclusive", 0, pytest.approx(0.7076, abs=1e-4))
+    assert "39 such seeds would tell" in row["reason"]
+
+
+def test_the_metrics_of_claims_are_those_of_the_frames(study):
+    frames, _ = study
+    numbers = set(frames.trials.select_dtypes("number").columns)
+    assert set(metrics.OF_TRIALS) <= numbers
+    assert set(metrics.DETAIL.values()) == set(DETAIL)
+    assert {*STABILITY, "lr_headroom"} <= set(metrics.OF_TRIALS)
+    # What is left out is what a trial was given, not what came of it, or has another name.
+    known = {"seed", "lr", "parameters", "steps_per_epoch", "epochs_run", "wall_s", "val_score", "test_score"}
+    known |= {"diverged_epoch", "diverged_step"}
+    known |= {f"{split}_{name}" for split in ("val", "test") for name in metrics.OVERLAP}
+    assert numbers - set(metrics.OF_TRIALS) <= known
 
 
 @pytest.mark.parametrize(

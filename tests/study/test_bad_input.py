@@ -376,6 +376,53 @@ CLAIMS = {
         "expect: converged}",
         "claims[1].id: expected every id once, got it again (first at claims[0])",
     ),
+    "unknown metric": (
+        "{metric: test/mean_iuo, left: noskip, op: '<', right: unet}",
+        "claims[0].metric: expected a metric, got the text 'test/mean_iuo'; did you mean 'test/mean_iou'?",
+    ),
+    "metric like no other": (
+        "{metric: beauty, left: noskip, op: '<', right: unet}",
+        "claims[0].metric: expected a metric, got the text 'beauty'; choose from test/mean_iou, iou/<class>, "
+        "thin_recall, boundary_iou, rise, convergence, diverged, …",
+    ),
+    "unknown class": (
+        "{metric: test/iou/Fense, left: noskip, op: '<', right: unet}",
+        "claims[0].metric: expected a class of the data set, got the text 'Fense'; did you mean 'Fence'?",
+    ),
+    "detail of val": (
+        "{metric: val/thin_recall, left: noskip, op: '<', right: unet}",
+        "claims[0].metric: expected fine detail of the test split (val keeps no predictions), got that of val; "
+        "write test/thin_recall",
+    ),
+    "measured once": (
+        "{metric: peak_memory_bytes, left: noskip, op: '<', right: unet}",
+        "claims[0].metric: expected a metric with an interval, got 'peak_memory_bytes', which is measured once",
+    ),
+    "unknown verdict": (
+        "{metric: convergence, variant: any, expect: done}",
+        "claims[0].expect: expected 'under-converged' or 'converged', got the text 'done'",
+    ),
+    "verdict of a number": (
+        "{metric: rise, variant: any, expect: stable}",
+        "claims[0].expect: expected op and value for 'rise', which has no verdict, got the text 'stable'",
+    ),
+    "number of a verdict": (
+        "{metric: convergence, variant: unet, op: '>', value: 1}",
+        "claims[0].metric: expected convergence of a variant with expect, got a comparison; "
+        "write variant, expect: under-converged",
+    ),
+    "margin of a rise": (
+        "{metric: rise, left: noskip, op: '>', right: unet, margin: 1}",
+        "claims[0].margin: expected a factor for 'rise', which may be infinite, got a margin; write factor",
+    ),
+    "factor of a share": (
+        "{metric: diverged, left: noskip, op: '>', right: unet, factor: 2}",
+        "claims[0].factor: expected a margin for a share of seeds, got a factor; write margin",
+    ),
+    "a rate at a setting": (
+        "{metric: parameters, left: noskip, op: '<', right: unet, where: {lr: 1e-3}}",
+        "claims[0].where: expected no condition for 'parameters', which does not depend on the setting, got one",
+    ),
 }
 
 FILES = {**SCALARS, **FORM, **BYTES, **KEYS, **PLAN}
@@ -405,6 +452,17 @@ def test_variants_that_differ_by_case_only(tmp_path: Path) -> None:
         "study.yaml:6: variants.UNET: expected names that differ in more than case, "
         "got the text 'UNET' beside the text 'unet'"
     )
+
+
+def test_the_classes_of_a_folder_are_those_that_it_names(tmp_path: Path) -> None:
+    data = (
+        "data: {name: folder, root: x, images: '*.png', masks: '*_m.png', classes: {cell: 0, wall: 1}, size: [32, 48]}"
+    )
+    text = changed("data: {name: street, size: [32, 48], train: 8, val: 4, test: 4}", data)
+    claim = "claims: [{metric: iou/%s, left: noskip, op: '<', right: unet}]\n"
+    (line,) = problems(tmp_path, text + claim % "well")
+    assert line.endswith("expected a class of the data set, got the text 'well'; did you mean 'wall'?")
+    assert read_study(write(tmp_path, text + claim % "wall")).spec.claims
 
 
 @pytest.mark.parametrize("name", CLAIMS)
