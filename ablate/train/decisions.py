@@ -38,6 +38,16 @@ class Decisions:
     deterministic: bool
     reasons: dict[str, str]
 
+    @property
+    def compiles(self) -> bool:
+        """Whether forward pass and loss are compiled."""
+        return self.engine in ("compiled", "compiled_graph")
+
+    @property
+    def records(self) -> bool:
+        """Whether the whole step is recorded as a CUDA graph."""
+        return self.engine in ("graph", "compiled_graph")
+
     def to_json(self) -> dict[str, dict[str, Any]]:
         """As `run.json` keeps it: name -> {value, why}."""
         values = asdict(self)

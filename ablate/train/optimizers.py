@@ -8,6 +8,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+# Take a learning rate that is a tensor, decide nothing on the host, and begin with a state of zeros: what a recorded
+# training step needs of its optimizer.
+RECORDABLE = ("adam", "adamw", "sgd")
+
 
 def adam(
     parameters: Iterable[nn.Parameter], *, lr: float | Tensor, weight_decay: float, momentum: float

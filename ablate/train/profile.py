@@ -12,7 +12,8 @@ import torch
 from ablate.models.inspect import forward_flops
 from ablate.study.design import Trial
 from ablate.train.batches import DeviceData
-from ablate.train.step import Network, build_model, training_step
+from ablate.train.step import Network, build_model
+from ablate.train.stepping import Step, make_step
 from ablate.train.workbench import Workbench
 
 WARM_UP_STEPS = 3
@@ -25,9 +26,7 @@ class _Timed:
     def __init__(self, trial: Trial, bench: Workbench) -> None:
         self.data: DeviceData = bench.data(trial.data)
         self.network: Network = bench.fresh_network(trial)
-        self.optimizer = self.network.optimizer(trial.train)
         self.rate: float = trial.train["lr"]
-        self.clip: float | None = trial.train["clip_norm"]
         train = self.data.splits["train"]
         self.batch_size = min(trial.train["batch_size"], len(train))
         self.batches = [(images, masks) for images, masks, _ in train.in_order(self.batch_size)]
@@ -36,6 +35,7 @@ class _Timed:
             self.batches = [
                 (images[:, : crop[0], : crop[1]], masks[:, : crop[0], : crop[1]]) for images, masks in self.batches
             ]
+        self.step: Step = make_step(self.network, trial.train, tuple(self.batches[0][0].shape))
         self.train_rates: list[float] = []
         self.inference_rates: list[float] = []
         self.latencies: list[float] = []
@@ -46,7 +46,7 @@ class _Timed:
 
         def work(index: int) -> None:
             images, masks = self.batches[index % len(self.batches)]
-            training_step(self.network, self.optimizer, images, masks, rate=self.rate, clip_norm=self.clip)
+            self.step(images, masks, self.rate)
 
         return _seconds(work, steps, self.network.device)
 

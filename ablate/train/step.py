@@ -13,6 +13,8 @@ from ablate.data.dataset import IGNORE, Dataset
 from ablate.models.initialise import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
 from ablate.train.decisions import Decisions
+from ablate.train.optimizers import RECORDABLE
+from ablate.train.recording import Recorded, recorder
 from ablate.train.seeding import seed_initialisation
 
 Loss = Callable[..., Tensor]
@@ -57,10 +59,12 @@ class Network:
         layout = torch.channels_last if decisions.channels_last else torch.contiguous_format
         self.model = self._fresh_model().to(device, memory_format=layout)  # type: ignore[call-overload]
         self.training_loss: Callable[[Tensor, Tensor], Tensor] = self._training_loss
-        self.predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = self._predict
-        if decisions.engine == "compiled":
+        self.predict: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self._predict
+        if decisions.compiles:
             self.training_loss = torch.compile(self._training_loss, dynamic=False)
             self.predict = torch.compile(self._predict, dynamic=False)
+        if decisions.records:
+            self.predict = Recorded(self.predict, recorder(device))
 
     def _fresh_model(self) -> nn.Module:
         return build_model(self._settings, in_channels=self._channels, num_classes=self.num_classes)
@@ -97,8 +101,12 @@ class Network:
 
     def optimizer(self, train: dict[str, Any]) -> torch.optim.Optimizer:
         """A fresh optimizer for the settings of a trial."""
+        rate = train["lr"]
+        if self.device.type == "cuda" and train["optimizer"] in RECORDABLE:
+            # Whether recorded or not, so that both round the rate alike.
+            rate = torch.tensor(rate, dtype=torch.float32, device=self.device)
         optimizer: torch.optim.Optimizer = OPTIMIZERS.get(train["optimizer"])(
-            self.parameters(), lr=train["lr"], weight_decay=train["weight_decay"], momentum=train["momentum"]
+            self.parameters(), lr=rate, weight_decay=train["weight_decay"], momentum=train["momentum"]
         )
         return optimizer
 
@@ -107,25 +115,23 @@ class Network:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
 
-def training_step(
+def learn(
     network: Network,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     target: Tensor,
     *,
-    rate: float,
     clip_norm: float | None,
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimizer; the loss and the gradient norm before clipping, as scalars on the device."""
+) -> Tensor:
+    """One step of the optimizer at the rate that is set; loss and gradient norm before clipping, float32 (2,)."""
     loss = network.training_loss(images, target)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = gradient_norm(network.parameters())
     if clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(network.parameters(), clip_norm, norm)
-    set_rate(optimizer, rate)
     optimizer.step()
-    return loss.detach(), norm
+    return torch.stack([loss.detach().float(), norm.float()])
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -20,13 +20,15 @@ from ablate.study.keys import without_location
 from ablate.study.schema import AugmentSpec, MeasureSpec
 from ablate.train import checkpoint
 from ablate.train.curves import Curves
-from ablate.train.evaluate import Evaluation, evaluate
+from ablate.train.evaluate import Evaluation, evaluate, evaluation, score
 from ablate.train.failpoints import failpoint
 from ablate.train.optimizers import rate_at
 from ablate.train.outcome import write_outcome
 from ablate.train.probing import Probes
+from ablate.train.readback import Clock, Readback
 from ablate.train.seeding import epoch_order, seed_epoch
-from ablate.train.step import Network, training_step
+from ablate.train.step import Network
+from ablate.train.stepping import Step
 from ablate.train.workbench import Workbench
 
 Event = Callable[[dict[str, Any]], None]
@@ -66,6 +68,17 @@ class Best:
     weights: dict[str, Any] | None = None
 
 
+@dataclass
+class Unread:
+    """An epoch that was handed to the device and has not been read; on a GPU the next one begins meanwhile."""
+
+    epoch: int
+    numbers: Readback  # the rows of its steps, then validation losses and counts
+    clock: Clock  # marks: begin, end of training, end of validation
+    images: int
+    weights: dict[str, torch.Tensor] | None  # as they were at its end, on the device
+
+
 def run_trial(trial: Trial, bench: Workbench, folder: TrialFolder, options: Options) -> Record:
     """Train, validate and test `trial`, going on from its newest good checkpoint, and publish its record.
 
@@ -96,19 +109,22 @@ class _Run:
         self.settings = trial.train
         self.data = bench.data(trial.data)
         self.network: Network = bench.network(trial)
-        self.optimizer = self.network.optimizer(self.settings)
+        self.ahead = bench.ahead
         train = self.data.splits["train"]
         self.batch_size = min(self.settings["batch_size"], len(train))
         self.steps_per_epoch = len(train) // self.batch_size
         self.augment = Augmenter(
             AugmentSpec.model_validate(self.settings["augment"]), self.settings["crop"], self.data.dataset.size, IGNORE
         )
+        channels = self.data.dataset.in_channels
+        self.learn: Step = bench.step(trial, (self.batch_size, *self.augment.output, channels))
         self.probes = Probes(options.measure, self.settings["epochs"], self.settings["clip_norm"])
         self.writer = checkpoint.CheckpointWriter(folder)
         self.best = Best()
         self.step = 0
         self.initial_val_loss = float("nan")
         self.pending: list[torch.Tensor] = []
+        self.unread: Unread | None = None
         self.notes: list[str] = []
         self.seconds = {"train": 0.0, "validation": 0.0, "test": 0.0, "earlier": 0.0}
         self.images = {"train": 0, "validation": 0}
@@ -128,7 +144,7 @@ class _Run:
             self.curves = Curves(self.folder, steps=0, epochs=0)
             return
         self.network.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.learn.load(state["optimizer"])
         self.step = state["step"]
         self.initial_val_loss = state["initial_val_loss"]
         best = dict(state["best"])
@@ -141,18 +157,24 @@ class _Run:
     def _state(self) -> checkpoint.State:
         best = dict(vars(self.best))
         best["counts"] = None if best["counts"] is None else torch.from_numpy(best["counts"])
+        best["weights"] = self._on_host(best["weights"])
         return {
             "key": self.trial.key,
             "step": self.step,
             "model": checkpoint.snapshot(self.network.model.state_dict()),
-            "optimizer": checkpoint.snapshot(self.optimizer.state_dict()),
+            "optimizer": checkpoint.snapshot(self.learn.optimizer.state_dict()),
             "best": best,
             "initial_val_loss": self.initial_val_loss,
             "layers": {measure: {k: list(v) for k, v in rows.items()} for measure, rows in self.probes.layers.items()},
             "seconds": self.seconds["earlier"] + time.monotonic() - self.began,
         }
 
+    def _on_host(self, weights: dict[str, Any] | None) -> dict[str, Any] | None:
+        copied: dict[str, Any] | None = checkpoint.snapshot(weights) if self.ahead else weights
+        return copied
+
     def _checkpoint(self) -> None:
+        self._settle()
         self._read_steps()
         self.writer.write(self._state())
         self._saved = time.monotonic()
@@ -166,20 +188,45 @@ class _Run:
             self.initial_val_loss = self._validate().loss
         while self.step < epochs * self.steps_per_epoch:
             self._epoch(1 + self.step // self.steps_per_epoch)
+        self._settle()
 
     def _epoch(self, epoch: int) -> None:
-        began = time.monotonic()
         order = epoch_order(self.trial.seed, epoch, len(self.data.splits["train"]), self.batch_size)
         first = self.step % self.steps_per_epoch
         self.network.model.train()
+        clock = Clock(self.network.device)
+        clock.mark()
         for batch in order[first:]:
             self._before_step()
             self._one_step(epoch, batch)
-        self._read_steps()
-        self.seconds["train"] += time.monotonic() - began
-        self.images["train"] += (len(order) - first) * self.batch_size
-        validation = self._validate()
-        self._end_epoch(epoch, validation)
+        if not self.ahead:
+            self._read_steps()
+        clock.mark()
+        scores = score(self.network, self.data.splits["val"], self.batch_size)
+        clock.mark()
+        self._settle()  # the epoch before
+        rows, self.pending = torch.stack(self.pending) if self.pending else torch.zeros(0, 2), []
+        numbers = Readback([rows, scores.losses, scores.counts])
+        weights = None
+        if self.ahead:
+            # Whether they are the best is known when the next epoch is under way and has changed them.
+            weights = {name: value.clone() for name, value in self.network.model.state_dict().items()}
+        self.unread = Unread(epoch, numbers, clock, (len(order) - first) * self.batch_size, weights)
+        if not self.ahead:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Read the epoch that is unread, if there is one, and draw the consequences."""
+        if self.unread is None:
+            return
+        unread, self.unread = self.unread, None
+        rows, *scores = unread.numbers.wait()
+        self.seconds["train"] += unread.clock.seconds(0, 1)
+        self.seconds["validation"] += unread.clock.seconds(1, 2)
+        self.images["train"] += unread.images
+        self.images["validation"] += len(self.data.splits["val"])
+        self._take_steps(rows.numpy(), unread.epoch * self.steps_per_epoch)
+        self._end_epoch(unread.epoch, evaluation(*scores), unread.weights)
 
     def _before_step(self) -> None:
         """Between two steps: leave when asked to, checkpoint when it is time."""
@@ -190,6 +237,8 @@ class _Run:
             raise Interrupted(reason)
         if time.monotonic() - self._saved >= self.options.checkpoint_every:
             self._checkpoint()
+        if self.unread is not None and self.unread.numbers.ready():
+            self._settle()
         failpoint("step", self.step)
 
     def _one_step(self, epoch: int, batch: np.ndarray) -> None:
@@ -201,15 +250,13 @@ class _Run:
         first_of_epoch = self.step % self.steps_per_epoch == 0
         probe = first_of_epoch and self.probes.due(epoch)
         if probe:
-            self.probes.before(epoch, self.network, self.optimizer, images, masks, rate)
-        loss, norm = training_step(
-            self.network, self.optimizer, images, masks, rate=rate, clip_norm=self.settings["clip_norm"]
-        )
+            self.probes.before(epoch, self.network, self.learn.optimizer, images, masks, rate)
+        row = self.learn(images, masks, rate)
         if probe:
             self.probes.after(self.network)
         self.step += 1
-        self.pending.append(torch.stack([loss.float(), norm.float()]))
-        if self.network.device.type == "cpu" and not bool(torch.isfinite(self.pending[-1]).all()):
+        self.pending.append(row)
+        if not self.ahead and not bool(torch.isfinite(row).all()):
             self._read_steps()
 
     def _rate(self, step: int) -> float:
@@ -223,12 +270,15 @@ class _Run:
         )
 
     def _read_steps(self) -> None:
-        """Bring the steps since the last reading from the device; on CUDA this is once an epoch."""
-        if not self.pending:
-            return
-        rows = torch.stack(self.pending).cpu().numpy()
-        self.pending = []
-        begin = self.step - len(rows)
+        """Bring the steps of this epoch from the device; waits for it."""
+        if self.pending:
+            rows = torch.stack(self.pending).cpu().numpy()
+            self.pending = []
+            self._take_steps(rows, self.step)
+
+    def _take_steps(self, rows: np.ndarray, end: int) -> None:
+        """Add the rows of the steps before the position `end` to the curves; raises `Diverged`."""
+        begin = end - len(rows)
         bad = np.flatnonzero(~np.isfinite(rows).all(1))
         if len(bad):
             rows = rows[: bad[0] + 1]
@@ -246,19 +296,21 @@ class _Run:
         self.images["validation"] += len(self.data.splits["val"])
         return evaluation
 
-    def _end_epoch(self, epoch: int, validation: Evaluation) -> None:
-        rows = self.curves.steps[(epoch - 1) * self.steps_per_epoch : epoch * self.steps_per_epoch, 0]
+    def _end_epoch(self, epoch: int, validation: Evaluation, weights: dict[str, torch.Tensor] | None) -> None:
+        end = epoch * self.steps_per_epoch
+        rows = self.curves.steps[end - self.steps_per_epoch : end, 0]
         row = self.curves.add_epoch(
             epoch,
-            lr=self._rate(self.step - 1),
+            lr=self._rate(end - 1),
             train_loss=float(rows.astype(np.float64).mean()),
             val_loss=validation.loss,
             val_mean_iou=validation.mean_iou,
         )
         if not np.isfinite(validation.loss):
-            raise Diverged(f"validation loss not finite after epoch {epoch}", epoch, self.step)
+            raise Diverged(f"validation loss not finite after epoch {epoch}", epoch, end)
         if validation.mean_iou > self.best.mean_iou:
-            weights = checkpoint.snapshot(self.network.model.state_dict())
+            if weights is None:
+                weights = checkpoint.snapshot(self.network.model.state_dict())
             self.best = Best(epoch, validation.mean_iou, validation.loss, validation.counts, weights)
         self.options.on_event({"event": "epoch", "trial": self.trial.name, **row})
         failpoint("epoch", epoch)
@@ -271,6 +323,7 @@ class _Run:
         last = checkpoint.snapshot(self._last_state())
         if self.best.weights is not None:
             self.network.model.load_state_dict(self.best.weights)
+            self.best.weights = self._on_host(self.best.weights)
         test = evaluate(self.network, self.data.splits["test"], self.batch_size, keep_preds=True)
         maps = self.probes.finish(self.network, self.data.splits["test"], self.batch_size, self.trial.seed)
         self.seconds["test"] = time.monotonic() - began
@@ -283,7 +336,7 @@ class _Run:
             "key": self.trial.key,
             "step": self.step,
             "model": self.network.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.learn.optimizer.state_dict(),
         }
 
     def diverged(self, error: Diverged) -> Record:

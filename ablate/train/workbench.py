@@ -14,6 +14,7 @@ from ablate.train.batches import DeviceData
 from ablate.train.decisions import Decisions
 from ablate.train.seeding import prepare_process
 from ablate.train.step import Network
+from ablate.train.stepping import RECORDED_SETTINGS, Step, make_step
 
 
 class Workbench:
@@ -29,12 +30,15 @@ class Workbench:
         self._base = base
         self._data: tuple[str, DeviceData] | None = None
         self._network: tuple[str, Network] | None = None
+        self._step: tuple[str, Step] | None = None
+        # Whether an epoch is read while the next one runs: a CPU has nothing to run meanwhile.
+        self.ahead = self.device.type == "cuda"
 
     def data(self, settings: dict[str, Any]) -> DeviceData:
         """The data set of `settings` ("name" and its own), decoded and moved once."""
         key = json.dumps(settings, sort_keys=True)
         if self._data is None or self._data[0] != key:
-            self._data = self._network = None  # the old one goes before the new one comes
+            self._data = self._network = self._step = None  # the old one goes before the new one comes
             rest = {name: value for name, value in settings.items() if name != "name"}
             self._data = (key, DeviceData(load_dataset(settings["name"], rest, base=self._base), self.device))
         return self._data[1]
@@ -46,7 +50,7 @@ class Workbench:
         parts = [trial.model, trial.data, train["loss"], train["class_weights"], train["batch_size"], train["crop"]]
         key = json.dumps(parts, sort_keys=True)
         if self._network is None or self._network[0] != key:
-            self._network = None
+            self._network = self._step = None
             if self.decisions.engine == "compiled":
                 torch.compiler.reset()  # the steps of the variant before
             self._network = (key, self.fresh_network(trial))
@@ -60,8 +64,24 @@ class Workbench:
         weights = data.class_weights(trial.train["class_weights"])
         return Network(trial.model, data.dataset, trial.train["loss"], weights, self.decisions, self.device)
 
+    def step(self, trial: Trial, images: tuple[int, ...]) -> Step:
+        """The trial's step, with a fresh optimizer, on the network that `network` gave last.
+
+        `images` is the shape (B, H, W, C) of a batch. A recorded step is kept for the trials that can use it again.
+        """
+        assert self._network is not None
+        variant, network = self._network
+        if not self.decisions.records:
+            return make_step(network, trial.train, images)
+        key = json.dumps([variant, images, *(trial.train[name] for name in RECORDED_SETTINGS)])
+        if self._step is None or self._step[0] != key:
+            self._step = None  # the old one's memory goes before the new one comes
+            self._step = (key, make_step(network, trial.train, images))
+        self._step[1].reset()
+        return self._step[1]
+
     def forget_network(self) -> None:
         """Drop the network, after an error that may have left it in pieces."""
-        self._network = None
+        self._network = self._step = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
