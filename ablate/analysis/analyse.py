@@ -131,10 +131,12 @@ def analyse(frames: Frames) -> Analysis:
     contrasts = compare.contrasts_frame(frames, scores, made)
     detail, no_detail = detail_frames.detail_frame(frames, scores, own_best)
     rules = {
-        "cells": cells.CELLS_RULE,
-        "variants": f"{OWN_BEST.text} {variants.LEVELS_RULE}",
+        "cells": f"{cells.CELLS_RULE} {compare.scored_text(frames)}",
+        "variants": f"{OWN_BEST.text} {compare.scored_text(frames)} {variants.LEVELS_RULE}",
         **{f"contrasts/{way.kind}": f"{way.text} {compare.interval_rule(frames)}" for way in made},
-        "class_contrasts": f"{OWN_BEST.text} {compare.interval_text(frames)} Descriptive.",
+        "class_contrasts": (
+            f"{OWN_BEST.text} {compare.scored_text(frames)} {compare.interval_text(frames)} Descriptive."
+        ),
         "detail": detail["rule"].iloc[0] if len(detail) else no_detail,
         "detail_verdicts": detail_frames.VERDICT_TEXT,
         "stability": cells.STABILITY_RULE,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablate.analysis.compare import scored_text
 from ablate.analysis.frames import Frames
 from ablate.analysis.selection import V_TEXT, Choice, alike_but_rate
 from ablate.analysis.statistics import sample_sd, share_interval, t_interval
@@ -90,7 +91,7 @@ def cells_frame(
         row["convergence"], row["convergence_reason"] = verdict["verdict"], verdict["reason"]
         row |= {"gain": verdict["gain"], "gain_low": verdict["low"], "gain_high": verdict["high"]}
         row["reason"] = _cell_reason(row)
-        rows.append(row | {"rule": CELLS_RULE})
+        rows.append(row | {"rule": f"{CELLS_RULE} {scored_text(frames)}"})
     return pd.DataFrame(rows)
 
 

@@ -47,13 +47,18 @@ def interval_text(frames: Frames) -> str:
     )
 
 
+def scored_text(frames: Frames) -> str:
+    """At which size the scores were taken, in words."""
+    return f"Test scores {frames.resolution}."
+
+
 def interval_rule(frames: Frames) -> str:
     """How the intervals and decisions of contrasts are made, in words."""
     measure = frames.study.measure
     return (
-        f"{interval_text(frames)} p by the same t, Holm over the contrasts with the baseline (an A/A control is judged "
-        f"by itself). Equivalent: interval inside ±{measure.rope:g} and Holm's p of the two one-sided tests at most "
-        f"{1 - measure.confidence:.2g}."
+        f"{scored_text(frames)} {interval_text(frames)} p by the same t, Holm over the contrasts with the baseline (an "
+        f"A/A control is judged by itself). Equivalent: interval inside ±{measure.rope:g} and Holm's p of the two "
+        f"one-sided tests at most {1 - measure.confidence:.2g}."
     )
 
 
@@ -259,6 +264,7 @@ def class_contrasts_frame(frames: Frames, scores: StudyScores, made: Sequence[Wa
                 row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high}
                 row |= {"left": float(left[place]), "right": float(right[place]), "n": estimate.n}
                 text = way.text.replace(PRIMARY, DESCRIPTIVE)
-                rows.append(row | {"reason": estimate.reason, "rule": f"{text} {interval_text(frames)}"})
+                rule = f"{text} {scored_text(frames)} {interval_text(frames)}"
+                rows.append(row | {"reason": estimate.reason, "rule": rule})
     columns = ["variant", "against", "kind", "class", "delta", "low", "high", "left", "right", "n", "reason", "rule"]
     return pd.DataFrame(rows, columns=columns)

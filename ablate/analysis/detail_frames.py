@@ -22,8 +22,6 @@ from ablate.measure.detail import (
     BOUNDARY_WIDTHS,
     THIN_DIAMETERS,
     TRIMAP_WIDTHS,
-    DetailTarget,
-    detail_counts,
     scaled_width,
 )
 
@@ -45,16 +43,22 @@ VERDICT_COLUMNS = ["variant", "against", "verdict", "reason", "rule"]
 
 def detail_rule(frames: Frames) -> str:
     """What the measures are at the size that was scored, and how their intervals are made, in words."""
-    shape = frames.target.shape[1:]
-    band = scaled_width(BOUNDARY_WIDTHS[0], shape)
-    disc = scaled_width(THIN_DIAMETERS[0], shape, at_least=2)
+    shapes = frames.detail_target.shapes
+    band = _range([scaled_width(BOUNDARY_WIDTHS[0], shape) for shape in shapes])
+    disc = _range([scaled_width(THIN_DIAMETERS[0], shape, at_least=2) for shape in shapes])
+    size = " to ".join(dict.fromkeys(f"{shape[0]} × {shape[1]}" for shape in (shapes[0], shapes[-1])))
+    own = ", the masks' own size" if frames.study.measure.native else ""
     return (
-        f"Scored at {shape[0]} × {shape[1]} pixels; widths are given for a diagonal of 600 and scaled (boundary_3 is a "
-        f"band of {band} pixel{'s' * (band > 1)} here, thin_3 what a disc of {disc} pixels removes). boundary: IoU of "
-        "the bands inside the masks; trimap: IoU near target boundaries; interior: IoU away from them; thin: recall of "
-        f"thin structures. {OWN_BEST.text} The setting is chosen once. A diverged seed counts 0 in all. "
+        f"Scored at {size} pixels{own}; widths are given for a diagonal of 600 and scaled (boundary_3 is a "
+        f"band of {band} pixel{'s' * (band != '1')} here, thin_3 what a disc of {disc} pixels removes). boundary: IoU "
+        "of the bands inside the masks; trimap: IoU near target boundaries; interior: IoU away from them; thin: recall "
+        f"of thin structures. {OWN_BEST.text} The setting is chosen once. A diverged seed counts 0 in all. "
         f"{interval_text(frames)} Descriptive."
     )
+
+
+def _range(widths: list[int]) -> str:
+    return " to ".join(dict.fromkeys(map(str, (min(widths), max(widths)))))
 
 
 def stacked(counts: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -90,14 +94,13 @@ def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple
     cells: dict[str, Replicates] = {}
     problems = []
     try:
-        target = DetailTarget(frames.target, len(frames.class_names), frames.ignore_index)
         rule = detail_rule(frames)
     except (ResultsError, ValueError) as error:
         return pd.DataFrame(columns=COLUMNS), f"no measures of fine detail: {error}"
     for variant, setting in own_best.items():
         if setting is not None:
             try:
-                cells[variant] = _cell(frames, scores, target, variant, setting)
+                cells[variant] = _cell(frames, scores, variant, setting)
             except (ResultsError, ValueError) as error:
                 problems.append(f"no measures of fine detail for {variant}: {error}")
     rows = []
@@ -115,12 +118,12 @@ def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple
     return pd.DataFrame(rows, columns=COLUMNS), "; ".join(problems)
 
 
-def _cell(frames: Frames, scores: StudyScores, target: DetailTarget, variant: str, setting: str) -> Replicates:
+def _cell(frames: Frames, scores: StudyScores, variant: str, setting: str) -> Replicates:
     members = scores.members(variant, setting)
     counts = scores.counts(variant, setting)
     val = [None if seed is None else seed["val"] for seed in counts]
     test = [
-        stacked(detail_counts(frames.preds(seed.key), target)) if seed.status == "complete" else None
+        stacked(frames.detail_target.counts(frames.preds(seed.key))) if seed.status == "complete" else None
         for seed in members
     ]
     return scores.replicates(f"{variant}|{setting}|main", val, test, detail_vector, len(DETAIL) + len(EXCESS))

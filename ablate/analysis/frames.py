@@ -28,10 +28,11 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from ablate.analysis.source import FolderSource, Source
+from ablate.analysis.source import FolderSource, Maps, Source
 from ablate.analysis.trials import epochs_frame, layers_frame, numbered_classes, numbered_images, trials_frame
 from ablate.errors import ResultsError
 from ablate.measure import segmentation
+from ablate.measure.detail_sizes import DetailTargets
 from ablate.records.store import Results, read_json
 from ablate.study.schema import StudySpec
 from ablate.study.yamlfile import parse_bytes
@@ -75,6 +76,19 @@ class Frames:
     def levels(self) -> pd.DataFrame:
         """The levels of every setting: a row a setting (the index), a column an axis."""
         return self.trials.drop_duplicates("setting").set_index("setting")[list(self.axes)]
+
+    @cached_property
+    def detail_target(self) -> DetailTargets:
+        """The target's side of the measures of fine detail; `ResultsError` where the folder has no targets."""
+        return DetailTargets(self.target, len(self.class_names), self.ignore_index)
+
+    @property
+    def resolution(self) -> str:
+        """At which size the test split was scored, in words that end a sentence: "at 64 × 96 pixels"."""
+        if self.study.measure.native:
+            return "at the masks' own size (logits enlarged bilinearly)"
+        size = self.run.get("data", {}).get("size") or self.study.data.settings.get("size")
+        return f"at {size[0]} × {size[1]} pixels" if size else "at the size trained at"
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -137,13 +151,13 @@ class Frames:
         """Training loss and gradient norm of every step: float32 (steps, 2)."""
         return self.source.steps(key)
 
-    def preds(self, key: str) -> np.ndarray:
-        """The test predictions as class indices: uint8 (N, H, W)."""
+    def preds(self, key: str) -> Maps:
+        """The test predictions as class indices: uint8 (N, H, W), or a list of N maps (h, w) where sizes differ."""
         return self.source.preds(key)
 
     @cached_property
-    def target(self) -> np.ndarray:
-        """The test targets as class indices: uint8 (N, H, W), `ignore_index` where ignored."""
+    def target(self) -> Maps:
+        """The test targets as class indices, `ignore_index` where ignored; in the form of `preds`."""
         return self.source.target()
 
     @property

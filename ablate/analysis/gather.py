@@ -36,7 +36,6 @@ from ablate.analysis.intervals import (
 )
 from ablate.analysis.resampling import Floats
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
-from ablate.measure.detail import DetailTarget, detail_counts
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.schema import ClaimSpec
 
@@ -138,13 +137,12 @@ class Gatherer:
         made.test_weights = made.val_weights
         return made
 
-    @cached_property
-    def _target(self) -> DetailTarget:
-        return DetailTarget(self.frames.target, len(self.frames.class_names), self.frames.ignore_index)
-
     def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
         if key not in self._detail:
-            self._detail[key] = detail_counts(self.frames.preds(key), self._target)
+            try:
+                self._detail[key] = self.frames.detail_target.counts(self.frames.preds(key))
+            except ValueError as error:
+                raise Refusal(f"no measures of fine detail: {error}") from None
         return self._detail[key]
 
     # --- one value a seed -------------------------------------------------------------------------------------------

@@ -33,7 +33,10 @@ def _data(frames: Frames) -> str:
     text += f"; {size[0]} × {size[1]} pixels" if counted and size else ""
     text += f"; {len(frames.class_names)} classes)" if counted else ""
     text += f", fingerprint {data['fingerprint'][:12]}" if data.get("fingerprint") else ""
-    return f"{text}. Pixels labelled as ignored were not scored."
+    text += ". Pixels labelled as ignored were not scored"
+    if frames.study.measure.native:
+        text += "; the test split was scored at the size of its masks, with logits enlarged bilinearly"
+    return f"{text}."
 
 
 def _variants(frames: Frames, analysis: Analysis) -> str:

@@ -73,7 +73,8 @@ def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np
 
 def class_iou(sums: Floats) -> Floats:
     """IoU = tp / (tp + fp + fn) of summed counts (..., classes, 3); NaN for a class in neither preds nor target."""
-    union = sums.sum(axis=-1)
+    # Three terms added by name: a reduction over an axis of three is many times slower.
+    union = sums[..., 0] + sums[..., 1] + sums[..., 2]
     return np.divide(sums[..., 0], union, out=np.full(union.shape, nan), where=union > 0)
 
 

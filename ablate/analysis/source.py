@@ -20,6 +20,8 @@ from ablate.records.store import Results, TrialFolder
 # Predictions are large beside everything else; what draws or scores them does so trial by trial.
 _PREDS_KEPT = 4
 
+Maps = np.ndarray | list[np.ndarray]
+
 
 class Source(Protocol):
     """The arrays of a study's trials. Every method raises `ResultsError` for what a trial does not have."""
@@ -39,11 +41,11 @@ class Source(Protocol):
     def layers(self, key: str) -> Mapping[str, Mapping[str, list[float | None]]]:
         """Probes: measure -> layer -> values."""
 
-    def preds(self, key: str) -> np.ndarray:
-        """uint8 (N, H, W)."""
+    def preds(self, key: str) -> Maps:
+        """uint8 (N, H, W), or a list of N maps (h, w) where they differ in size."""
 
-    def target(self) -> np.ndarray:
-        """uint8 (N, H, W)."""
+    def target(self) -> Maps:
+        """As `preds`."""
 
 
 class FolderSource:
@@ -55,7 +57,7 @@ class FolderSource:
         self._records: dict[str, Record] = {}
         self._images: dict[str, dict[str, np.ndarray]] = {}
         # Per instance, so that it dies with it.
-        self._preds = lru_cache(maxsize=_PREDS_KEPT)(pictures.unpack)
+        self._preds = lru_cache(maxsize=_PREDS_KEPT)(pictures.unpack_maps)
 
     def add(self, key: str, folder: TrialFolder, record: Record | None) -> None:
         """Make the trial `key` known by its folder and, once it has ended, its record."""
@@ -95,13 +97,13 @@ class FolderSource:
         record = self._records.get(key)
         return record.layers if record else {}
 
-    def preds(self, key: str) -> np.ndarray:
+    def preds(self, key: str) -> Maps:
         """See `Source`."""
         return self._preds(self._folders[key].predictions)
 
-    def target(self) -> np.ndarray:
+    def target(self) -> Maps:
         """See `Source`."""
-        return pictures.unpack(self._results.test / "targets.zip")
+        return pictures.unpack_maps(self._results.test / "targets.zip")
 
     def _load_images(self, key: str) -> dict[str, np.ndarray]:
         if key not in self._images:

@@ -60,7 +60,9 @@ def trials_frame(
         row = _identity(entry, axes, study, record)
         row |= {"status": "missing", "reason": unreadable.get(folder.record, ""), "missing": {}}
         row["folder"] = str(folder.path)
-        rows.append(row if record is None else row | _of_record(entry["key"], record, source))
+        if record is not None:
+            row |= _of_record(entry["key"], record, source, "native" if study.measure.native else "trained")
+        rows.append(row)
     columns = ["name", "key", "variant", "setting", *axes, "seed", "role", "status", "reason"]
     # Columns that exist whatever the trials left behind, so that a study without a result has them too.
     always = ["val_mean_iou", "test_mean_iou", "val_score", "test_score", *QUALITY, *STABILITY, "lr_headroom", "wall_s"]
@@ -114,7 +116,7 @@ def _hashable(level: Any) -> Any:
     return tuple(level) if isinstance(level, list) else level
 
 
-def _of_record(key: str, record: Record, source: Source) -> Row:
+def _of_record(key: str, record: Record, source: Source, resolution: str) -> Row:
     row: Row = {"status": record.status, "reason": record.reason or "", "schedule": record.train.get("schedule")}
     row |= {name: math.nan if value is None else float(value) for name, value in record.metrics.items()}
     row["wall_s"] = float(record.timing.get("wall_s") or math.nan)
@@ -122,6 +124,10 @@ def _of_record(key: str, record: Record, source: Source) -> Row:
     complete, diverged = record.status == "complete", record.status == "diverged"
     for split in ("val", "test"):
         row[f"{split}_score"] = 0.0 if diverged else row.get(f"{split}_mean_iou", math.nan) if complete else math.nan
+    if complete and record.resolution != resolution:
+        # Its scores are of another measure than those beside it.
+        said = f"complete, but scored at the {record.resolution} size, this study at the {resolution} one"
+        return {"status": "missing", "reason": said, "missing": {"counts": said}}
     if complete:
         try:
             row |= _quality(key, source)
@@ -172,18 +178,28 @@ def curve(epochs: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
 def epochs_frame(trials: pd.DataFrame, axes: Sequence[str], source: Source) -> pd.DataFrame:
     """A row an epoch of every trial that has begun (see `frames`)."""
     identity = ["key", "variant", "setting", *axes, "seed"]
-    parts = []
-    for row in trials.to_dict("records"):
+    # Columns of the whole study rather than a frame a trial: thousands of small frames take minutes to join.
+    begun: list[int] = []
+    lengths: list[int] = []
+    values: dict[str, list[float | None]] = {name: [] for name in ("epoch", *CURVES)}
+    for place, key in enumerate(trials["key"]):
         try:
-            epochs = source.epochs(row["key"])
+            epochs = source.epochs(key)
         except ResultsError:
             continue  # not begun
         if epochs:
-            values = {"epoch": [int(entry["epoch"]) for entry in epochs]}
-            curves = {name: curve(epochs, name) for name in CURVES}
-            parts.append(pd.DataFrame({name: [row[name]] * len(epochs) for name in identity} | values | curves))
+            begun.append(place)
+            lengths.append(len(epochs))
+            for name, column in values.items():
+                column.extend([entry.get(name) for entry in epochs])
     columns = [*identity, "epoch", *CURVES]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    if not begun:
+        return pd.DataFrame(columns=columns)
+    frame = trials[identity].iloc[np.repeat(begun, lengths)].reset_index(drop=True)
+    frame["epoch"] = np.array(values.pop("epoch"), dtype=int)
+    for name, column in values.items():
+        frame[name] = np.array(column, dtype=float)
+    return frame[columns]
 
 
 def layers_frame(trials: pd.DataFrame, axes: Sequence[str], source: Source) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.bootstrap import SE_TEXT
-from ablate.analysis.compare import against, confounds, controls
+from ablate.analysis.compare import against, confounds, controls, scored_text
 from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, Choice, bracket
@@ -74,7 +74,7 @@ def variants_frame(
             own, base = (described.get(side, {}).get(quantity) for side in (variant, other))
             row[quantity] = np.nan if own is None else float(own)
             row[name] = own / base if own and base else np.nan
-        rows.append(row | {"rule": f"{OWN_BEST.text} {LEVELS_RULE}"})
+        rows.append(row | {"rule": f"{OWN_BEST.text} {scored_text(frames)} {LEVELS_RULE}"})
     return pd.DataFrame(rows)
 
 

@@ -28,6 +28,7 @@ from ablate.data.decode import (
 )
 from ablate.data.findings import Findings, first_names
 from ablate.data.labels import UNKNOWN, Colour, Labels, distinct_colours
+from ablate.data.native import native_masks
 from ablate.data.sources import (
     IMAGES,
     MASKS,
@@ -82,7 +83,7 @@ def assemble(
         answer = cache.recall(question)
         entry = cache.load(str(answer.get("entry"))) if answer else None
         if answer and entry:
-            return _dataset(name, splits, recipe, answer["fingerprint"], answer["files"], entry)
+            return _dataset(name, root, splits, recipe, answer["fingerprint"], answer["files"], entry)
 
     every = [(split, pair) for split, pairs in splits.items() for pair in pairs]
     read = inspect(root, [pair for _, pair in every], findings)
@@ -115,7 +116,7 @@ def assemble(
     entry = cache.fill(key, build)
     if rows is not None:
         cache.remember(question, {"entry": key, "fingerprint": fingerprint, "files": files})
-    return _dataset(name, splits, recipe, fingerprint, files, entry)
+    return _dataset(name, root, splits, recipe, fingerprint, files, entry)
 
 
 class _Decoding:
@@ -249,6 +250,7 @@ def _window(
 
 def _dataset(
     name: str,
+    root: Path,
     splits: Mapping[str, Sequence[Pair]],
     recipe: Recipe,
     fingerprint: str,
@@ -274,6 +276,7 @@ def _dataset(
         fingerprint=fingerprint,
         files=dict(files),
         stored_moments=(tuple(mean), tuple(std)),
+        native=partial(native_masks, root, splits["test"], recipe.labels, dict(files), fingerprint),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,17 @@ class Dataset:
     files: Mapping[str, str] = field(default_factory=dict)
     # Known beforehand where the arrays come from the cache; computed on first use otherwise.
     stored_moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    # Gives the test masks at their own size where that is another than the images'; asked for only where they are
+    # scored there (`measure.native`).
+    native: Callable[[], Sequence[np.ndarray]] | None = field(default=None, compare=False, repr=False)
+
+    def native_test_masks(self) -> Sequence[np.ndarray]:
+        """The masks of the test split at their own size, uint8 (h, w) each; sizes may differ.
+
+        Those of the split itself where the data set keeps no others, as a generated one. Raises `DataError` where a
+        file cannot be read any more.
+        """
+        return list(self.splits["test"].masks) if self.native is None else self.native()
 
     @property
     def num_classes(self) -> int:

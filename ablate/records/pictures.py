@@ -35,6 +35,12 @@ def unpack(path: Path) -> np.ndarray:
     return _read(path, None)
 
 
+def unpack_maps(path: Path) -> np.ndarray | list[np.ndarray]:
+    """All pictures of a zip by `pack`: uint8 (N, H, W) where they are of one size, else a list of N maps (h, w)."""
+    found = _pictures(path, None)
+    return _stack(path, found) if len({picture.shape for picture in found}) <= 1 else found
+
+
 def unpack_some(path: Path, indices: Sequence[int]) -> np.ndarray:
     """The pictures at `indices`, in that order: uint8 (len(indices), H, W), without decoding the others."""
     return _read(path, indices)
@@ -111,10 +117,17 @@ def _decode(archive: zipfile.ZipFile, path: Path, index: int, suffix: str, mode:
         raise ResultsError(f"picture {member} cannot be read ({error})", file=str(path)) from None
 
 
-def _read(path: Path, indices: Sequence[int] | None) -> np.ndarray:
+def _pictures(path: Path, indices: Sequence[int] | None) -> list[np.ndarray]:
     with _open(path) as archive:
         chosen = range(len(archive.namelist())) if indices is None else indices
-        pictures = [_decode(archive, path, int(index), "png", "L") for index in chosen]
+        return [_decode(archive, path, int(index), "png", "L") for index in chosen]
+
+
+def _read(path: Path, indices: Sequence[int] | None) -> np.ndarray:
+    return _stack(path, _pictures(path, indices))
+
+
+def _stack(path: Path, pictures: list[np.ndarray]) -> np.ndarray:
     if not pictures:
         return np.zeros((0, 0, 0), np.uint8)
     if len({picture.shape for picture in pictures}) > 1:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = 1
+Resolution = Literal["trained", "native"]
 Status = Literal["complete", "diverged", "pruned", "failed"]
 
 # A trial with one of these statuses is a result of the study and is never run again on its own.
@@ -34,6 +35,9 @@ class Record(BaseModel):
     data: dict[str, Any]
     train: dict[str, Any]
     status: Status
+    resolution: Resolution = Field(
+        "trained", description="Where the test split was scored: at the size trained at, or at the masks' own."
+    )
     reason: str | None = Field(None, description="Why it diverged or failed, in one line.")
     metrics: dict[str, float | None] = Field(default_factory=dict)
     missing: dict[str, str] = Field(default_factory=dict)

@@ -65,7 +65,6 @@ def refuse_unsupported(study: Study) -> None:
     asked = {
         "search": (spec.search is not None, "list the levels under grid"),
         "prune": (spec.prune is not None, "leave it out: every trial is trained to its end"),
-        "measure.native": (spec.measure.native, "leave it out: scores are at data.size"),
     }
     problems = [
         Problem("not run by this version", key=key, file=file, cure=cure)

@@ -18,7 +18,7 @@ from ablate.records.store import finite, publish_record, read_json, read_lines, 
 from ablate.run.executors.base import Event
 from ablate.run.executors.local import LocalExecutor
 from ablate.run.ledger import Ledger
-from ablate.run.manifest import plan_entry
+from ablate.run.manifest import plan_entry, resolution_of
 from ablate.run.progress import Display
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.tracking import Tracker
@@ -98,7 +98,8 @@ class Driver:
     def _reuse(self) -> None:
         """Take over finished trials of other folders where the study allows it."""
         folders = [self.study.base / folder for folder in self.study.spec.run.reuse]
-        found = reusable(folders, self.prepared.dataset.fingerprint) if folders else {}
+        resolution = resolution_of(self.study)
+        found = reusable(folders, self.prepared.dataset.fingerprint, resolution) if folders else {}
         for trial in self.plan:
             source = found.get(trial.key)
             target = self.results.trial(trial.name)

@@ -18,6 +18,7 @@ from ablate.errors import ResultsError
 from ablate.plugins import PluginFile
 from ablate.records.files import write_atomic
 from ablate.records.pictures import pack, pack_images
+from ablate.records.record import Resolution
 from ablate.records.store import Results, read_json, to_json
 from ablate.study.design import Study, Trial
 from ablate.train.decisions import Decisions
@@ -90,6 +91,27 @@ def check_data(results: Results, dataset: Dataset) -> None:
     )
 
 
+def resolution_of(study: Study) -> Resolution:
+    """Where a study scores the test split: at the size "trained" at, or at the masks' own, "native"."""
+    return "native" if study.spec.measure.native else "trained"
+
+
+def check_resolution(results: Results, study: Study) -> None:
+    """Refuse a results folder whose trials were scored at another size than the study says: no table may mix them."""
+    known = results.read_run().get("data", {}).get("resolution", "trained")
+    wanted = resolution_of(study)
+    if known == wanted:
+        return
+    scored = sum(folder.record.exists() for folder in results.folders())
+    if scored:
+        sizes = {"trained": "data.size", "native": "the masks' own size"}
+        raise ResultsError(
+            f"{scored} trials here were scored at {sizes[known]}, measure.native asks for {sizes[wanted]}",
+            file=str(results.path),
+            cure=f"write measure.native: {str(known == 'native').lower()}, or run into another folder with --out",
+        )
+
+
 def check_plugins(results: Results, plugins: dict[str, str], allow_change: bool) -> bool:
     """Refuse changed plugin code, naming the file; with `allow_change` True says that it changed."""
     for known in results.read_run().get("plugins", []):
@@ -132,6 +154,7 @@ def write_run(
             "fingerprint": dataset.fingerprint,
             "classes": list(dataset.classes),
             "size": list(dataset.size),
+            "resolution": resolution_of(study),
             "splits": {name: len(split) for name, split in dataset.splits.items()},
             "absent": absent_classes(dataset),
         },
@@ -167,14 +190,18 @@ def absent_classes(dataset: Dataset) -> dict[str, list[str]]:
     return found
 
 
-def write_test_split(results: Results, dataset: Dataset) -> None:
-    """Write the test targets and pictures once, so that a report needs no data set."""
-    index = results.test / "index.json"
-    if index.exists():
+def write_test_split(results: Results, study: Study, dataset: Dataset) -> None:
+    """Write the test targets and pictures once, so that a report needs no data set.
+
+    Targets have the size that is scored, pictures the size that is trained at.
+    """
+    index, resolution = results.test / "index.json", resolution_of(study)
+    if index.exists() and (read_json(index) or {}).get("resolution", "trained") == resolution:
         return
     results.test.mkdir(parents=True, exist_ok=True)
     test, val = dataset.splits["test"], dataset.splits["val"]
-    write_atomic(results.test / "targets.zip", pack(np.asarray(test.masks)))
+    masks = dataset.native_test_masks() if resolution == "native" else test.masks
+    write_atomic(results.test / "targets.zip", pack(np.asarray(mask) for mask in masks))
     write_atomic(results.test / "images.zip", pack_images(np.asarray(test.images)))
     write_atomic(
         index,
@@ -184,6 +211,7 @@ def write_test_split(results: Results, dataset: Dataset) -> None:
                 "palette": [list(colour) for colour in dataset.palette],
                 "ignore_index": IGNORE,
                 "size": list(dataset.size),
+                "resolution": resolution,
                 "names": list(test.names),
                 "groups": list(test.groups) if test.groups else None,
                 "val_names": list(val.names),

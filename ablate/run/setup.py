@@ -12,6 +12,7 @@ from ablate.data.dataset import Dataset, load_dataset
 from ablate.errors import ResultsError
 from ablate.plugins import PluginFile
 from ablate.records.files import sweep, write_atomic
+from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_json
 from ablate.run import manifest
 from ablate.study.design import Study, Trial
@@ -76,6 +77,7 @@ def prepare(
     with study.located():
         dataset = dataset or load_dataset(study.data["name"], data_settings(study), base=study.base)
     manifest.check_data(results, dataset)
+    manifest.check_resolution(results, study)
     digests = manifest.plugin_digests(plugins.loaded)
     changed = manifest.check_plugins(results, digests, allow_code_change)
     plan = study.trials()
@@ -84,7 +86,7 @@ def prepare(
     decisions, notes = _decisions(study, results, plan, devices[0], variants, len(dataset.splits["train"]))
     write_atomic(results.study, dump_study(study).encode())
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
-    manifest.write_test_split(results, dataset)
+    manifest.write_test_split(results, study, dataset)
     return Prepared(study, results, dataset, plan, devices, decisions, changed, notes)
 
 
@@ -132,12 +134,13 @@ def lock_note() -> str:
     return f"pid {os.getpid()} on {socket.gethostname()}"
 
 
-def reusable(folders: Sequence[Path], fingerprint: str) -> dict[str, Path]:
-    """Finished trials of other results folders with the same data, by key."""
+def reusable(folders: Sequence[Path], fingerprint: str, resolution: Resolution) -> dict[str, Path]:
+    """Finished trials of other results folders with the same data, scored at the same resolution, by key."""
     found: dict[str, Path] = {}
     for path in folders:
         other = Results(path)
-        if (other.read_run().get("data") or {}).get("fingerprint") != fingerprint:
+        data = other.read_run().get("data") or {}
+        if data.get("fingerprint") != fingerprint or data.get("resolution", "trained") != resolution:
             continue
         for folder in other.folders():
             record = read_json(folder.record)

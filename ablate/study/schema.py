@@ -73,7 +73,7 @@ class TrainSpec(Spec):
 class MeasureSpec(Spec):
     """What is measured besides the curves, and how."""
 
-    native: bool = Field(False, description="Score at the masks' own size instead of the size trained at.")
+    native: bool = Field(False, description="Score the test split at the masks' own size, not at the size trained at.")
     profile: bool = Field(True, description="End the run with each variant alone on the device (throughput).")
     profile_seconds: PositiveFloat = Field(30.0, description="Most time the closing profile may take.")
     lr_headroom: NonNegativeInt = Field(0, description="Points of training at which lr headroom is probed.")

@@ -22,6 +22,7 @@ from ablate.train import checkpoint
 from ablate.train.curves import Curves
 from ablate.train.evaluate import Evaluation, evaluate, evaluation, score
 from ablate.train.failpoints import failpoint
+from ablate.train.native import score_native
 from ablate.train.optimizers import rate_at
 from ablate.train.outcome import write_outcome
 from ablate.train.probing import Probes
@@ -325,10 +326,14 @@ class _Run:
             self.network.model.load_state_dict(self.best.weights)
             self.best.weights = self._on_host(self.best.weights)
         test = evaluate(self.network, self.data.splits["test"], self.batch_size, keep_preds=True)
+        native = None
+        if self.options.measure.native:
+            masks = self.data.dataset.native_test_masks()
+            native = score_native(self.network, self.data.splits["test"], masks, self.batch_size)
         maps = self.probes.finish(self.network, self.data.splits["test"], self.batch_size, self.trial.seed)
         self.seconds["test"] = time.monotonic() - began
         metrics = self._metrics()
-        metrics.update(write_outcome(self.folder, self.best, test, last, maps))
+        metrics.update(write_outcome(self.folder, self.best, test, last, maps, native))
         return self._record("complete", None, metrics)
 
     def _last_state(self) -> dict[str, Any]:
@@ -373,6 +378,7 @@ class _Run:
             data=without_location(trial.data),
             train=trial.train,
             status=status,
+            resolution="native" if self.options.measure.native else "trained",
             reason=reason,
             metrics=metrics,
             missing={name: "the trial diverged" for name, value in metrics.items() if value is None},
