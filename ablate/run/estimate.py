@@ -4,54 +4,67 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from ablate.registry import MODELS
 from ablate.study.components import create
 from ablate.study.design import Study
 from ablate.study.plan import PlanReport
+from ablate.train.decisions import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide, device_names
 
 
 def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1.0) -> float | None:
-    """Seconds for all trials of a plan on this machine, or None where the data's shape is not known.
+    """Seconds for all trials of a plan on this machine when nothing else runs, or None where the data's shape is unknown.
 
-    The baseline is computed forward and backward on zeros for about `measure_for` seconds (nothing is trained), and
-    the plan's FLOPs are divided by its rate. Loading, checkpoints and probes are not in it.
+    The baseline is computed forward and backward on noise for about `measure_for` seconds (nothing is trained), as one
+    lane of a run would compute it; the quickest step counts, so that other load does not. The plan's training FLOPs
+    are divided by that rate. Loading, validation, checkpoints and probes are not in it.
     """
-    rate = _flops_per_second(study, report, measure_for)
-    return report.train_flops / rate if rate and report.train_flops else None
-
-
-def _flops_per_second(study: Study, report: PlanReport, measure_for: float) -> float | None:
-    import torch
-
-    from ablate.train.decisions import cores
-
     baseline = next(item for item in report.variants if item.name == study.baseline)
-    if report.shape is None or not baseline.forward_flops:
+    if report.shape is None or not baseline.forward_flops or not report.train_flops:
         return None
-    device = torch.device("cuda" if torch.cuda.is_available() and _wants_cuda(study) else "cpu")
+    device = device_names(study.spec)[0]
+    decisions = decide(
+        study.spec,
+        trials=len(study.trials()),
+        device=device,
+        train_flops=report.train_flops,
+        variants=len(study.variants),
+    )
     batch = int(study.spec.train.batch_size)
+    context = {"in_channels": report.shape.in_channels, "num_classes": report.shape.num_classes}
     with torch.random.fork_rng(devices=[]):
-        context = {"in_channels": report.shape.in_channels, "num_classes": report.shape.num_classes}
-        model = create(MODELS, baseline.model, **context).to(device).train()
-    images = torch.zeros(batch, report.shape.in_channels, *report.shape.size, device=device)
-    precision = torch.bfloat16 if device.type == "cuda" and study.spec.train.precision != "float32" else torch.float32
-
-    def step() -> None:
-        with torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32):
-            model(images).float().mean().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    step()  # the first one pays for allocation and the choice of kernels
-    steps, begin = 0, time.perf_counter()
-    while steps < 2 or time.perf_counter() - begin < measure_for:
-        step()
-        steps += 1
-    rate = 3 * baseline.forward_flops * batch * steps / (time.perf_counter() - begin)
-    # A run shares all cores between its lanes; this process may have been given fewer.
-    return rate * cores() / torch.get_num_threads() if device.type == "cpu" else rate
+        model = create(MODELS, baseline.model, **context).train()
+        images = torch.randn(batch, report.shape.in_channels, *report.shape.size)
+    seconds = _step_seconds(model, images, torch.device(device), decisions, measure_for)
+    rate = 3 * baseline.forward_flops * batch / seconds * decisions.lanes * len(device_names(study.spec))
+    compiled = decisions.engine == "compiled"
+    gain = 1 + COMPILE_GAIN[decisions.precision] * compiled
+    once = COMPILE_SECONDS * len(study.variants) / decisions.lanes * compiled
+    return report.train_flops / (rate * gain) + once
 
 
-def _wants_cuda(study: Study) -> bool:
-    devices = study.spec.run.devices
-    return devices == "auto" or any(name.startswith("cuda") for name in devices)
+def _step_seconds(
+    model: torch.nn.Module, images: torch.Tensor, device: torch.device, decisions: Decisions, measure_for: float
+) -> float:
+    layout = torch.channels_last if decisions.channels_last else torch.contiguous_format
+    model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    images = images.to(device, memory_format=layout)
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(decisions.threads)
+    times: list[float] = []
+    try:
+        begin = time.perf_counter()
+        # The first steps pay for allocation and the choice of kernels; the quickest of all is none of them.
+        while len(times) < 4 or time.perf_counter() - begin < measure_for:
+            at = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=decisions.precision == "bfloat16"):
+                loss = model(images).float().square().mean()
+            loss.backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - at)
+    finally:
+        torch.set_num_threads(threads)
+    return min(times)

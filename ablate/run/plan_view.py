@@ -42,7 +42,9 @@ def print_plan(study: Study, console: Console | None = None, *, estimate: bool =
     if estimate and report.train_flops:
         seconds = estimate_seconds(study, report)
         if seconds is not None:
-            console.print(f"time: about {duration(seconds)} on this machine ({report.train_flops / 1e12:,.1f} TFLOP)")
+            console.print(
+                f"time: about {duration(seconds)} of training on this machine ({report.train_flops / 1e12:,.1f} TFLOP)"
+            )
     for note in [*notes, *report.notes]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
 

@@ -54,7 +54,8 @@ class Display:
         with Live(self._render(), console=self.console, refresh_per_second=4, transient=True) as self._live:
             yield
         self._live = None
-        self.console.print(self._finished_table(len(self._finished)))
+        if self._finished:
+            self.console.print(self._finished_table(len(self._finished)))
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -130,7 +131,8 @@ class Display:
                 _number(event.get("val_loss")),
                 _percent(event.get("val_mean_iou")),
             )
-        return Group(self._finished_table(FINISHED_ROWS), running, self._bar)
+        finished = [self._finished_table(FINISHED_ROWS)] if self._finished else []
+        return Group(*finished, running, self._bar)
 
     def _finished_table(self, rows: int) -> Table:
         table = Table(box=None, pad_edge=False)
