@@ -14,7 +14,7 @@ from ablate.train.decisions import COMPILE_GAIN, COMPILE_SECONDS, Decisions, dec
 
 
 def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1.0) -> float | None:
-    """Seconds for all trials of a plan on this machine when nothing else runs, or None where the data's shape is unknown.
+    """Seconds for all trials of a plan on this machine, left alone; None where the data's shape is not known.
 
     The baseline is computed forward and backward on noise for about `measure_for` seconds (nothing is trained), as one
     lane of a run would compute it; the quickest step counts, so that other load does not. The plan's training FLOPs
