@@ -148,7 +148,10 @@ def _why(measure: str, ended: pd.DataFrame, known: int, finite: int) -> str:
 
 def convergence_frame(frames: Frames) -> pd.DataFrame:
     """A row a cell: whether its seeds had converged when their epochs ended."""
-    curves = {str(key): part["val_mean_iou"].to_numpy(float) for key, part in frames.epochs.groupby("key", sort=False)}
+    keys, scores = frames.epochs["key"].to_numpy(), frames.epochs["val_mean_iou"].to_numpy(float)
+    # A trial's epochs stand together, in order.
+    starts = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+    curves = dict(zip(keys[[0, *starts]] if len(keys) else [], np.split(scores, starts), strict=False))
     rows = []
     for variant, setting, group in cell_groups(frames.trials):
         ended = group[group["status"].isin(_ENDED)]
