@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from ablate.records.files import sweep, write_atomic
 from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_json
 from ablate.run import manifest
+from ablate.run.gpu_setup import Probe, probe
 from ablate.study.design import Study, Trial
 from ablate.study.dump import dump_study
 from ablate.study.plan import describe_variants
 from ablate.train.decisions import Decisions, decide, device_names
+from ablate.train.engines import Choice
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def prepare(
     plan = study.trials()
     devices = device_names(study.spec)
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
-    decisions, notes = _decisions(study, results, plan, devices[0], variants, len(dataset.splits["train"]))
+    decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins)
     write_atomic(results.study, dump_study(study).encode())
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
     manifest.write_test_split(results, study, dataset)
@@ -91,15 +94,30 @@ def prepare(
 
 
 def _decisions(
-    study: Study, results: Results, plan: list[Trial], device: str, variants: dict[str, Any], images: int
+    study: Study,
+    results: Results,
+    plan: list[Trial],
+    device: str,
+    variants: dict[str, Any],
+    dataset: Dataset,
+    plugins: Plugins,
 ) -> tuple[Decisions, list[str]]:
     """Those in `run.json` where trials on this class of device stand; else new ones."""
+    images = len(dataset.splits["train"])
     train_flops = sum(3 * variants[trial.variant]["forward_flops"] * images * trial.train["epochs"] for trial in plan)
-    fresh = decide(study.spec, trials=len(plan), device=device, train_flops=train_flops, variants=len(study.variants))
+    asked = functools.partial(
+        decide, study.spec, trials=len(plan), device=device, train_flops=train_flops, variants=len(study.variants)
+    )
     known = results.read_run().get("decisions")
     if known is None or not any(folder.path.iterdir() for folder in results.folders()):
+        fresh = asked()
+        if device.startswith("cuda"):
+            probed = probe(Probe(study, dataset, plan, fresh, device, plugins.files), train_flops)
+            fresh = asked(gpu=probed)
         return fresh, []
     kept = Decisions.from_json(known)
+    # What was probed before is taken as it is: a probe's answer is one of a study's decisions.
+    fresh = asked(gpu=Choice(kept.engine, kept.lanes, kept.reasons))
     if kept.device != fresh.device:
         raise ResultsError(
             f"trials here were run on {kept.device}, this machine has {fresh.device}",

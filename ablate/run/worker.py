@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ablate.records.store import TrialFolder
 
 
+OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
 class _Channel:
     """Events to the driver, on a descriptor that no stray print reaches."""
 
@@ -124,6 +127,7 @@ class _Server:
                 "device": self.device,
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
+                "arithmetic": self.bench.arithmetic(),
             },
         )
         try:
@@ -166,12 +170,30 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
 
 
+def out_of_memory(error: BaseException | None) -> BaseException | None:
+    """The exception that says that memory ran out: `error` or what it came of (a graph's recording ends in another)."""
+    import torch
+
+    while error is not None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            return error
+        # Libraries on the device that allocate for themselves have no exception of their own.
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def classify(error: BaseException) -> dict[str, Any]:
     """A `failed` event: the reason, whether the process can go on, and whether the whole study has to pause."""
     import torch
 
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return {"event": "failed", "reason": f"out of memory: {describe(error)}", "fresh_process": True}
+    cause = out_of_memory(error)
+    if cause is not None:
+        return {"event": "failed", "reason": f"out of memory: {describe(cause)}", "fresh_process": True}
+    if isinstance(error, torch.AcceleratorError):
+        # The device answers every later call of this process with the same error.
+        return {"event": "failed", "reason": describe(error), "fresh_process": True}
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return {"event": "failed", "reason": describe(error), "pause": True}
     return {"event": "failed", "reason": describe(error)}

@@ -17,12 +17,17 @@ import torch
 
 from ablate.errors import DeviceError
 from ablate.study.schema import StudySpec
+from ablate.train.engines import Choice
 
 # Compiling pays only where its fixed cost is small against the training it speeds up. Rough figures on purpose,
 # and from arithmetic instead of a stopwatch: the same study on the same machine always decides the same.
 COMPILE_SECONDS = 60.0
 COMPILE_GAIN = {"bfloat16": 0.3, "float32": 0.07}
 CPU_FLOPS_PER_CORE = 25e9
+
+
+# Engines that record the whole step as a CUDA graph.
+RECORDING = ("graph", "compiled_graph")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Decisions:
     @property
     def records(self) -> bool:
         """Whether the whole step is recorded as a CUDA graph."""
-        return self.engine in ("graph", "compiled_graph")
+        return self.engine in RECORDING
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """As `run.json` keeps it: name -> {value, why}."""
@@ -59,6 +64,9 @@ class Decisions:
         """The inverse of `to_json`."""
         values = {name: entry["value"] for name, entry in document.items()}
         return cls(**values, reasons={name: entry["why"] for name, entry in document.items()})
+
+
+NOT_PROBED = Choice("eager", 1, dict.fromkeys(("engine", "lanes"), "nothing was probed"))
 
 
 def cores() -> int:
@@ -115,8 +123,18 @@ def _has_bfloat16(device: str) -> tuple[bool, str]:
     return False, "the processor has no bfloat16 instructions: emulation would be slower than float32"
 
 
-def decide(spec: StudySpec, *, trials: int, device: str, train_flops: float, variants: int) -> Decisions:
-    """Take every decision for `device`.
+def decide(
+    spec: StudySpec,
+    *,
+    trials: int,
+    device: str,
+    train_flops: float,
+    variants: int,
+    gpu: Choice = NOT_PROBED,
+) -> Decisions:
+    """Take every decision for `device`; on a GPU engine and lanes are those of `gpu`, where the study leaves them open.
+
+    Raises `DeviceError` where the study asks for a CUDA graph on a CPU.
 
     `trials` is the number of trials planned, `train_flops` the floating-point operations of training all of them;
     both come from the whole plan, not from what is pending, so that a resumed study decides the same.
@@ -130,9 +148,17 @@ def decide(spec: StudySpec, *, trials: int, device: str, train_flops: float, var
         precision = spec.train.precision
         reasons["precision"] = "the study says so"
     reasons["channels_last"] = "convolutions with few channels are faster on this layout, in both precisions"
-    lanes, threads = _lanes(spec, trials=trials, on_cuda=on_cuda, reasons=reasons)
+    if spec.run.engine in RECORDING and not on_cuda:
+        raise DeviceError(
+            f"'{spec.run.engine}' records CUDA graphs, and this study runs on a CPU",
+            key="run.engine",
+            cure="take auto, eager or compiled",
+        )
+    lanes, threads = _lanes(spec, trials=trials, gpu=gpu if on_cuda else None, reasons=reasons)
     gain = COMPILE_GAIN[precision]
-    engine = _engine(spec, train_flops=train_flops, variants=variants, on_cuda=on_cuda, gain=gain, reasons=reasons)
+    engine = _engine(
+        spec, train_flops=train_flops, variants=variants, gpu=gpu if on_cuda else None, gain=gain, reasons=reasons
+    )
     reasons["deterministic"] = "run.deterministic" if on_cuda else "a CPU with a fixed number of threads always is"
     reasons["device"] = "run.devices"
     return Decisions(
@@ -147,15 +173,14 @@ def decide(spec: StudySpec, *, trials: int, device: str, train_flops: float, var
     )
 
 
-def _lanes(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, str]) -> tuple[int, int]:
+def _lanes(spec: StudySpec, *, trials: int, gpu: Choice | None, reasons: dict[str, str]) -> tuple[int, int]:
     available = cores()
     limit = os.environ.get("OMP_NUM_THREADS", "")
     if spec.run.lanes != "auto":
         lanes = spec.run.lanes
         reasons["lanes"] = "the study says so"
-    elif on_cuda:
-        lanes = 1
-        reasons["lanes"] = "one trial at a time fills a GPU; run.lanes takes more where a model is small"
+    elif gpu is not None:
+        lanes, reasons["lanes"] = gpu.lanes, gpu.reasons["lanes"]
     else:
         lanes = max(1, min(available, trials))
         reasons["lanes"] = f"{available} cores, {trials} trials: one trial a core beats one trial on all cores"
@@ -172,14 +197,14 @@ def _lanes(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, st
 
 
 def _engine(
-    spec: StudySpec, *, train_flops: float, variants: int, on_cuda: bool, gain: float, reasons: dict[str, str]
+    spec: StudySpec, *, train_flops: float, variants: int, gpu: Choice | None, gain: float, reasons: dict[str, str]
 ) -> str:
     if spec.run.engine != "auto":
         reasons["engine"] = "the study says so"
         return spec.run.engine
-    if on_cuda:
-        reasons["engine"] = "eager: the compiled step is chosen by run.engine"
-        return "eager"
+    if gpu is not None:
+        reasons["engine"] = gpu.reasons["engine"]
+        return gpu.engine
     if shutil.which("c++") is None and shutil.which("g++") is None:
         reasons["engine"] = "no C++ compiler on this machine"
         return "eager"

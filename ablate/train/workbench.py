@@ -34,6 +34,21 @@ class Workbench:
         # Whether an epoch is read while the next one runs: a CPU has nothing to run meanwhile.
         self.ahead = self.device.type == "cuda"
 
+    def arithmetic(self) -> dict[str, Any]:
+        """How numbers are computed here, and how far they can be repeated, as every record says it.
+
+        "bitwise" on any machine with this kind of processor, "same-machine" with the same model of GPU, driver and
+        versions, or "none".
+        """
+        repeatable = "bitwise" if self.device.type == "cpu" else "same-machine"
+        return {
+            "precision": self.decisions.precision,
+            "engine": self.decisions.engine,
+            "threads": self.decisions.threads,
+            "tf32": False,
+            "repeatable": repeatable if self.decisions.deterministic else "none",
+        }
+
     def data(self, settings: dict[str, Any]) -> DeviceData:
         """The data set of `settings` ("name" and its own), decoded and moved once."""
         key = json.dumps(settings, sort_keys=True)
@@ -51,7 +66,7 @@ class Workbench:
         key = json.dumps(parts, sort_keys=True)
         if self._network is None or self._network[0] != key:
             self._network = self._step = None
-            if self.decisions.engine == "compiled":
+            if self.decisions.compiles:
                 torch.compiler.reset()  # the steps of the variant before
             self._network = (key, self.fresh_network(trial))
         network = self._network[1]

@@ -72,15 +72,13 @@ def test_the_mean_as_a_step_of_its_own_has_the_same_value_and_gradient(weights: 
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 3, (50,), generator=generator)
     labels[7:19] = 255
-    w = None if weights is None else torch.tensor(weights)
+    w = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     found = []
     for loss in (
         lambda flat: torch.nn.functional.cross_entropy(flat, labels, w, ignore_index=255),
         lambda flat: mean_of_pixels(flat, labels, w, 255),
     ):
         flat = torch.randn(50, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
-        if w is not None:
-            w = w.double()
         value = loss(flat)
         (gradient,) = torch.autograd.grad(value, flat)
         found.append((value.detach(), gradient))

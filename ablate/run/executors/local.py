@@ -94,7 +94,7 @@ class LocalExecutor:
         self._lanes = [
             _Lane(
                 _command(results, base, device, plugins, origin),
-                _environment(device, threads),
+                worker_environment(device, threads),
                 results / "workers.log",
                 self._events,
             )
@@ -215,7 +215,8 @@ def _command(results: Path, base: Path, device: str, plugins: Sequence[Path], or
     return command
 
 
-def _environment(device: str, threads: int) -> dict[str, str]:
+def worker_environment(device: str, threads: int) -> dict[str, str]:
+    """The environment of a process that works on `device` alone, as its first and only one."""
     environment = dict(os.environ)
     # OpenMP reads its number of threads once, when the process starts.
     environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)

@@ -1,0 +1,201 @@
+"""Before a study's first trial on a GPU: a short probe in processes of its own, for the engine and the lanes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.data.dataset import Dataset
+from ablate.run.executors.local import worker_environment
+from ablate.study.design import Study, Trial
+from ablate.train.decisions import Decisions
+from ablate.train.engines import (
+    ENGINES,
+    Choice,
+    EngineCost,
+    LaneRate,
+    Load,
+    Measured,
+    choose,
+    choose_engine,
+    lanes_to_try,
+    predicted_seconds,
+)
+
+# A plan is probed where it takes longer than this by a rough count: probing costs about as much.
+PROBED_FROM = 20.0
+# Rough figures for that count: what a GPU computes in a second, and what launching a step op by op takes.
+ROUGH_FLOPS, ROUGH_STEP_SECONDS = 100e12, 4e-3
+# Compiling is tried where the rest of the plan takes longer than this for each variant, more lanes from twice as much.
+COMPILED_FROM = 60.0
+MEASURED_SECONDS = 1.0
+# What a process takes on a GPU besides its tensors: the context, and the work space of libraries.
+CONTEXT_BYTES = 2**30
+# Seconds after which a probe is given up: for starting, and for each variant eager and compiled.
+START_LIMIT, EAGER_LIMIT, COMPILED_LIMIT = 90.0, 30.0, 240.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What a probe is asked about: a study on a device, decided as in `decisions` but for engine and lanes."""
+
+    study: Study
+    dataset: Dataset
+    plan: Sequence[Trial]
+    decisions: Decisions
+    device: str
+    plugins: Sequence[Path] = ()
+
+    def loads(self) -> dict[str, Load]:
+        """What the plan asks of each variant."""
+        found: dict[str, Load] = {}
+        splits = {name: len(split) for name, split in self.dataset.splits.items()}
+        for trial in self.plan:
+            size, epochs = min(int(trial.train["batch_size"]), splits["train"]), int(trial.train["epochs"])
+            before = found.get(trial.variant, Load(0, 0))
+            validations = (epochs + 1) * -(-splits["val"] // size) + -(-splits["test"] // size)
+            found[trial.variant] = Load(before.steps + epochs * (splits["train"] // size), before.batches + validations)
+        return found
+
+    def request(self, op: str, engine: str, trials: Sequence[Trial]) -> str:
+        """A line for `ablate.train.gpu_probe`."""
+        return (
+            json.dumps(
+                {
+                    "op": op,
+                    "engine": engine,
+                    "trials": [dataclasses.asdict(trial) for trial in trials],
+                    "decisions": dataclasses.replace(self.decisions, engine=engine).to_json(),
+                    "device": "cuda:0" if self.device.startswith("cuda") else self.device,
+                    "seconds": MEASURED_SECONDS,
+                    "channels": self.dataset.in_channels,
+                    "classes": self.dataset.num_classes,
+                    "size": list(self.dataset.size),
+                    "plugins": [str(path) for path in self.plugins],
+                }
+            )
+            + "\n"
+        )
+
+    def start(self) -> subprocess.Popen[str]:
+        """A process that waits for a request."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "ablate.train.gpu_probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=worker_environment(self.device, self.decisions.threads),
+        )
+
+
+def probe(asked: Probe, train_flops: float) -> Choice:
+    """Measure what the study leaves open, as far as the plan is long enough to gain by it, and choose."""
+    run, loads = asked.study.spec.run, asked.loads()
+    steps = sum(load.steps for load in loads.values())
+    rough = max(train_flops / ROUGH_FLOPS, steps * ROUGH_STEP_SECONDS)
+    if rough < PROBED_FROM or "auto" not in (run.engine, run.lanes):
+        return choose(Measured(reason=f"about {rough:.0f} s of training: not probed"), loads)
+    engines = ENGINES if run.engine == "auto" else (run.engine,)
+    costs: list[EngineCost] = []
+    reserved = free = 0
+    for engine in engines:
+        if engine in ("compiled", "compiled_graph") and len(engines) > 1 and not _worth_compiling(costs, loads):
+            continue
+        limit = COMPILED_LIMIT if engine.startswith("compiled") else EAGER_LIMIT
+        for answer in engine_answers(asked, engine, START_LIMIT + limit * len(loads)):
+            costs.append(EngineCost(**answer["cost"]))
+            reserved = max(reserved, answer["reserved_bytes"])
+            free = max(free, answer["free_bytes"] + answer["reserved_bytes"])
+    measured = Measured(asked.plan[0].train["batch_size"], tuple(costs), reason="the probe gave no answer")
+    engine, _ = choose_engine(measured, loads)
+    seconds = sum(predicted_seconds(cost, loads) for cost in costs if cost.engine == engine and cost.error is None)
+    if run.lanes == "auto" and seconds > 2 * COMPILED_FROM:
+        tried = lanes_to_try(reserved + CONTEXT_BYTES, free, len(asked.plan))
+        rates = [lane_rate(asked, engine, lanes) for lanes in tried if tried != [1]]
+        measured = dataclasses.replace(measured, lanes=tuple(rate for rate in rates if rate is not None))
+    return choose(dataclasses.replace(measured, reason=measured.reason if not costs else ""), loads)
+
+
+def _worth_compiling(costs: Sequence[EngineCost], loads: Mapping[str, Load]) -> bool:
+    """Whether the fastest way so far leaves enough to save; also where nothing has run so far."""
+    known = {cost.engine: 0.0 for cost in costs if cost.error is None}
+    for cost in costs:
+        if cost.engine in known:
+            known[cost.engine] += predicted_seconds(cost, loads)
+    return not known or min(known.values()) > COMPILED_FROM * len(loads)
+
+
+def engine_answers(asked: Probe, engine: str, limit: float) -> list[dict[str, Any]]:
+    """What a probe process says about each variant in `engine`; what it did not live to say is missing.
+
+    A variant that is missing is given an error, since an engine that kills its process is none to choose.
+    """
+    trials = asked.study.representatives()
+    process = asked.start()
+    try:
+        out, _ = process.communicate(asked.request("engines", engine, trials), timeout=limit)
+        why = f"the probe ended with exit code {process.returncode}"
+    except subprocess.TimeoutExpired as error:
+        out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        why = f"no answer within {limit:.0f} s"
+    finally:
+        process.kill()
+        process.wait()
+    answers = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
+    said = {answer["cost"]["variant"] for answer in answers}
+    nothing = {"reserved_bytes": 0, "used_bytes": 0, "free_bytes": 0}
+    for trial in trials:
+        if trial.variant not in said:
+            answers.append({"cost": dataclasses.asdict(EngineCost(trial.variant, engine, error=why)), **nothing})
+    return answers
+
+
+def lane_rate(asked: Probe, engine: str, lanes: int) -> LaneRate | None:
+    """What `lanes` processes train together on the variant that comes first; None where one of them failed."""
+    request = asked.request("lane", engine, asked.study.representatives()[:1])
+    processes = [asked.start() for _ in range(lanes)]
+
+    def end() -> None:
+        for process in processes:
+            process.kill()
+
+    watch = threading.Timer(START_LIMIT + COMPILED_LIMIT, end)
+    watch.start()
+    try:
+        with contextlib.suppress(OSError, ValueError):
+            for process in processes:
+                _say(process, request)
+            if not all(_hear(process).get("ready") for process in processes):
+                return None
+            for process in processes:
+                _say(process, "go\n")
+            found = [_hear(process) for process in processes]
+            rate = sum(answer["images_per_s"] for answer in found)
+            return LaneRate(lanes, rate, max(int(answer["used_bytes"]) for answer in found))
+        return None
+    finally:
+        watch.cancel()
+        end()
+        for process in processes:
+            process.communicate()
+
+
+def _say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line)
+    process.stdin.flush()
+
+
+def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """One answer; raises ValueError where the process ended without one."""
+    assert process.stdout is not None
+    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    return answer

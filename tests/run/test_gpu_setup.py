@@ -1,0 +1,152 @@
+"""The probe before a study, with real processes on the CPU: what it asks, what it hears, what it makes of silence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
+from ablate.data.dataset import load_dataset
+from ablate.run import gpu_setup
+from ablate.run.executors.local import worker_environment
+from ablate.run.gpu_setup import Probe, engine_answers, lane_rate, probe
+from ablate.study.reader import read_study
+from ablate.train.decisions import Decisions
+from ablate.train.engines import EngineCost, LaneRate, Load
+
+PLUGIN = Path(__file__).resolve().parents[1] / "tiny_plugin.py"
+STUDY = """\
+study: tiny
+data: {name: tiny, train: 10}
+model: {name: two_convolutions}
+variants: {narrow: {}, wide: {width: 8}}
+grid: {lr: [1e-2, 1e-3]}
+seeds: 1
+train: {epochs: 3, batch_size: 4}
+RUN
+"""
+
+
+def asked(folder: Path, run: str = "", **more: object) -> Probe:
+    path = folder / "study.yaml"
+    path.write_text(STUDY.replace("RUN", run), encoding="utf-8")
+    study = read_study(path)
+    decisions = Decisions("test", "float32", True, "eager", 1, 1, True, {})
+    dataset = load_dataset("tiny", {"train": 10}, base=folder)
+    known = Probe(study, dataset, study.trials(), decisions, "cpu", (PLUGIN,))
+    return dataclasses.replace(known, **more)
+
+
+def test_the_plan_is_counted_by_variant(tmp_path: Path) -> None:
+    # 10 images in batches of 4: 2 steps; 5 val images: 2 batches before the first epoch and after each; 2 of the test.
+    assert asked(tmp_path).loads() == {name: Load(2 * 3 * 2, 2 * (4 * 2 + 2)) for name in ("narrow", "wide")}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_setup, "MEASURED_SECONDS", 0.05)
+
+
+def test_a_process_measures_every_variant(tmp_path: Path, quick: None) -> None:
+    answers = engine_answers(asked(tmp_path), "eager", 120.0)
+    costs = [EngineCost(**answer["cost"]) for answer in answers]
+    assert [(cost.variant, cost.engine, cost.error) for cost in costs] == [
+        ("narrow", "eager", None),
+        ("wide", "eager", None),
+    ]
+    for cost in costs:
+        assert 0 < cost.step_s < cost.first_s and cost.predict_s > 0 and cost.peak_bytes > 0
+        assert cost.loss == pytest.approx(math.log(3), abs=1.0)
+
+
+def test_a_variant_that_cannot_run_is_an_answer(tmp_path: Path, quick: None) -> None:
+    broken = asked(tmp_path)
+    study = dataclasses.replace(broken.study)
+    study.variants["wide"].model.update(name="misbehaving", act="raise", at=1)
+    study.variants["wide"].model.pop("width", None)
+    answers = engine_answers(dataclasses.replace(broken, study=study), "eager", 120.0)
+    errors = {answer["cost"]["variant"]: answer["cost"]["error"] for answer in answers}
+    assert errors["narrow"] is None and errors["wide"]
+
+
+def test_a_process_that_dies_leaves_an_error_for_every_variant(tmp_path: Path) -> None:
+    answers = engine_answers(asked(tmp_path, plugins=(tmp_path / "absent.py",)), "eager", 120.0)
+    assert [answer["cost"]["error"] for answer in answers] == ["the probe ended with exit code 1"] * 2
+
+
+def test_two_lanes_train_at_the_same_time(tmp_path: Path, quick: None) -> None:
+    rate = lane_rate(asked(tmp_path), "eager", 2)
+    assert rate is not None and rate.lanes == 2 and rate.images_per_s > 0
+
+
+def test_a_lane_that_fails_is_no_rate(tmp_path: Path) -> None:
+    assert lane_rate(asked(tmp_path, plugins=(tmp_path / "absent.py",)), "eager", 2) is None
+
+
+class _Answers:
+    """Made-up answers in the place of processes, and what was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: dict[str, float], lanes: dict[int, float]) -> None:
+        self.asked: list[object] = []
+
+        def engines(asked: Probe, engine: str, limit: float) -> list[dict[str, object]]:
+            self.asked.append(engine)
+            return [
+                {
+                    "cost": dataclasses.asdict(
+                        EngineCost(name, engine, 1.0, step_s[engine], step_s[engine], 2**30, 1.1)
+                    ),
+                    "reserved_bytes": 2 * 2**30,
+                    "free_bytes": 130 * 2**30,
+                }
+                for name in ("narrow", "wide")
+            ]
+
+        def rate(asked: Probe, engine: str, count: int) -> LaneRate | None:
+            self.asked.append(count)
+            return LaneRate(count, lanes[count], 2**30) if count in lanes else None
+
+        monkeypatch.setattr(gpu_setup, "engine_answers", engines)
+        monkeypatch.setattr(gpu_setup, "lane_rate", rate)
+
+
+def test_a_short_plan_is_not_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = _Answers(monkeypatch, {}, {})
+    choice = probe(asked(tmp_path), 1e9)
+    assert answers.asked == [] and (choice.engine, choice.lanes) == ("eager", 1)
+    assert choice.reasons["engine"] == "about 0 s of training: not probed"
+
+
+def test_compiling_and_lanes_are_probed_where_enough_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = dict.fromkeys(("eager", "graph", "compiled", "compiled_graph"), 0.1)
+    answers = _Answers(monkeypatch, quick, {})
+    probe(asked(tmp_path), 1e16)
+    assert answers.asked == ["eager", "graph"]  # seconds are left: neither a compiler nor a second lane would pay
+    slow = {"eager": 20.0, "graph": 15.0, "compiled": 12.0, "compiled_graph": 10.0}
+    answers = _Answers(monkeypatch, slow, {1: 100.0, 2: 150.0, 4: 151.0})
+    choice = probe(asked(tmp_path), 1e16)
+    assert answers.asked == ["eager", "graph", "compiled", "compiled_graph", 1, 2, 4]
+    assert (choice.engine, choice.lanes) == ("compiled_graph", 2)
+
+
+def test_what_the_study_says_is_not_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {"eager": 20.0, "graph": 15.0, "compiled": 12.0, "compiled_graph": 10.0}
+    answers = _Answers(monkeypatch, slow, {1: 100.0})
+    choice = probe(asked(tmp_path, "run: {engine: graph}"), 1e16)
+    assert answers.asked == ["graph", 1, 2, 4] and choice.engine == "graph" and choice.lanes == 1
+    answers = _Answers(monkeypatch, slow, {})
+    probe(asked(tmp_path, "run: {engine: graph, lanes: 2}"), 1e16)
+    assert answers.asked == []
+
+
+def test_a_worker_sees_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert worker_environment("cuda:1", 4)["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    found = worker_environment("cuda:1", 4)
+    assert (found["CUDA_VISIBLE_DEVICES"], found["CUBLAS_WORKSPACE_CONFIG"]) == ("5", ":4096:8")
+    assert worker_environment("cpu", 4).get("CUDA_VISIBLE_DEVICES") == os.environ["CUDA_VISIBLE_DEVICES"]
