@@ -7,7 +7,7 @@ wherever the target is, so that no boundary is asked of a model where the target
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,7 +22,6 @@ from ablate.measure.segmentation import (
     divide,
     joint_histogram,
     mask_ignored,
-    mean_iou,
     nan_mean,
 )
 
@@ -92,6 +91,11 @@ def _grow(mask: np.ndarray) -> np.ndarray:
     return grown
 
 
+def layer_of(distance: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+    """How many of the ascending `widths` each distance exceeds: uint8 in the shape of `distance` (uint8)."""
+    return np.searchsorted(widths, np.arange(256), side="left").astype(np.uint8)[distance]
+
+
 def disc(diameter: int) -> np.ndarray:
     """Offsets (dy, dx), int (P, 2) from 0, of the pixels whose centres lie within a disc of that diameter.
 
@@ -159,15 +163,34 @@ class DetailTarget:
         """The target as uint8 with the label C where ignored."""
         return mask_ignored(np.zeros_like(self.target), self.target, self.num_classes, self.ignore_index)[1]
 
-    @cached_property
-    def to_boundary(self) -> np.ndarray:
-        """Distance to the nearest other label or the image border."""
-        return boundary_distance(self.labels, self.limit, border=True)
+    @property
+    def boundary_widths(self) -> list[int]:
+        """The widths of boundary bands on these maps, ascending; fewer than stated where several scale to the same."""
+        return sorted({scaled_width(width, self.shape) for width in BOUNDARY_WIDTHS})
+
+    @property
+    def trimap_widths(self) -> list[int]:
+        """As `boundary_widths`, of trimaps."""
+        return sorted({scaled_width(width, self.shape) for width in TRIMAP_WIDTHS})
 
     @cached_property
-    def to_label(self) -> np.ndarray:
-        """Distance to the nearest other label."""
-        return boundary_distance(self.labels, self.limit, border=False)
+    def layers(self) -> np.ndarray:
+        """Each pixel's cell in the joint histogram of `detail_counts`, for a prediction of layer 0 and label 0.
+
+        Cells are numbered (trimap layer, target layer, preds layer, target label, preds label), the last fastest. A
+        pixel's layer is the number of widths that its distance exceeds: to the nearest other target label for
+        trimaps, to that or the border for the layers of target and preds.
+        """
+        border = layer_of(boundary_distance(self.labels, self.limit, border=True), self.boundary_widths)
+        trimap = layer_of(boundary_distance(self.labels, self.limit, border=False), self.trimap_widths)
+        labels, depth = self.num_classes + 1, len(self.boundary_widths) + 1
+        cells = (len(self.trimap_widths) + 1) * depth * depth * labels * labels
+        code: np.ndarray = trimap.astype(np.uint16 if cells <= 1 << 16 else np.uint32)
+        for factor, part in ((depth, border), (depth, None), (labels, self.labels), (labels, None)):
+            code = code * code.dtype.type(factor)
+            if part is not None:
+                code = code + part
+        return code
 
     def thin(self, diameter: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The labelled pixels on structures thinner than `diameter` pixels of these maps, three arrays (P,).
@@ -195,7 +218,8 @@ def _counts_within(preds: np.ndarray, against: DetailTarget, in_preds: np.ndarra
     return counts_from_histogram(joint_histogram(preds, against.labels, against.num_classes, in_preds, in_target))
 
 
-def _thin(preds: np.ndarray, against: DetailTarget, diameter: int) -> np.ndarray:
+def thin_hits(preds: np.ndarray, against: DetailTarget, diameter: int) -> np.ndarray:
+    """Hit and all target pixels (N, C, 2) that a disc of `diameter` pixels of these maps removes; masked preds."""
     pixel, label, cell = against.thin(diameter)
     size = len(preds) * against.num_classes
     total = np.bincount(cell, minlength=size)
@@ -258,7 +282,7 @@ def thin_counts(
     has at least two pixels across: one would remove nothing, and two remove what is one pixel wide.
     """
     against = DetailTarget(target, num_classes, ignore_index)
-    return _thin(against.masked(preds), against, scaled_width(diameter, against.shape, at_least=2))
+    return thin_hits(against.masked(preds), against, scaled_width(diameter, against.shape, at_least=2))
 
 
 def recall(counts: np.ndarray) -> np.ndarray:
@@ -269,46 +293,3 @@ def recall(counts: np.ndarray) -> np.ndarray:
 def mean_recall(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
     """Mean recall over the classes that have thin pixels; `axis` is summed before dividing, as in `mean_iou`."""
     return nan_mean(recall(counts if axis is None else counts.sum(axis=axis)))
-
-
-def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndarray]:
-    """Counts of every detail measure at its default widths, per image and class.
-
-    Keys are `boundary_3 boundary_12 trimap_1 trimap_3 trimap_5 trimap_10 interior` (N, C, 3) and `thin_3 thin_6`
-    (N, C, 2), named by the width at a diagonal of 600. On small maps several widths scale to the same pixels; their
-    counts are then equal.
-    """
-    preds = against.masked(preds)
-    distance = boundary_distance(preds, against.limit, border=True)
-    done: dict[tuple[str, int], np.ndarray] = {}
-
-    def once(kind: str, width: int) -> np.ndarray:
-        if (kind, width) not in done:
-            if kind == "thin":
-                done[kind, width] = _thin(preds, against, width)
-            elif kind == "boundary":
-                done[kind, width] = _counts_within(preds, against, distance <= width, against.to_boundary <= width)
-            else:
-                region = against.to_label <= width if kind == "trimap" else against.to_boundary > width
-                done[kind, width] = _counts_within(preds, against, region, region)
-        return done[kind, width]
-
-    counts = {f"boundary_{w}": once("boundary", scaled_width(w, against.shape)) for w in BOUNDARY_WIDTHS}
-    counts |= {f"trimap_{w}": once("trimap", scaled_width(w, against.shape)) for w in TRIMAP_WIDTHS}
-    counts["interior"] = once("interior", scaled_width(max(BOUNDARY_WIDTHS), against.shape))
-    counts |= {f"thin_{d}": once("thin", scaled_width(d, against.shape, at_least=2)) for d in THIN_DIAMETERS}
-    return counts
-
-
-def detail_scores(counts: Mapping[str, np.ndarray], axis: Axis = 0) -> dict[str, np.ndarray]:
-    """The score of each entry of `detail_counts`: mean recall of thin structures, mean IoU of the others.
-
-    `axis` is summed before dividing; interior classes without target pixels are left out. Fractions.
-    """
-    scores: dict[str, np.ndarray] = {}
-    for name, table in counts.items():
-        if name.startswith("thin"):
-            scores[name] = mean_recall(table, axis)
-        else:
-            scores[name] = mean_iou(table, axis, absent="target" if name == "interior" else "both")
-    return scores

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ablate.measure.detail import DetailTarget, detail_counts
+from ablate.measure.detail import DetailTarget
+from ablate.measure.detail_all import detail_counts
 from ablate.measure.segmentation import IGNORE_INDEX
 
 

@@ -35,9 +35,12 @@ def unpack(path: Path) -> np.ndarray:
     return _read(path, None)
 
 
-def unpack_maps(path: Path) -> np.ndarray | list[np.ndarray]:
-    """All pictures of a zip by `pack`: uint8 (N, H, W) where they are of one size, else a list of N maps (h, w)."""
-    found = _pictures(path, None)
+def unpack_maps(path: Path, indices: Sequence[int] | None = None) -> np.ndarray | list[np.ndarray]:
+    """Pictures of a zip by `pack`, all or those at `indices`, which may differ in size.
+
+    uint8 (N, H, W) where they are of one size, else a list of N maps (h, w).
+    """
+    found = _pictures(path, indices)
     return _stack(path, found) if len({picture.shape for picture in found}) <= 1 else found
 
 

@@ -13,7 +13,8 @@ from planted import plant
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.detail_frames import DETAIL, detail_vector, detail_verdicts_frame, stacked
 from ablate.analysis.frames import load_results
-from ablate.measure.detail import DetailTarget, detail_counts, detail_scores
+from ablate.measure.detail import DetailTarget
+from ablate.measure.detail_all import detail_counts, detail_scores
 
 
 def test_the_vector_is_the_measures_themselves() -> None:

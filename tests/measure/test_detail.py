@@ -13,8 +13,6 @@ from ablate.measure.detail import (
     DetailTarget,
     boundary_counts,
     boundary_distance,
-    detail_counts,
-    detail_scores,
     disc,
     interior_counts,
     mean_recall,
@@ -23,6 +21,7 @@ from ablate.measure.detail import (
     thin_pixels,
     trimap_counts,
 )
+from ablate.measure.detail_all import detail_counts, detail_scores
 from ablate.measure.segmentation import image_counts, iou, mean_iou
 
 
@@ -157,23 +156,25 @@ def test_the_border_of_the_image_makes_nothing_thin():
     assert thin_counts(target, target, 2, 3)[0].tolist() == [[0, 0], [100, 100]]
 
 
-def test_all_measures_at_once_equal_each_alone():
-    target = patchy(2, (5, 96, 128), 4)
+@pytest.mark.parametrize(("shape", "classes"), [((5, 96, 128), 4), ((2, 300, 400), 4), ((2, 96, 128), 60)])
+def test_all_measures_at_once_equal_each_alone(shape: tuple[int, int, int], classes: int):
+    target = patchy(2, shape, classes)
     target[:, :3] = 255
     rng = np.random.default_rng(0)
-    preds = np.where(rng.random(target.shape) < 0.9, patchy(2, (5, 96, 128), 4), 1).astype(np.uint8)
-    against = DetailTarget(target, 4)
+    preds = np.where(rng.random(target.shape) < 0.9, patchy(2, shape, classes), 1).astype(np.uint8)
+    against = DetailTarget(target, classes)
     counts = detail_counts(preds, against)
     for width in (3, 12):
-        assert np.array_equal(counts[f"boundary_{width}"], boundary_counts(preds, target, 4, width))
+        assert np.array_equal(counts[f"boundary_{width}"], boundary_counts(preds, target, classes, width))
     for width in (1, 3, 5, 10):
-        assert np.array_equal(counts[f"trimap_{width}"], trimap_counts(preds, target, 4, width))
+        assert np.array_equal(counts[f"trimap_{width}"], trimap_counts(preds, target, classes, width))
     for diameter in (3, 6):
-        assert np.array_equal(counts[f"thin_{diameter}"], thin_counts(preds, target, 4, diameter))
-    assert np.array_equal(counts["interior"], interior_counts(preds, target, 4))
+        assert np.array_equal(counts[f"thin_{diameter}"], thin_counts(preds, target, classes, diameter))
+    assert np.array_equal(counts["interior"], interior_counts(preds, target, classes))
     # The target's side is kept; a second set of predictions does not see the first.
     perfect = detail_scores(detail_counts(np.where(target == 255, 0, target).astype(np.uint8), against))
-    assert all(score == 1.0 for score in perfect.values())
+    assert all(score == 1.0 or np.isnan(score) for score in perfect.values())
+    assert all(perfect[name] == 1.0 for name in perfect if name != "interior")  # which small patches do not have
     assert set(perfect) == set(counts)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.measure.detail import DetailTarget, detail_counts
+from ablate.measure.detail import DetailTarget
+from ablate.measure.detail_all import detail_counts
 from ablate.measure.detail_sizes import DetailTargets
 
 
