@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.errors import AblateError, Problem, StudyError, nearest
+from ablate.errors import AblateError, Problem, StudyError, is_full_disk, nearest
 
 app = typer.Typer(
     name="ablate",
@@ -41,6 +41,11 @@ def main() -> None:
         for problem in error.problems:
             print(f"ablate: {problem}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        print(f"ablate: {error}; mend it and run the same command again: nothing finished is lost", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.command()

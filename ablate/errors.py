@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -71,3 +72,9 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"choose from {', '.join(known)}" if known else ""
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether `error` says that a file could not be written for want of space, quota or leave."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    return isinstance(error, OSError) and error.errno in full

@@ -22,8 +22,9 @@ def missing(reason: str) -> NoReturn:
 def camvid_root() -> Path:
     """The CamVid images in the SegNet layout, where this machine has them."""
     named = os.environ.get("ABLATE_CAMVID")
-    for root in (Path(named) if named else None, ROOT.parent / "shared" / "data" / "camvid"):
-        if root is not None and (root / "testannot").is_dir():
+    beside = sorted(ROOT.parent.glob("*/data/camvid"))  # data kept beside the checkout, for several of them
+    for root in ([Path(named)] if named else []) + [ROOT / "data" / "camvid", *beside]:
+        if (root / "testannot").is_dir():
             return root
     # Nobody can install these by a package manager, so their absence is never a failure.
     pytest.skip("the CamVid images are not here; set ABLATE_CAMVID to a folder in the SegNet layout")

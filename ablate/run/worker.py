@@ -7,7 +7,6 @@ pipe closes, the driver is gone, and the worker ends at once: every file it writ
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import queue
@@ -19,6 +18,8 @@ import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ablate.errors import is_full_disk
 
 if TYPE_CHECKING:
     from ablate.records.store import TrialFolder
@@ -194,7 +195,7 @@ def classify(error: BaseException) -> dict[str, Any]:
     if isinstance(error, torch.AcceleratorError):
         # The device answers every later call of this process with the same error.
         return {"event": "failed", "reason": describe(error), "fresh_process": True}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+    if is_full_disk(error):
         return {"event": "failed", "reason": describe(error), "pause": True}
     return {"event": "failed", "reason": describe(error)}
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import missing
 from tests.run.conftest import STUDY, Command
 
 pytestmark = pytest.mark.faults
@@ -149,6 +151,33 @@ def test_a_read_only_folder_is_refused_before_training(command: Command) -> None
     target.write_text("in the way")
     done = command.run("--out", str(target / "below"))
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1.5 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        missing("a file system cannot be mounted here (not root?)")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("room", [160, 90, 24])
+def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbed: Command, room: int) -> None:
+    command = Command(small_disk)
+    filler = small_disk / "filler"
+    filler.write_bytes(b"0" * 1024 * (1500 - 12 - room))
+    done = command.run()
+    assert done.returncode == 1
+    assert "No space left on device" in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
+    assert len(command.records()) < 4 and not workers(small_disk)
+    filler.unlink()
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed.records()
 
 
 def command_plugin() -> str:
