@@ -46,6 +46,9 @@ with `primary` true; all else is descriptive.
 **detail**, fine detail at own best, a row a contrast and measure (`DETAIL`, and "excess_boundary" = boundary_3 −
   interior, "excess_thin" = thin_3 − interior):
   variant, against, measure, left, right, delta, low, high, n, reason, rule.
+**class_detail**, the same of each class for boundary_3, interior, thin_3 and thin_6; `pixels` are the class's target
+pixels of that kind in the test split (a mean over classes weighs one with ten as much as one with ten thousand):
+  variant, against, class, measure, pixels, left, right, delta, low, high, n, reason, rule.
 **detail_verdicts**: variant, against, verdict ("lost", "gained", "undecided"), reason (the four intervals), rule.
 
 **stability**, a row a cell and measure (`STABILITY` and "lr_headroom"):
@@ -99,6 +102,7 @@ class Analysis:
     contrasts: pd.DataFrame
     class_contrasts: pd.DataFrame
     detail: pd.DataFrame
+    class_detail: pd.DataFrame
     detail_verdicts: pd.DataFrame
     stability: pd.DataFrame
     convergence: pd.DataFrame
@@ -129,7 +133,7 @@ def analyse(frames: Frames) -> Analysis:
     measure = frames.study.measure
     response = cells.rate_response(frames, v, own_best, measure.rope)
     contrasts = compare.contrasts_frame(frames, scores, made)
-    detail, no_detail = detail_frames.detail_frame(frames, scores, own_best)
+    detail, class_detail, no_detail = detail_frames.detail_frame(frames, scores, own_best)
     rules = {
         "cells": f"{cells.CELLS_RULE} {compare.scored_text(frames)}",
         "variants": f"{OWN_BEST.text} {compare.scored_text(frames)} {variants.LEVELS_RULE}",
@@ -161,6 +165,7 @@ def analyse(frames: Frames) -> Analysis:
         contrasts=contrasts,
         class_contrasts=compare.class_contrasts_frame(frames, scores, made),
         detail=detail,
+        class_detail=class_detail,
         detail_verdicts=detail_frames.detail_verdicts_frame(detail),
         stability=cells.stability_frame(frames, measure.confidence),
         convergence=converged,

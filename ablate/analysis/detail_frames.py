@@ -32,12 +32,14 @@ DETAIL = (
     *(f"thin_{diameter}" for diameter in THIN_DIAMETERS),
 )
 EXCESS = {"excess_boundary": "boundary_3", "excess_thin": "thin_3"}
+BY_CLASS = ("boundary_3", "interior", "thin_3", "thin_6")
 LOSSES = ("boundary_3", "thin_3", *EXCESS)
 VERDICT_TEXT = (
     "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further than the interior IoU "
     "does, each with an interval below zero; gained where all four lie above zero; else undecided."
 )
 COLUMNS = ["variant", "against", "measure", "left", "right", "delta", "low", "high", "n", "reason", "rule"]
+CLASS_COLUMNS = ["variant", "against", "class", "measure", "pixels", *COLUMNS[3:]]
 VERDICT_COLUMNS = ["variant", "against", "verdict", "reason", "rule"]
 
 
@@ -77,7 +79,10 @@ def stacked(counts: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def detail_vector(sums: Floats) -> Floats:
-    """Every measure of `DETAIL`, then of `EXCESS`: (..., M, C, 3) of `stacked` sums -> (..., M + 2)."""
+    """Every measure of `DETAIL`, of `EXCESS`, and the classes of `BY_CLASS`: (..., M, C, 3) -> (..., K).
+
+    `sums` are those of `stacked`. K is M + 2 + 4·C, the measures of `BY_CLASS` one after another, NaN for a class that has nothing of the kind.
+    """
     iou = class_iou(sums)
     inside = DETAIL.index("interior")
     gone = sums[..., inside, :, 0] + sums[..., inside, :, 2] == 0
@@ -86,39 +91,52 @@ def detail_vector(sums: Floats) -> Floats:
     found = there.sum(axis=-1)
     means = np.divide(np.where(there, iou, 0.0).sum(axis=-1), found, out=np.full(found.shape, np.nan), where=found > 0)
     excess = [means[..., DETAIL.index(name)] - means[..., inside] for name in EXCESS.values()]
-    return np.concatenate([means, np.stack(excess, axis=-1)], axis=-1)
+    of_classes = [iou[..., DETAIL.index(name), :] for name in BY_CLASS]
+    return np.concatenate([means, np.stack(excess, axis=-1), *of_classes], axis=-1)
 
 
-def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, str]:
-    """A row a contrast and measure, and which variants have none and why ("" for none)."""
+def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """A row a contrast and measure; a row a contrast, class and measure; which variants have none and why."""
     cells: dict[str, Replicates] = {}
+    pixels = np.zeros(0)
     problems = []
     try:
         rule = detail_rule(frames)
     except (ResultsError, ValueError) as error:
-        return pd.DataFrame(columns=COLUMNS), f"no measures of fine detail: {error}"
+        why = f"no measures of fine detail: {error}"
+        return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CLASS_COLUMNS), why
     for variant, setting in own_best.items():
         if setting is not None:
             try:
-                cells[variant] = _cell(frames, scores, variant, setting)
+                cells[variant], found = _cell(frames, scores, variant, setting)
+                pixels = found if len(found) else pixels
             except (ResultsError, ValueError) as error:
                 problems.append(f"no measures of fine detail for {variant}: {error}")
-    rows = []
+    rows, class_rows = [], []
     for name, other in against(frames).items():
         if name not in cells or other not in cells:
             continue
-        at = str(own_best[name]), str(own_best[other])
-        found = scores.between(cells[name], cells[other], *at)
-        for place, measure in enumerate((*DETAIL, *EXCESS)):
-            estimate = found[place].estimate
-            row: dict[str, Any] = {"variant": name, "against": other, "measure": measure}
-            row |= {"left": float(cells[name].test[place]), "right": float(cells[other].test[place])}
+        left, right = cells[name], cells[other]
+        found_each = scores.between(left, right, str(own_best[name]), str(own_best[other]))
+        for place, contrast in enumerate(found_each):
+            estimate = contrast.estimate
+            row: dict[str, Any] = {"variant": name, "against": other}
+            row |= {"left": float(left.test[place]), "right": float(right.test[place])}
             row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
-            rows.append(row | {"reason": _reason(estimate), "rule": rule})
-    return pd.DataFrame(rows, columns=COLUMNS), "; ".join(problems)
+            row |= {"reason": _reason(estimate), "rule": rule}
+            if place < len(DETAIL) + len(EXCESS):
+                rows.append(row | {"measure": (*DETAIL, *EXCESS)[place]})
+            else:
+                kind, label = divmod(place - len(DETAIL) - len(EXCESS), len(frames.class_names))
+                row |= {"measure": BY_CLASS[kind], "class": frames.class_names[label]}
+                place_of = DETAIL.index(BY_CLASS[kind])
+                class_rows.append(row | {"pixels": int(pixels[place_of, label]) if len(pixels) else 0})
+    detail, by_class = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(class_rows, columns=CLASS_COLUMNS)
+    return detail, by_class, "; ".join(problems)
 
 
-def _cell(frames: Frames, scores: StudyScores, variant: str, setting: str) -> Replicates:
+def _cell(frames: Frames, scores: StudyScores, variant: str, setting: str) -> tuple[Replicates, np.ndarray]:
+    """Replicates of a cell, and how many target pixels each measure and class has (M, C); empty if all diverged."""
     members = scores.members(variant, setting)
     counts = scores.counts(variant, setting)
     val = [None if seed is None else seed["val"] for seed in counts]
@@ -126,7 +144,10 @@ def _cell(frames: Frames, scores: StudyScores, variant: str, setting: str) -> Re
         stacked(frames.detail_target.counts(frames.preds(seed.key))) if seed.status == "complete" else None
         for seed in members
     ]
-    return scores.replicates(f"{variant}|{setting}|main", val, test, detail_vector, len(DETAIL) + len(EXCESS))
+    known = [seed.sum(axis=0)[..., [0, 2]].sum(axis=-1) for seed in test if seed is not None]
+    entries = len(DETAIL) + len(EXCESS) + len(BY_CLASS) * len(frames.class_names)
+    made = scores.replicates(f"{variant}|{setting}|main", val, test, detail_vector, entries)
+    return made, known[0] if known else np.zeros(0)
 
 
 def _reason(estimate: Estimate) -> str:

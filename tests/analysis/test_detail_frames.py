@@ -11,23 +11,29 @@ import pytest
 from planted import plant
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.detail_frames import DETAIL, detail_vector, detail_verdicts_frame, stacked
+from ablate.analysis.detail_frames import BY_CLASS, DETAIL, detail_vector, detail_verdicts_frame, stacked
 from ablate.analysis.frames import load_results
-from ablate.measure.detail import DetailTarget
+from ablate.measure.detail import DetailTarget, recall
 from ablate.measure.detail_all import detail_counts, detail_scores
+from ablate.measure.segmentation import iou
 
 
 def test_the_vector_is_the_measures_themselves() -> None:
     rng = np.random.default_rng(0)
     target = rng.integers(0, 3, (4, 12, 16)).astype(np.uint8).repeat(3, axis=1).repeat(3, axis=2)
     target[:, :, 0] = 255
+    target[:, 7, 1:] = np.arange(4)[:, None] % 3  # lines one pixel wide, of every class
     preds = np.where(rng.random(target.shape) < 0.2, (target + 1) % 3, target % 3).astype(np.uint8)
     counts = detail_counts(preds, DetailTarget(target, 3))
     vector = detail_vector(stacked(counts).sum(0).astype(float))
     expected = detail_scores(counts)
     assert vector[: len(DETAIL)].tolist() == pytest.approx([float(expected[name]) for name in DETAIL], nan_ok=True)
     excess = [expected["boundary_3"] - expected["interior"], expected["thin_3"] - expected["interior"]]
-    assert vector[len(DETAIL) :].tolist() == pytest.approx(excess, nan_ok=True)
+    assert vector[len(DETAIL) : len(DETAIL) + 2].tolist() == pytest.approx(excess, nan_ok=True)
+    classes = vector[len(DETAIL) + 2 :].reshape(len(BY_CLASS), 3)
+    assert classes[2].tolist() == pytest.approx(recall(counts["thin_3"].sum(0)).tolist(), nan_ok=True)
+    assert classes[0].tolist() == pytest.approx(iou(counts["boundary_3"].sum(0)).tolist(), nan_ok=True)
+    assert np.nanmean(classes, axis=1).tolist() == pytest.approx([float(expected[name]) for name in BY_CLASS])
 
 
 def test_planted_loss_of_detail_is_found_and_only_there(planted_analysis: Analysis) -> None:
@@ -43,6 +49,24 @@ def test_planted_loss_of_detail_is_found_and_only_there(planted_analysis: Analys
     assert detail["high"]["noskip", "thin_3"] < 0
     row = detail.loc[("noskip", "boundary_3")]
     assert row["left"] - row["right"] == pytest.approx(row["delta"])
+
+
+def test_each_class_stands_with_its_pixels(planted_analysis: Analysis) -> None:
+    frames, rows = planted_analysis.frames, planted_analysis.class_detail
+    thin = rows.query("variant == 'noskip' and measure == 'thin_3'").set_index("class")
+    target = np.asarray(frames.target)
+    pole = target == frames.class_names.index("pole")
+    # Poles are one pixel wide: all of them are thin. Nothing of the road is.
+    assert thin["pixels"]["pole"] == pole.sum() > 0
+    assert thin["pixels"]["road"] == 0 and math.isnan(thin["left"]["road"]) and thin["reason"]["road"]
+    found = [
+        (frames.preds(key)[pole] == 4).mean()
+        for key in frames.trials.query("variant == 'noskip' and lr == 3e-4")["key"]
+    ]
+    assert thin["left"]["pole"] == pytest.approx(np.mean(found))
+    assert thin["high"]["pole"] < 0
+    whole = planted_analysis.detail.query("variant == 'noskip' and measure == 'thin_3'").iloc[0]
+    assert thin["delta"].mean() == pytest.approx(whole["delta"])
 
 
 def test_scores_are_means_over_the_seeds(planted_analysis: Analysis) -> None:
@@ -88,5 +112,5 @@ def test_a_study_without_test_pictures_has_no_detail(tmp_path: Path) -> None:
     path = plant(tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), seeds=2, images=4, epochs=6)
     (path / "test" / "targets.zip").unlink()
     analysis = analyse(load_results(path))
-    assert not len(analysis.detail) and not len(analysis.detail_verdicts)
+    assert not len(analysis.detail) and not len(analysis.class_detail) and not len(analysis.detail_verdicts)
     assert "targets.zip: there is no such file" in analysis.notes[-1]
