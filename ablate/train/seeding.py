@@ -42,9 +42,8 @@ def prepare_process(threads: int, deterministic: bool) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = not deterministic
-        if deterministic:
-            # cuBLAS reads this when its handle is made, so it has to be there before the first matmul.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True)
-            # Filling fresh memory guards against reading what was never written; built-in models do not.
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        # cuBLAS reads this when its handle is made, so it has to be there before the first matmul.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(deterministic)
+        # Filling fresh memory guards against reading what was never written; built-in models do not.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
