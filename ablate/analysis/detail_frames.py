@@ -81,7 +81,8 @@ def stacked(counts: Mapping[str, np.ndarray]) -> np.ndarray:
 def detail_vector(sums: Floats) -> Floats:
     """Every measure of `DETAIL`, of `EXCESS`, and the classes of `BY_CLASS`: (..., M, C, 3) -> (..., K).
 
-    `sums` are those of `stacked`. K is M + 2 + 4·C, the measures of `BY_CLASS` one after another, NaN for a class that has nothing of the kind.
+    `sums` are those of `stacked`. K is M + 2 + 4·C, the measures of `BY_CLASS` one after another, NaN for a class that
+    has nothing of the kind.
     """
     iou = class_iou(sums)
     inside = DETAIL.index("interior")
