@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,6 +165,7 @@ def report(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh the report as trials end.")] = False,
 ) -> None:
     """Make tables, figures and the page of a study from its records."""
+    _one_thread()
     from ablate.report.build import build_report
 
     folder = _folder(results)
@@ -179,6 +181,7 @@ def compare(
     right: Annotated[Path, typer.Argument(help="Another results folder.")],
 ) -> None:
     """Set two studies side by side and say what differs in their settings, versions and data."""
+    _one_thread()
     from ablate.report.diff import print_comparison
 
     print_comparison(_folder(left), _folder(right))
@@ -235,6 +238,15 @@ def _plugins(files: list[Path] | None) -> Any:
     from ablate.run.setup import Plugins
 
     return Plugins(tuple(path.absolute() for path in files or []), tuple(loaded))
+
+
+def _one_thread() -> None:
+    """Matrix products on one thread, unless the environment says otherwise; to be called before numpy is imported.
+
+    The bootstrap's products are many and small: several threads spend more on waiting for one another than they save.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 def _folder(given: Path | None) -> Path:

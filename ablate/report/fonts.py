@@ -8,28 +8,39 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
+from fontTools import subset
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
-# Tables for ligatures, positioning and mathematics: labels need none of them, and cutting a font down to the letters
-# of one figure takes four times as long with them.
+# Tables for ligatures, positioning and mathematics: labels need none of them.
 _LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "MATH", "FFTM")
 _FILES = {"DejaVuSans.ttf": 400, "DejaVuSans-Bold.ttf": 700}
+# What labels are made of nearly always: Latin, Greek, punctuation, letter-like signs, arrows, operators, shapes.
+_LETTERS = (
+    (0x20, 0x180), (0x370, 0x400), (0x2010, 0x2040), (0x2070, 0x20A0), (0x2100, 0x2270), (0x25A0, 0x2600)
+)  # fmt: skip
 
 
 @contextlib.contextmanager
 def quick_font() -> Iterator[str]:
-    """A family that looks as DejaVu Sans and is embedded quickly, known to matplotlib inside the context only."""
+    """A family that looks as DejaVu Sans and is embedded quickly, known to matplotlib inside the context only.
+
+    Every figure cuts its font down to its own letters; cutting from a few hundred takes a tenth of the time that
+    cutting from six thousand takes. A letter that is not among them comes from DejaVu Sans itself, behind it in
+    `theme`'s list of families.
+    """
     family = f"{FAMILY} for figures"
     source = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     with tempfile.TemporaryDirectory(prefix="ablate-fonts-") as folder:
         entries = []
         for name, weight in _FILES.items():
             with TTFont(source / name, lazy=True) as font:
-                for table in _LAYOUT_TABLES:
-                    if table in font:
-                        del font[table]
+                options = subset.Options(layout_features=[], name_IDs=["*"], notdef_outline=True, glyph_names=True)
+                options.drop_tables += _LAYOUT_TABLES
+                subsetter = subset.Subsetter(options)
+                subsetter.populate(unicodes=[code for first, end in _LETTERS for code in range(first, end)])
+                subsetter.subset(font)
                 font.save(Path(folder) / name, reorderTables=None)
             entries.append(font_manager.FontEntry(fname=str(Path(folder) / name), name=family, weight=weight))
         known = font_manager.fontManager.ttflist

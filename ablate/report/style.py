@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -69,7 +71,6 @@ RC: dict[str, Any] = {
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
     "axes.facecolor": "none",
-    "font.family": "sans-serif",
     "font.size": 8.0,
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
@@ -114,7 +115,8 @@ def theme(family: str = FAMILY) -> Iterator[None]:
             if key not in _BACKEND:
                 matplotlib.rcParams[key] = value
         matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
-        matplotlib.rcParams["font.sans-serif"] = [family]
+        # In this order: a letter that the first has not is taken from the second.
+        matplotlib.rcParams["font.family"] = list(dict.fromkeys([family, FAMILY]))
         yield
 
 
@@ -175,8 +177,9 @@ def legend(figure: Figure, styles: Mapping[str, Look], variants: Sequence[str], 
         Line2D([], [], **styles[v].line(marker=styles[v].marker, markersize=4.5, linewidth=1.6)) for v in variants
     ]
     labels = [plain(f"{shorten(v)} {notes[v]}" if notes.get(v) else shorten(v)) for v in variants]
-    longest = max((len(label) for label in labels), default=1)
-    columns = max(1, min(len(labels), int(figure.get_figwidth() * 72 / (7.5 * 0.54 * longest + 42))))
+    # Points: the letters of 7.5 pt about half as wide as high, then the handle and the gaps.
+    wide = [7.5 * 0.54 * len(label) + 42 for label in labels]
+    columns = max((n for n in range(1, len(labels) + 1) if _fits(wide, n, figure.get_figwidth() * 72)), default=1)
     figure.legend(
         handles,
         labels,
@@ -186,6 +189,13 @@ def legend(figure: Figure, styles: Mapping[str, Look], variants: Sequence[str], 
         columnspacing=1.6,
         borderaxespad=0.3,
     )
+
+
+def _fits(wide: Sequence[float], columns: int, room: float) -> bool:
+    """Whether entries so wide, filled column by column as matplotlib does, fit into the room."""
+    short, long = divmod(len(wide), columns)
+    ends = np.cumsum([0, *([short + 1] * long), *([short] * (columns - long))])
+    return sum(max(wide[a:b]) for a, b in itertools.pairwise(ends)) <= room
 
 
 def plain(text: str) -> str:

@@ -73,8 +73,10 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
         texts[place] = percent(at) if miou else number(at)
         reach.append(at)
         if np.isfinite(low):
-            axes.plot((low, high), (place, place), color=style.INK, linewidth=1.3, zorder=4, solid_capstyle="butt")
             half = (high - low) / 2
+            # Nothing is drawn where no score can be; the number beside it says how wide the interval is.
+            low, high = max(low, 0.0), min(high, 1.0) if miou else high
+            axes.plot((low, high), (place, place), color=style.INK, linewidth=1.3, zorder=4, solid_capstyle="butt")
             texts[place] += f" ± {percent(half) if miou else like(texts[place], half)}"
             reach.append(high)
     position = seeds["variant"].map({variant: place for place, variant in enumerate(variants)})

@@ -58,6 +58,16 @@ def contrasts(analysis: Analysis) -> Figure:
         variant: rows.assign(label=[_label(row, analysis) for _, row in rows.iterrows()])
         for variant, rows in kept.items()
     }
+    dead = _diverged(analysis)
+    kept = {
+        variant: rows.assign(
+            dead=[
+                {(row["variant"], row["setting"]), (row["against"], row["against_setting"])} <= dead
+                for _, row in rows.iterrows()
+            ]
+        ).astype({"dead": object})
+        for variant, rows in kept.items()
+    }
     labels = _merged([list(_ordered(rows)["label"]) for rows in kept.values()])
     figure, grid = _panels(compared, len(labels), shared=True)
     # What diverged seeds tear apart would flatten everything else: it leaves the picture as an arrow.
@@ -128,7 +138,7 @@ def _by_variant(
 
 
 def _panels(compared: list[str], rows: int, *, shared: bool = False) -> tuple[Figure, list[Axes]]:
-    columns = min(3, len(compared))
+    columns = 2 if len(compared) == 4 else min(3, len(compared))
     lines = -(-len(compared) // columns)
     row = 0.17 if lines < 3 else 0.14
     figure = canvas(FULL if columns > 1 else 4.6, 0.2 + lines * (0.55 + row * max(rows, 3)))
@@ -140,7 +150,7 @@ def _panels(compared: list[str], rows: int, *, shared: bool = False) -> tuple[Fi
 
 def _name_axes(grid: list[Axes], label: str) -> None:
     """Name the lowest panel of every column."""
-    for axes in grid[-3:]:
+    for axes in grid[-2 if len(grid) == 4 else -3 :]:
         axes.set_xlabel(label)
 
 
@@ -164,8 +174,9 @@ def _intervals(
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     for place, (_, row) in enumerate(rows.iterrows()):
         value, low, high = (float(row[key]) for key in ("delta", "low", "high"))
-        if not np.isfinite(value):
-            axes.text(0, place, "  no data", size=6.5, color=style.MUTED, va="center")
+        if not np.isfinite(value) or ("dead" in rows.columns and row["dead"] is True):
+            word = "no data" if not np.isfinite(value) else "both diverged"
+            axes.text(0, place, f"  {word}", size=6.5, color=style.MUTED, va="center")
             continue
         sure = row["primary"] is True if "primary" in rows.columns else low > 0 or high < 0
         outside = value < limits[0] or value > limits[1]
@@ -175,7 +186,9 @@ def _intervals(
             )
         for end, edge, arrow in ((min(low, value), limits[0], "<"), (max(high, value), limits[1], ">")):
             if np.isfinite(end) and (end < edge if arrow == "<" else end > edge):
-                axes.plot(edge, place, arrow, color=look.color, markersize=4, clip_on=False, in_layout=False)
+                # Its tip at the edge, so that it does not touch the names beside it.
+                inside = edge + (1 if arrow == "<" else -1) * 0.015 * (limits[1] - limits[0])
+                axes.plot(inside, place, arrow, color=look.color, markersize=4)
         if outside:
             continue
         axes.plot(
@@ -190,6 +203,13 @@ def _intervals(
     axes.set_xlim(*limits)
     percent_axis(axes, "x", 5)
     axes.grid(True, axis="x")
+
+
+def _diverged(analysis: Analysis) -> set[tuple[str, str]]:
+    """The cells, variant and setting, all of whose seeds diverged."""
+    cells = analysis.cells
+    gone = cells[(cells["n"] > 0) & (cells["n_diverged"] == cells["n"])]
+    return set(zip(gone["variant"], gone["setting"], strict=True))
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:

@@ -53,16 +53,13 @@ def cost(analysis: Analysis) -> Figure:
     percent_axis(grid[0])
     for axes in grid:
         axes.margins(x=0.12, y=0.1)
-    notes = {
-        name: f"({count_text(row['parameters'])} params)"
-        for name, row in rows.items()
-        if np.isfinite(row["parameters"])
-    }
+    notes = {name: f"({count_text(row['parameters'])})" for name, row in rows.items() if np.isfinite(row["parameters"])}
     legend(figure, looks(analysis), [v for v in order(analysis) if v in rows], notes=notes)
     rule = (
         "Vertical: test mIoU at the variant's own best setting with its interval (seeds and images). Horizontal: "
         "images per second as a ratio to the baseline's, each variant measured alone on the device in interleaved "
-        "rounds, with the interval over rounds; right of the dashed line is faster."
+        "rounds, with the interval over rounds; right of the dashed line is faster. In brackets: the "
+        "number of parameters."
     )
     return finish(figure, analysis, rule)
 
@@ -84,7 +81,7 @@ def _point(
     look = looks(analysis)[variant]
     y = float(row["test_mean"])
     if np.isfinite(row["test_low"]):
-        axes.plot((x, x), (row["test_low"], row["test_high"]), color=look.color, linewidth=1.1)
+        axes.plot((x, x), np.clip((row["test_low"], row["test_high"]), 0, 1), color=look.color, linewidth=1.1)
     if np.isfinite(low) and np.isfinite(high):
         axes.plot((low, high), (y, y), color=look.color, linewidth=1.1)
     edge: dict[str, Any] = {"markeredgecolor": style.PAPER, "markeredgewidth": 0.6}

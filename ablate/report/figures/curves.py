@@ -71,7 +71,7 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     for row, (column, title) in zip(grid, PANELS, strict=True):
         for axes, setting in zip(row, shown, strict=True):
             draw_curves(axes, frame[frame["setting"] == setting], column, variants, styles)
-            if row is not grid[-1]:
+            if axes not in grid[-1]:
                 axes.set_xlabel("")
         row[0].set_ylabel(title)
         if column == "val_mean_iou":

@@ -28,8 +28,14 @@ from ablate.report.style import FULL, canvas, legend, plain, rate_text, shorten
 
 FLOW = (
     ("update_ratio", "Update ratio ‖ΔW‖ / ‖W‖", True),
-    ("skip_share", "Share of the gradient by the skips", False),
+    ("skip_share", "Gradient share of the skips", False),
 )
+
+
+# More layers than this go on in a second column.
+MOST_LAYERS = 16
+# What a panel's title and its axis take, in rows.
+BETWEEN = 4
 
 
 @register_figure("gradients")
@@ -41,33 +47,59 @@ def gradients(analysis: Analysis) -> Figure:
     if not present:
         raise NotDrawn("the records hold no gradient probes (measure.gradients)")
     layers = {m: sorted(set(frame.loc[frame["measure"] == m, "layer"]), key=layer_depth) for m, _, _ in present}
-    tallest = max(len(names) for names in layers.values())
+    columns = _columns(list(layers.items()))
     shown = [variant for variant in order(analysis) if variant in set(frame["variant"])]
     row = 0.1 + 0.012 * len(shown)
-    figure = canvas(FULL, 0.9 + row * max(tallest, 6))
-    fewest = max(3, min(len(names) for names in layers.values()))
-    spec = figure.add_gridspec(2, len(present), height_ratios=[fewest, max(tallest - fewest, 0.1)])
-    for place, (measure, title, logarithmic) in enumerate(present):
-        # A panel of few layers ends higher up, so that rows are as high in one as in the other.
-        axes = figure.add_subplot(spec[: 1 if len(layers[measure]) <= fewest < tallest else 2, place])
-        _flow(axes, frame[frame["measure"] == measure], layers[measure], analysis)
-        axes.set_title(title)
-        if logarithmic:
-            _rate_like(axes)
-        else:
-            axes.set_xlim(-0.03, 1.03)
+    tallest = max(sum(len(names) + BETWEEN for _, names in column) for column in columns)
+    figure = canvas(FULL if len(columns) > 1 else 4.6, 0.5 + row * max(tallest, 8))
+    outer = figure.add_gridspec(1, len(columns))
+    drawn: dict[str, list[Axes]] = {}
+    for place, column in enumerate(columns):
+        # Rows as high in one panel as in the other: what is over stays empty at the foot.
+        rest = max(tallest - sum(len(names) + BETWEEN for _, names in column), 0.1)
+        ratios = [len(names) + BETWEEN for _, names in column] + [rest]
+        inner = outer[place].subgridspec(len(ratios), 1, height_ratios=ratios)
+        for line, (measure, names) in enumerate(column):
+            axes = figure.add_subplot(inner[line])
+            _flow(axes, frame[(frame["measure"] == measure) & frame["layer"].isin(names)], names, analysis)
+            title = next(title for name, title, _ in FLOW if name == measure)
+            axes.set_title("… continued" if measure in drawn else title)
+            drawn.setdefault(measure, []).append(axes)
+    for measure, _, logarithmic in present:
+        for axes in drawn[measure] if logarithmic else ():
+            axes.set_xscale("log")
+        low, high = zip(*(axes.get_xlim() for axes in drawn[measure]), strict=True)
+        for axes in drawn[measure]:
+            axes.set_xlim((min(low), max(high)) if logarithmic else (-0.03, 1.03))
+            if logarithmic:
+                _rate_like(axes)
     legend(figure, looks(analysis), shown, notes=chosen_notes(analysis))
     rule = (
         "Median over seeds and probed epochs at each variant's own best setting; lines: from the lowest to the "
-        "highest. Left: the size of one optimizer step relative to the layer's weights. Right: ‖g_skip‖ / (‖g_skip‖ "
-        "+ ‖g_deep‖), from one backward pass as it is and one with the skip tensors detached; 0 = everything comes "
-        "through the bottleneck."
+        "highest. Update ratio: the size of one optimizer step relative to the layer's weights. Share: ‖g_skip‖ / "
+        "(‖g_skip‖ + ‖g_deep‖), from one backward pass as it is and one with the skip tensors detached; 0 = "
+        "everything comes through the bottleneck."
     )
     return finish(figure, analysis, rule)
 
 
+def _columns(panels: list[tuple[str, list[str]]]) -> list[list[tuple[str, list[str]]]]:
+    """The panels in one or two columns of about equal height: of many layers the later ones go to the second column.
+
+    A cut lies between two stages of the network (encoder, bottleneck, decoder) where one is near.
+    """
+    (measure, names), others = panels[0], panels[1:]
+    if len(names) <= MOST_LAYERS:
+        return [[panel] for panel in panels]
+    below = sum(len(more) + BETWEEN for _, more in others)
+    half = max(1, round((len(names) - below) / 2))
+    stages = [n for n in range(1, len(names)) if layer_depth(names[n])[:1] != layer_depth(names[n - 1])[:1]]
+    cut = min(stages, key=lambda n: abs(n - half), default=half)
+    cut = cut if abs(cut - half) <= 0.2 * len(names) else half
+    return [[(measure, names[:cut]), *others], [(measure, names[cut:])]]
+
+
 def _rate_like(axes: Axes) -> None:
-    axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(MaxNLocator(4) if high / low < 10 else LogLocator(subs=(1,), numticks=6))
     axes.xaxis.set_major_formatter(lambda value, _place: rate_text(value))

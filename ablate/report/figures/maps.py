@@ -22,6 +22,10 @@ RULE = (
 )
 # The upper right half of a square.
 _CORNER = [(-1.0, 0.0), (0.0, 0.0), (0.0, -1.0)]
+# Where the loss has risen most.
+RISEN = "#7a1f2b"
+# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
+ON_CELL = ("#fefefe", "#262626")
 # More columns than this have no room for numbers.
 MOST_NUMBERS = 8
 
@@ -64,17 +68,16 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -
     sns.heatmap(
         filled,
         ax=axes,
-        cmap="crest" if miou else "flare",
+        cmap="crest" if miou else sns.light_palette(RISEN, as_cmap=True),
         vmin=low,
         vmax=high,
-        annot=_texts(known, dead, miou) if room else False,
-        fmt="",
-        annot_kws={"size": 7 if len(shown) <= 5 else 6},
         linewidths=0.8,
         linecolor=style.PAPER,
         cbar=bar,
         cbar_kws={"pad": 0.02, "fraction": 0.05, "aspect": 5 * max(3, len(variants))},
     )
+    if room:
+        _annotate(axes, _texts(known, dead, miou), size=7 if len(shown) <= 5 else 6)
     axes.set_facecolor(style.BAD)
     waiting = _cells(analysis, "n", variants, shown) < _cells(analysis, "n_planned", variants, shown)
     for y, x in np.argwhere(np.isnan(known)):
@@ -106,6 +109,18 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -
 def _cells(analysis: Analysis, column: str, variants: list[str], shown: list[str]) -> np.ndarray:
     wide = analysis.cells.pivot_table(index="variant", columns="setting", values=column, sort=False)
     return wide.reindex(index=variants, columns=shown).fillna(0).to_numpy(dtype=float)
+
+
+def _annotate(axes: Axes, texts: np.ndarray, size: float) -> None:
+    """The numbers of the cells, dark or bright: whichever has the greater contrast on its cell (WCAG 2)."""
+    mesh = axes.collections[0]
+    mesh.update_scalarmappable()
+    linear = np.asarray(mesh.get_facecolor())[:, :3]
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    bright = (linear @ (0.2126, 0.7152, 0.0722)).reshape(texts.shape) > 0.215
+    for (y, x), text in np.ndenumerate(texts):
+        color = ON_CELL[bool(bright[y, x])]
+        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", size=size, color=color)
 
 
 def _texts(known: np.ndarray, dead: np.ndarray, miou: bool) -> np.ndarray:

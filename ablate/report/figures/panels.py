@@ -78,7 +78,8 @@ def variant_panel(analysis: Analysis, variant: str) -> Figure:
     """The fixed test images of one variant: image, truth, prediction, error, one row an image."""
     pictures = gallery(analysis)
     chosen = fixed_images(pictures.count)
-    labels = predictions(analysis, pictures, chosen).get(variant)
+    trial = shown_trials(analysis).get(variant)
+    labels = None if trial is None else pictures.predictions(trial, [one.index for one in chosen])
     if labels is None:
         raise NotDrawn(f"no trial of {variant} has stored its predictions")
     rows = []

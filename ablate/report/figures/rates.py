@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETDOWN
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
-from ablate.report import style
 from ablate.report.figures.common import (
     NotDrawn,
     by_variant,
@@ -41,7 +41,7 @@ def rates(analysis: Analysis) -> Figure:
     kept = rate_axis(grid[1][0], levels)
     rate_axis(grid[1][1], levels)
     _basins(grid[1][0], analysis, variants)
-    _regrets(grid[1][1], cells[cells["lr"].isin(kept)], variants, analysis)
+    _regrets(grid[1][1], cells[cells["lr"].isin(kept)], variants)
     legend(figure, styles, variants, notes=chosen_notes(analysis))
     more = (
         "" if list(analysis.frames.axes) == ["lr"] else " At each rate the best of the other settings, by validation."
@@ -50,7 +50,7 @@ def rates(analysis: Analysis) -> Figure:
         f"Points: mean over seeds, a diverged seed counting 0; lines: {100 * analysis.confidence:.0f} % t interval "
         "over seeds; ring: the chosen rate. Basin: where a quadratic in log rate through the best rate and its "
         f"neighbours stays within {percent(analysis.rope)} points of its optimum (tick); missing where the quadratic "
-        "has none. ↓: below the axis. Regret: points of "
+        "has none. Mark at the foot: below the axis. Regret: points of "
         "validation mIoU lost against the variant's best rate." + more
     )
     return finish(figure, analysis, rule)
@@ -75,13 +75,15 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
     floor = low - margin
     axes.set_ylim(floor, high + margin)
     percent_axis(axes)
+    gaps = np.diff(np.log10(np.sort(cells["lr"].unique())))
+    step = min(0.012, 0.4 * float(gaps.min()) / len(variants))
     for place, variant in enumerate(variants):
         rows = cells[cells["variant"] == variant]
         if rows.empty:
             continue
         look = styles[variant]
-        # Side by side, for intervals at one rate would hide one another.
-        shift = 10 ** (0.012 * (place - (len(variants) - 1) / 2))
+        # Side by side, for intervals at one rate would hide one another, but nearer to their own rate than to the next.
+        shift = 10 ** (step * (place - (len(variants) - 1) / 2))
         at, value = rows["lr"] * shift, rows[f"{split}_mean"]
         axes.plot(at, value, **look.line(marker=look.marker, zorder=3, linewidth=1.2))
         inside = value >= floor
@@ -93,25 +95,26 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
             linewidth=0.9,
             alpha=0.8,
         )
-        for x, y in zip(at[~inside], value[~inside], strict=True):
-            axes.annotate(
-                f"{percent(y)} ↓",
-                (x, 0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                size=6.5,
-                color=look.color,
-            )
+        # What lies below leaves a mark at the foot; how far below, the regret says.
+        foot = at[~inside]
+        axes.plot(
+            foot,
+            np.full(len(foot), 0.01),
+            linestyle="",
+            marker=CARETDOWN,
+            color=look.color,
+            markersize=5,
+            transform=axes.get_xaxis_transform(),
+            zorder=4,
+        )
         chosen = rows["setting"] == analysis.own_best.get(variant)
         axes.plot(at[chosen], value[chosen], "o", markersize=9, fillstyle="none", color=look.color, markeredgewidth=1)
 
 
 def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
     rows, styles = by_variant(analysis.variants), looks(analysis)
-    label_rows(axes, [""] * len(variants))
-    axes.set_yticks([])
+    label_rows(axes, variants, most=13)
+    axes.tick_params(axis="y", labelsize=6.5)
     for place, variant in enumerate(variants):
         if variant not in rows:
             continue
@@ -124,8 +127,7 @@ def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
     axes.set_title("Basin and optimum")
 
 
-def _regrets(axes: Axes, cells: pd.DataFrame, variants: list[str], analysis: Analysis) -> None:
-    styles = looks(analysis)
+def _regrets(axes: Axes, cells: pd.DataFrame, variants: list[str]) -> None:
     label_rows(axes, [""] * len(variants))
     axes.set_yticks([])
     for place, variant in enumerate(variants):
@@ -137,7 +139,6 @@ def _regrets(axes: Axes, cells: pd.DataFrame, variants: list[str], analysis: Ana
                 ha="center",
                 va="center",
                 size=6.5,
-                color=styles[variant].color if row["regret"] > 0 else style.MUTED,
                 weight="bold" if row["regret"] == 0 else "normal",
             )
     axes.set_title("Regret, points")

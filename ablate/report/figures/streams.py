@@ -57,7 +57,7 @@ def streams(analysis: Analysis) -> Figure:
     left_out = len(order(analysis)) - len(variants)
     rule = (
         "Pale: training loss of every step of the cell's least stable seed (largest rise); line: median of each "
-        "epoch; R: its rise, the largest ratio of an epoch's median to the lowest before it; ticks: spikes, steps "
+        "epoch; R: its rise, the largest ratio of an epoch's median to the lowest before it; ▲: spikes, steps "
         "whose log loss or log gradient norm exceeds the median of the window before by six robust standard "
         "deviations; ×: diverged."
     )
