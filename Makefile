@@ -48,4 +48,3 @@ publish:
 	tar -C results -cf - --exclude='*.pt' --exclude='*.zip' --exclude=gates.npz --exclude=wandb --exclude=.lock --exclude=.optuna.lock \
 	    --exclude=artifacts --exclude='*.log' --exclude='*.pdf' --exclude='*.svg' --exclude=data.json $(STUDY) \
 	    | tar -C results/published -xf -
-	rm -rf results/published/$(STUDY)/test

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ablate.study.design import Study
+from ablate.study.keys import without_location
+from ablate.study.schema import StudySpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,14 +30,39 @@ def print_power(study: Study, pilot: Path, console: Console | None = None) -> No
 
     console = console or Console()
     seeds = sorted({*SEEDS, len(study.seeds)})
-    plan = plan_power(load_results(pilot), seeds=seeds)
+    frames = load_results(pilot)
+    plan = plan_power(frames, seeds=seeds)
     console.print(_detectable(plan.detectable, seeds, len(study.seeds)))
     console.print(_needed(plan.needed))
     frame = plan.detectable.drop_duplicates("variant")
     for variant, reason in zip(frame["variant"], frame["reason"], strict=True):
         if reason:
             console.print(Text(f"note: {variant}: {reason}"), soft_wrap=True)
+    for difference in differences(study.spec, frames.study):
+        console.print(Text(f"note: the pilot differs: {difference}"), soft_wrap=True)
     console.print(Text(plan.rule), soft_wrap=True)
+
+
+def differences(study: StudySpec, pilot: StudySpec) -> list[str]:
+    """In what, besides variants, grid and seeds, a pilot is another experiment: its variances may be others there."""
+    ours, theirs = (_flat(spec) for spec in (study, pilot))
+    return [
+        f"{name} {_said(theirs.get(name))}, here {_said(ours.get(name))}"
+        for name in dict.fromkeys([*ours, *theirs])
+        if _said(ours.get(name)) != _said(theirs.get(name))
+    ]
+
+
+def _flat(spec: StudySpec) -> dict[str, Any]:
+    data = {"name": spec.data.name, **without_location(spec.data.settings)}
+    model = {"name": spec.model.name, **spec.model.settings}
+    train = {name: value for name, value in spec.train.model_dump(mode="json").items() if name not in spec.grid}
+    parts = {"data": data, "model": model, "train": train, "measure": {"native": spec.measure.native}}
+    return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, sort_keys=True)
 
 
 def _detectable(frame: pd.DataFrame, seeds: list[int], own: int) -> Table:

@@ -8,8 +8,11 @@ from pathlib import Path
 from planted import plant
 from rich.console import Console
 
-from ablate.run.power_view import print_power
+from ablate.analysis.frames import read_spec
+from ablate.run.power_view import differences, print_power
 from tests.study.study_files import GOOD, read
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published" / "camvid-small"
 
 
 def printed(folder: Path, seeds_of_pilot: int) -> str:
@@ -35,3 +38,15 @@ def test_a_pilot_of_one_seed_cannot_tell(tmp_path: Path) -> None:
     assert "note: noskip: noskip has 1 seeds with a result; a variance needs two" in text
     first = next(line for line in text.splitlines() if "noskip − unet" in line)
     assert {cell.strip() for cell in first.split("│")[2:-1]} == {"–"}
+
+
+def test_a_pilot_that_was_another_experiment_is_named(tmp_path: Path) -> None:
+    text = printed(tmp_path, 2)
+    assert "note: the pilot differs: data.size [24, 32], here [32, 48]" in text
+    assert "note: the pilot differs: train.epochs 20, here 2" in text
+    assert "train.lr" not in text and "data.root" not in text
+
+
+def test_a_pilot_like_the_study_is_not_complained_of() -> None:
+    pilot = read_spec(PUBLISHED / "study.yaml")
+    assert differences(pilot, pilot) == []

@@ -1,0 +1,80 @@
+"""The planner on a pilot: its variances are those of the records, and its plan keeps what it promises."""
+
+from __future__ import annotations
+
+import json
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import Truth, plant
+
+from ablate.analysis.frames import Frames, load_results
+from ablate.analysis.planner import PowerPlan, plan_power
+from ablate.analysis.selection import OWN_BEST, v_table
+
+PILOT = Path(__file__).resolve().parents[2] / "results" / "published" / "camvid-small"
+
+
+@pytest.fixture(scope="module")
+def pilot() -> tuple[Frames, PowerPlan]:
+    """The published CamVid study as the pilot of another: 4 variants, 4 rates, 3 seeds, its images in sequences."""
+    frames = load_results(PILOT)
+    return frames, plan_power(frames)
+
+
+def test_the_spread_between_seeds_is_that_of_the_records(pilot: tuple[Frames, PowerPlan]) -> None:
+    frames, plan = pilot
+    chosen = OWN_BEST.choose(v_table(frames.trials))
+    scores: dict[str, list[float]] = {}
+    for path in PILOT.glob("trials/*/record.json"):
+        record = json.loads(path.read_bytes())
+        rate = float(frames.levels["lr"][chosen[record["variant"]]])
+        if record["settings"]["lr"] == rate:
+            scores.setdefault(record["variant"], []).append(record["metrics"]["test_mean_iou"])
+    for row in plan.detectable.drop_duplicates("variant").to_dict("records"):
+        expected = sqrt((np.var(scores[row["variant"]], ddof=1) + np.var(scores["unet"], ddof=1)) / 2)
+        assert row["seed_sd"] == pytest.approx(expected, rel=1e-6)
+        assert (row["pilot_seeds"], row["reason"]) == (3, "")
+
+
+def test_the_images_of_the_pilot_are_drawn_as_its_sequences(pilot: tuple[Frames, PowerPlan]) -> None:
+    frames, _ = pilot
+    # A published folder keeps no pictures, but what its images belong to: without it the floor would be too low.
+    assert set(frames.groups["test"] or ()) == {"0001TP", "Seq05VD"}
+
+
+def test_more_seeds_see_less_and_the_levels_are_holms(pilot: tuple[Frames, PowerPlan]) -> None:
+    _, plan = pilot
+    for _, part in plan.detectable.groupby("variant"):
+        assert part["detectable"].is_monotonic_decreasing
+        assert part["level"].iloc[0] == pytest.approx(0.05 / 3)
+    for _, part in plan.needed.groupby("variant"):
+        assert part["seeds"].is_monotonic_decreasing
+        assert (part["cautious_seeds"] >= part["seeds"]).all()
+    assert len(plan.detectable) == 3 * 5 and len(plan.needed) == 3 * 5
+
+
+def test_a_planted_spread_gives_the_detectable_difference_of_the_t_test(tmp_path: Path) -> None:
+    truth = Truth(delta={}, unstable_from={}, diverged=(), detail={}, seed_std=0.01)
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), seeds=12, images=10, epochs=5, size=(16, 24),
+        truth=truth, predictions=False, profile=False, measure={"resamples": 300},
+    )  # fmt: skip
+    rows = plan_power(load_results(path), seeds=(5,)).detectable
+    # 12 seeds know an SD within a third; the seeds' own noise and that of their generalisation are what was planted.
+    assert rows["seed_sd"].iloc[0] == pytest.approx(0.01 * sqrt(1 + 0.3**2), rel=0.35)
+    # t with 8 degrees of freedom at 5 %: 80 % power at 2.02 standard deviations of one run, more where images vary.
+    least = 2.02 * rows["seed_sd"].iloc[0]
+    assert least * 0.98 < rows["detectable"].iloc[0] < least + 2 * 2.9 * rows["image_sd"].iloc[0] + 1e-9
+
+
+def test_controls_are_not_planned_for(tmp_path: Path) -> None:
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), seeds=2, images=4, epochs=5,
+        truth=Truth(control={"again": "unet"}), predictions=False,
+    )  # fmt: skip
+    plan = plan_power(load_results(path))
+    assert set(plan.detectable["variant"]) == {"noskip"}
+    assert plan.detectable["level"].iloc[0] == pytest.approx(0.05)
