@@ -62,7 +62,8 @@ def render(document: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -112,7 +113,7 @@ def _speed(document: dict[str, Any], summary: dict[str, Any]) -> str:
             ]
         )
     head = ["", "warm, s", "× ablate", "cold, s", "× ablate", "of the matmul rate (warm)", "loop / bare steps"]
-    text = "## Speed\n\n" + _table(head, rows)
+    text = "## Speed\n\n" + table(head, rows)
     weak = [
         name for name, row in summary.items() if any(r < LEAST_LOOP_RATE for r in row.get("loop_rate", {}).values())
     ]
@@ -139,7 +140,7 @@ def _goals(document: dict[str, Any], summary: dict[str, Any]) -> str:
         if name in summary:
             rows.append([f"× {name}", *_judge(summary[name][f"{label}_ratio"], goal, ".2f", judged)])
     rows.append(["of the matmul rate", *_judge(summary["ablate"][f"{label}_share"], SHARE_GOAL, ".1%", judged)])
-    text = "## Goals (two cores with AMX)\n\n" + _table(["", "floor", "aim", "here", "verdict"], rows)
+    text = "## Goals (two cores with AMX)\n\n" + table(["", "floor", "aim", "here", "verdict"], rows)
     if not judged:
         text += "\n\nThis machine is not the one the goals are set for: they cannot be judged here."
     return text
@@ -172,7 +173,7 @@ def _scores(document: dict[str, Any]) -> str:
     ]
     means = [statistics.fmean(scores[name] for scores in cells.values() if name in scores) for name in contestants]
     rows.append(["mean", "", "", *(_percent(mean) for mean in means)])
-    return "## Final test mIoU, %\n\n" + _table(["variant", "lr", "seed", *contestants], rows)
+    return "## Final test mIoU, %\n\n" + table(["variant", "lr", "seed", *contestants], rows)
 
 
 def _percent(value: float | None) -> str:
@@ -193,7 +194,7 @@ def _phases(document: dict[str, Any]) -> str:
         medians = [statistics.median(run[phase] for run in runs) for runs in found.values()]
         rows.append([phase.replace("_", " "), *(f"{seconds:.2f}" for seconds in medians), meaning])
     head = ["phase", *(f"{label}, s" for label in found), ""]
-    return "## Where the time of `ablate` goes (a lane's wall clock)\n\n" + _table(head, rows)
+    return "## Where the time of `ablate` goes (a lane's wall clock)\n\n" + table(head, rows)
 
 
 def _quiet(document: dict[str, Any]) -> str:

@@ -139,14 +139,13 @@ def lane(bench: Bench, seconds: float, go: Callable[[], object]) -> dict[str, fl
     """Images a second of one lane over `seconds` from when `go` returns, and the memory in use on the device."""
     for _ in range(COMPARED_STEPS):
         bench.train()
-    synchronise(bench.device)
+    # Steps between two looks at the clock, which wait for the device: few in the time, as in training.
+    many = max(1, int(seconds / 10 / timed(bench.train, 2, bench.device) * 2))
     go()
     began, steps = time.monotonic(), 0
     while time.monotonic() - began < seconds:
-        for _ in range(4):
-            bench.train()
-        synchronise(bench.device)
-        steps += 4
+        timed(bench.train, many, bench.device)
+        steps += many
     elapsed = time.monotonic() - began
     return {"images_per_s": steps * len(bench.images) / elapsed, **memory(bench.device)}
 
