@@ -2,6 +2,7 @@
 
 No sentence is stronger than its statistics: "higher" and "lower" are said of the primary decision only where it was
 made, of descriptive numbers only where their interval excludes zero; everything else is said to be undecided.
+Scores are in per cent and their differences in points, as in every rendered table.
 """
 
 from __future__ import annotations
@@ -60,13 +61,13 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     if not isfinite(row["low"]):
         text = f"{name} cannot be compared with {other}: {row['reason'] or 'no interval'}."
         return [Finding("quality", variant, text, False)]
-    numbers = f"{row['delta']:+.3f} test mIoU ({level} interval {_span(row)}; n = {_seeds(row)}"
+    numbers = f"{_points(row['delta'])} points of test mIoU ({level} interval {_span(row)}; n = {_seeds(row)}"
     numbers += f"; Holm's p = {row['p_holm']:.2g})" if row["decision"] != "equivalent" else ")"
-    levels = f"{row['left']:.3f} against {row['right']:.3f}"
+    levels = f"{100 * row['left']:.1f} % against {100 * row['right']:.1f} %"
     if row["decision"] in ("better", "worse"):
         said = f"{name} scores {'higher' if row['decision'] == 'better' else 'lower'} than {other}: {numbers}, {levels}"
     elif row["decision"] == "equivalent":
-        said = f"{name} and {other} are equivalent within ±{analysis.rope:g}: {numbers}, {levels}"
+        said = f"{name} and {other} are equivalent within ±{100 * analysis.rope:g} points: {numbers}, {levels}"
     else:
         said = f"Whether {name} differs from {other} is undecided: {numbers}, {levels}"
     place = _at(row["setting"])
@@ -98,12 +99,13 @@ def _rates(analysis: Analysis, variant: str) -> list[Finding]:
     if own is None or shared is None or not isfinite(shared["low"]):
         return []
     text = f"At the setting that is best for all together ({_at(shared['setting'])}), the difference of {variant} to "
-    text += f"{own['against']} is {shared['delta']:+.3f} ({_span(shared)}, {shared['decision']})"
+    text += f"{own['against']} is {_points(shared['delta'])} points ({_span(shared)}, {shared['decision']})"
     if len(matched) > 1:
         ordered = _rows(matched.sort_values("delta"))
         low, high = ordered[0], ordered[-1]
         text += (
-            f"; at matched settings it runs from {low['delta']:+.3f} ({_at(low['setting'])}) to {high['delta']:+.3f} "
+            f"; at matched settings it runs from {_points(low['delta'])} ({_at(low['setting'])}) to "
+            f"{_points(high['delta'])} "
         )
         text += f"({_at(high['setting'])})"
     text += "."
@@ -121,10 +123,10 @@ def _classes(analysis: Analysis, variant: str) -> list[Finding]:
     rows = rows[rows["low"].notna()].sort_values("delta")
     if not len(rows):
         return []
-    lower = [f"{row['class']} ({row['delta']:+.3f})" for row in _rows(rows[rows["high"] < 0])]
-    higher = [f"{row['class']} ({row['delta']:+.3f})" for row in _rows(rows[rows["low"] > 0].iloc[::-1])]
+    lower = [f"{row['class']} ({_points(row['delta'])})" for row in _rows(rows[rows["high"] < 0])]
+    higher = [f"{row['class']} ({_points(row['delta'])})" for row in _rows(rows[rows["low"] > 0].iloc[::-1])]
     parts = [f"{word} in {_list(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
-    note = f"{analysis.confidence:.0%} intervals, each class by itself, uncorrected"
+    note = f"points; {analysis.confidence:.0%} intervals, each class by itself, uncorrected"
     if not parts:
         text = f"No class's IoU of {variant} has an interval apart from zero ({note})."
         return [Finding("classes", variant, text, False)]
@@ -141,7 +143,7 @@ def _detail(analysis: Analysis, variant: str) -> list[Finding]:
     rows = _by(analysis.detail[analysis.detail["variant"] == variant], "measure")
     words = {"boundary_3": "boundary IoU", "thin_3": "recall of thin structures", "interior": "interior IoU"}
     numbers = [
-        f"{word} {rows[name]['delta']:+.3f} ({_span(rows[name])})"
+        f"{word} {_points(rows[name]['delta'])} ({_span(rows[name])})"
         for name, word in words.items()
         if name in rows and isfinite(rows[name]["low"])
     ]
@@ -151,7 +153,7 @@ def _detail(analysis: Analysis, variant: str) -> list[Finding]:
         "lost": f"{variant} loses fine detail beyond what it loses elsewhere",
         "gained": f"{variant} gains fine detail beyond what it gains elsewhere",
     }.get(verdict["verdict"], f"Whether {variant} keeps fine detail better or worse than the rest is undecided")
-    text = f"{said}: against {verdict['against']}, {'; '.join(numbers)}."
+    text = f"{said}: against {verdict['against']}, {'; '.join(numbers)} points."
     return [Finding("detail", variant, text, verdict["verdict"] in ("lost", "gained"))]
 
 
@@ -211,7 +213,9 @@ def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
         return []
     parts = []
     if len(under):
-        gains = [f"{_at(r['setting'])} (projected gain {r['gain']:.3f}, 90 % {_span(r)})" for r in _rows(under)]
+        gains = [
+            f"{_at(r['setting'])} (projected gain {_points(r['gain'])} points, 90 % {_span(r)})" for r in _rows(under)
+        ]
         parts.append(f"{variant} had not converged when its epochs ended at {_list(gains)}")
     if len(done):
         parts.append(f"{'it' if parts else variant} had converged at {_list(_at(s) for s in done['setting'])}")
@@ -238,10 +242,12 @@ def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     what = "its attention gates" if name == "all" else f"its attention gate {name}"
     head = f"Replacing the coefficients of {what} by their mean over the image changes the test mIoU of {variant} by"
     if not estimate.has_interval:
-        text = f"{head} {estimate.value:+.3f} (no interval: {estimate.reason})."
+        text = f"{head} {_points(estimate.value)} points (no interval: {estimate.reason})."
         return [Finding("gates", variant, text, False)]
-    span = f"{estimate.low:+.3f} to {estimate.high:+.3f}"
-    said = f"{head} {estimate.value:+.3f} ({analysis.confidence:.0%} interval over {estimate.n} seeds {span})"
+    span = f"{_points(estimate.low)} to {_points(estimate.high)}"
+    said = (
+        f"{head} {_points(estimate.value)} points ({analysis.confidence:.0%} interval over {estimate.n} seeds {span})"
+    )
     if estimate.high < 0:
         return [Finding("gates", variant, f"{said}: where they look matters to it.", True)]
     return [Finding("gates", variant, f"{said}: that their pattern helps is not shown.", estimate.low > 0)]
@@ -283,7 +289,13 @@ def _by(frame: pd.DataFrame, column: str) -> dict[str, Row]:
 
 
 def _span(row: Row) -> str:
-    return f"{row['low']:+.3f} to {row['high']:+.3f}"
+    return f"{_points(row['low'])} to {_points(row['high'])}"
+
+
+def _points(difference: float) -> str:
+    """A difference of fractions in points, signed unless it is nothing to that digit."""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
 
 
 def _seeds(row: Row) -> str:

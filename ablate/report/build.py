@@ -137,6 +137,7 @@ def make_page(
         else "",
         cards=verdicts.cards(analysis),
         verdicts=rows,
+        verdict_note=verdicts.SHORT_RULE,
         verdict_rule=verdicts.rule(analysis),
         scale=scale,
         findings=[

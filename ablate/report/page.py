@@ -19,6 +19,8 @@ from ablate.report.style import COLORS, DARK_COLORS
 from ablate.report.tiles import Panel
 from ablate.report.verdicts import Card, Row, Scale, badge_kind
 
+# A rule of more letters is folded up.
+LONGEST_RULE = 280
 # Rows of one table on the page; the files have all of them.
 MOST_ROWS = 1500
 # Seconds after which the page of a running study loads itself anew.
@@ -94,6 +96,7 @@ class Page:
     unfinished: str
     cards: Sequence[Card]
     verdicts: Sequence[Row]
+    verdict_note: str
     verdict_rule: str
     scale: Scale
     findings: Sequence[Findings]
@@ -165,6 +168,7 @@ def render(page: Page, *, reload: bool = False) -> str:
     template = environment.from_string(asset("page.html.j2"))
     return template.render(
         page=page,
+        longest=LONGEST_RULE,
         reload=RELOAD_EVERY if reload and page.unfinished else 0,
         # Ours alone, and hashed: nothing of a study ever enters them.
         style=Markup(style),

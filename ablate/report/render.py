@@ -71,7 +71,8 @@ def cell_text(column: Column, row: Any) -> str:
     if column.low is None or column.high is None or text == "–":
         return text
     low, high = float(row[column.low]), float(row[column.high])
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not (math.isfinite(low) and math.isfinite(high)) or low == value == high:
+        # Also what is counted rather than estimated has no interval.
         return text
     if column.spread:
         return f"{text} ± {_single(column, (high - low) / 2).lstrip('+')}"

@@ -192,11 +192,8 @@ def cards(analysis: Analysis) -> list[Card]:
     if primary.empty:
         return []
     by_decision = {word: list(primary.loc[primary["decision"] == word, "variant"]) for word in KIND}
-    helps = by_decision["better"]
-    shown = [
-        *(_component(analysis, v, True) for v in helps),
-        *(_component(analysis, v, False) for v in by_decision["worse"]),
-    ]
+    better, worse = by_decision["better"], by_decision["worse"]
+    shown = [*(_component(analysis, v, True) for v in better), *(_component(analysis, v, False) for v in worse)]
     rest = [f"{', '.join(by_decision[word])}: {word}" for word in KIND if word != "baseline" and by_decision[word]]
     rates = {variant: setting_label(analysis, setting) for variant, setting in analysis.own_best.items()}
     spread = len(set(rates.values()))
@@ -204,14 +201,13 @@ def cards(analysis: Analysis) -> list[Card]:
     edge = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
     seeds = primary["n"].astype(int)
     decided = int(primary["decision"].isin(["better", "worse", "equivalent"]).sum())
-    costs = [f"{v}: {_cost(analysis, v)}" for v in (helps or list(primary["variant"]))]
     return [
-        Card("Which component helps?", "; ".join(shown) or "None is shown to", "; ".join(rest)),
+        Card("Which component helps?", "; ".join(shown) or "None is shown to help", "; ".join(rest)),
         Card(
             "At which rate?",
             chosen,
             ", ".join(f"{variant} {text}" for variant, text in rates.items()) * (spread > 1)
-            + (f" Best rate on the edge of the grid: {', '.join(edge)}." if edge else ""),
+            + (f" On the edge of the grid for {_all(edge, analysis)}: the best may lie beyond." if edge else ""),
         ),
         Card(
             "How sure?",
@@ -219,8 +215,39 @@ def cards(analysis: Analysis) -> list[Card]:
             f"{100 * analysis.confidence:.0f} % intervals over {_range(seeds)} seeds and the test images, "
             f"Holm-corrected; differences within ± {percent(analysis.rope)} points count as none.",
         ),
-        Card("At what cost?", costs[0] if len(costs) == 1 else "", "; ".join(costs) if len(costs) > 1 else ""),
+        _price(analysis, better, worse, list(primary["variant"])),
     ]
+
+
+def _all(variants: list[str], analysis: Analysis) -> str:
+    return "every variant" if len(variants) == len(analysis.own_best) else ", ".join(variants)
+
+
+def _price(analysis: Analysis, better: list[str], worse: list[str], compared: list[str]) -> Card:
+    """What the helping component costs, or what going without it saves; then what the others do."""
+    first = next(iter(better or worse), None)
+    costs = {variant: cost for variant in compared if (cost := _cost(analysis, variant))}
+    if not costs:
+        return Card("At what cost?", "Not measured", "")
+    answer = "" if first is None else costs.pop(first, "Not measured")
+    lead = "" if first is None else f"{first}, against {analysis.baseline}"
+    others = "; ".join(f"{variant}: {cost}" for variant, cost in costs.items())
+    if first is not None and not better:
+        answer = f"Without: {answer}"
+    if first is None:
+        answer = _span_of_costs(analysis, compared)
+        lead = f"Against {analysis.baseline}"
+    return Card("At what cost?", answer, ". ".join(text for text in (lead, others) if text) + ".")
+
+
+def _span_of_costs(analysis: Analysis, variants: list[str]) -> str:
+    """From which to which number of parameters the variants go, as factors of the baseline's."""
+    rows = by_variant(analysis.variants)
+    factors = sorted(f for v in variants if np.isfinite(f := float(rows[v]["parameters_ratio"])))
+    if not factors:
+        return "Not measured"
+    low, high = (f"{factor:.2f}×" for factor in (factors[0], factors[-1]))
+    return f"{low} parameters" if low == high else f"{low} to {high} parameters"
 
 
 def _component(analysis: Analysis, variant: str, better: bool) -> str:
@@ -249,7 +276,7 @@ def _cost(analysis: Analysis, variant: str) -> str:
     speed = speed_text(analysis, variant)
     if speed.endswith("×"):
         parts.append(f"{speed} training speed")
-    return ", ".join(parts) or "not measured"
+    return ", ".join(parts)
 
 
 def headline(analysis: Analysis, most: int = 4) -> str:
@@ -262,38 +289,61 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     )
     if primary.empty:
         return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
-    rank = primary["decision"].map({"better": 0, "worse": 1, "equivalent": 2, "undecided": 3})
-    ordered = primary.assign(_rank=rank, _size=-primary["delta"].abs()).sort_values(["_rank", "_size"], kind="stable")
-    parts = [_clause(row, analysis) for _, row in ordered.head(most).iterrows()]
+    ordered = primary.assign(_size=-primary["delta"].abs()).sort_values("_size", kind="stable")
+    parts, room = [], most
+    for decision, words in _CLAUSES.items():
+        rows = ordered[ordered["decision"] == decision].head(room)
+        room -= len(rows)
+        if decision in ("better", "worse"):
+            parts += [words.format(_sized(row)) for _, row in rows.iterrows()]
+        elif len(rows):
+            # What is not a difference is named once, for all of whom it is said.
+            unit = "" if parts else " points of test mIoU"
+            said = ", ".join(_signed(row, "" if place else unit) for place, (_, row) in enumerate(rows.iterrows()))
+            parts.append(f"{words.format(percent(analysis.rope))}: {said}")
     if len(ordered) > most:
         parts.append(f"{len(ordered) - most} more variants below")
     seeds = _range(primary["n"].astype(int))
+    if (primary["decision"] == "undecided").all():
+        # One list, after one colon.
+        said = "; ".join(parts).replace("undecided: ", "", 1)
+        return f"Against {analysis.baseline} nothing is decided: {said} – each at its own best rate, {seeds} seeds."
     return f"Against {analysis.baseline}: {'; '.join(parts)} – each at its own best rate, {seeds} seeds."
 
 
-def _clause(row: pd.Series, analysis: Analysis) -> str:
-    span = f" [{percent(row['low'], sign=True)}, {percent(row['high'], sign=True)}]" if np.isfinite(row["low"]) else ""
-    size = percent(abs(row["delta"]))
-    match row["decision"]:
-        case "better":
-            return f"{row['variant']} gains {size} points of test mIoU{span}"
-        case "worse":
-            return f"{row['variant']} loses {size} points of test mIoU{span}"
-        case "equivalent":
-            return f"{row['variant']} is equivalent within ± {percent(analysis.rope)} points{span}"
-    number_text = f" ({percent(row['delta'], sign=True)} points{span})" if np.isfinite(row["delta"]) else ""
-    return f"{row['variant']} is undecided{number_text}"
+# How each decision is said, the strongest first.
+_CLAUSES = {
+    "better": "{0[0]} gains {0[1]} points of test mIoU{0[2]}",
+    "worse": "{0[0]} loses {0[1]} points of test mIoU{0[2]}",
+    "equivalent": "equivalent within ± {0} points",
+    "undecided": "undecided",
+}
+
+
+def _interval(row: pd.Series) -> str:
+    return f" [{percent(row['low'], sign=True)}, {percent(row['high'], sign=True)}]" if np.isfinite(row["low"]) else ""
+
+
+def _sized(row: pd.Series) -> tuple[str, str, str]:
+    return str(row["variant"]), percent(abs(row["delta"])), _interval(row)
+
+
+def _signed(row: pd.Series, unit: str) -> str:
+    known = f" {percent(row['delta'], sign=True)}{unit}{_interval(row)}" if np.isfinite(row["delta"]) else ""
+    return f"{row['variant']}{known}"
+
+
+SHORT_RULE = (
+    "Δ against the baseline, each variant at its own best rate, chosen on validation; grey: differences that count as "
+    "none. Rise: 1 = the training loss never rose. Speed: against the baseline's, measured alone."
+)
 
 
 def rule(analysis: Analysis) -> str:
-    """The rule behind the table of verdicts."""
+    """The rule behind the decisions, in full."""
     primary = (
         analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
         if len(analysis.contrasts)
         else analysis.contrasts
     )
-    how = str(primary["rule"].iloc[0]) if len(primary) else ""
-    more = (
-        "Rise: at the chosen setting; 1 = the training loss never rose. Speed: against the baseline's, measured alone."
-    )
-    return f"{how} {more}".strip()
+    return str(primary["rule"].iloc[0]) if len(primary) else ""

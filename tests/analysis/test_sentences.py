@@ -49,7 +49,8 @@ def test_a_planted_difference_is_said_with_its_interval_n_and_p(study, said):
     row = study[1].contrasts.query("variant == 'noskip' and kind == 'own_best'").iloc[0]
     text = said["quality", "noskip"].text
     assert text.startswith("noskip scores lower than unet: ")
-    assert f"{row['delta']:+.3f} test mIoU (95% interval {row['low']:+.3f} to {row['high']:+.3f}; n = 4" in text
+    delta, low, high = (f"{100 * row[name]:+.1f}" for name in ("delta", "low", "high"))
+    assert f"{delta} points of test mIoU (95% interval {low} to {high}; n = 4" in text
     assert "each at its own best setting" in text
     assert said["quality", "noskip"].decided
 
@@ -69,7 +70,7 @@ def test_unfinished_trials_make_it_provisional(said):
 
 
 def test_where_the_difference_lies_is_said(said):
-    assert re.search(r"lower in (pole|fence) \(-0\.\d+\)", said["classes", "noskip"].text)
+    assert re.search(r"lower in (pole|fence) \(-\d+\.\d\)", said["classes", "noskip"].text)
     assert "uncorrected" in said["classes", "noskip"].text
     assert said["detail", "noskip"].text.startswith("noskip loses fine detail beyond what it loses elsewhere")
     assert "undecided" in said["detail", "attention"].text
@@ -105,7 +106,7 @@ def _quality(frames: Frames, analysis: Analysis) -> Finding:
 
 def test_the_words_follow_the_decision_and_not_the_numbers(study):
     frames, analysis = study
-    assert "are equivalent within ±0.005" in _quality(frames, _with(analysis, decision="equivalent")).text
+    assert "are equivalent within ±0.5 points" in _quality(frames, _with(analysis, decision="equivalent")).text
     undecided = _quality(frames, _with(analysis, decision="undecided"))
     assert undecided.text.startswith("Whether noskip differs from unet is undecided")
     assert "higher than unet" in _quality(frames, _with(analysis, decision="better")).text

@@ -241,7 +241,7 @@ def test_it_prints_with_everything_open(browser, page_of_two):
         assert all(panel.is_displayed() for panel in panels)
         assert not find(browser, "nav.contents").is_displayed()
         assert script(browser, "getComputedStyle(document.querySelector('.compare .over')).clipPath") == "none"
-        assert script(browser, "document.querySelectorAll('main details:not([open])').length") == 0
+        assert script(browser, "document.querySelectorAll('main details:not(.rule):not([open])').length") == 0
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 

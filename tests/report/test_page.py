@@ -84,7 +84,7 @@ def test_it_opens_with_the_finding_in_a_sentence(html, two, analysed):
 def test_the_headline_is_never_stronger_than_the_decision(two, analysed):
     analysis = analysed(two)
     row = analysis.contrasts[analysis.contrasts["primary"]].iloc[0]
-    words = {"better": " gains ", "worse": " loses ", "equivalent": "is equivalent", "undecided": "is undecided"}
+    words = {"better": " gains ", "worse": " loses ", "equivalent": "equivalent within", "undecided": "undecided: "}
     assert words[row["decision"]] in headline(analysis)
     assert not [word for key, word in words.items() if key != row["decision"] and word in headline(analysis)]
 

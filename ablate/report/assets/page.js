@@ -80,5 +80,6 @@
   wide.addEventListener("change", unfold);
   unfold();
 
-  window.addEventListener("beforeprint", () => all("main details").forEach((one) => { one.open = true; }));
+  // Rules folded up beneath a table stay so: "Every rule behind a number" prints them all, once.
+  window.addEventListener("beforeprint", () => all("main details:not(.rule)").forEach((one) => { one.open = true; }));
 })();
