@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,10 @@ SUPPORTED: dict[str, Any] = {
     "crop": None,
     "augment": {"flip": True, "scale": [1.0, 1.0], "brightness": 0.0, "contrast": 0.0},
 }
+
+
+# Environment variable by which contestants agree on the device.
+DEVICE = "ABLATE_BENCH_DEVICE"
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def loaders(work: Work, trial: Trial, *, workers: int) -> dict[str, torch.utils.
             drop_last=name == "train",
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=default_device().type == "cuda",
         )
         for name in ("train", "val", "test")
     }
@@ -130,7 +135,7 @@ def mean_iou(confusion: Tensor) -> float:
 
 def has_bfloat16() -> bool:
     """Whether the device computes bfloat16 in hardware; emulated it is slower than float32."""
-    if torch.cuda.is_available():
+    if default_device().type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
@@ -237,8 +242,40 @@ def peer_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--study", type=Path, required=True, help="study file")
     parser.add_argument("-o", "--override", action="append", default=[], help="override a field, as `ablate run -o`")
     parser.add_argument("--out", type=Path, required=True, help="result file (JSON)")
+    add_device_option(parser)
     parser.add_argument("--check", type=int, default=0, metavar="ROUNDS", help="time the loop against its bare steps")
     return parser
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """`--device`, which also holds for every process that is started."""
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default=os.environ.get(DEVICE, "auto"), type=_remembered,
+        help="where to train; auto takes the GPU where there is one",
+    )  # fmt: skip
+
+
+def _remembered(name: str) -> str:
+    os.environ[DEVICE] = name
+    return name
+
+
+def device_name(asked: str) -> str:
+    """ "cuda" or "cpu" for what `--device` says."""
+    return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_workers() -> int:
+    """`DataLoader` workers: two on a small machine, more where a GPU has to be fed."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8 if default_device().type == "cuda" else 2, cores)
+
+
+def prepare() -> None:
+    """What tutorials set at the top of a script for a GPU: the fastest convolutions for fixed shapes, and TF32."""
+    if default_device().type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
 
 
 def check_trials(work: Work) -> list[Trial]:
@@ -261,13 +298,13 @@ def alternate(variant: str, rounds: int, loop: Callable[[], object], bare: Calla
 
 def synchronise() -> None:
     """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
+    if default_device().type == "cuda":
         torch.cuda.synchronize()
 
 
 def default_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device that `--device` named, here or in the process that started this one; else the GPU, if any."""
+    return torch.device(device_name(os.environ.get(DEVICE, "auto")))
 
 
 def seeded(seed: int) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 
 from ablate.records.store import Results
 from ablate.train.decisions import cores, device_class
+from benchmarks import common
 from benchmarks.common import has_bfloat16, load_work, study_flops, versions
 from benchmarks.matmul import matmul_rate
 from benchmarks.peers.expert import Cost, choose
@@ -28,6 +30,8 @@ from benchmarks.tables import render, summarise
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = {"plain": "plain", "lightning": "lightning_optuna", "ray": "ray_tune", "expert": "expert"}
+# `ablate` as it is, and with what a user may give up for speed: overrides of the study.
+ABLATE = {"ablate": (), "ablate_fast": ("run.deterministic=false",)}
 PACKAGES = ("torch", "optuna", "lightning", "ray", "ablate-bench")
 
 
@@ -37,6 +41,7 @@ class Comparison:
     def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
         self.study, self.overrides = arguments.study.resolve(), list(arguments.override)
         self.scratch = scratch
+        self.device: str = arguments.device
         self.calibration: dict[str, Path] = {}
 
     def _environment(self, caches: str) -> dict[str, str]:
@@ -44,13 +49,14 @@ class Comparison:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             environment.pop(name, None)  # everybody may use the whole machine
         folder = self.scratch / "caches" / caches
+        environment[common.DEVICE] = self.device
         environment["ABLATE_CACHE"] = str(folder / "data")
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         return environment
 
-    def _study(self) -> list[str]:
-        return [str(self.study), *(word for override in self.overrides for word in ("-o", override))]
+    def _study(self, *more: str) -> list[str]:
+        return [str(self.study), *(word for override in (*self.overrides, *more) for word in ("-o", override))]
 
     def peer(self, name: str, *more: str, caches: str | None = None) -> Any:
         """Run a peer's script; what it wrote."""
@@ -68,9 +74,11 @@ class Comparison:
     def timed(self, name: str, number: int) -> dict[str, Any]:
         """One timed run of a contestant."""
         before, busy, began, tick = _children(), _busy(), time.time(), time.perf_counter()
-        if name == "ablate":
-            folder = self.scratch / f"ablate-{number}"
-            command = [sys.executable, "-m", "ablate.cli", "run", *self._study(), "--no-profile", "--out", str(folder)]
+        if name in ABLATE:
+            folder = self.scratch / f"{name}-{number}"
+            shutil.rmtree(folder, ignore_errors=True)
+            study = self._study(f"run.devices=[{common.device_name(self.device)}]", *ABLATE[name])
+            command = [sys.executable, "-m", "ablate.cli", "run", *study, "--no-profile", "--out", str(folder)]
             self._call(command, self._environment(name))
         else:
             cache = "cold" if number == 0 else "warm"
@@ -78,7 +86,7 @@ class Comparison:
             document = self.peer(name, *more)
         wall, cpu = time.perf_counter() - tick, _children() - before
         run: dict[str, Any] = {"wall_s": wall, "cpu_s": cpu, "others_cores": max(0.0, (_busy() - busy - cpu) / wall)}
-        if name == "ablate":
+        if name in ABLATE:
             run["trials"] = ablate_trials(folder)
             run["phases"] = phases(folder, began=began, ended=began + wall)
             run["decisions"] = {key: entry["value"] for key, entry in Results(folder).read_run()["decisions"].items()}
@@ -139,16 +147,18 @@ def main() -> None:
     parser.add_argument("-o", "--override", action="append", default=[], help="override a field, as `ablate run -o`")
     parser.add_argument("--name", help="name of the result; default that of the study file")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the first has cold caches, the others warm ones")
-    parser.add_argument("--only", nargs="+", choices=["ablate", *PEERS], default=["ablate", *PEERS])
+    parser.add_argument("--only", nargs="+", choices=[*ABLATE, *PEERS], default=["ablate", *PEERS])
     parser.add_argument(
         "--check", type=int, default=3, metavar="ROUNDS", help="rounds of loop against bare steps; 0: none"
     )
     parser.add_argument(
         "--no-calibration", action="store_true", help="the expert runs eagerly, without trying to compile"
     )
+    common.add_device_option(parser)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     began = time.time()
+    os.environ[common.DEVICE] = arguments.device
     dtype = torch.bfloat16 if has_bfloat16() else torch.float32
     rates = [matmul_rate(dtype)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -156,7 +166,7 @@ def main() -> None:
         checks = {}
         if arguments.check:
             for name in arguments.only:
-                if name != "ablate":
+                if name not in ABLATE:
                     _say(began, f"{name}: its loop against its bare steps")
                     found = comparison.peer(name, "--check", str(arguments.check), caches="check")
                     checks[name] = found["checks"]
@@ -193,7 +203,7 @@ def describe(
         "command": shlex.join(["python", "-m", "benchmarks.compare", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": {
-            "device": device_class("cuda" if torch.cuda.is_available() else "cpu"),
+            "device": device_class(str(common.default_device())),
             "cores": cores(),
             "amx": bool(torch.cpu._is_amx_tile_supported()),
         },

@@ -8,15 +8,18 @@ import time
 
 import torch
 
+from benchmarks.common import default_device
+
 SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 def matmul_rate(dtype: torch.dtype, *, seconds: float = 2.0, size: int | None = None) -> list[float]:
     """TFLOP/s of square products of `dtype`, one value a product, over about `seconds` after a warm-up.
 
-    On the GPU where there is one, else on all threads that torch uses. At least three products.
+    On the GPU where there is one and the benchmark is to use it, else on all threads that torch uses. At least three
+    products.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     size = size or SIZE[device.type]
     left = torch.randn(size, size, device=device).to(dtype)
     right = torch.randn(size, size, device=device).to(dtype)

@@ -23,7 +23,9 @@ from ablate.study.design import Trial
 from benchmarks import common
 from benchmarks.common import TrialResult, Work, batch_size, steps_per_epoch
 
+# How a step may be executed; on a GPU also compiled and replayed as CUDA graphs, by the compiler's own means.
 MODES = ("eager", "compiled")
+GPU_MODES = (*MODES, "reduce-overhead")
 CALIBRATION_STEPS = 8
 
 
@@ -60,7 +62,8 @@ class Network:
     """A variant's network with its steps, kept over the trials of the variant, so that it is compiled once."""
 
     def __init__(self, work: Work, trial: Trial, mode: str) -> None:
-        torch.backends.cudnn.benchmark = True
+        common.prepare()
+        self.mode = mode
         self.work, self.device = work, common.default_device()
         self.model = common.build_model(trial, work).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         std = torch.tensor(work.dataset.std, device=self.device).view(-1, 1, 1)
@@ -69,8 +72,9 @@ class Network:
         self.autocast = common.has_bfloat16()
         self.loss: Callable[[Tensor, Tensor], Tensor] = self._loss
         self.predict: Callable[[Tensor], Tensor] = self._predict
-        if mode == "compiled":
-            self.loss, self.predict = torch.compile(self._loss), torch.compile(self._predict)
+        if mode != "eager":
+            how: Any = {} if mode == "compiled" else {"mode": mode}
+            self.loss, self.predict = torch.compile(self._loss, **how), torch.compile(self._predict, **how)
 
     def start(self, trial: Trial) -> None:
         """The weights and the optimizer of a new trial."""
@@ -95,11 +99,14 @@ class Network:
 
     def step(self, images: Tensor, masks: Tensor) -> Tensor:
         """One training step; the loss, still on the device."""
+        if self.mode == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
         loss = self.loss(images, masks)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return loss.detach()
+        # What a replayed graph returns is overwritten by the next replay.
+        return loss.detach().clone() if self.mode == "reduce-overhead" else loss.detach()
 
     def train_epoch(self, split: Resident, size: int) -> float:
         """One pass over the training split; the mean loss."""
@@ -145,7 +152,7 @@ def run_study(work: Work, modes: dict[str, str]) -> list[TrialResult]:
     for trial in work.trials:
         if network is None or trial.variant != variant:
             mode, variant = modes.get(trial.variant, "eager"), trial.variant
-            if mode == "compiled":
+            if mode != "eager":
                 torch.compiler.reset()
             network = Network(work, trial, mode)
         results.append(run_trial(network, trial, data))
@@ -167,32 +174,38 @@ class Cost:
 
 
 def calibrate(work: Work) -> list[Cost]:
-    """Time every variant eagerly and compiled, on real batches."""
+    """Time every variant in every mode, on real batches; a mode that does not run is left out."""
     train = Resident(work, "train")
     costs = []
     for trial in common.check_trials(work):
-        for mode in MODES:
-            torch.compiler.reset()
-            network = Network(work, trial, mode)
-            network.start(trial)
-            size = batch_size(work, trial)
-            images, masks = train.images[:size], train.masks[:size]
-
-            def step(network: Network = network, images: Tensor = images, masks: Tensor = masks) -> None:
-                network.step(images, masks)
-
-            def predict(network: Network = network, images: Tensor = images) -> None:
-                with torch.no_grad():
-                    network.predict(images)
-
-            network.model.train()
-            first = _seconds(step)
-            step_s = min(_seconds(step) for _ in range(CALIBRATION_STEPS))
-            network.model.eval()
-            first += _seconds(predict)
-            predict_s = min(_seconds(predict) for _ in range(CALIBRATION_STEPS))
-            costs.append(Cost(trial.variant, mode, first - step_s - predict_s, step_s, predict_s))
+        for mode in GPU_MODES if common.default_device().type == "cuda" else MODES:
+            with contextlib.suppress(RuntimeError):
+                costs.append(calibrated(work, trial, mode, train))
     return costs
+
+
+def calibrated(work: Work, trial: Trial, mode: str, train: Resident) -> Cost:
+    """What one variant costs in one mode."""
+    torch.compiler.reset()
+    network = Network(work, trial, mode)
+    network.start(trial)
+    size = batch_size(work, trial)
+    images, masks = train.images[:size], train.masks[:size]
+
+    def step() -> None:
+        network.step(images, masks)
+
+    @torch.no_grad()
+    def predict() -> None:
+        network.predict(images)
+
+    network.model.train()
+    first = _seconds(step)
+    step_s = min(_seconds(step) for _ in range(CALIBRATION_STEPS))
+    network.model.eval()
+    first += _seconds(predict)
+    predict_s = min(_seconds(predict) for _ in range(CALIBRATION_STEPS))
+    return Cost(trial.variant, mode, first - step_s - predict_s, step_s, predict_s)
 
 
 def _seconds(work: Callable[[], None]) -> float:
@@ -214,8 +227,11 @@ def choose(costs: list[Cost], work: Work) -> dict[str, str]:
                 predictions = epochs * -(-len(work.split("val")) // size) + -(-len(work.split("test")) // size)
                 total[cost.variant, cost.mode] += cost.step_s * steps_per_epoch(work, trial) * epochs
                 total[cost.variant, cost.mode] += cost.predict_s * predictions
-    variants = {variant for variant, _ in total}
-    return {variant: min(MODES, key=lambda mode: total[variant, mode]) for variant in variants}
+    variants = dict.fromkeys(variant for variant, _ in total)
+    return {
+        variant: min((mode for name, mode in total if name == variant), key=lambda mode: total[variant, mode])
+        for variant in variants
+    }
 
 
 def check(work: Work, trial: Trial, rounds: int, mode: str) -> common.Check:
@@ -239,7 +255,7 @@ def main() -> None:
     parser = common.peer_parser(__doc__ or "")
     parser.add_argument("--calibrate", action="store_true", help="time the variants eagerly and compiled, and end")
     parser.add_argument("--calibration", type=Path, help="what --calibrate wrote, with the same compile cache")
-    parser.add_argument("--mode", choices=MODES, default="eager", help="for all variants, without a calibration")
+    parser.add_argument("--mode", choices=GPU_MODES, default="eager", help="for all variants, without a calibration")
     arguments = parser.parse_args()
     work = common.load_work(arguments.study, arguments.override)
     if arguments.calibrate:

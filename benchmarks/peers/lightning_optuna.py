@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 import warnings
@@ -101,9 +100,11 @@ class BareSteps(Callback):
 
 def trainer(epochs: int, callbacks: list[Callback], precision: Any, **more: Any) -> lightning.Trainer:
     """A trainer without what costs time and is not asked for: bars, summaries, loggers, a sanity check."""
+    device = common.default_device().type
     return lightning.Trainer(
-        max_epochs=epochs, accelerator="auto", devices=1, precision=precision, callbacks=callbacks, logger=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **more,
+        max_epochs=epochs, accelerator=device, devices=1, precision=precision, callbacks=callbacks, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        benchmark=True if device == "cuda" else None, **more,
     )  # fmt: skip
 
 
@@ -166,11 +167,13 @@ def check(work: Work, trial: Trial, rounds: int, *, workers: int, precision: str
 def main() -> None:
     """Train the study."""
     parser = common.peer_parser(__doc__ or "")
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="DataLoader workers")
+    parser.add_argument("--workers", type=int, help="DataLoader workers")
     parser.add_argument(
         "--precision", default="32-true", help="the trainer's precision; its documented default is 32-true"
     )
     arguments = parser.parse_args()
+    arguments.workers = common.default_workers() if arguments.workers is None else arguments.workers
+    common.prepare()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     work = common.load_work(arguments.study, arguments.override)

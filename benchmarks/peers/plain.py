@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -89,8 +88,10 @@ def run_trial(work: Work, trial: Trial, weights: Path, *, workers: int) -> Trial
 def main() -> None:
     """Train the study."""
     parser = common.peer_parser(__doc__ or "")
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="DataLoader workers")
+    parser.add_argument("--workers", type=int, help="DataLoader workers")
     arguments = parser.parse_args()
+    arguments.workers = common.default_workers() if arguments.workers is None else arguments.workers
+    common.prepare()
     work = common.load_work(arguments.study, arguments.override)
     if arguments.check:
         checks = []

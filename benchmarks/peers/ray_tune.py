@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
 from ablate.study.design import Trial
@@ -20,14 +19,17 @@ from benchmarks import common
 from benchmarks.common import Check, TrialResult, Work
 from benchmarks.peers.plain import Script
 
-# A trial loads its batches in its own process: it has one core on the machine that this is for.
-LOADER_WORKERS = 0
+
+def loader_workers() -> int:
+    """None where a trial has one core, as on the CPU that this is for; two trials share the cores beside a GPU."""
+    return common.default_workers() // 2 if common.default_device().type == "cuda" else 0
 
 
 def train(config: dict[str, Any], work: Work) -> None:
     """The trainable: reports val mIoU every epoch, and everything at the end."""
     trial = chosen(work, config)
-    script, result = Script(work, trial, workers=LOADER_WORKERS), TrialResult.of(trial)
+    common.prepare()
+    script, result = Script(work, trial, workers=loader_workers()), TrialResult.of(trial)
     weights: dict[str, Any] = {}
     epochs = trial.train["epochs"]
     for epoch in range(1, epochs + 1):
@@ -50,7 +52,8 @@ def train(config: dict[str, Any], work: Work) -> None:
 def check(config: dict[str, Any], work: Work, rounds: int) -> None:
     """The loop against bare steps, while another trial does the same on the other core."""
     trial = chosen(work, config)
-    script = Script(work, trial, workers=LOADER_WORKERS)
+    common.prepare()
+    script = Script(work, trial, workers=loader_workers())
     found = common.alternate(trial.variant, rounds, script.train_epoch, script.bare_steps())
     tune.report({"val_mean_iou": 0.0, "check": asdict(found)})
 
@@ -64,7 +67,7 @@ def chosen(work: Work, config: dict[str, Any]) -> Trial:
 def fit(trials: list[Trial], trainable: Any, folder: str) -> list[dict[str, Any]]:
     """Run the grid of `trials`, two at once; the last report of each."""
     resources: dict[str, float] = {"cpu": max(1, (os.cpu_count() or 1) // 2)}
-    if torch.cuda.is_available():
+    if common.default_device().type == "cuda":
         resources["gpu"] = 0.5
     keys = {
         "variant": [trial.variant for trial in trials],
@@ -95,7 +98,7 @@ def main() -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"PYTHONPATH": path}},
+        runtime_env={"env_vars": {"PYTHONPATH": path, common.DEVICE: common.default_device().type}},
     )
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,179 @@
+"""`ablate` and its peers on one GPU, stopped and resumed at any time: the command behind `make bench-cuda`.
+
+Every finished part (a check, a calibration, a contestant's run of a round, a profile) is kept in `<out>/<name>.parts/`
+and not repeated: the same command goes on where it was stopped. Delete the folder to begin anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import common, hotspots
+from benchmarks.compare import ABLATE, PEERS, ROOT, Comparison, describe
+from benchmarks.matmul import matmul_rate
+from benchmarks.tables import render, summarise
+
+STUDIES = ROOT / "benchmarks" / "studies"
+# Result name, study, and the goals that its table is held against.
+COMPARISONS = (
+    ("camvid-gpu", STUDIES / "camvid-gpu.yaml", "one H200"),
+    ("camvid-gpu-small", STUDIES / "camvid-gpu-small.yaml", "one H200, small study"),
+)
+CONTESTANTS = (*ABLATE, *PEERS)
+# With --tiny: everything is run, in seconds instead of minutes, on images that need no download.
+TINY_STUDY = STUDIES / "street.yaml"
+TINY = (
+    "data.size=[32,48]", "data.train=16", "data.val=4", "data.test=4", "model.width=4",
+    "model.depth=2", "grid.lr=[1e-3]", "train.epochs=1",
+)  # fmt: skip
+
+
+class Parts:
+    """What is finished, a JSON file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def of(self, name: str, make: Callable[[], Any]) -> Any:
+        """The part `name`, made now unless it was made before; a run that is killed leaves no half of one."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            began = time.time()
+            part = make()
+            unfinished = path.with_suffix(".part")
+            unfinished.write_text(json.dumps(part) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+            print(f"{self.folder.stem}: {name} took {time.time() - began:.0f} s", file=sys.stderr, flush=True)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
+    """One study with all contestants, round after round; the document of `benchmarks.compare`."""
+    scratch = parts.folder / "scratch"  # kept: warm caches are part of what was done
+    scratch.mkdir(exist_ok=True)
+    comparison = Comparison(arguments, scratch)
+    dtype = torch.bfloat16 if common.has_bfloat16() else torch.float32
+    about = parts.of("about", lambda: {"contestants": arguments.only, "rounds": arguments.rounds,
+                                       "study": _fingerprint(arguments)})  # fmt: skip
+    if about != {"contestants": arguments.only, "rounds": arguments.rounds, "study": _fingerprint(arguments)}:
+        raise SystemExit(f"{parts.folder} holds parts of another comparison: delete it, or give another --name")
+    rates = [parts.of("matmul-0", lambda: matmul_rate(dtype))]
+    checks = {}
+    for name in arguments.only:
+        if name in PEERS and arguments.check:
+            checks[name] = parts.of(
+                f"check-{name}",
+                lambda name=name: comparison.peer(name, "--check", str(arguments.check), caches="check")["checks"],
+            )
+    if "expert" in arguments.only and arguments.calibrate:
+        for label in ("cold", "warm"):
+            costs = parts.of(f"calibration-{label}", lambda: comparison.peer("expert", "--calibrate", caches="calib"))
+            comparison.calibration[label] = scratch / f"calibration-{label}.json"
+            comparison.calibration[label].write_text(json.dumps(costs), encoding="utf-8")
+    rounds = []
+    for number in range(arguments.rounds):
+        runs = {
+            name: parts.of(f"round-{number}-{name}", lambda name=name, number=number: comparison.timed(name, number))
+            for name in arguments.only
+        }
+        rounds.append({"cache": "cold" if number == 0 else "warm", "runs": runs})
+        rates.append(parts.of(f"matmul-{number + 1}", lambda: matmul_rate(dtype)))
+    document = describe(arguments, comparison, rounds, rates)
+    document["checks"] = checks
+    return document
+
+
+def _fingerprint(arguments: argparse.Namespace) -> list[str]:
+    return [arguments.study.read_text(encoding="utf-8"), *arguments.override, arguments.device]
+
+
+def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) -> list[dict[str, Any]]:
+    """The hot spots of the baseline eagerly and in the engine that `ablate` chose, each in a process of its own."""
+
+    def one(engine: str, out: Path) -> dict[str, Any]:
+        overrides = [word for override in arguments.override for word in ("-o", override)]
+        command = [sys.executable, "-m", "benchmarks.hotspots", "--study", str(arguments.study), *overrides]
+        command += ["--engine", engine, "--device", arguments.device, "--steps", str(arguments.steps)]
+        subprocess.run([*command, "--out", str(out)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        return found
+
+    found = []
+    for engine in dict.fromkeys(engines):
+        out = parts.folder / "scratch" / f"profile-{engine}.json"
+        found.append(parts.of(f"profile-{engine}", lambda engine=engine, out=out: one(engine, out)))
+    return found
+
+
+def text_of(document: dict[str, Any]) -> str:
+    """The comparison as Markdown, with the share of the matrix-product rate in training and what is left."""
+    parts = [render(document)]
+    rate = document["matmul"]["median"]
+    parts.append("## What a training step spends its time on\n")
+    for found in document["profiles"]:
+        parts.append(f"{found['tflops'] / rate:.1%} of the matrix-product rate. {hotspots.render(found)}\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Compare, and write `<out>/<name>.json` and `.md` for every study."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    common.add_device_option(parser)
+    parser.add_argument("--root", type=Path, help="the CamVid images; default data/camvid")
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--studies", nargs="+", choices=[name for name, _, _ in COMPARISONS], help="default both")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds; the first has cold caches, the others warm ones")
+    parser.add_argument("--check", type=int, default=2, metavar="ROUNDS", help="rounds of loop against bare steps")
+    parser.add_argument("--no-calibration", dest="calibrate", action="store_false", help="the expert does not compile")
+    parser.add_argument("--steps", type=int, default=20, help="training steps that are profiled")
+    parser.add_argument("--tiny", action="store_true", help="generated images and a net of 4 channels: does it run?")
+    parser.add_argument("-o", "--override", action="append", default=[], help="override a field, as `ablate run -o`")
+    parser.add_argument("--name", default="", help="prefix of the results' names")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    arguments = parser.parse_args()
+    if common.default_device().type == "cpu" and not arguments.tiny:
+        raise SystemExit("there is no CUDA device here: --device cpu --tiny shows that everything runs")
+    given = list(arguments.override)
+    for name, study, goals in COMPARISONS:
+        if arguments.studies and name not in arguments.studies:
+            continue
+        arguments.study = TINY_STUDY if arguments.tiny else study
+        arguments.name_of = arguments.name + name + "-tiny" * arguments.tiny
+        arguments.override = [*_data(arguments), *given]
+        parts = Parts(arguments.out / f"{arguments.name_of}.parts")
+        document = compare(arguments, parts)
+        document |= {"name": arguments.name_of, "goals": goals}
+        document["command"] = document["command"].replace("benchmarks.compare", "benchmarks.cuda")
+        document["summary"] = summarise(document)
+        document["profiles"] = profiles(arguments, parts, _engines(document))
+        path = arguments.out / f"{arguments.name_of}.json"
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(text_of(document), encoding="utf-8")
+        print(text_of(document))
+
+
+def _data(arguments: argparse.Namespace) -> list[str]:
+    if arguments.tiny:
+        return list(TINY)
+    root = arguments.root or os.environ.get("ABLATE_CAMVID")
+    return [f"data.root={Path(root).resolve()}"] if root else []
+
+
+def _engines(document: dict[str, Any]) -> list[str]:
+    chosen = document.get("decisions", {}).get("engine", "eager")
+    return ["eager"] if document["machine"]["device"].startswith("cpu") else ["eager", str(chosen)]
+
+
+if __name__ == "__main__":
+    main()
