@@ -4,7 +4,7 @@ PYTHON ?= python3
 EXTRAS ?= dashboard,dev
 BIN := $(VENV)/bin
 
-.PHONY: install run test lint format bench bench-scale publish clean
+.PHONY: install run test lint format bench bench-cuda bench-scale publish clean
 
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
@@ -35,6 +35,14 @@ format: install
 bench: install
 	$(BIN)/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.compare
+
+# On a machine with a GPU; can be stopped and goes on. CAMVID=<folder with the images>; docs/gpu.md says the rest.
+CAMVID ?= data/camvid
+
+bench-cuda: install
+	$(BIN)/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.probes
+	$(BIN)/python -m benchmarks.cuda --root $(CAMVID)
 
 bench-scale: install
 	$(BIN)/python -m benchmarks.scale

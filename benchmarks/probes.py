@@ -194,7 +194,7 @@ def engines_and_lanes(
     asked = Probe(study, data, study.trials(), decisions, name)
     rows = []
     for engine in engines:
-        (answer,) = engine_answers(asked, engine, 600.0)
+        (answer,) = engine_answers(asked, [engine])
         cost = answer["cost"]
         rate = None if cost["error"] else sizes.batch / cost["step_s"]
         rows.append({"base": base, "engine": engine, "deterministic": deterministic, "images_per_s": rate, **cost})

@@ -64,15 +64,15 @@ class Probe:
             found[trial.variant] = Load(before.steps + epochs * (splits["train"] // size), before.batches + validations)
         return found
 
-    def request(self, op: str, engine: str, trials: Sequence[Trial]) -> str:
+    def request(self, op: str, engines: Sequence[str], trials: Sequence[Trial]) -> str:
         """A line for `ablate.train.gpu_probe`."""
         return (
             json.dumps(
                 {
                     "op": op,
-                    "engine": engine,
+                    "engines": list(engines),
                     "trials": [dataclasses.asdict(trial) for trial in trials],
-                    "decisions": dataclasses.replace(self.decisions, engine=engine).to_json(),
+                    "decisions": dataclasses.replace(self.decisions, engine=engines[0]).to_json(),
                     "device": "cuda:0" if self.device.startswith("cuda") else self.device,
                     "seconds": MEASURED_SECONDS,
                     "channels": self.dataset.in_channels,
@@ -103,14 +103,14 @@ def probe(asked: Probe, train_flops: float) -> Choice:
     rough = max(train_flops / ROUGH_FLOPS, steps * ROUGH_STEP_SECONDS)
     if rough < PROBED_FROM or "auto" not in (run.engine, run.lanes):
         return choose(Measured(reason=f"about {rough:.0f} s of training: not probed"), loads)
-    engines = ENGINES if run.engine == "auto" else (run.engine,)
+    # A process for those that start at once, and one for those that are compiled, where that could pay.
+    batches = (ENGINES[:2], ENGINES[2:]) if run.engine == "auto" else ((run.engine,),)
     costs: list[EngineCost] = []
     reserved = free = 0
-    for engine in engines:
-        if engine in ("compiled", "compiled_graph") and len(engines) > 1 and not _worth_compiling(costs, loads):
+    for engines in batches:
+        if costs and not _worth_compiling(costs, loads):
             continue
-        limit = COMPILED_LIMIT if engine.startswith("compiled") else EAGER_LIMIT
-        for answer in engine_answers(asked, engine, START_LIMIT + limit * len(loads)):
+        for answer in engine_answers(asked, engines):
             costs.append(EngineCost(**answer["cost"]))
             reserved = max(reserved, answer["reserved_bytes"])
             free = max(free, answer["free_bytes"] + answer["reserved_bytes"])
@@ -133,15 +133,16 @@ def _worth_compiling(costs: Sequence[EngineCost], loads: Mapping[str, Load]) -> 
     return not known or min(known.values()) > COMPILED_FROM * len(loads)
 
 
-def engine_answers(asked: Probe, engine: str, limit: float) -> list[dict[str, Any]]:
-    """What a probe process says about each variant in `engine`; what it did not live to say is missing.
+def engine_answers(asked: Probe, engines: Sequence[str]) -> list[dict[str, Any]]:
+    """What one probe process says about each variant in each of `engines`.
 
-    A variant that is missing is given an error, since an engine that kills its process is none to choose.
+    What it did not live to say is an error: an engine that kills its process is none to choose.
     """
     trials = asked.study.representatives()
+    limit = START_LIMIT + len(trials) * sum(COMPILED_LIMIT if "compiled" in e else EAGER_LIMIT for e in engines)
     process = asked.start()
     try:
-        out, _ = process.communicate(asked.request("engines", engine, trials), timeout=limit)
+        out, _ = process.communicate(asked.request("engines", engines, trials), timeout=limit)
         why = f"the probe ended with exit code {process.returncode}"
     except subprocess.TimeoutExpired as error:
         out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
@@ -150,17 +151,18 @@ def engine_answers(asked: Probe, engine: str, limit: float) -> list[dict[str, An
         process.kill()
         process.wait()
     answers = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
-    said = {answer["cost"]["variant"] for answer in answers}
+    said = {(answer["cost"]["engine"], answer["cost"]["variant"]) for answer in answers}
     nothing = {"reserved_bytes": 0, "used_bytes": 0, "free_bytes": 0}
-    for trial in trials:
-        if trial.variant not in said:
-            answers.append({"cost": dataclasses.asdict(EngineCost(trial.variant, engine, error=why)), **nothing})
+    for engine in engines:
+        for trial in trials:
+            if (engine, trial.variant) not in said:
+                answers.append({"cost": dataclasses.asdict(EngineCost(trial.variant, engine, error=why)), **nothing})
     return answers
 
 
 def lane_rate(asked: Probe, engine: str, lanes: int) -> LaneRate | None:
     """What `lanes` processes train together on the variant that comes first; None where one of them failed."""
-    request = asked.request("lane", engine, asked.study.representatives()[:1])
+    request = asked.request("lane", (engine,), asked.study.representatives()[:1])
     processes = [asked.start() for _ in range(lanes)]
 
     def end() -> None:

@@ -190,8 +190,9 @@ def main() -> None:
 
         answer(lane(bench, request["seconds"], go))
         return
-    for cost in engine_costs(trials, data, decisions, device, request["engine"], request["seconds"]):
-        answer({"cost": dataclasses.asdict(cost), **memory(device)})
+    for engine in request["engines"]:
+        for cost in engine_costs(trials, data, decisions, device, engine, request["seconds"]):
+            answer({"cost": dataclasses.asdict(cost), **memory(device)})
 
 
 if __name__ == "__main__":

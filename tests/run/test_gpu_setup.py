@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_measures_every_variant(tmp_path: Path, quick: None) -> None:
-    answers = engine_answers(asked(tmp_path), "eager", 120.0)
+    answers = engine_answers(asked(tmp_path), ["eager"])
     costs = [EngineCost(**answer["cost"]) for answer in answers]
     assert [(cost.variant, cost.engine, cost.error) for cost in costs] == [
         ("narrow", "eager", None),
@@ -68,13 +68,13 @@ def test_a_variant_that_cannot_run_is_an_answer(tmp_path: Path, quick: None) -> 
     study = dataclasses.replace(broken.study)
     study.variants["wide"].model.update(name="misbehaving", act="raise", at=1)
     study.variants["wide"].model.pop("width", None)
-    answers = engine_answers(dataclasses.replace(broken, study=study), "eager", 120.0)
+    answers = engine_answers(dataclasses.replace(broken, study=study), ["eager"])
     errors = {answer["cost"]["variant"]: answer["cost"]["error"] for answer in answers}
     assert errors["narrow"] is None and errors["wide"]
 
 
 def test_a_process_that_dies_leaves_an_error_for_every_variant(tmp_path: Path) -> None:
-    answers = engine_answers(asked(tmp_path, plugins=(tmp_path / "absent.py",)), "eager", 120.0)
+    answers = engine_answers(asked(tmp_path, plugins=(tmp_path / "absent.py",)), ["eager"])
     assert [answer["cost"]["error"] for answer in answers] == ["the probe ended with exit code 1"] * 2
 
 
@@ -93,8 +93,8 @@ class _Answers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: dict[str, float], lanes: dict[int, float]) -> None:
         self.asked: list[object] = []
 
-        def engines(asked: Probe, engine: str, limit: float) -> list[dict[str, object]]:
-            self.asked.append(engine)
+        def answers(asked: Probe, engines: list[str]) -> list[dict[str, object]]:
+            self.asked += engines
             return [
                 {
                     "cost": dataclasses.asdict(
@@ -103,6 +103,7 @@ class _Answers:
                     "reserved_bytes": 2 * 2**30,
                     "free_bytes": 130 * 2**30,
                 }
+                for engine in engines
                 for name in ("narrow", "wide")
             ]
 
@@ -110,7 +111,7 @@ class _Answers:
             self.asked.append(count)
             return LaneRate(count, lanes[count], 2**30) if count in lanes else None
 
-        monkeypatch.setattr(gpu_setup, "engine_answers", engines)
+        monkeypatch.setattr(gpu_setup, "engine_answers", answers)
         monkeypatch.setattr(gpu_setup, "lane_rate", rate)
 
 

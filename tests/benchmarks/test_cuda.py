@@ -1,0 +1,130 @@
+"""The benchmark of a GPU where there is none: parts that are kept, the table, the hot spots of a step."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from ablate.train.decisions import Decisions
+from benchmarks import cuda
+from benchmarks.common import load_work
+from benchmarks.cuda import COMPARISONS, CONTESTANTS, Parts, compare, text_of
+from benchmarks.hotspots import hotspots
+from tests.benchmarks.test_tables import document
+
+STUDY = """
+study: small
+data: {name: street, size: [32, 48], train: 8, val: 2, test: 2}
+model: {name: unet, width: 4, depth: 2}
+variants: {unet: {}}
+grid: {lr: [1e-3]}
+seeds: 1
+train: {epochs: 1, batch_size: 4}
+"""
+DECISIONS = Decisions("test", "float32", True, "eager", 1, 1, True, {})
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(STUDY, encoding="utf-8")
+    return path
+
+
+def test_a_finished_part_is_not_made_again(tmp_path: Path) -> None:
+    made = []
+    for _ in range(2):
+        assert Parts(tmp_path / "x.parts").of("round-0-plain", lambda: made.append(1) or {"wall_s": 2.0}) == {
+            "wall_s": 2.0
+        }
+    assert made == [1]
+
+
+def test_a_part_that_failed_is_made_again(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "x.parts")
+    with pytest.raises(ZeroDivisionError):
+        parts.of("round-0-plain", lambda: 1 / 0)
+    assert parts.of("round-0-plain", lambda: 3) == 3
+
+
+class _Contestants:
+    """In the place of processes: answers at once, stops where it is told to, and remembers what was asked."""
+
+    ran: ClassVar[list[str]] = []
+    stop_at: ClassVar[str | None] = None
+
+    def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
+        self.calibration: dict[str, Path] = {}
+
+    def _asked(self, what: str) -> None:
+        if what == _Contestants.stop_at:
+            _Contestants.stop_at = None
+            raise KeyboardInterrupt
+        _Contestants.ran.append(what)
+
+    def peer(self, name: str, *more: str, caches: str | None = None) -> Any:
+        self._asked(f"{name} {more[0]}")
+        return {"checks": [{"variant": "unet", "loop_s": [1.0], "bare_s": [1.0]}]} if more[0] == "--check" else []
+
+    def timed(self, name: str, number: int) -> dict[str, Any]:
+        self._asked(f"{name} {number}")
+        trials = [{"variant": "unet", "lr": 1e-3, "seed": 0, "test_mean_iou": 0.2}]
+        return {"wall_s": 1.0 + len(name), "cpu_s": 1.0, "others_cores": 0.0, "trials": trials, "decisions": {}}
+
+
+@pytest.mark.parametrize("stop_at", ["expert --check", "ablate 0", "plain 1"])
+def test_a_comparison_that_was_stopped_goes_on(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: str
+) -> None:
+    monkeypatch.setattr(cuda, "Comparison", _Contestants)
+    monkeypatch.setattr(cuda, "matmul_rate", lambda dtype: [1.0, 2.0, 3.0])
+    _Contestants.ran, _Contestants.stop_at = [], stop_at
+    arguments = argparse.Namespace(
+        study=study, override=[], only=["ablate", "ablate_fast", "plain", "expert"], rounds=2, check=1, calibrate=True,
+        device="cpu", name="x",
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        compare(arguments, Parts(tmp_path / "x.parts"))
+    found = compare(arguments, Parts(tmp_path / "x.parts"))
+    names = ["ablate", "ablate_fast", "plain", "expert"]
+    assert _Contestants.ran == [
+        "plain --check", "expert --check", "expert --calibrate", "expert --calibrate",
+        *(f"{name} 0" for name in names), *(f"{name} 1" for name in names),
+    ]  # fmt: skip
+    assert [list(entry["runs"]) for entry in found["rounds"]] == [names, names] and found["matmul"]["median"] == 2.0
+    with pytest.raises(SystemExit, match="holds parts of another comparison"):
+        compare(argparse.Namespace(**{**vars(arguments), "rounds": 3}), Parts(tmp_path / "x.parts"))
+
+
+def test_hot_spots_of_a_step(study: Path) -> None:
+    found = hotspots(load_work(study), DECISIONS, torch.device("cpu"), 2, "unet")
+    names = [row["name"] for row in found["rows"]]
+    assert "aten::convolution_backward" in names and found["step_ms"] > 0 and found["tflops"] > 0
+    assert [row["ms"] for row in found["rows"]] == sorted((row["ms"] for row in found["rows"]), reverse=True)
+    backward = next(row for row in found["rows"] if row["name"] == "aten::convolution_backward")
+    assert backward["calls"] == 10 + 2 + 1  # convolutions, upsamplings, the head
+    text = text_of({**document(), "goals": "one H200", "profiles": [found]})
+    assert "## Goals (one H200)" in text and "cannot be judged here" in text
+    assert "## What a training step spends its time on" in text and "`aten::convolution_backward`" in text
+
+
+def test_the_studies_of_the_benchmark_are_what_the_peers_train(tmp_path: Path) -> None:
+    assert CONTESTANTS == ("ablate", "ablate_fast", "plain", "lightning", "ray", "expert")
+    from ablate.study.reader import read_study
+
+    full, small = (read_study(path) for _, path, _ in COMPARISONS)
+    assert (full.trials()[0].model["width"], full.data["size"], len(full.trials())) == (64, [360, 480], 8)
+    assert (small.trials()[0].model["width"], small.data["size"], len(small.trials())) == (16, [96, 128], 16)
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    monkeypatch.setattr(sys, "argv", ["cuda"])
+    with pytest.raises(SystemExit, match="there is no CUDA device here"):
+        cuda.main()
