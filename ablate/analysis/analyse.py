@@ -147,7 +147,7 @@ def analyse(frames: Frames) -> Analysis:
         "convergence": cells.CONVERGENCE_RULE,
         "sensitivity": cells.SENSITIVITY_RULE,
         "ranking": RANKING_TEXT,
-        "budget": cells.BUDGET_RULE,
+        "budget": cells.budget_rule(frames),
         "throughput": costs.throughput_rule(frames),
     }
     return Analysis(
@@ -169,7 +169,7 @@ def analyse(frames: Frames) -> Analysis:
         detail_verdicts=detail_frames.detail_verdicts_frame(detail),
         stability=cells.stability_frame(frames, measure.confidence),
         convergence=converged,
-        ranking=rank_agreement(v),
+        ranking=rank_agreement(v) if frames.study.search is None else rank_agreement(v.iloc[:, :0]),
         budget=cells.budget_frame(frames, v),
         throughput=costs.throughput_frame(frames),
         cost=costs.cost_frame(frames),
@@ -205,6 +205,11 @@ def notes(frames: Frames, contrasts: pd.DataFrame, no_detail: str = "") -> tuple
     declared = compare.confounds(frames, frames.variants)
     if declared:
         said.append(f"declared confounds, own training settings: {declared}")
+    if frames.study.search is not None:
+        said.append(
+            f"settings were searched ({frames.study.search.sampler}), each variant its own: no rate is shared or "
+            "matched, and the intervals hold the choice among the settings tried, not the search itself"
+        )
     fewest = int(frames.trials.groupby(["variant", "setting"])["seed"].nunique().min())
     if fewest < 5:
         said.append(f"{fewest} seed{'s' * (fewest > 1)} a cell: five are the workable minimum")

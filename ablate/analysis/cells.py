@@ -206,11 +206,22 @@ def _response(frames: Frames, variant: str, row: pd.Series, best: str | None, ro
     }
 
 
+def budget_rule(frames: Frames) -> str:
+    """What the tuning-budget curve is uniform over, in words."""
+    search = frames.study.search
+    if search is None:
+        return BUDGET_RULE
+    text = BUDGET_RULE.replace("uniform over the grid", "uniform over the settings that the search tried")
+    if search.sampler == "tpe":
+        text += " The sampler learns: its early settings were worse than its late ones, and the curve hides that order."
+    return text
+
+
 def budget_frame(frames: Frames, v: pd.DataFrame) -> pd.DataFrame:
     """Tuning-budget curve of every variant with at least eight settings; empty where there is none."""
     ended = frames.trials[(frames.trials["role"] == "main") & frames.trials["status"].isin(_ENDED)]
     t = ended.groupby(["variant", "setting"], sort=False)["test_score"].mean()
-    parts = []
+    parts, rule = [], budget_rule(frames)
     for variant in v.index:
         known = v.loc[variant].dropna()
         if len(known) < BUDGET_CURVE_FROM:
@@ -223,7 +234,7 @@ def budget_frame(frames: Frames, v: pd.DataFrame) -> pd.DataFrame:
                     "variant": variant,
                     "settings_tried": np.arange(1, len(known) + 1),
                     "expected_test": expected,
-                    "rule": BUDGET_RULE,
+                    "rule": rule,
                 }
             )
         )

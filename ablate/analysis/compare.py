@@ -104,16 +104,18 @@ def confounds(frames: Frames, variants: Sequence[str]) -> str:
 
 
 def ways(frames: Frames, v: pd.DataFrame) -> list[Way]:
-    """Own best, shared, every matched setting, and the confirming trials where there are any."""
+    """Own best, shared, every matched setting, and the confirming trials, each where there is one."""
     copies = controls(frames)
-    made = [
-        Way("own_best", OWN_BEST.choose(v, copies), f"{OWN_BEST.text} {RETUNED} {PRIMARY}"),
-        Way("shared", SHARED.choose(v, copies), f"{SHARED.text} {DESCRIPTIVE}"),
-        *(
-            Way("matched", choice, f"{MATCHED.text} {DESCRIPTIVE}")
-            for choice in MATCHED.comparisons(v, copies)
-            if any(choice.values())
-        ),
+    made = [Way("own_best", OWN_BEST.choose(v, copies), f"{OWN_BEST.text} {RETUNED} {PRIMARY}")]
+    # A search has settings of its own for every variant: hardly ever is there one that two of them have tried.
+    least = 1 if frames.study.search is None else 2
+    shared = SHARED.choose(v, copies)
+    if least == 1 or any(shared.values()):
+        made.append(Way("shared", shared, f"{SHARED.text} {DESCRIPTIVE}"))
+    made += [
+        Way("matched", choice, f"{MATCHED.text} {DESCRIPTIVE}")
+        for choice in MATCHED.comparisons(v, copies)
+        if sum(setting is not None for setting in choice.values()) >= least
     ]
     confirming = frames.trials[frames.trials["role"] == "confirm"]
     if len(confirming):

@@ -72,6 +72,14 @@ class Frames:
         """The variant that the others are compared with: the study's, else the first."""
         return self.study.baseline or self.variants[0]
 
+    @property
+    def searched_rates(self) -> tuple[float, float] | None:
+        """The range of learning rates of a search; None without one, or where it lists choices."""
+        space = self.study.search.space.get("lr") if self.study.search is not None else None
+        if space is None or space.low is None or space.high is None or space.low <= 0:
+            return None
+        return float(space.low), float(space.high)
+
     @cached_property
     def levels(self) -> pd.DataFrame:
         """The levels of every setting: a row a setting (the index), a column an axis."""

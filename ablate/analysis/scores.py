@@ -104,7 +104,9 @@ class StudyScores:
         if setting is None or setting not in self.cells(variant):
             return ""
         if (variant, setting) not in self._edges:
-            self._edges[variant, setting] = bracket(setting, self.v.loc[[variant]].iloc[0], self.frames.levels)
+            self._edges[variant, setting] = bracket(
+                setting, self.v.loc[[variant]].iloc[0], self.frames.levels, self.frames.searched_rates
+            )
         return self._edges[variant, setting]
 
     def counts(self, variant: str, setting: str, role: str = "main") -> list[dict[str, np.ndarray] | None]:

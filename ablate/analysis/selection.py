@@ -11,6 +11,7 @@ import pandas as pd
 from ablate.measure.sensitivity import kendall_tau
 from ablate.study.keys import number_text
 
+OUTER = 0.1
 # Variant -> setting; None where nothing can be chosen.
 Choice = dict[str, str | None]
 
@@ -105,17 +106,22 @@ def v_table(trials: pd.DataFrame) -> pd.DataFrame:
     return mean.unstack("setting").reindex(index=variants, columns=settings)  # noqa: PD010 (pivot would sort)
 
 
-def bracket(setting: str, row: pd.Series, levels: pd.DataFrame) -> str:
+def bracket(setting: str, row: pd.Series, levels: pd.DataFrame, searched: tuple[float, float] | None = None) -> str:
     """Why the learning rate of `setting` is unbracketed, "" where rates on both sides were tried.
 
     `row` is one variant's V by setting; `levels` has a row a setting (its index) and a column an axis, "lr" among
-    them. Neighbours are the settings with a result that differ in the rate alone.
+    them. Neighbours are the settings with a result that differ in the rate alone. In a search, where settings differ
+    in all axes, a rate is unbracketed in the lowest or highest tenth of the range that was `searched`, by logarithm.
     """
     known = row[row.notna()]
     if known.max() <= 0:
         return "every seed diverged at every setting"
     rate_of = dict(zip(levels.index, levels["lr"].astype(float).tolist(), strict=True))
     rate = rate_of[setting]
+    if searched is not None:
+        place = float(np.log(rate / searched[0]) / np.log(searched[1] / searched[0]))
+        end = "lowest" if place < OUTER else "highest" if place > 1 - OUTER else ""
+        return f"{number_text(rate)} is in the {end} tenth of the rates searched" if end else ""
     rates = {rate_of[name] for name in alike_but_rate(setting, [*known.index], levels)}
     if len(rates) < 2:
         return f"{number_text(rate)} is the only rate tried"

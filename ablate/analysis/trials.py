@@ -50,7 +50,7 @@ def trials_frame(
     for entry in run.get("plan", []):
         folder = results.trial(entry["name"])
         planned.append((dict(entry), folder, _read(folder, entry["key"], unreadable)))
-    if study.search is not None or not planned:
+    if not planned:
         planned += _unplanned(results, {entry["key"] for entry, _, _ in planned}, unreadable)
 
     axes = tuple(dict.fromkeys(["lr", *(axis for entry, _, _ in planned for axis in entry["settings"])]))
@@ -87,7 +87,7 @@ def _read(folder: TrialFolder, key: str, unreadable: dict[Path, str]) -> Record 
 def _unplanned(
     results: Results, known: set[str], unreadable: dict[Path, str]
 ) -> list[tuple[Row, TrialFolder, Record | None]]:
-    """Trials that only their records tell of: those of a search, or of a folder without a plan."""
+    """Trials that only their records tell of: those of a folder without a plan."""
     found: list[tuple[Row, TrialFolder, Record | None]] = []
     for folder in results.folders():
         try:

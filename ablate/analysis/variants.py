@@ -65,7 +65,11 @@ def variants_frame(
             "confounds": confounds(frames, [variant]),
         }
         row |= {"setting": setting or "", **_levels(frames, setting)}
-        edge = bracket(setting, v.T[variant], frames.levels) if setting else "no setting has a result"
+        edge = (
+            bracket(setting, v.T[variant], frames.levels, frames.searched_rates)
+            if setting
+            else "no setting has a result"
+        )
         row |= {"unbracketed": bool(edge), "bracket": edge}
         row |= _scores(frames, scores, v, variant, setting, planned)
         row["provisional"] = bool(planned["status"].isin(["missing", "failed"]).any())

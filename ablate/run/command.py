@@ -63,7 +63,6 @@ def refuse_unsupported(study: Study) -> None:
     """Raise `StudyError` for what a study file may say but this version does not run, all at once."""
     spec, file = study.spec, str(study.path)
     asked = {
-        "search": (spec.search is not None, "list the levels under grid"),
         "prune": (spec.prune is not None, "leave it out: every trial is trained to its end"),
     }
     problems = [

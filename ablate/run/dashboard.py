@@ -15,6 +15,7 @@ from ablate.errors import AblateError
 from ablate.records.files import lock
 from ablate.records.record import Record
 from ablate.records.store import Results, read_lines
+from ablate.run.driver import searched_axes
 from ablate.run.ledger import Ledger
 from ablate.run.panel import write_panel
 from ablate.run.setup import lock_note
@@ -62,7 +63,8 @@ def bring_up_to_date(results: Results, artifacts: Path, curves: Painter | None) 
     names = {entry["key"]: entry["name"] for entry in results.read_run()["plan"]}
     records = [record for record in results.records()[0] if record.key in names]
     trials = {record.key: _trial_of(record) for record in records}
-    ledger = Ledger(results.journal, study.name, [*study.trials(), *trials.values()], study.spec.run.storage)
+    plan = [*study.trials(), *trials.values()]
+    ledger = Ledger(results.journal, study.name, plan, study.spec.run.storage, searched_axes(study))
     epochs = {record.key: read_lines(results.trial(names[record.key]).epochs) for record in records}
     ledger.synchronise(records, epochs)
     if not ledger.lack_pictures():

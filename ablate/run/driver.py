@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ablate.run.manifest import plan_entry, resolution_of
 from ablate.run.progress import Display
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.tracking import Tracker
-from ablate.study.design import Trial
+from ablate.study.design import Study, Trial
 from ablate.study.keys import without_location
 
 # How long running trials have to write their checkpoints once they are asked to stop.
@@ -71,7 +71,7 @@ class Driver:
         self._read_records()
         self._reuse()
         spec = self.study.spec
-        self.ledger = Ledger(self.results.journal, spec.study, self.plan, spec.run.storage)
+        self.ledger = Ledger(self.results.journal, spec.study, self.plan, spec.run.storage, searched_axes(self.study))
         if self.ledger.synchronise(list(self.records.values()), self._curves()):
             self.outcome.notes += self.ledger.notes
         self.tracker = Tracker(spec, self.results)
@@ -164,7 +164,11 @@ class Driver:
         return not self.running or self.signals > 1 or time.monotonic() - self._stopped_at > GRACE_SECONDS
 
     def _later_phases(self, executor: LocalExecutor) -> None:
-        """What can only be planned once the grid is done: rates beyond an edge, then fresh seeds for the chosen."""
+        """What rests on trials that have run: a search's next rounds, rates beyond an edge, seeds for the chosen."""
+        if self.study.spec.search is not None:
+            from ablate.run.search import further_rounds
+
+            self._run_further(executor, further_rounds(self.study, self.results))
         if self.study.spec.on_edge != "extend" and self.study.spec.confirm is None:
             return
         # Choosing takes the statistics along, which most runs can do without.
@@ -174,15 +178,22 @@ class Driver:
             # Nothing is chosen from a part of the grid.
             if self.stopping is not None or any(self._is_missing(trial) for trial in self.plan):
                 return
-            for trials in further(self.study, self.results):
-                self.plan += trials
-                self.ledger.extend(self.plan)
-                self._extend_manifest(trials)
-                for trial in trials:
-                    record = read_record(self.results.trial(trial.name).record)
-                    if record is not None:
-                        self.records[trial.key] = record
-                self._phase(executor, trials)
+            self._run_further(executor, further(self.study, self.results))
+
+    def _run_further(self, executor: LocalExecutor, further: Iterator[list[Trial]]) -> None:
+        """Run each batch of trials that only what was run before could plan; none once the run is being stopped."""
+        while self.stopping is None:
+            trials = next(further, None)
+            if trials is None:
+                return
+            self.plan += trials
+            self.ledger.extend(self.plan)
+            self._extend_manifest(trials)
+            for trial in trials:
+                record = read_record(self.results.trial(trial.name).record)
+                if record is not None:
+                    self.records[trial.key] = record
+            self._phase(executor, trials)
 
     def _extend_manifest(self, trials: Sequence[Trial]) -> None:
         run = self.results.read_run()
@@ -300,6 +311,15 @@ class Driver:
     def _status(self, trial: Trial) -> str:
         record = self.records.get(trial.key)
         return "missing" if record is None else record.status
+
+
+def searched_axes(study: Study) -> Mapping[str, Any] | None:
+    """What the ledger needs to know of a search; None where there is none."""
+    if study.spec.search is None:
+        return None
+    from ablate.run.search import ledger_axes
+
+    return ledger_axes(study)
 
 
 def failed_record(trial: Trial, reason: str, attempts: int) -> Record:

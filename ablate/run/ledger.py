@@ -1,7 +1,7 @@
 """The Optuna side of a study: numbers, states, intermediate values and attributes, mirrored from the records.
 
-The only file that imports optuna. The record files are the truth; what stands here can be thrown away and is rebuilt
-whenever it does not agree with them. One process, the driver, talks to it.
+With `search`, which proposes settings, the only file that imports optuna. The record files are the truth; what stands
+here can be thrown away and is rebuilt whenever it does not agree with them. One process, the driver, talks to it.
 """
 
 from __future__ import annotations
@@ -90,10 +90,20 @@ class _Journal(BaseJournalBackend):
 class Ledger:
     """An Optuna study that maximises val mIoU at the best epoch; a diverged trial scores 0."""
 
-    def __init__(self, journal: Path, study: str, plan: Sequence[Trial], url: str | None = None) -> None:
-        """`url` is an RDB storage; by default the journal file beside the records is used."""
-        self._journal, self._name, self._url = journal, study, url
-        self._distributions = distributions(plan)
+    def __init__(
+        self,
+        journal: Path,
+        study: str,
+        plan: Sequence[Trial],
+        url: str | None = None,
+        axes: Mapping[str, BaseDistribution] | None = None,
+    ) -> None:
+        """`url` is an RDB storage; by default the journal file beside the records is used.
+
+        `axes` describe settings that are searched, of which the plan does not show the whole range.
+        """
+        self._journal, self._name, self._url, self._axes = journal, study, url, dict(axes or {})
+        self._distributions = distributions(plan) | self._axes
         self._open: dict[str, int] = {}
         self.notes: list[str] = []
         self._connect()
@@ -154,7 +164,7 @@ class Ledger:
 
     def extend(self, plan: Sequence[Trial]) -> None:
         """Take in a plan with more trials."""
-        self._distributions = distributions(plan)
+        self._distributions = distributions(plan) | self._axes
 
     def _rebuild(self, records: Iterable[Record], curves: Mapping[str, list[dict[str, Any]]]) -> None:
         self._discard()
@@ -183,7 +193,7 @@ class Ledger:
 
     def _params(self, variant: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
         given = {"variant": variant, **settings, "seed": seed}
-        return {name: _plain(given[name]) for name in self._distributions}
+        return {name: plain(given[name]) for name in self._distributions}
 
     def begin(self, trial: Trial) -> int:
         """Enter a trial that starts now; its Optuna number."""
@@ -260,7 +270,7 @@ def distributions(plan: Sequence[Trial]) -> dict[str, BaseDistribution]:
         "variant": CategoricalDistribution(list(dict.fromkeys(trial.variant for trial in plan)))
     }
     for axis in dict.fromkeys(name for trial in plan for name in trial.settings):
-        levels = list(dict.fromkeys(_plain(trial.settings[axis]) for trial in plan if axis in trial.settings))
+        levels = list(dict.fromkeys(plain(trial.settings[axis]) for trial in plan if axis in trial.settings))
         found[axis] = _axis(levels)
     found["seed"] = IntDistribution(0, 2**32 - 1)
     return found
@@ -274,8 +284,8 @@ def _axis(levels: list[Any]) -> BaseDistribution:
     return CategoricalDistribution(levels)
 
 
-def _plain(value: Any) -> Any:
-    """Optuna's categories are scalars; a list setting (a crop, say) goes by its text."""
+def plain(value: Any) -> Any:
+    """A level as Optuna may hold it: Optuna's categories are scalars; a list setting (a crop, say) goes by its text."""
     return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 

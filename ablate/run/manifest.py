@@ -21,6 +21,7 @@ from ablate.records.pictures import pack, pack_images
 from ablate.records.record import Resolution
 from ablate.records.store import Results, read_json, to_json
 from ablate.study.design import Study, Trial
+from ablate.study.schema import SearchSpec
 from ablate.train.decisions import Decisions
 
 PACKAGES = ("torch", "numpy", "optuna", "pandas", "scipy", "matplotlib", "seaborn", "wandb", "pydantic", "pillow")
@@ -163,8 +164,15 @@ def write_run(
         "variants": variants,
         "plan": [plan_entry(trial) for trial in plan],
     }
+    if study.spec.search is not None:
+        document["search"] = search_identity(study.spec.search)
     write_atomic(results.run, to_json(document))
     write_atomic(results.path / "data.json", to_json({"files": dict(dataset.files)}))
+
+
+def search_identity(search: SearchSpec) -> dict[str, Any]:
+    """What decides the proposals of a search: all of it but its budget."""
+    return search.model_dump(mode="json", exclude={"trials"})
 
 
 def plan_entry(trial: Trial) -> dict[str, Any]:

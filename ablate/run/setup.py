@@ -84,6 +84,10 @@ def prepare(
     digests = manifest.plugin_digests(plugins.loaded)
     changed = manifest.check_plugins(results, digests, allow_code_change)
     plan = study.trials()
+    if study.spec.search is not None:
+        from ablate.run.search import opening
+
+        plan = opening(study, results)
     devices = device_names(study.spec)
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
     decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins)
@@ -103,7 +107,9 @@ def _decisions(
     plugins: Plugins,
 ) -> tuple[Decisions, list[str]]:
     """Those in `run.json` where trials on this class of device stand; else new ones."""
-    images = len(dataset.splits["train"])
+    # A search begins with its first round, and has its budget of them before it.
+    rounds = study.spec.search.trials if study.spec.search is not None else 1
+    images = rounds * len(dataset.splits["train"])
     train_flops = sum(3 * variants[trial.variant]["forward_flops"] * images * trial.train["epochs"] for trial in plan)
     asked = functools.partial(
         decide, study.spec, trials=len(plan), device=device, train_flops=train_flops, variants=len(study.variants)

@@ -169,3 +169,11 @@ def check_search(search: SearchSpec, grid: Mapping[str, Any], *, structural: boo
         for place, value in bounds:
             findings += check_level(key, value, place, (), registered=not structural)[1]
     return findings
+
+
+def search_levels(search: SearchSpec) -> dict[str, list[Any]]:
+    """What a condition on a searched axis can be held against: its choices, or the ends of its range."""
+    return {
+        name: list(space.choices) if space.choices is not None else [space.low, space.high]
+        for name, space in search.space.items()
+    }

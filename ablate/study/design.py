@@ -194,6 +194,8 @@ class Study:
         def find(key: str, message: str, cure: str) -> None:
             problems.append(Problem(message, key=key, file=str(self.path), cure=cure))
 
+        if self.spec.search is not None:
+            find("search", "expected a grid, got a search", "extend a study that lists the settings which it found")
         if "epochs" in self.spec.grid:
             find("grid.epochs", "expected epochs outside the grid, got an axis of it", "add a level to it")
         schedules = {

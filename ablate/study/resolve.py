@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.errors import nearest
 from ablate.registry import DATASETS
-from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train
+from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train, search_levels
 from ablate.study.claimcheck import claim_findings
 from ablate.study.components import find
 from ablate.study.design import Study, Variant
@@ -40,9 +40,10 @@ def resolve(
     findings += variants.findings
     seeds = spec.seeds if isinstance(spec.seeds, int) else len(spec.seeds)
     findings += _seeds(spec)
-    planned = variants.trials(axes, seeds)
+    planned = variants.trials(axes, seeds) * (spec.search.trials if spec.search else 1)
     if planned > MAX_TRIALS:
-        findings.append(Finding(("grid",), f"expected at most {MAX_TRIALS:,} trials, got {planned:,}"))
+        key = "search" if spec.search else "grid"
+        findings.append(Finding((key,), f"expected at most {MAX_TRIALS:,} trials, got {planned:,}"))
     baseline = spec.baseline if spec.baseline is not None else next(iter(variants.built), "")
     # With broken factors or axes these would only complain about what follows from that.
     if variants.built and (len(variants.factors) == len(spec.factors)):
@@ -52,7 +53,8 @@ def resolve(
         lost = {axis_name(key) for key in spec.grid} - set(axes)
         if "grid" in broken:
             lost |= {axis_name(key) for claim in spec.claims for key in claim.where}
-        findings += claim_findings(spec.claims, variants.built, axes, lost, _classes(spec, registered=registered))
+        levels = axes | (search_levels(spec.search) if spec.search else {})
+        findings += claim_findings(spec.claims, variants.built, levels, lost, _classes(spec, registered=registered))
         if not lost and not broken:
             findings += _exclude(spec, variants, axes)
     if findings or broken:
