@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,11 @@ class Probe:
         )
 
 
-def probe(asked: Probe, train_flops: float) -> Choice:
-    """Measure what the study leaves open, as far as the plan is long enough to gain by it, and choose."""
+def probe(asked: Probe, train_flops: float, say: Callable[[str], None] = lambda text: None) -> Choice:
+    """Measure what the study leaves open, as far as the plan is long enough to gain by it, and choose.
+
+    `say` is told what it is busy with.
+    """
     run, loads = asked.study.spec.run, asked.loads()
     steps = sum(load.steps for load in loads.values())
     rough = max(train_flops / ROUGH_FLOPS, steps * ROUGH_STEP_SECONDS)
@@ -110,6 +113,7 @@ def probe(asked: Probe, train_flops: float) -> Choice:
     for engines in batches:
         if costs and not _worth_compiling(costs, loads):
             continue
+        say(f"probing on {asked.device}: {', '.join(engines)}")
         for answer in engine_answers(asked, engines):
             costs.append(EngineCost(**answer["cost"]))
             reserved = max(reserved, answer["reserved_bytes"])
@@ -119,6 +123,7 @@ def probe(asked: Probe, train_flops: float) -> Choice:
     seconds = sum(predicted_seconds(cost, loads) for cost in costs if cost.engine == engine and cost.error is None)
     if run.lanes == "auto" and seconds > 2 * COMPILED_FROM:
         tried = lanes_to_try(reserved + CONTEXT_BYTES, free, len(asked.plan))
+        say(f"probing on {asked.device}: {', '.join(map(str, tried))} lanes of {engine}")
         rates = [lane_rate(asked, engine, lanes) for lanes in tried if tried != [1]]
         measured = dataclasses.replace(measured, lanes=tuple(rate for rate in rates if rate is not None))
     return choose(dataclasses.replace(measured, reason=measured.reason if not costs else ""), loads)

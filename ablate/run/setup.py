@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,13 @@ def writable(path: Path) -> Results:
 
 
 def prepare(
-    study: Study, results: Results, *, plugins: Plugins, allow_code_change: bool, dataset: Dataset | None = None
+    study: Study,
+    results: Results,
+    *,
+    plugins: Plugins,
+    allow_code_change: bool,
+    dataset: Dataset | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
     """Load the data, take or read the decisions, check what changed, write the manifest."""
     with study.located():
@@ -90,7 +96,7 @@ def prepare(
         plan = opening(study, results)
     devices = device_names(study.spec)
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
-    decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins)
+    decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins, say)
     write_atomic(results.study, dump_study(study).encode())
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
     manifest.write_test_split(results, study, dataset)
@@ -105,6 +111,7 @@ def _decisions(
     variants: dict[str, Any],
     dataset: Dataset,
     plugins: Plugins,
+    say: Callable[[str], None],
 ) -> tuple[Decisions, list[str]]:
     """Those in `run.json` where trials on this class of device stand; else new ones."""
     # A search begins with its first round, and has its budget of them before it.
@@ -118,7 +125,7 @@ def _decisions(
     if known is None or not any(folder.path.iterdir() for folder in results.folders()):
         fresh = asked()
         if device.startswith("cuda"):
-            probed = probe(Probe(study, dataset, plan, fresh, device, plugins.files), train_flops)
+            probed = probe(Probe(study, dataset, plan, fresh, device, plugins.files), train_flops, say)
             fresh = asked(gpu=probed)
         return fresh, []
     kept = Decisions.from_json(known)

@@ -189,11 +189,13 @@ def classify(error: BaseException) -> dict[str, Any]:
     """A `failed` event: the reason, whether the process can go on, and whether the whole study has to pause."""
     import torch
 
+    from ablate.train.recording import RecordingFailed
+
     cause = out_of_memory(error)
     if cause is not None:
         return {"event": "failed", "reason": f"out of memory: {describe(cause)}", "fresh_process": True}
-    if isinstance(error, torch.AcceleratorError):
-        # The device answers every later call of this process with the same error.
+    if isinstance(error, (torch.AcceleratorError, RecordingFailed)):
+        # The device may answer every later call of this process with the same error.
         return {"event": "failed", "reason": describe(error), "fresh_process": True}
     if is_full_disk(error):
         return {"event": "failed", "reason": describe(error), "pause": True}

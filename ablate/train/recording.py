@@ -16,22 +16,43 @@ Work = Callable[[], tuple[Tensor, ...]]
 # Runs the work a few times, records it, and gives what replays it and the tensors that every replay writes.
 Recorder = Callable[[Work], tuple[Callable[[], None], tuple[Tensor, ...]]]
 
+
+class RecordingFailed(RuntimeError):
+    """The work could not be recorded; the process is better not used any more."""
+
+
 # Before a recording: libraries choose their kernels, the optimizer makes its state, a compiled step is compiled.
 WARM_UPS = 3
 
 
 def record_on_cuda(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
-    """Record `work` as a CUDA graph on the current device. It must not wait for the device."""
+    """Record `work` as a CUDA graph on the current device. It must not wait for the device.
+
+    Raises `RecordingFailed` where it does, or where memory runs out meanwhile; errors of the warm-up as they are.
+    """
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(WARM_UPS):
             work()
-    torch.cuda.current_stream().wait_stream(aside)
+    current = torch.cuda.current_stream()
+    current.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = work()
+    try:
+        with torch.cuda.graph(graph):
+            outputs = work()
+    except RuntimeError as error:
+        # Ending a broken recording fails too, before the context has put the stream back.
+        torch.cuda.set_stream(current)
+        raise RecordingFailed(f"cannot be recorded as a CUDA graph ({first_words(error)})") from error
     return graph.replay, outputs
+
+
+def first_words(error: BaseException) -> str:
+    """The first line of the exception that all others came of."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def record_by_call(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:

@@ -7,6 +7,7 @@ import errno
 import torch
 
 from ablate.run.worker import classify
+from ablate.train.recording import RecordingFailed, first_words
 
 
 def test_out_of_memory_is_named_and_ends_the_process() -> None:
@@ -32,6 +33,23 @@ def test_a_library_without_memory_is_out_of_memory_too() -> None:
 def test_a_device_in_error_needs_a_fresh_process() -> None:
     found = classify(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
     assert found["fresh_process"] and not found["reason"].startswith("out of memory")
+
+
+def test_a_step_that_cannot_be_recorded_says_why_and_needs_a_fresh_process() -> None:
+    try:
+        try:
+            try:
+                raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nCompile with ...")
+            finally:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        except RuntimeError as error:
+            raise RecordingFailed(f"cannot be recorded ({first_words(error)})") from error
+    except RuntimeError as error:
+        found = classify(error)
+    assert found["fresh_process"]
+    assert found["reason"] == (
+        "RecordingFailed: cannot be recorded (CUDA error: operation not permitted when stream is capturing)"
+    )
 
 
 def test_other_errors_leave_the_process() -> None:
