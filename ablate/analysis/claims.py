@@ -86,7 +86,7 @@ def _judged(number: int, claim: ClaimSpec, gatherer: Gatherer) -> dict[str, obje
 
 def tree_of(claim: ClaimSpec, gatherer: Gatherer) -> Node:
     """The claim as a tree over variants and settings; raises `Refusal` where it cannot be judged at all."""
-    settings = _settings(claim, gatherer.frames)
+    picked = _settings(claim, gatherer.frames)
     if claim.variant in ("any", "all"):
         specs = gatherer.frames.study.variants
         names = [name for name in gatherer.analysis.variants_in_order if not (name in specs and specs[name].control)]
@@ -96,7 +96,10 @@ def tree_of(claim: ClaimSpec, gatherer: Gatherer) -> Node:
     return Node(
         quantifier,
         tuple(
-            Node(claim.quantifier, tuple(gatherer.gather(claim, name, setting) for setting in settings))
+            Node(
+                claim.quantifier,
+                tuple(gatherer.gather(claim, name, setting) for setting in _tried(picked, name, gatherer)),
+            )
             for name in names
         ),
     )
@@ -115,6 +118,16 @@ def _settings(claim: ClaimSpec, frames: Frames) -> list[str | None]:
     if not picked:
         raise Refusal("no setting of the study fulfils `where`")
     return picked
+
+
+def _tried(settings: list[str | None], variant: str, gatherer: Gatherer) -> list[str | None]:
+    """Those of the settings that a claim about a variant is over: in a search only the variant's own."""
+    if gatherer.frames.study.search is None or settings == [None]:
+        return settings
+    own = [setting for setting in settings if gatherer.scores.members(variant, setting)]
+    if not own:
+        raise Refusal(f"{variant} tried no setting that fulfils `where`")
+    return own
 
 
 # --- the logic of a tree --------------------------------------------------------------------------------------------

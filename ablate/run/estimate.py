@@ -26,7 +26,7 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1
     device = device_names(study.spec)[0]
     decisions = decide(
         study.spec,
-        trials=len(study.trials()),
+        trials=report.searched or len(report.trials),
         device=device,
         train_flops=report.train_flops,
         variants=len(study.variants),

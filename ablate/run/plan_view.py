@@ -60,9 +60,14 @@ def _shape(study: Study) -> Shape:
 
 def _summary(console: Console, report: PlanReport) -> None:
     axes = " × ".join(f"{len(levels)} {name}" for name, levels in report.axes.items())
+    if report.searched:
+        axes = f"{report.searched // len(report.variants) // len(report.seeds)} settings"
     parts = [f"{len(report.variants)} variants", *([axes] if axes else []), f"{len(report.seeds)} seeds"]
     count = f"{len(report.trials)} trials" if not report.searched else f"{report.searched} searched trials"
     console.print(Text(f"{report.study}: {count} ({' × '.join(parts)})", style="bold"))
+    if report.searched:
+        ranges = "; ".join(f"{name} {text}" for name, text in report.space.items())
+        console.print(Text(f"searched for each variant by a sampler of its own: {ranges}"), soft_wrap=True)
     if report.confirmed:
         console.print(f"and {report.confirmed} confirming trials at the chosen settings")
     if report.shape is not None:

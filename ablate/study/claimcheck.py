@@ -19,10 +19,13 @@ def claim_findings(
     axes: Mapping[str, Sequence[Any]],
     broken: Collection[str],
     classes: Sequence[str] | None = None,
+    *,
+    searched: bool = False,
 ) -> list[Finding]:
     """What is wrong with the claims of a study that has these variants and axes (and `broken` ones besides).
 
-    `classes` are those of its data set, None where only the data themselves tell.
+    `classes` are those of its data set, None where only the data themselves tell. `searched`: every variant tries
+    settings of its own.
     """
     findings: list[Finding] = []
     names: dict[str, int] = {}
@@ -33,6 +36,9 @@ def claim_findings(
             findings += [Finding((*path, key), message, cure) for key, message, cure in complaints(claim, classes)]
         for key in ("left", "right", "variant"):
             findings += _variant(getattr(claim, key), (*path, key), variants, words=key == "variant")
+        if searched and claim.left is not None and claim.where:
+            message = "expected no condition between two variants: a search tries other settings for each"
+            findings.append(Finding((*path, "where"), message, "remove where: each then stands at its own best"))
         if claim.left is not None and claim.left == claim.right:
             findings.append(Finding((*path, "right"), f"expected another variant than left, got {shown(claim.right)}"))
         for axis, condition in claim.where.items():

@@ -12,6 +12,8 @@ from ablate.registry import MODELS
 from ablate.study.components import create
 from ablate.study.design import Study, Trial, Variant
 from ablate.study.jsonschema import json_schema
+from ablate.study.keys import level_text, number_text
+from ablate.study.schema import SpaceSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +75,7 @@ class PlanReport:
     trials: list[Trial]
     variants: list[VariantPlan]
     searched: int
+    space: dict[str, str]
     confirmed: int
     notes: list[str]
     shape: Shape | None = None
@@ -99,11 +102,20 @@ def describe(study: Study, shape: Shape | None = None) -> PlanReport:
         trials=trials,
         variants=variants,
         searched=search.trials * len(study.variants) * len(study.seeds) if search else 0,
+        space={name: _range(space) for name, space in search.space.items()} if search else {},
         confirmed=confirm * len(study.variants),
         notes=_notes(study, variants),
         shape=shape,
-        train_flops=_train_flops(trials, variants, shape) if shape else None,
+        train_flops=_all_train_flops(study, trials, variants, shape) if shape else None,
     )
+
+
+def _range(space: SpaceSpec) -> str:
+    """Where a search looks for one setting, in words."""
+    if space.choices is not None:
+        return f"one of {', '.join(level_text(choice) for choice in space.choices)}"
+    assert space.low is not None and space.high is not None
+    return f"from {number_text(space.low)} to {number_text(space.high)}{' (log)' * space.log}"
 
 
 def describe_variants(
@@ -177,6 +189,14 @@ def _placed(call: Callable[[], T], study: Study, variant: str) -> T:
                 dataclasses.replace(item, message=f"variant '{variant}': {item.message}") for item in error.problems
             ]
             raise type(error)(named) from None
+
+
+def _all_train_flops(study: Study, trials: list[Trial], variants: list[VariantPlan], shape: Shape) -> int:
+    """As `_train_flops`; of a search, whose trials are not known yet, as if it searched nothing that changes them."""
+    if study.spec.search is None:
+        return _train_flops(trials, variants, shape)
+    rounds = study.spec.search.trials * len(study.seeds)
+    return rounds * _train_flops(study.representatives(), variants, shape)
 
 
 def _train_flops(trials: list[Trial], variants: list[VariantPlan], shape: Shape) -> int:

@@ -54,7 +54,9 @@ def resolve(
         if "grid" in broken:
             lost |= {axis_name(key) for claim in spec.claims for key in claim.where}
         levels = axes | (search_levels(spec.search) if spec.search else {})
-        findings += claim_findings(spec.claims, variants.built, levels, lost, _classes(spec, registered=registered))
+        classes = _classes(spec, registered=registered)
+        searched = spec.search is not None
+        findings += claim_findings(spec.claims, variants.built, levels, lost, classes, searched=searched)
         if not lost and not broken:
             findings += _exclude(spec, variants, axes)
     if findings or broken:

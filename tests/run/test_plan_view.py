@@ -40,6 +40,14 @@ def test_a_control_and_a_confound_are_called_so(tmp_path: Path) -> None:
     assert "noskip also differs in train.weight_decay: a declared confound" in text
 
 
+def test_a_search_says_what_is_searched(tmp_path: Path) -> None:
+    search = "search: {trials: 5, space: {lr: {low: 1e-4, high: 1e-2, log: true}, optimizer: {choices: [adam, sgd]}}}"
+    text = printed(tmp_path, GOOD.replace("grid: {lr: [1e-3, 3e-4]}", search), estimate=True)
+    assert "small: 20 searched trials (2 variants × 5 settings × 2 seeds)" in text
+    assert "sampler of its own: lr from 1e-4 to 0.01 (log); optimizer one of adam, sgd" in text
+    assert "time: about " in text
+
+
 def test_without_the_data_the_rest_is_printed(tmp_path: Path) -> None:
     text = printed(
         tmp_path, GOOD.replace("{name: street, size: [32, 48], train: 8, val: 4, test: 4}", "{name: camvid, root: no}")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ablate.analysis.analyse import analyse
+from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
 from ablate.errors import StudyError
 from ablate.records.store import Results, publish_record
@@ -23,6 +24,13 @@ SPACE = "{lr: {low: 1e-5, high: 1e-1, log: true}, batch_size: {low: 2, high: 9},
 SEARCH = STUDY.replace(
     "grid: {lr: [1e-2, 1e-3]}", f"search: {{trials: 7, sampler: tpe, space: {SPACE}, seed: 3}}"
 ).replace("seeds: 1", "seeds: 2")
+
+
+CLAIMS = """\
+claims:
+  - {id: some, metric: rise, variant: any, op: ">", value: 1.1, where: {lr: ">=1e-3"}, quantifier: any}
+  - {id: none, metric: rise, variant: narrow, op: ">", value: 1.1, where: {lr: ">0.0999"}}
+"""
 
 
 def score(trial: Trial) -> float:
@@ -155,7 +163,7 @@ def test_a_search_is_not_extended(tmp_path: Path) -> None:
 
 def test_by_the_command_stopped_and_resumed_with_report_and_confirmation(command: Command) -> None:
     text = SEARCH.replace("trials: 7", "trials: 8").replace(SPACE, "{lr: {low: 1e-4, high: 1e-1, log: true}}")
-    text = text.replace("epochs: 3", "epochs: 1").replace("seeds: 2", "seeds: 1") + "confirm: {seeds: 1}\n"
+    text = text.replace("epochs: 3", "epochs: 1").replace("seeds: 2", "seeds: 1") + "confirm: {seeds: 1}\n" + CLAIMS
     command.study(text)
     done = command.run()
     assert done.returncode == 0, done.stderr + done.stdout
@@ -168,6 +176,10 @@ def test_by_the_command_stopped_and_resumed_with_report_and_confirmation(command
     assert set(analysis.contrasts["kind"]) == {"own_best", "confirmed"}
     assert len(analysis.budget) == 2 * 8 and "settings that the search tried" in analysis.budget["rule"].iloc[0]
     assert any(note.startswith("settings were searched (tpe)") for note in analysis.notes)
+    claims = judge(frames, analysis).set_index("id")
+    wide = frames.trials.query("role == 'main' and lr >= 1e-3")
+    assert claims["comparisons"]["some"] == len(wide), "each variant at the settings that it tried"
+    assert claims["reason"]["none"]
     assert "to run" not in command.run().stdout, "a second call has nothing to do"
 
     # Half of it gone, as if the run had been stopped there: the same trials come back, with the same numbers.

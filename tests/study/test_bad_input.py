@@ -465,6 +465,18 @@ def test_the_classes_of_a_folder_are_those_that_it_names(tmp_path: Path) -> None
     assert read_study(write(tmp_path, text + claim % "wall")).spec.claims
 
 
+def test_a_search_has_no_setting_that_two_variants_share(tmp_path: Path) -> None:
+    search = "search: {trials: 4, space: {lr: {low: 1e-4, high: 1e-2, log: true}}}"
+    text = changed("grid: {lr: [1e-3, 3e-4]}", search)
+    compared = "claims: [{metric: rise, left: noskip, op: '>', right: unet, where: {lr: '>=1e-3'}}]\n"
+    assert problems(tmp_path, text + compared) == [
+        "study.yaml:10: claims[0].where: expected no condition between two variants: a search tries other settings "
+        "for each; remove where: each then stands at its own best"
+    ]
+    alone = "claims: [{metric: rise, variant: noskip, op: '>', value: 2, where: {lr: '>=1e-3'}}]\n"
+    assert read_study(write(tmp_path, text + alone)).spec.claims
+
+
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_broken_claim(name: str, tmp_path: Path) -> None:
     claim, message = CLAIMS[name]
