@@ -87,3 +87,25 @@ def test_the_mean_as_a_step_of_its_own_has_the_same_value_and_gradient(weights: 
 
 def test_no_labelled_pixel_has_no_mean() -> None:
     assert torch.isnan(mean_of_pixels(torch.zeros(4, 3), torch.full((4,), 255), None, 255))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_planes_and_pixels_give_one_cross_entropy(layout: torch.memory_format) -> None:
+    """The quick form on a CPU against the definition, pixel by pixel, value and gradient."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 5, 6, 7, generator=generator).to(memory_format=layout).requires_grad_()
+    target = torch.randint(0, 5, (2, 6, 7), generator=generator).to(torch.uint8)
+    target[:, 0] = 255
+    weights = torch.rand(5, generator=generator)
+    loss = cross_entropy(logits, target, num_classes=5, ignore_index=255, class_weights=weights)
+    loss.backward()
+    shares = logits.detach().double().softmax(1)
+    seen = target != 255
+    label = torch.where(seen, target, 0).long()
+    weight = weights.double()[label] * seen
+    wanted = -(weight * shares.gather(1, label[:, None])[:, 0].log()).sum() / weight.sum()
+    torch.testing.assert_close(loss.double(), wanted, rtol=1e-6, atol=0)
+    one = torch.nn.functional.one_hot(label, 5).permute(0, 3, 1, 2)
+    gradient = (shares - one) * weight[:, None] / weight.sum()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad.double(), gradient, rtol=1e-5, atol=1e-8)
