@@ -28,8 +28,8 @@ SEARCH = STUDY.replace(
 
 CLAIMS = """\
 claims:
-  - {id: some, metric: rise, variant: any, op: ">", value: 1.1, where: {lr: ">=1e-3"}, quantifier: any}
-  - {id: none, metric: rise, variant: narrow, op: ">", value: 1.1, where: {lr: ">0.0999"}}
+  - {id: some, metric: val_loss, variant: any, op: "<", value: 9, where: {lr: ">=1e-3"}, quantifier: any}
+  - {id: none, metric: val_loss, variant: narrow, op: "<", value: 9, where: {lr: ">0.0999"}}
 """
 
 
