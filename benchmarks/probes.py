@@ -11,7 +11,6 @@ import dataclasses
 import json
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from ablate.run import gpu_setup
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate
+from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
 from ablate.train.decisions import cores, decide, device_class
 from ablate.train.engines import ENGINES
@@ -288,7 +288,7 @@ def main() -> None:
         "command": shlex.join(["python", "-m", "benchmarks.probes", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "device": kind,
-        "driver": _driver() if on_cuda else None,
+        "driver": gpu_driver() if on_cuda else None,
         "versions": versions("torch", "ablate-bench"),
         "sizes": dataclasses.asdict(sizes),
     }
@@ -298,16 +298,6 @@ def main() -> None:
     text = render(document)
     (arguments.out / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
-
-
-def _driver() -> str | None:
-    """Version of the GPU's driver."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.split("\n")[0].strip()
 
 
 if __name__ == "__main__":

@@ -61,8 +61,18 @@ def machine() -> dict[str, Any]:
     found: dict[str, Any] = {"cpu": device_class("cpu"), "cores": cores(), "system": platform.system()}
     if torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        found["driver"] = torch.version.cuda
+        found["cuda"], found["driver"] = torch.version.cuda, gpu_driver()
     return found
+
+
+def gpu_driver() -> str | None:
+    """Version of the GPUs' driver, or None where it cannot be found out."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.partition("\n")[0].strip() or None
 
 
 def command_line() -> str:

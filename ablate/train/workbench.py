@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ class Workbench:
         """The data set of `settings` ("name" and its own), decoded and moved once."""
         key = json.dumps(settings, sort_keys=True)
         if self._data is None or self._data[0] != key:
-            self._data = self._network = self._step = None  # the old one goes before the new one comes
+            self._data = None  # the old one goes before the new one comes
+            self._drop()
             rest = {name: value for name, value in settings.items() if name != "name"}
             self._data = (key, DeviceData(load_dataset(settings["name"], rest, base=self._base), self.device))
         return self._data[1]
@@ -65,7 +67,7 @@ class Workbench:
         parts = [trial.model, trial.data, train["loss"], train["class_weights"], train["batch_size"], train["crop"]]
         key = json.dumps(parts, sort_keys=True)
         if self._network is None or self._network[0] != key:
-            self._network = self._step = None
+            self._drop()
             if self.decisions.compiles:
                 torch.compiler.reset()  # the steps of the variant before
             self._network = (key, self.fresh_network(trial))
@@ -90,13 +92,22 @@ class Workbench:
             return make_step(network, trial.train, images)
         key = json.dumps([variant, images, *(trial.train[name] for name in RECORDED_SETTINGS)])
         if self._step is None or self._step[0] != key:
-            self._step = None  # the old one's memory goes before the new one comes
+            self._step = None
+            self._release()
             self._step = (key, make_step(network, trial.train, images))
         self._step[1].reset()
         return self._step[1]
 
     def forget_network(self) -> None:
         """Drop the network, after an error that may have left it in pieces."""
+        self._drop()
+
+    def _drop(self) -> None:
         self._network = self._step = None
+        self._release()
+
+    def _release(self) -> None:
+        """Give back a GPU's memory of what was dropped, before anything takes its place."""
         if self.device.type == "cuda":
+            gc.collect()  # a network refers to itself by its methods
             torch.cuda.empty_cache()

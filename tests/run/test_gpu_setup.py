@@ -11,12 +11,13 @@ import pytest
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.data.dataset import load_dataset
-from ablate.run import gpu_setup
+from ablate.run import gpu_setup, manifest, setup
 from ablate.run.executors.local import worker_environment
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate, probe
 from ablate.study.reader import read_study
+from ablate.train import decisions
 from ablate.train.decisions import Decisions
-from ablate.train.engines import EngineCost, LaneRate, Load
+from ablate.train.engines import Choice, EngineCost, LaneRate, Load
 
 PLUGIN = Path(__file__).resolve().parents[1] / "tiny_plugin.py"
 STUDY = """\
@@ -35,9 +36,9 @@ def asked(folder: Path, run: str = "", **more: object) -> Probe:
     path = folder / "study.yaml"
     path.write_text(STUDY.replace("RUN", run), encoding="utf-8")
     study = read_study(path)
-    decisions = Decisions("test", "float32", True, "eager", 1, 1, True, {})
+    decided = Decisions("test", "float32", True, "eager", 1, 1, True, {})
     dataset = load_dataset("tiny", {"train": 10}, base=folder)
-    known = Probe(study, dataset, study.trials(), decisions, "cpu", (PLUGIN,))
+    known = Probe(study, dataset, study.trials(), decided, "cpu", (PLUGIN,))
     return dataclasses.replace(known, **more)
 
 
@@ -142,6 +143,30 @@ def test_what_the_study_says_is_not_probed(tmp_path: Path, monkeypatch: pytest.M
     answers = _Answers(monkeypatch, slow, {})
     probe(asked(tmp_path, "run: {engine: graph, lanes: 2}"), 1e16)
     assert answers.asked == []
+
+
+def test_the_probes_answer_is_kept_for_a_study_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "device_class", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(decisions, "_has_bfloat16", lambda device: (True, "it has"))
+    probed = []
+
+    def answer(asked: Probe, train_flops: float, say: object) -> Choice:
+        probed.append(asked.device)
+        return Choice("graph", 2, {"engine": "graph is fastest", "lanes": "two pay"})
+
+    monkeypatch.setattr(setup, "probe", answer)
+    known = asked(tmp_path)
+    results = setup.writable(tmp_path / "results")
+    variants = {name: {"forward_flops": 1e9} for name in known.study.variants}
+    given = (known.study, results, list(known.plan), "cuda:0", variants, known.dataset, setup.Plugins(), print)
+    decided, notes = setup._decisions(*given)
+    assert (decided.engine, decided.lanes, decided.precision, notes) == ("graph", 2, "bfloat16", [])
+    manifest.write_run(results, known.study, known.plan, known.dataset, decided, {}, {})
+    trial = results.trial(known.plan[0].name)
+    trial.path.mkdir(parents=True)
+    trial.epochs.touch()
+    again, notes = setup._decisions(*given)
+    assert (again, notes, probed) == (decided, [], ["cuda:0"])
 
 
 def test_a_worker_sees_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
