@@ -169,7 +169,11 @@ def report(
     from ablate.report.build import build_report
 
     folder = _folder(results)
-    written = build_report(folder, watch=watch)
+    try:
+        written = build_report(folder, watch=watch)
+    except KeyboardInterrupt:
+        print("stopped; what was written last stays", file=sys.stderr)
+        raise typer.Exit(130) from None
     for path in written:
         if path.suffix == ".html":
             print(path)

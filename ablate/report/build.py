@@ -45,13 +45,13 @@ def build_report(
     """
     results = Results(path)
     seen = _state(results)
-    written = _build(results, only, formats, reload=watch)
-    while watch and (waiting := _waiting(results)):
-        print(f"{results.page}: {waiting} trials without a result yet", flush=True)
+    written, waiting = _build(results, only, formats, reload=watch)
+    while watch and waiting:
+        print(f"{results.page}: {waiting} trial{'s' * (waiting > 1)} without a result yet", flush=True)
         while _state(results) == seen:
             time.sleep(LOOK_EVERY)
         seen = _state(results)
-        written = _build(results, only, formats, reload=_waiting(results) > 0)
+        written, waiting = _build(results, only, formats, reload=True)
     return written
 
 
@@ -61,11 +61,10 @@ def _state(results: Results) -> tuple[tuple[str, int], ...]:
     return tuple((str(path), path.stat().st_mtime_ns) for path in looked if path.exists())
 
 
-def _waiting(results: Results) -> int:
-    return int((load_results(results.path).trials["status"] == "missing").sum())
-
-
-def _build(results: Results, only: Iterable[str] | None, formats: Sequence[str], *, reload: bool) -> list[Path]:
+def _build(
+    results: Results, only: Iterable[str] | None, formats: Sequence[str], *, reload: bool
+) -> tuple[list[Path], int]:
+    """Write the report once: the files written, and how many trials have no result yet."""
     names = figure_names()
     wanted = set(only) if only is not None else set(PARTS)
     for name in wanted - set(PARTS) - set(names):
@@ -89,7 +88,7 @@ def _build(results: Results, only: Iterable[str] | None, formats: Sequence[str],
     if "page" in wanted:
         write_atomic(results.page, page.render(make_page(analysis, tables, drawn), reload=reload).encode())
         written.append(results.page)
-    return written
+    return written, int((frames.trials["status"] == "missing").sum())
 
 
 def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:

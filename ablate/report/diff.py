@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from rich.text import Text
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
 from ablate.report.figures.common import by_variant, order, progress, setting_label
-from ablate.report.style import percent
+from ablate.report.style import percent, rate_text
 
 ABSENT = "–"
+MISSING = object()
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
 # Where trials run and what is tracked changes no result; names are not settings.
 _NOT_SETTINGS = frozenset({"study", "run", "track", "claims"})
 
@@ -88,17 +91,40 @@ def differences(left: Frames, right: Frames) -> list[Difference]:
     ):
         flat = flatten(one), flatten(other)
         for key in dict.fromkeys([*flat[0], *flat[1]]):
-            values = flat[0].get(key, ABSENT), flat[1].get(key, ABSENT)
-            if values[0] != values[1]:
-                found.append(Difference(part, key, *values))
+            values = [one.get(key, MISSING) for one in flat]
+            exact = [_exact(value) for value in values]
+            if exact[0] != exact[1]:
+                shown = [ABSENT if value is MISSING else as_text(value) for value in values]
+                # What differs beyond the digits that people read is shown to the last one.
+                found.append(Difference(part, key, *(shown if shown[0] != shown[1] else exact)))
     return found
 
 
-def flatten(value: Any, path: str = "") -> dict[str, str]:
-    """Nested mappings as dotted key -> text; lists are one value."""
-    if isinstance(value, Mapping) and value:
-        return {key: text for name in value for key, text in flatten(value[name], f"{path}.{name}".lstrip(".")).items()}
-    return {path: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted key -> value; lists are one value, and a mapping without keys is none."""
+    if isinstance(value, Mapping):
+        return {key: leaf for name in value for key, leaf in flatten(value[name], f"{path}.{name}".lstrip(".")).items()}
+    return {path: value}
+
+
+def as_text(value: Any) -> str:
+    """A value as people write it: small rates as 3e-4, yes and no, a digest by its beginning."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case None:
+            return "none"
+        case str():
+            return f"{value[:12]}…" if _DIGEST.fullmatch(value) else value
+        case float() if 0 < value < 0.01:
+            return rate_text(value)
+        case list():
+            return f"[{', '.join(map(as_text, value))}]"
+    return _exact(value)
+
+
+def _exact(value: Any) -> str:
+    return ABSENT if value is MISSING else json.dumps(value, ensure_ascii=False, default=str, sort_keys=True)
 
 
 def _settings(frames: Frames) -> dict[str, Any]:
@@ -112,7 +138,8 @@ def _settings(frames: Frames) -> dict[str, Any]:
 
 def _data(frames: Frames) -> dict[str, Any]:
     data = frames.run.get("data") or {}
-    return {key: value for key, value in data.items() if key != "files"}
+    # Name and size are settings too.
+    return {key: value for key, value in data.items() if key not in ("files", "name", "size")}
 
 
 def _plugins(frames: Frames) -> dict[str, Any]:
@@ -122,6 +149,8 @@ def _plugins(frames: Frames) -> dict[str, Any]:
 
 def _decisions(frames: Frames) -> dict[str, Any]:
     decided: Mapping[str, Any] = frames.run.get("decisions") or {}
+    # The device has a part of its own.
+    decided = {name: entry for name, entry in decided.items() if name != "device"}
     return {name: entry.get("value") if isinstance(entry, Mapping) else entry for name, entry in decided.items()}
 
 
@@ -150,6 +179,8 @@ def print_comparison(left: Path, right: Path, console: Console | None = None) ->
     console = console or Console()
     names = _told_apart(found.names, (left, right))
     console.print(Text(f"{names[0]} ({found.trials[0]}) and {names[1]} ({found.trials[1]})"), highlight=False)
+    if found.names[0] == found.names[1]:
+        console.print(Text(f"Both are of the study {found.names[0]}."), highlight=False)
     console.print(_differences_table(found, names) if found.differences else Text("Nothing differs but their names."))
     console.print(_variants_table(found, names))
     if not found.same_data:
@@ -163,9 +194,15 @@ def print_comparison(left: Path, right: Path, console: Console | None = None) ->
 
 
 def _told_apart(names: tuple[str, str], paths: tuple[Path, Path]) -> tuple[str, str]:
+    """The studies' names; where they are one, the folders', as far as needed to tell them apart."""
     if names[0] != names[1]:
         return names
-    return f"{names[0]} in {paths[0].name or paths[0]}", f"{names[1]} in {paths[1].name or paths[1]}"
+    parts = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        left, right = ("/".join(one[-depth:]) for one in parts)
+        if left != right:
+            return left, right
+    return names
 
 
 def _differences_table(found: Comparison, names: tuple[str, str]) -> Table:

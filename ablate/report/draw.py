@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -74,10 +75,19 @@ def draw_all(
         if processes < 2 or sys.platform != "linux" or threading.active_count() > 1:
             meanwhile()
             return [_draw(name, folder, tuple(formats)) for name in names]
-        with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+        with ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=_leave_interrupts) as pool:
             waiting = [pool.submit(_draw, name, folder, tuple(formats)) for name in names]
-            meanwhile()
-            return [one.result() for one in waiting]
+            try:
+                meanwhile()
+                return [one.result() for one in waiting]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the process that reports: the others end with it, without a word of their own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # What the forked processes draw, and in which font: set before they start.

@@ -54,7 +54,8 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     miou = column == "test_mean_iou"
     seeds = at_own_best(main_trials(analysis), analysis)
     points = "test_score" if miou else "test_loss"
-    seeds = seeds[np.isfinite(seeds[points].astype(float))]
+    # Before the first record there is no such column.
+    seeds = seeds[np.isfinite(seeds.get(points, np.nan * seeds["seed"]).astype(float))]
     if seeds.empty:
         raise NotDrawn("no trial at a chosen setting has finished")
     label_rows(axes, variants)

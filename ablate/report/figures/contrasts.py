@@ -50,6 +50,11 @@ def contrasts(analysis: Analysis) -> Figure:
     kept = {variant: analysis.contrasts[analysis.contrasts["variant"] == variant] for variant in compared}
     # A rate at which one side has no result yet is no contrast.
     kept = {variant: rows[rows["setting"].isin(analysis.cells["setting"])] for variant, rows in kept.items()}
+    # In an unfinished study a variant may have no result yet.
+    kept = {variant: rows for variant, rows in kept.items() if rows["primary"].astype(bool).any()}
+    if not kept:
+        raise NotDrawn("no two variants have a result to compare")
+    compared = list(kept)
     most = max(len(rows) for rows in kept.values())
     if most > 10:
         # Matched rates only where there is room for them; the table has them all.
