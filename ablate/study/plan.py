@@ -220,6 +220,8 @@ def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
         other = item.model["name"] != study.spec.model.name
         if other and (dropped := sorted(key for key in written if key not in item.model)):
             notes.append(f"{item.name} is another model and takes no {', '.join(dropped)}")
+    if study.spec.measure.native:
+        notes.append("the test split is scored at the masks' own size; val, which chooses, at the size trained at")
     if 1 < len(study.seeds) < 5:
         notes.append(f"{len(study.seeds)} seeds: intervals are wide below 5 (see `ablate plan --power` after a pilot)")
     elif len(study.seeds) == 1:

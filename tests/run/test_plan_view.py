@@ -40,6 +40,13 @@ def test_a_control_and_a_confound_are_called_so(tmp_path: Path) -> None:
     assert "noskip also differs in train.weight_decay: a declared confound" in text
 
 
+def test_where_the_test_split_is_scored_is_said(tmp_path: Path) -> None:
+    assert "own size" not in printed(tmp_path)
+    assert "note: the test split is scored at the masks' own size" in printed(
+        tmp_path, GOOD + "measure: {native: true}\n"
+    )
+
+
 def test_a_search_says_what_is_searched(tmp_path: Path) -> None:
     search = "search: {trials: 5, space: {lr: {low: 1e-4, high: 1e-2, log: true}, optimizer: {choices: [adam, sgd]}}}"
     text = printed(tmp_path, GOOD.replace("grid: {lr: [1e-3, 3e-4]}", search), estimate=True)
