@@ -193,6 +193,10 @@ def notes(frames: Frames, contrasts: pd.DataFrame, no_detail: str = "") -> tuple
         if status.get(name, 0)
     ]
     said += [f"unreadable: {reason}" for reason in frames.unreadable.values()]
+    for split, names in frames.run.get("data", {}).get("absent", {}).items():
+        said.append(
+            f"the {split} split has no pixel of {', '.join(names)}: left out of its means, or IoU 0 where predicted"
+        )
     primary = contrasts[contrasts["primary"]] if len(contrasts) else contrasts
     for row in primary.to_dict("records"):
         if row["lr_confounded"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,37 @@ def unpack_maps(path: Path, indices: Sequence[int] | None = None) -> np.ndarray 
 
 
 def unpack_some(path: Path, indices: Sequence[int]) -> np.ndarray:
-    """The pictures at `indices`, in that order: uint8 (len(indices), H, W), without decoding the others."""
-    return _read(path, indices)
+    """The pictures at `indices`, in that order, to be looked at: uint8 (len(indices), H, W).
+
+    Of a zip whose pictures differ in size each is brought to the size of the largest, label by label, so that they
+    can stand in one sheet; `unpack_maps` gives them as they are. Others are not decoded.
+    """
+    found = _pictures(path, indices)
+    stat = path.stat()
+    sizes = _sizes(path, stat.st_mtime_ns, stat.st_size)
+    if len(sizes) < 2:
+        return _stack(path, found)
+    largest = max(sizes, key=lambda size: (size[0] * size[1], size))
+    return np.stack([_nearest(picture, largest) for picture in found]) if found else _stack(path, found)
+
+
+@lru_cache(maxsize=64)
+def _sizes(path: Path, *version: int) -> frozenset[tuple[int, int]]:
+    """Height and width of the PNGs of a zip, from their headers; damaged ones are left out."""
+    found = set()
+    with _open(path) as archive:
+        for name in archive.namelist():
+            try:
+                data = archive.read(name)  # the whole of it, so that its checksum is looked at
+            except zipfile.BadZipFile:
+                continue
+            found.add((int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
+    return frozenset(found)
+
+
+def _nearest(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    rows, columns = ((np.arange(new) * 2 + 1) * old // (2 * new) for old, new in zip(picture.shape, size, strict=True))
+    return picture[rows[:, None], columns[None, :]]
 
 
 def pack_images(images: Iterable[np.ndarray]) -> bytes:

@@ -12,8 +12,8 @@ import pytest
 from planted import Truth, plant
 
 from ablate.analysis import analyse as module
-from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.frames import load_results
+from ablate.analysis.analyse import Analysis, analyse, notes
+from ablate.analysis.frames import Frames, load_results
 from ablate.errors import ResultsError
 
 ALL = tuple((variant, lr, seed) for variant in ("unet", "noskip") for lr in (1e-3, 3e-4) for seed in range(2))
@@ -57,6 +57,12 @@ def test_notes_say_what_limits_the_study(planted_analysis: Analysis) -> None:
         "1 of 60 trials diverged and count 0",
         "3 seeds a cell: five are the workable minimum",
     )
+
+
+def test_classes_without_a_pixel_are_named(planted_frames: Frames) -> None:
+    run = planted_frames.run | {"data": planted_frames.run["data"] | {"absent": {"test": ["pole", "fence"]}}}
+    said = notes(dataclasses.replace(planted_frames, run=run), pd.DataFrame())
+    assert "the test split has no pixel of pole, fence: left out of its means, or IoU 0 where predicted" in said
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ablate.errors import ResultsError
-from ablate.records.pictures import count, pack, pack_images, unpack, unpack_image, unpack_some
+from ablate.records.pictures import count, pack, pack_images, unpack, unpack_image, unpack_maps, unpack_some
 
 
 def masks(count: int = 5) -> np.ndarray:
@@ -22,6 +22,23 @@ def test_what_is_packed_comes_back_to_the_bit(tmp_path):
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, arrays)
     np.testing.assert_array_equal(unpack_some(path, [4, 0, 4]), arrays[[4, 0, 4]])
+
+
+def test_maps_of_several_sizes_come_back_as_they_are_and_are_shown_at_one(tmp_path):
+    arrays = [np.array([[1, 2], [3, 4]], np.uint8), masks(1)[0], np.full((3, 3), 7, np.uint8)]
+    path = tmp_path / "predictions.zip"
+    path.write_bytes(pack(arrays))
+    for back, array in zip(unpack_maps(path), arrays, strict=True):
+        np.testing.assert_array_equal(back, array)
+    np.testing.assert_array_equal(unpack_maps(path, [0, 0]), np.stack([arrays[0]] * 2))
+    with pytest.raises(ResultsError, match="its pictures differ in size"):
+        unpack(path)
+    # To be looked at all have the size of the largest, whichever are asked for; no label is made up.
+    shown = unpack_some(path, [0, 2])
+    assert shown.shape == (2, 9, 13)
+    assert np.unique(shown[0]).tolist() == [1, 2, 3, 4] and (shown[1] == 7).all()
+    assert shown[0][0, 0] == 1 and shown[0][-1, -1] == 4
+    np.testing.assert_array_equal(unpack_some(path, [1])[0], arrays[1])
 
 
 def test_equal_arrays_give_equal_bytes_at_any_time(monkeypatch):
