@@ -12,6 +12,7 @@ import pandas as pd
 from ablate.analysis.frames import Frames
 from ablate.analysis.resampling import Counts, Floats, Score
 from ablate.analysis.selection import bracket
+from ablate.analysis.spread import spread
 from ablate.analysis.statistics import (
     Contrast,
     Estimate,
@@ -25,6 +26,8 @@ from ablate.analysis.statistics import (
 )
 
 ENDED = ("complete", "diverged")
+# From so many trials on, several processes resample them sooner than one.
+MANY_TRIALS = 500
 
 
 class Member(NamedTuple):
@@ -117,13 +120,25 @@ class StudyScores:
     def cell(self, variant: str, setting: str, role: str = "main") -> Replicates:
         """Replicates of one cell."""
         if (variant, setting, role) not in self._cells:
-            seeds = self.counts(variant, setting, role)
-            val = [None if counts is None else counts["val"] for counts in seeds]
-            test = [None if counts is None else counts["test"] for counts in seeds]
-            name = f"{variant}|{setting}|{role}"
-            entries = 1 + len(self.frames.class_names)
-            self._cells[variant, setting, role] = self.replicates(name, val, test, mean_and_classes, entries)
+            self._cells[variant, setting, role] = self._resampled((variant, setting, role))
         return self._cells[variant, setting, role]
+
+    def _resampled(self, cell: tuple[str, str, str]) -> Replicates:
+        seeds = self.counts(*cell)
+        val = [None if counts is None else counts["val"] for counts in seeds]
+        test = [None if counts is None else counts["test"] for counts in seeds]
+        entries = 1 + len(self.frames.class_names)
+        return self.replicates("|".join(cell), val, test, mean_and_classes, entries)
+
+    def _make_many(self) -> None:
+        """The cells of a large study at once, on all cores; each is the same however it is made."""
+        settings = {str(variant): self.v.loc[variant].dropna().index for variant in self.v.index}
+        chosen = [(variant, str(setting), "main") for variant, found in settings.items() for setting in found]
+        seeds = [member for cell in chosen for member in self.members(*cell)]
+        if len(seeds) < MANY_TRIALS or not any(member.status == "complete" for member in seeds):
+            return
+        _ = self.bootstrap  # made before the processes part, which share it
+        self._cells |= dict(zip(chosen, spread(self._resampled, chosen), strict=True))
 
     def replicates(
         self,
@@ -142,6 +157,8 @@ class StudyScores:
 
     def cells(self, variant: str) -> dict[Hashable, Replicates]:
         """The cells of a variant that may be chosen, by setting, in the order of the plan."""
+        if not self._by_variant:
+            self._make_many()
         if variant not in self._by_variant:
             settings = [str(setting) for setting in self.v.loc[variant].dropna().index]
             self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}

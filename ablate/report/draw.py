@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.spread import leave_interrupts, usable_cores
 from ablate.records.files import write_atomic
 from ablate.registry import FIGURES
 from ablate.report import figures
@@ -31,7 +28,6 @@ from ablate.report.svg import adaptive, data_uri
 
 FORMATS = ("png", "svg", "pdf")
 DPI = 200
-MOST_PROCESSES = 4
 
 
 @dataclass(frozen=True)
@@ -70,12 +66,12 @@ def draw_all(
     """
     global _analysis, _family
     _analysis = analysis
-    processes = min(MOST_PROCESSES, len(names), os.cpu_count() or 1)
+    processes = min(usable_cores(), len(names))
     with quick_font() as _family:
-        if processes < 2 or sys.platform != "linux" or threading.active_count() > 1:
+        if processes < 2:
             meanwhile()
             return [_draw(name, folder, tuple(formats)) for name in names]
-        with ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=_leave_interrupts) as pool:
+        with ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=leave_interrupts) as pool:
             waiting = [pool.submit(_draw, name, folder, tuple(formats)) for name in names]
             try:
                 meanwhile()
@@ -83,11 +79,6 @@ def draw_all(
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the process that reports: the others end with it, without a word of their own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # What the forked processes draw, and in which font: set before they start.
