@@ -66,12 +66,15 @@ class Probe:
 
     def request(self, op: str, engines: Sequence[str], trials: Sequence[Trial]) -> str:
         """A line for `ablate.train.gpu_probe`."""
+        asked = [dataclasses.asdict(trial) for trial in trials]
+        for trial in asked:
+            trial["train"]["batch_size"] = min(trial["train"]["batch_size"], len(self.dataset.splits["train"]))
         return (
             json.dumps(
                 {
                     "op": op,
                     "engines": list(engines),
-                    "trials": [dataclasses.asdict(trial) for trial in trials],
+                    "trials": asked,
                     "decisions": dataclasses.replace(self.decisions, engine=engines[0]).to_json(),
                     "device": "cuda:0" if self.device.startswith("cuda") else self.device,
                     "seconds": MEASURED_SECONDS,
