@@ -35,6 +35,9 @@ def resolve(
     findings += found
     if spec.search is not None:
         findings += check_search(spec.search, spec.grid, structural=not registered)
+        if spec.on_edge == "extend":
+            message = "expected 'report' beside a search, which has no grid to extend, got 'extend'"
+            findings.append(Finding(("on_edge",), message, "widen search.space"))
     findings += check_train(spec.train.model_dump(mode="json"), ("train",), registered=registered)[1]
     variants.check_axes(axes)
     findings += variants.findings

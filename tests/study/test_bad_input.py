@@ -465,6 +465,14 @@ def test_the_classes_of_a_folder_are_those_that_it_names(tmp_path: Path) -> None
     assert read_study(write(tmp_path, text + claim % "wall")).spec.claims
 
 
+def test_a_search_has_no_grid_to_extend(tmp_path: Path) -> None:
+    search = "search: {trials: 4, space: {lr: {low: 1e-4, high: 1e-2, log: true}}}\non_edge: extend"
+    assert problems(tmp_path, changed("grid: {lr: [1e-3, 3e-4]}", search)) == [
+        "study.yaml:8: on_edge: expected 'report' beside a search, which has no grid to extend, got 'extend'; "
+        "widen search.space"
+    ]
+
+
 def test_a_search_has_no_setting_that_two_variants_share(tmp_path: Path) -> None:
     search = "search: {trials: 4, space: {lr: {low: 1e-4, high: 1e-2, log: true}}}"
     text = changed("grid: {lr: [1e-3, 3e-4]}", search)
