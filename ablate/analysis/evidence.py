@@ -106,34 +106,41 @@ def seeds_estimate(left: Floats, right: Floats, factor: float, threshold: float,
     p = permutation_p(left, right)
     method = f"neither side varies between its seeds; exact permutation test, p = {p:.3g}"
     if p > 1 - confidence:
-        return replace(made, method=method, p=p)
+        return replace(made, method=method, p=p, reason=f"{made.reason}; exact permutation p = {p:.3g}")
     return replace(made, low=made.value, high=made.value, method=method, p=p, reason="")
 
 
-def bounded_estimate(values: Floats, height: float, confidence: float) -> Estimate:
+def bounded_estimate(values: Floats, height: float, confidence: float, least: float | None = None) -> Estimate:
     """Mean over seeds of 1 − 1/rise, which lies in [0, 1]: Student's t, or an exact bound where all stand at one end.
 
     Where no seed rose (all 0), or all diverged (all 1), t has no spread to go by. If a share p of all runs left that
     end, n runs would all stand at it with the chance (1 − p)^n; so p ≤ 1 − (α/2)^(1/n), and the mean lies no further
     from the end than that, whatever the distribution (Clopper and Pearson 1934, for n of n). `height` is the
-    threshold, for the reason: how many such seeds would tell.
+    threshold, for the reason: how many such seeds could tell at the level `least`, that of a single comparison.
     """
     made = mean_estimate(values, confidence)
     end = made.value
     if made.has_interval or len(values) < 2 or end not in (0.0, 1.0):
         return made
-    left = (1 - confidence) / 2
-    share = 1 - left ** (1 / len(values))
-    gap = abs(height - end)
-    enough = f"{ceil(log(left) / log1p(-gap))} such seeds would tell" if 0 < gap < 1 else "no number of them would tell"
-    what = "never rose" if end == 0 else "diverged"
+    share = 1 - ((1 - confidence) / 2) ** (1 / len(values))
     return replace(
         made,
         low=max(0.0, end - share),
         high=min(1.0, end + share),
         method="all seeds at one end of the range: exact bound on the share of runs that are not",
-        reason=f"all {len(values)} seeds {what}, which leaves up to {share:.0%} of the runs that do not; {enough}",
+        reason=_what_is_left(len(values), end, abs(height - end), least or confidence),
     )
+
+
+def _what_is_left(n: int, end: float, gap: float, confidence: float) -> str:
+    """What n seeds at one end leave open, and how many would exclude a mean as far from it as `gap`."""
+    error = (1 - confidence) / 2
+    enough = (
+        f"at least {ceil(log(error) / log1p(-gap))} such seeds would tell" if 0 < gap < 1 else "no number would tell"
+    )
+    what = "never rose" if end == 0 else "diverged"
+    share = 1 - error ** (1 / n)
+    return f"all {n} seeds {what}, which leaves up to {share:.0%} of the runs that do not ({confidence:.0%}); {enough}"
 
 
 def threshold_of(claim: ClaimSpec) -> float:

@@ -157,7 +157,7 @@ class Gatherer:
             if rises:
                 height = 1 - 1 / (claim.value or nan)
                 made = self._evidence(
-                    claim, f"1 − 1/{subject}", at, lambda c: bounded_estimate(1 - 1 / left, height, c)
+                    claim, f"1 − 1/{subject}", at, lambda c: bounded_estimate(1 - 1 / left, height, c, self._confidence)
                 )
                 return replace(made, threshold=height)
             return self._evidence(claim, subject, at, lambda c: mean_estimate(left, c))
