@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -25,8 +26,9 @@ from ablate.train.engines import (
     Measured,
     choose,
     choose_engine,
+    choose_lanes,
     lanes_to_try,
-    predicted_seconds,
+    predictions,
 )
 
 # A plan is probed where it takes longer than this by a rough count: probing costs about as much.
@@ -121,24 +123,25 @@ def probe(asked: Probe, train_flops: float, say: Callable[[str], None] = lambda 
             costs.append(EngineCost(**answer["cost"]))
             reserved = max(reserved, answer["reserved_bytes"])
             free = max(free, answer["free_bytes"] + answer["reserved_bytes"])
-    measured = Measured(asked.plan[0].train["batch_size"], tuple(costs), reason="the probe gave no answer")
+    measured = Measured(asked.plan[0].train["batch_size"], tuple(costs))
     engine, _ = choose_engine(measured, loads)
-    seconds = sum(predicted_seconds(cost, loads) for cost in costs if cost.engine == engine and cost.error is None)
-    if run.lanes == "auto" and seconds > 2 * COMPILED_FROM:
-        tried = lanes_to_try(reserved + CONTEXT_BYTES, free, len(asked.plan))
-        say(f"probing on {asked.device}: {', '.join(map(str, tried))} lanes of {engine}")
-        rates = [lane_rate(asked, engine, lanes) for lanes in tried if tried != [1]]
-        measured = dataclasses.replace(measured, lanes=tuple(rate for rate in rates if rate is not None))
-    return choose(dataclasses.replace(measured, reason=measured.reason if not costs else ""), loads)
+    if run.lanes == "auto" and predictions(costs, loads).get(engine, 0.0) > 2 * COMPILED_FROM:
+        alone = next(cost for cost in costs if cost.engine == engine)
+        lanes = [LaneRate(1, measured.batch_size / alone.step_s, alone.peak_bytes)]
+        for count in lanes_to_try(reserved + CONTEXT_BYTES, free, len(asked.plan))[1:]:
+            say(f"probing on {asked.device}: {count} lanes of {engine}")
+            rate = lane_rate(asked, engine, count)
+            if rate is not None:
+                lanes.append(rate)
+            if choose_lanes(Measured(lanes=tuple(lanes)))[0] < count:
+                break  # more of what does not pay would not either
+        measured = dataclasses.replace(measured, lanes=tuple(lanes))
+    return choose(measured, loads)
 
 
 def _worth_compiling(costs: Sequence[EngineCost], loads: Mapping[str, Load]) -> bool:
     """Whether the fastest way so far leaves enough to save; also where nothing has run so far."""
-    known = {cost.engine: 0.0 for cost in costs if cost.error is None}
-    for cost in costs:
-        if cost.engine in known:
-            known[cost.engine] += predicted_seconds(cost, loads)
-    return not known or min(known.values()) > COMPILED_FROM * len(loads)
+    return min(predictions(costs, loads).values(), default=math.inf) > COMPILED_FROM * len(loads)
 
 
 def engine_answers(asked: Probe, engines: Sequence[str]) -> list[dict[str, Any]]:

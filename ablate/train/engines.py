@@ -81,27 +81,40 @@ def choose_engine(measured: Measured, loads: Mapping[str, Load]) -> tuple[str, s
     """The engine with the least predicted time among those that ran every variant right, and a sentence on all."""
     if not measured.costs:
         return "eager", measured.reason or "nothing was probed"
-    reference = {cost.variant: cost.loss for cost in measured.costs if cost.engine == "eager"}
-    predicted: dict[str, float] = {}
+    predicted, faults = predictions(measured.costs, loads), _faults(measured.costs)
     said = []
     for engine in dict.fromkeys(cost.engine for cost in measured.costs):
-        costs = [cost for cost in measured.costs if cost.engine == engine]
-        wrong = next((text for cost in costs if (text := _fault(cost, reference.get(cost.variant))) is not None), None)
-        if wrong is not None:
-            said.append(f"{engine}: {wrong}")
+        if engine in faults:
+            said.append(f"{engine}: {faults[engine]}")
             continue
-        predicted[engine] = sum(predicted_seconds(cost, loads) for cost in costs)
-        rate = sum(measured.batch_size / cost.step_s for cost in costs) / len(costs)
-        said.append(f"{engine}: {rate:.0f} images/s, {predicted[engine]:.0f} s for the plan")
+        rates = [measured.batch_size / cost.step_s for cost in measured.costs if cost.engine == engine]
+        said.append(f"{engine}: {sum(rates) / len(rates):.0f} images/s, {predicted[engine]:.0f} s for the plan")
     # Eager where nothing ran: the trials then say why, one by one.
     best = min(predicted, key=lambda engine: predicted[engine], default="eager")
     return best, "probed: " + "; ".join(said)
 
 
-def predicted_seconds(cost: EngineCost, loads: Mapping[str, Load]) -> float:
-    """Seconds that a variant's trials take, one after another."""
-    load = loads.get(cost.variant, Load(0, 0))
-    return cost.first_s + load.steps * cost.step_s + load.batches * cost.predict_s
+def predictions(costs: Sequence[EngineCost], loads: Mapping[str, Load]) -> dict[str, float]:
+    """Seconds that the plan takes in each engine that ran every variant right, its trials one after another."""
+    faults = _faults(costs)
+    found: dict[str, float] = {}
+    for cost in costs:
+        if cost.engine not in faults:
+            load = loads.get(cost.variant, Load(0, 0))
+            seconds = cost.first_s + load.steps * cost.step_s + load.batches * cost.predict_s
+            found[cost.engine] = found.get(cost.engine, 0.0) + seconds
+    return found
+
+
+def _faults(costs: Sequence[EngineCost]) -> dict[str, str]:
+    """What is wrong with each engine that is out: the first of its variants that failed or computed something else."""
+    reference = {cost.variant: cost.loss for cost in costs if cost.engine == "eager" and cost.error is None}
+    found: dict[str, str] = {}
+    for cost in costs:
+        fault = _fault(cost, reference.get(cost.variant))
+        if fault is not None:
+            found.setdefault(cost.engine, fault)
+    return found
 
 
 def _fault(cost: EngineCost, reference: float | None) -> str | None:

@@ -129,17 +129,20 @@ def test_compiling_and_lanes_are_probed_where_enough_is_left(tmp_path: Path, mon
     probe(asked(tmp_path), 1e16)
     assert answers.asked == ["eager", "graph"]  # seconds are left: neither a compiler nor a second lane would pay
     slow = {"eager": 20.0, "graph": 15.0, "compiled": 12.0, "compiled_graph": 10.0}
-    answers = _Answers(monkeypatch, slow, {1: 100.0, 2: 150.0, 4: 151.0})
+    answers = _Answers(monkeypatch, slow, {2: 0.6, 4: 0.61})
     choice = probe(asked(tmp_path), 1e16)
-    assert answers.asked == ["eager", "graph", "compiled", "compiled_graph", 1, 2, 4]
+    assert answers.asked == ["eager", "graph", "compiled", "compiled_graph", 2, 4]
     assert (choice.engine, choice.lanes) == ("compiled_graph", 2)
 
 
 def test_what_the_study_says_is_not_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = {"eager": 20.0, "graph": 15.0, "compiled": 12.0, "compiled_graph": 10.0}
-    answers = _Answers(monkeypatch, slow, {1: 100.0})
+    answers = _Answers(monkeypatch, slow, {2: 0.27})
     choice = probe(asked(tmp_path, "run: {engine: graph}"), 1e16)
-    assert answers.asked == ["graph", 1, 2, 4] and choice.engine == "graph" and choice.lanes == 1
+    assert answers.asked == ["graph", 2] and choice.engine == "graph" and choice.lanes == 1
+    assert choice.reasons["lanes"] == "probed lanes: 1: 0 images/s, 1.0 GiB; 2: 0 images/s, 1.0 GiB"
+    answers = _Answers(monkeypatch, slow, {})  # where lanes fail one is left
+    assert probe(asked(tmp_path, "run: {engine: graph}"), 1e16).lanes == 1 and answers.asked == ["graph", 2]
     answers = _Answers(monkeypatch, slow, {})
     probe(asked(tmp_path, "run: {engine: graph, lanes: 2}"), 1e16)
     assert answers.asked == []
