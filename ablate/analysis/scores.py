@@ -12,7 +12,7 @@ import pandas as pd
 from ablate.analysis.frames import Frames
 from ablate.analysis.resampling import Counts, Floats, Score
 from ablate.analysis.selection import bracket
-from ablate.analysis.spread import spread
+from ablate.analysis.spread import MANY_TRIALS, spread
 from ablate.analysis.statistics import (
     Contrast,
     Estimate,
@@ -26,8 +26,6 @@ from ablate.analysis.statistics import (
 )
 
 ENDED = ("complete", "diverged")
-# From so many trials on, several processes resample them sooner than one.
-MANY_TRIALS = 500
 
 
 class Member(NamedTuple):

@@ -105,6 +105,14 @@ class FolderSource:
         """See `Source`."""
         return pictures.unpack_maps(self._results.test / "targets.zip")
 
+    def read_images(self, key: str) -> dict[str, np.ndarray] | None:
+        """What has been read of the trial's counts and losses so far; None for nothing."""
+        return self._images.get(key)
+
+    def keep_images(self, key: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keep what `read_images` gave in another process."""
+        self._images[key] = arrays
+
     def _load_images(self, key: str) -> dict[str, np.ndarray]:
         if key not in self._images:
             path = self._folders[key].images

@@ -15,6 +15,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_PROCESSES = 8
+# From so many trials on, several processes read and resample them sooner than one.
+MANY_TRIALS = 500
 
 
 def usable_cores() -> int:
@@ -32,14 +34,15 @@ def leave_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def spread(work: Callable[[Item], Result], items: Sequence[Item], *, least: int = 2) -> list[Result]:
     """`work` of every item, in order; items and results travel between the processes, what `work` refers to does not.
 
+    Fewer than `least` items are done here: starting processes takes a tenth of a second.
     An error of `work` is raised here.
     """
     global _work
     processes = min(usable_cores(), len(items))
-    if processes < 2:
+    if processes < 2 or len(items) < least:
         return [work(item) for item in items]
     _work = work
     # A few portions a process, so that all of them end at about the same time.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.source import FolderSource, Source
+from ablate.analysis.spread import MANY_TRIALS, spread
 from ablate.errors import ResultsError
 from ablate.measure import segmentation
 from ablate.measure.stability import stability
@@ -59,10 +60,19 @@ def trials_frame(
         source.add(entry["key"], folder, record)
         row = _identity(entry, axes, study, record)
         row |= {"status": "missing", "reason": unreadable.get(folder.record, ""), "missing": {}}
-        row["folder"] = str(folder.path)
-        if record is not None:
-            row |= _of_record(entry["key"], record, source, "native" if study.measure.native else "trained")
-        rows.append(row)
+        rows.append(row | {"folder": str(folder.path)})
+    ended = [(place, entry["key"], record) for place, (entry, _, record) in enumerate(planned) if record is not None]
+    resolution = "native" if study.measure.native else "trained"
+
+    def measured(number: int) -> tuple[Row, dict[str, np.ndarray] | None]:
+        _, key, record = ended[number]
+        return _of_record(key, record, source, resolution), source.read_images(key)
+
+    for number, (row, arrays) in enumerate(spread(measured, range(len(ended)), least=MANY_TRIALS)):
+        place, key, _ = ended[number]
+        rows[place] |= row
+        if arrays is not None:
+            source.keep_images(key, arrays)
     columns = ["name", "key", "variant", "setting", *axes, "seed", "role", "status", "reason"]
     # Columns that exist whatever the trials left behind, so that a study without a result has them too.
     always = ["val_mean_iou", "test_mean_iou", "val_score", "test_score", *QUALITY, *STABILITY, "lr_headroom", "wall_s"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ablate import __version__
@@ -72,12 +73,14 @@ def _build(
     frames = load_results(results.path)
     analysis = analyse(frames)
     written: list[Path] = []
-    tables: list[Table] = []
+    pages: list[page.Page] = []
 
     def meanwhile() -> None:
-        tables.extend(all_tables(analysis, judge(frames, analysis)))
+        tables = all_tables(analysis, judge(frames, analysis))
         if "tables" in wanted:
             written.extend(write_tables(results.tables, tables))
+        if "page" in wanted:
+            pages.append(make_page(analysis, tables))
 
     chosen = names if {"figures", "page"} & wanted else [name for name in names if name in wanted]
     files = "figures" in wanted or "page" not in wanted
@@ -85,8 +88,8 @@ def _build(
         chosen = [*chosen, *panel_names(analysis)]
     drawn = draw_all(analysis, chosen, results.figures, formats if files else (), meanwhile)
     written += [path for one in drawn for path in one.files]
-    if "page" in wanted:
-        write_atomic(results.page, page.render(make_page(analysis, tables, drawn), reload=reload).encode())
+    for made in pages:
+        write_atomic(results.page, page.render(with_figures(made, drawn), reload=reload).encode())
         written.append(results.page)
     return written, int((frames.trials["status"] == "missing").sum())
 
@@ -106,17 +109,24 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
     return written
 
 
-def make_page(
-    analysis: Analysis,
-    tables: Sequence[Table],
-    drawn: Sequence[Drawn],
-) -> page.Page:
-    """The page's text from the analysis, the tables and the figures."""
+def with_figures(made: page.Page, drawn: Sequence[Drawn]) -> page.Page:
+    """The page with its figures, and with the reasons why there are none."""
+    shown = [one.shown for one in drawn if one.shown is not None]
+    return replace(
+        made,
+        consolidated=next((one for one in shown if one.name == "consolidated"), None),
+        figures=[one for one in shown if one.name != "consolidated" and one.name not in figures.OF_IMAGES],
+        absent=[(one.title, one.reason) for one in drawn if one.reason and not one.name.startswith("panel_")],
+        sheets=[one for one in shown if one.name in figures.OF_IMAGES],
+    )
+
+
+def make_page(analysis: Analysis, tables: Sequence[Table]) -> page.Page:
+    """The page without its figures, from the analysis and the tables."""
     frames = analysis.frames
     done, planned = progress(analysis)
     rows, scale = verdicts.verdict_rows(analysis)
     by_name = {table.name: page.shown_table(table) for table in tables}
-    shown = [one.shown for one in drawn if one.shown is not None]
     try:
         panels, no_panels = tiles.panels(analysis), ""
         pictures = gallery(analysis)
@@ -145,12 +155,12 @@ def make_page(
         ],
         notes=[f"{note[0].upper()}{note[1:]}." if note else note for note in analysis.notes],
         claims=by_name.get("claims"),
-        consolidated=next((one for one in shown if one.name == "consolidated"), None),
+        consolidated=None,
         tables=[table for name, table in by_name.items() if name not in ("claims", "failures")],
-        figures=[one for one in shown if one.name != "consolidated" and one.name not in figures.OF_IMAGES],
-        absent=[(one.title, one.reason) for one in drawn if one.reason and not one.name.startswith("panel_")],
+        figures=[],
+        absent=[],
         panels=panels,
-        sheets=[one for one in shown if one.name in figures.OF_IMAGES],
+        sheets=[],
         legend=legend,
         no_panels=no_panels,
         failures=by_name.get("failures"),

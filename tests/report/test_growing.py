@@ -55,7 +55,7 @@ def test_a_study_can_be_reported_at_every_number_of_its_records(tmp_path):
         analysis = analyse(frames)
         tables = all_tables(analysis, judge(frames, analysis))
         write_tables(path / "tables", tables)
-        html = page.render(make_page(analysis, tables, []))
+        html = page.render(make_page(analysis, tables))
         assert ("Unfinished" in html) or count == len(returns)
         for name in figure_names():
             try:
