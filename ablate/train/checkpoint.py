@@ -30,6 +30,15 @@ def snapshot(state: Any) -> Any:
     return state
 
 
+def tensor_bytes(state: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists: the least that a checkpoint of them takes."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    if isinstance(state, Mapping):
+        return sum(tensor_bytes(value) for value in state.values())
+    return sum(tensor_bytes(value) for value in state) if isinstance(state, (list, tuple)) else 0
+
+
 def pack(state: State) -> bytes:
     """Bytes of a checkpoint: the sha256 of the payload in hex, a newline, the payload."""
     buffer = io.BytesIO()

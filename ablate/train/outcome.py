@@ -28,11 +28,11 @@ def write_outcome(
     folder: TrialFolder,
     best: Best,
     test: Evaluation,
-    last: dict[str, Any],
+    last: dict[str, Any] | None,
     gate_maps: dict[str, np.ndarray],
     native: NativeScores | None = None,
 ) -> dict[str, float | None]:
-    """Write `images.npz`, `predictions.zip`, `best.pt`, `gates.npz` and (where small) `last.pt`; the test metrics.
+    """Write `images.npz`, `predictions.zip`, `best.pt`, `gates.npz` and (where given) `last.pt`; the test metrics.
 
     `gate_maps` holds each gate's α on the panel images, float16 (images, h, w). With `native` the counts, predictions
     and scores are those at the masks' own size; the loss is always that at the size trained at.
@@ -44,9 +44,8 @@ def write_outcome(
         write_arrays(folder.gates, **gate_maps)
     write_atomic(folder.predictions, pack(preds))
     checkpoint.save_weights(folder.best, best.weights)
-    data = checkpoint.pack(last)
-    if len(data) <= LARGEST_LAST_STATE:
-        write_atomic(folder.last, data)
+    if last is not None:
+        write_atomic(folder.last, checkpoint.pack(last))
     tp, fp, fn = (counts[..., i].sum(0).astype(float) for i in range(3))
     there = tp + fp + fn > 0
     return {

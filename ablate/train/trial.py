@@ -24,7 +24,7 @@ from ablate.train.evaluate import Evaluation, evaluate, evaluation, score
 from ablate.train.failpoints import failpoint
 from ablate.train.native import score_native
 from ablate.train.optimizers import rate_at
-from ablate.train.outcome import write_outcome
+from ablate.train.outcome import LARGEST_LAST_STATE, write_outcome
 from ablate.train.probing import Probes
 from ablate.train.readback import Clock, Readback
 from ablate.train.seeding import epoch_order, seed_epoch
@@ -321,7 +321,9 @@ class _Run:
     def finish(self) -> Record:
         """Score the best epoch's weights on the test split, once, and write what the report is made from."""
         began = time.monotonic()
-        last = checkpoint.snapshot(self._last_state())
+        last: dict[str, Any] | None = self._last_state()
+        # Copying and packing the state of a large model takes longer than an epoch on a GPU.
+        last = checkpoint.snapshot(last) if checkpoint.tensor_bytes(last) <= LARGEST_LAST_STATE else None
         if self.best.weights is not None:
             self.network.model.load_state_dict(self.best.weights)
             self.best.weights = self._on_host(self.best.weights)

@@ -107,3 +107,9 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_stays(folder: TrialFo
         signal.signal(signal.SIGXFSZ, before)
     state, _ = checkpoint.load_newest(folder, "k")
     assert state is not None and state["step"] == 1
+
+
+def test_bytes_of_nested_tensors() -> None:
+    state = {"a": torch.zeros(3), "b": [torch.zeros(2, dtype=torch.uint8), {"c": 7, "d": "text"}], "e": None}
+    assert checkpoint.tensor_bytes(state) == 12 + 2
+    assert checkpoint.tensor_bytes(state) <= len(checkpoint.pack(state))
