@@ -95,16 +95,17 @@ def profile_variants(trials: Sequence[Trial], bench: Workbench, *, seconds: floa
     """Time the variants of `trials` (one each) in turn, `ROUNDS` times over, within about `seconds`.
 
     Each round gives a variant an equal share of the time and one rate (images/s) for training and for inference;
-    rounds are interleaved, so that a drift of the machine meets all variants alike. Peak memory of a variant on a
-    CPU is what its training added to the process.
+    rounds are interleaved, so that a drift of the machine meets all variants alike. Peak memory of a variant is what
+    its network and its training added to what was there before.
     """
     timed: dict[str, _Timed] = {}
     memory: dict[str, int] = {}
     once: dict[str, tuple[float, float]] = {}
     for trial in trials:
+        bench.data(trial.data)  # which all variants share
         if bench.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(bench.device)
-        before = peak_memory(bench.device) if bench.device.type == "cpu" else 0
+            torch.cuda.reset_peak_memory_stats(bench.device)  # to what is allocated now
+        before = peak_memory(bench.device)
         variant = timed[trial.variant] = _Timed(trial, bench)
         variant.train(WARM_UP_STEPS)
         variant.infer(1)
