@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.errors import DeviceError
+from ablate.run.worker import classify
 from ablate.train.decisions import Decisions
 from ablate.train.graph import RecordedStep
-from ablate.train.recording import WARM_UPS, Recorded, record_by_call
+from ablate.train.recording import WARM_UPS, Recorded, RecordingFailed, record_by_call, record_on_cuda
 from ablate.train.stepping import PlainStep, make_step
 from ablate.train.workbench import Workbench
 from tests.train.test_trial import content, make_study, run
@@ -42,6 +45,72 @@ def test_another_shape_is_refused() -> None:
     recorded(torch.zeros(4, 3))
     with pytest.raises(ValueError, match=r"recorded for \(4, 3\), called with \(1, 3\)"):
         recorded(torch.zeros(1, 3))
+
+
+class _Cuda:
+    """In the place of `torch.cuda`: keeps the current stream and writes down what is done on which."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: BaseException | None = None) -> None:
+        self.log: list[str] = []
+        self.now, self.fails, made = _Stream("main"), fails, iter(["aside"])
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: _Stream(next(made)))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: self.now)
+        monkeypatch.setattr(torch.cuda, "set_stream", self.set)
+        monkeypatch.setattr(torch.cuda, "stream", self.on)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph", self.capture)
+
+    def set(self, stream: _Stream) -> None:
+        self.now = stream
+
+    @contextlib.contextmanager
+    def on(self, stream: _Stream) -> Iterator[None]:
+        before, self.now = self.now, stream
+        yield
+        self.now = before
+
+    @contextlib.contextmanager
+    def capture(self, graph: _Cuda) -> Iterator[None]:
+        assert graph is self
+        before, self.now = self.now, _Stream("capture")
+        try:
+            yield
+        finally:
+            if self.fails is not None:  # as in torch: then the stream is not put back
+                raise self.fails
+        self.now = before
+
+    def work(self) -> tuple[torch.Tensor, ...]:
+        self.log.append(self.now.name)
+        if self.fails is not None and self.now.name == "capture":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return (torch.zeros(1),)
+
+    def replay(self) -> None:
+        self.log.append("replay")
+
+
+class _Stream:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def wait_stream(self, other: _Stream) -> None:
+        pass
+
+
+def test_work_is_warmed_up_aside_and_captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = _Cuda(monkeypatch)
+    replay, _ = record_on_cuda(cuda.work)
+    replay()
+    assert cuda.log == ["aside"] * WARM_UPS + ["capture", "replay"] and cuda.now.name == "main"
+
+
+def test_a_recording_that_fails_puts_the_stream_back_and_says_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = _Cuda(monkeypatch, RuntimeError("CUDA error: operation failed due to a previous error during capture"))
+    with pytest.raises(RecordingFailed, match=r"cannot be recorded as a CUDA graph \(CUDA out of memory") as caught:
+        record_on_cuda(cuda.work)
+    assert cuda.now.name == "main"
+    assert classify(caught.value)["reason"].startswith("out of memory: OutOfMemoryError: CUDA out of memory")
 
 
 STUDY = """\
