@@ -113,7 +113,8 @@ class _Server:
         from ablate.records.files import lock
         from ablate.study.design import Trial
         from ablate.train.extend import inherit
-        from ablate.train.trial import Interrupted, Options, run_trial
+        from ablate.train.state import Interrupted, Options
+        from ablate.train.trial import run_trial
 
         trial = Trial(**command["trial"])
         folder = self.results.trial(trial.name)

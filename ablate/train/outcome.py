@@ -18,7 +18,7 @@ from ablate.train.evaluate import Evaluation
 from ablate.train.native import NativeScores
 
 if TYPE_CHECKING:
-    from ablate.train.trial import Best
+    from ablate.train.state import Best
 
 # The last state lets `--extend` go on instead of starting over; of a large model it would fill the disk.
 LARGEST_LAST_STATE = 64 * 2**20

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from ablate.records.record import Record
 from ablate.records.store import TrialFolder, finite, publish_record
 from ablate.study.design import Trial
 from ablate.study.keys import without_location
-from ablate.study.schema import AugmentSpec, MeasureSpec
+from ablate.study.schema import AugmentSpec
 from ablate.train import checkpoint
 from ablate.train.curves import Curves
 from ablate.train.evaluate import Evaluation, evaluate, evaluation, score
@@ -28,56 +26,10 @@ from ablate.train.outcome import LARGEST_LAST_STATE, write_outcome
 from ablate.train.probing import Probes
 from ablate.train.readback import Clock, Readback
 from ablate.train.seeding import epoch_order, seed_epoch
+from ablate.train.state import Best, Diverged, Interrupted, Options, Unread
 from ablate.train.step import Network
 from ablate.train.stepping import Step
 from ablate.train.workbench import Workbench
-
-Event = Callable[[dict[str, Any]], None]
-
-
-class Interrupted(Exception):
-    """The trial was asked to stop and has left a checkpoint to go on from."""
-
-
-class Diverged(Exception):
-    """Loss, gradient or validation loss is not finite."""
-
-    def __init__(self, reason: str, epoch: int, step: int) -> None:
-        super().__init__(reason)
-        self.epoch, self.step = epoch, step
-
-
-@dataclass
-class Options:
-    """What a trial is told besides its settings; none of it changes the record's numbers."""
-
-    measure: MeasureSpec
-    checkpoint_every: float = 30.0
-    on_event: Event = lambda event: None
-    should_stop: Callable[[], str | None] = lambda: None
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Best:
-    """The best epoch so far by val mIoU, the earliest where equal."""
-
-    epoch: int = 0
-    mean_iou: float = -1.0
-    loss: float = float("nan")
-    counts: np.ndarray | None = None
-    weights: dict[str, Any] | None = None
-
-
-@dataclass
-class Unread:
-    """An epoch that was handed to the device and has not been read; on a GPU the next one begins meanwhile."""
-
-    epoch: int
-    numbers: Readback  # the rows of its steps, then validation losses and counts
-    clock: Clock  # marks: begin, end of training, end of validation
-    images: int
-    weights: dict[str, torch.Tensor] | None  # as they were at its end, on the device
 
 
 def run_trial(trial: Trial, bench: Workbench, folder: TrialFolder, options: Options) -> Record:

@@ -24,7 +24,8 @@ from ablate.train.decisions import Decisions
 from ablate.train.graph import RecordedStep
 from ablate.train.losses import cross_entropy
 from ablate.train.readback import Clock, Readback
-from ablate.train.trial import Interrupted, _Run
+from ablate.train.state import Interrupted
+from ablate.train.trial import _Run
 from ablate.train.workbench import Workbench
 from tests.conftest import ROOT
 from tests.train.test_trial import content, make_study, run

@@ -23,7 +23,8 @@ from ablate.study.design import Study, Trial
 from ablate.study.reader import read_study
 from ablate.train import checkpoint
 from ablate.train.decisions import Decisions
-from ablate.train.trial import Interrupted, Options, run_trial
+from ablate.train.state import Interrupted, Options
+from ablate.train.trial import run_trial
 from ablate.train.workbench import Workbench
 
 ROOT = Path(__file__).resolve().parents[2]
