@@ -77,7 +77,7 @@ def contrasts_table(analysis: Analysis) -> Table:
         Column("delta", "Δ, points", "delta", "low", "high"),
         Column("p_holm", "p (Holm)", "number", digits=2),
         Column("decision", "Decision", "word"),
-        Column("superiority", "P(better run)", "number", digits=2),
+        Column("superiority", "P(better)", "number", digits=2),
         Column("flags", "Flags"),
     ]
     rule = rule_of(analysis, "contrasts", frame[frame["primary"].astype(bool)] if len(frame) else frame)
