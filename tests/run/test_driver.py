@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from ablate.run.executors.local import worker_environment
 from tests.run.conftest import STUDY, Command
 
 ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("[1e-2, 1e-3]", "[1e-2]")
@@ -162,3 +165,14 @@ def test_what_this_version_does_not_run_is_refused_by_name(command: Command) -> 
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1 and not command.results.exists()
     assert "prune: not run by this version" in lines[0]
+
+
+def test_a_worker_sees_its_threads_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    environment = worker_environment("cpu", 3)
+    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
+    assert "WANDB_API_KEY" not in environment and environment["GLIBC_TUNABLES"] == "glibc.malloc.check=0"
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    settings = dict(item.split("=") for item in worker_environment("cpu", 1)["GLIBC_TUNABLES"].split(":"))
+    assert settings["glibc.malloc.hugetlb"] == "1"
