@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, default=ROOT / "benchmarks" / "studies" / "street.yaml")
     parser.add_argument("-o", "--override", action="append", default=[], help="override a field, as `ablate run -o`")
     parser.add_argument("--name", help="name of the result; default that of the study file")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the first has cold caches, the others warm ones")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds; the first has cold caches, the others warm ones")
     parser.add_argument("--only", nargs="+", choices=[*ABLATE, *PEERS], default=["ablate", *PEERS])
     parser.add_argument(
         "--check", type=int, default=3, metavar="ROUNDS", help="rounds of loop against bare steps; 0: none"
