@@ -11,8 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import torch
 from benchmarks import common, hotspots
 from benchmarks.compare import ABLATE, PEERS, ROOT, Comparison, describe
 from benchmarks.matmul import matmul_rate
+from benchmarks.parts import Parts
 from benchmarks.tables import render, summarise
 
 STUDIES = ROOT / "benchmarks" / "studies"
@@ -38,36 +37,13 @@ TINY = (
 )  # fmt: skip
 
 
-class Parts:
-    """What is finished, a JSON file each."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def of(self, name: str, make: Callable[[], Any]) -> Any:
-        """The part `name`, made now unless it was made before; a run that is killed leaves no half of one."""
-        path = self.folder / f"{name}.json"
-        if not path.exists():
-            began = time.time()
-            part = make()
-            unfinished = path.with_suffix(".part")
-            unfinished.write_text(json.dumps(part) + "\n", encoding="utf-8")
-            unfinished.replace(path)
-            print(f"{self.folder.stem}: {name} took {time.time() - began:.0f} s", file=sys.stderr, flush=True)
-        return json.loads(path.read_text(encoding="utf-8"))
-
-
 def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
     """One study with all contestants, round after round; the document of `benchmarks.compare`."""
     scratch = parts.folder / "scratch"  # kept: warm caches are part of what was done
     scratch.mkdir(exist_ok=True)
     comparison = Comparison(arguments, scratch)
     dtype = torch.bfloat16 if common.has_bfloat16() else torch.float32
-    about = parts.of("about", lambda: {"contestants": arguments.only, "rounds": arguments.rounds,
-                                       "study": _fingerprint(arguments)})  # fmt: skip
-    if about != {"contestants": arguments.only, "rounds": arguments.rounds, "study": _fingerprint(arguments)}:
-        raise SystemExit(f"{parts.folder} holds parts of another comparison: delete it, or give another --name")
+    parts.are_of({"contestants": arguments.only, "rounds": arguments.rounds, "study": _fingerprint(arguments)})
     rates = [parts.of("matmul-0", lambda: matmul_rate(dtype))]
     checks = {}
     for name in arguments.only:

@@ -1,7 +1,8 @@
 """What a device is good at, for networks like these: rates that the engine's defaults follow from. `--help` for usage.
 
 Convolutions by level, forward and backward; upsampling two ways; the first layer padded to 8 channels; engines and
-lanes on whole training steps; matrix products and copies. Works on any GPU, and with `--tiny` on a CPU.
+lanes on whole training steps; matrix products and copies. Works on any GPU, and with `--tiny` on a CPU. Finished parts
+are kept in `<out>/<name>.parts/`: stop it when you like, the same command goes on.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
 from ablate.train.decisions import cores, decide, device_class
 from ablate.train.engines import ENGINES
-from ablate.train.gpu_probe import random_data, synchronise, timed
+from ablate.train.gpu_probe import random_data, timed
 from ablate.train.seeding import prepare_process
 from benchmarks.common import versions
+from benchmarks.parts import Parts
 from benchmarks.tables import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -207,23 +209,29 @@ def engines_and_lanes(
     return {"engines": rows, "lanes": lanes}
 
 
-def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...]) -> dict[str, Any]:
+def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], parts: Parts) -> dict[str, Any]:
     """Everything, a figure after the other."""
     # Whole steps first: their processes share the device with this one, which holds nothing yet.
     whole: dict[str, list[Any]] = {"engines": [], "lanes": []}
     for base in sizes.bases:
         for deterministic in (True, False) if name.startswith("cuda") else (True,):
-            _say(f"training steps at base {base}, {'' if deterministic else 'not '}deterministic")
-            found = engines_and_lanes(name, sizes, base, scratch, engines, deterministic=deterministic)
+            found = parts.of(
+                f"steps-{base}{'-deterministic' * deterministic}",
+                lambda base=base, deterministic=deterministic: engines_and_lanes(
+                    name, sizes, base, scratch, engines, deterministic=deterministic
+                ),
+            )
             for part, rows in found.items():
                 whole[part] += rows
     prepare_process(cores(), deterministic=False)
     device = Device(name, sizes.seconds)
-    document: dict[str, Any] = {"rates": simple_rates(device, sizes), **whole}
+    document: dict[str, Any] = {"rates": parts.of("rates", lambda: simple_rates(device, sizes)), **whole}
     for part, measure in (("convolutions", convolutions), ("upsampling", upsampling), ("first_layer", first_layer)):
-        _say(part)
-        document[part] = [row for base in sizes.bases for row in measure(device, sizes, base)]
-    synchronise(device.device)
+        document[part] = [
+            row
+            for base in sizes.bases
+            for row in parts.of(f"{part}-{base}", lambda measure=measure, base=base: measure(device, sizes, base))
+        ]
     return document
 
 
@@ -263,10 +271,6 @@ def _cell(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Probe, and write `<out>/<name>.json` and `.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -282,7 +286,7 @@ def main() -> None:
     gpu_setup.MEASURED_SECONDS = sizes.seconds
     arguments.out.mkdir(parents=True, exist_ok=True)
     kind = device_class(arguments.device)
-    name = arguments.name or "probes-" + "-".join(kind.lower().split()[:4]).replace("/", "-")
+    name = arguments.name or "probes-" + "-".join(kind.lower().split()[:4]).replace("/", "-") + "-tiny" * arguments.tiny
     document = {
         "name": name,
         "command": shlex.join(["python", "-m", "benchmarks.probes", *sys.argv[1:]]),
@@ -292,8 +296,10 @@ def main() -> None:
         "versions": versions("torch", "ablate-bench"),
         "sizes": dataclasses.asdict(sizes),
     }
+    parts = Parts(arguments.out / f"{name}.parts")
+    parts.are_of([kind, dataclasses.asdict(sizes), list(engines)])
     with tempfile.TemporaryDirectory() as scratch:
-        document |= probe(arguments.device, sizes, Path(scratch), engines)
+        document |= probe(arguments.device, sizes, Path(scratch), engines, parts)
     (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     text = render(document)
     (arguments.out / f"{name}.md").write_text(text, encoding="utf-8")

@@ -13,8 +13,9 @@ import torch
 from ablate.train.decisions import Decisions
 from benchmarks import cuda
 from benchmarks.common import load_work
-from benchmarks.cuda import COMPARISONS, CONTESTANTS, Parts, compare, text_of
+from benchmarks.cuda import COMPARISONS, CONTESTANTS, compare, text_of
 from benchmarks.hotspots import hotspots
+from benchmarks.parts import Parts
 from tests.benchmarks.test_tables import document
 
 STUDY = """
@@ -97,7 +98,7 @@ def test_a_comparison_that_was_stopped_goes_on(
         *(f"{name} 0" for name in names), *(f"{name} 1" for name in names),
     ]  # fmt: skip
     assert [list(entry["runs"]) for entry in found["rounds"]] == [names, names] and found["matmul"]["median"] == 2.0
-    with pytest.raises(SystemExit, match="holds parts of another comparison"):
+    with pytest.raises(SystemExit, match="holds parts of something else"):
         compare(argparse.Namespace(**{**vars(arguments), "rounds": 3}), Parts(tmp_path / "x.parts"))
 
 

@@ -50,4 +50,7 @@ def test_the_script_writes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [row["lanes"] for row in document["lanes"]] == [1, 2] and document["lanes"][1]["images_per_s"] > 0
     assert set(document["rates"]) == {"bfloat16_matmul_tflops", "float32_matmul_tflops", "copy_gb_per_s"}
     text = (tmp_path / "here.md").read_text()
+    # A second run finds all its parts, so its figures are those of the first.
+    probes.main()
+    assert json.loads((tmp_path / "here.json").read_text()) == document
     assert text == render(document) and "## First layer" in text and "| 4 | level 1 decoder | 16×8 | 16×24 |" in text
