@@ -44,8 +44,8 @@ def hotspots(work: Work, decisions: Decisions, device: torch.device, steps: int,
     on_cuda = device.type == "cuda"
     rows = []
     for entry in found.key_averages():
-        if on_cuda != (entry.device_type == torch.autograd.DeviceType.CUDA):
-            continue
+        if on_cuda != (entry.device_type == torch.autograd.DeviceType.CUDA) or entry.is_user_annotation:
+            continue  # an annotation's time is that of the kernels within it
         time_us = entry.self_device_time_total if on_cuda else entry.self_cpu_time_total
         if time_us > 0:
             rows.append({"name": entry.key, "calls": entry.count / steps, "ms": time_us / 1e3 / steps})
