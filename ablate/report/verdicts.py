@@ -206,7 +206,11 @@ def cards(analysis: Analysis) -> list[Card]:
         Card(
             "At which rate?",
             chosen,
-            ", ".join(f"{variant} {text}" for variant, text in rates.items()) * (spread > 1)
+            (
+                ", ".join(f"{variant} {text}" for variant, text in rates.items())
+                if spread > 1
+                else "Chosen by every variant on validation."
+            )
             + (f" On the edge of the grid for {_all(edge, analysis)}: the best may lie beyond." if edge else ""),
         ),
         Card(
