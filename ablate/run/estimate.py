@@ -12,6 +12,9 @@ from ablate.study.design import Study
 from ablate.study.plan import PlanReport
 from ablate.train.decisions import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide, device_names
 
+# Most arithmetic of the forward pass of one step that is timed.
+STEP_FLOPS = 20e9
+
 
 def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1.0) -> float | None:
     """Seconds for all trials of a plan on this machine, left alone; None where the data's shape is not known.
@@ -31,7 +34,8 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1
         train_flops=report.train_flops,
         variants=len(study.variants),
     )
-    batch = int(study.spec.train.batch_size)
+    # A plan has to come at once: where an image alone is seconds of work, one image stands for the batch.
+    batch = max(1, min(int(study.spec.train.batch_size), int(STEP_FLOPS / baseline.forward_flops)))
     context = {"in_channels": report.shape.in_channels, "num_classes": report.shape.num_classes}
     with torch.random.fork_rng(devices=[]):
         model = create(MODELS, baseline.model, **context).train()
@@ -57,7 +61,7 @@ def _step_seconds(
     try:
         begin = time.perf_counter()
         # The first steps pay for allocation and the choice of kernels; the quickest of all is none of them.
-        while len(times) < 4 or time.perf_counter() - begin < measure_for:
+        while len(times) < 2 or time.perf_counter() - begin < measure_for:
             at = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=decisions.precision == "bfloat16"):
                 loss = model(images).float().square().mean()
