@@ -77,8 +77,8 @@ from ablate.analysis.detail_frames import DETAIL
 from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, RANKING_TEXT, SHARED, rank_agreement, v_table
-from ablate.analysis.trials import STABILITY
 from ablate.errors import ResultsError
+from ablate.study.metrics import STABILITY
 
 __all__ = ["DETAIL", "STABILITY", "Analysis", "analyse"]
 

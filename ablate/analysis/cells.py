@@ -15,9 +15,9 @@ from ablate.analysis.compare import scored_text
 from ablate.analysis.frames import Frames
 from ablate.analysis.selection import V_TEXT, Choice, alike_but_rate
 from ablate.analysis.statistics import sample_sd, share_interval, t_interval
-from ablate.analysis.trials import STABILITY
 from ablate.measure.convergence import GAIN_THRESHOLD, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
+from ablate.study.metrics import STABILITY
 
 CELLS_RULE = (
     f"{V_TEXT}; T is the same of test mIoU. Intervals are Student's t over seeds; the share of diverged seeds has "

@@ -18,18 +18,9 @@ from ablate.measure.stability import stability
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder, read_record
 from ablate.study.keys import level_text
+from ablate.study.metrics import STABILITY
 from ablate.study.schema import StudySpec
 
-STABILITY = (
-    "rise",
-    "val_rise",
-    "spike_rate",
-    "spike_score",
-    "roughness",
-    "excess_variation",
-    "tail_risk",
-    "late_oscillation",
-)
 QUALITY = ("test_mean_iou_images", "test_mean_iou_classes", "test_worst_images")
 CURVES = ("train_loss", "val_loss", "val_mean_iou")
 ONLY_SETTING = "as given"

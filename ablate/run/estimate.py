@@ -42,9 +42,8 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1
         images = torch.randn(batch, report.shape.in_channels, *report.shape.size)
     seconds = _step_seconds(model, images, torch.device(device), decisions, measure_for)
     rate = 3 * baseline.forward_flops * batch / seconds * decisions.lanes * len(device_names(study.spec))
-    compiled = decisions.engine == "compiled"
-    gain = 1 + COMPILE_GAIN[decisions.precision] * compiled
-    once = COMPILE_SECONDS * len(study.variants) / decisions.lanes * compiled
+    gain = 1 + COMPILE_GAIN[decisions.precision] * decisions.compiles
+    once = COMPILE_SECONDS * len(study.variants) / decisions.lanes * decisions.compiles
     return report.train_flops / (rate * gain) + once
 
 

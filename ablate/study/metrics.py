@@ -27,8 +27,8 @@ COUNTS = ("parameters", "forward_flops")
 RISES = ("rise", "val_rise")
 SHARES = ("diverged", "diverged_share")
 VERDICTS = ("under-converged", "converged")
-# One value a trial, compared over seeds; a "/" may stand for the first "_", as in "test/loss".
-OF_TRIALS = (
+# How stable a run was, from its curves.
+STABILITY = (
     *RISES,
     "spike_rate",
     "spike_score",
@@ -36,6 +36,10 @@ OF_TRIALS = (
     "excess_variation",
     "tail_risk",
     "late_oscillation",
+)
+# One value a trial, compared over seeds; a "/" may stand for the first "_", as in "test/loss".
+OF_TRIALS = (
+    *STABILITY,
     "lr_headroom",
     "best_epoch",
     "initial_val_loss",

@@ -17,8 +17,8 @@ from ablate.analysis.evidence import Evidence, bounded_estimate, seeds_estimate
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.gather import Gatherer
 from ablate.analysis.intervals import Estimate, mean_estimate
-from ablate.analysis.trials import STABILITY
 from ablate.study import metrics
+from ablate.study.metrics import STABILITY
 from ablate.study.schema import ClaimSpec
 
 PLANTED = {
