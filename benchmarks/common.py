@@ -21,6 +21,7 @@ from ablate.models.inspect import forward_flops
 from ablate.registry import MODELS
 from ablate.study.design import Study, Trial
 from ablate.study.reader import read_study
+from ablate.train import hardware
 
 # What the peers implement. Another setting would be trained by `ablate` and silently not by them.
 SUPPORTED: dict[str, Any] = {
@@ -134,10 +135,8 @@ def mean_iou(confusion: Tensor) -> float:
 
 
 def has_bfloat16() -> bool:
-    """Whether the device computes bfloat16 in hardware; emulated it is slower than float32."""
-    if default_device().type == "cuda":
-        return torch.cuda.get_device_capability() >= (8, 0)
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    """Whether the device computes quicker in bfloat16 than in float32; emulated, or in vectors alone, it may not."""
+    return hardware.has_bfloat16(str(default_device()))[0]
 
 
 def study_flops(work: Work) -> float:

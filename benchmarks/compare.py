@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ablate.records.store import Results
-from ablate.train.decisions import cores, device_class
+from ablate.train.hardware import cores, device_class
 from benchmarks import common
 from benchmarks.common import has_bfloat16, load_work, study_flops, versions
 from benchmarks.matmul import matmul_rate

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ablate.train.decisions import Decisions, cores, decide
+from ablate.train.decisions import Decisions, decide
 from ablate.train.engines import ENGINES, Choice
 from ablate.train.gpu_probe import synchronise
+from ablate.train.hardware import cores
 from ablate.train.profile import flops_of
 from ablate.train.workbench import Workbench
 from benchmarks import common

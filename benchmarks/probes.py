@@ -27,9 +27,10 @@ from ablate.run import gpu_setup
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate
 from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
-from ablate.train.decisions import cores, decide, device_class
+from ablate.train.decisions import decide
 from ablate.train.engines import ENGINES
 from ablate.train.gpu_probe import random_data, timed
+from ablate.train.hardware import cores, device_class
 from ablate.train.seeding import prepare_process
 from benchmarks.common import versions
 from benchmarks.parts import Parts

@@ -30,10 +30,15 @@ Build = Callable[[Allocate], dict[str, Any]]
 FULLY_CHECKED = 4 << 30
 
 
-def root() -> Path:
-    """The folder of the cache; it need not exist yet."""
+def home() -> Path:
+    """The folder of all that is kept on this machine to save time, to be deleted at will; it need not exist yet."""
     named = os.environ.get("ABLATE_CACHE")
-    return (Path(named).expanduser() if named else Path.home() / ".cache" / "ablate") / "data"
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "ablate"
+
+
+def root() -> Path:
+    """The folder of the decoded data; it need not exist yet."""
+    return home() / "data"
 
 
 def load(key: str) -> tuple[Arrays, dict[str, Any]] | None:

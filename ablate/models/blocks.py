@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch.nn.functional as F
@@ -27,11 +28,25 @@ def normalisation(kind: Norm, channels: int) -> nn.Module:
     return nn.Identity()
 
 
+def rectified(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """relu(norm(x) + shortcut), shapes (N, C, H, W)."""
+    x = norm(x)
+    return F.relu(x if shortcut is None else x + shortcut, inplace=True)
+
+
+def pooled(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x (N, C, H, W) itself, for the skip, and the maxima of its 2×2 windows (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+    return x, F.max_pool2d(x, 2, ceil_mode=True)
+
+
 class ConvBlock(nn.Module):
     """Two 3×3 convolutions, each normalised and rectified: (N, in, H, W) -> (N, out, H, W).
 
-    Convolutions have a bias only where no normalisation would cancel it (Ioffe & Szegedy 2015).
+    Convolutions have a bias only where no normalisation would cancel it (Ioffe & Szegedy 2015). `rectify` is how a
+    block computes `rectified`: a training engine may set a faster form of the same on an instance.
     """
+
+    rectify: Callable[..., Tensor] = staticmethod(rectified)
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
@@ -41,13 +56,12 @@ class ConvBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias)
         self.norm2 = normalisation(norm, out_channels)
 
-    def body(self, x: Tensor) -> Tensor:
-        """Everything up to the last rectifier."""
-        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return self.norm2(self.conv2(x))
+    def convolved(self, x: Tensor) -> Tensor:
+        """Everything up to the second convolution."""
+        return self.conv2(self.rectify(self.norm1, self.conv1(x)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x), inplace=True)
+        return self.rectify(self.norm2, self.convolved(x))
 
 
 class ResidualBlock(ConvBlock):
@@ -65,7 +79,7 @@ class ResidualBlock(ConvBlock):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.projection(x), inplace=True)
+        return self.rectify(self.norm2, self.convolved(x), self.projection(x))
 
 
 BLOCKS: dict[Block, type[ConvBlock]] = {"plain": ConvBlock, "residual": ResidualBlock}

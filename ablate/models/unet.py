@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from ablate.errors import StudyError
 from ablate.models.attention import AttentionGate
-from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection
+from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, pooled
 
 Skip = Literal["concat", "none", "attention"]
 
@@ -83,7 +83,10 @@ class UNet(nn.Module):
     the decoder cuts its output to the size of its level. So no pixel is dropped and none is invented, at the cost of
     the pixels that there are: rounding down instead would hide the last rows from every coarser level (at 360×480
     the last eight), which only the skips could make good, and the comparison with a net without skips would measure it.
+    `pool` is how it computes `pooled`; an engine may set a faster form of the same.
     """
+
+    pool: Callable[[Tensor], tuple[Tensor, Tensor]] = staticmethod(pooled)
 
     def __init__(
         self, in_channels: int, num_classes: int, width: int, depth: int, *, skip: Skip, block: Block, norm: Norm,
@@ -106,9 +109,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = []
         for block in self.encoder:
-            x = block(x)
-            features.append(x)
-            x = F.max_pool2d(x, 2, ceil_mode=True)
+            feature, x = self.pool(block(x))
+            features.append(feature)
         x = self.bottleneck(x)
         if self.dropout is not None:
             x = self.dropout(x)

@@ -10,7 +10,9 @@ from ablate.registry import MODELS
 from ablate.study.components import create
 from ablate.study.design import Study
 from ablate.study.plan import PlanReport
-from ablate.train.decisions import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide, device_names
+from ablate.train.decisions import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide
+from ablate.train.fused.install import fuse
+from ablate.train.hardware import device_names
 
 # Most arithmetic of the forward pass of one step that is timed.
 STEP_FLOPS = 20e9
@@ -26,7 +28,7 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1
     baseline = next(item for item in report.variants if item.name == study.baseline)
     if report.shape is None or not baseline.forward_flops or not report.train_flops:
         return None
-    device = device_names(study.spec)[0]
+    device = device_names(study.spec.run.devices)[0]
     decisions = decide(
         study.spec,
         trials=report.searched or len(report.trials),
@@ -41,7 +43,7 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1
         model = create(MODELS, baseline.model, **context).train()
         images = torch.randn(batch, report.shape.in_channels, *report.shape.size)
     seconds = _step_seconds(model, images, torch.device(device), decisions, measure_for)
-    rate = 3 * baseline.forward_flops * batch / seconds * decisions.lanes * len(device_names(study.spec))
+    rate = 3 * baseline.forward_flops * batch / seconds * decisions.lanes * len(device_names(study.spec.run.devices))
     gain = 1 + COMPILE_GAIN[decisions.precision] * decisions.compiles
     once = COMPILE_SECONDS * len(study.variants) / decisions.lanes * decisions.compiles
     return report.train_flops / (rate * gain) + once
@@ -53,6 +55,8 @@ def _step_seconds(
     layout = torch.channels_last if decisions.channels_last else torch.contiguous_format
     model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
     images = images.to(device, memory_format=layout)
+    if decisions.fuses:
+        fuse(model)
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(decisions.threads)

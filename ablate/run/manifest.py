@@ -56,7 +56,7 @@ def machine() -> dict[str, Any]:
     """The machine, without its name."""
     import torch
 
-    from ablate.train.decisions import cores, device_class
+    from ablate.train.hardware import cores, device_class
 
     found: dict[str, Any] = {"cpu": device_class("cpu"), "cores": cores(), "system": platform.system()}
     if torch.cuda.is_available():

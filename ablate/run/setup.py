@@ -20,8 +20,9 @@ from ablate.run.gpu_setup import Probe, probe
 from ablate.study.design import Study, Trial
 from ablate.study.dump import dump_study
 from ablate.study.plan import describe_variants
-from ablate.train.decisions import Decisions, decide, device_names
+from ablate.train.decisions import Decisions, decide
 from ablate.train.engines import Choice
+from ablate.train.hardware import device_names
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def prepare(
         from ablate.run.search import opening
 
         plan = opening(study, results)
-    devices = device_names(study.spec)
+    devices = device_names(study.spec.run.devices)
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
     decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins, say)
     write_atomic(results.study, dump_study(study).encode())

@@ -93,9 +93,10 @@ class RunSpec(Spec):
     devices: list[str] | Literal["auto"] = Field("auto", description="'auto', or a list such as [cpu] or [cuda:0].")
     lanes: PositiveInt | Literal["auto"] = Field("auto", description="Trials at a time on a device.")
     threads: PositiveInt | Literal["auto"] = Field("auto", description="CPU threads of a lane.")
-    engine: Literal["auto", "eager", "compiled", "graph", "compiled_graph"] = Field(
+    engine: Literal["auto", "eager", "fused", "compiled", "graph", "compiled_graph"] = Field(
         "auto",
-        description="How a training step is executed: launched op by op, compiled, or (on CUDA) recorded as a graph.",
+        description="How a training step is executed: op by op, (on a CPU) with fused kernels between convolutions, "
+        "compiled, or (on CUDA) recorded as a graph.",
     )
     deterministic: bool = Field(True, description="Bitwise repeatable kernels on CUDA (a CPU always is).")
     executor: Literal["local", "ray", "slurm"] = Field("local", description="Where trials run.")

@@ -7,17 +7,15 @@ They change bits, so they never follow from what happens to be left to do: a res
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from ablate.errors import DeviceError
 from ablate.study.schema import StudySpec
 from ablate.train.engines import Choice
+from ablate.train.fused.library import NoKernels, library
+from ablate.train.hardware import cores, device_class, has_bfloat16
 
 # Compiling pays only where its fixed cost is small against the training it speeds up. Rough figures on purpose,
 # and from arithmetic instead of a stopwatch: the same study on the same machine always decides the same.
@@ -29,6 +27,8 @@ CPU_FLOPS_PER_CORE = {"bfloat16": 60e9, "float32": 25e9}
 
 # Engines that record the whole step as a CUDA graph.
 RECORDING = ("graph", "compiled_graph")
+# The engine that computes what lies between the convolutions in fused kernels, on a CPU.
+FUSED = "fused"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class Decisions:
     def compiles(self) -> bool:
         """Whether forward pass and loss are compiled."""
         return self.engine in ("compiled", "compiled_graph")
+
+    @property
+    def fuses(self) -> bool:
+        """Whether norms, rectifiers, pooling and the loss are computed in fused kernels."""
+        return self.engine == FUSED
 
     @property
     def records(self) -> bool:
@@ -70,60 +75,6 @@ class Decisions:
 NOT_PROBED = Choice("eager", 1, dict.fromkeys(("engine", "lanes"), "nothing was probed"))
 
 
-def cores() -> int:
-    """CPU cores that this process may use (affinity respected)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def device_names(spec: StudySpec) -> list[str]:
-    """The devices of a study; raises `DeviceError` for one that is not there, naming those that are."""
-    present = [f"cuda:{index}" for index in range(torch.cuda.device_count())] + ["cpu"]
-    asked = spec.run.devices
-    if asked == "auto":
-        return present[:-1] or ["cpu"]
-    names = ["cuda:0" if name == "cuda" else name for name in asked]
-    for name in names:
-        if name not in present:
-            raise DeviceError(
-                f"device '{name}' is not there", key="run.devices", cure=f"this machine has {', '.join(present)}"
-            )
-    return names
-
-
-def device_class(device: str) -> str:
-    """What decisions are kept by: the model of the GPU, or the processor's kind and vector instructions."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"{processor()} ({torch.backends.cpu.get_cpu_capability()}{', AMX' if _has_amx() else ''})"
-
-
-def processor() -> str:
-    """The processor's model name."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as handle:
-            for line in handle:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _has_amx() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported())
-
-
-def _has_bfloat16(device: str) -> tuple[bool, str]:
-    if device.startswith("cuda"):
-        capable = torch.cuda.get_device_capability(device) >= (8, 0)
-        return capable, f"{torch.cuda.get_device_name(device)} {'has' if capable else 'lacks'} bfloat16 tensor cores"
-    if _has_amx():
-        return True, "the processor computes bfloat16 in AMX tiles"
-    if torch.cpu._is_avx512_bf16_supported():
-        return True, "the processor has AVX-512 bfloat16 instructions"
-    return False, "the processor has no bfloat16 instructions: emulation would be slower than float32"
-
-
 def decide(
     spec: StudySpec,
     *,
@@ -135,7 +86,7 @@ def decide(
 ) -> Decisions:
     """Take every decision for `device`; on a GPU engine and lanes are those of `gpu`, where the study leaves them open.
 
-    Raises `DeviceError` where the study asks for a CUDA graph on a CPU.
+    Raises `DeviceError` where the study asks for an engine that the device does not have.
 
     `trials` is the number of trials planned, `train_flops` the floating-point operations of training all of them;
     both come from the whole plan, not from what is pending, so that a resumed study decides the same.
@@ -143,7 +94,7 @@ def decide(
     reasons: dict[str, str] = {}
     on_cuda = device.startswith("cuda")
     if spec.train.precision == "auto":
-        has, reasons["precision"] = _has_bfloat16(device)
+        has, reasons["precision"] = has_bfloat16(device)
         precision = "bfloat16" if has else "float32"
     else:
         precision = spec.train.precision
@@ -155,6 +106,8 @@ def decide(
             key="run.engine",
             cure="take auto, eager or compiled",
         )
+    if spec.run.engine == FUSED:
+        _check_fused(on_cuda)
     lanes, threads = _lanes(spec, trials=trials, gpu=gpu if on_cuda else None, reasons=reasons)
     engine: str = spec.run.engine
     if engine != "auto":
@@ -162,7 +115,9 @@ def decide(
     elif on_cuda:
         engine, reasons["engine"] = gpu.engine, gpu.reasons["engine"]
     else:
-        engine, reasons["engine"] = _cpu_engine(precision, train_flops=train_flops, variants=variants, lanes=lanes)
+        engine, reasons["engine"] = _cpu_engine(
+            precision, train_flops=train_flops, variants=variants, lanes=lanes, threads=threads
+        )
     reasons["deterministic"] = "run.deterministic" if on_cuda else "a CPU with a fixed number of threads always is"
     reasons["device"] = "run.devices"
     return Decisions(
@@ -200,11 +155,34 @@ def _lanes(spec: StudySpec, *, trials: int, gpu: Choice | None, reasons: dict[st
     return lanes, threads
 
 
-def _cpu_engine(precision: str, *, train_flops: float, variants: int, lanes: int) -> tuple[str, str]:
+def _check_fused(on_cuda: bool) -> None:
+    """Raise `DeviceError` where fused kernels were asked for and cannot be had."""
+    reason = "they are for a CPU, and this study runs on a GPU" if on_cuda else _lack_of_kernels()
+    if reason is not None:
+        raise DeviceError(f"no fused kernels: {reason}", key="run.engine", cure="take auto or eager")
+
+
+def _lack_of_kernels() -> str | None:
+    """Why this machine has no fused kernels, or None where it has them."""
+    try:
+        library()
+    except NoKernels as error:
+        return str(error)
+    return None
+
+
+def _cpu_engine(precision: str, *, train_flops: float, variants: int, lanes: int, threads: int) -> tuple[str, str]:
+    lack = "they are for lanes of one thread" if threads > 1 else _lack_of_kernels()
+    if lack is None:
+        return (
+            FUSED,
+            "norms, rectifiers, pooling and cross entropy in one pass each, by kernels compiled for this machine",
+        )
+    without = f"no fused kernels ({lack}); "
     if shutil.which("c++") is None and shutil.which("g++") is None:
-        return "eager", "no C++ compiler on this machine"
+        return "eager", without + "no C++ compiler on this machine"
     seconds = train_flops / (CPU_FLOPS_PER_CORE[precision] * cores())
     gain = COMPILE_GAIN[precision]
     saved, cost = seconds * gain / (1 + gain), COMPILE_SECONDS * variants / lanes
     why = f"{train_flops / 1e12:.3g} TFLOP of training: compiling would save about {saved:.0f} s and cost {cost:.0f} s"
-    return "compiled" if saved > cost else "eager", why
+    return "compiled" if saved > cost else "eager", without + why

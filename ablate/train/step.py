@@ -13,11 +13,10 @@ from ablate.data.dataset import IGNORE, Dataset
 from ablate.models.initialise import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
 from ablate.train.decisions import Decisions
+from ablate.train.fused.install import fuse, fused_loss
 from ablate.train.optimizers import RECORDABLE
 from ablate.train.recording import Recorded, recorder
 from ablate.train.seeding import seed_initialisation
-
-Loss = Callable[..., Tensor]
 
 
 def build_model(settings: dict[str, Any], *, in_channels: int, num_classes: int) -> nn.Module:
@@ -52,12 +51,16 @@ class Network:
         mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self._scale, self._shift = 1 / (255 * std), -mean / std
-        self.loss: Loss = functools.partial(
+        self.loss: functools.partial[Tensor] = functools.partial(
             LOSSES.get(loss), num_classes=self.num_classes, ignore_index=IGNORE, class_weights=class_weights
         )
         self.precision = torch.bfloat16 if decisions.precision == "bfloat16" else torch.float32
         layout = torch.channels_last if decisions.channels_last else torch.contiguous_format
         self.model = self._fresh_model().to(device, memory_format=layout)  # type: ignore[call-overload]
+        self._criterion = self.loss
+        if decisions.fuses:
+            fuse(self.model)
+            self._criterion = functools.partial(fused_loss(self.loss.func), **self.loss.keywords)
         self.training_loss: Callable[[Tensor, Tensor], Tensor] = self._training_loss
         self.predict: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self._predict
         if decisions.compiles:
@@ -91,7 +94,7 @@ class Network:
         return logits
 
     def _training_loss(self, images: Tensor, target: Tensor) -> Tensor:
-        return self.loss(self.logits(images), target)
+        return self._criterion(self.logits(images), target)
 
     def _predict(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.logits(images).float()

@@ -150,7 +150,7 @@ def test_what_the_study_says_is_not_probed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_probes_answer_is_kept_for_a_study_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decisions, "device_class", lambda device: "NVIDIA H200")
-    monkeypatch.setattr(decisions, "_has_bfloat16", lambda device: (True, "it has"))
+    monkeypatch.setattr(decisions, "has_bfloat16", lambda device: (True, "it has"))
     probed = []
 
     def answer(asked: Probe, train_flops: float, say: object) -> Choice:

@@ -8,16 +8,22 @@ from ablate.errors import DeviceError
 from ablate.study.schema import StudySpec
 from ablate.train import decisions
 from ablate.train.decisions import Decisions, decide
+from ablate.train.fused.library import NoKernels
 
 
 def study(**run: object) -> StudySpec:
     return StudySpec.model_validate({"study": "s", "data": {"name": "street"}, "run": run})
 
 
+def no_kernels() -> None:
+    raise NoKernels("no C compiler on this machine")
+
+
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decisions, "cores", lambda: 2)
-    monkeypatch.setattr(decisions, "_has_bfloat16", lambda device: (True, "it has"))
+    monkeypatch.setattr(decisions, "has_bfloat16", lambda device: (True, "it has"))
+    monkeypatch.setattr(decisions, "library", no_kernels)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
@@ -35,6 +41,19 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("shutil.which", lambda name: None)
     made = decide(study(), trials=4, device="cpu", train_flops=1e18, variants=1)
     assert made.engine == "eager" and "no C++ compiler" in made.reasons["engine"]
+
+
+def test_fused_kernels_are_taken_where_they_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    less = decide(study(), trials=4, device="cpu", train_flops=1.0, variants=1)
+    assert less.engine == "eager" and "no fused kernels (no C compiler on this machine)" in less.reasons["engine"]
+    with pytest.raises(DeviceError, match=r"run\.engine: no fused kernels: no C compiler"):
+        decide(study(engine="fused"), trials=4, device="cpu", train_flops=1.0, variants=1)
+    monkeypatch.setattr(decisions, "library", lambda: None)
+    made = decide(study(), trials=4, device="cpu", train_flops=1e18, variants=1)
+    assert made.engine == "fused" and made.fuses and not made.compiles
+    # They work on one thread: a trial on all cores is better off without.
+    alone = decide(study(), trials=1, device="cpu", train_flops=1.0, variants=1)
+    assert alone.engine == "eager" and "lanes of one thread" in alone.reasons["engine"]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def spec(**run: object) -> StudySpec:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Facts of a GPU that is not there."""
     monkeypatch.setattr(decisions, "device_class", lambda device: "NVIDIA H200")
-    monkeypatch.setattr(decisions, "_has_bfloat16", lambda device: (True, "it has"))
+    monkeypatch.setattr(decisions, "has_bfloat16", lambda device: (True, "it has"))
     monkeypatch.setattr(decisions, "cores", lambda: 16)
 
 
@@ -127,5 +127,5 @@ def test_a_cpu_records_no_graphs(engine: str) -> None:
 
 
 def test_every_engine_can_be_asked_for() -> None:
-    for engine in ("auto", "eager", "compiled", "graph", "compiled_graph"):
+    for engine in ("auto", "eager", "fused", "compiled", "graph", "compiled_graph"):
         assert RunSpec(engine=engine).engine == engine

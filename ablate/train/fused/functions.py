@@ -1,0 +1,169 @@
+"""The fused kernels as differentiable functions of feature maps on a CPU, each with the plain form it stands for."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ablate.models.blocks import pooled, rectified
+from ablate.train import losses
+from ablate.train.fused.library import SUFFIXES, call
+
+
+def norm_rectified(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """`rectified(norm, x, shortcut)` in one pass, where `norm` is a batch norm and the maps are of a kind known here.
+
+    x, shortcut (N, C, H, W) of one type, bfloat16 or float32; computed in float32 and rounded once.
+    """
+    if not _is_batch_norm(norm) or not _is_map(x) or not (shortcut is None or _alike(shortcut, x)):
+        return rectified(norm, x, shortcut)
+    batch_norm = cast(nn.BatchNorm2d, norm)
+    if batch_norm.training:
+        if x.numel() <= x.shape[1]:
+            return rectified(norm, x, shortcut)  # it says what is wrong with one value a channel
+        assert batch_norm.num_batches_tracked is not None
+        batch_norm.num_batches_tracked.add_(1)
+    result: Tensor = _NormRectified.apply(
+        _channels_last(x),
+        None if shortcut is None else _channels_last(shortcut),
+        batch_norm.weight,
+        batch_norm.bias,
+        batch_norm.running_mean,
+        batch_norm.running_var,
+        batch_norm.momentum,
+        batch_norm.eps,
+        batch_norm.training,
+    )
+    return result
+
+
+def pooled_with_skip(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`pooled(x)`, whose backward pass adds the gradient of the skip to that of the maxima as it writes it."""
+    if not _is_map(x):
+        return pooled(x)
+    skip, maxima = _Pooled.apply(_channels_last(x))
+    return skip, maxima
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
+) -> Tensor:
+    """`losses.cross_entropy` with its gradient in the same pass; shapes and meaning as there."""
+    known = _is_map(logits) and target.dtype == torch.uint8 and logits.requires_grad
+    if not known or logits.shape[1] > 255:
+        return losses.cross_entropy(
+            logits, target, num_classes=num_classes, ignore_index=ignore_index, class_weights=class_weights
+        )
+    loss: Tensor = _CrossEntropy.apply(_channels_last(logits), target.contiguous(), ignore_index, class_weights)
+    return loss
+
+
+class _NormRectified(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        shortcut: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_variance: Tensor,
+        momentum: float,
+        epsilon: float,
+        training: bool,
+    ) -> Tensor:
+        channels = x.shape[1]
+        y = torch.empty_like(x)
+        used = torch.empty(4 * channels)
+        call(
+            "norm", x.dtype, x, shortcut, y, x.numel() // channels, channels, weight, bias, running_mean,
+            running_variance, momentum, epsilon, int(training), used,
+        )  # fmt: skip
+        ctx.save_for_backward(x, used, *([] if shortcut is None else [y]))
+        ctx.training = training
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, used, *output = ctx.saved_tensors
+        channels = x.shape[1]
+        gradient = _channels_last(gradient)
+        if output:
+            masked = torch.empty_like(x)
+            call("rectifier_backward", x.dtype, gradient, output[0], masked, x.numel())
+            gradient = masked
+        dx, d_weight, d_bias = torch.empty_like(x), torch.empty(channels), torch.empty(channels)
+        call(
+            "norm_backward", x.dtype, gradient, x, dx, x.numel() // channels, channels, used, d_weight, d_bias,
+            int(not output), int(ctx.training),
+        )  # fmt: skip
+        return dx, gradient if output else None, d_weight, d_bias, None, None, None, None, None
+
+
+class _Pooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        images, channels, height, width = x.shape
+        maxima = _empty((images, channels, -(-height // 2), -(-width // 2)), x.dtype)
+        places = _empty(tuple(maxima.shape), torch.uint8)
+        call("pool", x.dtype, x, maxima, places, images, height, width, channels)
+        ctx.save_for_backward(places)
+        ctx.shape = x.shape
+        ctx.set_materialize_grads(False)
+        return x, maxima
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, through_skip: Tensor | None, through_pool: Tensor | None) -> Tensor | None:
+        if through_pool is None:
+            return through_skip
+        (places,) = ctx.saved_tensors
+        images, channels, height, width = ctx.shape
+        dx = _empty(tuple(ctx.shape), through_pool.dtype)
+        skip = None if through_skip is None else _channels_last(through_skip)
+        call("pool_backward", dx.dtype, _channels_last(through_pool), places, skip, dx, images, height, width, channels)
+        return dx
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, ignore: int, weights: Tensor | None) -> Tensor:
+        classes = logits.shape[1]
+        gradient, loss = torch.empty_like(logits), torch.empty(())
+        call("cross_entropy", logits.dtype, logits, target, gradient, target.numel(), classes, ignore, weights, loss)
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        # Alone it is the whole loss, and the factor one.
+        return gradient if float(outer) == 1.0 else gradient * outer.to(gradient.dtype), None, None, None
+
+
+def _is_batch_norm(norm: nn.Module) -> bool:
+    return (
+        type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
+        and norm.weight.dtype == torch.float32
+    )  # fmt: skip
+
+
+def _is_map(x: Tensor) -> bool:
+    return x.dim() == 4 and x.device.type == "cpu" and x.dtype in SUFFIXES and x.numel() > 0
+
+
+def _alike(x: Tensor, other: Tensor) -> bool:
+    return x.dtype == other.dtype and x.shape == other.shape and x.device == other.device
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)

@@ -1,0 +1,101 @@
+"""Whole trials in fused kernels: the eager ones' curves, and bits that depend on nothing that ran before."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ablate.models.blocks import pooled, rectified
+from ablate.models.unet import unet
+from ablate.records.record import Record
+from ablate.records.store import Results, TrialFolder
+from ablate.study.design import Study
+from ablate.study.reader import read_study
+from ablate.train import losses
+from ablate.train.decisions import Decisions
+from ablate.train.fused import functions
+from ablate.train.fused.install import fuse, fused_loss
+from ablate.train.fused.library import NoKernels, library
+from ablate.train.state import Interrupted, Options
+from ablate.train.trial import run_trial
+from ablate.train.workbench import Workbench
+from tests.train.test_trial import content
+
+try:
+    library()
+except NoKernels as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+STUDY = """\
+study: small
+data: {name: street, size: [34, 45], train: 8, val: 4, test: 4}
+model: {name: unet, width: 4, depth: 2}
+variants: {unet: {}, residual: {block: residual}, attention: {skip: attention}}
+grid: {lr: [1e-3]}
+seeds: 1
+train: {epochs: 3, batch_size: 4, precision: float32}
+measure: {lr_headroom: 1, gradients: 2}
+"""
+FUSED = Decisions("test", "float32", True, "fused", 1, 1, True, {})
+EAGER = dataclasses.replace(FUSED, engine="eager")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    path = tmp_path_factory.mktemp("study") / "study.yaml"
+    path.write_text(STUDY, encoding="utf-8")
+    return read_study(path)
+
+
+def trained(study: Study, decisions: Decisions, folder: Path) -> list[tuple[Record, TrialFolder]]:
+    bench = Workbench("cpu", decisions, study.base)
+    results = Results(folder)
+    found = []
+    for trial in study.trials():
+        place = results.trial(trial.name)
+        found.append((run_trial(trial, bench, place, Options(study.spec.measure)), place))
+    return found
+
+
+def test_the_curves_are_those_of_the_plain_engine(study: Study, tmp_path: Path) -> None:
+    eager, fused = (trained(study, d, tmp_path / d.engine) for d in (EAGER, FUSED))
+    for (plain, there), (record, here) in zip(eager, fused, strict=True):
+        assert (plain.status, record.status) == ("complete", "complete")
+        theirs, ours = (np.fromfile(place.steps, dtype="<f4").reshape(-1, 2) for place in (there, here))
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3)
+        assert not np.array_equal(ours, theirs)  # it was another engine that computed them
+
+
+def test_a_trial_that_was_interrupted_has_the_bits_of_one_that_was_not(study: Study, tmp_path: Path) -> None:
+    undisturbed = trained(study, FUSED, tmp_path / "undisturbed")
+    bench = Workbench("cpu", FUSED, study.base)
+    for trial, (_, wanted) in zip(reversed(study.trials()), reversed(undisturbed), strict=True):
+        place = Results(tmp_path / "disturbed").trial(trial.name)
+        steps = itertools.count()
+        with pytest.raises(Interrupted):
+            run_trial(
+                trial, bench, place,
+                Options(study.spec.measure, should_stop=lambda steps=steps: "test" if next(steps) == 3 else None),
+            )  # fmt: skip
+        run_trial(trial, bench, place, Options(study.spec.measure))
+        assert content(place) == content(wanted)
+
+
+def test_only_blocks_that_are_known_are_changed() -> None:
+    model = unet(in_channels=3, num_classes=4, width=4, depth=1)
+    untouched = unet(in_channels=3, num_classes=4, width=4, depth=1)
+    fuse(model)
+    assert model.encoder[0].rectify is functions.norm_rectified and model.pool is functions.pooled_with_skip
+    assert untouched.encoder[0].rectify is rectified and untouched.pool is pooled
+    other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    x = torch.randn(2, 3, 5, 5)
+    before = other.eval()(x)
+    fuse(other)
+    assert torch.equal(other(x), before)
+    assert fused_loss(losses.cross_entropy) is functions.cross_entropy and fused_loss(losses.dice) is losses.dice

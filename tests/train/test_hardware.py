@@ -1,0 +1,40 @@
+"""What a machine is good at, as far as any machine can say it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ablate.errors import DeviceError
+from ablate.train import hardware
+from ablate.train.hardware import bfloat16_gain, device_names, has_bfloat16
+
+
+def test_devices_by_name() -> None:
+    assert device_names(["cpu"]) == ["cpu"]
+    with pytest.raises(DeviceError, match=r"run.devices: device 'cuda:97' is not there; this machine has .*cpu"):
+        device_names(["cuda:97"])
+
+
+@pytest.mark.parametrize(("gain", "pays"), [(0.5, False), (1.2, False), (1.9, True)])
+def test_bfloat16_without_a_matrix_unit_has_to_show_that_it_pays(
+    monkeypatch: pytest.MonkeyPatch, gain: float, pays: bool
+) -> None:
+    monkeypatch.setattr(hardware, "has_amx", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(hardware, "bfloat16_gain", lambda: gain)
+    assert has_bfloat16("cpu") == (
+        pays,
+        f"a convolution in bfloat16 (AVX-512) has {gain:.1f} × the speed of one in float32",
+    )
+    monkeypatch.setattr(hardware, "has_amx", lambda: True)
+    assert has_bfloat16("cpu")[0]
+    monkeypatch.setattr(hardware, "has_amx", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert not has_bfloat16("cpu")[0]
+
+
+def test_the_gain_is_measured_and_the_process_left_as_it_was() -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    assert 0.01 < bfloat16_gain() < 100
+    assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
