@@ -134,6 +134,7 @@ class Driver:
             origin=self.origin,
             provenance=provenance,
             trial_timeout=spec.run.trial_timeout,
+            keeps_steps=decisions.keeps_steps,
         )
 
     # -- phases -------------------------------------------------------------------------------------------
@@ -141,6 +142,9 @@ class Driver:
     def _phase(self, executor: LocalExecutor, trials: Sequence[Trial]) -> None:
         """Run those of `trials` that have no finished record."""
         self.pending = [trial for trial in trials if self._is_pending(trial)]
+        # The longest first: a long one begun last would leave the other lanes idle. The order of the plan among equals.
+        flops = {name: item["forward_flops"] or 0 for name, item in self.results.read_run()["variants"].items()}
+        self.pending.sort(key=lambda trial: -flops[trial.variant] * trial.train["epochs"])
         self.display.plan(self.plan, self.records, self.pending)
         while (self.pending or self.running) and not self._is_over():
             while self.pending and executor.free() and self.stopping is None:

@@ -59,6 +59,11 @@ class Decisions:
         """Whether the whole step is recorded as a CUDA graph."""
         return self.engine in RECORDING
 
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether a variant's step is costly to make, so that a worker does well to stay with its variant."""
+        return self.compiles or self.records
+
     def to_json(self) -> dict[str, dict[str, Any]]:
         """As `run.json` keeps it: name -> {value, why}."""
         values = asdict(self)

@@ -23,6 +23,9 @@ def test_a_run_is_complete_and_a_second_one_does_nothing(undisturbed: Command) -
     records = undisturbed.records()
     assert len(records) == 4 and {record["status"] for record in records.values()} == {"complete"}
     before = {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("trials/*/*")}
+    ends = sorted(records, key=lambda name: (undisturbed.results / "trials" / name / "record.json").stat().st_mtime_ns)
+    # The longest first, so that no lane is left with one at the end.
+    assert [name.split("-")[0] for name in ends] == ["wide", "wide", "narrow", "narrow"]
     again = undisturbed.run()
     assert again.returncode == 0 and "to run" not in again.stdout
     assert {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("trials/*/*")} == before

@@ -73,7 +73,10 @@ class _Lane:
 
 
 class LocalExecutor:
-    """One worker process for each lane of each device; a lane keeps to its variant as long as there is work of it."""
+    """One worker process for each lane of each device.
+
+    With `keeps_steps` a lane keeps to its variant as long as there is work of it, since its step was costly to make.
+    """
 
     def __init__(
         self,
@@ -87,9 +90,11 @@ class LocalExecutor:
         origin: Path | None = None,
         provenance: dict[str, Any] | None = None,
         trial_timeout: float | None = None,
+        keeps_steps: bool = True,
     ) -> None:
         self._events: queue.Queue[Any] = queue.Queue()
         self._timeout = trial_timeout
+        self._keeps_steps = keeps_steps
         self._provenance = provenance or {}
         self._lanes = [
             _Lane(
@@ -109,16 +114,20 @@ class LocalExecutor:
     def start(self, pending: Sequence[Trial]) -> Trial:
         """Start the pending trial that suits a free lane best.
 
-        The same variant as before where there is one, since the step is compiled for it; else the variant with
+        The first of them; where lanes keep their steps one of the same variant as before, or else of the variant with
         most work that no other lane is busy with.
         """
         idle = [lane for lane in self._lanes if lane.trial is None]
+        if not self._keeps_steps:
+            return self._begin(idle[0], pending[0])
         work = Counter(trial.variant for trial in pending)
         lane = next((lane for lane in idle if lane.variant in work), idle[0])
         if lane.variant not in work:
             others = Counter(other.variant for other in self._lanes if other is not lane)
             lane.variant = min(work, key=lambda variant: (others[variant], -work[variant], list(work).index(variant)))
-        trial = next(trial for trial in pending if trial.variant == lane.variant)
+        return self._begin(lane, next(trial for trial in pending if trial.variant == lane.variant))
+
+    def _begin(self, lane: _Lane, trial: Trial) -> Trial:
         lane.trial, lane.began = trial, time.monotonic()
         lane.send({"op": "run", "trial": dataclasses.asdict(trial), "provenance": self._provenance})
         return trial

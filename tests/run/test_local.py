@@ -1,0 +1,39 @@
+"""Which trial a lane takes, and in which order a run begins them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ablate.run.executors import local
+from ablate.run.executors.local import LocalExecutor
+from ablate.study.design import Trial
+from ablate.study.reader import read_study
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> list[Trial]:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "study: s\ndata: {name: street, size: [32, 32]}\nmodel: {name: unet, width: 2, depth: 2}\n"
+        "variants: {unet: {}, noskip: {skip: none}}\ngrid: {lr: [1e-3, 1e-4]}\nseeds: 1\n"
+    )
+    return read_study(path).trials()
+
+
+@pytest.mark.parametrize(("keeps_steps", "taken"), [(True, [0, 2, 1, 3]), (False, [0, 1, 2, 3])])
+def test_a_lane_stays_with_its_variant_only_where_its_step_was_costly(
+    trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keeps_steps: bool, taken: list[int]
+) -> None:
+    monkeypatch.setattr(local._Lane, "send", lambda lane, command: None)
+    executor = LocalExecutor(tmp_path, base=tmp_path, devices=["cpu"], lanes=2, threads=1, keeps_steps=keeps_steps)
+    assert [trial.variant for trial in trials] == ["unet", "unet", "noskip", "noskip"]
+    pending, begun = list(trials), []
+    while pending:
+        if not executor.free():
+            for lane in executor._lanes:  # both trials end
+                lane.trial = None
+        begun.append(executor.start(pending))
+        pending.remove(begun[-1])
+    assert [trials.index(trial) for trial in begun] == taken
