@@ -10,6 +10,7 @@ from ablate.records.files import lock, write_atomic
 from ablate.records.store import to_json
 from ablate.run.driver import Driver, orphans
 from ablate.run.executors.local import LocalExecutor
+from ablate.run.executors.nursery import Nursery
 from ablate.run.progress import Display
 from ablate.run.setup import Plugins, lock_note, prepare, quarantine_bad_records, writable
 from ablate.study.design import Study, Trial
@@ -25,6 +26,7 @@ def run_study(
     profile: bool = True,
     allow_code_change: bool = False,
     origin: Path | None = None,
+    nursery: Nursery | None = None,
 ) -> int:
     """Run what is missing, going on from the shorter trials in `origin` where the study extends another.
 
@@ -48,7 +50,16 @@ def run_study(
             f"{study.name}: {', '.join(prepared.devices)} ({decisions.device}), {decisions.lanes} lanes of "
             f"{decisions.threads} threads, {decisions.precision}, {decisions.engine}"
         )
-        driver = Driver(prepared, display, plugins=plugins, wanted=wanted, retry=retry, profile=profile, origin=origin)
+        driver = Driver(
+            prepared,
+            display,
+            plugins=plugins,
+            wanted=wanted,
+            retry=retry,
+            profile=profile,
+            origin=origin,
+            nursery=nursery,
+        )
         outcome = driver.run()
         left = orphans(results, driver.plan)
     for note in outcome.notes:

@@ -17,6 +17,7 @@ from ablate.records.record import FINISHED, Record
 from ablate.records.store import finite, publish_record, read_json, read_lines, read_record, to_json
 from ablate.run.executors.base import Event
 from ablate.run.executors.local import LocalExecutor
+from ablate.run.executors.nursery import Nursery
 from ablate.run.ledger import Ledger
 from ablate.run.manifest import plan_entry, resolution_of
 from ablate.run.progress import Display
@@ -50,11 +51,12 @@ class Driver:
         retry: bool = False,
         profile: bool = True,
         origin: Path | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         self.prepared, self.display, self.plugins = prepared, display, plugins
         self.study, self.results = prepared.study, prepared.results
         self.wanted, self.retry, self.with_profile = wanted, retry, profile
-        self.origin = origin
+        self.origin, self.nursery = origin, nursery
         self.outcome = Outcome()
         self.plan = list(prepared.plan)
         self.records: dict[str, Record] = {}
@@ -135,6 +137,7 @@ class Driver:
             provenance=provenance,
             trial_timeout=spec.run.trial_timeout,
             keeps_steps=decisions.keeps_steps,
+            nursery=self.nursery,
         )
 
     # -- phases -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.data.dataset import Dataset
-from ablate.run.executors.local import worker_environment
+from ablate.run.executors.environment import worker_environment
 from ablate.study.design import Study, Trial
 from ablate.train.decisions import Decisions
 from ablate.train.engines import (

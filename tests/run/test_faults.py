@@ -29,13 +29,13 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
 
 
 def workers(folder: Path) -> list[int]:
-    """Worker processes of the study in `folder`, by their command lines."""
+    """Worker processes of the study in `folder`, by their names (forked) or command lines (started)."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdigit() else []
-            cwd = str((entry / "cwd").readlink()) if "ablate.run.worker" in words else ""
-            if cwd == str(folder):
+            named = bool(words) and (entry / "comm").read_text().strip() == "ablate-worker"
+            if (named or "ablate.run.worker" in words) and str((entry / "cwd").readlink()) == str(folder):
                 found.append(int(entry.name))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import queue
@@ -18,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from ablate.run.executors.base import Event
+from ablate.run.executors.environment import worker_environment
+from ablate.run.executors.nursery import Nursery, Worker
 from ablate.study.design import Trial
 
 
 class _Lane:
     """A worker process and what it is doing."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path, events: queue.Queue[Any]) -> None:
-        self._command, self._environment, self._log, self._events = command, environment, log, events
-        self.process: subprocess.Popen[str] | None = None
+    def __init__(self, make: Callable[[], Worker], events: queue.Queue[Any]) -> None:
+        self._make, self._events = make, events
+        self.process: Worker | None = None
         self.trial: Trial | None = None
         self.began = 0.0
         self.variant: str | None = None
@@ -34,29 +37,15 @@ class _Lane:
     def send(self, command: dict[str, Any]) -> None:
         """Give the worker a command, starting the process where there is none."""
         if self.process is None:
-            self._spawn()
-        assert self.process is not None and self.process.stdin is not None
+            self.process = self._make()
+            threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
+        assert self.process.stdin is not None
         # A worker that just died says so by the end of its events.
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()
 
-    def _spawn(self) -> None:
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=self._environment,
-                # A terminal's Ctrl-C is for the driver alone, which then asks the workers.
-                start_new_session=True,
-            )
-        self.process = process
-        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
-
-    def _listen(self, process: subprocess.Popen[str]) -> None:
+    def _listen(self, process: Worker) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             with contextlib.suppress(ValueError):  # half a line of a killed worker
@@ -91,6 +80,7 @@ class LocalExecutor:
         provenance: dict[str, Any] | None = None,
         trial_timeout: float | None = None,
         keeps_steps: bool = True,
+        nursery: Nursery | None = None,
     ) -> None:
         self._events: queue.Queue[Any] = queue.Queue()
         self._timeout = trial_timeout
@@ -98,9 +88,13 @@ class LocalExecutor:
         self._provenance = provenance or {}
         self._lanes = [
             _Lane(
-                _command(results, base, device, plugins, origin),
-                worker_environment(device, threads),
-                results / "workers.log",
+                functools.partial(
+                    _start_worker,
+                    _arguments(results, base, device, plugins, origin),
+                    worker_environment(device, threads),
+                    results / "workers.log",
+                    nursery if device == "cpu" else None,
+                ),
                 self._events,
             )
             for device in devices
@@ -167,7 +161,7 @@ class LocalExecutor:
                 lane.trial = None
         return found
 
-    def _translate(self, lane: _Lane, process: subprocess.Popen[str], event: Event) -> list[Event]:
+    def _translate(self, lane: _Lane, process: Worker, event: Event) -> list[Event]:
         if lane.process is not process:
             return []  # the last words of a worker that was ended on purpose
         kind = event["event"]
@@ -213,35 +207,29 @@ def _exit_reason(code: int) -> str:
     return f"the worker process ended with exit code {code}"
 
 
-def _command(results: Path, base: Path, device: str, plugins: Sequence[Path], origin: Path | None) -> list[str]:
+def _arguments(results: Path, base: Path, device: str, plugins: Sequence[Path], origin: Path | None) -> list[str]:
     local = "cuda:0" if device.startswith("cuda") else device
-    command = [sys.executable, "-m", "ablate.run.worker", "--results", str(results), "--base", str(base)]
-    command += ["--device", local]
+    arguments = ["--results", str(results), "--base", str(base), "--device", local]
     if origin is not None:
-        command += ["--origin", str(origin)]
+        arguments += ["--origin", str(origin)]
     for plugin in plugins:
-        command += ["--plugin", str(plugin)]
-    return command
+        arguments += ["--plugin", str(plugin)]
+    return arguments
 
 
-# Activations are allocated and freed by the hundred in every step. Large pages, and memory that is kept instead of
-# given back and faulted in again, make a step on a CPU about a twentieth quicker (glibc; others do not look).
-MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824"
-
-
-def worker_environment(device: str, threads: int) -> dict[str, str]:
-    """The environment of a process that works on `device` alone, as its first and only one."""
-    environment = dict(os.environ)
-    # OpenMP reads its number of threads once, when the process starts.
-    environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-    environment["PYTHONUNBUFFERED"] = "1"
-    environment.setdefault("GLIBC_TUNABLES", MALLOC)
-    # What a worker needs not know it cannot leak into a record or a log.
-    environment.pop("WANDB_API_KEY", None)
-    if device.startswith("cuda"):
-        # The worker sees one device: the one among those that this process may use.
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        index = int(device.partition(":")[2] or 0)
-        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
-        environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return environment
+def _start_worker(arguments: list[str], environment: dict[str, str], log: Path, nursery: Nursery | None) -> Worker:
+    """A worker process, forked where there is a nursery that lives, else started from nothing."""
+    with log.open("ab") as errors:
+        forked = nursery.fork(arguments, environment, errors.fileno()) if nursery is not None else None
+        if forked is not None:
+            return forked
+        return subprocess.Popen(
+            [sys.executable, "-m", "ablate.run.worker", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+            # A terminal's Ctrl-C is for the driver alone, which then asks the workers.
+            start_new_session=True,
+        )
