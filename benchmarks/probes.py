@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.records.store import finite
 from ablate.run import gpu_setup
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate
 from ablate.run.manifest import gpu_driver
@@ -200,6 +201,7 @@ def engines_and_lanes(
         (answer,) = engine_answers(asked, [engine])
         cost = answer["cost"]
         rate = None if cost["error"] else sizes.batch / cost["step_s"]
+        cost = {key: finite(value) if isinstance(value, float) else value for key, value in cost.items()}
         rows.append({"base": base, "engine": engine, "deterministic": deterministic, "images_per_s": rate, **cost})
     fastest = max(rows, key=lambda row: row["images_per_s"] or 0.0)["engine"]
     lanes = []

@@ -8,14 +8,16 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ablate.data.dataset import Dataset
 from ablate.run.executors.environment import worker_environment
 from ablate.study.design import Study, Trial
+from ablate.train.batches import data_bytes
 from ablate.train.decisions import Decisions
 from ablate.train.engines import (
     ENGINES,
@@ -83,19 +85,20 @@ class Probe:
                     "channels": self.dataset.in_channels,
                     "classes": self.dataset.num_classes,
                     "size": list(self.dataset.size),
+                    "measure": self.study.spec.measure.model_dump(include={"gradients", "lr_headroom"}),
                     "plugins": [str(path) for path in self.plugins],
                 }
             )
             + "\n"
         )
 
-    def start(self) -> subprocess.Popen[str]:
-        """A process that waits for a request."""
+    def start(self, log: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        """A process that waits for a request; `log` takes what it says besides its answers."""
         return subprocess.Popen(
             [sys.executable, "-m", "ablate.train.gpu_probe"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=log,
             text=True,
             env=worker_environment(self.device, self.decisions.threads),
         )
@@ -128,7 +131,8 @@ def probe(asked: Probe, train_flops: float, say: Callable[[str], None] = lambda 
     if run.lanes == "auto" and predictions(costs, loads).get(engine, 0.0) > 2 * COMPILED_FROM:
         alone = next(cost for cost in costs if cost.engine == engine)
         lanes = [LaneRate(1, measured.batch_size / alone.step_s, alone.peak_bytes)]
-        for count in lanes_to_try(reserved + CONTEXT_BYTES, free, len(asked.plan))[1:]:
+        lane_bytes = reserved + CONTEXT_BYTES + data_bytes(asked.dataset)
+        for count in lanes_to_try(lane_bytes, free, len(asked.plan))[1:]:
             say(f"probing on {asked.device}: {count} lanes of {engine}")
             rate = lane_rate(asked, engine, count)
             if rate is not None:
@@ -151,16 +155,18 @@ def engine_answers(asked: Probe, engines: Sequence[str]) -> list[dict[str, Any]]
     """
     trials = asked.study.representatives()
     limit = START_LIMIT + len(trials) * sum(COMPILED_LIMIT if "compiled" in e else EAGER_LIMIT for e in engines)
-    process = asked.start()
-    try:
-        out, _ = process.communicate(asked.request("engines", engines, trials), timeout=limit)
-        why = f"the probe ended with exit code {process.returncode}"
-    except subprocess.TimeoutExpired as error:
-        out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-        why = f"no answer within {limit:.0f} s"
-    finally:
-        process.kill()
-        process.wait()
+    # A file, not a pipe: a compiler's helpers may hold it open after the process has ended.
+    with tempfile.TemporaryFile() as log:
+        process = asked.start(log)
+        try:
+            out, _ = process.communicate(asked.request("engines", engines, trials), timeout=limit)
+            why = f"the probe ended with exit code {process.returncode}{_last_words(log)}"
+        except subprocess.TimeoutExpired as error:
+            out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+            why = f"no answer within {limit:.0f} s"
+        finally:
+            process.kill()
+            process.wait()
     answers = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
     said = {(answer["cost"]["engine"], answer["cost"]["variant"]) for answer in answers}
     nothing = {"reserved_bytes": 0, "used_bytes": 0, "free_bytes": 0}
@@ -169,6 +175,13 @@ def engine_answers(asked: Probe, engines: Sequence[str]) -> list[dict[str, Any]]
             if (engine, trial.variant) not in said:
                 answers.append({"cost": dataclasses.asdict(EngineCost(trial.variant, engine, error=why)), **nothing})
     return answers
+
+
+def _last_words(log: IO[bytes]) -> str:
+    """The last line of what a process said, after a colon; nothing where it was silent."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return f": {lines[-1].strip()[:200]}" if lines else ""
 
 
 def lane_rate(asked: Probe, engine: str, lanes: int) -> LaneRate | None:

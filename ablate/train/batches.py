@@ -12,24 +12,32 @@ from torch import Tensor
 from ablate.data.dataset import Dataset, Split
 from ablate.data.transfer import upload
 
-# A data set larger than this share of a GPU's free memory stays in host memory and is copied batch by batch.
+# Data larger than this share of a GPU's free memory, all lanes together, stay with the host: copied batch by batch.
 RESIDENT_SHARE = 0.4
 
 
-class DeviceSplit:
-    """One split: images uint8 (N, H, W, C) and masks uint8 (N, H, W), resident on the device where they fit."""
+def data_bytes(dataset: Dataset) -> int:
+    """Bytes of all splits' images and masks, as a device keeps them."""
+    return sum(split.images.nbytes + split.masks.nbytes for split in dataset.splits.values())
 
-    def __init__(self, split: Split, device: torch.device) -> None:
+
+def resident(dataset: Dataset, lanes: int, free: int) -> bool:
+    """Whether each of `lanes` processes may keep the data set on a device with `free` bytes: all of it, or none."""
+    return lanes * data_bytes(dataset) < RESIDENT_SHARE * free
+
+
+class DeviceSplit:
+    """One split: images uint8 (N, H, W, C) and masks uint8 (N, H, W), on the device where `resident`, else the host."""
+
+    def __init__(self, split: Split, device: torch.device, *, resident: bool) -> None:
         with warnings.catch_warnings():
             # A memory-mapped split is read-only, and nothing here writes to it.
             warnings.filterwarnings("ignore", message=".*not writable.*")
             images, masks = torch.from_numpy(split.images), torch.from_numpy(split.masks)
         self.device = device
         self.names = split.names
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if images.nbytes + masks.nbytes < RESIDENT_SHARE * free:
-                images, masks = images.to(device), masks.to(device)
+        if resident:
+            images, masks = images.to(device), masks.to(device)
         self.images, self.masks = images, masks
 
     def __len__(self) -> int:
@@ -52,11 +60,15 @@ class DeviceSplit:
 
 
 class DeviceData:
-    """A data set on one device, with what training needs of it besides the images."""
+    """A data set on one device, with what training needs of it besides the images.
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+    `lanes` processes have the device to themselves, each with the data set once.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, lanes: int = 1) -> None:
         self.dataset = dataset
-        self.splits = {name: DeviceSplit(split, device) for name, split in dataset.splits.items()}
+        keep = device.type != "cuda" or resident(dataset, lanes, torch.cuda.mem_get_info(device)[0])
+        self.splits = {name: DeviceSplit(split, device, resident=keep) for name, split in dataset.splits.items()}
         self.device = device
 
     def class_weights(self, rule: str | list[float] | None) -> Tensor | None:

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from ablate.data.dataset import Dataset, Split
-from ablate.errors import AblateError
 from ablate.study.design import Trial
+from ablate.study.schema import MeasureSpec
 from ablate.train.batches import DeviceData
 from ablate.train.decisions import Decisions
 from ablate.train.engines import EngineCost
+from ablate.train.probing import Probes
 from ablate.train.profile import peak_memory
 from ablate.train.seeding import prepare_process
 from ablate.train.step import Network
@@ -54,10 +55,16 @@ def random_data(channels: int, classes: int, size: tuple[int, int], images: int)
 
 
 class Bench:
-    """A variant's network and step on a device, with one batch of random images."""
+    """A variant's network and step on a device, with one batch of random images.
 
-    def __init__(self, trial: Trial, data: DeviceData, decisions: Decisions, device: torch.device) -> None:
+    `measure` says what is probed of the live model: that runs eagerly whatever the engine, and takes memory besides.
+    """
+
+    def __init__(
+        self, trial: Trial, data: DeviceData, decisions: Decisions, device: torch.device, measure: MeasureSpec
+    ) -> None:
         train = trial.train
+        self._probes = Probes(measure, train["epochs"], train["clip_norm"])
         self.device, self.rate = device, float(train["lr"])
         self.network = Network(
             trial.model, data.dataset, train["loss"], data.class_weights(train["class_weights"]), decisions, device
@@ -79,16 +86,29 @@ class Bench:
         """One batch of the validation, at the images' whole size."""
         self.network.predict(self.whole, self.labels)
 
-    def cost(self, began: float, variant: str, engine: str, seconds: float) -> EngineCost:
-        """Measure for about `seconds`; `began` is when the bench was begun."""
+    def warm_up(self) -> float:
+        """Everything that a trial does, once, so that all its memory has been taken; the loss of the last step."""
         loss = float("nan")
         for _ in range(COMPARED_STEPS):
             torch.manual_seed(0)  # dropout draws the same in every engine
             loss = float(self.train()[0])
         self.network.model.eval()
         self.predict()
+        self.network.model.train()
         synchronise(self.device)
+        return loss
+
+    def probe(self) -> None:
+        """What is measured on the live model in a trial's first epoch."""
+        self._probes.before(1, self.network, self.step.optimizer, self.images, self.masks, self.rate)
+        self._probes.after(self.network)
+
+    def cost(self, began: float, variant: str, engine: str, seconds: float) -> EngineCost:
+        """Measure for about `seconds`; `began` is when the bench was begun."""
+        loss = self.warm_up()
         first_s = time.monotonic() - began
+        self.probe()
+        self.network.model.eval()
         predict_s = self._seconds(self.predict, seconds / 4)
         self.network.model.train()
         step_s = self._seconds(self.train, seconds)
@@ -117,7 +137,13 @@ def synchronise(device: torch.device) -> None:
 
 
 def engine_costs(
-    trials: list[Trial], data: DeviceData, decisions: Decisions, device: torch.device, engine: str, seconds: float
+    trials: list[Trial],
+    data: DeviceData,
+    decisions: Decisions,
+    device: torch.device,
+    measure: MeasureSpec,
+    engine: str,
+    seconds: float,
 ) -> Iterator[EngineCost]:
     """What each of `trials` (one a variant) costs in `engine`; an error is an answer too."""
     decisions = dataclasses.replace(decisions, engine=engine)
@@ -130,15 +156,15 @@ def engine_costs(
             torch.cuda.reset_peak_memory_stats(device)
         began = time.monotonic()
         try:
-            yield Bench(trial, data, decisions, device).cost(began, trial.variant, engine, seconds)
-        except (RuntimeError, AblateError) as error:
+            yield Bench(trial, data, decisions, device, measure).cost(began, trial.variant, engine, seconds)
+        except Exception as error:
             yield EngineCost(trial.variant, engine, error=(str(error).splitlines() or [type(error).__name__])[0][:200])
 
 
 def lane(bench: Bench, seconds: float, go: Callable[[], object]) -> dict[str, float]:
     """Images a second of one lane over `seconds` from when `go` returns, and the memory in use on the device."""
-    for _ in range(COMPARED_STEPS):
-        bench.train()
+    bench.warm_up()
+    bench.probe()
     # Steps between two looks at the clock, which wait for the device: few in the time, as in training.
     many = max(1, int(seconds / 10 / timed(bench.train, 2, bench.device) * 2))
     go()
@@ -177,12 +203,12 @@ def main() -> None:
     decisions = Decisions.from_json(request["decisions"])
     prepare_process(decisions.threads, decisions.deterministic)
     trials = [Trial(**trial) for trial in request["trials"]]
-    device = torch.device(request["device"])
+    device, measure = torch.device(request["device"]), MeasureSpec(**request["measure"])
     size = (int(request["size"][0]), int(request["size"][1]))
     batch = max(int(trial.train["batch_size"]) for trial in trials)
     data = DeviceData(random_data(request["channels"], request["classes"], size, batch), device)
     if request["op"] == "lane":
-        bench = Bench(trials[0], data, decisions, device)
+        bench = Bench(trials[0], data, decisions, device, measure)
 
         def go() -> None:
             answer({"ready": True})
@@ -191,7 +217,7 @@ def main() -> None:
         answer(lane(bench, request["seconds"], go))
         return
     for engine in request["engines"]:
-        for cost in engine_costs(trials, data, decisions, device, engine, request["seconds"]):
+        for cost in engine_costs(trials, data, decisions, device, measure, engine, request["seconds"]):
             answer({"cost": dataclasses.asdict(cost), **memory(device)})
 
 

@@ -57,7 +57,8 @@ class Workbench:
             self._data = None  # the old one goes before the new one comes
             self._drop()
             rest = {name: value for name, value in settings.items() if name != "name"}
-            self._data = (key, DeviceData(load_dataset(settings["name"], rest, base=self._base), self.device))
+            dataset = load_dataset(settings["name"], rest, base=self._base)
+            self._data = (key, DeviceData(dataset, self.device, self.decisions.lanes))
         return self._data[1]
 
     def network(self, trial: Trial) -> Network:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.data.dataset import load_dataset
@@ -15,9 +16,12 @@ from ablate.run import gpu_setup, manifest, setup
 from ablate.run.executors.environment import worker_environment
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate, probe
 from ablate.study.reader import read_study
+from ablate.study.schema import MeasureSpec
 from ablate.train import decisions
+from ablate.train.batches import DeviceData
 from ablate.train.decisions import Decisions
 from ablate.train.engines import Choice, EngineCost, LaneRate, Load
+from ablate.train.gpu_probe import Bench
 
 PLUGIN = Path(__file__).resolve().parents[1] / "tiny_plugin.py"
 STUDY = """\
@@ -76,7 +80,21 @@ def test_a_variant_that_cannot_run_is_an_answer(tmp_path: Path, quick: None) -> 
 
 def test_a_process_that_dies_leaves_an_error_for_every_variant(tmp_path: Path) -> None:
     answers = engine_answers(asked(tmp_path, plugins=(tmp_path / "absent.py",)), ["eager"])
-    assert [answer["cost"]["error"] for answer in answers] == ["the probe ended with exit code 1"] * 2
+    for answer in answers:
+        assert answer["cost"]["error"].startswith("the probe ended with exit code 1: ablate.errors.PluginError: ")
+        assert answer["cost"]["error"].endswith("absent.py: no such plugin file")
+    assert [answer["cost"]["variant"] for answer in answers] == ["narrow", "wide"]
+
+
+def test_a_probe_takes_the_memory_of_what_is_measured_and_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    known = asked(tmp_path)
+    data = DeviceData(known.dataset, torch.device("cpu"))
+    bench = Bench(known.plan[0], data, known.decisions, data.device, MeasureSpec(gradients=1, lr_headroom=1))
+    bench.warm_up()
+    before = {name: value.clone() for name, value in bench.network.model.state_dict().items()}
+    bench.probe()
+    assert set(bench._probes.layers) >= {"lr_headroom", "update_ratio"}
+    assert all(torch.equal(value, before[name]) for name, value in bench.network.model.state_dict().items())
 
 
 def test_two_lanes_train_at_the_same_time(tmp_path: Path, quick: None) -> None:
@@ -135,6 +153,18 @@ def test_compiling_and_lanes_are_probed_where_enough_is_left(tmp_path: Path, mon
     assert (choice.engine, choice.lanes) == ("compiled_graph", 2)
 
 
+@pytest.mark.parametrize(("gib", "tried"), [(10, [2, 4]), (50, [2]), (60, [])])
+def test_lanes_each_have_the_data_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gib: int, tried: list[int]
+) -> None:
+    slow = dict.fromkeys(("eager", "graph", "compiled", "compiled_graph"), 20.0)
+    answers = _Answers(monkeypatch, slow, {2: 0.8, 4: 1.6})
+    # 130 + 2 GiB were free, of which nine tenths may be taken; a lane takes 2 GiB and one for its context.
+    monkeypatch.setattr(gpu_setup, "data_bytes", lambda dataset: gib * 2**30)
+    probe(asked(tmp_path, "run: {engine: graph}"), 1e16)
+    assert answers.asked == ["graph", *tried]
+
+
 def test_what_the_study_says_is_not_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = {"eager": 20.0, "graph": 15.0, "compiled": 12.0, "compiled_graph": 10.0}
     answers = _Answers(monkeypatch, slow, {2: 0.27})
@@ -178,4 +208,6 @@ def test_a_worker_sees_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     found = worker_environment("cuda:1", 4)
     assert (found["CUDA_VISIBLE_DEVICES"], found["CUBLAS_WORKSPACE_CONFIG"]) == ("5", ":4096:8")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5a1b, MIG-77c2")
+    assert worker_environment("cuda:1", 4)["CUDA_VISIBLE_DEVICES"] == "MIG-77c2"
     assert worker_environment("cpu", 4).get("CUDA_VISIBLE_DEVICES") == os.environ["CUDA_VISIBLE_DEVICES"]
