@@ -23,19 +23,27 @@ def cores() -> int:
 
 
 def device_names(asked: list[str] | str) -> list[str]:
-    """The devices of a study that asks for "auto" or for a list.
+    """The devices of a study that asks for "auto" or for a list; all of one class, so "auto" is the GPUs like the first.
 
-    Raises `DeviceError` for one that is not there, naming those that are.
+    Raises `DeviceError` for one that is not there, naming those that are, and for devices of different classes.
     """
     present = [f"cuda:{index}" for index in range(torch.cuda.device_count())] + ["cpu"]
     if asked == "auto":
-        return present[:-1] or ["cpu"]
-    names = ["cuda:0" if name == "cuda" else name for name in asked]
+        gpus = present[:-1]
+        return [name for name in gpus if device_class(name) == device_class(gpus[0])] or ["cpu"]
+    names = list(dict.fromkeys("cuda:0" if name == "cuda" else name for name in asked))
     for name in names:
         if name not in present:
             raise DeviceError(
                 f"device '{name}' is not there", key="run.devices", cure=f"this machine has {', '.join(present)}"
             )
+    classes = list(dict.fromkeys(device_class(name) for name in names))
+    if len(classes) > 1:
+        raise DeviceError(
+            f"the devices differ ({'; '.join(classes)}), and their numbers do not belong in one table",
+            key="run.devices",
+            cure="name devices of one kind",
+        )
     return names
 
 

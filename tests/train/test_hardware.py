@@ -16,6 +16,27 @@ def test_devices_by_name() -> None:
         device_names(["cuda:97"])
 
 
+@pytest.fixture
+def two_kinds_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"cuda:0": "NVIDIA H200", "cuda:1": "NVIDIA T4", "cuda:2": "NVIDIA H200", "cpu": "a processor"}
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr(hardware, "device_class", names.__getitem__)
+
+
+def test_devices_of_one_kind_only(two_kinds_of_gpu: None) -> None:
+    assert device_names("auto") == ["cuda:0", "cuda:2"]
+    assert device_names(["cuda:1"]) == ["cuda:1"]
+    assert device_names(["cuda", "cuda:0", "cuda:2"]) == ["cuda:0", "cuda:2"]
+    for mixed, said in (
+        (["cuda:0", "cuda:1"], "NVIDIA H200; NVIDIA T4"),
+        (["cpu", "cuda"], "a processor; NVIDIA H200"),
+    ):
+        with pytest.raises(DeviceError, match=f"the devices differ .{said}.*; name devices of one kind"):
+            device_names(mixed)
+    with pytest.raises(DeviceError, match="'cuda:7' is not there; this machine has cuda:0, cuda:1, cuda:2, cpu"):
+        device_names(["cuda:7"])
+
+
 @pytest.mark.parametrize(("gain", "pays"), [(0.5, False), (1.2, False), (1.9, True)])
 def test_bfloat16_without_a_matrix_unit_has_to_show_that_it_pays(
     monkeypatch: pytest.MonkeyPatch, gain: float, pays: bool

@@ -22,6 +22,7 @@ def worker_environment(device: str, threads: int) -> dict[str, str]:
         # The worker sees one device: the one among those that this process may use.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         index = int(device.partition(":")[2] or 0)
-        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index] if visible else str(index)
+        # By number or by name (GPU-..., MIG-...), as they are given.
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index].strip() if visible else str(index)
         environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return environment
