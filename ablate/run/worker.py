@@ -7,6 +7,7 @@ pipe closes, the driver is gone, and the worker ends at once: every file it writ
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -146,8 +147,11 @@ class _Server:
             self.commands.stop_reason = None
             self.channel.send({**event, "event": "interrupted", "reason": str(error)})
         except Exception as error:
-            self.bench.forget_network()
-            self.channel.send({**event, **classify(error), "traceback": traceback.format_exc()})
+            failed = {**event, **classify(error), "traceback": traceback.format_exc()}
+            # A device that is broken answers this with the same error, and the first one is the reason.
+            with contextlib.suppress(RuntimeError):
+                self.bench.forget_network()
+            self.channel.send(failed)
 
     def parent(self, key: str) -> TrialFolder:
         """The folder of the shorter trial with this key in the results that are extended."""

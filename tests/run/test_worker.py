@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
 
-from ablate.run.worker import classify
+import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
+from ablate.records.store import Results
+from ablate.run.worker import _Server, classify
 from ablate.train.recording import RecordingFailed, first_words
+from tests.train.test_trial import make_study
 
 
 def test_out_of_memory_is_named_and_ends_the_process() -> None:
@@ -55,3 +62,20 @@ def test_a_step_that_cannot_be_recorded_says_why_and_needs_a_fresh_process() -> 
 def test_other_errors_leave_the_process() -> None:
     assert classify(ValueError("no")) == {"event": "failed", "reason": "ValueError: no"}
     assert classify(OSError(errno.ENOSPC, "No space left"))["pause"]
+
+
+def test_the_first_error_is_the_reason_although_the_device_answers_everything_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    study = make_study(tmp_path)
+    server, said = object.__new__(_Server), []
+    server.results, server.study, server.origin, server.device = Results(tmp_path / "out"), study, None, "cuda:0"
+    server.channel = SimpleNamespace(send=said.append)  # type: ignore[assignment]
+    server.bench = SimpleNamespace(arithmetic=dict, forget_network=broken)  # type: ignore[assignment]
+    monkeypatch.setattr("ablate.train.trial.run_trial", broken)
+    server.run({"trial": vars(study.trials()[0]), "provenance": {}})
+    assert [event["event"] for event in said] == ["running", "failed"]
+    assert said[1]["reason"].startswith("AcceleratorError: CUDA error: an illegal memory") and said[1]["fresh_process"]
