@@ -98,6 +98,9 @@ def profile_variants(trials: Sequence[Trial], bench: Workbench, *, seconds: floa
     rounds are interleaved, so that a drift of the machine meets all variants alike. Peak memory of a variant is what
     its network and its training added to what was there before.
     """
+    if bench.decisions.compiles:
+        # All variants stay compiled side by side: past its limit dynamo would run the rest eagerly, without an error.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(trials) + 8)
     timed: dict[str, _Timed] = {}
     memory: dict[str, int] = {}
     once: dict[str, tuple[float, float]] = {}
