@@ -11,12 +11,15 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ablate.train.decisions import device_class
 from benchmarks import common, hotspots
+from benchmarks.common import versions
 from benchmarks.compare import ABLATE, PEERS, ROOT, Comparison, describe
 from benchmarks.matmul import matmul_rate
 from benchmarks.parts import Parts
@@ -29,6 +32,8 @@ COMPARISONS = (
     ("camvid-gpu-small", STUDIES / "camvid-gpu-small.yaml", "one H200, small study"),
 )
 CONTESTANTS = (*ABLATE, *PEERS)
+# What a contestant cannot run without, besides `ablate` itself.
+NEEDS = {"lightning": ("lightning", "torchmetrics"), "ray": ("ray",)}
 # With --tiny: everything is run, in seconds instead of minutes, on images that need no download.
 TINY_STUDY = STUDIES / "street.yaml"
 TINY = (
@@ -37,13 +42,19 @@ TINY = (
 )  # fmt: skip
 
 
+class ProfileFailed(Exception):
+    """A profile's process ended without one."""
+
+
 def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
     """One study with all contestants, round after round; the document of `benchmarks.compare`."""
     scratch = parts.folder / "scratch"  # kept: warm caches are part of what was done
     scratch.mkdir(exist_ok=True)
     comparison = Comparison(arguments, scratch)
+    device = str(common.default_device())
     dtype = torch.bfloat16 if common.has_bfloat16() else torch.float32
-    parts.are_of({"contestants": arguments.only, "rounds": arguments.rounds, "study": _fingerprint(arguments)})
+    # Which contestants and how many rounds may change from call to call: their parts stand each for itself.
+    parts.are_of({"study": _fingerprint(arguments), "on": [device_class(device), *versions("torch").values()]})
     rates = [parts.of("matmul-0", lambda: matmul_rate(dtype))]
     checks = {}
     for name in arguments.only:
@@ -81,14 +92,20 @@ def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) ->
         overrides = [word for override in arguments.override for word in ("-o", override)]
         command = [sys.executable, "-m", "benchmarks.hotspots", "--study", str(arguments.study), *overrides]
         command += ["--engine", engine, "--device", arguments.device, "--steps", str(arguments.steps)]
-        subprocess.run([*command, "--out", str(out)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise ProfileFailed(f"exit code {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}")
         found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         return found
 
     found = []
     for engine in dict.fromkeys(engines):
         out = parts.folder / "scratch" / f"profile-{engine}.json"
-        found.append(parts.of(f"profile-{engine}", lambda engine=engine, out=out: one(engine, out)))
+        try:
+            found.append(parts.of(f"profile-{engine}", lambda engine=engine, out=out: one(engine, out)))
+        except ProfileFailed as error:
+            # Profilers crash, above all beside graphs: what was compared stands without them.
+            found.append({"engine": engine, "failed": str(error)})
     return found
 
 
@@ -98,7 +115,10 @@ def text_of(document: dict[str, Any]) -> str:
     rate = document["matmul"]["median"]
     parts.append("## What a training step spends its time on\n")
     for found in document["profiles"]:
-        parts.append(f"{found['tflops'] / rate:.1%} of the matrix-product rate. {hotspots.render(found)}\n")
+        if "failed" in found:
+            parts.append(f"No profile of the engine {found['engine']} ({found['failed']}).\n")
+        else:
+            parts.append(f"{found['tflops'] / rate:.1%} of the matrix-product rate. {hotspots.render(found)}\n")
     return "\n".join(parts)
 
 
@@ -107,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     common.add_device_option(parser)
     parser.add_argument("--root", type=Path, help="the CamVid images; default data/camvid")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, help="default: all whose packages are installed")
     parser.add_argument("--studies", nargs="+", choices=[name for name, _, _ in COMPARISONS], help="default both")
     parser.add_argument("--rounds", type=int, default=2, help="rounds; the first has cold caches, the others warm ones")
     parser.add_argument("--check", type=int, default=2, metavar="ROUNDS", help="rounds of loop against bare steps")
@@ -120,6 +140,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if common.default_device().type == "cpu" and not arguments.tiny:
         raise SystemExit("there is no CUDA device here: --device cpu --tiny shows that everything runs")
+    arguments.only = arguments.only or installed()
     given = list(arguments.override)
     for name, study, goals in COMPARISONS:
         if arguments.studies and name not in arguments.studies:
@@ -137,6 +158,15 @@ def main() -> None:
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         path.with_suffix(".md").write_text(text_of(document), encoding="utf-8")
         print(text_of(document))
+
+
+def installed() -> list[str]:
+    """The contestants whose packages are here; the others are named on standard error."""
+    missing = {name: [package for package in NEEDS.get(name, ()) if find_spec(package) is None] for name in CONTESTANTS}
+    for name, packages in missing.items():
+        if packages:
+            print(f"left out: {name}, which needs {', '.join(packages)}", file=sys.stderr)
+    return [name for name in CONTESTANTS if not missing[name]]
 
 
 def _data(arguments: argparse.Namespace) -> list[str]:

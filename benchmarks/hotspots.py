@@ -81,6 +81,9 @@ def render(found: dict[str, Any]) -> str:
         f"{found['variant']}, {found['engine']}{', deterministic' * found['deterministic']}: {found['step_ms']:.3g} ms "
         f"a step, {found['tflops']:.3g} TFLOP/s; {found['busy_ms']:.3g} ms of it in what is listed"
     )
+    if not found["rows"]:
+        # Some pairings of driver and profiler see nothing within a recorded graph.
+        return head + "\n\nThe profiler saw no kernel: the eager engine's table says what the step consists of."
     lines = ["| ms a step | share | calls | kernel |", "| --- | --- | --- | --- |"]
     for row in found["rows"]:
         name = row["name"].replace("|", "/")[:110]

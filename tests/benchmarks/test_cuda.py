@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from ablate.train.decisions import Decisions
 from benchmarks import cuda
 from benchmarks.common import load_work
 from benchmarks.cuda import COMPARISONS, CONTESTANTS, compare, text_of
-from benchmarks.hotspots import hotspots
+from benchmarks.hotspots import hotspots, render
 from benchmarks.parts import Parts
 from tests.benchmarks.test_tables import document
 
@@ -98,8 +99,46 @@ def test_a_comparison_that_was_stopped_goes_on(
         *(f"{name} 0" for name in names), *(f"{name} 1" for name in names),
     ]  # fmt: skip
     assert [list(entry["runs"]) for entry in found["rounds"]] == [names, names] and found["matmul"]["median"] == 2.0
+    # Fewer contestants and more rounds find what there is of theirs.
+    _Contestants.ran = []
+    fewer = argparse.Namespace(**{**vars(arguments), "rounds": 3, "only": ["ablate", "plain"]})
+    found = compare(fewer, Parts(tmp_path / "x.parts"))
+    assert _Contestants.ran == ["ablate 2", "plain 2"] and [len(entry["runs"]) for entry in found["rounds"]] == [
+        2,
+        2,
+        2,
+    ]
     with pytest.raises(SystemExit, match="holds parts of something else"):
-        compare(argparse.Namespace(**{**vars(arguments), "rounds": 3}), Parts(tmp_path / "x.parts"))
+        compare(argparse.Namespace(**{**vars(arguments), "override": ["seeds=2"]}), Parts(tmp_path / "x.parts"))
+
+
+def test_a_contestant_whose_packages_are_not_here_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cuda, "find_spec", lambda package: None if package == "torchmetrics" else object())
+    assert cuda.installed() == ["ablate", "ablate_fast", "plain", "ray", "expert"]
+    assert "left out: lightning, which needs torchmetrics" in capsys.readouterr().err
+
+
+def test_a_profile_that_crashes_costs_the_profile_only(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*arguments: Any, **more: Any) -> Any:
+        return subprocess.CompletedProcess([], -11, "", "first\nlast words\n")
+
+    monkeypatch.setattr(cuda.subprocess, "run", crash)
+    arguments = argparse.Namespace(study=study, override=[], device="cpu", steps=2)
+    parts = Parts(tmp_path / "x.parts")
+    found = cuda.profiles(arguments, parts, ["eager", "graph", "eager"])
+    assert found == [{"engine": name, "failed": "exit code -11: last words"} for name in ("eager", "graph")]
+    assert not list(parts.folder.glob("profile-*")), "the next call tries again"
+    assert "No profile of the engine graph (exit code -11: last words)." in text_of({**document(), "profiles": found})
+
+
+def test_a_profile_without_kernels_is_a_sentence() -> None:
+    found = {"variant": "unet", "engine": "graph", "deterministic": True, "step_ms": 2.0, "busy_ms": 0.0,
+             "tflops": 9.0, "rows": [], "rest_ms": 0.0}  # fmt: skip
+    assert "The profiler saw no kernel" in render(found)
 
 
 def test_hot_spots_of_a_step(study: Path) -> None:
