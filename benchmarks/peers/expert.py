@@ -118,10 +118,9 @@ class Network:
     def evaluate(self, split: Resident, size: int) -> float:
         """Mean IoU over a split."""
         self.model.eval()
-        confusion = torch.zeros(self.work.num_classes, self.work.num_classes, dtype=torch.int64, device=self.device)
-        for images, masks, real in split.in_order(size):
-            confusion += common.confusion_matrix(self.predict(images)[:real], masks[:real], self.work.num_classes)
-        return common.mean_iou(confusion)
+        # Counting waits for a GPU: so it is done once, when all predictions are under way.
+        preds = [self.predict(images)[:real].to(torch.uint8) for images, _, real in split.in_order(size)]
+        return common.mean_iou(common.confusion_matrix(torch.cat(preds), split.masks, self.work.num_classes))
 
 
 def run_trial(network: Network, trial: Trial, data: dict[str, Resident]) -> TrialResult:

@@ -90,7 +90,9 @@ class BareSteps(Callback):
         images, masks = self.batch
         for _ in range(self.steps):
             self.optimizer.zero_grad()
-            self.criterion(self.model(images), masks).backward()
+            with trainer.precision_plugin.forward_context():
+                loss = self.criterion(self.model(images), masks)
+            loss.backward()
             self.optimizer.step()
         common.synchronise()
         if trainer.current_epoch:  # the first epoch warms both up
@@ -169,9 +171,13 @@ def main() -> None:
     parser = common.peer_parser(__doc__ or "")
     parser.add_argument("--workers", type=int, help="DataLoader workers")
     parser.add_argument(
-        "--precision", default="32-true", help="the trainer's precision; its documented default is 32-true"
+        "--precision",
+        help="the trainer's precision; default bf16-mixed on a GPU that has it, as Lightning's guide to speed "
+        "recommends, else the documented default, 32-true",
     )
     arguments = parser.parse_args()
+    on_gpu = common.default_device().type == "cuda"
+    arguments.precision = arguments.precision or ("bf16-mixed" if on_gpu and common.has_bfloat16() else "32-true")
     arguments.workers = common.default_workers() if arguments.workers is None else arguments.workers
     common.prepare()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
