@@ -93,6 +93,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decisions, "device_class", lambda device: "NVIDIA H200")
     monkeypatch.setattr(decisions, "has_bfloat16", lambda device: (True, "it has"))
     monkeypatch.setattr(decisions, "cores", lambda: 16)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 CHOICE = Choice("graph", 4, {"engine": "graph is fastest", "lanes": "four pay"})
