@@ -230,11 +230,14 @@ def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], part
     device = Device(name, sizes.seconds)
     document: dict[str, Any] = {"rates": parts.of("rates", lambda: simple_rates(device, sizes)), **whole}
     for part, measure in (("convolutions", convolutions), ("upsampling", upsampling), ("first_layer", first_layer)):
-        document[part] = [
-            row
-            for base in sizes.bases
-            for row in parts.of(f"{part}-{base}", lambda measure=measure, base=base: measure(device, sizes, base))
-        ]
+        document[part] = []
+        for base in sizes.bases:
+            try:
+                document[part] += parts.of(
+                    f"{part}-{base}", lambda measure=measure, base=base: measure(device, sizes, base)
+                )
+            except torch.OutOfMemoryError as error:
+                print(f"{part} at {base} channels left out: {str(error).splitlines()[0]}", file=sys.stderr)
     return document
 
 
@@ -300,7 +303,7 @@ def main() -> None:
         "sizes": dataclasses.asdict(sizes),
     }
     parts = Parts(arguments.out / f"{name}.parts")
-    parts.are_of([kind, dataclasses.asdict(sizes), list(engines)])
+    parts.are_of([kind, versions("torch"), dataclasses.asdict(sizes), list(engines)])
     with tempfile.TemporaryDirectory() as scratch:
         document |= probe(arguments.device, sizes, Path(scratch), engines, parts)
     (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

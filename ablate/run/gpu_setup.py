@@ -40,6 +40,8 @@ ROUGH_FLOPS, ROUGH_STEP_SECONDS = 100e12, 4e-3
 # Compiling is tried where the rest of the plan takes longer than this for each variant, more lanes from twice as much.
 COMPILED_FROM = 60.0
 MEASURED_SECONDS = 1.0
+# A short plan is measured shorter, in this share of the time that it is thought to take, but never below the least.
+MEASURED_SHARE, LEAST_SECONDS = 0.01, 0.2
 # What a process takes on a GPU besides its tensors: the context, and the work space of libraries.
 CONTEXT_BYTES = 2**30
 # Seconds after which a probe is given up: for starting, and for each variant eager and compiled.
@@ -56,6 +58,7 @@ class Probe:
     decisions: Decisions
     device: str
     plugins: Sequence[Path] = ()
+    seconds: float | None = None  # for each measurement; default `MEASURED_SECONDS`
 
     def loads(self) -> dict[str, Load]:
         """What the plan asks of each variant."""
@@ -81,7 +84,7 @@ class Probe:
                     "trials": asked,
                     "decisions": dataclasses.replace(self.decisions, engine=engines[0]).to_json(),
                     "device": "cuda:0" if self.device.startswith("cuda") else self.device,
-                    "seconds": MEASURED_SECONDS,
+                    "seconds": self.seconds or MEASURED_SECONDS,
                     "channels": self.dataset.in_channels,
                     "classes": self.dataset.num_classes,
                     "size": list(self.dataset.size),
@@ -114,6 +117,7 @@ def probe(asked: Probe, train_flops: float, say: Callable[[str], None] = lambda 
     rough = max(train_flops / ROUGH_FLOPS, steps * ROUGH_STEP_SECONDS)
     if rough < PROBED_FROM or "auto" not in (run.engine, run.lanes):
         return choose(Measured(reason=f"about {rough:.0f} s of training: not probed"), loads)
+    asked = dataclasses.replace(asked, seconds=min(MEASURED_SECONDS, max(LEAST_SECONDS, MEASURED_SHARE * rough)))
     # A process for those that start at once, and one for those that are compiled, where that could pay.
     batches = (ENGINES[:2], ENGINES[2:]) if run.engine == "auto" else ((run.engine,),)
     costs: list[EngineCost] = []

@@ -114,6 +114,7 @@ class _Answers:
 
         def answers(asked: Probe, engines: list[str]) -> list[dict[str, object]]:
             self.asked += engines
+            self.seconds = asked.seconds
             return [
                 {
                     "cost": dataclasses.asdict(
@@ -146,6 +147,9 @@ def test_compiling_and_lanes_are_probed_where_enough_is_left(tmp_path: Path, mon
     answers = _Answers(monkeypatch, quick, {})
     probe(asked(tmp_path), 1e16)
     assert answers.asked == ["eager", "graph"]  # seconds are left: neither a compiler nor a second lane would pay
+    assert answers.seconds == 1.0
+    probe(asked(tmp_path), 40 * 100e12)
+    assert answers.seconds == 0.4  # of a plan of 40 s
     slow = {"eager": 20.0, "graph": 15.0, "compiled": 12.0, "compiled_graph": 10.0}
     answers = _Answers(monkeypatch, slow, {2: 0.6, 4: 0.61})
     choice = probe(asked(tmp_path), 1e16)

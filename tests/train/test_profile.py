@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.train.decisions import Decisions
@@ -23,3 +26,23 @@ def test_every_variant_has_its_rates(tmp_path: Path, engine: str) -> None:
         for rates in (row["train_images_per_s"], row["inference_images_per_s"]):
             assert len(rates) == ROUNDS and min(rates) > 0
         assert row["peak_memory_bytes"] >= 0 and row["parameters"] > 0 and row["forward_flops"] > 0
+
+
+def test_each_of_many_compiled_variants_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    def backend(module: torch.fx.GraphModule, inputs: Any) -> Any:
+        compiled.append(module)
+        return module.forward
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    variants = ", ".join(f"w{width}: {{width: {width}}}" for width in range(1, 11))
+    study = make_study(
+        tmp_path,
+        f"study: many\ndata: {{name: tiny}}\nmodel: {{name: two_convolutions}}\nvariants: {{{variants}}}\n"
+        "baseline: w1\ngrid: {lr: [1e-3]}\nseeds: 1\ntrain: {epochs: 1, batch_size: 4}\n",
+    )
+    bench = Workbench("cpu", Decisions("test", "float32", True, "compiled", 1, 1, True, {}), tmp_path)
+    profile_variants(study.representatives(), bench, seconds=0.05)
+    assert len(compiled) == 2 * 10, "a training step and a prediction of each"
