@@ -95,6 +95,8 @@ class Bench:
         self.network.model.eval()
         self.predict()
         self.network.model.train()
+        # As a trial keeps them on the device: those of the last epoch, and the best so far.
+        self._kept = [{k: v.clone() for k, v in self.network.model.state_dict().items()} for _ in range(2)]
         synchronise(self.device)
         return loss
 

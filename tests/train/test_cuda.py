@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import gc
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,18 @@ import pytest
 import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
-from ablate.records.store import Results
 from ablate.study.design import Study, Trial
 from ablate.train import evaluate
-from ablate.train.batches import DeviceSplit
+from ablate.train.batches import DeviceData, DeviceSplit, data_bytes
 from ablate.train.counts import image_counts
 from ablate.train.decisions import Decisions
+from ablate.train.gpu_probe import engine_costs, memory, random_data
 from ablate.train.graph import RecordedStep
 from ablate.train.losses import cross_entropy
 from ablate.train.readback import Clock, Readback
 from ablate.train.state import Interrupted
 from ablate.train.trial import _Run
 from ablate.train.workbench import Workbench
-from tests.conftest import ROOT
 from tests.train.test_trial import content, make_study, run
 
 # Never a failure where there is no GPU, whatever is said to be installed: nobody can install one.
@@ -125,16 +122,46 @@ def test_a_graph_of_a_compiled_step_gives_the_bits_of_that_step(study: Study, tm
     assert ran(study, trial, bench(tmp_path, engine="compiled_graph"), tmp_path / "graph") == compiled
 
 
-@pytest.mark.parametrize("optimizer", ["optimizer: adamw,", "optimizer: sgd,", "clip_norm: 0.5, weight_decay: 1e-4,"])
-def test_recorded_optimizers_and_clipping(tmp_path: Path, optimizer: str) -> None:
-    study = make_study(tmp_path, STUDY.replace("OPTIONS", optimizer))
+@pytest.mark.parametrize("options", [
+    "optimizer: adamw,",
+    "optimizer: sgd,",
+    "optimizer: sgd, momentum: 0.0,",
+    "clip_norm: 0.5, weight_decay: 1e-4,",
+    "class_weights: balanced,",
+    "loss: dice,",
+    "loss: cross_entropy_dice, class_weights: balanced,",
+    "crop: [24, 32],",
+])  # fmt: skip
+def test_everything_that_can_be_set_is_recorded(tmp_path: Path, options: str) -> None:
+    study = make_study(tmp_path, STUDY.replace("OPTIONS", options))
     trial = first_of(study, "unet")
     eager = ran(study, trial, bench(tmp_path), tmp_path / "eager")
     assert ran(study, trial, bench(tmp_path, engine="graph"), tmp_path / "graph") == eager
 
 
+@pytest.mark.parametrize("norm", ["group", "instance", "none"])
+def test_every_normalisation_has_deterministic_kernels_and_is_recorded(tmp_path: Path, norm: str) -> None:
+    study = make_study(tmp_path, STUDY.replace("OPTIONS ", "").replace("depth: 3", f"depth: 3, norm: {norm}"))
+    trial = first_of(study, "attention")
+    eager = ran(study, trial, bench(tmp_path, precision="bfloat16"), tmp_path / "eager")
+    assert ran(study, trial, bench(tmp_path, engine="graph", precision="bfloat16"), tmp_path / "graph") == eager
+
+
 @pytest.mark.parametrize("engine", ["eager", "graph"])
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 5])
+def test_a_trial_that_diverged_leaves_nothing_to_the_next_one(tmp_path: Path, engine: str) -> None:
+    text = STUDY.replace("OPTIONS", "optimizer: sgd,").replace("depth: 3", "depth: 3, norm: none")
+    study = make_study(tmp_path, text.replace("[1e-3, 3e-4]", "[1000.0, 1e-3]"))
+    wild, tame = (trial for trial in study.trials() if trial.variant == "unet")
+    workbench = bench(tmp_path, engine=engine)
+    assert run(wild, study, workbench, tmp_path / "after")[0].status == "diverged"
+    after = ran(study, tame, workbench, tmp_path / "after")
+    assert after["record"]["status"] == "complete"
+    assert after == ran(study, tame, bench(tmp_path, engine=engine), tmp_path / "alone")
+
+
+@pytest.mark.parametrize(("engine", "stop_at"), [
+    *((engine, stop_at) for engine in ("eager", "graph") for stop_at in (1, 2, 3, 5)), ("compiled", 3),
+])  # fmt: skip
 def test_a_resumed_trial_has_the_bits_of_the_undisturbed_one(
     study: Study, tmp_path: Path, engine: str, stop_at: int
 ) -> None:
@@ -245,6 +272,35 @@ def test_numbers_are_read_when_they_have_arrived() -> None:
     assert clock.seconds(0, 1) > 0
 
 
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+def test_the_probe_knows_the_memory_of_a_trial(tmp_path: Path, engine: str) -> None:
+    """Lanes are added by what the probe process reserved: no trial may take more than that and its data."""
+    text = STUDY.replace("OPTIONS ", "").replace("[32, 48]", "[128, 192]").replace("width: 8", "width: 32")
+    study = make_study(tmp_path, text)
+    trial, device = first_of(study, "unet"), torch.device("cuda:0")
+
+    def start_counting() -> None:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+    decisions = bench(tmp_path, engine=engine, precision="bfloat16").decisions
+    start_counting()
+    there = torch.cuda.memory_reserved(device)
+    data = DeviceData(random_data(3, 11, (128, 192), 8), device)
+    (cost,) = engine_costs([trial], data, decisions, device, study.spec.measure, engine, 0.05)
+    assert cost.error is None
+    known = memory(device)["reserved_bytes"] - there
+    del data
+    start_counting()
+    there = torch.cuda.memory_reserved(device)
+    workbench = bench(tmp_path, engine=engine, precision="bfloat16")
+    run(trial, study, workbench, tmp_path / "results")
+    taken = torch.cuda.max_memory_reserved(device) - there
+    # Blocks are reserved in steps of up to 20 MiB.
+    assert 0 < taken <= 1.1 * known + data_bytes(workbench.data(trial.data).dataset) + 64 * 2**20
+
+
 def test_a_data_set_that_does_not_fit_is_copied_batch_by_batch(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,74 +311,3 @@ def test_a_data_set_that_does_not_fit_is_copied_batch_by_batch(
     split: DeviceSplit = workbench.data(trial.data).splits["train"]
     assert not split.images.is_cuda and split.take(np.array([1, 0]))[0].is_cuda
     assert ran(study, trial, workbench, tmp_path / "copied") == resident
-
-
-# -- with real worker processes -------------------------------------------------------------------------------------
-
-
-def ablate_run(folder: Path, text: str, out: str, *more: str) -> subprocess.CompletedProcess[str]:
-    path = folder / "study.yaml"
-    path.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "ablate.cli", "run", str(path), "--no-profile", "--out", str(folder / out), *more]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def test_lanes_give_the_records_of_trials_that_ran_alone(tmp_path: Path) -> None:
-    text = STUDY.replace("OPTIONS ", "") + "run: {devices: [cuda:0], engine: graph, lanes: LANES}\n"
-    for lanes in ("2", "1"):
-        done = ablate_run(tmp_path, text.replace("LANES", lanes), lanes)
-        assert done.returncode == 0, done.stderr
-    folders = Results(tmp_path / "1").folders()
-    assert len(folders) == 8
-    for folder in folders:
-        assert content(Results(tmp_path / "2").trial(folder.path.name)) == content(folder)
-    pids = {json.loads(folder.record.read_bytes())["provenance"]["pid"] for folder in Results(tmp_path / "2").folders()}
-    assert len(pids) == 2
-    arithmetic = json.loads(folders[0].record.read_bytes())["provenance"]["arithmetic"]
-    assert arithmetic["repeatable"] == "same-machine" and arithmetic["tf32"] is False
-
-
-HUNGRY = """\
-import torch
-import ablate
-from ablate.models.unet import unet
-
-@ablate.register_model("hungry")
-def hungry(*, in_channels: int, num_classes: int) -> torch.nn.Module:
-    "A U-Net in a process that may take little memory."
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(3e8 / total)
-    return unet(in_channels=in_channels, num_classes=num_classes, width=32)
-"""
-
-
-@pytest.mark.parametrize("engine", ["eager", "graph"])
-def test_out_of_memory_is_a_record_and_never_a_smaller_batch(tmp_path: Path, engine: str) -> None:
-    plugin = tmp_path / "hungry.py"
-    plugin.write_text(HUNGRY, encoding="utf-8")
-    text = (
-        "study: hungry\ndata: {name: street, size: [256, 384], train: 16, val: 2, test: 2}\nmodel: {name: hungry}\n"
-        "variants: {only: {}}\ngrid: {lr: [1e-3]}\nseeds: 1\ntrain: {epochs: 1, batch_size: 16}\n"
-        f"run: {{devices: [cuda:0], engine: {engine}, attempts: 1}}\n"
-    )
-    done = ablate_run(tmp_path, text, "out", "--plugin", str(plugin))
-    assert done.returncode == 1, done.stderr
-    (folder,) = Results(tmp_path / "out").folders()
-    record = json.loads(folder.record.read_bytes())
-    assert record["status"] == "failed" and record["reason"].startswith("out of memory")
-    assert record["train"]["batch_size"] == 16
-
-
-def test_the_probe_chooses_and_is_kept(tmp_path: Path) -> None:
-    # Long enough to be probed (by the count of its steps), with an epoch that is short.
-    text = (
-        "study: probed\ndata: {name: street, size: [32, 48], train: 64, val: 4, test: 4}\n"
-        "model: {name: unet, width: 8, depth: 3}\nvariants: {unet: {}, noskip: {skip: none}}\nbaseline: unet\n"
-        "grid: {lr: [1e-3]}\nseeds: 1\ntrain: {epochs: 320, batch_size: 8}\nrun: {devices: [cuda:0]}\n"
-    )
-    done = ablate_run(tmp_path, text, "out")
-    assert done.returncode == 0, done.stderr
-    engine = Results(tmp_path / "out").read_run()["decisions"]["engine"]
-    assert engine["why"].startswith("probed: eager: ") and "graph: " in engine["why"]
-    assert engine["value"] in ("eager", "graph")

@@ -145,6 +145,23 @@ def test_recorded_trials_are_those_of_plain_steps(tmp_path: Path, optimizer: str
         )
 
 
+def test_a_recording_that_diverged_serves_the_next_trial_as_a_fresh_one_does(tmp_path: Path) -> None:
+    study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "sgd").replace("[1e-2, 1e-3]", "[1e3, 1e-3]"))
+    wild, tame = (trial for trial in study.trials() if trial.variant == "narrow")
+    bench = Workbench("cpu", GRAPH, tmp_path)
+    network = bench.network(wild)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(float("nan"))  # whatever a replay left behind
+    step = bench.step(wild, (4, 8, 8, 3))
+    images, target = torch.ones(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8)
+    assert not torch.isfinite(step(images, target, 1e3)).all()
+    assert not all(torch.isfinite(value).all() for state in step.optimizer.state.values() for value in state.values())
+    _, folder = run(tame, study, bench, tmp_path / "after")
+    _, alone = run(tame, study, Workbench("cpu", GRAPH, tmp_path), tmp_path / "alone")
+    assert content(folder) == content(alone)
+
+
 def test_a_recording_leaves_the_network_as_it_was_and_serves_the_next_trial(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "adam"))
     first, second = study.trials()[:2]
