@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 def device_names(asked: list[str] | str) -> list[str]:
-    """The devices of a study that asks for "auto" or for a list; all of one class, so "auto" is the GPUs like the first.
+    """The devices of a study that asks for "auto" or for a list, all of one class: "auto" is the GPUs like the first.
 
     Raises `DeviceError` for one that is not there, naming those that are, and for devices of different classes.
     """
