@@ -19,7 +19,8 @@ STEP_FLOPS = 20e9
 
 
 def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1.0) -> float | None:
-    """Seconds for all trials of a plan on this machine, left alone; None where the data's shape is not known.
+    """Seconds for all trials of a plan on this machine, left alone; None where the data's shape is not known or
+    a GPU's memory does not suffice.
 
     The baseline is computed forward and backward on noise for about `measure_for` seconds (nothing is trained), as one
     lane of a run would compute it; the quickest step counts, so that other load does not. The plan's training FLOPs
@@ -42,7 +43,10 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1
     with torch.random.fork_rng(devices=[]):
         model = create(MODELS, baseline.model, **context).train()
         images = torch.randn(batch, report.shape.in_channels, *report.shape.size)
-    seconds = _step_seconds(model, images, torch.device(device), decisions, measure_for)
+    try:
+        seconds = _step_seconds(model, images, torch.device(device), decisions, measure_for)
+    except torch.OutOfMemoryError:  # somebody else is on the GPU: the plan comes without
+        return None
     rate = 3 * baseline.forward_flops * batch / seconds * decisions.lanes * len(device_names(study.spec.run.devices))
     gain = 1 + COMPILE_GAIN[decisions.precision] * decisions.compiles
     once = COMPILE_SECONDS * len(study.variants) / decisions.lanes * decisions.compiles
