@@ -13,10 +13,10 @@ import pandas as pd
 
 from ablate.analysis.compare import against, interval_text
 from ablate.analysis.frames import Frames
-from ablate.analysis.resampling import Floats
+from ablate.analysis.resampling import Floats, class_iou, mean_of_classes
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, Choice
-from ablate.analysis.statistics import Estimate, Replicates, class_iou
+from ablate.analysis.statistics import Estimate, Replicates
 from ablate.errors import ResultsError
 from ablate.measure.detail import (
     BOUNDARY_WIDTHS,
@@ -88,9 +88,7 @@ def detail_vector(sums: Floats) -> Floats:
     inside = DETAIL.index("interior")
     gone = sums[..., inside, :, 0] + sums[..., inside, :, 2] == 0
     iou[..., inside, :] = np.where(gone, np.nan, iou[..., inside, :])
-    there = np.isfinite(iou)
-    found = there.sum(axis=-1)
-    means = np.divide(np.where(there, iou, 0.0).sum(axis=-1), found, out=np.full(found.shape, np.nan), where=found > 0)
+    means = mean_of_classes(iou)
     excess = [means[..., DETAIL.index(name)] - means[..., inside] for name in EXCESS.values()]
     of_classes = [iou[..., DETAIL.index(name), :] for name in BY_CLASS]
     return np.concatenate([means, np.stack(excess, axis=-1), *of_classes], axis=-1)

@@ -15,6 +15,10 @@ Score = Callable[[Floats], Floats]
 
 # From this many short groups on (patients, not sequences), whole groups are drawn.
 LEAST_GROUPS_DRAWN_WHOLE = 10
+# Numbers of float64 that are worked on at once: about a megabyte.
+_PORTION = 1 << 16
+# From so many terms on numpy adds in another order than one after the other.
+_FEW_CLASSES = 8
 
 
 def image_weights(
@@ -75,26 +79,50 @@ def class_iou(sums: Floats) -> Floats:
     """IoU = tp / (tp + fp + fn) of summed counts (..., classes, 3); NaN for a class in neither preds nor target."""
     # Three terms added by name: a reduction over an axis of three is many times slower.
     union = sums[..., 0] + sums[..., 1] + sums[..., 2]
-    return np.divide(sums[..., 0], union, out=np.full(union.shape, nan), where=union > 0)
+    # Where nothing is, 0/0 is the NaN that is wanted.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums[..., 0] / union)
+
+
+def over_classes(values: Floats) -> Floats:
+    """Sum over the last axis (..., C) -> (...), where it is short term by term, in the order in which numpy adds."""
+    count = values.shape[-1]
+    if not 0 < count < _FEW_CLASSES:
+        return np.asarray(values.sum(axis=-1))
+    total = values[..., 0].copy()
+    for place in range(1, count):
+        total += values[..., place]
+    return total
+
+
+def mean_of_classes(iou: Floats) -> Floats:
+    """Mean over the classes (..., C) -> (...) of what is not NaN; NaN where nothing is."""
+    there = np.isfinite(iou)
+    if there.all():
+        return over_classes(iou) / iou.shape[-1]
+    found = there.sum(axis=-1)
+    total = over_classes(np.where(there, iou, 0.0))
+    return np.divide(total, found, out=np.full(found.shape, nan), where=found > 0)
 
 
 def mean_iou(sums: Floats) -> Floats:
     """Mean of `class_iou` over the classes that are there: (..., classes, 3) -> (...)."""
-    iou = class_iou(sums)
-    there = np.isfinite(iou)
-    found = there.sum(axis=-1)
-    total = np.where(there, iou, 0.0).sum(axis=-1)
-    return np.divide(total, found, out=np.full(found.shape, nan), where=found > 0)
+    return mean_of_classes(class_iou(sums))
 
 
 def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score = mean_iou) -> Floats:
-    """Score of one trial in every replicate: counts (images, ...), weights (R, images) -> (R, ...).
+    """Score in every replicate: counts (images, ...), weights (R, images) -> (R, ...).
 
-    One matrix product in float64, exact while sums stay below 2^53.
+    Matrix products in float64, exact while sums stay below 2^53; of as many replicates at a time as the processor's
+    cache holds.
     """
     flat = np.asarray(counts, dtype=np.float64).reshape(len(counts), -1)
-    sums = weights.astype(np.float64) @ flat
-    return score(sums.reshape(len(weights), *np.shape(counts)[1:]))
+    portion = max(1, _PORTION // max(1, flat.shape[1]))
+    parts = []
+    for start in range(0, len(weights), portion):
+        sums = weights[start : start + portion].astype(np.float64) @ flat
+        parts.append(score(sums.reshape(-1, *np.shape(counts)[1:])))
+    return np.concatenate(parts)
 
 
 def seed_scores(
@@ -121,7 +149,13 @@ def interaction_of(points: Floats, scores: Floats) -> Floats:
     Mean over the replicates of the variance between seeds of (score on the drawn images − score on all images):
     what moves all runs alike drops out.
     """
-    moved = (scores - points[:, None]).var(axis=0, ddof=1)
+    portion = max(1, _PORTION // max(1, scores[:, :1].size))
+    moved = np.concatenate(
+        [
+            (scores[:, start : start + portion] - points[:, None]).var(axis=0, ddof=1)
+            for start in range(0, scores.shape[1], portion)
+        ]
+    )
     there = np.isfinite(moved)
     total = np.where(there, moved, 0.0).sum(axis=0)
     return np.asarray(np.divide(total, there.sum(axis=0), out=np.full(total.shape, nan), where=there.any(axis=0)))

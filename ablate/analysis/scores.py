@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.frames import Frames
-from ablate.analysis.resampling import Counts, Floats, Score
+from ablate.analysis.resampling import Counts, Floats, Score, class_iou, mean_of_classes
 from ablate.analysis.selection import bracket
 from ablate.analysis.spread import MANY_TRIALS, spread
 from ablate.analysis.statistics import (
@@ -19,7 +19,6 @@ from ablate.analysis.statistics import (
     MultiBootstrap,
     Replicates,
     VarianceSplit,
-    class_iou,
     level,
     multi_bootstrap_each,
     variance_split,
@@ -39,11 +38,7 @@ class Member(NamedTuple):
 def mean_and_classes(sums: Floats) -> Floats:
     """mIoU followed by the IoU of every class: (..., C, 3) -> (..., 1 + C)."""
     iou = class_iou(sums)
-    there = np.isfinite(iou)
-    found = there.sum(axis=-1)
-    total = np.where(there, iou, 0.0).sum(axis=-1)
-    mean = np.divide(total, found, out=np.full(found.shape, np.nan), where=found > 0)
-    return np.concatenate([mean[..., None], iou], axis=-1)
+    return np.concatenate([mean_of_classes(iou)[..., None], iou], axis=-1)
 
 
 class StudyScores:
