@@ -9,7 +9,7 @@ from math import comb, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 # Below this many seeds on a side, the chance that one run beats another gets no verdict.
 LEAST_SEEDS_FOR_SUPERIORITY = 5
@@ -199,6 +199,8 @@ def permutation_p(left: ArrayLike, right: ArrayLike) -> float:
         return nan
     if comb(a.size + b.size, a.size) > MOST_SPLITS:
         return nan
+    from scipy import stats  # half a second to import, and seldom needed
+
     ranks: NDArray[np.float64] = stats.rankdata(np.concatenate([a, b]))
     expected = a.size * (a.size + b.size + 1) / 2
     observed = abs(ranks[: a.size].sum() - expected)

@@ -81,9 +81,17 @@ class FolderSource:
 
     def epochs(self, key: str) -> list[dict[str, Any]]:
         """See `Source`; a line that is being written is left out."""
+        rows: list[dict[str, Any]]
         path = self._folders[key].epochs
         lines = _bytes(path).splitlines()
-        rows: list[dict[str, Any]] = []
+        try:
+            # One document is read several times quicker than many.
+            rows = list(json.loads(b"[%s]" % b",".join(lines)))
+            if len(rows) == len(lines):
+                return rows
+        except ValueError:
+            pass
+        rows = []
         for number, line in enumerate(lines, start=1):
             try:
                 rows.append(json.loads(line))
@@ -118,8 +126,8 @@ class FolderSource:
             path = self._folders[key].images
             data = _bytes(path)
             try:
-                with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                    arrays = {name: archive[name] for name in ("val", "test", "test_loss")}
+                with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                    arrays = {name: _array(archive.read(f"{name}.npy")) for name in ("val", "test", "test_loss")}
             except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
                 raise ResultsError(f"not the counts of a trial ({error})", file=str(path)) from None
             for split in ("val", "test"):
@@ -127,6 +135,28 @@ class FolderSource:
                     raise ResultsError(f"counts of shape {arrays[split].shape}, not (N, C, 3)", file=str(path))
             self._images[key] = arrays
         return self._images[key]
+
+
+def _array(data: bytes) -> np.ndarray:
+    """An array of the format .npy, which is not to be written to; ValueError for what is none.
+
+    What `numpy.load` does, in a third of the time: thousands of files have the same few heads, each parsed once.
+    """
+    if data[6:8] != b"\x01\x00":
+        return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
+    start = 10 + int.from_bytes(data[8:10], "little")
+    shape, columnwise, dtype = _head(data[:start])
+    if dtype.hasobject:
+        raise ValueError("objects, not numbers")
+    flat = np.frombuffer(data, dtype, offset=start)
+    return flat.reshape(shape[::-1]).T if columnwise else flat.reshape(shape)
+
+
+@lru_cache(maxsize=256)
+def _head(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    stream = io.BytesIO(head)
+    np.lib.format.read_magic(stream)
+    return np.lib.format.read_array_header_1_0(stream)
 
 
 def _bytes(path: Path) -> bytes:

@@ -150,13 +150,7 @@ def _of_record(key: str, record: Record, source: Source, resolution: str) -> Row
 
 
 def _quality(key: str, source: Source) -> Row:
-    counts = source.counts(key)["test"]
-    measures = (
-        segmentation.mean_iou_over_images,
-        segmentation.mean_iou_over_classes,
-        segmentation.worst_images_mean_iou,
-    )
-    return {name: measure(counts) for name, measure in zip(QUALITY, measures, strict=True)}
+    return dict(zip(QUALITY, segmentation.fine_means(source.counts(key)["test"]), strict=True))
 
 
 def _stability(key: str, source: Source, steps_per_epoch: float, missing: dict[str, str]) -> Row:

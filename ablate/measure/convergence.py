@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ablate.measure.measured import Measured, unknown
 
@@ -123,5 +123,5 @@ def t_interval(values: np.ndarray, confidence: float) -> tuple[float, float, flo
     mean = float(np.mean(values))
     if n == 1:
         return mean, float("nan"), float("nan")
-    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2) * np.std(values, ddof=1) / np.sqrt(n))
     return mean, mean - half, mean + half

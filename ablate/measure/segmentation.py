@@ -223,12 +223,22 @@ def mean_iou_over_classes(counts: np.ndarray) -> float:
 
 def worst_images_mean_iou(counts: np.ndarray, share: float = 0.1) -> float:
     """mIoU^I over the worst `share` of the images: the max(1, ⌊share·N⌋) of lowest mean IoU (ibid.); a fraction."""
+    return _worst(per_image_mean_iou(counts), share)
+
+
+def _worst(scores: np.ndarray, share: float) -> float:
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], got {share}")
-    scores = per_image_mean_iou(counts)
     scores = np.sort(scores[~np.isnan(scores)])
     if not len(scores):
         return float("nan")
     # A share such as 0.29 of 100 is 28.999… in floating point.
     number = max(1, int(share * len(scores) + 1e-9))
     return float(scores[:number].mean())
+
+
+def fine_means(counts: np.ndarray, share: float = 0.1) -> tuple[float, float, float]:
+    """mIoU^I, mIoU^C and the mIoU^I of the worst `share`, as the three functions above give them, from one pass."""
+    quotients = iou(counts, absent="target")
+    per_image = nan_mean(quotients)
+    return float(nan_mean(per_image)), float(nan_mean(nan_mean(quotients, axis=0))), _worst(per_image, share)

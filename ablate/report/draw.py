@@ -25,6 +25,7 @@ from ablate.report.fonts import quick_font
 from ablate.report.page import Drawing
 from ablate.report.style import theme
 from ablate.report.svg import adaptive, data_uri
+from ablate.report.ticks import remember_ticks, settle_titles
 
 FORMATS = ("png", "svg", "pdf")
 DPI = 200
@@ -97,6 +98,7 @@ def _draw(name: str, folder: Path, formats: tuple[str, ...]) -> Drawn:
                 # A figure of an earlier state would contradict the page.
                 (folder / f"{name}.{kind}").unlink(missing_ok=True)
             return Drawn(name, title, reason=str(reason))
+        remember_ticks(figure)
         # PNG first: drawing it lays the figure out, at the resolution at which letters are measured best.
         ordered = sorted(formats, key=lambda kind: kind != "png")
         if "png" not in formats:
@@ -124,6 +126,7 @@ def encode(figure: Figure, kind: str) -> bytes:
             FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
             # Everything has its place now: a further format does not lay it out again.
             figure.set_layout_engine("none")
+            settle_titles(figure)
         case "svg":
             FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
         case "pdf":

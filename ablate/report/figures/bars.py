@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -100,4 +99,4 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= top * 1.1]
     axes.set_xticks(ticks)
     axes.grid(True, axis="x")
-    sns.despine(ax=axes, left=True)
+    axes.spines["left"].set_visible(False)

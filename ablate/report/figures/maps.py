@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -65,6 +64,8 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -
     high = high if high > low else low + 1e-3
     filled = table.mask(np.isposinf(known), high)
     room = len(shown) <= MOST_NUMBERS
+    import seaborn as sns  # takes as long to import as ten figures to draw: only where this one is drawn
+
     sns.heatmap(
         filled,
         ax=axes,
