@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
@@ -190,10 +192,21 @@ def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding
 
 
 def _rise_difference(frames: Frames, variant: str, other: str, setting: str) -> Estimate:
-    trials = frames.trials[(frames.trials["role"] == "main") & (frames.trials["setting"] == setting)]
-    trials = trials[trials["status"].isin(["complete", "diverged"])]
-    left, right = (1 - 1 / trials.loc[trials["variant"] == name, "rise"].to_numpy(float) for name in (variant, other))
+    left, right = (1 - 1 / _rises(frames).get((name, setting), np.zeros(0)) for name in (variant, other))
     return welch_interval(left, right, frames.study.measure.confidence)
+
+
+@lru_cache(maxsize=4)
+def _rises(frames: Frames) -> dict[tuple[str, str], np.ndarray]:
+    """The rise of every seed that has a result, by variant and setting, in the order of the plan."""
+    trials = frames.trials[(frames.trials["role"] == "main") & frames.trials["status"].isin(["complete", "diverged"])]
+    cells = trials.groupby(["variant", "setting"], sort=False)["rise"]
+    return {(str(variant), str(setting)): rises.to_numpy(float) for (variant, setting), rises in cells}
+
+
+@lru_cache(maxsize=4)
+def _gate_ablations(frames: Frames) -> pd.DataFrame:
+    return frames.layers[frames.layers["measure"] == "gate_ablation"]
 
 
 def _rise_of(analysis: Analysis, variant: str, setting: str) -> str:
@@ -232,9 +245,8 @@ def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
 
 def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     """What flattening the attention gates does to mIoU, where the variant has any."""
-    layers = frames.layers
-    rows = layers[(layers["variant"] == variant) & (layers["setting"] == analysis.own_best.get(variant))]
-    rows = rows[rows["measure"] == "gate_ablation"]
+    rows = _gate_ablations(frames)
+    rows = rows[(rows["variant"] == variant) & (rows["setting"] == analysis.own_best.get(variant))]
     if not len(rows):
         return []
     name = "all" if (rows["layer"] == "all").any() else rows["layer"].iloc[0]
@@ -276,8 +288,11 @@ def _cost(analysis: Analysis, variant: str) -> list[Finding]:
 
 
 def _first(frame: pd.DataFrame, **equal: str) -> Row | None:
-    rows = _rows(frame)
-    return next((row for row in rows if all(row[column] == value for column, value in equal.items())), None)
+    if frame.empty:
+        return None
+    there = np.logical_and.reduce([(frame[column] == value).to_numpy(bool) for column, value in equal.items()])
+    found = np.flatnonzero(there)
+    return _rows(frame.iloc[found[:1]])[0] if len(found) else None
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:
