@@ -221,6 +221,16 @@ def write_checks(path: Path, peer: str, checks: Sequence[Check]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
+def busy_seconds() -> float:
+    """CPU seconds that the machine has been busy since it started; 0 where the system does not say."""
+    try:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    except OSError:
+        return 0.0
+    user, nice, system, _, _, interrupts, soft = (int(field) for field in fields[:7])
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions of `packages`."""
     found = {}

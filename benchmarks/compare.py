@@ -73,7 +73,7 @@ class Comparison:
 
     def timed(self, name: str, number: int) -> dict[str, Any]:
         """One timed run of a contestant."""
-        before, busy, began, tick = _children(), _busy(), time.time(), time.perf_counter()
+        before, busy, began, tick = _children(), common.busy_seconds(), time.time(), time.perf_counter()
         if name in ABLATE:
             folder = self.scratch / f"{name}-{number}"
             shutil.rmtree(folder, ignore_errors=True)
@@ -85,7 +85,11 @@ class Comparison:
             more = ["--calibration", str(self.calibration[cache])] if name == "expert" and self.calibration else []
             document = self.peer(name, *more)
         wall, cpu = time.perf_counter() - tick, _children() - before
-        run: dict[str, Any] = {"wall_s": wall, "cpu_s": cpu, "others_cores": max(0.0, (_busy() - busy - cpu) / wall)}
+        run: dict[str, Any] = {
+            "wall_s": wall,
+            "cpu_s": cpu,
+            "others_cores": max(0.0, (common.busy_seconds() - busy - cpu) / wall),
+        }
         if name in ABLATE:
             run["trials"] = ablate_trials(folder)
             run["phases"] = phases(folder, began=began, ended=began + wall)
@@ -128,16 +132,6 @@ def _children() -> float:
     """CPU seconds of all processes that this one has started and that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def _busy() -> float:
-    """CPU seconds that the machine has been busy since it started; 0 where the system does not say."""
-    try:
-        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    except OSError:
-        return 0.0
-    user, nice, system, _, _, interrupts, soft = (int(field) for field in fields[:7])
-    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import shlex
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +20,47 @@ import numpy as np
 from rich.console import Console
 
 from ablate.plugins import load_plugins
-from ablate.records.record import Record
-from ablate.records.store import Results, publish_record, read_record
-from ablate.run.driver import Driver
-from ablate.run.executors.base import Event
 from ablate.run.progress import Display
 from ablate.run.setup import Plugins, prepare, writable
-from ablate.study.design import Trial
 from ablate.study.reader import read_study
+from benchmarks.canned import CannedDriver
+from benchmarks.clock import NOISE, ROOT, Clock, Cost, call
 from benchmarks.common import versions
 
-ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "benchmarks" / "studies" / "nothing.py"
 EPOCHS = 4
 
 # Trials -> variants, learning rates, seeds.
 SHAPES = {10: (2, 5, 1), 100: (4, 5, 5), 1000: (8, 5, 25), 10000: (20, 10, 50)}
 
-# Measure -> (goal, unit, from how many trials on it is meant).
-GOALS: dict[str, tuple[float, str, int]] = {
-    "bookkeeping": (50.0, "ms a trial", 10),
-    "local": (50.0, "ms a trial", 10),
-    "help": (0.3, "s", 10),
-    "plan": (2.0, "s", 10000),
-    "resume": (5.0, "s", 10000),
-    "report": (10.0, "s", 10000),
-}
+# A real study of 48 trials that is published: what a report of a usual study costs.
+PUBLISHED = ROOT / "results" / "published" / "unet-ablation"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a measure may cost, in its unit of wall-clock time, and at how many trials (None: at every size)."""
+
+    measure: str
+    limit: float
+    unit: str
+    trials: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The goal in words."""
+        return f"{self.measure}{f' of {self.trials:,} trials' if self.trials else ''}"
+
+
+GOALS = (
+    Goal("bookkeeping", 50, "ms a trial"),
+    Goal("local", 50, "ms a trial"),
+    Goal("help", 0.3, "s"),
+    Goal("plan", 2, "s", 10000),
+    Goal("resume", 5, "s", 10000),
+    Goal("published", 5, "s"),
+    Goal("report", 10, "s", 10000),
+)
 MEANINGS = {
     "bookkeeping": "driver, ledger, record (canned trials)",
     "local": "a whole trial on a worker process, its files included, beside what the same run with one trial takes",
@@ -55,91 +69,10 @@ MEANINGS = {
     "resume": "scan of a finished folder by the driver",
     "rerun": "`ablate run` on a finished folder",
     "status": "`ablate status`",
+    "published": "`ablate report` of a published study of 48 trials",
     "report": "`ablate report`",
 }
-
-
-class CannedExecutor:
-    """Runs no trial: publishes a copy of a real one's files and sends the events that a worker would."""
-
-    def __init__(self, results: Path, source: Path) -> None:
-        self._results = Results(results)
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        folder = Results(source).trial(next(Results(source).folders()).name)
-        record = read_record(folder.record)
-        assert record is not None
-        self._record = record
-        self._files = {path.name: path.read_bytes() for path in (folder.epochs, folder.steps, folder.predictions)}
-        self._curve = [json.loads(line) for line in folder.epochs.read_text().splitlines()]
-        with np.load(folder.images) as arrays:
-            self._images = {name: arrays[name] for name in arrays.files}
-        self.published_s = 0.0
-        self.trial_began: list[float] = []
-
-    def free(self) -> int:
-        """One trial at a time, and its end is known at once."""
-        return int(self._events.empty())
-
-    def start(self, pending: Sequence[Trial]) -> Trial:
-        """'Run' the first pending trial."""
-        trial = pending[0]
-        self.trial_began.append(time.perf_counter())
-        record = self._canned(trial)
-        began = time.perf_counter()
-        folder = self._results.trial(trial.name)
-        publish_record(folder, record)
-        self.published_s += time.perf_counter() - began
-        self._events.put({"event": "running", "trial": trial.name})
-        for row in self._curve:
-            self._events.put({"event": "epoch", "trial": trial.name, **row})
-        self._events.put({"event": "ended", "trial": trial.name, "record": record.model_dump(mode="json")})
-        return trial
-
-    def _canned(self, trial: Trial) -> Record:
-        """The files of a trial (its own scores, another's curves), and the record that stands for it."""
-        folder = self._results.trial(trial.name)
-        folder.path.mkdir(parents=True)
-        for name, data in self._files.items():
-            (folder.path / name).write_bytes(data)
-        # Scores of its own, so that a report has differences to compare.
-        draw = np.random.default_rng(int(trial.key[:8], 16))
-        counts = {
-            name: array + draw.integers(0, 8, array.shape) if array.ndim == 3 else array
-            for name, array in self._images.items()
-        }
-        np.savez(folder.images, **counts)
-        metrics = dict(self._record.metrics)
-        for split in ("val", "test"):
-            tp, fp, fn = np.moveaxis(counts[split].sum(0), -1, 0)
-            metrics[f"{split}_mean_iou"] = float(np.mean(tp / (tp + fp + fn)))
-        identity = {
-            "key": trial.key, "study": trial.study, "variant": trial.variant, "settings": trial.settings,
-            "seed": trial.seed, "role": trial.role, "model": trial.model, "data": trial.data, "train": trial.train,
-        }  # fmt: skip
-        return self._record.model_copy(update={**identity, "metrics": metrics})
-
-    def events(self, timeout: float) -> list[Event]:
-        """What has happened."""
-        found = []
-        while not self._events.empty():
-            found.append(self._events.get())
-        return found
-
-    def stop(self, reason: str) -> None:
-        """Nothing runs."""
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-class CannedDriver(Driver):
-    """The driver, with trials that are there already."""
-
-    source: Path
-
-    def _executor(self) -> Any:
-        self.canned = CannedExecutor(self.results.path, self.source)
-        return self.canned
+PER_TRIAL = ("bookkeeping", "local")
 
 
 def write_study(path: Path, trials: int) -> None:
@@ -162,51 +95,24 @@ def write_study(path: Path, trials: int) -> None:
 def fill(study: Path, out: Path, source: Path) -> dict[str, Any]:
     """Run a study with canned trials, or (where the folder is full) find that nothing is left to run."""
     plugins = Plugins(files=(PLUGIN,), loaded=tuple(load_plugins([PLUGIN])))
-    began = time.perf_counter()
+    clock = Clock()
     prepared = prepare(read_study(study), writable(out), plugins=plugins, allow_code_change=False)
-    ready = time.perf_counter()
+    prepare_cost, clock = clock.cost(), Clock()
     with Path(os.devnull).open("w") as nothing:
         driver = CannedDriver(prepared, Display(Console(file=nothing)), plugins=plugins, profile=False)
         driver.source = source
         driver.run()
-    ended = time.perf_counter()
+    ended, run_cost = time.perf_counter(), clock.cost()
     steps = np.diff([*driver.canned.trial_began, ended]) if driver.canned.trial_began else np.zeros(0)
     tenth = max(1, len(steps) // 10)
     return {
-        "prepare_s": ready - began,
-        "run_s": ended - ready,
+        "prepare": asdict(prepare_cost),
+        "run": asdict(run_cost),
         "record_s": driver.canned.published_s,
         "first_ms": 1e3 * statistics.median(steps[:tenth]) if len(steps) else None,
         "last_ms": 1e3 * statistics.median(steps[-tenth:]) if len(steps) else None,
         "journal_bytes": prepared.results.journal.stat().st_size,
     }
-
-
-@dataclass(frozen=True)
-class Call:
-    """A command that has ended: its seconds, its peak memory in MB, what it printed last."""
-
-    seconds: float
-    megabytes: float
-    output: str
-
-
-def call(*command: str) -> Call:
-    """Run a Python module of this project and wait for it; raises `SystemExit` with its words where it fails."""
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    with tempfile.TemporaryFile("w+") as output:
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
-    if process.returncode:
-        raise SystemExit(f"{shlex.join(command)} ended with {process.returncode}:\n{text[-4000:]}")
-    return Call(seconds, usage.ru_maxrss / 1024, text)
 
 
 def measure(trials: int, scratch: Path, *, report: bool) -> dict[str, Any]:
@@ -225,24 +131,24 @@ def measure(trials: int, scratch: Path, *, report: bool) -> dict[str, Any]:
     status = call("ablate.cli", "status", str(out))
     row: dict[str, Any] = {
         "trials": trials,
-        "help": call("ablate.cli", "--help").seconds,
-        "plan": planned.seconds,
+        "help": asdict(quickest("ablate.cli", "--help")),
+        "plan": asdict(planned.cost),
         "plan_mb": planned.megabytes,
-        "bookkeeping": 1e3 * first["run_s"] / trials,
+        "bookkeeping": asdict(Cost(**first["run"]).each(1e3 / trials)),
         "record_ms": 1e3 * first["record_s"] / trials,
         "first_ms": first["first_ms"],
         "last_ms": first["last_ms"],
         "run_mb": filled.megabytes,
-        "prepare": first["prepare_s"],
-        "resume": second["run_s"],
-        "rerun": rerun.seconds,
+        "prepare": first["prepare"],
+        "resume": second["run"],
+        "rerun": asdict(rerun.cost),
         "rerun_mb": rerun.megabytes,
-        "status": status.seconds,
+        "status": asdict(status.cost),
         "journal_mb": first["journal_bytes"] / 1e6,
     }
     if report:
         drawn = call("ablate.cli", "report", str(out))
-        row |= {"report": drawn.seconds, "report_mb": drawn.megabytes}
+        row |= {"report": asdict(drawn.cost), "report_mb": drawn.megabytes}
     return row
 
 
@@ -257,46 +163,79 @@ def real_trial(scratch: Path) -> Path:
     return out
 
 
-def local(trials: int, scratch: Path) -> float:
+def quickest(*command: str, times: int = 3) -> Cost:
+    """The least of a few calls: the first finds its files not yet in memory."""
+    return min((call(*command).cost for _ in range(times)), key=lambda cost: cost.wall)
+
+
+def published(scratch: Path) -> Cost:
+    """The report of the published study, in a copy of it."""
+    copy = scratch / "published"
+    shutil.copytree(PUBLISHED, copy)
+    return call("ablate.cli", "report", str(copy)).cost
+
+
+def local(trials: int, scratch: Path) -> Cost:
     """Milliseconds a trial on one worker process, by the difference to a run of a single trial."""
     study = scratch / f"scale-{trials}.yaml"
     write_study(study, trials)
-    seconds = []
+    costs = []
     for number, only in enumerate((["--only", "variant=v0", "--only", "seed=0", "--only", f"lr={1e-4:.3e}"], [])):
         out = scratch / f"local-{trials}-{number}"
         words = ["--plugin", str(PLUGIN), "--no-profile", "-o", "run.lanes=1", *only, "--out", str(out)]
-        seconds.append(call("ablate.cli", "run", str(study), *words).seconds)
-    return 1e3 * (seconds[1] - seconds[0]) / (trials - 1)
+        costs.append(call("ablate.cli", "run", str(study), *words).cost)
+    return (costs[1] - costs[0]).each(1e3 / (trials - 1))
+
+
+def _cost_text(cost: dict[str, float] | None, digits: int = 2) -> str:
+    """Wall clock and, in brackets, processors; a star where others used the machine as well."""
+    if cost is None:
+        return "–"
+    noisy = "*" if cost["others"] > NOISE else ""
+    return f"{cost['wall']:.{digits}f}{noisy} ({cost['cpu']:.{digits}f})"
+
+
+def judged(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A row a goal: the limit, the worst that was measured of it, and whether it is held."""
+    lines = []
+    for goal in GOALS:
+        meant = [row for row in rows if goal.trials in (None, row["trials"])]
+        costs: list[dict[str, float]] = [row[goal.measure] for row in meant if row.get(goal.measure) is not None]
+        worst = max(costs, key=lambda cost: cost["wall"], default=None)
+        verdict = "not measured"
+        if worst is not None:
+            verdict = "held" if worst["wall"] <= goal.limit else "missed"
+            if verdict == "missed" and worst["others"] > NOISE:
+                verdict += f", while others used {worst['others']:.1f} cores"
+        measured = _cost_text(worst)
+        lines.append([goal.text, f"≤ {goal.limit:g} {goal.unit}", measured, verdict, MEANINGS[goal.measure]])
+    return lines
+
+
+def _table(head: list[str], lines: Sequence[list[str]]) -> list[str]:
+    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
 
 
 def render(document: dict[str, Any]) -> str:
-    """The measures as Markdown, each beside its goal."""
+    """The goals beside what was measured, and every measure by the number of trials, as Markdown."""
     rows = document["rows"]
-    head = ["", *(f"{row['trials']:,} trials" for row in rows), "goal", "", ""]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for name, meaning in MEANINGS.items():
-        values = [row.get(name) for row in rows]
-        if all(value is None for value in values):
-            continue
-        unit = "ms a trial" if name in ("bookkeeping", "local") else "s"
-        cells = ["–" if value is None else f"{value:.2f}" for value in values]
-        verdict = goal = "–"
-        if name in GOALS:
-            limit, unit, least = GOALS[name]
-            held = [v <= limit for v, row in zip(values, rows, strict=True) if v is not None and row["trials"] >= least]
-            goal = f"≤ {limit:g} {unit}"
-            verdict = ("held" if all(held) else "missed") if held else "not measured"
-        lines.append([f"{name}, {unit}", *cells, goal, verdict, meaning])
+        if any(row.get(name) is not None for row in rows):
+            unit = "ms a trial" if name in PER_TRIAL else "s"
+            lines.append([f"{name}, {unit}", *(_cost_text(row.get(name)) for row in rows), meaning])
     for name, label in (("run_mb", "driver"), ("rerun_mb", "rerun"), ("plan_mb", "plan"), ("report_mb", "report")):
         cells = [f"{row[name]:.0f}" if name in row else "–" for row in rows]
-        lines.append([f"memory, MB: {label}", *cells, "–", "–", "peak of the process"])
+        lines.append([f"memory, MB: {label}", *cells, "peak of the process"])
     cells = [f"{row['first_ms']:.1f} → {row['last_ms']:.1f}" for row in rows]
-    lines.append(["bookkeeping, first → last tenth, ms", *cells, "–", "–", "whether it grows"])
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines.append(["bookkeeping, first → last tenth, ms", *cells, "whether it grows"])
     found = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     return "\n".join(
         [f"# {document['name']}", "", f"- command: `{document['command']}`", f"- machine: {document['machine']}",
-         f"- versions: {found}", "- median of the repetitions; W&B is off", "", table, ""]
+         f"- versions: {found}", "- W&B is off",
+         "- seconds of wall clock, in brackets of all processors; *: other processes used more than a tenth of a core",
+         "", *_table(["goal", "limit", "measured", "", ""], judged(rows)), "",
+         *_table(["", *(f"{row['trials']:,} trials" for row in rows), ""], lines), ""]
     )  # fmt: skip
 
 
@@ -321,7 +260,9 @@ def main() -> None:
         for trials in arguments.trials:
             rows.append(measure(trials, Path(scratch), report=not arguments.no_report))
             if trials in arguments.local:
-                rows[-1]["local"] = local(trials, Path(scratch))
+                rows[-1]["local"] = asdict(local(trials, Path(scratch)))
+            if len(rows) == 1 and not arguments.no_report and PUBLISHED.exists():
+                rows[-1]["published"] = asdict(published(Path(scratch)))
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     document = {
         "name": arguments.name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
+from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -39,9 +41,28 @@ def _count(
         with device:
             probe = model()
     probe.eval()
-    with FlopCounterMode(display=False) as counter:
+    with _without_compiler(), FlopCounterMode(display=False) as counter:
         probe(torch.zeros(1, in_channels, *size, device=device))
     return counter.get_total_flops()
+
+
+@contextlib.contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Spare the counter the import of torch's compiler, a second, which it would only tell to leave it alone.
+
+    Nothing is compiled while FLOPs are counted. Where torch has changed inside, it imports as it always did.
+    """
+    mode = getattr(flop_counter, "_FlopCounterMode", None)
+    wrapped = getattr(mode, "__torch_dispatch__", None)
+    plain = getattr(wrapped, "__wrapped__", None)
+    if mode is None or plain is None:
+        yield
+        return
+    mode.__torch_dispatch__ = plain
+    try:
+        yield
+    finally:
+        mode.__torch_dispatch__ = wrapped
 
 
 def module_tree(model: nn.Module) -> list[str]:

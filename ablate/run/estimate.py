@@ -18,7 +18,7 @@ from ablate.train.hardware import device_names
 STEP_FLOPS = 20e9
 
 
-def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 1.0) -> float | None:
+def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 0.3) -> float | None:
     """Seconds for all trials of a plan on this machine, left alone; None where the data's shape is not known or
     a GPU's memory does not suffice.
 

@@ -117,7 +117,7 @@ def draw_curves(axes: Axes, frame: pd.DataFrame, column: str, variants: Sequence
     """
     dead = frame["status"].eq("diverged").to_numpy(bool)
     # Of all variants at once: a search through the rows for each takes seconds where there are thousands of trials.
-    lived = {
+    lived: dict[Any, pd.DataFrame] = {
         name: part.droplevel(0)
         for name, part in frame[~dead]
         .groupby(["variant", "epoch"])[column]
