@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,8 +72,9 @@ def _build(
     wanted = set(only) if only is not None else set(PARTS)
     for name in wanted - set(PARTS) - set(names):
         raise ResultsError(f"unknown part of a report '{name}'", cure=nearest(name, [*PARTS, *names]))
-    frames = load_results(results.path)
-    analysis = analyse(frames)
+    with uncollected():
+        frames = load_results(results.path)
+        analysis = analyse(frames)
     written: list[Path] = []
     pages: list[page.Page] = []
 
@@ -86,12 +89,29 @@ def _build(
     files = "figures" in wanted or "page" not in wanted
     if "figures" in wanted:
         chosen = [*chosen, *panel_names(analysis)]
-    drawn = draw_all(analysis, chosen, results.figures, formats if files else (), meanwhile)
+    # What has been read stays: the processes that draw need not look through it for rubbish.
+    gc.freeze()
+    try:
+        drawn = draw_all(analysis, chosen, results.figures, formats if files else (), meanwhile)
+    finally:
+        gc.unfreeze()
     written += [path for one in drawn for path in one.files]
     for made in pages:
         write_atomic(results.page, page.render(with_figures(made, drawn), reload=reload).encode())
         written.append(results.page)
     return written, int((frames.trials["status"] == "missing").sum())
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cycles: it goes through all that is read again and again, a tenth of a large report."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:

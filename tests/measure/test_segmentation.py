@@ -9,6 +9,7 @@ from ablate.measure.segmentation import (
     absent_classes,
     confusion_matrix,
     dice,
+    fine_means,
     image_counts,
     iou,
     mean_dice,
@@ -123,6 +124,8 @@ def test_images_scores_follow_their_definition():
     assert worst_images_mean_iou(counts) == pytest.approx(np.mean(worst))
     assert worst_images_mean_iou(counts, share=0.001) == pytest.approx(min(worst))
     assert worst_images_mean_iou(counts, share=1.0) == pytest.approx(mean_iou_over_images(counts))
+    alone = (mean_iou_over_images(counts), mean_iou_over_classes(counts), worst_images_mean_iou(counts))
+    assert fine_means(counts) == alone
 
 
 def test_nothing_to_score_is_nan_without_a_warning(recwarn: pytest.WarningsRecorder):
