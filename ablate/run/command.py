@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablate.errors import Problem, ResultsError, StudyError
 from ablate.records.files import lock, write_atomic
-from ablate.records.store import to_json
+from ablate.records.store import Results, to_json
 from ablate.run.driver import Driver, orphans
 from ablate.run.executors.local import LocalExecutor
 from ablate.run.executors.nursery import Nursery
@@ -33,6 +33,9 @@ def run_study(
     0 all done, 1 some trials failed or the study paused, 130 Ctrl-C, 143 SIGTERM.
     """
     refuse_unsupported(study)
+    if origin is not None and not Results(origin).read_run().get("plan"):
+        cure = "run the study without --extend first"
+        raise ResultsError("there are no shorter trials to go on from", file=str(origin), cure=cure)
     display = Display()
     plugins = plugins or Plugins()
     results = writable(path)

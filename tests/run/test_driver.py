@@ -147,6 +147,13 @@ def test_extended_trials_go_on_to_what_a_longer_study_gives(undisturbed: Command
     assert longer.records() == command.records() and len(command.records()) == 2
 
 
+def test_nothing_is_extended_before_it_has_run(command: Command) -> None:
+    done = command.run("--extend", "2")
+    assert done.returncode == 2 and not (command.folder / "results" / "tiny-x2").exists()
+    expected = "tiny: there are no shorter trials to go on from; run the study without --extend first"
+    assert done.stderr.strip().endswith(expected), done.stderr
+
+
 def test_an_edge_is_extended_for_all_variants_and_the_chosen_settings_are_confirmed(command: Command) -> None:
     command.study(STUDY + "on_edge: extend\nconfirm: {seeds: 2}\n")
     done = command.run()
