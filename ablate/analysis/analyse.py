@@ -28,7 +28,8 @@ with `primary` true; all else is descriptive.
   over seeds); between_runs_sd, seed_sd, image_sd, interaction_sd (components of the variance of one run, as SD);
   lr_sensitivity, sensitivity_low, sensitivity_high (range of rates), sensitivity_reason; basin_optimum, basin_width
   (decades within the rope), basin_bracketed, basin_extrapolated, basin_reason;
-  parameters, forward_flops, parameters_ratio, flops_ratio (to `against`); reason, rule.
+  parameters, forward_flops, parameters_ratio, flops_ratio (to `against`); modules_added, modules_removed, modules
+  (how many modules the network has that the baseline's lacks, the reverse, and their lines); reason, rule.
 
 **contrasts**, `variant` minus `against` in T, a row a contrast and way:
   variant, against, control, kind ("own_best", "shared", "matched", "confirmed"), setting, against_setting, lr,
@@ -38,8 +39,11 @@ with `primary` true; all else is descriptive.
   lr_confounded (own best only: shared and own best are both decided, differ, and stand at different settings),
   unbracketed (either side; own best and shared), provisional (a trial it rests on has no result), confounded (text:
   own training settings of either side); superiority, superiority_low, superiority_high, superiority_verdict
-  (P(a run of `variant` beats one of `against`); "" where none may be given); parameters_ratio; reason, rule.
+  (P(a run of `variant` beats one of `against`); "" where none may be given); parameters_ratio, flops_ratio;
+  reason, rule.
 
+**classes**, a row a variant and class, at own best; `pixels` are the class's in the test target:
+  variant, class, pixels, iou, iou_low, iou_high (Multi-Bootstrap), dice, n, reason, rule.
 **class_contrasts**, a row a contrast, way (own_best, shared) and class; descriptive:
   variant, against, kind, class, delta, low, high, left, right (mean IoU over seeds), n, reason, rule.
 
@@ -52,12 +56,23 @@ pixels of that kind in the test split (a mean over classes weighs one with ten a
 **detail_verdicts**: variant, against, verdict ("lost", "gained", "undecided"), reason (the four intervals), rule.
 
 **stability**, a row a cell and measure (`STABILITY` and "lr_headroom"):
-  variant, setting, <axes>, measure, mean (infinite where a seed's is), finite_mean, low, high (t over seeds; NaN where
-  one is infinite), largest, n, n_infinite, reason, rule.
+  variant, setting, <axes>, measure, mean (infinite where a seed's is; geometric for lr_headroom), finite_mean, low,
+  high (t over seeds, of lr_headroom on the logarithm; NaN where one is infinite or censored), largest, n, n_infinite,
+  reason, rule.
+**headroom**, a row a cell and probed point of training, empty where it was not probed:
+  variant, setting, <axes>, point (from 1), mean (geometric), low, high (t on the logarithm; NaN where a seed is
+  censored), lowest, highest, n, n_censored (at an end of the range probed), reason, rule.
 **convergence**, a row a cell: variant, setting, <axes>, verdict, gain, low, high, n, reason, rule.
 
 **ranking**, Kendall's tau of the ranking by V between two settings: setting, other, tau, n_variants, rule.
 **budget**, tuning-budget curves, from eight settings on (else empty): variant, settings_tried, expected_test, rule.
+
+**gates**, a row an attention gate and class at own best, means over seeds with t intervals, differences by run:
+  variant, gate, class, auroc, auroc_low, auroc_high, shuffled, untrained (the AUROC of the two nulls), over_shuffled,
+  over_shuffled_low, over_shuffled_high, over_untrained, over_untrained_low, over_untrained_high, lift, lift_low,
+  lift_high, n, reason, rule.
+**gate_ablation**, a row a gate ("all" for all together): variant, gate, delta (test mIoU with it flattened − without),
+  low, high, n, reason, rule.
 
 **throughput**, a row a profiled variant and quantity ("train_images_per_s", "inference_images_per_s"):
   variant, against, quantity, value (median over rounds), ratio, low, high (to `against`), rounds, reason, rule.
@@ -72,7 +87,7 @@ from functools import lru_cache
 
 import pandas as pd
 
-from ablate.analysis import cells, compare, costs, detail_frames, variants
+from ablate.analysis import cells, compare, costs, detail_frames, mechanism, variants
 from ablate.analysis.detail_frames import DETAIL
 from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
@@ -100,14 +115,18 @@ class Analysis:
     cells: pd.DataFrame
     variants: pd.DataFrame
     contrasts: pd.DataFrame
+    classes: pd.DataFrame
     class_contrasts: pd.DataFrame
     detail: pd.DataFrame
     class_detail: pd.DataFrame
     detail_verdicts: pd.DataFrame
     stability: pd.DataFrame
+    headroom: pd.DataFrame
     convergence: pd.DataFrame
     ranking: pd.DataFrame
     budget: pd.DataFrame
+    gates: pd.DataFrame
+    gate_ablation: pd.DataFrame
     throughput: pd.DataFrame
     cost: pd.DataFrame
     rules: dict[str, str]
@@ -137,7 +156,9 @@ def analyse(frames: Frames) -> Analysis:
     rules = {
         "cells": f"{cells.CELLS_RULE} {compare.scored_text(frames)}",
         "variants": f"{OWN_BEST.text} {compare.scored_text(frames)} {variants.LEVELS_RULE}",
+        "contrasts": compare.ways_rule(frames, made),
         **{f"contrasts/{way.kind}": f"{way.text} {compare.interval_rule(frames)}" for way in made},
+        "classes": variants.classes_rule(frames),
         "class_contrasts": (
             f"{OWN_BEST.text} {compare.scored_text(frames)} {compare.interval_text(frames)} Descriptive."
         ),
@@ -148,8 +169,12 @@ def analyse(frames: Frames) -> Analysis:
         "sensitivity": cells.SENSITIVITY_RULE,
         "ranking": RANKING_TEXT,
         "budget": cells.budget_rule(frames),
+        "headroom": mechanism.HEADROOM_RULE,
+        "gates": mechanism.GATES_RULE,
+        "gate_ablation": mechanism.ABLATION_RULE,
         "throughput": costs.throughput_rule(frames),
     }
+    gates, ablated = mechanism.gate_frames(frames, own_best, measure.confidence)
     return Analysis(
         frames=frames,
         baseline=frames.baseline,
@@ -163,14 +188,18 @@ def analyse(frames: Frames) -> Analysis:
         cells=cells.cells_frame(frames, v, own_best, shared, converged, measure.confidence),
         variants=variants.variants_frame(frames, scores, v, own_best, response),
         contrasts=contrasts,
+        classes=variants.classes_frame(frames, scores, own_best),
         class_contrasts=compare.class_contrasts_frame(frames, scores, made),
         detail=detail,
         class_detail=class_detail,
         detail_verdicts=detail_frames.detail_verdicts_frame(detail),
         stability=cells.stability_frame(frames, measure.confidence),
+        headroom=mechanism.headroom_frame(frames, measure.confidence),
         convergence=converged,
         ranking=rank_agreement(v) if frames.study.search is None else rank_agreement(v.iloc[:, :0]),
         budget=cells.budget_frame(frames, v),
+        gates=gates,
+        gate_ablation=ablated,
         throughput=costs.throughput_frame(frames),
         cost=costs.cost_frame(frames),
         rules=rules,

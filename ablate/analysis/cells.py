@@ -14,9 +14,10 @@ import pandas as pd
 from ablate.analysis.compare import scored_text
 from ablate.analysis.frames import Frames
 from ablate.analysis.selection import V_TEXT, Choice, alike_but_rate
-from ablate.analysis.statistics import sample_sd, share_interval, t_interval
+from ablate.analysis.statistics import geometric_interval, sample_sd, share_interval, t_interval
 from ablate.measure.convergence import GAIN_THRESHOLD, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
+from ablate.measure.stability import censored_headroom
 from ablate.study.metrics import STABILITY
 
 CELLS_RULE = (
@@ -30,7 +31,8 @@ STABILITY_RULE = (
     "that spike in the form of OLMo; roughness: IQR of the loss' first differences over its descent; "
     "excess_variation: way to and fro over the range of the epoch medians; tail_risk: mean of the upper 5 % of the "
     "steps of log loss; late_oscillation: std of val mIoU about its line over the last epochs; lr_headroom: the least "
-    "of the probed points."
+    "of the probed points, its mean geometric and its interval on the logarithm, none where a seed's is an end of the "
+    "range probed."
 )
 CONVERGENCE_RULE = (
     "Per seed the Theil–Sen slope of val mIoU over the last fifth of the epochs (5 to 20), times their number, is the "
@@ -124,26 +126,47 @@ def stability_frame(frames: Frames, confidence: float) -> pd.DataFrame:
             values = ended[measure].to_numpy(float)
             known = values[~np.isnan(values)]
             finite = known[np.isfinite(known)]
-            _, low, high = t_interval(known, confidence)
+            mean, low, high = _over_seeds(measure, known, confidence)
             row: dict[str, Any] = {"variant": variant, "setting": setting, **_levels(frames, group), "measure": measure}
-            row["mean"] = float(known.mean()) if known.size else np.nan
+            row["mean"] = mean
             row["finite_mean"] = float(finite.mean()) if finite.size else np.nan
             row |= {"low": low, "high": high, "largest": float(known.max()) if known.size else np.nan}
             row |= {"n": len(known), "n_infinite": len(known) - len(finite)}
-            row["reason"] = _why(measure, ended, len(known), len(finite))
+            row["reason"] = _why(measure, ended, known, len(finite))
             rows.append(row | {"rule": STABILITY_RULE})
     return pd.DataFrame(rows)
 
 
-def _why(measure: str, ended: pd.DataFrame, known: int, finite: int) -> str:
+def _over_seeds(measure: str, known: np.ndarray, confidence: float) -> tuple[float, float, float]:
+    """Mean over seeds with its interval; of lr_headroom, a factor over many octaves, both on the logarithm."""
+    if not known.size:
+        return np.nan, np.nan, np.nan
+    if measure != "lr_headroom":
+        _, low, high = t_interval(known, confidence)
+        return float(known.mean()), low, high
+    mean, low, high = geometric_interval(known, confidence)
+    return (mean, np.nan, np.nan) if censored_headroom(known).any() else (mean, low, high)
+
+
+def _why(measure: str, ended: pd.DataFrame, values: np.ndarray, finite: int) -> str:
+    known = len(values)
     if not len(ended):
         return "no result yet"
+    if known and measure == "lr_headroom":
+        return headroom_reason(known, int(censored_headroom(values).sum()))
     if not known:
         reasons = [missing[measure] for missing in ended["missing"] if measure in missing]
         return reasons[0] if reasons else "not measured in this study"
     if finite < known:
         return f"{known - finite} of {known} seeds left the finite: no interval"
     return "one seed: no interval" if known == 1 else ""
+
+
+def headroom_reason(n: int, n_censored: int) -> str:
+    """Why the headroom of n seeds has no interval, "" where it has one."""
+    if n_censored:
+        return f"{n_censored} of {n} seeds lie at an end of the range probed: no interval"
+    return "one seed: no interval" if n == 1 else ""
 
 
 def convergence_frame(frames: Frames) -> pd.DataFrame:

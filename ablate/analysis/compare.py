@@ -19,6 +19,12 @@ from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
 from ablate.analysis.statistics import Contrast, Decision, Estimate, decide, probability_of_superiority
 
 DECIDED = ("better", "worse", "equivalent")
+KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
+SUPERIORITY_TEXT = (
+    "P(better): how often a run of the variant scores higher than one of the other, ties one half, with Newcombe's "
+    "interval over seeds (images held fixed); meaningful where it lies above 0.5 and reaches above 0.75, no verdict "
+    "below five seeds a side."
+)
 CONFIRMED_TEXT = (
     "Each variant at the setting that the main trials chose for it, scored by seeds that took no part in choosing."
 )
@@ -62,7 +68,11 @@ def interval_rule(frames: Frames) -> str:
     )
 
 
-RETUNED = "The setting is chosen on val again in every replicate."
+RETUNED = "Error bar retune: the setting is chosen on val again in every replicate."
+KEPT = "Error bar fixed: the setting is kept, only seeds and images are drawn."
+RESEEDED = (
+    "Error bar tune_once: the setting is chosen once and run again with fresh seeds; only seeds and images are drawn."
+)
 PRIMARY = "This is the primary decision."
 DESCRIPTIVE = "Descriptive."
 
@@ -111,17 +121,24 @@ def ways(frames: Frames, v: pd.DataFrame) -> list[Way]:
     least = 1 if frames.study.search is None else 2
     shared = SHARED.choose(v, copies)
     if least == 1 or any(shared.values()):
-        made.append(Way("shared", shared, f"{SHARED.text} {DESCRIPTIVE}"))
+        made.append(Way("shared", shared, f"{SHARED.text} {KEPT} {DESCRIPTIVE}"))
     made += [
-        Way("matched", choice, f"{MATCHED.text} {DESCRIPTIVE}")
+        Way("matched", choice, f"{MATCHED.text} {KEPT} {DESCRIPTIVE}")
         for choice in MATCHED.comparisons(v, copies)
         if sum(setting is not None for setting in choice.values()) >= least
     ]
     confirming = frames.trials[frames.trials["role"] == "confirm"]
     if len(confirming):
         settings: Choice = {str(name): str(part["setting"].iloc[-1]) for name, part in confirming.groupby("variant")}
-        made.append(Way("confirmed", settings, f"{CONFIRMED_TEXT} {DESCRIPTIVE}", "confirm"))
+        made.append(Way("confirmed", settings, f"{CONFIRMED_TEXT} {RESEEDED} {DESCRIPTIVE}", "confirm"))
     return made
+
+
+def ways_rule(frames: Frames, made: Sequence[Way]) -> str:
+    """The rules of several ways under one table: what each chooses, and what they have in common once."""
+    texts = {way.kind: way.text for way in made}
+    said = [f"{KINDS[kind]}: {text}" for kind, text in texts.items()]
+    return " ".join([*said, interval_rule(frames), SUPERIORITY_TEXT])
 
 
 def contrasts_frame(frames: Frames, scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:
@@ -217,6 +234,7 @@ def _row(
     row |= {"superiority": superior.value, "superiority_low": superior.low, "superiority_high": superior.high}
     row["superiority_verdict"] = superior.verdict or ""
     row["parameters_ratio"] = _ratio(frames, name, other, "parameters")
+    row["flops_ratio"] = _ratio(frames, name, other, "forward_flops")
     row["reason"] = estimate.reason
     return row | {"rule": f"{way.text} {interval_rule(frames)}"}
 

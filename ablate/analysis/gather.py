@@ -36,6 +36,7 @@ from ablate.analysis.intervals import (
 )
 from ablate.analysis.resampling import Floats
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
+from ablate.measure.stability import censored_headroom
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.schema import ClaimSpec
 
@@ -150,6 +151,8 @@ class Gatherer:
     def _of_trials(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
         column = claim.metric.replace("/", "_", 1)
         rises = column in RISES
+        if column == "lr_headroom":
+            return self._headroom(claim, variant, setting)
         left = self._values(variant, setting, column)
         at = self._where(variant, claim.right, setting)
         if claim.right is None:
@@ -170,6 +173,26 @@ class Gatherer:
             quantity = f"1 − 1/{claim.metric} (0 never rose, 1 diverged), {variant} − {right_side(claim)}"
         threshold = threshold_of(claim)
         return self._evidence(claim, quantity, at, lambda c: seeds_estimate(left, right, factor, threshold, c))
+
+    def _headroom(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        """lr_headroom, a factor: by its logarithm to the base of two, where no seed's is an end of the range probed."""
+        octaves = {}
+        for name in filter(None, (variant, claim.right)):
+            values = self._values(name, setting, claim.metric)
+            censored = int(censored_headroom(values).sum())
+            if censored:
+                raise Refusal(f"{censored} of {len(values)} seeds of {name} lie at an end of the range probed")
+            octaves[name] = np.log2(values)
+        at = self._where(variant, claim.right, setting)
+        threshold = float(np.log2(claim.factor or 1.0 if claim.right else claim.value or nan))
+
+        def estimate(confidence: float) -> Estimate:
+            if claim.right is None:
+                return mean_estimate(octaves[variant], confidence)
+            return seeds_estimate(octaves[variant], octaves[claim.right], 1.0, threshold, confidence)
+
+        quantity = f"{claim.metric}, {variant} − {claim.right}" if claim.right else f"{claim.metric} of {variant}"
+        return replace(self._evidence(claim, f"log2 of {quantity}", at, estimate), threshold=threshold)
 
     def _values(self, variant: str, setting: str | None, column: str) -> Floats:
         members = self.scores.members(variant, self._at(variant, setting))

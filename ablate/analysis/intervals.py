@@ -75,6 +75,12 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, floa
     return mean, mean - reach, mean + reach
 
 
+def geometric_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Geometric mean of positive `values` (n,) with Student's t interval on the logarithm: (mean, low, high)."""
+    mean, low, high = np.exp(t_interval(np.log(np.asarray(values, dtype=float).ravel()), confidence))
+    return float(mean), float(low), float(high)
+
+
 def mean_estimate(values: ArrayLike, confidence: float = 0.95, null: float = 0.0) -> Estimate:
     """As `t_interval`, with p against `null`, and no interval where the values do not vary."""
     x = np.asarray(values, dtype=float).ravel()

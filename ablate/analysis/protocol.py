@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import pandas as pd
+
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.study.keys import level_text
+from ablate.study.schema import TrainSpec
 
 
 def methods_paragraph(frames: Frames, analysis: Analysis) -> str:
@@ -60,20 +63,46 @@ def _training(frames: Frames) -> str:
     text += f"), a {train.schedule} learning-rate schedule and the loss {train.loss}"
     text += f" with {train.class_weights} class weights" if isinstance(train.class_weights, str) else ""
     text += f", gradients clipped to norm {train.clip_norm:g}" if train.clip_norm else ""
+    text += f", {train.warmup_epochs:g} epochs of linear warm-up" if train.warmup_epochs else ""
+    text += f"; {_augmented(train)}"
+    if "lr" not in grid and (frames.study.search is None or "lr" not in frames.study.search.space):
+        text += f"; at the learning rate {level_text(train.lr)}"
     if frames.study.search is not None:
         search = frames.study.search
         text += (
             f"; {search.trials} settings of {_list(search.space)} a variant were proposed by a {search.sampler} sampler"
         )
     elif grid:
-        axes = [f"{axis} in {{{', '.join(level_text(level) for level in levels)}}}" for axis, levels in grid.items()]
+        axes = [f"{axis} in {{{', '.join(map(level_text, levels))}}}" for axis, levels in grid.items()]
         text += f", at each setting of the grid {_list(axes)}"
+        # With `on_edge: extend` the grid grew while it ran.
+        tried = sorted({float(rate) for rate in _main(frames)["lr"].dropna()}) if "lr" in grid else []
+        beyond = [rate for rate in tried if rate not in {float(rate) for rate in grid["lr"]}] if tried else []
+        if beyond:
+            text += f", extended for all variants by lr {_list(map(level_text, beyond))} as a best rate lay on its edge"
     precision = frames.run.get("decisions", {}).get("precision", {}).get("value")
     return text + (f". Arithmetic was {precision}." if precision else ".")
 
 
+def _augmented(train: TrainSpec) -> str:
+    """How training images are varied, in words."""
+    augment, said = train.augment, []
+    if augment.flip:
+        said.append("mirrored at random")
+    if augment.scale != (1.0, 1.0):
+        said.append(f"zoomed by {augment.scale[0]:g} to {augment.scale[1]:g}")
+    said += [
+        f"changed in {name} by up to {change:.0%}"
+        for name, change in (("brightness", augment.brightness), ("contrast", augment.contrast))
+        if change
+    ]
+    if train.crop:
+        said.append(f"cropped at random to {train.crop[0]} × {train.crop[1]} pixels")
+    return f"training images were {_list(said)}" if said else "training images were not augmented"
+
+
 def _trials(frames: Frames) -> str:
-    main = frames.trials[frames.trials["role"] == "main"]
+    main = _main(frames)
     seeds = main.groupby(["variant", "setting"], sort=False)["seed"].nunique()
     status = frames.trials["status"].value_counts()
     each = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
@@ -89,7 +118,9 @@ def _trials(frames: Frames) -> str:
     text += "). "
     confirming = frames.trials[frames.trials["role"] == "confirm"]
     if len(confirming):
-        text += f"The chosen settings were trained again with {confirming['seed'].nunique()} fresh seeds. "
+        fresh = confirming.groupby(["variant", "setting"], sort=False)["seed"].nunique()
+        count = str(fresh.min()) if fresh.min() == fresh.max() else f"{fresh.min()} to {fresh.max()}"
+        text += f"The chosen settings were trained again with {count} fresh seed{'' if count == '1' else 's'} each. "
     return text + "A diverged trial (loss or gradient not finite) counts with a score of 0."
 
 
@@ -148,6 +179,10 @@ def _software(frames: Frames) -> str:
         changed = ", with uncommitted changes" if git.get("dirty") else ""
         text += f" Code at commit {git['commit'][:12]}{changed}."
     return text
+
+
+def _main(frames: Frames) -> pd.DataFrame:
+    return frames.trials[frames.trials["role"] == "main"]
 
 
 def _list(items: Iterable[str]) -> str:

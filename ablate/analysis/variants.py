@@ -17,6 +17,7 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, Choice, bracket
 from ablate.analysis.statistics import Estimate
+from ablate.measure import segmentation
 
 QUALITY = {
     "mean_iou_images": "test_mean_iou_images",
@@ -78,12 +79,55 @@ def variants_frame(
             own, base = (described.get(side, {}).get(quantity) for side in (variant, other))
             row[quantity] = np.nan if own is None else float(own)
             row[name] = own / base if own and base else np.nan
+        row |= _modules(described.get(variant, {}))
         rows.append(row | {"rule": f"{OWN_BEST.text} {scored_text(frames)} {LEVELS_RULE}"})
     return pd.DataFrame(rows)
 
 
+def classes_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> pd.DataFrame:
+    """A row a variant and class, at the variant's own best setting."""
+    rows = []
+    interval = f"Interval of the IoU ({frames.study.measure.confidence:.0%}): Multi-Bootstrap as that of T."
+    rule = f"{classes_rule(frames)} {interval}"
+    for variant in frames.variants:
+        setting = own_best.get(variant)
+        if setting is None:
+            continue
+        seeds = [None if seed is None else seed["test"].sum(axis=0) for seed in scores.counts(variant, setting)]
+        known = [total for total in seeds if total is not None]
+        zero = np.zeros(len(frames.class_names))
+        dice = np.mean([zero if total is None else segmentation.dice(total) for total in seeds], axis=0)
+        pixels = known[0][:, segmentation.TP] + known[0][:, segmentation.FN] if known else zero
+        for place, (label, estimate) in enumerate(zip(frames.class_names, scores.level(variant)[1:], strict=True)):
+            row: dict[str, Any] = {"variant": variant, "class": label, "pixels": int(pixels[place])}
+            row |= {"iou": estimate.value, "iou_low": estimate.low, "iou_high": estimate.high}
+            row |= {"dice": float(dice[place]), "n": estimate.n, "reason": estimate.reason}
+            rows.append(row | {"rule": rule})
+    columns = ["variant", "class", "pixels", "iou", "iou_low", "iou_high", "dice", "n", "reason", "rule"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def classes_rule(frames: Frames) -> str:
+    """What the scores of single classes are, in words."""
+    return (
+        "IoU and Dice of a class on the whole test split, mean over seeds, a diverged seed counting 0. "
+        f"{OWN_BEST.text} {scored_text(frames)} A class in neither target nor predictions has no score. Descriptive."
+    )
+
+
 def _differs(described: Mapping[str, Any]) -> str:
     return "; ".join(f"{field}: {old} → {new}" for field, (old, new) in described.get("differs", {}).items())
+
+
+def _modules(described: Mapping[str, Any]) -> dict[str, Any]:
+    """How many modules the variant's network has that the baseline's lacks, and the reverse; NaN where unknown."""
+    trees = described.get("modules") or {}
+    counts = {f"modules_{way}": len(trees[way]) if way in trees else np.nan for way in ("added", "removed")}
+    return counts | {
+        "modules": "; ".join(
+            f"{sign}{line}" for sign, way in (("+", "added"), ("−", "removed")) for line in trees.get(way, ())
+        )
+    }
 
 
 def _levels(frames: Frames, setting: str | None) -> dict[str, Any]:

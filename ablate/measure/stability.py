@@ -20,6 +20,9 @@ SPIKE_SCALES = 6.0
 MAD_TO_SIGMA = 1.4826
 # The least MAD of a log stream, 0.1 %: a stream that stands still has no scale of its own to judge a spike by.
 LEAST_MAD = 1e-3
+# Multiples of the optimizer's step between which `lr_headroom` looks; an answer equal to one of them is censored.
+LEAST_HEADROOM = 2.0**-6
+MOST_HEADROOM = 2.0**8
 
 _LEAST_ELIGIBLE = 32
 _LEAST_DIFFERENCES = 20
@@ -205,6 +208,15 @@ def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     if not np.isfinite(late).all():
         return unknown("a value of the last epochs is not finite")
     return Measured(float(np.std(late - theil_sen_slope(late) * np.arange(window))))
+
+
+def censored_headroom(values: np.ndarray) -> np.ndarray:
+    """Which values of `lr_headroom` (any shape) are ends of the range that is probed, [2⁻⁶, 2⁸]: bool of that shape.
+
+    Such a value says that the edge of stability lies there or beyond.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return (values <= LEAST_HEADROOM) | (values >= MOST_HEADROOM)
 
 
 def stability(steps: np.ndarray, epochs: Mapping[str, np.ndarray], steps_per_epoch: int) -> dict[str, Measured]:

@@ -113,7 +113,7 @@ def _form(claim: ClaimSpec) -> Iterator[Complaint]:
             yield "expect", f"expected 'under-converged' or 'converged', got {shown(claim.expect)}", ""
     elif claim.expect is not None:
         yield "expect", f"expected op and value for '{metric}', which has no verdict, got {shown(claim.expect)}", ""
-    if metric in (*RISES, *RATES) and claim.margin:
+    if metric in (*RISES, *RATES, "lr_headroom") and claim.margin:
         why = "may be infinite" if metric in RISES else "is compared as a ratio"
         yield "margin", f"expected a factor for '{metric}', which {why}, got a margin", "write factor"
     if metric in SHARES and claim.factor:

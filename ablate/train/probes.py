@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ablate.measure.stability import LEAST_HEADROOM, MOST_HEADROOM
 from ablate.models.attention import detached_skips
 from ablate.models.blocks import SkipConnection
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-# Multiples of the optimizer's step between which `lr_headroom` looks; an answer equal to one of them is censored.
-LEAST_HEADROOM = 2.0**-6
-MOST_HEADROOM = 2.0**8
 # Bisections of an octave: the answer is within 2^(1/64), about one per cent.
 BISECTIONS = 6
 

@@ -16,6 +16,7 @@ from ablate.analysis.planner import pilot_of, plan_power
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import TOPICS, Finding, findings
 from ablate.analysis.statistics import image_weights
+from ablate.study.schema import AugmentSpec
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,37 @@ def test_the_methods_paragraph_says_how_the_numbers_were_made(study):
     ):
         assert part in text
     assert "nan" not in text
+
+
+def test_the_methods_paragraph_says_how_images_were_varied_and_at_which_rate(study):
+    frames, analysis = study
+    assert "; training images were mirrored at random, at each setting" in methods_paragraph(frames, analysis)
+    augment = AugmentSpec(flip=False, scale=(0.8, 1.25), contrast=0.2)
+    train = frames.study.train.model_copy(update={"augment": augment, "crop": (16, 16), "warmup_epochs": 2, "lr": 2e-3})
+    changed = frames.study.model_copy(update={"train": train, "grid": {}})
+    text = methods_paragraph(replace(frames, study=changed), analysis)
+    assert "2 epochs of linear warm-up" in text and "; at the learning rate 2e-3" in text
+    assert "zoomed by 0.8 to 1.25, changed in contrast by up to 20% and cropped at random to 16 × 16 pixels" in text
+    plain = train.model_copy(update={"augment": AugmentSpec(flip=False), "crop": None})
+    changed = frames.study.model_copy(update={"train": plain})
+    assert "training images were not augmented" in methods_paragraph(replace(frames, study=changed), analysis)
+
+
+def test_the_methods_paragraph_counts_fresh_seeds_a_variant_and_names_the_rates_beyond_the_edge(tmp_path):
+    truth = Truth(control={"again": "unet"}, diverged=())
+    path = plant(
+        tmp_path / "x", variants=("unet",), lrs=(1e-3, 3e-4, 1e-4), seeds=1, epochs=6, images=4, confirm=2, truth=truth,
+        predictions=False,
+    )  # fmt: skip
+    frames = load_results(path)
+    # A control is confirmed by seeds of its own.
+    own = (frames.trials["variant"] == "again") & (frames.trials["role"] == "confirm")
+    frames.trials.loc[own, "seed"] += 100
+    grid = {"lr": [1e-3, 3e-4]}
+    frames = replace(frames, study=frames.study.model_copy(update={"grid": grid}))
+    text = methods_paragraph(frames, analyse(frames))
+    assert "again with 2 fresh seeds each." in text
+    assert "lr in {1e-3, 3e-4}, extended for all variants by lr 1e-4 as a best rate lay on its edge." in text
 
 
 def test_a_study_without_a_result_says_nothing_it_cannot_know(tmp_path):

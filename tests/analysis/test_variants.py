@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from planted import Truth, plant
 from planted_counts import draw_study
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.frames import load_results
+from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import v_table
 
@@ -90,3 +91,38 @@ def test_a_variant_without_results_says_so(tmp_path: Path) -> None:
     assert (row["setting"], row["reason"], row["bracket"]) == ("", "no result yet", "no setting has a result")
     assert math.isnan(row["test_mean"])
     assert row["provisional"]
+
+
+def test_scores_of_every_class_are_means_over_the_seeds(planted_analysis: Analysis) -> None:
+    frames, rows = planted_analysis.frames, planted_analysis.classes.set_index(["variant", "class"])
+    assert len(rows) == len(frames.variants) * len(frames.class_names)
+    chosen = frames.classes.query("variant == 'noskip' and split == 'test'")
+    chosen = chosen[chosen["setting"] == planted_analysis.own_best["noskip"]]
+    for label, part in chosen.groupby("class"):
+        row = rows.loc[("noskip", label)]
+        assert (row["iou"], row["dice"]) == pytest.approx((part["iou"].mean(), part["dice"].mean()))
+        assert row["pixels"] == (np.asarray(frames.target) == frames.class_names.index(label)).sum()
+        assert row["iou_low"] < row["iou"] < row["iou_high"]
+    classes = planted_analysis.class_contrasts.query("kind == 'own_best' and variant == 'noskip'").set_index("class")
+    assert classes["left"].to_dict() == pytest.approx(rows.loc["noskip", "iou"].to_dict())
+
+
+def test_a_diverged_seed_scores_zero_in_every_class(tmp_path: Path) -> None:
+    truth = Truth(diverged=(("unet", 3e-4, 0),), unstable_from={})
+    path = plant(
+        tmp_path / "p", variants=("unet",), lrs=(3e-4,), seeds=2, images=4, epochs=6, truth=truth, predictions=False
+    )
+    analysis = analyse(load_results(path))
+    alone = analysis.frames.classes.query("split == 'test'").set_index("class")
+    rows = analysis.classes.set_index("class")
+    assert rows["dice"].to_dict() == pytest.approx((alone["dice"] / 2).to_dict())
+    assert rows["iou"].to_dict() == pytest.approx((alone["iou"] / 2).to_dict())
+
+
+def test_modules_of_a_variant_are_counted_and_named(planted_frames: Frames) -> None:
+    run = {**planted_frames.run}
+    trees = {"added": ["decoder.0.gate: Gate"], "removed": ["a: Conv2d", "b: Conv2d"]}
+    run["variants"] = {**run["variants"], "attention": {**run["variants"]["attention"], "modules": trees}}
+    rows = analyse(dataclasses.replace(planted_frames, run=run)).variants.set_index("variant")
+    assert rows.loc["attention", ["modules_added", "modules_removed"]].tolist() == [1, 2]
+    assert rows.loc["attention", "modules"] == "+decoder.0.gate: Gate; −a: Conv2d; −b: Conv2d"

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.measure.stability import LEAST_HEADROOM, MOST_HEADROOM
 from ablate.models.blocks import SkipConnection
 from ablate.models.unet import unet
-from ablate.train.probes import LEAST_HEADROOM, MOST_HEADROOM, lr_headroom, skip_share, update_ratios, weights
+from ablate.train.probes import lr_headroom, skip_share, update_ratios, weights
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam": lambda p: torch.optim.Adam(p, lr=1e-3),

@@ -8,20 +8,26 @@ import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.render import Table
-from ablate.report.tables import main, measures
+from ablate.report.tables import main, measures, why
 
 MAKERS: tuple[Callable[[Analysis], Table], ...] = (
     main.results_table,
     main.contrasts_table,
     main.cells_table,
     measures.classes_table,
+    measures.dice_table,
     measures.class_differences_table,
     measures.detail_table,
+    measures.class_detail_table,
     measures.quality_table,
+    why.purity_table,
     measures.learning_rate_table,
     measures.stability_table,
+    why.headroom_table,
     measures.convergence_table,
     measures.ranking_table,
+    why.gates_table,
+    why.gate_ablation_table,
     measures.cost_table,
     main.failures_table,
     main.trials_table,

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.compare import KINDS
 from ablate.report.render import Column, Table
 from ablate.report.style import rate_text
 from ablate.report.tables.common import axis_columns, in_order, present, rule_of
-
-KINDS = {"own_best": "own best", "shared": "shared", "matched": "matched", "confirmed": "confirmed"}
 
 
 def results_table(analysis: Analysis) -> Table:
@@ -62,10 +61,11 @@ def contrasts_table(analysis: Analysis) -> Table:
     frame = in_order(analysis.contrasts, analysis)
     frame = frame.assign(
         way=[
-            KINDS.get(kind, kind) + (" (primary)" if primary else "")
+            KINDS.get(kind, kind).lower() + (" (primary)" if primary else "")
             for kind, primary in zip(frame["kind"], frame["primary"], strict=True)
         ],
         flags=[_flags(row) for _, row in frame.iterrows()],
+        seeds=[f"{row['n']:.0f} and {row['n_against']:.0f}" for _, row in frame.iterrows()],
     )
     columns = [
         Column("variant", "Variant"),
@@ -75,12 +75,17 @@ def contrasts_table(analysis: Analysis) -> Table:
         Column("against_setting", "Its setting"),
         Column("left", "mIoU, %", "percent"),
         Column("delta", "Δ, points", "delta", "low", "high"),
+        Column("error_bar", "Error bar"),
+        Column("seeds", "Seeds"),
         Column("p_holm", "p (Holm)", "number", digits=2),
         Column("decision", "Decision", "word"),
-        Column("superiority", "P(better)", "number", digits=2),
+        Column("superiority", "P(better)", "number", "superiority_low", "superiority_high", digits=2),
+        Column("superiority_verdict", "Of runs"),
+        Column("parameters_ratio", "Params", "factor"),
+        Column("flops_ratio", "FLOPs", "factor"),
         Column("flags", "Flags"),
     ]
-    rule = rule_of(analysis, "contrasts", frame[frame["primary"].astype(bool)] if len(frame) else frame)
+    rule = analysis.rules["contrasts"]
     more = " Only the primary contrasts decide; shared, matched and confirmed ones are descriptive."
     return Table("contrasts", "Contrasts three ways", rule + more, frame, present(columns, frame))
 
@@ -101,6 +106,7 @@ def cells_table(analysis: Analysis) -> Table:
         Column("chosen", "Chosen"),
         Column("seeds", "Seeds"),
         Column("n_diverged", "Diverged", "whole"),
+        Column("diverged_share", "Diverged, %", "percent", "diverged_low", "diverged_high", digits=0),
         Column("val_mean", "Val mIoU, %", "percent", "val_low", "val_high", best="max"),
         Column("test_mean", "Test mIoU, %", "percent", "test_low", "test_high", best="max"),
         Column("regret", "Regret, points", "percent"),
@@ -126,14 +132,22 @@ def claims_table(claims: pd.DataFrame) -> Table:
         Column("value", "Number", "number", "low", "high"),
         Column("threshold", "Threshold", "number"),
         Column("at", "At"),
+        Column("n", "Seeds", "whole"),
+        Column("confidence", "Level, %", "percent"),
     ]
     if len(claims):
-        claims = claims.assign(why=[r["reason"] or r["rule"] for _, r in claims.iterrows()])
+        claims = claims.assign(why=[_why(r["reason"], r["rule"]) for _, r in claims.iterrows()])
     rule = (
         "A claim is supported or refuted only where the interval of its number lies wholly beyond the threshold; "
         "else it is inconclusive. Numbers are fractions, ratios or losses as the claim's measure has them."
     )
     return Table("claims", "Claims", rule, claims, present(columns, claims))
+
+
+def _why(reason: str, rule: str) -> str:
+    """Why a claim has no verdict, or what else to know of it, and the rule behind its number."""
+    sentences = (text[:1].upper() + text[1:] for text in (reason, rule) if text)
+    return " ".join(text if text.endswith(".") else f"{text}." for text in sentences)
 
 
 def failures_table(analysis: Analysis) -> Table:

@@ -14,21 +14,25 @@ from ablate.report.tables.common import axis_columns, in_order, present, rule_of
 
 def classes_table(analysis: Analysis) -> Table:
     """IoU of every class, a row a variant, at own best settings."""
-    rows = analysis.class_contrasts
-    rows = rows[rows["kind"] == "own_best"] if len(rows) else rows
-    scores: dict[str, dict[str, float]] = {}
-    for _, row in rows.iterrows():
-        scores.setdefault(row["against"], {})[row["class"]] = row["right"]
-        scores.setdefault(row["variant"], {})[row["class"]] = row["left"]
-    names = list(dict.fromkeys(rows["class"])) if len(rows) else []
+    return _by_class(analysis, "iou", "classes", "IoU per class")
+
+
+def dice_table(analysis: Analysis) -> Table:
+    """Dice of every class, a row a variant, at own best settings."""
+    return _by_class(analysis, "dice", "class_dice", "Dice per class")
+
+
+def _by_class(analysis: Analysis, score: str, table: str, title: str) -> Table:
+    rows = analysis.classes
+    names = list(dict.fromkeys(rows["class"]))
     # A class may be called "variant": the columns are numbered.
     keys = {name: f"class {place}" for place, name in enumerate(names)}
+    found = {variant: dict(zip(part["class"], part[score], strict=True)) for variant, part in rows.groupby("variant")}
     frame = pd.DataFrame(
-        [{"variant": v, **{keys[n]: scores[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in scores]
+        [{"variant": v, **{keys[n]: found[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in found]
     )
     columns = [Column("variant", "Variant"), *(Column(keys[n], n, "percent", best="max") for n in names)]
-    rule = "Test IoU of the class in %, mean over seeds, each variant at its own best setting."
-    return Table("classes", "IoU per class", rule, frame, tuple(columns))
+    return Table(table, title, analysis.rules["classes"], frame, tuple(columns))
 
 
 def class_differences_table(analysis: Analysis) -> Table:
@@ -68,19 +72,41 @@ def detail_table(analysis: Analysis) -> Table:
     return Table("detail", "Fine detail", rule_of(analysis, "detail", frame), frame, tuple(columns))
 
 
+def class_detail_table(analysis: Analysis) -> Table:
+    """Fine detail of every class: a row a class and variant, a difference a measure."""
+    rows = in_order(analysis.class_detail, analysis)
+    measures = list(dict.fromkeys(rows["measure"]))
+    columns = [Column("class", "Class"), Column("variant", "Variant"), Column("against", "Against")]
+    wide: dict[tuple[str, str], dict[str, object]] = {}
+    for row in rows.to_dict("records"):
+        cell = wide.setdefault(
+            (row["class"], row["variant"]), {name: row[name] for name in ("class", "variant", "against")}
+        )
+        cell |= {f"{row['measure']}_{name}": row[name] for name in ("pixels", "left", "right", "delta", "low", "high")}
+    for name in measures:
+        columns.append(Column(f"{name}_pixels", f"{detail_name(name)}: pixels", "count"))
+        columns.append(Column(f"{name}_delta", "Δ, points", "delta", f"{name}_low", f"{name}_high"))
+    frame = pd.DataFrame(list(wide.values()))
+    return Table(
+        "class_detail", "Fine detail per class", rule_of(analysis, "detail", rows), frame, present(columns, frame)
+    )
+
+
 def quality_table(analysis: Analysis) -> Table:
     """Other scores of the same predictions."""
     frame = in_order(analysis.variants, analysis)
     columns = [
         Column("variant", "Variant"),
-        Column("test_mean", "mIoU, %", "percent", best="max"),
+        Column("test_mean", "mIoU, %", "percent", "test_low", "test_high", best="max"),
         Column("mean_iou_images", "mIoU over images, %", "percent", best="max"),
         Column("mean_iou_classes", "mIoU over classes, %", "percent", best="max"),
         Column("worst_images", "Worst 10 % of images, %", "percent", best="max"),
         Column("dice", "Dice, %", "percent", best="max"),
         Column("pixel_accuracy", "Pixel accuracy, %", "percent", best="max"),
         Column("test_loss", "Test loss", "number", best="min"),
-        Column("seed_sd", "SD of seeds, points", "percent", digits=2),
+        Column("between_runs_sd", "SD between runs, points", "percent", digits=2),
+        Column("seed_sd", "of seeds", "percent", digits=2),
+        Column("interaction_sd", "of seed × image", "percent", digits=2),
         Column("image_sd", "SD of images, points", "percent", digits=2),
     ]
     return Table(
@@ -118,15 +144,25 @@ def stability_table(analysis: Analysis) -> Table:
     names = list(dict.fromkeys(frame["measure"])) if len(frame) else []
     wide = frame[["variant", "setting", *axes]].drop_duplicates(["variant", "setting"]) if len(frame) else frame
     for name in names:
-        values = frame.loc[frame["measure"] == name, ["variant", "setting", "mean"]].rename(columns={"mean": name})
+        ends = {"mean": name, "low": f"{name}_low", "high": f"{name}_high", "n": f"{name}_n"}
+        values = frame.loc[frame["measure"] == name, ["variant", "setting", *ends]].rename(columns=ends)
         wide = wide.merge(values, on=["variant", "setting"], how="left")
     shown = in_order(wide, analysis)
+    # The headline with its interval; those of the others are in the file of the table.
     columns = [
         Column("variant", "Variant"),
         *axis_columns(analysis),
         *(
-            Column(name, name.replace("_", " "), "number", best=None if name == "lr_headroom" else "min")
+            Column(
+                name,
+                name.replace("_", " "),
+                "number",
+                low=f"{name}_low" if name == "rise" else None,
+                high=f"{name}_high" if name == "rise" else None,
+                best=None if name == "lr_headroom" else "min",
+            )
             for name in names
+            if name != "lr_headroom" or shown[name].notna().any()
         ),
     ]
     return Table(
