@@ -23,7 +23,7 @@ from typing import Literal
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.evidence import Evidence, Refusal
+from ablate.analysis.evidence import Evidence, Refusal, refused
 from ablate.analysis.frames import Frames
 from ablate.analysis.gather import Gatherer
 from ablate.analysis.intervals import Estimate
@@ -93,16 +93,28 @@ def tree_of(claim: ClaimSpec, gatherer: Gatherer) -> Node:
         quantifier: Literal["all", "any"] = "any" if claim.variant == "any" else "all"
     else:
         names, quantifier = [claim.variant or claim.left or ""], "all"
-    return Node(
+    tree = Node(
         quantifier,
         tuple(
             Node(
                 claim.quantifier,
-                tuple(gatherer.gather(claim, name, setting) for setting in _tried(picked, name, gatherer)),
+                tuple(_leaf(claim, name, setting, gatherer) for setting in _tried(picked, name, gatherer)),
             )
             for name in names
         ),
     )
+    leaves = list(leaves_of(tree))
+    if all(leaf.refused for leaf in leaves):
+        raise Refusal(leaves[0].refused)
+    return tree
+
+
+def _leaf(claim: ClaimSpec, variant: str, setting: str | None, gatherer: Gatherer) -> Evidence:
+    """One comparison; where it cannot be made it decides nothing, but counts among those to choose from."""
+    try:
+        return gatherer.gather(claim, variant, setting)
+    except (Refusal, ResultsError) as refusal:
+        return refused(claim.metric, f"{variant} at {setting or 'own best'}", str(refusal))
 
 
 def _settings(claim: ClaimSpec, frames: Frames) -> list[str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, inf, log, log1p
+from math import ceil, inf, log, log1p, nan
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Evidence:
     threshold: float
     exact: bool = False
     notes: tuple[str, ...] = ()
+    refused: str = ""
+    """Why the comparison could not be made; "" where it was."""
 
     @property
     def threshold_text(self) -> str:
@@ -59,6 +61,12 @@ class Evidence:
         gap = estimate.low - self.threshold if above else self.threshold - estimate.high
         # The claimed side holds the threshold itself where the operator does, the other side where it does not.
         return 5e-324 if gap == 0 and self.inclusive == supporting else gap
+
+
+def refused(metric: str, at: str, why: str) -> Evidence:
+    """A comparison that cannot be made."""
+    nothing = Estimate(nan, nan, nan, reason=why)
+    return Evidence(metric, at, lambda share: nothing, above=True, inclusive=False, threshold=nan, refused=why)
 
 
 def score_of(name: str, classes: tuple[str, ...]) -> Score:
@@ -99,7 +107,11 @@ def scaled(cell: Replicates, factor: float) -> Replicates:
 
 
 def seeds_estimate(left: Floats, right: Floats, factor: float, threshold: float, confidence: float) -> Estimate:
-    """Welch's interval; where neither side varies, the exact permutation test says whether it is a point."""
+    """Welch's interval; where neither side varies, the exact permutation test says whether it is a point.
+
+    Where one side alone does not vary, Welch's degrees of freedom are those of the other. Between variants whose runs
+    are alike, some quiet and some not, that decides no more often than the level says (tested by simulation).
+    """
     made = welch_interval(left, right, confidence, factor=factor)
     if made.has_interval or threshold != 0 or factor != 1 or made.reason != "no spread between the seeds":
         return made

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.evidence import seeds_estimate
 from ablate.analysis.frames import Frames
-from ablate.analysis.intervals import Estimate, mean_estimate, welch_interval
+from ablate.analysis.intervals import Estimate, mean_estimate
 
 Row = dict[str, Any]
 TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
@@ -193,7 +194,7 @@ def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding
 
 def _rise_difference(frames: Frames, variant: str, other: str, setting: str) -> Estimate:
     left, right = (1 - 1 / _rises(frames).get((name, setting), np.zeros(0)) for name in (variant, other))
-    return welch_interval(left, right, frames.study.measure.confidence)
+    return seeds_estimate(left, right, 1.0, 0.0, frames.study.measure.confidence)
 
 
 @lru_cache(maxsize=4)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf, isnan, nan, sqrt
+from math import isnan, nan, sqrt
 
 import numpy as np
 import pandas as pd
 import pytest
 from planted import Truth, plant
+from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.claims import COLUMNS, Node, judge, text_of, verdict_of
@@ -266,7 +267,18 @@ def test_without_spread_the_exact_permutation_decides():
     assert not three.has_interval
     assert "p = 0.1" in three.method
     assert not seeds_estimate(np.ones(4), np.zeros(4), 1.0, 0.5, 0.95).has_interval
-    assert not seeds_estimate(np.array([1.0, inf]), np.zeros(2), 1.0, 0.0, 0.95).has_interval
+
+
+@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.8])
+def test_variants_with_the_same_share_of_loud_runs_are_told_apart_no_more_often_than_the_level(n, share):
+    # In many draws one side is all quiet or all loud, and hardly varies.
+    rng, decided, draws = np.random.default_rng(n), 0, 2000
+    for _ in range(draws):
+        sides = (rng.random((2, n)) < share) * rng.normal(0.5, 0.1, (2, n)).clip(0, 1)
+        made = seeds_estimate(*sides, 1.0, 0.0, 0.95)
+        decided += made.has_interval and (made.low > 0 or made.high < 0)
+    assert 0 < decided <= stats.binom.ppf(0.999, draws, 0.05)
 
 
 def test_all_seeds_at_one_end_give_the_exact_bound():
@@ -309,6 +321,34 @@ def test_a_quiet_study_does_not_refute_instability_by_three_seeds(tmp_path):
     row = judge(frames, analyse(frames)).iloc[0]
     assert (row["verdict"], row["value"], row["high"]) == ("inconclusive", 0, pytest.approx(0.7076, abs=1e-4))
     assert "at least 39 such seeds would tell" in row["reason"]
+
+
+def test_what_has_not_run_yet_decides_nothing_and_hinders_nothing(tmp_path):
+    rise = {"metric": "rise", "op": ">", "value": 1.1}
+    forms = {
+        "some-rises": {**rise, "variant": "any", "where": {"lr": ">=5e-4"}, "quantifier": "any"},
+        "of-it": {**rise, "variant": "residual", "where": {"lr": ">=5e-4"}},
+        "all-low": {"metric": "test/mean_iou", "variant": "all", "op": ">", "value": 0.01},
+        "all-high": {"metric": "test/mean_iou", "variant": "all", "op": ">", "value": 0.99},
+    }
+    rates, seeds = (1e-3, 5e-4), 4
+    gone = tuple(("residual", lr, seed) for lr in rates for seed in range(seeds))
+    truth = Truth(missing=gone, diverged=(), unstable_from={"noskip": 1e-4})
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip", "residual"), lrs=rates, seeds=seeds, images=4, epochs=12,
+        truth=truth, claims=[{"id": name, **form} for name, form in forms.items()], predictions=False,
+    )  # fmt: skip
+    frames = load_results(path)
+    rows = judge(frames, analyse(frames)).set_index("id")
+    # The number of comparisons to choose from is that of the plan, so that the level does not depend on what is done.
+    some = rows.loc["some-rises"]
+    assert (some["verdict"], some["comparisons"]) == ("supported", 6) and "noskip" in some["at"]
+    assert some["confidence"] == pytest.approx(1 - 0.05 / 6)
+    everyone = rows.loc["all-low"]
+    assert everyone["verdict"] == "inconclusive" and isnan(everyone["value"])
+    assert everyone["reason"].startswith("residual has no setting that may be chosen")
+    assert rows.loc["all-high", "verdict"] == "refuted"
+    assert (rows.loc["of-it", "verdict"], rows.loc["of-it", "comparisons"]) == ("inconclusive", 0)
 
 
 def test_the_metrics_of_claims_are_those_of_the_frames(study):
