@@ -64,6 +64,10 @@ pixels of that kind in the test split (a mean over classes weighs one with ten a
   censored), lowest, highest, n, n_censored (at an end of the range probed), reason, rule.
 **convergence**, a row a cell: variant, setting, <axes>, verdict, gain, low, high, n, reason, rule.
 
+**extension**, a row a cell of a study run by `--extend` (else empty), the verdict on the shorter `budget`:
+  variant, setting, <axes>, budget, epochs, projected, projected_verdict (of the shorter curves), verdict, gain, low,
+  high (90 %), n, reason, rule.
+
 **ranking**, Kendall's tau of the ranking by V between two settings: setting, other, tau, n_variants, rule.
 **budget**, tuning-budget curves, from eight settings on (else empty): variant, settings_tried, expected_test, rule.
 
@@ -123,6 +127,7 @@ class Analysis:
     stability: pd.DataFrame
     headroom: pd.DataFrame
     convergence: pd.DataFrame
+    extension: pd.DataFrame
     ranking: pd.DataFrame
     budget: pd.DataFrame
     gates: pd.DataFrame
@@ -166,6 +171,7 @@ def analyse(frames: Frames) -> Analysis:
         "detail_verdicts": detail_frames.VERDICT_TEXT,
         "stability": cells.STABILITY_RULE,
         "convergence": cells.CONVERGENCE_RULE,
+        "extension": cells.EXTENSION_RULE,
         "sensitivity": cells.SENSITIVITY_RULE,
         "ranking": RANKING_TEXT,
         "budget": cells.budget_rule(frames),
@@ -196,6 +202,7 @@ def analyse(frames: Frames) -> Analysis:
         stability=cells.stability_frame(frames, measure.confidence),
         headroom=mechanism.headroom_frame(frames, measure.confidence),
         convergence=converged,
+        extension=cells.extension_frame(frames),
         ranking=rank_agreement(v) if frames.study.search is None else rank_agreement(v.iloc[:, :0]),
         budget=cells.budget_frame(frames, v),
         gates=gates,

@@ -15,7 +15,7 @@ from ablate.analysis.compare import scored_text
 from ablate.analysis.frames import Frames
 from ablate.analysis.selection import V_TEXT, Choice, alike_but_rate
 from ablate.analysis.statistics import geometric_interval, sample_sd, share_interval, t_interval
-from ablate.measure.convergence import GAIN_THRESHOLD, convergence
+from ablate.measure.convergence import GAIN_THRESHOLD, continuation, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
 from ablate.measure.stability import censored_headroom
 from ablate.study.metrics import STABILITY
@@ -39,6 +39,13 @@ CONVERGENCE_RULE = (
     "projected gain; the 90 % interval is Student's t over seeds. Under-converged where it lies above "
     f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. No verdict "
     "for a schedule that ends near zero."
+)
+EXTENSION_RULE = (
+    "The decisive check of convergence, by training on: per seed the mean val mIoU of the last fifth of the shorter "
+    "budget (5 to 20 epochs) is taken from that of as many epochs at the end of the longer one; the 90 % interval is "
+    "Student's t over seeds. Verdict on the shorter budget: under-converged where the interval lies above "
+    f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. Projected: "
+    "what the shorter curves alone had said."
 )
 SENSITIVITY_RULE = (
     "lr_sensitivity: mean over log rate, over the range stated, of min(final val loss, loss at initialisation) minus "
@@ -171,10 +178,7 @@ def headroom_reason(n: int, n_censored: int) -> str:
 
 def convergence_frame(frames: Frames) -> pd.DataFrame:
     """A row a cell: whether its seeds had converged when their epochs ended."""
-    keys, scores = frames.epochs["key"].to_numpy(), frames.epochs["val_mean_iou"].to_numpy(float)
-    # A trial's epochs stand together, in order.
-    starts = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-    curves = dict(zip(keys[[0, *starts]] if len(keys) else [], np.split(scores, starts), strict=False))
+    curves = _val_curves(frames)
     rows = []
     for variant, setting, group in cell_groups(frames.trials):
         ended = group[group["status"].isin(_ENDED)]
@@ -186,6 +190,34 @@ def convergence_frame(frames: Frames) -> pd.DataFrame:
         row |= {"gain": verdict.gain, "low": verdict.low, "high": verdict.high, "n": verdict.seeds}
         rows.append(row | {"reason": verdict.reason, "rule": CONVERGENCE_RULE})
     return pd.DataFrame(rows)
+
+
+def _val_curves(frames: Frames) -> dict[str, np.ndarray]:
+    """Val mIoU by epoch (E,) of every trial that has begun, by its key."""
+    keys, scores = frames.epochs["key"].to_numpy(), frames.epochs["val_mean_iou"].to_numpy(float)
+    # A trial's epochs stand together, in order.
+    starts = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+    return dict(zip(keys[[0, *starts]] if len(keys) else [], np.split(scores, starts), strict=False))
+
+
+def extension_frame(frames: Frames) -> pd.DataFrame:
+    """A row a cell of a study that went on from shorter trials: what the further epochs brought; empty for others."""
+    before: Mapping[str, int] = frames.run.get("extended_from") or {}
+    curves = _val_curves(frames) if before else {}
+    rows = []
+    for variant, setting, group in cell_groups(frames.trials):
+        budget = before.get(variant)
+        if budget is None:
+            continue
+        known = [curves[key] for key in group.loc[group["status"].isin(_ENDED), "key"] if key in curves]
+        found, projected = continuation(known, budget), convergence([curve[:budget] for curve in known])
+        row = {"variant": variant, "setting": setting, **_levels(frames, group), "budget": budget}
+        row |= {"epochs": max((len(curve) for curve in known), default=0), "projected": projected.gain}
+        row |= {"projected_verdict": projected.verdict, "verdict": found.verdict, "gain": found.gain}
+        row |= {"low": found.low, "high": found.high, "n": found.seeds, "reason": found.reason}
+        rows.append(row | {"rule": EXTENSION_RULE})
+    columns = ["budget", "epochs", "projected", "projected_verdict", "verdict", "gain", "low", "high", "n", "reason"]
+    return pd.DataFrame(rows, columns=["variant", "setting", *frames.axes, *columns, "rule"])
 
 
 def rate_response(frames: Frames, v: pd.DataFrame, own_best: Choice, rope: float) -> dict[str, dict[str, Any]]:

@@ -94,15 +94,49 @@ def convergence(
     counted in the reason. The seeds carry the test, for within one run successive epochs are dependent and trend
     tests raise false alarms several times too often.
     """
-    gains = [projected_gain(curve) for curve in curves]
+    plateau = rates is not None and ends_near_zero(rates)
+    return _judged([projected_gain(curve) for curve in curves], "projected", threshold, confidence, plateau)
+
+
+def realised_gain(val_mean_iou: np.ndarray, budget: int) -> Measured:
+    """Gain of val mIoU that the epochs beyond a `budget` of epochs brought, a fraction.
+
+    Mean of the last k = `late_epochs(budget)` values of `val_mean_iou` (E,) less the mean of the k values up to the
+    budget; the two windows must not overlap. Means of windows and not best values, whose maximum grows with the
+    number of epochs whether anything is learned or not.
+    """
+    curve = np.asarray(val_mean_iou, dtype=np.float64)
+    k = late_epochs(budget)
+    if budget < k or len(curve) < budget + k:
+        return unknown(f"{len(curve)} epochs; the gain beyond {budget} needs {max(budget, k) + k}")
+    before, after = curve[budget - k : budget], curve[-k:]
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        return unknown("a value of the epochs compared is not finite")
+    return Measured(float(after.mean() - before.mean()))
+
+
+def continuation(
+    curves: Sequence[np.ndarray], budget: int, *, threshold: float = GAIN_THRESHOLD, confidence: float = 0.9
+) -> Convergence:
+    """Whether the seeds of one cell had converged at a `budget` of epochs, now that they were trained beyond it.
+
+    As `convergence`, with the gain that came (`realised_gain`) instead of the one that was projected.
+    """
+    return _judged([realised_gain(curve, budget) for curve in curves], "realised", threshold, confidence)
+
+
+def _judged(
+    gains: Sequence[Measured], kind: str, threshold: float, confidence: float, plateau: bool = False
+) -> Convergence:
     known = np.array([gain.value for gain in gains if gain.known])
     missing = [gain.reason for gain in gains if not gain.known]
     note = f"; {len(missing)} of {len(gains)} seeds left out ({missing[0]})" if missing else ""
     mean, low, high = t_interval(known, confidence)
-    if rates is not None and ends_near_zero(rates):
+    if plateau:
         return Convergence("none", mean, low, high, len(known), "the schedule ends near zero and makes its own plateau")
     if len(known) < LEAST_SEEDS:
-        reason = f"{len(known)} seeds with a late slope; a verdict needs {LEAST_SEEDS}"
+        what = "late slope" if kind == "projected" else "gain"
+        reason = f"{len(known)} seed{'' if len(known) == 1 else 's'} with a {what}; a verdict needs {LEAST_SEEDS}"
         return Convergence("inconclusive", mean, low, high, len(known), reason + note)
     verdict: Verdict
     if low > threshold:
@@ -111,7 +145,7 @@ def convergence(
         verdict, said = "converged", "lies below"
     else:
         verdict, said = "inconclusive", "holds"
-    reason = f"the {confidence:.0%} interval of the projected gain {said} {threshold:g}"
+    reason = f"the {confidence:.0%} interval of the {kind} gain {said} {threshold:g}"
     return Convergence(verdict, mean, low, high, len(known), reason + note)
 
 

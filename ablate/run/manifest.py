@@ -52,6 +52,14 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+def shorter_epochs(study: Study) -> dict[str, int]:
+    """The epochs of each variant in the study that `study` extends; empty where it extends none."""
+    shorter = study.origin
+    if shorter is None:
+        return {}
+    return {name: shorter.train_settings(variant, {})["epochs"] for name, variant in shorter.variants.items()}
+
+
 def machine() -> dict[str, Any]:
     """The machine, without its name."""
     import torch
@@ -172,6 +180,7 @@ def write_run(
         "plugins": [{"file": name, "sha256": digest} for name, digest in sorted(plugins.items())],
         "decisions": decisions.to_json(),
         "variants": variants,
+        **({"extended_from": shorter_epochs(study)} if study.origin is not None else {}),
         "plan": [plan_entry(trial) for trial in plan],
     }
     if study.spec.search is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from planted import Truth, plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.cells import budget_frame, convergence_frame
+from ablate.analysis.cells import budget_frame, convergence_frame, extension_frame
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.selection import v_table
 
@@ -100,6 +101,26 @@ def test_a_schedule_that_ends_near_zero_gets_no_verdict(tmp_path: Path) -> None:
     verdict = convergence_frame(load_results(path)).iloc[0]
     assert (verdict["verdict"], verdict["n"]) == ("none", 3)
     assert "makes its own plateau" in verdict["reason"]
+
+
+def test_an_extended_study_says_what_the_further_epochs_brought(planted_frames: Frames, tmp_path: Path) -> None:
+    assert not len(extension_frame(planted_frames))
+    steady = Truth(diverged=(), unstable_from={})
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(1e-4, 1e-3), images=4, epochs=24, truth=steady,
+        predictions=False,
+    )  # fmt: skip
+    frames = load_results(path)
+    frames = replace(frames, run={**frames.run, "extended_from": {"unet": 12, "noskip": 12}})
+    rows = extension_frame(frames)
+    # Planted: at 1e-4 val mIoU climbs in a line over all 24 epochs, by 0.45 of its height; at 1e-3 it stands early.
+    climbing = cell(rows, "unet", 1e-4)
+    top = frames.trials.query("variant == 'unet' and lr == 1e-4")["val_mean_iou"].mean()
+    assert (climbing["verdict"], climbing["budget"], climbing["epochs"]) == ("under-converged", 12, 24)
+    assert climbing["gain"] == pytest.approx(0.45 * top * 12 / 24, rel=0.05)
+    assert climbing["projected"] == pytest.approx(0.45 * top * 5 / 24, rel=0.1)
+    assert cell(rows, "noskip", 1e-3)["verdict"] == "converged"
+    assert rows["rule"].eq(analyse(frames).rules["extension"]).all()
 
 
 def test_response_to_the_rate(planted_analysis: Analysis) -> None:

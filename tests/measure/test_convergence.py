@@ -7,10 +7,12 @@ import pytest
 from scipy import stats
 
 from ablate.measure.convergence import (
+    continuation,
     convergence,
     ends_near_zero,
     late_epochs,
     projected_gain,
+    realised_gain,
     t_interval,
     theil_sen_slope,
 )
@@ -79,6 +81,34 @@ def test_a_seed_without_a_late_slope_is_left_out_and_said_so():
     found = convergence(curves)
     assert (found.verdict, found.seeds) == ("under-converged", 3)
     assert "1 of 4 seeds left out" in found.reason
+
+
+def test_realised_gain_is_the_difference_of_two_windows():
+    # Rises by 0.01 an epoch to the budget of 30 (k = 6), then by 0.001 an epoch.
+    curve = np.concatenate([0.01 * np.arange(30), 0.29 + 0.001 * np.arange(1, 31)])
+    assert realised_gain(curve, 30).value == pytest.approx(0.29 + 0.001 * 27.5 - 0.01 * 26.5)
+    # Noise without a trend gives nothing on average, though the best value grows with the number of epochs.
+    noise = np.random.default_rng(0).standard_normal((4000, 60))
+    gains = [realised_gain(row, 30).value for row in noise]
+    assert abs(np.mean(gains)) < 3 * np.sqrt(2 / 6 / 4000)
+    assert np.mean(noise.max(axis=1) - noise[:, :30].max(axis=1)) > 0.2
+    assert realised_gain(curve[:35], 30).reason == "35 epochs; the gain beyond 30 needs 36"
+    assert realised_gain(curve, 4).reason == "60 epochs; the gain beyond 4 needs 10"
+    curve[-1] = np.nan
+    assert not realised_gain(curve, 30).known
+
+
+def test_training_on_decides_what_the_projection_could_not():
+    seeds = 0.001 * np.array([-1, 0, 1])[:, None]
+    flat, steep = np.full(30, 0.6), 0.6 + 0.004 * np.arange(30)
+    late = np.concatenate([flat, steep])  # a plateau before the next rise: the projection sees nothing coming
+    assert convergence(late[:30] + seeds).verdict == "converged"
+    found = continuation(late + seeds * np.arange(60), 30)
+    assert (found.verdict, found.seeds) == ("under-converged", 3)
+    assert found.gain == pytest.approx(0.004 * 26.5)
+    assert "of the realised gain lies above" in found.reason
+    assert continuation(np.concatenate([flat, flat]) + seeds, 30).verdict == "converged"
+    assert continuation((late + seeds)[:2], 30).reason == "2 seeds with a gain; a verdict needs 3"
 
 
 def test_no_verdict_where_the_schedule_makes_its_own_plateau():

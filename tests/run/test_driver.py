@@ -143,6 +143,7 @@ def test_extended_trials_go_on_to_what_a_longer_study_gives(undisturbed: Command
     longer = Command.__new__(Command)
     longer.folder, longer.results = undisturbed.folder, undisturbed.folder / "results" / "tiny-x2"
     assert all("goes on after epoch 3" in p["extended"] for p in longer.provenance().values())
+    assert json.loads((longer.results / "run.json").read_bytes())["extended_from"] == {"narrow": 3, "wide": 3}
     assert command.run("-o", "train.epochs=6", "--only", "variant=narrow").returncode == 0
     assert longer.records() == command.records() and len(command.records()) == 2
 

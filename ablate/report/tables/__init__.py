@@ -25,6 +25,7 @@ MAKERS: tuple[Callable[[Analysis], Table], ...] = (
     measures.stability_table,
     why.headroom_table,
     measures.convergence_table,
+    measures.extension_table,
     measures.ranking_table,
     why.gates_table,
     why.gate_ablation_table,

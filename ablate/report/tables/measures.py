@@ -190,6 +190,25 @@ def convergence_table(analysis: Analysis) -> Table:
     )
 
 
+def extension_table(analysis: Analysis) -> Table:
+    """What training on brought, where a study was extended."""
+    frame = in_order(analysis.extension, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        Column("budget", "Epochs", "whole"),
+        Column("epochs", "extended to", "whole"),
+        Column("projected_verdict", "Projected", "word"),
+        Column("projected", "Projected gain, points", "delta"),
+        Column("verdict", "Trained on", "word"),
+        Column("gain", "Gain, points", "delta", "low", "high"),
+        Column("n", "Seeds", "whole"),
+        Column("reason", "Reason"),
+    ]
+    rule = rule_of(analysis, "extension", frame)
+    return Table("extension", "What training on brought", rule, frame, present(columns, frame))
+
+
 def ranking_table(analysis: Analysis) -> Table:
     """How far the order of the variants depends on the setting."""
     columns = [
