@@ -274,15 +274,18 @@ class Gatherer:
 
     def _count(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
         counts = self.analysis.variants.set_index("variant")[claim.metric]
-        left = float(counts[variant])
-        right = float(counts[claim.right]) * (claim.factor or 1.0) if claim.right else 0.0
-        if not isfinite(left - right):
+        value, other = float(counts[variant]), float(counts[claim.right]) if claim.right else 0.0
+        if not isfinite(value - other):
             raise Refusal(f"{claim.metric} are not known")
-        exact = Estimate(
-            left - right, left - right, left - right, method="a count without sampling error", confidence=1
-        )
-        quantity = difference_text(claim, variant) if claim.right else f"{claim.metric} of {variant}"
-        return replace(self._evidence(claim, quantity, "the model", lambda _: exact), exact=True)
+        quantity, threshold = f"{claim.metric} of {variant}", threshold_of(claim)
+        if claim.right and claim.margin:
+            value, quantity = value - (claim.factor or 1.0) * other, difference_text(claim, variant)
+        elif claim.right:
+            value, threshold = value / other if other else nan, claim.factor or 1.0
+            quantity = f"{claim.metric}, {variant} / {claim.right}"
+        exact = Estimate(value, value, value, method="a count without sampling error", confidence=1)
+        evidence = self._evidence(claim, quantity, "the model", lambda _: exact)
+        return replace(evidence, threshold=threshold, exact=True)
 
     # --- common -----------------------------------------------------------------------------------------------------
 

@@ -174,6 +174,18 @@ def test_throughput_that_was_not_measured_is_refused(study):
     assert "has not been measured alone" in judge(bare, analysis).iloc[0]["reason"]
 
 
+def test_counts_are_compared_as_ratios_or_with_a_margin_as_differences(study):
+    frames, analysis = study
+    counts = analysis.variants.set_index("variant")["parameters"]
+    claim = {"metric": "parameters", "left": "noskip", "op": "<=", "right": "unet"}
+    forms = [ClaimSpec(**claim, factor=0.9), ClaimSpec(**claim, factor=0.7), ClaimSpec(**claim, margin=1e4)]
+    rows = judge(replace(frames, study=frames.study.model_copy(update={"claims": forms})), analysis)
+    ratio, difference = counts["noskip"] / counts["unet"], counts["noskip"] - counts["unet"]
+    assert rows["value"].tolist() == pytest.approx([ratio, ratio, difference])
+    assert rows["threshold"].tolist() == [0.9, 0.7, -1e4]
+    assert rows["verdict"].tolist() == ["supported", "refuted", "supported"]
+
+
 def test_the_difference_of_rises_lets_a_diverged_seed_count(study):
     claim = ClaimSpec(metric="rise", left="noskip", op=">", right="unet", where={"lr": 1e-3})
     evidence = Gatherer(*study).gather(claim, "noskip", "lr=1e-3")

@@ -25,7 +25,15 @@ def test_the_benchmark_is_four_variants_at_four_rates_with_three_seeds() -> None
     assert (list(study.variants), study.baseline, len(study.trials())) == (FOUR, "unet", 48)
     assert study.spec.grid == {"lr": [1e-3, 5e-4, 3e-4, 1e-4]}
     assert [list(study.differences(name)) for name in FOUR] == [[], ["skip"], ["block"], ["skip"]]
-    assert len(study.spec.claims) == 9
+    assert len(study.spec.claims) == 10
+
+
+def test_the_words_of_the_original_report_are_claimed_on_street_scenes_and_on_camvid_alike() -> None:
+    benchmark, *others = (
+        read_study(path).spec.claims
+        for path in (FILES[0], ROOT / "studies" / "camvid-small.yaml", ROOT / "studies" / "unet-camvid.yaml")
+    )
+    assert all(claims == benchmark for claims in others)
 
 
 def test_the_reference_study_is_the_original_reports() -> None:
