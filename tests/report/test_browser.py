@@ -207,7 +207,7 @@ def test_tab_reaches_the_controls(browser, page_of_two):
     opened(browser, page_of_two)
     seen = set()
     find(browser, "body").send_keys(Keys.TAB)
-    for _ in range(60):
+    for _ in range(100):
         active = browser.switch_to.active_element
         seen.add(active.tag_name)
         active.send_keys(Keys.TAB)
