@@ -101,6 +101,7 @@ def _run(
     with nursery_if_useful() as nursery:
         plugins = _plugins(plugin)
         from ablate.study.reader import read_study
+        from ablate.study.selection import selection
 
         loaded = read_study(study, override or ())
         folder, origin = out or RESULTS / loaded.name, None
@@ -108,7 +109,7 @@ def _run(
             # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
             loaded, origin = loaded.extended(extend), folder
             folder = folder.with_name(f"{folder.name}-x{extend:g}")
-        wanted = _selection(only or [], loaded)
+        wanted = selection(only or [], loaded)
         from ablate.run.command import run_study
 
         outcome = run_study(
@@ -199,7 +200,7 @@ def compare(
 @app.command()
 def dashboard(
     results: Folder = None,
-    port: Annotated[int, typer.Option(help="Port of the dashboard.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; it has no login and can delete.")] = "127.0.0.1",
     expose: Annotated[bool, typer.Option("--expose", help="Allow an address other machines can reach.")] = False,
 ) -> None:
@@ -275,34 +276,6 @@ def _folder(given: Path | None) -> Path:
 
 def _known() -> list[str]:
     return [path.name for path in RESULTS.glob("*") if (path / "run.json").exists()]
-
-
-def _selection(words: list[str], study: Any) -> Any:
-    """`--only variant=unet --only lr=1e-3`: trials that match every key, with any of its values."""
-    axes = ["variant", "seed", *study.spec.grid]
-    wanted: dict[str, set[str]] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in axes:
-            raise StudyError(f"--only {word}: expected key=value", cure=nearest(key, axes))
-        wanted.setdefault(key, set()).add(_canonical(value))
-    for key, values in wanted.items():
-        known = study.variants if key == "variant" else study.spec.grid.get(key)
-        if known is not None and (unknown := values - {_canonical(str(level)) for level in known}):
-            raise StudyError(f"--only {key}={min(unknown)}: no such {key}", cure=nearest(min(unknown), map(str, known)))
-
-    def matches(trial: Any) -> bool:
-        own = {"variant": trial.variant, "seed": trial.seed, **trial.settings}
-        return all(_canonical(str(own.get(key))) in values for key, values in wanted.items())
-
-    return matches
-
-
-def _canonical(text: str) -> str:
-    try:
-        return repr(float(text))
-    except ValueError:
-        return text
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ class Frames:
             total = counts.sum(axis=0)
             part = {"class": list(self.class_names), "iou": segmentation.iou(total), "dice": segmentation.dice(total)}
             part |= {name: total[:, place] for place, name in enumerate(("tp", "fp", "fn"))}
-            parts.append(pd.DataFrame(self._identity(row) | {"split": split} | part))
+            parts.append(self._rows(row, {"split": split} | part))
         columns = [*self._identity_columns, "split", "class", "tp", "fp", "fn", "iou", "dice"]
         return _concat(parts, columns)
 
@@ -131,7 +131,7 @@ class Frames:
                 "mean_iou": segmentation.per_image_mean_iou(counts),
                 "loss": np.full(len(counts), np.nan) if loss is None else loss,
             }
-            parts.append(pd.DataFrame(self._identity(row) | {"split": split} | part))
+            parts.append(self._rows(row, {"split": split} | part))
         return _concat(parts, [*self._identity_columns, "split", "image", "mean_iou", "loss"])
 
     @cached_property
@@ -172,8 +172,13 @@ class Frames:
     def _identity_columns(self) -> list[str]:
         return ["key", "variant", "setting", *self.axes, "seed"]
 
-    def _identity(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: row[name] for name in self._identity_columns}
+    def _rows(self, row: Mapping[str, Any], part: Mapping[str, Any]) -> pd.DataFrame:
+        """`part` as a frame whose every row names the trial `row`; a level may be a tuple, which is one value."""
+        frame = pd.DataFrame(part)
+        for place, name in enumerate(self._identity_columns):
+            level = row[name]
+            frame.insert(place, name, [level] * len(frame) if isinstance(level, tuple) else level)
+        return frame
 
     def _counted(self) -> list[tuple[dict[str, Any], str, np.ndarray]]:
         complete = self.trials[self.trials["status"] == "complete"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ablate.errors import Problem, ResultsError, StudyError
+from ablate.errors import ResultsError
 from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
 from ablate.run.driver import Driver, orphans
@@ -32,7 +32,6 @@ def run_study(
 
     0 all done, 1 some trials failed or the study paused, 130 Ctrl-C, 143 SIGTERM.
     """
-    refuse_unsupported(study)
     if origin is not None and not Results(origin).read_run().get("plan"):
         cure = "run the study without --extend first"
         raise ResultsError("there are no shorter trials to go on from", file=str(origin), cure=cure)
@@ -71,21 +70,6 @@ def run_study(
         display.say(f"{len(left)} trials here are no longer in the study (kept, not reported): {', '.join(left[:3])}")
     display.say(closing_line(path, outcome.exit_code))
     return outcome.exit_code
-
-
-def refuse_unsupported(study: Study) -> None:
-    """Raise `StudyError` for what a study file may say but this version does not run, all at once."""
-    spec, file = study.spec, str(study.path)
-    asked = {
-        "prune": (spec.prune is not None, "leave it out: every trial is trained to its end"),
-    }
-    problems = [
-        Problem("not run by this version", key=key, file=file, cure=cure)
-        for key, (is_asked, cure) in asked.items()
-        if is_asked
-    ]
-    if problems:
-        raise StudyError(problems)
 
 
 def closing_line(path: Path, code: int) -> str:

@@ -63,6 +63,7 @@ class Driver:
         self.failures: Counter[str] = Counter()
         self.pending: list[Trial] = []
         self.running: dict[str, Trial] = {}
+        self.begun = 0
         self.stopping: str | None = None
         self.signals = 0
 
@@ -162,9 +163,6 @@ class Driver:
             return False
         return record is None or self.retry
 
-    def _is_missing(self, trial: Trial) -> bool:
-        return trial.key not in self.records
-
     def _is_over(self) -> bool:
         if self.stopping is None:
             return False
@@ -183,7 +181,7 @@ class Driver:
 
         for further in (beyond_edges, confirmation):
             # Nothing is chosen from a part of the grid.
-            if self.stopping is not None or any(self._is_missing(trial) for trial in self.plan):
+            if self.stopping is not None or any(trial.key not in self.records for trial in self.plan):
                 return
             self._run_further(executor, further(self.study, self.results))
 
@@ -225,6 +223,7 @@ class Driver:
         trial = executor.start(self.pending)
         self.pending.remove(trial)
         self.running[trial.name] = trial
+        self.begun += 1
         self.ledger.begin(trial)
         self.display.started(trial)
         self.tracker.started(trial)
@@ -307,6 +306,9 @@ class Driver:
     def _conclude(self) -> None:
         if self.outcome.exit_code:
             return
+        if not self.begun:
+            finished = sum(1 for trial in self.plan if self._status(trial) in FINISHED)
+            self.outcome.notes.append(f"nothing was left to do: {finished} of {len(self.plan)} trials are finished")
         failed = [trial for trial in self.plan if self._status(trial) == "failed"]
         if failed:
             self.outcome.exit_code = 1

@@ -62,14 +62,16 @@ class Display:
         self.console.print(Text(text), soft_wrap=True)
 
     def plan(self, plan: Sequence[Trial], records: Mapping[str, Record], pending: Sequence[Trial]) -> None:
-        """How much there is to do; called again when later phases add trials."""
-        finished = sum(1 for trial in plan if trial.key in records and records[trial.key].status in FINISHED)
-        self._total = len(plan)
-        self._done = self._total - len(pending)
+        """How much there is to do; called again when later phases add trials.
+
+        The count is of what is wanted now: of trials that `--only` leaves out, or that failed, none is done.
+        """
+        self._done = sum(1 for trial in plan if trial.key in records and records[trial.key].status in FINISHED)
+        self._total = self._done + len(pending)
         self._work_left = sum(trial.train["epochs"] for trial in pending)
         self._bar.update(self._task, total=self._total, completed=self._done)
         if pending:
-            self.say(f"{self._total} trials: {finished} finished, {len(pending)} to run")
+            self.say(f"{len(plan)} trials: {self._done} finished, {len(pending)} to run")
 
     def started(self, trial: Trial) -> None:
         """A trial was handed to a lane."""

@@ -95,7 +95,8 @@ def prepare(
         from ablate.run.search import opening
 
         plan = opening(study, results)
-    devices = device_names(study.spec.run.devices)
+    with study.located():
+        devices = device_names(study.spec.run.devices)
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
     decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins, say)
     write_atomic(results.study, dump_study(study).encode())

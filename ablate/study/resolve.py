@@ -30,6 +30,10 @@ def resolve(
     findings = name_findings(spec.study, ("study",))
     data, identity, found = _data(spec, registered=registered)
     findings += found
+    if spec.prune is not None and registered:
+        findings.append(
+            Finding(("prune",), "not run by this version", "leave it out: every trial is trained to its end")
+        )
     variants = Variants(spec, registered=registered)
     axes, found = check_grid(spec.grid, variants.models, structural=not registered)
     findings += found

@@ -99,7 +99,7 @@ class RunSpec(Spec):
         "compiled, or (on CUDA) recorded as a graph.",
     )
     deterministic: bool = Field(True, description="Bitwise repeatable kernels on CUDA (a CPU always is).")
-    executor: Literal["local", "ray", "slurm"] = Field("local", description="Where trials run.")
+    executor: Literal["local"] = Field("local", description="Where trials run: on the devices of this machine.")
     attempts: PositiveInt = Field(2, description="Tries at a trial whose machine failed it, within one run.")
     trial_timeout: PositiveFloat | None = Field(None, description="Seconds after which a trial is stopped as failed.")
     checkpoint_every: NonNegativeFloat = Field(30.0, description="Least seconds between two checkpoints.")
@@ -147,7 +147,7 @@ class SearchSpec(Spec):
 
 
 class PruneSpec(Spec):
-    """Early stopping of hopeless trials by Optuna; it changes the table and is labelled so."""
+    """Early stopping of hopeless trials by Optuna. Refused by this version: every trial is trained to its end."""
 
     pruner: Literal["median", "hyperband"] = "median"
     warmup_epochs: PositiveInt = 5

@@ -110,6 +110,8 @@ def test_two_axes_make_one_setting(tmp_path: Path) -> None:
     assert frames.axes == ("lr", "weight_decay", "crop")
     assert row["setting"] == "lr=3e-4, weight_decay=0.01, crop=16-16"
     assert row["crop"] == (16, 16)
+    for frame in (frames.classes, frames.images):
+        assert set(frame.loc[frame["key"] == row["key"], "crop"]) == {(16, 16)}
 
 
 def test_damaged_trials_are_missing_with_the_reason(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def test_a_run_is_complete_and_a_second_one_does_nothing(undisturbed: Command) -
     assert [name.split("-")[0] for name in ends] == ["wide", "wide", "narrow", "narrow"]
     again = undisturbed.run()
     assert again.returncode == 0 and "to run" not in again.stdout
+    assert "nothing was left to do: 4 of 4 trials are finished" in again.stdout.splitlines()
     assert {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("trials/*/*")} == before
 
 
@@ -44,6 +45,7 @@ def test_only_picks_trials(command: Command) -> None:
     done = command.run("--only", "variant=wide", "--only", "lr=0.001")
     assert done.returncode == 0, done.stderr
     assert [name.split("-seed")[0] for name in command.records()] == ["wide-lr1e-3"]
+    assert "4 trials: 0 finished, 1 to run" in done.stdout and "[1/1]  wide-lr1e-3-seed0" in done.stdout
     wrong = command.run("--only", "variant=wid")
     assert wrong.returncode == 2 and "did you mean 'wide'?" in wrong.stderr
 
@@ -170,12 +172,12 @@ def test_an_edge_is_extended_for_all_variants_and_the_chosen_settings_are_confir
     assert "to run" not in command.run().stdout
 
 
-def test_what_this_version_does_not_run_is_refused_by_name(command: Command) -> None:
-    command.study(STUDY + "prune: {pruner: median}\n")
+def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) -> None:
+    command.study(STUDY.replace("lanes: 1", "devices: [cuda:7], lanes: 1"))
     done = command.run()
     lines = done.stderr.strip().splitlines()
-    assert done.returncode == 2 and len(lines) == 1 and not command.results.exists()
-    assert "prune: not run by this version" in lines[0]
+    assert done.returncode == 2 and len(lines) == 1
+    assert lines[0].startswith("ablate: study.yaml:9: run.devices: device 'cuda:7' is not there; this machine has ")
 
 
 def test_a_worker_sees_its_threads_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,14 @@ KEYS = {
         changed("size: [32, 48]", "size: [32, 48, 3]"),
         "study.yaml:2: data.size: expected at most 2 values, got a list of 3",
     ),
+    "an executor that is not there": (
+        GOOD + "run: {executor: ray}\n",
+        "study.yaml:10: run.executor: expected 'local', got the text 'ray'; choose from local",
+    ),
+    "what this version does not run": (
+        GOOD + "prune: {pruner: median}\n",
+        "study.yaml:10: prune: not run by this version; leave it out: every trial is trained to its end",
+    ),
     "unknown optimizer": (
         train("optimizer: adm"),
         "study.yaml:9: train.optimizer: expected a registered optimizer, got the text 'adm'; did you mean 'adam'?",

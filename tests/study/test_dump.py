@@ -31,7 +31,7 @@ TEXTS = {
     "axes": GOOD.replace("{lr: [1e-3, 3e-4]}", "{train.lr: [1e-3], model.width: [4, 8], crop: [null, [16, 16]]}"),
     "claims": GOOD + "claims: [{metric: rise, variant: any, op: '>', value: 1.5, where: {train.lr: '>=5e-4'}}]\n",
     "a seed list and all the rest": GOOD.replace("seeds: 2", "seeds: [9, 4]")
-    + "confirm: {seeds: 2}\nprune: {}\nmeasure: {rope: 0.01}\nrun: {devices: [cpu], reuse: ['no', '1e-3', 'a b']}\n",
+    + "confirm: {seeds: 2}\nmeasure: {rope: 0.01}\nrun: {devices: [cpu], reuse: ['no', '1e-3', 'a b']}\n",
 }
 
 
