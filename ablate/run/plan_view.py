@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Console
@@ -64,7 +65,10 @@ def _summary(console: Console, report: PlanReport) -> None:
         axes = f"{report.searched // len(report.variants) // len(report.seeds)} settings"
     parts = [f"{len(report.variants)} variants", *([axes] if axes else []), f"{len(report.seeds)} seeds"]
     count = f"{len(report.trials)} trials" if not report.searched else f"{report.searched} searched trials"
-    console.print(Text(f"{report.study}: {count} ({' × '.join(parts)})", style="bold"))
+    planned = math.prod(map(len, (report.variants, *report.axes.values(), report.seeds)))
+    left_out = planned - len(report.trials) if not report.searched else 0
+    less = f", less {left_out} excluded" if left_out else ""
+    console.print(Text(f"{report.study}: {count} ({' × '.join(parts)}{less})", style="bold"))
     if report.searched:
         ranges = "; ".join(f"{name} {text}" for name, text in report.space.items())
         console.print(Text(f"searched for each variant by a sampler of its own: {ranges}"), soft_wrap=True)
@@ -81,7 +85,7 @@ def _summary(console: Console, report: PlanReport) -> None:
 def variants_table(report: PlanReport) -> Table:
     """A row a variant: what differs from the baseline, parameters and FLOPs with their ratio to the baseline's."""
     table = Table(title="variants", title_justify="left")
-    table.add_column("variant")
+    table.add_column("variant", overflow="fold")  # a name that is cut off cannot be typed after --only
     table.add_column("differs from the baseline in")
     table.add_column("parameters", justify="right")
     table.add_column("FLOPs an image", justify="right")
@@ -130,7 +134,7 @@ def _modules(console: Console, report: PlanReport) -> None:
 def trials_table(report: PlanReport) -> Table:
     """A row a cell: variant and setting, and its seeds."""
     table = Table(title="trials", title_justify="left")
-    table.add_column("variant")
+    table.add_column("variant", overflow="fold")
     for axis in report.axes:
         table.add_column(axis, justify="right")
     table.add_column("seeds")

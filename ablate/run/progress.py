@@ -91,6 +91,8 @@ class Display:
         self._done += 1
         self._finished.append((trial, record))
         self._bar.update(self._task, completed=self._done)
+        for note in record.provenance.get("notes", ()):
+            self.say(f"{trial.name}: {note}")
         if self._live is None:
             self.say(self._line(trial, record))
 

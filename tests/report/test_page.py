@@ -16,8 +16,10 @@ from PIL import Image
 
 from ablate.report.build import build_report, minus
 from ablate.report.page import asset, policy, style_sheet
+from ablate.report.render import to_csv
 from ablate.report.style import DARK
 from ablate.report.svg import adaptive, data_uri
+from ablate.report.tables.measures import classes_table
 from ablate.report.verdicts import badge_kind, cards, headline, verdict_rows
 from tests.report.hostile import MARKUP
 
@@ -112,6 +114,11 @@ def test_small_intervals_are_drawn_to_scale(two, analysed):
     assert drawn.low == pytest.approx(scale.zero + unit * row["low"], abs=0.1)
     assert 0 <= drawn.low < drawn.high <= 200
     assert rows[0].verdict == "baseline" and rows[0].low is None
+
+
+def test_a_reader_of_the_csv_finds_each_class_by_its_name(two, analysed):
+    head = to_csv(classes_table(analysed(two))).splitlines()[0]
+    assert head == ",".join(["variant", *(f"iou/{name}" for name in analysed(two).frames.class_names)])
 
 
 def test_every_word_of_the_tables_has_a_badge():

@@ -95,8 +95,9 @@ def test_a_killed_worker_is_replaced_and_its_trial_completed(command: Command) -
     done = command.run()
     assert done.returncode == 0, done.stdout
     assert "killed (9, SIGKILL)" in done.stdout
-    notes = [p["notes"] for name, p in command.provenance().items() if name.startswith("sick")]
+    sick, notes = next((name, [p["notes"]]) for name, p in command.provenance().items() if name.startswith("sick"))
     assert any("resumed at step" in note for note in notes[0])
+    assert f"{sick}: resumed at step " in done.stdout
 
 
 def test_a_hung_worker_is_killed_after_its_time(command: Command) -> None:

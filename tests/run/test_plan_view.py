@@ -12,10 +12,10 @@ from ablate.run.plan_view import duration, print_plan
 from tests.study.study_files import GOOD, read
 
 
-def printed(folder: Path, text: str = GOOD, *, estimate: bool = False) -> str:
-    """The plan of a study as a wide terminal shows it."""
+def printed(folder: Path, text: str = GOOD, *, estimate: bool = False, width: int = 200) -> str:
+    """The plan of a study as a wide terminal shows it, unless told its columns."""
     text_file = io.StringIO()
-    console = Console(width=200, file=text_file)
+    console = Console(width=width, file=text_file)
     print_plan(read(folder, text), console, estimate=estimate)
     return text_file.getvalue()
 
@@ -38,6 +38,20 @@ def test_a_control_and_a_confound_are_called_so(tmp_path: Path) -> None:
     assert "train.weight_decay: 0 → 0.1" in text
     assert "(control: an A/A copy)" in text
     assert "noskip also differs in train.weight_decay: a declared confound" in text
+
+
+def test_what_is_excluded_is_counted(tmp_path: Path) -> None:
+    text = printed(tmp_path, GOOD + "exclude: [{variant: noskip, lr: 1e-3}]\n")
+    assert "small: 6 trials (2 variants × 2 lr × 2 seeds, less 2 excluded)" in text
+
+
+def test_no_name_is_cut_off_in_a_narrow_terminal(tmp_path: Path) -> None:
+    factors = "factors: {skip: [concat, attention], block: [plain, residual], norm: [batch, group]}\ndesign: grid"
+    text = printed(tmp_path, GOOD.replace("variants:\n  unet: {}\n  noskip: {skip: none}", factors), width=80)
+    tables = [line for line in text.splitlines() if line.startswith("│")]
+    first = ["".join(line.split("│")[1].split()) for line in tables]
+    assert "skip-attention+block-residual+norm-group" in "".join(first)
+    assert not [name for name in first if name.endswith("…")]
 
 
 def test_where_the_test_split_is_scored_is_said(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def dice_table(analysis: Analysis) -> Table:
 def _by_class(analysis: Analysis, score: str, table: str, title: str) -> Table:
     rows = analysis.classes
     names = list(dict.fromkeys(rows["class"]))
-    # A class may be called "variant": the columns are numbered.
-    keys = {name: f"class {place}" for place, name in enumerate(names)}
+    # A class may be called "variant", so its column is named as the metric of a claim is.
+    keys = {name: f"{score}/{name}" for name in names}
     found = {variant: dict(zip(part["class"], part[score], strict=True)) for variant, part in rows.groupby("variant")}
     frame = pd.DataFrame(
         [{"variant": v, **{keys[n]: found[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in found]
