@@ -256,7 +256,10 @@ class Driver:
             with contextlib.suppress(OSError):
                 (self.results.trial(trial.name).path / "error.txt").write_text(event["traceback"], encoding="utf-8")
         if event.get("pause"):
-            self.outcome.notes.append(f"the study pauses: {event['reason']}; mend it and run the same command again")
+            if self.stopping is None:  # every lane meets the same full disk
+                self.outcome.notes.append(
+                    f"the study pauses: {event['reason']}; mend it and run the same command again"
+                )
             self.outcome.exit_code = 1
             if trial is not None:
                 self.ledger.end(trial.name, None)
@@ -309,13 +312,11 @@ class Driver:
         if not self.begun:
             finished = sum(1 for trial in self.plan if self._status(trial) in FINISHED)
             self.outcome.notes.append(f"nothing was left to do: {finished} of {len(self.plan)} trials are finished")
-        failed = [trial for trial in self.plan if self._status(trial) == "failed"]
-        if failed:
+        if failed := [trial for trial in self.plan if self._status(trial) == "failed"]:
+            first = f"{failed[0].name}: {self.records[failed[0].key].reason}"
+            count = f"{len(failed)} trial{'s' * (len(failed) > 1)} failed"
             self.outcome.exit_code = 1
-            self.outcome.notes.append(
-                f"{len(failed)} trials failed ({failed[0].name}: {self.records[failed[0].key].reason}); "
-                "`ablate retry` runs them again"
-            )
+            self.outcome.notes.append(f"{count} ({first}); `ablate retry` runs them again")
 
     def _status(self, trial: Trial) -> str:
         record = self.records.get(trial.key)

@@ -36,11 +36,10 @@ def print_status(path: Path, console: Console | None = None) -> int:
     for variant, row in counts.items():
         table.add_row(Text(variant), *(str(row[state]) for state in shown))
     console.print(table)
-    for record in records:
-        if record.status in ("failed", "diverged"):
-            console.print(
-                Text(f"{record.variant} {record.settings} seed {record.seed}: {record.status}: {record.reason}")
-            )
+    for entry in run["plan"]:
+        record = by_key.get(entry["key"])
+        if record is not None and record.status in ("failed", "diverged"):
+            console.print(Text(f"{entry['name']}: {record.status}: {record.reason}"), soft_wrap=True)
     for place, reason in bad.items():
         console.print(Text(f"{place}: {reason}"), soft_wrap=True)
     console.print("a run is going on" if _held(results.lock) else "no run is going on")

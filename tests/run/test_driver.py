@@ -115,6 +115,8 @@ def test_a_diverged_trial_is_a_result(command: Command) -> None:
     assert done.returncode == 0, done.stdout
     sick = next(record for name, record in command.records().items() if name.startswith("sick"))
     assert sick["status"] == "diverged" and sick["metrics"]["diverged_step"] == 4
+    (name,) = (name for name, record in command.records().items() if record["status"] == "diverged")
+    assert any(line.startswith(f"{name}: diverged: ") for line in command("status", "tiny").stdout.splitlines())
 
 
 def test_finished_trials_of_another_study_are_taken_over_where_allowed(undisturbed: Command, command: Command) -> None:

@@ -180,6 +180,15 @@ def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbe
     assert command.records() == undisturbed.records()
 
 
+def test_two_lanes_that_meet_a_full_disk_say_it_once(small_disk: Path) -> None:
+    command = Command(small_disk)
+    command.study(STUDY.replace("lanes: 1", "lanes: 2"))
+    (small_disk / "filler").write_bytes(b"0" * 1024 * (1500 - 12 - 60))
+    done = command.run()
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).count("No space left on device") == 1, done.stdout + done.stderr
+
+
 def command_plugin() -> str:
     from tests.run.conftest import PLUGIN
 
