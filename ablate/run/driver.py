@@ -20,7 +20,7 @@ from ablate.run.executors.local import LocalExecutor
 from ablate.run.executors.nursery import Nursery
 from ablate.run.ledger import Ledger
 from ablate.run.manifest import plan_entry, resolution_of
-from ablate.run.progress import Display
+from ablate.run.progress import Display, closing_notes
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.tracking import Tracker
 from ablate.study.design import Study, Trial
@@ -309,18 +309,9 @@ class Driver:
     def _conclude(self) -> None:
         if self.outcome.exit_code:
             return
-        if not self.begun:
-            finished = sum(1 for trial in self.plan if self._status(trial) in FINISHED)
-            self.outcome.notes.append(f"nothing was left to do: {finished} of {len(self.plan)} trials are finished")
-        if failed := [trial for trial in self.plan if self._status(trial) == "failed"]:
-            first = f"{failed[0].name}: {self.records[failed[0].key].reason}"
-            count = f"{len(failed)} trial{'s' * (len(failed) > 1)} failed"
+        self.outcome.notes += closing_notes(self.plan, self.records, begun=self.begun)
+        if any(self.records[trial.key].status == "failed" for trial in self.plan if trial.key in self.records):
             self.outcome.exit_code = 1
-            self.outcome.notes.append(f"{count} ({first}); `ablate retry` runs them again")
-
-    def _status(self, trial: Trial) -> str:
-        record = self.records.get(trial.key)
-        return "missing" if record is None else record.status
 
 
 def searched_axes(study: Study) -> Mapping[str, Any] | None:

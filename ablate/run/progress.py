@@ -155,6 +155,19 @@ class Display:
         return table
 
 
+def closing_notes(plan: Sequence[Trial], records: Mapping[str, Record], *, begun: int) -> list[str]:
+    """What is to be known when a run has come to its end: that none of its trials was `begun`, which failed."""
+    notes = []
+    ended = [(trial.name, records[trial.key]) for trial in plan if trial.key in records]
+    if not begun:
+        finished = sum(record.status in FINISHED for _, record in ended)
+        notes.append(f"nothing was left to do: {finished} of {len(plan)} trials are finished")
+    if failed := [f"{name}: {record.reason}" for name, record in ended if record.status == "failed"]:
+        count = f"{len(failed)} trial{'s' * (len(failed) > 1)} failed"
+        notes.append(f"{count} ({failed[0]}); `ablate retry` runs them again")
+    return notes
+
+
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
