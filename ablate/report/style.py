@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,6 +63,7 @@ DARK = {INK: "#e6e9ee", MUTED: "#9aa4b1", GRID: "#333a44", PAPER: "#14171c", ALA
 )
 
 FULL = 7.0  # inches, the width of a page's text
+SINGLE = 3.5  # inches, the width of one of its two columns
 BAD = "#c9ced6"  # cells without a number
 
 RC: dict[str, Any] = {
@@ -173,16 +172,15 @@ def finish(figure: Figure, rule: str, warning: str = "") -> Figure:
 
 def legend(figure: Figure, styles: Mapping[str, Look], variants: Sequence[str], *, notes: Mapping[str, str]) -> None:
     """One legend above the panels of a figure: each variant once, with what `notes` says of it."""
+    columns, labels = _laid_out(variants, notes, figure.get_figwidth() * 72)
     handles: list[Artist] = [
         Line2D([], [], **styles[v].line(marker=styles[v].marker, markersize=4.5, linewidth=1.6)) for v in variants
     ]
-    labels = [plain(f"{shorten(v)} {notes[v]}" if notes.get(v) else shorten(v)) for v in variants]
-    # Points: the letters of 7.5 pt about half as wide as high, then the handle and the gaps.
-    wide = [7.5 * 0.54 * len(label) + 42 for label in labels]
-    columns = max((n for n in range(1, len(labels) + 1) if _fits(wide, n, figure.get_figwidth() * 72)), default=1)
+    # matplotlib fills column by column, people read row by row.
+    read = [place for column in range(columns) for place in range(column, len(labels), columns)]
     figure.legend(
-        handles,
-        labels,
+        [handles[place] for place in read],
+        [plain(labels[place]) for place in read],
         loc="outside upper left",
         ncols=columns,
         handlelength=3.2,
@@ -191,11 +189,24 @@ def legend(figure: Figure, styles: Mapping[str, Look], variants: Sequence[str], 
     )
 
 
+def _laid_out(variants: Sequence[str], notes: Mapping[str, str], room: float) -> tuple[int, list[str]]:
+    """Columns of a legend in so many points, in rows about equally full, and its labels, as long as there is room."""
+    laid: list[tuple[int, list[str]]] = []
+    for most in (22, 28, 34, 40):
+        short = short_names(variants, most)
+        labels = [f"{short[v]} {notes[v]}" if notes.get(v) else short[v] for v in variants]
+        # Points: the letters of 7.5 pt about half as wide as high, then the handle and the gaps.
+        wide = [7.5 * 0.54 * len(label) + 42 for label in labels]
+        columns = max((n for n in range(1, len(labels) + 1) if _fits(wide, n, room)), default=1)
+        rows = -(-len(labels) // columns)
+        laid.append((-(-len(labels) // rows), labels))
+    # Longer names only where they take no more columns away.
+    return max(laid, key=lambda one: (one[0], sum(map(len, one[1]))))
+
+
 def _fits(wide: Sequence[float], columns: int, room: float) -> bool:
-    """Whether entries so wide, filled column by column as matplotlib does, fit into the room."""
-    short, long = divmod(len(wide), columns)
-    ends = np.cumsum([0, *([short + 1] * long), *([short] * (columns - long))])
-    return sum(max(wide[a:b]) for a, b in itertools.pairwise(ends)) <= room
+    """Whether entries so wide, read row by row, fit into the room."""
+    return sum(max(wide[column::columns]) for column in range(columns)) <= room
 
 
 def plain(text: str) -> str:
@@ -210,6 +221,30 @@ def shorten(name: str, most: int = 22) -> str:
         return name
     tail = (most - 1) // 3
     return f"{name[: most - 1 - tail]}…{name[-tail:]}"
+
+
+def short_names(names: Sequence[str], most: int = 22) -> dict[str, str]:
+    """Names that fit labels and are told apart there: what is left of a long one shows where it differs from others.
+
+    The middle goes, between words where possible; where no cut tells two names apart, they are numbered.
+    """
+    whole = {name: shorten(name, len(str(name)) + 1) for name in names}
+    short = {name: text for name, text in whole.items() if len(text) <= most}
+    usual = (most - 1) // 3
+    for number, (name, text) in enumerate(whole.items(), 1):
+        if name in short:
+            continue
+        words = [n for n in range(2, most - 3) if not text[-n - 1].isalnum()]
+        tails = sorted(words, key=lambda n: (abs(n - usual), -n))
+        tails += [n for n in sorted(range(1, most - 2), key=lambda n: abs(n - usual)) if n not in words]
+        others = [other for key, other in whole.items() if key != name]
+        cut = next((n for n in tails if _cut(text, most, n) not in {_cut(o, most, n) for o in others}), None)
+        short[name] = f"{text[: most - 4]}… {number}" if cut is None else _cut(text, most, cut)
+    return {name: short[name] for name in whole}
+
+
+def _cut(text: str, most: int, tail: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
 
 
 def rate_text(rate: float) -> str:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from planted import plant
 
 from ablate.registry import FIGURES
 from ablate.report import figures
@@ -17,7 +18,7 @@ from ablate.report.draw import DPI, figure_names
 from ablate.report.figures.common import NotDrawn, looks, order
 from ablate.report.figures.panels import variant_panel
 from ablate.report.figures.streams import thinned
-from ablate.report.style import theme
+from ablate.report.style import short_names, theme
 
 LINES = ("curves", "consolidated", "rates")
 
@@ -98,10 +99,38 @@ def test_a_variant_has_one_colour_in_all_figures(name, twelve, analysed):
     figure = drawn(name, analysis)
     styles = looks(analysis)
     handles = {text.get_text().split(" (")[0]: handle for text, handle in _legend(figure)}
-    assert list(handles) == order(analysis)
-    for variant, handle in handles.items():
+    names = {short: name for most in (22, 28, 34, 40) for name, short in short_names(order(analysis), most).items()}
+    assert {names[shown] for shown in handles} == set(order(analysis))
+    for shown, handle in handles.items():
+        variant = names[shown]
         assert same_color(handle.get_color(), styles[variant].color)
         assert handle.get_marker() == styles[variant].marker
+
+
+@pytest.mark.parametrize("name", ["test", "consolidated"])
+def test_the_numbers_stand_beside_the_bars_and_not_on_them(name, twelve, analysed):
+    figure = drawn(name, analysed(twelve))
+    charts = [axes for axes in figure.findobj(Axes) if axes.get_title(loc="left") in ("Test loss", "Test mIoU, %")]
+    assert len(charts) == 2
+    for axes in charts:
+        numbers = [text for text in axes.texts if "±" in text.get_text()]
+        assert len(numbers) == 12
+        right = axes.get_window_extent().x1
+        assert all(text.get_window_extent().x0 >= right for text in numbers)
+        values = [text.get_text().partition(" ")[0] for text in numbers]
+        assert len({len(value.partition(".")[2]) for value in values}) == 1
+
+
+def test_one_rate_for_all_is_said_once(tmp_path, analysed):
+    path = plant(
+        tmp_path / "one", variants=("unet", "residual"), lrs=(3e-4, 1e-4), seeds=2, epochs=3, images=4, size=(16, 24)
+    )
+    analysis = analysed(path)
+    assert set(analysis.own_best.values()) == {"lr=3e-4"}
+    figure = drawn("consolidated", analysis)
+    assert [text.get_text() for text, _ in _legend(figure)] == ["unet", "residual"]
+    rule = next(text.get_text() for text in figure.texts if text.get_gid() == "rule")
+    assert "lr 3e-4 for all; 2 seeds" in " ".join(rule.split())
 
 
 def _legend(figure: Figure):

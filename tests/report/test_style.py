@@ -124,5 +124,16 @@ def test_shorten_keeps_both_ends_and_one_line():
     assert long.endswith("weight")
 
 
+def test_short_names_keep_what_tells_them_apart():
+    names = ["unet", "residual-blocks-in-encoder-only", "residual-blocks-in-decoder-only", "x" * 40, "x" * 41]
+    short = style.short_names(names, 22)
+    assert list(short) == names
+    assert short["unet"] == "unet"
+    assert short[names[1]].endswith("…encoder-only")
+    assert short[names[2]].endswith("…decoder-only")
+    assert len(set(short.values())) == len(names)
+    assert all(len(text) <= 22 for text in short.values())
+
+
 def test_mathematics_in_a_name_is_shown_as_text():
     assert style.plain("$x^2$") == r"\$x^2\$"

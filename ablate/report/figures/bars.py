@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.intervals import mean_estimate
@@ -14,6 +17,7 @@ from ablate.report.figures.common import (
     NotDrawn,
     at_own_best,
     by_variant,
+    chosen_rule,
     finish,
     label_rows,
     looks,
@@ -24,9 +28,9 @@ from ablate.report.figures.common import (
 from ablate.report.style import FULL, canvas, like, number, percent
 
 RULE = (
-    "Bar: mean over seeds at the variant's own best setting, chosen on validation; dots: seeds. mIoU with the "
-    "interval of the tables (seeds and images, the setting chosen again in every replicate), a diverged seed "
-    "counting 0; loss with the t interval over the seeds that did not diverge."
+    "Bar: mean over seeds; dots: seeds; lines and ±: {confidence:.0f} % intervals, of mIoU that of the tables (seeds "
+    "and images, the setting chosen again in every replicate), a diverged seed counting 0; of loss the t interval "
+    "over the seeds that did not diverge."
 )
 
 
@@ -44,7 +48,8 @@ def test_scores(analysis: Analysis) -> Figure:
     draw_bars(analysis, right, "test_mean_iou")
     left.set_title("Test loss")
     right.set_title("Test mIoU, %")
-    return finish(figure, analysis, RULE)
+    rule = RULE.format(confidence=100 * analysis.confidence)
+    return finish(figure, analysis, f"{chosen_rule(analysis)} {rule}")
 
 
 def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
@@ -58,7 +63,7 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     if seeds.empty:
         raise NotDrawn("no trial at a chosen setting has finished")
     label_rows(axes, variants)
-    texts, reach = {}, [0.0]
+    shown, reach = {}, [0.0]
     for place, variant in enumerate(variants):
         if miou:
             row = rows[variant]
@@ -70,14 +75,12 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
             continue
         color = styles[variant].color
         axes.barh(place, at, height=0.62, color=color, alpha=0.42, edgecolor=color, linewidth=0.8)
-        texts[place] = percent(at) if miou else number(at)
+        shown[place] = (at, (high - low) / 2)
         reach.append(at)
         if np.isfinite(low):
-            half = (high - low) / 2
             # Nothing is drawn where no score can be; the number beside it says how wide the interval is.
             low, high = max(low, 0.0), min(high, 1.0) if miou else high
             axes.plot((low, high), (place, place), color=style.INK, linewidth=1.3, zorder=4, solid_capstyle="butt")
-            texts[place] += f" ± {percent(half) if miou else like(texts[place], half)}"
             reach.append(high)
     position = seeds["variant"].map({variant: place for place, variant in enumerate(variants)})
     # Seeds side by side within the bar rather than on top of one another.
@@ -90,13 +93,36 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     else:
         axes.scatter(*dots, s=7, color=style.PAPER, edgecolor=style.INK, linewidth=0.6, zorder=5)
     top = max(*reach, float(seeds[points].max()))
-    for place, text in texts.items():
-        axes.annotate(text, (1.0, place), xycoords=("axes fraction", "data"), va="center", ha="right", size=7)
-    # The numbers stand in a column of their own, right of everything drawn.
-    axes.set_xlim(0, top * 1.62)
+    axes.set_xlim(0, top * 1.03)
+    for place, text in _numbers(shown, miou).items():
+        # A column of their own, right of the axes, for whose texts the layout makes room.
+        axes.annotate(
+            text,
+            (1.0, place),
+            xytext=(4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            ha="left",
+            size=7,
+        )
     if miou:
-        percent_axis(axes, "x")
-    ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= top * 1.1]
-    axes.set_xticks(ticks)
+        percent_axis(axes, "x", 5)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     axes.grid(True, axis="x")
     axes.spines["left"].set_visible(False)
+
+
+def _numbers(shown: Mapping[int, tuple[float, float]], miou: bool) -> dict[int, str]:
+    """What stands beside each bar, value and half its interval, all with the decimals of the smallest value."""
+    if not shown:
+        return {}
+    model = number(min(value for value, _ in shown.values()))
+    texts = {}
+    for place, (value, half) in shown.items():
+        text = percent(value) if miou else like(model, value)
+        if np.isfinite(half):
+            text += f" ± {percent(half) if miou else like(model, half)}"
+        texts[place] = text
+    return texts

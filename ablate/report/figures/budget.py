@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report.figures.common import NotDrawn, finish, looks, order, percent_axis
-from ablate.report.style import canvas, legend
+from ablate.report.style import SINGLE, canvas, legend
 
 
 @register_figure("budget")
@@ -17,7 +17,7 @@ def budget(analysis: Analysis) -> Figure:
     frame = analysis.budget
     if frame.empty:
         raise NotDrawn("a tuning-budget curve needs eight settings of a variant")
-    figure = canvas(4.6, 2.7)
+    figure = canvas(SINGLE, 2.3)
     axes = figure.subplots()
     styles = looks(analysis)
     shown = [variant for variant in order(analysis) if variant in set(frame["variant"])]

@@ -69,13 +69,40 @@ def setting_label(analysis: Analysis, setting: str | None) -> str:
 
 
 def chosen_notes(analysis: Analysis) -> dict[str, str]:
-    """For the legend: the setting that each variant is drawn at."""
-    only_rate = list(analysis.frames.axes) == ["lr"]
+    """For the legend: the setting that each variant is drawn at, where they are drawn at different ones."""
+    if _one_for_all(analysis):
+        return {}
     return {
-        variant: f"({'lr ' if only_rate else ''}{setting_label(analysis, setting)})"
+        variant: f"({_named(analysis, setting)})"
         for variant, setting in analysis.own_best.items()
         if setting is not None
     }
+
+
+def chosen_rule(analysis: Analysis) -> str:
+    """For the rule beneath: at which settings the variants are drawn, and with how many seeds."""
+    one = next(iter(analysis.own_best.values())) if _one_for_all(analysis) else None
+    which = f", {_named(analysis, one)} for all" if one is not None else ""
+    return f"Each variant at its own best setting, chosen on validation{which}; {seeds_text(analysis)}."
+
+
+def seeds_text(analysis: Analysis) -> str:
+    """How many seeds a cell at a chosen setting has: "3 seeds", "2 to 3 seeds"."""
+    counts = at_own_best(analysis.cells, analysis)["n"].astype(int)
+    counts = counts[counts > 0]
+    if counts.empty:
+        return "no seed yet"
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low if low == high else f'{low} to {high}'} seed{'s' * (high > 1)}"
+
+
+def _one_for_all(analysis: Analysis) -> bool:
+    return len(analysis.own_best) > 1 and len(set(analysis.own_best.values())) == 1
+
+
+def _named(analysis: Analysis, setting: str | None) -> str:
+    only_rate = list(analysis.frames.axes) == ["lr"]
+    return f"{'lr ' if only_rate else ''}{setting_label(analysis, setting)}"
 
 
 def at_own_best(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
@@ -169,7 +196,8 @@ def percent_tick(value: float, _place: float = 0.0) -> str:
 
 def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     """The rows of a horizontal chart, the first at the top, each with its name."""
-    axes.set_yticks(range(len(names)), [style.plain(shorten(name, most)) for name in names])
+    short = style.short_names(names, most)
+    axes.set_yticks(range(len(names)), [style.plain(short[name]) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")

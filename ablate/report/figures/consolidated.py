@@ -10,6 +10,7 @@ from ablate.report.figures.bars import draw_bars
 from ablate.report.figures.common import (
     NotDrawn,
     chosen_notes,
+    chosen_rule,
     draw_curves,
     epochs_at_own_best,
     finish,
@@ -23,10 +24,10 @@ from ablate.report.figures.maps import draw_map
 from ablate.report.style import FULL, canvas, legend
 
 RULE = (
-    "Above: mean over the seeds that did not diverge, band from the lowest to the highest seed, × a diverged seed, "
-    "each variant at its own best setting (chosen on validation). Below: test loss and test mIoU there, dots are "
-    "seeds, lines their intervals (loss: t over seeds; mIoU: seeds and images); right: mean test mIoU of every "
-    "cell, a diverged seed counting 0 (×1), the framed setting is the chosen one."
+    "Above: mean over the seeds that did not diverge, band from the lowest to the highest seed, × a diverged seed. "
+    "Below: test loss and test mIoU there, dots are seeds, lines and ± {confidence:.0f} % intervals (loss: t over "
+    "seeds; mIoU: seeds and images); right: mean test mIoU of every cell, a diverged seed counting 0 (×1), the "
+    "framed setting is the chosen one."
 )
 
 
@@ -51,11 +52,15 @@ def consolidated(analysis: Analysis) -> Figure:
     draw_bars(analysis, loss, "test_loss")
     draw_bars(analysis, miou, "test_mean_iou")
     miou.set_yticks([])
-    draw_map(analysis, cells, "test_mean", bar=False)
+    draw_map(analysis, cells, "test_mean", FULL / 3, bar=False)
     cells.set_yticks([])
+    for axes in (loss, miou):
+        # A row of bars and the row of the map beside it are one.
+        axes.set_ylim(len(variants) - 0.5, -0.5)
     loss.set_title("Test loss")
     miou.set_title("Test mIoU, %")
     cells.set_title("Test mIoU, % by rate" if list(analysis.frames.axes) == ["lr"] else "Test mIoU, % by setting")
     shown = [variant for variant in variants if variant in set(frame["variant"])]
     legend(figure, styles, shown, notes=chosen_notes(analysis))
-    return finish(figure, analysis, RULE)
+    rule = RULE.format(confidence=100 * analysis.confidence)
+    return finish(figure, analysis, f"{chosen_rule(analysis)} {rule}")

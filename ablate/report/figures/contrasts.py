@@ -20,9 +20,10 @@ from ablate.report.figures.common import (
     looks,
     others,
     percent_axis,
+    seeds_text,
     setting_label,
 )
-from ablate.report.style import FULL, canvas, percent, plain, shorten
+from ablate.report.style import FULL, SINGLE, canvas, number, percent, plain, short_names, shorten
 
 KINDS = {"shared": "shared,", "matched": "both at"}
 DETAIL_NAMES = {
@@ -77,16 +78,19 @@ def contrasts(analysis: Analysis) -> Figure:
     figure, grid = _panels(compared, len(labels), shared=True)
     # What diverged seeds tear apart would flatten everything else: it leaves the picture as an arrow.
     limits = _limits([rows[rows["kind"].isin(["own_best", "shared", "confirmed"])] for rows in kept.values()])
+    whole = _limits(list(kept.values()))
+    limits = whole if whole[1] - whole[0] <= 2 * (limits[1] - limits[0]) else limits
     for axes, (variant, rows) in zip(grid, kept.items(), strict=True):
         _intervals(axes, rows.set_index("label").reindex(labels).reset_index(), labels, analysis, variant, limits)
-        primary = rows[rows["primary"].astype(bool)].iloc[0]
-        _title(axes, variant, primary["against"], _decided(primary, analysis))
+    primary = [rows[rows["primary"].astype(bool)].iloc[0] for rows in kept.values()]
+    against = {row["variant"]: str(row["against"]) for row in primary}
+    _titles(grid, against, {row["variant"]: _decided(row, analysis) for row in primary})
     _name_axes(grid, "Δ test mIoU, points")
     rule = (
         "Filled: the primary contrast, each side at its own best rate, chosen on validation; its "
-        f"{100 * analysis.confidence:.0f} % interval holds seeds, images and the choosing, its decision is "
-        f"Holm-corrected. Hollow: descriptive. Grey band: differences within ± {percent(analysis.rope)} points count "
-        "as none. Arrow: goes on beyond the axis."
+        f"{100 * analysis.confidence:.0f} % interval holds {seeds_text(analysis)}, images and the choosing; p "
+        "and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: descriptive. "
+        f"{_band(analysis)} Arrow: goes on beyond the axis."
     )
     return finish(figure, analysis, rule)
 
@@ -97,8 +101,8 @@ def classes(analysis: Analysis) -> Figure:
     frame = analysis.class_contrasts[analysis.class_contrasts["kind"] == "own_best"]
     rule = (
         f"Difference of the class's test IoU at own best settings with its {100 * analysis.confidence:.0f} % "
-        "interval over seeds and images. Descriptive: not corrected for the number of classes. Filled where the "
-        "interval excludes zero."
+        f"interval over {seeds_text(analysis)} and images. Descriptive: not corrected for the number of "
+        f"classes. Filled where the interval excludes zero. {_band(analysis)}"
     )
     return _by_variant(analysis, frame, "class", lambda name: name, "Δ IoU, points", rule)
 
@@ -111,7 +115,8 @@ def detail(analysis: Analysis) -> Figure:
     rule = (
         "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
         f"fall by more than interior IoU does, with {100 * analysis.confidence:.0f} % intervals (seeds and images) "
-        "that exclude zero. Widths are for a 600 px diagonal and scaled. Filled where the interval excludes zero."
+        "that exclude zero. Widths are for a 600 px diagonal and scaled. Filled where the interval excludes zero. "
+        f"{_band(analysis)}"
     )
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
     return _by_variant(analysis, analysis.detail, "measure", detail_name, "Δ, points", rule, notes)
@@ -136,8 +141,8 @@ def _by_variant(
     for axes, variant in zip(grid, compared, strict=False):
         rows = frame[frame["variant"] == variant].set_index(field).reindex(rows_of).reset_index()
         _intervals(axes, rows, [name(value) for value in rows_of], analysis, variant, limits)
-        against = rows["against"].dropna().iloc[0]
-        _title(axes, variant, against, notes.get(variant, "") if notes else "")
+    against = dict(zip(frame["variant"], frame["against"], strict=True))
+    _titles(grid, {variant: str(against[variant]) for variant in compared}, notes or {})
     _name_axes(grid, x_label)
     return finish(figure, analysis, rule)
 
@@ -146,7 +151,7 @@ def _panels(compared: list[str], rows: int, *, shared: bool = False) -> tuple[Fi
     columns = 2 if len(compared) == 4 else min(3, len(compared))
     lines = -(-len(compared) // columns)
     row = 0.17 if lines < 3 else 0.14
-    figure = canvas(FULL if columns > 1 else 4.6, 0.2 + lines * (0.55 + row * max(rows, 3)))
+    figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + lines * (0.55 + row * max(rows, 3)))
     grid = figure.subplots(lines, columns, sharey=shared, squeeze=False).ravel()
     for axes in grid[len(compared) :]:
         axes.set_visible(False)
@@ -231,9 +236,17 @@ def _label(row: pd.Series, analysis: Analysis) -> str:
 
 
 def _decided(row: pd.Series, analysis: Analysis) -> str:
-    """The primary decision and the settings it is made at."""
+    """The primary decision, the settings it is made at, and the p that explains what the interval does not."""
     here, there = (setting_label(analysis, row[key]) for key in ("setting", "against_setting"))
-    return f"{row['decision']} at {here if here == there else f'{here} and {there}'}"
+    text = f"{row['decision']} at {here if here == there else f'{here} and {there}'}"
+    return f"{text}, p {number(p, 2)}" if np.isfinite(p := float(row["p_holm"])) else text
+
+
+def _band(analysis: Analysis) -> str:
+    return (
+        f"Δ: the variant minus {shorten(analysis.baseline, 40)} (a copy: minus its original). Grey band: differences "
+        f"within ± {percent(analysis.rope)} points count as none."
+    )
 
 
 def _merged(lists: list[list[str]]) -> list[str]:
@@ -248,16 +261,29 @@ def _merged(lists: list[list[str]]) -> list[str]:
     return merged
 
 
-def _title(axes: Axes, variant: str, against: str, note: str) -> None:
-    """What is compared, and beneath it in a word what came of it."""
-    axes.set_title(plain(f"{shorten(variant, 20)} − {shorten(against, 14)}"), pad=16 if note else 6)
-    if note:
-        axes.annotate(
-            plain(note),
-            (0, 1),
-            xytext=(0, 5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            size=7,
-            color=style.MUTED,
-        )
+def _titles(grid: list[Axes], against: dict[str, str], notes: dict[str, str]) -> None:
+    """What each panel compares, and beneath it in a word what came of it."""
+    # Letters of the bold 8.5 pt that a panel has room for.
+    room = 24 if len(grid) not in (1, 2, 4) else 36
+    others = short_names(list(dict.fromkeys(against.values())), 14)
+    variants = short_names(list(against), room)
+    both = {variant: f"{variants[variant]} − {others[other]}" for variant, other in against.items()}
+    tight = short_names(list(against), max(10, room - 17))
+    # One form for all: where the longest does not fit, only those name the other side that have one of their own.
+    fits = all(len(text) <= room for text in both.values())
+    usual = max(set(against.values()), key=list(against.values()).count)
+    for axes, (variant, other) in zip(grid, against.items(), strict=True):
+        named = both[variant] if fits else variants[variant]
+        named = named if fits or other == usual else f"{tight[variant]} − {others[other]}"
+        note = notes.get(variant, "")
+        axes.set_title(plain(named), pad=16 if note else 6)
+        if note:
+            axes.annotate(
+                plain(note),
+                (0, 1),
+                xytext=(0, 5),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                size=7,
+                color=style.MUTED,
+            )

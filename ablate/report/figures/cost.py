@@ -14,7 +14,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import style
 from ablate.report.figures.common import NotDrawn, by_variant, finish, looks, order, percent_axis
-from ablate.report.style import FULL, canvas, count_text, legend
+from ablate.report.style import FULL, SINGLE, canvas, count_text, legend
 
 
 @register_figure("cost")
@@ -32,7 +32,7 @@ def cost(analysis: Analysis) -> Figure:
     flops = {name: float(row["forward_flops"]) for name, row in rows.items() if np.isfinite(row["forward_flops"])}
     if not rows or not (panels or flops):
         raise NotDrawn("no variant was profiled and no FLOPs are known")
-    figure = canvas(FULL if panels else 4.6, 2.5)
+    figure = canvas(FULL if panels else SINGLE, 2.5)
     grid = figure.subplots(1, len(panels) + bool(flops), sharey=True, squeeze=False)[0]
     for axes, (title, ratios) in zip(grid, panels, strict=False):
         for variant, row in rows.items():

@@ -9,6 +9,7 @@ from ablate.registry import register_figure
 from ablate.report.figures.common import (
     NotDrawn,
     chosen_notes,
+    chosen_rule,
     curves_of,
     draw_curves,
     epochs_at_own_best,
@@ -48,7 +49,7 @@ def curves(analysis: Analysis) -> Figure:
             loss_axis(axes, frame[column])
     shown = [variant for variant in variants if variant in set(frame["variant"])]
     legend(figure, styles, shown, notes=chosen_notes(analysis))
-    return finish(figure, analysis, f"{RULE} Each variant at its own best setting, chosen on validation only.")
+    return finish(figure, analysis, f"{RULE} {chosen_rule(analysis)}")
 
 
 @register_figure("curves_by_rate")

@@ -12,7 +12,7 @@ from ablate.report.figures.common import NotDrawn, layer_depth, order, setting_l
 from ablate.report.figures.panels import RUN_SHOWN, TILE, gallery, shown_trials, tile_sheet
 from ablate.report.gates import overlay, read_maps
 from ablate.report.panels import fixed_images, reduce
-from ablate.report.style import shorten
+from ablate.report.style import short_names, shorten
 
 
 @register_figure("gates")
@@ -29,7 +29,7 @@ def gates(analysis: Analysis) -> Figure:
     chosen = fixed_images(pictures.count)
     images = [reduce(pictures.image(one.index), TILE // 2, labels=False) for one in chosen]
     colours = (255 * matplotlib.colormaps["cividis"](np.arange(256))[:, :3]).astype(np.uint8)
-    rows, names = [images], ["image"]
+    rows, names, short = [images], ["image"], short_names(list(found), 12)
     for variant in order(analysis):
         for gate, attention in sorted(found.get(variant, {}).items(), key=lambda item: layer_depth(item[0])):
             if len(attention) == len(images):
@@ -37,7 +37,7 @@ def gates(analysis: Analysis) -> Figure:
                 stretched = (attention - low) / max(high - low, 1e-6)
                 rows.append([overlay(image, alpha, colours) for image, alpha in zip(images, stretched, strict=True)])
                 name = shorten(gate.removesuffix(".gate"), 12)
-                names.append(f"{name if len(found) == 1 else shorten(variant, 12)}\n{low:.2f} to {high:.2f}")
+                names.append(f"{name if len(found) == 1 else short[variant]}\n{low:.2f} to {high:.2f}")
     if len(rows) == 1:
         raise NotDrawn("the stored maps are not of the test images that are shown")
     settings = ", ".join(f"{variant} at {setting_label(analysis, analysis.own_best[variant])}" for variant in found)

@@ -17,6 +17,7 @@ from ablate.report.figures.common import (
     NotDrawn,
     at_own_best,
     chosen_notes,
+    chosen_rule,
     finish,
     label_rows,
     layer_depth,
@@ -24,7 +25,7 @@ from ablate.report.figures.common import (
     main_trials,
     order,
 )
-from ablate.report.style import FULL, canvas, legend, plain, rate_text, shorten
+from ablate.report.style import FULL, SINGLE, canvas, legend, plain, rate_text, short_names, shorten
 
 FLOW = (
     ("update_ratio", "Update ratio ‖ΔW‖ / ‖W‖", True),
@@ -51,7 +52,7 @@ def gradients(analysis: Analysis) -> Figure:
     shown = [variant for variant in order(analysis) if variant in set(frame["variant"])]
     row = 0.1 + 0.012 * len(shown)
     tallest = max(sum(len(names) + BETWEEN for _, names in column) for column in columns)
-    figure = canvas(FULL if len(columns) > 1 else 4.6, 0.5 + row * max(tallest, 8))
+    figure = canvas(FULL if len(columns) > 1 else SINGLE, 0.5 + row * max(tallest, 8))
     outer = figure.add_gridspec(1, len(columns))
     drawn: dict[str, list[Axes]] = {}
     for place, column in enumerate(columns):
@@ -75,10 +76,10 @@ def gradients(analysis: Analysis) -> Figure:
                 _rate_like(axes)
     legend(figure, looks(analysis), shown, notes=chosen_notes(analysis))
     rule = (
-        "Median over seeds and probed epochs at each variant's own best setting; lines: from the lowest to the "
-        "highest. Update ratio: the size of one optimizer step relative to the layer's weights. Share: ‖g_skip‖ / "
-        "(‖g_skip‖ + ‖g_deep‖), from one backward pass as it is and one with the skip tensors detached; 0 = "
-        "everything comes through the bottleneck."
+        f"{chosen_rule(analysis)} Median over seeds and probed epochs; lines: from the lowest to the highest. Update "
+        "ratio: the size of one optimizer step relative to the layer's weights. Share: ‖g_skip‖ / (‖g_skip‖ + "
+        "‖g_deep‖), from one backward pass as it is and one with the skip tensors detached; 0 = everything comes "
+        "through the bottleneck."
     )
     return finish(figure, analysis, rule)
 
@@ -141,11 +142,12 @@ def gate_scores(analysis: Analysis) -> Figure:
     variants = [variant for variant in order(analysis) if variant in set(frame["variant"])]
     figure = canvas(FULL, len(variants) * (0.55 + 0.15 * max(len(labels), 4)) + 0.35)
     grid = figure.subplots(len(variants), len(gates), sharex=True, sharey=True, squeeze=False)
+    short = short_names(variants, 14)
     for row, variant in zip(grid, variants, strict=True):
         for axes, gate in zip(row, gates, strict=True):
             part = frame[(frame["variant"] == variant) & (frame["gate"] == gate)]
             _gate(axes, part, labels, looks(analysis)[variant])
-            title = shorten(gate, 14) if len(variants) == 1 else f"{shorten(variant, 14)}, {shorten(gate, 12)}"
+            title = shorten(gate, 14) if len(variants) == 1 else f"{short[variant]}, {shorten(gate, 12)}"
             axes.set_title(plain(title), size=8)
     for axes in grid[-1]:
         axes.set_xlabel("AUROC")

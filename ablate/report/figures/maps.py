@@ -11,7 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import style
 from ablate.report.figures.common import NotDrawn, finish, order, percent_tick, setting_label, settings
-from ablate.report.style import FULL, canvas, number, percent, plain, shorten
+from ablate.report.style import FULL, canvas, number, percent, plain, short_names
 
 RULE = (
     "mIoU: test mIoU, mean over seeds, %; a diverged seed counts 0 and is counted beside the number (×1). Rise: "
@@ -25,20 +25,21 @@ _CORNER = [(-1.0, 0.0), (0.0, 0.0), (0.0, -1.0)]
 RISEN = "#7a1f2b"
 # Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
 ON_CELL = ("#fefefe", "#262626")
-# More columns than this have no room for numbers.
-MOST_NUMBERS = 8
+# Inches: a cell less wide has no room for its number, nor is there any for two maps of such cells side by side.
+NARROWEST = 0.3
 
 
 @register_figure("maps")
 def maps(analysis: Analysis) -> Figure:
     """Maps of test mIoU and of rise over variant × setting."""
     columns, rows = len(settings(analysis)), len(order(analysis))
-    beside = columns <= MOST_NUMBERS
+    beside = columns <= 7
     height = 0.9 + 0.3 * rows
     figure = canvas(FULL, height if beside else 2 * height)
     left, right = figure.subplots(1, 2) if beside else figure.subplots(2, 1)
-    draw_map(analysis, left, "test_mean")
-    draw_map(analysis, right, "rise")
+    wide = (FULL / 2 if beside else FULL) - 0.9
+    draw_map(analysis, left, "test_mean", wide)
+    draw_map(analysis, right, "rise", wide)
     left.set_title("Test mIoU, %")
     right.set_title("Instability (rise)")
     if beside:
@@ -46,8 +47,8 @@ def maps(analysis: Analysis) -> Figure:
     return finish(figure, analysis, RULE)
 
 
-def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -> None:
-    """One map on `axes`: cells by colour and number, the ridge framed."""
+def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: bool = True) -> None:
+    """One map on `axes`, about so many inches wide: cells by colour and number, the ridge framed."""
     shown, variants = settings(analysis), order(analysis)
     table = analysis.cells.pivot_table(index="variant", columns="setting", values=column, sort=False, dropna=False)
     table = table.reindex(index=variants, columns=shown).astype(float)
@@ -63,7 +64,7 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -
     low, high = (float(lived.min()), float(lived.max())) if miou else (1.0, float(max(lived.max(), 1.5)))
     high = high if high > low else low + 1e-3
     filled = table.mask(np.isposinf(known), high)
-    room = len(shown) <= MOST_NUMBERS
+    cell = wide / len(shown)
     import seaborn as sns  # takes as long to import as ten figures to draw: only where this one is drawn
 
     sns.heatmap(
@@ -77,8 +78,8 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -
         cbar=bar,
         cbar_kws={"pad": 0.02, "fraction": 0.05, "aspect": 5 * max(3, len(variants))},
     )
-    if room:
-        _annotate(axes, _texts(known, dead, miou), size=7 if len(shown) <= 5 else 6)
+    if cell >= NARROWEST:
+        _annotate(axes, _texts(known, dead, miou), size=7 if cell >= 0.5 else 6)
     axes.set_facecolor(style.BAD)
     waiting = _cells(analysis, "n", variants, shown) < _cells(analysis, "n_planned", variants, shown)
     for y, x in np.argwhere(np.isnan(known)):
@@ -94,13 +95,15 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, *, bar: bool = True) -
             percent_tick if miou else "{x:g}"
         )
     _ridge(analysis, axes, variants, shown)
-    axes.set_yticks(np.arange(len(variants)) + 0.5, [plain(shorten(v)) for v in variants], rotation=0)
-    every = 1 if len(shown) <= 12 else int(np.ceil(len(shown) / 12))
-    labels = [plain(setting_label(analysis, setting)) for setting in shown]
-    ticks = range(0, len(shown), every)
+    short = short_names(variants)
+    axes.set_yticks(np.arange(len(variants)) + 0.5, [plain(short[v]) for v in variants], rotation=0)
     only_rate = list(analysis.frames.axes) == ["lr"]
+    labels = [plain(setting_label(analysis, setting)) for setting in shown]
+    # Inches that a label needs: as wide as it is, or as high where it is turned.
+    needed = 0.34 if only_rate else 0.2
+    ticks = range(0, len(shown), max(1, int(np.ceil(needed / cell))))
     axes.set_xticks([tick + 0.5 for tick in ticks], [labels[tick] for tick in ticks])
-    axes.tick_params(axis="x", rotation=0 if only_rate and len(ticks) <= 8 else 40, length=0)
+    axes.tick_params(axis="x", rotation=0 if only_rate else 40, length=0)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("learning rate" if only_rate else "setting")
     axes.set_ylabel("")

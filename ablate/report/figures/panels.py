@@ -28,7 +28,7 @@ from ablate.report.panels import (
     telling_images,
     with_window,
 )
-from ablate.report.style import FULL, canvas, plain, shorten
+from ablate.report.style import FULL, canvas, plain, short_names, shorten
 
 # Pixels of the longer side of a tile in a printed figure.
 TILE = 480
@@ -207,10 +207,12 @@ def tile_sheet(
     gap = max(1, rows[0][0].shape[1] // 40)
     sheet = mosaic(rows, gap)
     tile_high, tile_wide = rows[0][0].shape[0] + gap, rows[0][0].shape[1] + gap
-    labels = [plain(name if "\n" in name else shorten(name, 13)) for name in names]
+    short = short_names([name for name in names if "\n" not in name], 13)
+    labels = [plain(short.get(name, name)) for name in names]
     left = 0.14 + 0.068 * max(len(line) for label in labels for line in label.split("\n"))
     named = list(pictures.classes) if classes else []
-    per_line = max(1, int(width * 72 / (6.5 * 0.6 * max((len(shorten(c, 16)) for c in named), default=1) + 26)))
+    called = short_names(named, 16)
+    per_line = max(1, int(width * 72 / (6.5 * 0.6 * max(map(len, called.values()), default=1) + 26)))
     lines = ceil(len(named) / per_line)
     above, below = 0.22, 0.16 * lines + 0.08
     high = (width - left) * sheet.shape[0] / sheet.shape[1]
@@ -237,7 +239,7 @@ def tile_sheet(
         colours = pictures.palette[: len(named)] / 255
         figure.legend(
             [Patch(facecolor=colour, edgecolor=style.MUTED, linewidth=0.4) for colour in colours],
-            [plain(shorten(name, 16)) for name in named],
+            [plain(called[name]) for name in named],
             loc="lower left",
             bbox_to_anchor=(0.06 / width, 0.0),
             ncols=ceil(len(named) / lines),

@@ -10,6 +10,7 @@ from matplotlib.markers import CARETDOWN
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
+from ablate.report import style
 from ablate.report.figures.common import (
     NotDrawn,
     by_variant,
@@ -19,6 +20,7 @@ from ablate.report.figures.common import (
     looks,
     order,
     percent_axis,
+    seeds_text,
 )
 from ablate.report.style import FULL, canvas, legend, percent, rate_axis
 
@@ -47,11 +49,11 @@ def rates(analysis: Analysis) -> Figure:
         "" if list(analysis.frames.axes) == ["lr"] else " At each rate the best of the other settings, by validation."
     )
     rule = (
-        f"Points: mean over seeds, a diverged seed counting 0; lines: {100 * analysis.confidence:.0f} % t interval "
-        "over seeds; ring: the chosen rate. Basin: where a quadratic in log rate through the best rate and its "
-        f"neighbours stays within {percent(analysis.rope)} points of its optimum (tick); missing where the quadratic "
-        "has none. Mark at the foot: below the axis. Regret: points of "
-        "validation mIoU lost against the variant's best rate." + more
+        f"Points: mean over {seeds_text(analysis)}, a diverged seed counting 0; lines: {100 * analysis.confidence:.0f} "
+        "% t interval over seeds, pale where one diverged, cut off at the axis; ring: the chosen rate; mark at the "
+        "foot: below the axis. Basin: where a quadratic in log rate through the best rate and its neighbours stays "
+        f"within {percent(analysis.rope)} points of its optimum (tick). Regret: points of validation mIoU lost against "
+        "the variant's best rate." + more
     )
     return finish(figure, analysis, rule)
 
@@ -71,8 +73,15 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
     if len(lived) and lived.min() > low + 0.1:
         # Cells with diverged seeds reach down to 0 and would flatten the others: they leave the picture at its foot.
         low = float(lived.min()) - 0.1 * (high - float(lived.min()))
-    margin = 0.12 * max(high - low, 0.01)
-    floor = low - margin
+    ends = cells[cells["n_diverged"] == 0][[f"{split}_low", f"{split}_high"]].to_numpy(dtype=float)
+    ends = ends[np.isfinite(ends)]
+    if ends.size:
+        # Intervals are shown whole as far as that leaves half of the height to the means.
+        room = max(high - low, 0.01) / 2
+        low, high = max(min(low, float(ends.min())), low - room), min(max(high, float(ends.max())), high + room)
+    margin = 0.08 * max(high - low, 0.01)
+    # There is no score below 0.
+    floor = max(low - margin, -0.02)
     axes.set_ylim(floor, high + margin)
     percent_axis(axes)
     gaps = np.diff(np.log10(np.sort(cells["lr"].unique())))
@@ -87,14 +96,15 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
         at, value = rows["lr"] * shift, rows[f"{split}_mean"]
         axes.plot(at, value, **look.line(marker=look.marker, zorder=3, linewidth=1.2))
         inside = value >= floor
-        axes.vlines(
-            at[inside],
-            rows[f"{split}_low"][inside],
-            rows[f"{split}_high"][inside],
-            color=look.color,
-            linewidth=0.9,
-            alpha=0.8,
-        )
+        for part, alpha in ((inside & (rows["n_diverged"] == 0), 0.8), (inside & (rows["n_diverged"] > 0), 0.3)):
+            axes.vlines(
+                at[part],
+                rows[f"{split}_low"][part],
+                rows[f"{split}_high"][part],
+                color=look.color,
+                linewidth=0.9,
+                alpha=alpha,
+            )
         # What lies below leaves a mark at the foot; how far below, the regret says.
         foot = at[~inside]
         axes.plot(
@@ -108,12 +118,15 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
             zorder=4,
         )
         chosen = rows["setting"] == analysis.own_best.get(variant)
-        axes.plot(at[chosen], value[chosen], "o", markersize=9, fillstyle="none", color=look.color, markeredgewidth=1)
+        size = 9 if len(variants) <= 6 else 7.5
+        axes.plot(
+            at[chosen], value[chosen], "o", markersize=size, fillstyle="none", color=look.color, markeredgewidth=1
+        )
 
 
 def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
     rows, styles = by_variant(analysis.variants), looks(analysis)
-    label_rows(axes, variants, most=13)
+    label_rows(axes, variants, most=18)
     axes.tick_params(axis="y", labelsize=6.5)
     for place, variant in enumerate(variants):
         if variant not in rows:
@@ -124,6 +137,9 @@ def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
             ends = optimum * 10 ** (-width / 2), optimum * 10 ** (width / 2)
             axes.plot(ends, (place, place), color=look.color, linewidth=3.2, alpha=0.55, solid_capstyle="butt")
             axes.plot(optimum, place, "|", color=look.color, markersize=8, markeredgewidth=1.8)
+        else:
+            why = "none: the best rate is on the edge" if rows[variant]["unbracketed"] else "none: no quadratic fits"
+            axes.text(0.02, place, why, transform=axes.get_yaxis_transform(), va="center", size=6, color=style.MUTED)
     axes.set_title("Basin and optimum")
 
 

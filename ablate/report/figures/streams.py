@@ -13,7 +13,7 @@ from ablate.measure.stability import epoch_medians, spike_steps
 from ablate.registry import register_figure
 from ablate.report import style
 from ablate.report.figures.common import NotDrawn, finish, looks, main_trials, order, setting_label, settings
-from ablate.report.style import FULL, Look, canvas, number, plain, shorten
+from ablate.report.style import FULL, Look, canvas, number, plain, short_names
 
 MOST_ROWS = 6
 MOST_COLUMNS = 5
@@ -33,7 +33,7 @@ def streams(analysis: Analysis) -> Figure:
         raise NotDrawn("no trial has stored its steps")
     figure = canvas(FULL, 0.5 + 0.85 * len(variants))
     grid = figure.subplots(len(variants), len(columns), sharex=True, sharey=True, squeeze=False)
-    drawn = []
+    drawn, short = [], short_names(order(analysis), 13)
     for row, variant in zip(grid, variants, strict=True):
         for axes, setting in zip(row, columns, strict=True):
             if (variant, setting) in worst:
@@ -41,7 +41,7 @@ def streams(analysis: Analysis) -> Figure:
                 drawn.append(_stream(axes, trial, steps, looks(analysis)[variant]))
             else:
                 axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", color=style.MUTED, size=6.5)
-        row[0].set_ylabel(plain(shorten(variant, 13)))
+        row[0].set_ylabel(plain(short[variant]))
     low = min((float(np.nanmin(loss)) for loss in drawn if np.isfinite(loss).any()), default=1.0)
     if low > 0:
         grid[0][0].set_yscale("log")
