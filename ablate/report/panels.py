@@ -202,11 +202,12 @@ def _box_sums(mask: np.ndarray, window: tuple[int, int]) -> np.ndarray:
     return total[high:, wide:] - total[:-high, wide:] - total[high:, :-wide] + total[:-high, :-wide]
 
 
-def with_window(tile: np.ndarray, crop: Crop) -> np.ndarray:
-    """A copy of an image with the crop's window outlined."""
+def with_window(tile: np.ndarray, crop: Crop, scale: float = 1.0) -> np.ndarray:
+    """A copy of an image, shown `scale` times as large as the crop counts, with the crop's window outlined."""
     picture = Image.fromarray(tile)
     line = max(1, round(tile.shape[1] / 160))
-    box = (crop.left, crop.top, crop.left + crop.width - 1, crop.top + crop.height - 1)
+    ends = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
+    box = tuple(round(scale * end) - (place > 1) for place, end in enumerate(ends))
     ImageDraw.Draw(picture).rectangle(box, outline=(255, 255, 255), width=2 * line)
     ImageDraw.Draw(picture).rectangle(box, outline=_WRONG, width=line)
     return np.asarray(picture)

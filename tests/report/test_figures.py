@@ -16,8 +16,9 @@ from ablate.registry import FIGURES
 from ablate.report import figures
 from ablate.report.draw import DPI, figure_names
 from ablate.report.figures.common import NotDrawn, looks, order
-from ablate.report.figures.panels import variant_panel
+from ablate.report.figures.panels import image_scores, variant_panel
 from ablate.report.figures.streams import thinned
+from ablate.report.panels import fixed_images
 from ablate.report.style import short_names, theme
 
 LINES = ("curves", "consolidated", "rates")
@@ -178,7 +179,11 @@ def test_the_own_panel_shows_eight_images_of_one_variant(two, analysed):
         figure = variant_panel(analysed(two), "noskip")
     labels = [text.get_text() for text in figure.axes[0].texts]
     assert labels[-4:] == ["image", "truth", "prediction", "error"]
-    assert len(labels) == 8 + 4
+    numbers = [label for label in labels if label.isdigit()]
+    assert len(labels) == 8 + 8 + 4 and len(numbers) == 8
+    analysis = analysed(two)
+    scores = image_scores(analysis)["noskip"][[one.index for one in fixed_images(12)]]
+    assert [int(number) for number in numbers] == [round(100 * score) for score in scores]
 
 
 def test_thinning_a_stream_keeps_its_extremes_and_its_order():

@@ -80,6 +80,10 @@ def test_window_is_outlined_and_the_rest_untouched():
     assert (marked[10, 20:36] == (179, 38, 30)).all()
     assert (marked[:8] == 0).all() and (marked[:, :18] == 0).all()
     assert not tile.any()
+    # On the image enlarged twice the window lies twice as far and is twice as wide.
+    large = with_window(np.zeros((80, 120, 3), np.uint8), Crop(0, 10, 20, 12, 16), 2.0)
+    assert (large[20, 40:72] == (179, 38, 30)).all() and (large[43, 40:72] == (179, 38, 30)).all()
+    assert not large[:18].any() and not large[46:].any()
 
 
 def test_mosaic_places_tiles_with_gaps():

@@ -21,6 +21,7 @@ from ablate.report import style
 from ablate.report.figures.common import NotDrawn, at_own_best, finish, main_trials, order, setting_label
 from ablate.report.panels import (
     Chosen,
+    Crop,
     Gallery,
     fixed_images,
     mosaic,
@@ -28,12 +29,13 @@ from ablate.report.panels import (
     telling_images,
     with_window,
 )
-from ablate.report.style import FULL, canvas, plain, short_names, shorten
+from ablate.report.style import FULL, canvas, percent, plain, short_names, shorten
 
 # Pixels of the longer side of a tile in a printed figure.
 TILE = 480
 TALLEST = 8.2  # inches, so that a sheet with its rule fits a page
 RUN_SHOWN = "Shown of each variant: its own best setting, the seed with the median validation mIoU."
+NUMBERS = "Number in a picture: mIoU of that image, %. Palest grey in a truth: not scored."
 
 
 def gallery(analysis: Analysis) -> Gallery:
@@ -82,8 +84,10 @@ def variant_panel(analysis: Analysis, variant: str) -> Figure:
     labels = None if trial is None else pictures.predictions(trial, [one.index for one in chosen])
     if labels is None:
         raise NotDrawn(f"no trial of {variant} has stored its predictions")
-    rows = []
+    rows, marks = [], []
+    scores = image_scores(analysis).get(variant)
     for one, prediction in zip(chosen, labels, strict=True):
+        marks.append(["", "", _mark(scores, one), ""])
         image, target = pictures.image(one.index), pictures.target(one.index)
         tiles = [
             image,
@@ -95,16 +99,22 @@ def variant_panel(analysis: Analysis, variant: str) -> Figure:
     names = [f"{one.index}\n{shorten(pictures.name(one.index), 12)}" for one in chosen]
     rule = (
         f"{variant} at {setting_label(analysis, analysis.own_best[variant])}. {RUN_SHOWN} The same evenly spaced "
-        "test images for every variant. Error: wrong pixels red on the faded image; pale grey: ignored."
+        f"test images for every variant. Error: wrong pixels red on the faded image. {NUMBERS}"
     )
-    return tile_sheet(analysis, pictures, rows, names, ["image", "truth", "prediction", "error"], rule)
+    return tile_sheet(analysis, pictures, rows, names, ["image", "truth", "prediction", "error"], rule, marks=marks)
+
+
+def _mark(scores: np.ndarray | None, one: Chosen) -> str:
+    """What is written into a predicted picture: the mIoU of its image."""
+    score = np.nan if scores is None else scores[one.index]
+    return percent(score, 0) if np.isfinite(score) else ""
 
 
 @register_figure("panels")
 def panels(analysis: Analysis) -> Figure:
     """All variants on the same eight test images."""
     pictures = gallery(analysis)
-    rule = f"Evenly spaced test images, the same for all variants. {RUN_SHOWN}"
+    rule = f"Evenly spaced test images, the same for all variants. {RUN_SHOWN} {NUMBERS}"
     return _comparison(analysis, pictures, fixed_images(pictures.count), rule)
 
 
@@ -117,9 +127,10 @@ def telling(analysis: Analysis) -> Figure:
         raise NotDrawn("no variant has scored the test images")
     rule = (
         "Best, median and worst test image by its mIoU averaged over the variants shown; most disagreed upon: the "
-        f"largest range of its mIoU between variants. {RUN_SHOWN}"
+        f"largest range of its mIoU between variants; in brackets the image's place in the split. {RUN_SHOWN} {NUMBERS}"
     )
-    return _comparison(analysis, pictures, chosen, rule, [one.why.split(":")[0] for one in chosen])
+    heads = [f"{one.why.partition(':')[0]} ({one.index})" for one in chosen]
+    return _comparison(analysis, pictures, chosen, rule, heads)
 
 
 def image_scores(analysis: Analysis) -> dict[str, np.ndarray]:
@@ -149,27 +160,29 @@ def crops(analysis: Analysis) -> Figure:
     size = windows[0].height * times, windows[0].width * times
     for place, window in enumerate(windows):
         image, target = pictures.image(window.index), pictures.target(window.index)
-        where = with_window(image, window)
         cuts = [image, pictures.colorize(target), *(pictures.colorize(labels[place]) for labels in found.values())]
         rows.append(
-            [_fit(where, size), *(np.kron(window.cut(tile), np.ones((times, times, 1), np.uint8)) for tile in cuts)]
+            [
+                _fit(image, window, size),
+                *(np.kron(window.cut(tile), np.ones((times, times, 1), np.uint8)) for tile in cuts),
+            ]
         )
     across = [list(column) for column in zip(*rows, strict=True)]
     rule = (
         "Windows with the most pixels of thin structures (what an opening with a disc of 6 px at a 600 px diagonal "
-        f"removes), at most one of an image. {RUN_SHOWN}"
+        f"removes), at most one of an image. {RUN_SHOWN} Palest grey in a truth: not scored."
     )
     heads = [f"test image {window.index}" for window in windows]
     return tile_sheet(analysis, pictures, across, names, heads, rule, width=min(FULL, 0.95 + 1.5 * len(windows)))
 
 
-def _fit(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The whole image in a tile of the crops' size, with its own proportions."""
+def _fit(tile: np.ndarray, window: Crop, size: tuple[int, int]) -> np.ndarray:
+    """The whole image with the window outlined, in a tile of the crops' size, with its own proportions."""
     scale = min(size[0] / tile.shape[0], size[1] / tile.shape[1])
     resized = Image.fromarray(tile).resize(
         (max(1, int(tile.shape[1] * scale)), max(1, int(tile.shape[0] * scale))), Image.Resampling.LANCZOS
     )
-    small = np.asarray(resized)
+    small = with_window(np.asarray(resized), window, scale)
     sheet = np.full((*size, 3), 255, np.uint8)
     top, left = (size[0] - small.shape[0]) // 2, (size[1] - small.shape[1]) // 2
     sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
@@ -187,9 +200,10 @@ def _comparison(
         [reduce(pictures.colorize(pictures.target(one.index)), most, labels=True) for one in chosen],
         *([reduce(pictures.colorize(tile), most, labels=True) for tile in labels] for labels in found.values()),
     ]
-    return tile_sheet(
-        analysis, pictures, rows, ["image", "truth", *found], heads or [str(one.index) for one in chosen], rule
-    )
+    scores = image_scores(analysis)
+    marks = [[""] * len(chosen)] * 2 + [[_mark(scores.get(variant), one) for one in chosen] for variant in found]
+    heads = heads or [f"image {one.index}" for one in chosen]
+    return tile_sheet(analysis, pictures, rows, ["image", "truth", *found], heads, rule, marks=marks)
 
 
 def tile_sheet(
@@ -202,8 +216,12 @@ def tile_sheet(
     *,
     width: float = FULL,
     classes: bool = True,
+    marks: Sequence[Sequence[str]] = (),
 ) -> Figure:
-    """A mosaic with its rows and columns named and a legend of the classes beneath."""
+    """A mosaic with its rows and columns named and a legend of the classes beneath.
+
+    `marks` are short texts, one a tile, written into its lower right corner.
+    """
     gap = max(1, rows[0][0].shape[1] // 40)
     sheet = mosaic(rows, gap)
     tile_high, tile_wide = rows[0][0].shape[0] + gap, rows[0][0].shape[1] + gap
@@ -229,6 +247,25 @@ def tile_sheet(
     for place, label in enumerate(labels):
         y = 1 - (place * tile_high + (tile_high - gap) / 2) / sheet.shape[0]
         axes.annotate(label, (-0.06 / (width - left), y), xycoords="axes fraction", ha="right", va="center", size=7)
+    for y, texts in enumerate(marks):
+        for x, text in enumerate(texts):
+            if text:
+                at = (
+                    (x * tile_wide + tile_wide - gap) / sheet.shape[1],
+                    1 - (y * tile_high + tile_high - gap) / len(sheet),
+                )
+                box = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+                axes.annotate(
+                    text,
+                    at,
+                    xytext=(-1.5, 1.5),
+                    xycoords="axes fraction",
+                    textcoords="offset points",
+                    ha="right",
+                    va="bottom",
+                    size=6,
+                    bbox=box,
+                )
     room = int((width - left) / len(heads) * 72 / (7 * 0.58))
     for place, head in enumerate(heads):
         x = (place * tile_wide + (tile_wide - gap) / 2) / sheet.shape[1]
