@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from ablate.analysis.sentences import findings
 from ablate.errors import ResultsError, nearest
 from ablate.records.files import write_atomic
 from ablate.records.store import Results
-from ablate.report import figures, page, tiles, verdicts
+from ablate.report import answers, figures, page, tiles, verdicts
 from ablate.report.draw import FORMATS, Drawn, draw_all, figure_names, panel_names
 from ablate.report.figures.common import NotDrawn, order, progress
 from ablate.report.figures.panels import gallery
@@ -79,7 +78,10 @@ def _build(
     pages: list[page.Page] = []
 
     def meanwhile() -> None:
-        tables = all_tables(analysis, judge(frames, analysis))
+        claims = judge(frames, analysis)
+        if len(claims):
+            claims["reason"] = claims["reason"].str.replace(f"{frames.path}/", "", regex=False)
+        tables = all_tables(analysis, claims)
         if "tables" in wanted:
             written.extend(write_tables(results.tables, tables))
         if "page" in wanted:
@@ -157,23 +159,28 @@ def make_page(analysis: Analysis, tables: Sequence[Table]) -> page.Page:
     except NotDrawn as reason:
         panels, no_panels, legend = [], f"No predictions are shown: {reason}.", []
     said = findings(frames, analysis)
+
+    def own(text: str) -> str:
+        # A page is passed on: a file of this folder is named from here, not from the root of somebody's disk.
+        return text.replace(f"{frames.path}/", "")
+
     return page.Page(
         study=frames.study.study,
         subject=f"{frames.study.data.name}, {len(order(analysis))} variants, {done} of {planned} trials",
-        headline=verdicts.headline(analysis),
+        headline=answers.headline(analysis),
         unfinished=f"{done} of {planned} trials have a result. Every number here may still change."
         if done < planned
         else "",
-        cards=verdicts.cards(analysis),
+        cards=answers.cards(analysis),
         verdicts=rows,
         verdict_note=verdicts.SHORT_RULE,
         verdict_rule=verdicts.rule(analysis),
         scale=scale,
         findings=[
-            page.Findings(variant, tuple((one.topic, minus(one.text)) for one in said if one.variant == variant))
+            page.Findings(variant, tuple((one.topic, page.typeset(one.text)) for one in said if one.variant == variant))
             for variant in dict.fromkeys(one.variant for one in said)
         ],
-        notes=[f"{note[0].upper()}{note[1:]}." if note else note for note in analysis.notes],
+        notes=[f"{note[0].upper()}{note[1:]}." for note in map(own, analysis.notes) if note],
         claims=by_name.get("claims"),
         consolidated=None,
         tables=[table for name, table in by_name.items() if name not in ("claims", "failures")],
@@ -184,14 +191,13 @@ def make_page(analysis: Analysis, tables: Sequence[Table]) -> page.Page:
         legend=legend,
         no_panels=no_panels,
         failures=by_name.get("failures"),
-        methods=[minus(methods_paragraph(frames, analysis))],
-        rules=[(name.replace("/", ", ").replace("_", " "), text) for name, text in analysis.rules.items() if text],
+        methods=[page.typeset(methods_paragraph(frames, analysis))],
+        rules=[
+            (name.replace("/", ", ").replace("_", " "), page.typeset(own(text)))
+            for name, text in analysis.rules.items()
+            if text
+        ],
         command=str(frames.run.get("command") or f"ablate run {frames.study.study}.yaml"),
         provenance=page.provenance(frames.run),
         version=__version__,
     )
-
-
-def minus(text: str) -> str:
-    """A sentence with a minus sign before its negative numbers instead of a hyphen."""
-    return re.sub(r"(?<![\w.)])-(?=\d)", "−", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,12 +13,13 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from ablate.report.answers import Card
 from ablate.report.render import Cell, Column, Table, cells
 from ablate.report.style import COLORS, DARK_COLORS
 from ablate.report.tiles import Panel
-from ablate.report.verdicts import Card, Row, Scale, badge_kind
+from ablate.report.verdicts import Row, Scale, badge_kind
 
 # A rule of more letters is folded up.
 LONGEST_RULE = 280
@@ -165,6 +167,7 @@ def render(page: Page, *, reload: bool = False) -> str:
     """The HTML of the page; with `reload` it asks the browser to load it anew now and then, while a study runs."""
     style, script = style_sheet(), asset("page.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["whole"] = whole
     template = environment.from_string(asset("page.html.j2"))
     return template.render(
         page=page,
@@ -175,6 +178,20 @@ def render(page: Page, *, reload: bool = False) -> str:
         script=Markup(script),
         policy=policy(style, script),
     )
+
+
+def whole(text: str) -> Markup:
+    """Escaped text in which no line ends within a number such as 1e-3 or within an interval."""
+    return Markup(_PARTED.sub(r'<span class="nb">\g<0></span>', str(escape(text))))
+
+
+# A number with a hyphen, with the key that it belongs to (lr=1e-3), and an interval.
+_PARTED = re.compile(r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]")
+
+
+def typeset(text: str) -> str:
+    """A sentence with minus signs before negative numbers and a narrow space before every sign of per cent."""
+    return re.sub(r"(?<=\d) ?%", "\u202f%", re.sub(r"(?<![\w.)])-(?=\d)", "−", text))
 
 
 def policy(style: str, script: str) -> str:
