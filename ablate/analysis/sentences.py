@@ -43,8 +43,10 @@ def findings(frames: Frames, analysis: Analysis) -> list[Finding]:
     made: list[Finding] = []
     for variant in analysis.variants_in_order:
         if variant != analysis.baseline:
-            made += [*_quality(analysis, variant), *_rates(analysis, variant), *_classes(analysis, variant)]
-            made += _detail(analysis, variant)
+            made += _quality(analysis, variant)
+        made += _rates(analysis, variant)
+        if variant != analysis.baseline:
+            made += [*_classes(analysis, variant), *_detail(analysis, variant)]
         made += [*_stability(frames, analysis, variant), *_convergence(analysis, variant)]
         made += _gates(frames, analysis, variant)
         if variant != analysis.baseline:
@@ -94,30 +96,53 @@ def _reservations(analysis: Analysis, row: Row) -> str:
 
 
 def _rates(analysis: Analysis, variant: str) -> list[Finding]:
-    """How the contrast depends on the rate at which it is made."""
+    """What the setting does to the variant, and how its contrast depends on the setting at which it is made."""
+    said = _sensitivity(analysis, variant)
     own, shared = (_first(analysis.contrasts, variant=variant, kind=kind) for kind in ("own_best", "shared"))
+    if own is not None and shared is not None and isfinite(shared["low"]):
+        said += _dependence(analysis, variant, own, shared)
+    decided = own is not None and bool(own["lr_confounded"])
+    return [Finding("learning rate", variant, " ".join(said), decided)] if said else []
+
+
+def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
+    """What the variant loses at the other settings, by the means that its own was chosen by."""
+    cells = analysis.cells[(analysis.cells["variant"] == variant) & analysis.cells["regret"].notna()]
+    best, rest = cells[cells["regret"] == 0], cells[cells["regret"] > 0].sort_values("regret")
+    if len(best) != 1 or rest.empty:
+        return []
+    losses = [f"{100 * row['regret']:.1f} less at {_at(row['setting'])}" for row in _rows(rest)]
+    if len(losses) > 4:
+        losses = [losses[0], f"{losses[-1]}, and between at the {len(losses) - 2} others"]
+    place = _at(best["setting"].iloc[0])
+    return [f"By its mean validation mIoU {variant} is best at {place}; it has {_list(losses)} (points, no test)."]
+
+
+def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
     rows = analysis.contrasts
     matched = rows[(rows["variant"] == variant) & (rows["kind"] == "matched")]
     matched = matched[matched["low"].notna()]
-    if own is None or shared is None or not isfinite(shared["low"]):
-        return []
-    text = f"At the setting that is best for all together ({_at(shared['setting'])}), the difference of {variant} to "
-    text += f"{own['against']} is {_points(shared['delta'])} points ({_span(shared)}, {shared['decision']})"
+    if own["setting"] == own["against_setting"] == shared["setting"]:
+        text = f"It is compared with {own['against']} at the setting that is best for all together"
+    else:
+        text = (
+            f"At the setting that is best for all together ({_at(shared['setting'])}), the difference of {variant} to "
+            f"{own['against']} is {_points(shared['delta'])} points ({_span(shared)}, uncorrected)"
+        )
     if len(matched) > 1:
         ordered = _rows(matched.sort_values("delta"))
         low, high = ordered[0], ordered[-1]
         text += (
-            f"; at matched settings it runs from {_points(low['delta'])} ({_at(low['setting'])}) to "
-            f"{_points(high['delta'])} "
+            f"; at matched settings the difference runs from {_points(low['delta'])} ({_at(low['setting'])}) to "
+            f"{_points(high['delta'])} ({_at(high['setting'])})"
         )
-        text += f"({_at(high['setting'])})"
-    text += "."
+    said = [f"{text}."]
     if own["lr_confounded"]:
-        text += (
-            f" The two decisions differ ({shared['decision']} at the shared setting, {own['decision']} at own best): "
+        said.append(
+            f"The two decisions differ ({shared['decision']} at the shared setting, {own['decision']} at own best): "
+            "a comparison at one rate would have been confounded with the choice of the rate."
         )
-        text += "a comparison at one rate would have been confounded with the choice of the rate."
-    return [Finding("learning rate", variant, f"{text}", bool(own["lr_confounded"]))]
+    return said
 
 
 def _classes(analysis: Analysis, variant: str) -> list[Finding]:
@@ -261,6 +286,9 @@ def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     said = (
         f"{head} {_points(estimate.value)} points ({analysis.confidence:.0%} interval over {estimate.n} seeds {span})"
     )
+    if estimate.low > -analysis.rope and estimate.high < analysis.rope:
+        counts = f"no difference that counts, as it lies within ±{100 * analysis.rope:g} points"
+        return [Finding("gates", variant, f"{said}: {counts}.", True)]
     if estimate.high < 0:
         return [Finding("gates", variant, f"{said}: where they look matters to it.", True)]
     return [Finding("gates", variant, f"{said}: that their pattern helps is not shown.", estimate.low > 0)]

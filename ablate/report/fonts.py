@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -20,6 +21,33 @@ _FILES = {"DejaVuSans.ttf": 400, "DejaVuSans-Bold.ttf": 700}
 _LETTERS = (
     (0x20, 0x180), (0x370, 0x400), (0x2010, 0x2040), (0x2070, 0x20A0), (0x2100, 0x2270), (0x25A0, 0x2600)
 )  # fmt: skip
+
+# Fonts that systems have for the letters of names that DejaVu Sans has not: Chinese, Japanese, Korean, Indic, Thai.
+_FURTHER = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Noto Sans JP",
+    "WenQuanYi Micro Hei",
+    "IPAexGothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Nirmala UI",
+    "Leelawadee UI",
+)
+
+
+@cache
+def further_families() -> tuple[str, ...]:
+    """Those of the fonts for other scripts that are installed, for the letters that DejaVu Sans has not."""
+    known = {entry.name for entry in font_manager.fontManager.ttflist}
+    return tuple(name for name in _FURTHER if name in known)
 
 
 @contextlib.contextmanager

@@ -115,7 +115,8 @@ def best_rows(table: Table, column: Column) -> set[Any]:
     found: set[Any] = set()
     for part in groups:
         part = part.dropna()
-        if len(part) > 1:
+        # Where all are equal none is best.
+        if len(part) > 1 and (part != part.iloc[0]).any():
             found |= set(part.index[part == (part.max() if column.best == "max" else part.min())])
     return found
 

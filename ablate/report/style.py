@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from ablate.report.fonts import FAMILY
+from ablate.report.fonts import FAMILY, further_families
 
 # Lightness alternates between neighbours: the first four are told apart in grey by it alone, the others by line and
 # marker too. Simulated colour blindness keeps neighbours distinct; a test computes both.
@@ -114,9 +115,12 @@ def theme(family: str = FAMILY) -> Iterator[None]:
             if key not in _BACKEND:
                 matplotlib.rcParams[key] = value
         matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
-        # In this order: a letter that the first has not is taken from the second.
-        matplotlib.rcParams["font.family"] = list(dict.fromkeys([family, FAMILY]))
-        yield
+        # In this order: a letter that the first has not is taken from the next.
+        matplotlib.rcParams["font.family"] = list(dict.fromkeys([family, FAMILY, *further_families()]))
+        with warnings.catch_warnings():
+            # A letter that no font here has is drawn as an empty box: to be told so for every figure helps nobody.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            yield
 
 
 _BACKEND = frozenset({"backend", "backend_fallback", "interactive", "toolbar", "timezone", "datapath"})

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from planted import Truth, plant
 
@@ -126,6 +127,44 @@ def test_a_confound_and_an_edge_are_part_of_the_sentence(study):
     assert "the optimum of noskip is not bracketed, as 1e-4 is the lowest rate tried" in text
     rate = next(f for f in findings(frames, changed) if (f.topic, f.variant) == ("learning rate", "noskip"))
     assert "confounded with the choice of the rate" in rate.text
+
+
+def test_what_the_rate_does_to_each_variant_is_said_with_its_numbers(study, said):
+    cells = study[1].cells.query("variant == 'unet'").set_index("setting")
+    best, worst = cells["regret"].idxmin(), cells["regret"].idxmax()
+    text = said["learning rate", "unet"].text
+    assert text.startswith(f"By its mean validation mIoU unet is best at {best.replace('=', ' ')}; it has ")
+    assert f"{100 * cells['regret'][worst]:.1f} less at {worst.replace('=', ' ')} (points, no test)" in text
+    assert not said["learning rate", "unet"].decided
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((-0.031, -0.030, -0.032, -0.029), "where they look matters to it."),
+        ((-0.0011, -0.0010, -0.0012, -0.0009), "no difference that counts, as it lies within ±0.5 points."),
+        ((-0.03, 0.02, 0.01, -0.01), "that their pattern helps is not shown."),
+    ],
+)
+def test_gates_matter_only_by_more_than_counts_as_a_difference(study, values, words):
+    frames, analysis = study
+    rows = [
+        {"variant": "attention", "setting": analysis.own_best["attention"], "measure": "gate_ablation"}
+        | {"layer": "all", "value": value}
+        for value in values
+    ]
+    made = findings(_WithLayers(frames, pd.DataFrame(rows)), analysis)
+    assert next(f.text for f in made if (f.topic, f.variant) == ("gates", "attention")).endswith(words)
+
+
+class _WithLayers:
+    """Frames whose probes are others."""
+
+    def __init__(self, frames: Frames, layers: pd.DataFrame) -> None:
+        self.frames, self.layers = frames, layers
+
+    def __getattr__(self, name):
+        return getattr(self.frames, name)
 
 
 def test_the_methods_paragraph_says_how_the_numbers_were_made(study):

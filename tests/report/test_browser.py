@@ -22,7 +22,7 @@ except ModuleNotFoundError:
         raise
     pytest.skip("selenium is not installed (pip install '.[dev]')", allow_module_level=True)
 from selenium.common.exceptions import WebDriverException
-from selenium.webdriver import Chrome, ChromeOptions, Keys
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -162,6 +162,17 @@ def test_the_slider_moves_between_truth_and_prediction_by_keyboard(browser, page
     assert cut() == "inset(0px 0px 0px 1%)"
     # The other variants' sliders follow: the same place is compared in all of them.
     assert find(browser, "#panel-2 input[type=range]").get_property("value") == "1"
+
+
+def test_the_cut_follows_a_pressed_pointer_over_the_picture(browser, page_of_two):
+    opened(browser, page_of_two)
+    picture = find(browser, "#panel-1 .compare")
+    script(browser, "arguments[0].scrollIntoView({block: 'center'})", picture)
+    drag = ActionChains(browser, duration=0).move_to_element_with_offset(picture, -20, 0).click_and_hold()
+    drag.move_by_offset(40, 0).release().perform()
+    width = script(browser, "arguments[0].getBoundingClientRect().width", picture)
+    moved = float(find(browser, "#panel-1 input[type=range]").get_property("value"))
+    assert moved == pytest.approx(50 + 100 * 20 / width, abs=1.5)
 
 
 def test_variants_are_tabs_by_keyboard(browser, page_of_two):

@@ -56,6 +56,11 @@ def test_best_is_bold_and_equals_share_it(table):
     assert best_rows(table, COLUMNS[2]) == set()
 
 
+def test_none_is_best_where_all_are_equal(table):
+    level = Table("t", "T", "", table.frame.assign(rise=1.0), COLUMNS)
+    assert best_rows(level, COLUMNS[3]) == set()
+
+
 def test_a_single_row_is_not_the_best_of_anything(table):
     alone = Table("one", "One", "", table.frame.head(1), COLUMNS)
     assert best_rows(alone, COLUMNS[1]) == set()

@@ -135,5 +135,13 @@ def test_short_names_keep_what_tells_them_apart():
     assert all(len(text) <= 22 for text in short.values())
 
 
+def test_a_letter_that_no_font_has_is_drawn_without_a_word(recwarn):
+    with style.theme():
+        figure = style.canvas(2, 1)
+        figure.text(0.1, 0.5, "\U00012000")
+        figure.draw_without_rendering()
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_mathematics_in_a_name_is_shown_as_text():
     assert style.plain("$x^2$") == r"\$x^2\$"

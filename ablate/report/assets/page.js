@@ -73,6 +73,18 @@
     document.documentElement.style.setProperty("--cut", `${value}%`);
   };
   for (const slider of sliders) slider.addEventListener("input", () => slide(slider.value));
+  for (const picture of all(".compare")) {
+    // The cut follows a pressed pointer over the picture itself; up and down still scrolls.
+    const follow = (event) => {
+      if (event.buttons !== 1) return;
+      event.preventDefault();
+      const box = picture.getBoundingClientRect();
+      slide(Math.round(100 * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width))));
+    };
+    picture.addEventListener("pointerdown", follow);
+    picture.addEventListener("pointermove", follow);
+    picture.addEventListener("dragstart", (event) => event.preventDefault());
+  }
 
   const contents = document.querySelector("nav.contents details");
   const wide = window.matchMedia("(min-width: 72rem)");
