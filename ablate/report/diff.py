@@ -181,7 +181,11 @@ def print_comparison(left: Path, right: Path, console: Console | None = None) ->
     console.print(Text(f"{names[0]} ({found.trials[0]}) and {names[1]} ({found.trials[1]})"), highlight=False)
     if found.names[0] == found.names[1]:
         console.print(Text(f"Both are of the study {found.names[0]}."), highlight=False)
-    console.print(_differences_table(found, names) if found.differences else Text("Nothing differs but their names."))
+    console.print(
+        _differences_table(found, names)
+        if found.differences
+        else Text("Nothing differs in settings, data, versions or device.")
+    )
     console.print(_variants_table(found, names))
     if not found.same_data:
         console.print(Text("The data differ: compare the differences to each baseline, not the levels."))

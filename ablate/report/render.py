@@ -179,6 +179,9 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]|~$#])", r"\\\1", text)
 
 
+NEEDS = r"% needs \usepackage{booktabs}"
+# The last letter that pdfLaTeX knows by itself.
+LAST_LATIN = 0x17F
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -191,15 +194,26 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
+    "|": r"\textbar{}",
     ">": r"\textgreater{}",
     "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",
     "–": "--",
     "∞": r"$\infty$",
+    "÷": r"$\div$",
+    "√": r"$\surd$",
+    "²": r"$^2$",
     "Δ": r"$\Delta$",
+    "Σ": r"$\Sigma$",
+    "Φ": r"$\Phi$",
+    "α": r"$\alpha$",
     "η": r"$\eta$",
+    "θ": r"$\theta$",
+    "σ": r"$\sigma$",
     "τ": r"$\tau$",
+    "χ": r"$\chi$",
+    "≈": r"$\approx$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
     "→": r"$\rightarrow$",
@@ -217,14 +231,17 @@ def latex(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table with caption and label: the best of a column bold, the rule in the caption."""
+    """A booktabs table with caption and label: the best of a column bold, the rule in small type beneath.
+
+    A name in a script that pdfLaTeX has no letters for stays as it is, and the first line says which engine prints it.
+    """
     bold = {column.key: best_rows(table, column) for column in table.columns}
     align = "".join("r" if column.is_number else "l" for column in table.columns)
     lines = [
-        r"% needs \usepackage{booktabs}",
+        NEEDS,
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{latex(table.title)}. {latex(table.rule)}}}",
+        rf"\caption{{{latex(table.title)}.}}",
         rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.name.lower())}}}",
         rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
         r"\toprule",
@@ -239,4 +256,8 @@ def to_latex(table: Table) -> str:
         # A row that begins with a bracket would be read as the argument of the \\ before it.
         first = "{}" + texts[0] if texts[0].startswith("[") else texts[0]
         lines.append(" & ".join([first, *texts[1:]]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    note = [rf"\par\medskip{{\raggedright\footnotesize {latex(table.rule)}\par}}"] if table.rule else []
+    text = "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *note, r"\end{table}"]) + "\n"
+    if any(ord(char) > LAST_LATIN for char in text):
+        text = text.replace(NEEDS, f"{NEEDS}, and XeLaTeX or LuaLaTeX for the letters of its names", 1)
+    return text

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablate.analysis.claims import judge
 from ablate.report.render import Column, Table, best_rows, cell_text, cells, latex, to_csv, to_latex, to_markdown
+from ablate.report.tables import all_tables
 
 COLUMNS = (
     Column("variant", "Variant"),
@@ -92,13 +94,23 @@ def test_latex_is_booktabs_with_bold_and_caption(table):
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{@{}lrrr@{}}", r"\label{tab:main}"):
         assert part in text
     assert r"unet & \textbf{62.0 $\pm$ 2.0} & -- & \textbf{1.00} \\" in text
-    assert r"no\_skip|\&\textless{}b\textgreater{} & 55.0 & $-$7.0 [$-$9.0, $-$5.0] & $\infty$ \\" in text
+    assert r"no\_skip\textbar{}\&\textless{}b\textgreater{} & 55.0 & $-$7.0 [$-$9.0, $-$5.0] & $\infty$ \\" in text
     assert r"50 \% \$x\$" in text
-    assert r"\caption{Main results. The rule: 100 \% named.}" in text
+    assert r"\caption{Main results.}" in text
+    assert r"\footnotesize The rule: 100 \% named.\par" in text
+    assert text.splitlines()[0] == r"% needs \usepackage{booktabs}"
 
 
-def test_latex_leaves_no_sign_of_the_reports_beyond_ascii(table):
-    assert latex("Δ ± × – ∞ − η τ ≥ ≤ → · … ’").isascii()
+def test_latex_of_every_table_is_ascii(two, analysed):
+    analysis = analysed(two)
+    for made in all_tables(analysis, judge(analysis.frames, analysis)):
+        assert to_latex(made).isascii(), made.name
+
+
+def test_latex_says_which_engine_a_name_beyond_latin_needs(table):
+    named = Table("t", "T", "", table.frame.assign(variant="木"), COLUMNS)
+    assert "XeLaTeX" in to_latex(named).splitlines()[0]
+    assert latex("木") == "木"
 
 
 def test_an_interval_without_spread_is_written_with_its_ends():
