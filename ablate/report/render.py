@@ -180,6 +180,8 @@ def _markdown(text: str) -> str:
 
 
 NEEDS = r"% needs \usepackage{booktabs}"
+# Points of a page's text between margins of an inch.
+TEXT_WIDTH = 452
 # The last letter that pdfLaTeX knows by itself.
 LAST_LATIN = 0x17F
 _LATEX = {
@@ -236,6 +238,7 @@ def to_latex(table: Table) -> str:
     A name in a script that pdfLaTeX has no letters for stays as it is, and the first line says which engine prints it.
     """
     bold = {column.key: best_rows(table, column) for column in table.columns}
+    rows = [(index, [cell_text(column, row) for column in table.columns]) for index, row in rows_of(table)]
     align = "".join("r" if column.is_number else "l" for column in table.columns)
     lines = [
         NEEDS,
@@ -243,16 +246,17 @@ def to_latex(table: Table) -> str:
         r"\centering",
         rf"\caption{{{latex(table.title)}.}}",
         rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.name.lower())}}}",
+        rf"{_size(table, [texts for _, texts in rows])}\setlength{{\tabcolsep}}{{4pt}}",
         rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
         r"\toprule",
         " & ".join(latex(column.label) for column in table.columns) + r" \\",
         r"\midrule",
     ]
-    for index, row in rows_of(table):
-        texts = []
-        for column in table.columns:
-            text = latex(cell_text(column, row))
-            texts.append(rf"\textbf{{{text}}}" if index in bold[column.key] else text)
+    for index, plain in rows:
+        texts = [
+            rf"\textbf{{{latex(text)}}}" if index in bold[column.key] else latex(text)
+            for column, text in zip(table.columns, plain, strict=True)
+        ]
         # A row that begins with a bracket would be read as the argument of the \\ before it.
         first = "{}" + texts[0] if texts[0].startswith("[") else texts[0]
         lines.append(" & ".join([first, *texts[1:]]) + r" \\")
@@ -261,3 +265,15 @@ def to_latex(table: Table) -> str:
     if any(ord(char) > LAST_LATIN for char in text):
         text = text.replace(NEEDS, f"{NEEDS}, and XeLaTeX or LuaLaTeX for the letters of its names", 1)
     return text
+
+
+def _size(table: Table, rows: Sequence[Sequence[str]]) -> str:
+    """The largest type in which the table is no wider than a page's text, as far as its letters tell."""
+    heads = [column.label for column in table.columns]
+    letters = sum(max(len(text) for text in column) for column in zip(heads, *rows, strict=True))
+    # Points: a letter of 10 pt is about 5 wide, digits and brackets among them; then the gaps of 4 on either side.
+    for size, name in ((10, r"\normalsize"), (9, r"\small"), (8, r"\footnotesize"), (7, r"\scriptsize")):
+        if 0.5 * size * letters + 8 * len(heads) <= TEXT_WIDTH:
+            return name
+    # Smaller type is none to read.
+    return "% wider than a page: sidewaystable of the package rotating has room for it\n\\scriptsize"

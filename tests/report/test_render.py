@@ -101,6 +101,12 @@ def test_latex_is_booktabs_with_bold_and_caption(table):
     assert text.splitlines()[0] == r"% needs \usepackage{booktabs}"
 
 
+def test_latex_sets_a_wide_table_in_smaller_type(table):
+    wide = Table("w", "W", "", table.frame.assign(variant="x" * 70), COLUMNS)
+    assert r"\normalsize\setlength{\tabcolsep}{4pt}" in to_latex(table)
+    assert r"\footnotesize\setlength{\tabcolsep}{4pt}" in to_latex(wide)
+
+
 def test_latex_of_every_table_is_ascii(two, analysed):
     analysis = analysed(two)
     for made in all_tables(analysis, judge(analysis.frames, analysis)):
