@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.figures.common import by_variant, setting_label
+from ablate.report.figures.common import by_variant, order, setting_label, settings
 from ablate.report.style import percent
 from ablate.report.verdicts import KIND, speed_text
 
@@ -35,21 +35,19 @@ def cards(analysis: Analysis) -> list[Card]:
     by_decision = {word: list(primary.loc[primary["decision"] == word, "variant"]) for word in KIND}
     better, worse = by_decision["better"], by_decision["worse"]
     shown = [*(_component(analysis, v, True) for v in better), *(_component(analysis, v, False) for v in worse)]
-    rest = [f"{', '.join(by_decision[word])}: {word}" for word in KIND if word != "baseline" and by_decision[word]]
-    rates = {variant: setting_label(analysis, setting) for variant, setting in analysis.own_best.items()}
-    spread = len(set(rates.values()))
-    chosen = next(iter(rates.values())) if spread == 1 else f"{spread} different ones"
+    rest = [f"{_first(by_decision[word])}: {word}" for word in KIND if word != "baseline" and by_decision[word]]
+    at = _by_setting(analysis)
     edge = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
     seeds = primary["n"].astype(int)
     decided = int(primary["decision"].isin(["better", "worse", "equivalent"]).sum())
     return [
-        Card("Which component helps?", "; ".join(shown) or "None is shown to help", "; ".join(rest)),
+        Card("Which component helps?", _first(shown, "; ") or "None is shown to help", "; ".join(rest)),
         Card(
             "At which rate?",
-            chosen,
+            ", ".join(at) if len(at) <= 3 else f"{len(at)} different ones",
             (
-                ", ".join(f"{variant} {text}" for variant, text in rates.items())
-                if spread > 1
+                _first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ") + "."
+                if len(at) > 1
                 else "Chosen by every variant on validation."
             )
             + (f" On the edge of the grid for {_all(edge, analysis)}: the best may lie beyond." if edge else ""),
@@ -57,15 +55,46 @@ def cards(analysis: Analysis) -> list[Card]:
         Card(
             "How sure?",
             f"{decided} of {len(primary)} decided",
-            f"{100 * analysis.confidence:.0f} % intervals over {_range(seeds)} seeds and the test images, "
-            f"Holm-corrected; differences within ± {percent(analysis.rope)} points count as none.",
+            _means(analysis, seeds),
         ),
         _price(analysis, better, worse, list(primary["variant"])),
     ]
 
 
+def _means(analysis: Analysis, seeds: pd.Series) -> str:
+    """What the decisions rest on."""
+    if int(seeds.max()) < 2:
+        return "One seed has no interval: with two or more there is something to decide by, with five it is worth it."
+    return (
+        f"{100 * analysis.confidence:.0f} % intervals over {_seeds(seeds)} and the test images, Holm-corrected "
+        f"decisions; differences within ± {percent(analysis.rope)} points count as none."
+    )
+
+
 def _all(variants: list[str], analysis: Analysis) -> str:
-    return "every variant" if len(variants) == len(analysis.own_best) else ", ".join(variants)
+    return "every variant" if len(variants) == len(analysis.own_best) else _first(variants)
+
+
+# More than these are counted: the table of verdicts names them all.
+MOST_NAMED = 4
+
+
+def _first(texts: list[str], between: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    more = len(texts) - MOST_NAMED
+    if more < 2:
+        return between.join(texts)
+    return f"{between.join(texts[:MOST_NAMED])} and {more} more"
+
+
+def _by_setting(analysis: Analysis) -> dict[str, list[str]]:
+    """The variants by the setting they are best at, the lowest rate first; a dash for those without a result."""
+    found: dict[str, list[str]] = {}
+    for setting in [*settings(analysis), None]:
+        chosen = [variant for variant in order(analysis) if analysis.own_best.get(variant) == setting]
+        if chosen:
+            found.setdefault(setting_label(analysis, setting), []).extend(chosen)
+    return found
 
 
 def _price(analysis: Analysis, better: list[str], worse: list[str], compared: list[str]) -> Card:
@@ -76,7 +105,7 @@ def _price(analysis: Analysis, better: list[str], worse: list[str], compared: li
         return Card("At what cost?", "Not measured", "")
     answer = "" if first is None else costs.pop(first, "Not measured")
     lead = "" if first is None else f"{first}, against {analysis.baseline}"
-    others = "; ".join(f"{variant}: {cost}" for variant, cost in costs.items())
+    others = _first([f"{variant}: {cost}" for variant, cost in costs.items()], "; ")
     if first is not None and not better:
         answer = f"Without: {answer}"
     if first is None:
@@ -108,9 +137,9 @@ def _component(analysis: Analysis, variant: str, better: bool) -> str:
     return ", ".join(f"{field} {has} rather than {lacks}" for field, has, lacks in pairs)
 
 
-def _range(values: pd.Series) -> str:
+def _seeds(values: pd.Series) -> str:
     low, high = int(values.min()), int(values.max())
-    return str(low) if low == high else f"{low} to {high}"
+    return f"{low if low == high else f'{low} to {high}'} seed{'s' * (high != 1)}"
 
 
 def _cost(analysis: Analysis, variant: str) -> str:
@@ -148,12 +177,12 @@ def headline(analysis: Analysis, most: int = 4) -> str:
             parts.append(f"{words.format(percent(analysis.rope))}: {said}")
     if len(ordered) > most:
         parts.append(f"{len(ordered) - most} more variants below")
-    seeds = _range(primary["n"].astype(int))
+    seeds = _seeds(primary["n"].astype(int))
     if (primary["decision"] == "undecided").all():
         # One list, after one colon.
         said = "; ".join(parts).replace("undecided: ", "", 1)
-        return f"Against {analysis.baseline} nothing is decided: {said} – each at its own best rate, {seeds} seeds."
-    return f"Against {analysis.baseline}: {'; '.join(parts)} – each at its own best rate, {seeds} seeds."
+        return f"Against {analysis.baseline} nothing is decided: {said} – each at its own best rate, {seeds}."
+    return f"Against {analysis.baseline}: {'; '.join(parts)} – each at its own best rate, {seeds}."
 
 
 # How each decision is said, the strongest first.

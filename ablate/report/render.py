@@ -244,7 +244,7 @@ def to_latex(table: Table) -> str:
         NEEDS,
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{latex(table.title)}.}}",
+        rf"\caption{{{latex(table.title)}.}}\smallskip",
         rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.name.lower())}}}",
         rf"{_size(table, [texts for _, texts in rows])}\setlength{{\tabcolsep}}{{4pt}}",
         rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",

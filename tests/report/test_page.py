@@ -173,6 +173,19 @@ def test_minus_signs_of_sentences():
     assert typeset("by -0.061 (-0.078 to +0.1) at 1e-3 and lr-3") == "by −0.061 (−0.078 to +0.1) at 1e-3 and lr-3"
 
 
+def test_the_answers_stay_short_with_many_variants(twelve, analysed):
+    analysis = analysed(twelve)
+    for card in cards(analysis):
+        assert len(card.answer) + len(card.more) < 420, card.question
+
+
+def test_one_seed_is_said_to_have_no_interval(tmp_path, analysed):
+    path = plant(tmp_path / "one", variants=("unet", "noskip"), lrs=(1e-3,), seeds=1, epochs=3, images=4, size=(16, 24))
+    analysis = analysed(path)
+    assert headline(analysis).endswith("1 seed.")
+    assert "no interval" in next(card.more for card in cards(analysis) if card.question == "How sure?")
+
+
 def test_per_cents_of_sentences_have_one_space():
     assert typeset("95% of 90 %") == "95\u202f% of 90\u202f%"
 
