@@ -64,7 +64,7 @@ def cards(analysis: Analysis) -> list[Card]:
 def _means(analysis: Analysis, seeds: pd.Series) -> str:
     """What the decisions rest on."""
     if int(seeds.max()) < 2:
-        return "One seed has no interval: with two or more there is something to decide by, with five it is worth it."
+        return "One seed has no interval, so that nothing can be decided; five are the workable minimum."
     return (
         f"{100 * analysis.confidence:.0f} % intervals over {_seeds(seeds)} and the test images, Holm-corrected "
         f"decisions; differences within ± {percent(analysis.rope)} points count as none."
