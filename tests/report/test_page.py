@@ -186,6 +186,11 @@ def test_one_seed_is_said_to_have_no_interval(tmp_path, analysed):
     assert "no interval" in next(card.more for card in cards(analysis) if card.question == "How sure?")
 
 
+def test_a_figure_of_one_column_is_not_blown_up_to_two(html):
+    assert 'class="drawing single" id="fig-contrasts"' in html
+    assert 'class="drawing" id="fig-consolidated"' in html
+
+
 def test_per_cents_of_sentences_have_one_space():
     assert typeset("95% of 90 %") == "95\u202f% of 90\u202f%"
 

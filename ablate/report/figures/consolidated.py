@@ -18,9 +18,10 @@ from ablate.report.figures.common import (
     loss_axis,
     order,
     percent_axis,
+    settings,
 )
 from ablate.report.figures.curves import PANELS
-from ablate.report.figures.maps import draw_map
+from ablate.report.figures.maps import NARROWEST, draw_map
 from ablate.report.style import FULL, canvas, legend
 
 RULE = (
@@ -52,7 +53,9 @@ def consolidated(analysis: Analysis) -> Figure:
     draw_bars(analysis, loss, "test_loss")
     draw_bars(analysis, miou, "test_mean_iou")
     miou.set_yticks([])
-    draw_map(analysis, cells, "test_mean", FULL / 3, bar=False)
+    narrow = FULL / 3 / max(1, len(settings(analysis))) < NARROWEST
+    # Cells without room for their numbers are read by the scale.
+    draw_map(analysis, cells, "test_mean", FULL / 3, bar=narrow)
     cells.set_yticks([])
     for axes in (loss, miou):
         # A row of bars and the row of the map beside it are one.

@@ -41,7 +41,7 @@ def streams(analysis: Analysis) -> Figure:
                 drawn.append(_stream(axes, trial, steps, looks(analysis)[variant]))
             else:
                 axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", color=style.MUTED, size=6.5)
-        row[0].set_ylabel(plain(short[variant]))
+        row[0].set_ylabel(f"{plain(short[variant])}\nloss")
     low = min((float(np.nanmin(loss)) for loss in drawn if np.isfinite(loss).any()), default=1.0)
     if low > 0:
         grid[0][0].set_yscale("log")
@@ -62,6 +62,8 @@ def streams(analysis: Analysis) -> Figure:
         "deviations; ×: diverged."
     )
     more = f" Shown: the baseline and the {len(variants) - 1} least stable variants." if left_out else ""
+    between = len(settings(analysis)) - len(columns)
+    more += f" {between} settings between those shown are left out." if between else ""
     return finish(figure, analysis, rule + more)
 
 
