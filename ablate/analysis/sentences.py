@@ -7,11 +7,9 @@ Scores are in per cent and their differences in points, as in every rendered tab
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +18,8 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.evidence import seeds_estimate
 from ablate.analysis.frames import Frames
 from ablate.analysis.intervals import Estimate, mean_estimate
+from ablate.analysis.phrases import Row, at, first_row, listed, points, rows_by, rows_of, seeds_of, span
 
-Row = dict[str, Any]
 TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
 
 
@@ -58,7 +56,7 @@ def findings(frames: Frames, analysis: Analysis) -> list[Finding]:
 
 
 def _quality(analysis: Analysis, variant: str) -> list[Finding]:
-    row = _first(analysis.contrasts, variant=variant, kind="own_best")
+    row = first_row(analysis.contrasts, variant=variant, kind="own_best")
     if row is None:
         return []
     other, level = row["against"], f"{analysis.confidence:.0%}"
@@ -66,7 +64,7 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     if not isfinite(row["low"]):
         text = f"{name} cannot be compared with {other}: {row['reason'] or 'no interval'}."
         return [Finding("quality", variant, text, False)]
-    numbers = f"{_points(row['delta'])} points of test mIoU ({level} interval {_span(row)}; n = {_seeds(row)}"
+    numbers = f"{points(row['delta'])} points of test mIoU ({level} interval {span(row)}; n = {seeds_of(row)}"
     numbers += f"; Holm's p = {row['p_holm']:.2g})" if row["decision"] != "equivalent" else ")"
     levels = f"{100 * row['left']:.1f} % against {100 * row['right']:.1f} %"
     if row["decision"] in ("better", "worse"):
@@ -75,16 +73,16 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
         said = f"{name} and {other} are equivalent within ±{100 * analysis.rope:g} points: {numbers}, {levels}"
     else:
         said = f"Whether {name} differs from {other} is undecided: {numbers}, {levels}"
-    place = _at(row["setting"])
+    place = at(row["setting"])
     if row["setting"] != row["against_setting"]:
-        place = f"{variant} at {_at(row['setting'])}, {other} at {_at(row['against_setting'])}"
+        place = f"{variant} at {at(row['setting'])}, {other} at {at(row['against_setting'])}"
     text = f"{said}, each at its own best setting ({place}).{_reservations(analysis, row)}"
     return [Finding("quality", variant, text, row["decision"] != "undecided")]
 
 
 def _reservations(analysis: Analysis, row: Row) -> str:
     notes = []
-    variants = _by(analysis.variants, "variant")
+    variants = rows_by(analysis.variants, "variant")
     for name in (row["variant"], row["against"]):
         if variants[name]["unbracketed"]:
             notes.append(f"the optimum of {name} is not bracketed, as {variants[name]['bracket']}")
@@ -98,7 +96,7 @@ def _reservations(analysis: Analysis, row: Row) -> str:
 def _rates(analysis: Analysis, variant: str) -> list[Finding]:
     """What the setting does to the variant, and how its contrast depends on the setting at which it is made."""
     said = _sensitivity(analysis, variant)
-    own, shared = (_first(analysis.contrasts, variant=variant, kind=kind) for kind in ("own_best", "shared"))
+    own, shared = (first_row(analysis.contrasts, variant=variant, kind=kind) for kind in ("own_best", "shared"))
     if own is not None and shared is not None and isfinite(shared["low"]):
         said += _dependence(analysis, variant, own, shared)
     decided = own is not None and bool(own["lr_confounded"])
@@ -111,11 +109,11 @@ def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
     best, rest = cells[cells["regret"] == 0], cells[cells["regret"] > 0].sort_values("regret")
     if len(best) != 1 or rest.empty:
         return []
-    losses = [f"{100 * row['regret']:.1f} less at {_at(row['setting'])}" for row in _rows(rest)]
+    losses = [f"{100 * row['regret']:.1f} less at {at(row['setting'])}" for row in rows_of(rest)]
     if len(losses) > 4:
         losses = [losses[0], f"{losses[-1]}, and between at the {len(losses) - 2} others"]
-    place = _at(best["setting"].iloc[0])
-    return [f"By its mean validation mIoU {variant} is best at {place}; it has {_list(losses)} (points, no test)."]
+    place = at(best["setting"].iloc[0])
+    return [f"By its mean validation mIoU {variant} is best at {place}; it has {listed(losses)} (points, no test)."]
 
 
 def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
@@ -126,15 +124,15 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
         text = f"It is compared with {own['against']} at the setting that is best for all together"
     else:
         text = (
-            f"At the setting that is best for all together ({_at(shared['setting'])}), the difference of {variant} to "
-            f"{own['against']} is {_points(shared['delta'])} points ({_span(shared)}, uncorrected)"
+            f"At the setting that is best for all together ({at(shared['setting'])}), the difference of {variant} to "
+            f"{own['against']} is {points(shared['delta'])} points ({span(shared)}, uncorrected)"
         )
     if len(matched) > 1:
-        ordered = _rows(matched.sort_values("delta"))
+        ordered = rows_of(matched.sort_values("delta"))
         low, high = ordered[0], ordered[-1]
         text += (
-            f"; at matched settings the difference runs from {_points(low['delta'])} ({_at(low['setting'])}) to "
-            f"{_points(high['delta'])} ({_at(high['setting'])})"
+            f"; at matched settings the difference runs from {points(low['delta'])} ({at(low['setting'])}) to "
+            f"{points(high['delta'])} ({at(high['setting'])})"
         )
     said = [f"{text}."]
     if own["lr_confounded"]:
@@ -151,9 +149,9 @@ def _classes(analysis: Analysis, variant: str) -> list[Finding]:
     rows = rows[rows["low"].notna()].sort_values("delta")
     if not len(rows):
         return []
-    lower = [f"{row['class']} ({_points(row['delta'])})" for row in _rows(rows[rows["high"] < 0])]
-    higher = [f"{row['class']} ({_points(row['delta'])})" for row in _rows(rows[rows["low"] > 0].iloc[::-1])]
-    parts = [f"{word} in {_list(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
+    lower = [f"{row['class']} ({points(row['delta'])})" for row in rows_of(rows[rows["high"] < 0])]
+    higher = [f"{row['class']} ({points(row['delta'])})" for row in rows_of(rows[rows["low"] > 0].iloc[::-1])]
+    parts = [f"{word} in {listed(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
     note = f"points; {analysis.confidence:.0%} intervals, each class by itself, uncorrected"
     if not parts:
         text = f"No class's IoU of {variant} has an interval apart from zero ({note})."
@@ -165,13 +163,13 @@ def _classes(analysis: Analysis, variant: str) -> list[Finding]:
 
 
 def _detail(analysis: Analysis, variant: str) -> list[Finding]:
-    verdict = _first(analysis.detail_verdicts, variant=variant)
+    verdict = first_row(analysis.detail_verdicts, variant=variant)
     if verdict is None:
         return []
-    rows = _by(analysis.detail[analysis.detail["variant"] == variant], "measure")
+    rows = rows_by(analysis.detail[analysis.detail["variant"] == variant], "measure")
     words = {"boundary_3": "boundary IoU", "thin_3": "recall of thin structures", "interior": "interior IoU"}
     numbers = [
-        f"{word} {_points(rows[name]['delta'])} ({_span(rows[name])})"
+        f"{word} {points(rows[name]['delta'])} ({span(rows[name])})"
         for name, word in words.items()
         if name in rows and isfinite(rows[name]["low"])
     ]
@@ -191,24 +189,24 @@ def _detail(analysis: Analysis, variant: str) -> list[Finding]:
 def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     """At which settings the variant rises, diverges, or rises more than what it is compared with."""
     cells = analysis.cells[analysis.cells["variant"] == variant]
-    other = _by(analysis.variants, "variant")[variant]["against"]
+    other = rows_by(analysis.variants, "variant")[variant]["against"]
     said, more = [], []
-    for cell in _rows(cells):
+    for cell in rows_of(cells):
         if cell["n_diverged"]:
-            said.append(f"at {_at(cell['setting'])} {cell['n_diverged']} of {cell['n']} seeds diverged")
+            said.append(f"at {at(cell['setting'])} {cell['n_diverged']} of {cell['n']} seeds diverged")
         if variant == analysis.baseline:
             continue
         estimate = _rise_difference(frames, variant, other, cell["setting"])
         if estimate.has_interval and estimate.low > 0:
-            more.append(f"{_at(cell['setting'])} ({_rise(cell)} against {_rise_of(analysis, other, cell['setting'])})")
+            more.append(f"{at(cell['setting'])} ({_rise(cell)} against {_rise_of(analysis, other, cell['setting'])})")
     parts = []
     if more:
         note = f"1 − 1/rise, {analysis.confidence:.0%} intervals, each setting by itself, uncorrected"
-        parts.append(f"The training loss of {variant} rises more than that of {other} at {_list(more)} ({note}).")
+        parts.append(f"The training loss of {variant} rises more than that of {other} at {listed(more)} ({note}).")
     elif variant != analysis.baseline:
         parts.append(f"At no setting is the training loss of {variant} shown to rise more than that of {other}.")
     if said:
-        parts.append(f"Of {variant}, {_list(said)}.")
+        parts.append(f"Of {variant}, {listed(said)}.")
     if not parts:
         worst = cells["rise"].max()
         if not isfinite(worst):
@@ -236,7 +234,7 @@ def _gate_ablations(frames: Frames) -> pd.DataFrame:
 
 
 def _rise_of(analysis: Analysis, variant: str, setting: str) -> str:
-    cell = _first(analysis.cells, variant=variant, setting=setting)
+    cell = first_row(analysis.cells, variant=variant, setting=setting)
     return "no result" if cell is None else _rise(cell)
 
 
@@ -253,11 +251,11 @@ def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
     parts = []
     if len(under):
         gains = [
-            f"{_at(r['setting'])} (projected gain {_points(r['gain'])} points, 90 % {_span(r)})" for r in _rows(under)
+            f"{at(r['setting'])} (projected gain {points(r['gain'])} points, 90 % {span(r)})" for r in rows_of(under)
         ]
-        parts.append(f"{variant} had not converged when its epochs ended at {_list(gains)}")
+        parts.append(f"{variant} had not converged when its epochs ended at {listed(gains)}")
     if len(done):
-        parts.append(f"{'it' if parts else variant} had converged at {_list(_at(s) for s in done['setting'])}")
+        parts.append(f"{'it' if parts else variant} had converged at {listed(at(s) for s in done['setting'])}")
     unknown = len(rows) - len(under) - len(done)
     if unknown:
         parts.append(f"{unknown} of {len(rows)} settings {'are' if unknown > 1 else 'is'} inconclusive")
@@ -280,12 +278,10 @@ def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     what = "its attention gates" if name == "all" else f"its attention gate {name}"
     head = f"Replacing the coefficients of {what} by their mean over the image changes the test mIoU of {variant} by"
     if not estimate.has_interval:
-        text = f"{head} {_points(estimate.value)} points (no interval: {estimate.reason})."
+        text = f"{head} {points(estimate.value)} points (no interval: {estimate.reason})."
         return [Finding("gates", variant, text, False)]
-    span = f"{_points(estimate.low)} to {_points(estimate.high)}"
-    said = (
-        f"{head} {_points(estimate.value)} points ({analysis.confidence:.0%} interval over {estimate.n} seeds {span})"
-    )
+    span = f"{points(estimate.low)} to {points(estimate.high)}"
+    said = f"{head} {points(estimate.value)} points ({analysis.confidence:.0%} interval over {estimate.n} seeds {span})"
     if estimate.low > -analysis.rope and estimate.high < analysis.rope:
         counts = f"no difference that counts, as it lies within ±{100 * analysis.rope:g} points"
         return [Finding("gates", variant, f"{said}: {counts}.", True)]
@@ -295,11 +291,11 @@ def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
 
 
 def _cost(analysis: Analysis, variant: str) -> list[Finding]:
-    row = _by(analysis.variants, "variant")[variant]
+    row = rows_by(analysis.variants, "variant")[variant]
     parts = []
     if isfinite(row["parameters_ratio"]) and isfinite(row["flops_ratio"]):
         parts.append(f"{row['parameters_ratio']:.3f} times the parameters and {row['flops_ratio']:.3f} times the FLOPs")
-    rates = _by(analysis.throughput[analysis.throughput["variant"] == variant], "quantity")
+    rates = rows_by(analysis.throughput[analysis.throughput["variant"] == variant], "quantity")
     shown = False
     for quantity, word in (("train_images_per_s", "trains"), ("inference_images_per_s", "predicts")):
         if quantity in rates and isfinite(rates[quantity]["low"]):
@@ -311,46 +307,3 @@ def _cost(analysis: Analysis, variant: str) -> list[Finding]:
     text = f"Against {row['against']}, {variant} has {parts[0]}" if "FLOPs" in parts[0] else f"{variant} {parts[0]}"
     text += f"; it {' and '.join(parts[1:])}." if len(parts) > 1 else "."
     return [Finding("cost", variant, text, shown)]
-
-
-# --- words ----------------------------------------------------------------------------------------------------------
-
-
-def _first(frame: pd.DataFrame, **equal: str) -> Row | None:
-    if frame.empty:
-        return None
-    there = np.logical_and.reduce([(frame[column] == value).to_numpy(bool) for column, value in equal.items()])
-    found = np.flatnonzero(there)
-    return _rows(frame.iloc[found[:1]])[0] if len(found) else None
-
-
-def _rows(frame: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _by(frame: pd.DataFrame, column: str) -> dict[str, Row]:
-    return {row[column]: row for row in _rows(frame)}
-
-
-def _span(row: Row) -> str:
-    return f"{_points(row['low'])} to {_points(row['high'])}"
-
-
-def _points(difference: float) -> str:
-    """A difference of fractions in points, signed unless it is nothing to that digit."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
-
-
-def _seeds(row: Row) -> str:
-    return f"{row['n']}" if row["n"] == row["n_against"] else f"{row['n']} and {row['n_against']}"
-
-
-def _at(setting: str) -> str:
-    return setting.replace("=", " ")
-
-
-def _list(items: Iterable[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    names = list(items)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -16,7 +16,7 @@ from PIL import Image
 from planted import plant
 
 from ablate.report.answers import cards, headline
-from ablate.report.build import build_report, minus
+from ablate.report.build import build_report
 from ablate.report.page import asset, policy, style_sheet, typeset, whole
 from ablate.report.render import to_csv
 from ablate.report.style import DARK
