@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import pytest
 
+from ablate.train.fused.library import NoKernels, library
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -16,6 +18,15 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("ABLATE_TEST_ALL") == "1":
         pytest.fail(f"ABLATE_TEST_ALL=1, but {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kernels() -> None:
+    """The fused kernels, compiled for this machine."""
+    try:
+        library()
+    except NoKernels as error:
+        missing(f"there are no fused kernels: {error}")
 
 
 @pytest.fixture(scope="session")

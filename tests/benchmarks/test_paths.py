@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from ablate.train.fused.library import NoKernels, library
 from benchmarks import engines, paths
 from benchmarks.common import check_trials, load_work
 
@@ -27,11 +26,7 @@ def test_cells_are_compared_by_their_means_and_the_larger_spread() -> None:
     assert "| unet | lr=1e-3 | 60.00 | 51.00 | +9.00 | 14.14 |" in text and "1 of 2 differences are within it" in text
 
 
-def test_engines_are_timed_in_turn_on_the_same_batch(tmp_path: Path) -> None:
-    try:
-        library()
-    except NoKernels as error:
-        pytest.skip(str(error))
+def test_engines_are_timed_in_turn_on_the_same_batch(tmp_path: Path, kernels: None) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(
         "study: s\ndata: {name: street, size: [32, 32], train: 4, val: 2, test: 2}\n"

@@ -9,7 +9,6 @@ import numpy as np
 from ablate.records.store import Results
 from ablate.study.reader import read_study
 from ablate.train.decisions import Decisions
-from ablate.train.fused.library import NoKernels, library
 from ablate.train.state import Options
 from ablate.train.trial import run_trial
 from ablate.train.workbench import Workbench
@@ -23,14 +22,6 @@ seeds: 4
 train: {epochs: 6, batch_size: 4}
 measure: {gradients: 0}
 """
-
-
-def fast_engine() -> str:
-    try:
-        library()
-    except NoKernels:
-        return "eager"
-    return "fused"
 
 
 def losses(folder: Path, precision: str, engine: str) -> tuple[np.ndarray, np.ndarray]:
@@ -50,8 +41,8 @@ def losses(folder: Path, precision: str, engine: str) -> tuple[np.ndarray, np.nd
     return np.array(training), np.array(validation)
 
 
-def test_both_paths_end_within_the_spread_of_the_seeds(tmp_path: Path) -> None:
-    plain, fast = losses(tmp_path, "float32", "eager"), losses(tmp_path, "bfloat16", fast_engine())
+def test_both_paths_end_within_the_spread_of_the_seeds(tmp_path: Path, kernels: None) -> None:
+    plain, fast = losses(tmp_path, "float32", "eager"), losses(tmp_path, "bfloat16", "fused")
     for name, theirs, ours in zip(("training", "validation"), plain, fast, strict=True):
         spread = theirs.std(ddof=1)
         assert abs(ours.mean() - theirs.mean()) < spread, name

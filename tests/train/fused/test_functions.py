@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from ablate.models.blocks import pooled, rectified
 from ablate.train import losses
 from ablate.train.fused import functions
-from ablate.train.fused.library import NoKernels, library
 
-try:
-    library()
-except NoKernels as error:
-    pytest.skip(str(error), allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("kernels")
 
 # Channels below, at and above a tile of the kernels, powers of two and not; odd sizes; more pixels than a run of sums.
 SHAPES = [(2, 3, 5, 7), (4, 8, 64, 96), (2, 11, 9, 12), (3, 16, 33, 50), (2, 64, 6, 8), (1, 100, 3, 5), (2, 256, 4, 4)]

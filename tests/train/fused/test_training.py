@@ -21,16 +21,12 @@ from ablate.train import losses
 from ablate.train.decisions import Decisions
 from ablate.train.fused import functions
 from ablate.train.fused.install import fuse, fused_loss
-from ablate.train.fused.library import NoKernels, library
 from ablate.train.state import Interrupted, Options
 from ablate.train.trial import run_trial
 from ablate.train.workbench import Workbench
 from tests.train.test_trial import content
 
-try:
-    library()
-except NoKernels as error:
-    pytest.skip(str(error), allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("kernels")
 
 STUDY = """\
 study: small
