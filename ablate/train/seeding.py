@@ -15,12 +15,23 @@ from ablate.data.counters import derive, permutation
 
 def seed_initialisation(seed: int) -> None:
     """Before a network's parameters are drawn. The same for every variant of one seed."""
-    torch.manual_seed(derive(seed, "initialisation"))
+    _seed(derive(seed, "initialisation"))
 
 
 def seed_epoch(seed: int, epoch: int) -> None:
     """Before an epoch: the stream that dropout and other layers draw from."""
-    torch.manual_seed(derive(seed, "layers", epoch))
+    _seed(derive(seed, "layers", epoch))
+
+
+def _seed(value: int) -> None:
+    """`torch.manual_seed` for the devices that this process uses.
+
+    Where a kind of device is not awake, torch keeps a seed for it, with the stack it was called from: milliseconds for
+    every step.
+    """
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(value)
 
 
 def epoch_order(seed: int, epoch: int, images: int, batch_size: int) -> np.ndarray:
