@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.records.store import finite
-from ablate.run import gpu_setup
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate
 from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
@@ -195,7 +194,7 @@ def engines_and_lanes(
     study = read_study(path)
     decisions = decide(study.spec, trials=1, device=name, train_flops=0, variants=1)
     data = random_data(3, CLASSES, sizes.size, sizes.batch)
-    asked = Probe(study, data, study.trials(), decisions, name)
+    asked = Probe(study, data, study.trials(), decisions, name, seconds=sizes.seconds)
     rows = []
     for engine in engines:
         (answer,) = engine_answers(asked, [engine])
@@ -289,7 +288,6 @@ def main() -> None:
     sizes = TINY if arguments.tiny else Sizes()
     on_cuda = arguments.device.startswith("cuda")
     engines = tuple(arguments.engines or (ENGINES if on_cuda else ("eager",)))
-    gpu_setup.MEASURED_SECONDS = sizes.seconds
     arguments.out.mkdir(parents=True, exist_ok=True)
     kind = device_class(arguments.device)
     name = arguments.name or "probes-" + "-".join(kind.lower().split()[:4]).replace("/", "-") + "-tiny" * arguments.tiny

@@ -58,7 +58,7 @@ class Probe:
     decisions: Decisions
     device: str
     plugins: Sequence[Path] = ()
-    seconds: float | None = None  # for each measurement; default `MEASURED_SECONDS`
+    seconds: float = MEASURED_SECONDS  # for each measurement
 
     def loads(self) -> dict[str, Load]:
         """What the plan asks of each variant."""
@@ -84,7 +84,7 @@ class Probe:
                     "trials": asked,
                     "decisions": dataclasses.replace(self.decisions, engine=engines[0]).to_json(),
                     "device": "cuda:0" if self.device.startswith("cuda") else self.device,
-                    "seconds": self.seconds or MEASURED_SECONDS,
+                    "seconds": self.seconds,
                     "channels": self.dataset.in_channels,
                     "classes": self.dataset.num_classes,
                     "size": list(self.dataset.size),

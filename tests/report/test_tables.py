@@ -55,10 +55,12 @@ def test_contrasts_name_their_error_bars_and_the_rule_of_every_way(tables):
 
 def test_dice_of_a_class_lies_above_its_iou(tables):
     iou, dice = tables["two"]["classes"], tables["two"]["class_dice"]
-    keys = [column.key for column in iou.columns if column.key != "variant"]
     assert [column.label for column in iou.columns] == [column.label for column in dice.columns]
-    assert (dice.frame[keys].to_numpy() >= iou.frame[keys].to_numpy()).all()
-    assert (iou.frame[keys].to_numpy() > 0).any()
+    ious, dices = (
+        table.frame[[column.key for column in table.columns if column.key != "variant"]].to_numpy()
+        for table in (iou, dice)
+    )
+    assert (dices >= ious).all() and (ious > 0).any()
 
 
 def test_detail_of_a_class_is_a_row_with_a_difference_a_measure(tables, two, analysed):
