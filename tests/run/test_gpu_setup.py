@@ -42,7 +42,7 @@ def asked(folder: Path, run: str = "", **more: object) -> Probe:
     study = read_study(path)
     decided = Decisions("test", "float32", True, "eager", 1, 1, True, {})
     dataset = load_dataset("tiny", {"train": 10}, base=folder)
-    known = Probe(study, dataset, study.trials(), decided, "cpu", (PLUGIN,))
+    known = Probe(study, dataset, study.trials(), decided, "cpu", (PLUGIN,), seconds=0.05)
     return dataclasses.replace(known, **more)
 
 
@@ -51,12 +51,7 @@ def test_the_plan_is_counted_by_variant(tmp_path: Path) -> None:
     assert asked(tmp_path).loads() == {name: Load(2 * 3 * 2, 2 * (4 * 2 + 2)) for name in ("narrow", "wide")}
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_setup, "MEASURED_SECONDS", 0.05)
-
-
-def test_a_process_measures_every_variant(tmp_path: Path, quick: None) -> None:
+def test_a_process_measures_every_variant(tmp_path: Path) -> None:
     answers = engine_answers(asked(tmp_path), ["eager"])
     costs = [EngineCost(**answer["cost"]) for answer in answers]
     assert [(cost.variant, cost.engine, cost.error) for cost in costs] == [
@@ -68,7 +63,7 @@ def test_a_process_measures_every_variant(tmp_path: Path, quick: None) -> None:
         assert cost.loss == pytest.approx(math.log(3), abs=1.0)
 
 
-def test_a_variant_that_cannot_run_is_an_answer(tmp_path: Path, quick: None) -> None:
+def test_a_variant_that_cannot_run_is_an_answer(tmp_path: Path) -> None:
     broken = asked(tmp_path)
     study = dataclasses.replace(broken.study)
     study.variants["wide"].model.update(name="misbehaving", act="raise", at=1)
@@ -97,7 +92,7 @@ def test_a_probe_takes_the_memory_of_what_is_measured_and_leaves_the_network_as_
     assert all(torch.equal(value, before[name]) for name, value in bench.network.model.state_dict().items())
 
 
-def test_two_lanes_train_at_the_same_time(tmp_path: Path, quick: None) -> None:
+def test_two_lanes_train_at_the_same_time(tmp_path: Path) -> None:
     rate = lane_rate(asked(tmp_path), "eager", 2)
     assert rate is not None and rate.lanes == 2 and rate.images_per_s > 0
 
