@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings
+from ablate.analysis.spread import uncollected
 from ablate.errors import ResultsError, nearest
 from ablate.records.files import write_atomic
 from ablate.records.store import Results
@@ -102,18 +102,6 @@ def _build(
         write_atomic(results.page, page.render(with_figures(made, drawn), reload=reload).encode())
         written.append(results.page)
     return written, int((frames.trials["status"] == "missing").sum())
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector of cycles: it goes through all that is read again and again, a tenth of a large report."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:

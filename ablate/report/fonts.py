@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from fontTools import subset
@@ -21,6 +22,8 @@ _FILES = {"DejaVuSans.ttf": 400, "DejaVuSans-Bold.ttf": 700}
 _LETTERS = (
     (0x20, 0x180), (0x370, 0x400), (0x2010, 0x2040), (0x2070, 0x20A0), (0x2100, 0x2270), (0x25A0, 0x2600)
 )  # fmt: skip
+
+_SEARCH = "_find_fonts_by_props"
 
 # Fonts that systems have for the letters of names that DejaVu Sans has not: Chinese, Japanese, Korean, Indic, Thai.
 _FURTHER = (
@@ -74,7 +77,36 @@ def quick_font() -> Iterator[str]:
         known = font_manager.fontManager.ttflist
         known.extend(entries)
         try:
-            yield family
+            with _remembered_files():
+                yield family
         finally:
             for entry in entries:
                 known.remove(entry)
+
+
+@contextlib.contextmanager
+def _remembered_files() -> Iterator[None]:
+    """Let matplotlib look up each list of families once: it does so anew for every text, several times a drawing.
+
+    The name is matplotlib's own and not public: where it is gone this costs time and changes nothing.
+    """
+    manager = font_manager.fontManager
+    search = getattr(manager, _SEARCH, None)
+    if search is None:
+        yield
+        return
+    found: dict[Any, Any] = {}
+
+    def remembered(prop: Any, *args: Any, **options: Any) -> Any:
+        if args or options or not isinstance(prop, font_manager.FontProperties):
+            return search(prop, *args, **options)
+        if prop not in found:
+            # A copy: the text that asks may change its own.
+            found[prop.copy()] = search(prop)
+        return list(found[prop])
+
+    setattr(manager, _SEARCH, remembered)
+    try:
+        yield
+    finally:
+        delattr(manager, _SEARCH)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,21 @@ from matplotlib.ticker import MaxNLocator
 from ablate.analysis.analyse import Analysis
 from ablate.report import style
 from ablate.report.style import Look, rate_text, shorten
+
+Made = TypeVar("Made")
+
+
+def once_an_analysis(make: Callable[[Analysis], Made]) -> Callable[[Analysis], Made]:
+    """`make` with what it made kept for as long as the analysis is: several figures ask for the same."""
+    kept: WeakKeyDictionary[Analysis, Made] = WeakKeyDictionary()
+
+    @wraps(make)
+    def made(analysis: Analysis) -> Made:
+        if analysis not in kept:
+            kept[analysis] = make(analysis)
+        return kept[analysis]
+
+    return made
 
 
 class NotDrawn(Exception):

@@ -21,7 +21,7 @@ from ablate.report.figures.common import (
     settings,
 )
 from ablate.report.figures.curves import PANELS
-from ablate.report.figures.maps import NARROWEST, draw_map
+from ablate.report.figures.maps import MOST_NUMBERS, NARROWEST, draw_map
 from ablate.report.style import FULL, canvas, legend
 
 RULE = (
@@ -53,7 +53,8 @@ def consolidated(analysis: Analysis) -> Figure:
     draw_bars(analysis, loss, "test_loss")
     draw_bars(analysis, miou, "test_mean_iou")
     miou.set_yticks([])
-    narrow = FULL / 3 / max(1, len(settings(analysis))) < NARROWEST
+    columns = max(1, len(settings(analysis)))
+    narrow = FULL / 3 / columns < NARROWEST or columns * len(variants) > MOST_NUMBERS
     # Cells without room for their numbers are read by the scale.
     draw_map(analysis, cells, "test_mean", FULL / 3, bar=narrow)
     cells.set_yticks([])
@@ -63,7 +64,8 @@ def consolidated(analysis: Analysis) -> Figure:
     loss.set_title("Test loss")
     miou.set_title("Test mIoU, %")
     cells.set_title("Test mIoU, % by rate" if list(analysis.frames.axes) == ["lr"] else "Test mIoU, % by setting")
-    shown = [variant for variant in variants if variant in set(frame["variant"])]
+    there = set(frame["variant"])
+    shown = [variant for variant in variants if variant in there]
     legend(figure, styles, shown, notes=chosen_notes(analysis))
     rule = RULE.format(confidence=100 * analysis.confidence)
     return finish(figure, analysis, f"{chosen_rule(analysis)} {rule}")

@@ -25,6 +25,8 @@ from ablate.report.figures.common import (
 )
 from ablate.report.style import FULL, SINGLE, canvas, number, percent, plain, short_names, shorten
 
+# Panels of a figure: more of them fill more than a page.
+MOST_PANELS = 12
 KINDS = {"shared": "shared,", "matched": "both at"}
 DETAIL_NAMES = {
     "interior": "interior IoU",
@@ -55,7 +57,8 @@ def contrasts(analysis: Analysis) -> Figure:
     kept = {variant: rows for variant, rows in kept.items() if rows["primary"].astype(bool).any()}
     if not kept:
         raise NotDrawn("no two variants have a result to compare")
-    compared = list(kept)
+    compared, left_out = _largest(analysis, list(kept), "contrasts")
+    kept = {variant: kept[variant] for variant in compared}
     most = max(len(rows) for rows in kept.values())
     if most > 10:
         # Matched rates only where there is room for them; the table has them all.
@@ -90,7 +93,7 @@ def contrasts(analysis: Analysis) -> Figure:
         "Filled: the primary contrast, each side at its own best rate, chosen on validation; its "
         f"{100 * analysis.confidence:.0f} % interval holds {seeds_text(analysis)}, images and the choosing; p "
         "and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: descriptive. "
-        f"{_band(analysis)} Arrow: goes on beyond the axis."
+        f"{_band(analysis)} Arrow: goes on beyond the axis.{left_out}"
     )
     return finish(figure, analysis, rule)
 
@@ -104,7 +107,7 @@ def classes(analysis: Analysis) -> Figure:
         f"interval over {seeds_text(analysis)} and images. Descriptive: not corrected for the number of "
         f"classes. Filled where the interval excludes zero. {_band(analysis)}"
     )
-    return _by_variant(analysis, frame, "class", lambda name: name, "Δ IoU, points", rule)
+    return _by_variant(analysis, frame, "class", lambda name: name, "Δ IoU, points", rule, "class_differences")
 
 
 @register_figure("detail")
@@ -119,7 +122,7 @@ def detail(analysis: Analysis) -> Figure:
         f"{_band(analysis)}"
     )
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
-    return _by_variant(analysis, analysis.detail, "measure", detail_name, "Δ, points", rule, notes)
+    return _by_variant(analysis, analysis.detail, "measure", detail_name, "Δ, points", rule, "detail", notes)
 
 
 def _by_variant(
@@ -129,12 +132,15 @@ def _by_variant(
     name: Callable[[str], str],
     x_label: str,
     rule: str,
+    table: str,
     notes: dict[str, str] | None = None,
 ) -> Figure:
     frame = frame[np.isfinite(frame["delta"].astype(float))] if len(frame) else frame
     compared = [variant for variant in others(analysis) if variant in set(frame.get("variant", ()))]
     if not compared:
         raise NotDrawn("no two variants have finished trials with stored predictions to compare")
+    compared, left_out = _largest(analysis, compared, table)
+    frame = frame[frame["variant"].isin(compared)]
     rows_of = list(dict.fromkeys(frame[field]))
     figure, grid = _panels(compared, len(rows_of), shared=True)
     limits = _limits([frame])
@@ -144,7 +150,22 @@ def _by_variant(
     against = dict(zip(frame["variant"], frame["against"], strict=True))
     _titles(grid, {variant: str(against[variant]) for variant in compared}, notes or {})
     _name_axes(grid, x_label)
-    return finish(figure, analysis, rule)
+    return finish(figure, analysis, rule + left_out)
+
+
+def _largest(analysis: Analysis, compared: list[str], table: str) -> tuple[list[str], str]:
+    """Of many variants those that differ most in their primary contrast, and where the others stand, in words."""
+    if len(compared) <= MOST_PANELS:
+        return compared, ""
+    primary = analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+    delta = dict(zip(primary["variant"], primary["delta"].astype(float).abs(), strict=True))
+    known = {variant: value if np.isfinite(value := delta.get(variant, np.nan)) else -1.0 for variant in compared}
+    kept = set(sorted(compared, key=lambda variant: -known[variant])[:MOST_PANELS])
+    said = (
+        f" Shown: the {MOST_PANELS} variants that differ most in test mIoU; the {len(compared) - MOST_PANELS} others "
+        f"stand in tables/{table}.csv."
+    )
+    return [variant for variant in compared if variant in kept], said
 
 
 def _panels(compared: list[str], rows: int, *, shared: bool = False) -> tuple[Figure, list[Axes]]:
@@ -182,34 +203,33 @@ def _intervals(
     label_rows(axes, names)
     axes.axvspan(-analysis.rope, analysis.rope, color=style.GRID, alpha=0.7, linewidth=0, zorder=0)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
-    for place, (_, row) in enumerate(rows.iterrows()):
+    # Few artists for all rows: each line and mark by itself takes most of the time of a large figure.
+    spans: dict[bool, list[tuple[int, float, float]]] = {True: [], False: []}
+    marks: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
+    for place, row in enumerate(rows.to_dict("records")):
         value, low, high = (float(row[key]) for key in ("delta", "low", "high"))
-        if not np.isfinite(value) or ("dead" in rows.columns and row["dead"] is True):
+        if not np.isfinite(value) or row.get("dead") is True:
             word = "no data" if not np.isfinite(value) else "both diverged"
             axes.text(0, place, f"  {word}", size=6.5, color=style.MUTED, va="center")
             continue
-        sure = row["primary"] is True if "primary" in rows.columns else low > 0 or high < 0
+        sure = row["primary"] is True if "primary" in row else low > 0 or high < 0
         outside = value < limits[0] or value > limits[1]
         if np.isfinite(low) and np.isfinite(high):
-            axes.plot(
-                (low, high), (place, place), color=look.color, linewidth=2.2 if sure else 1.2, solid_capstyle="butt"
-            )
+            spans[sure].append((place, low, high))
         for end, edge, arrow in ((min(low, value), limits[0], "<"), (max(high, value), limits[1], ">")):
             if np.isfinite(end) and (end < edge if arrow == "<" else end > edge):
                 # Its tip at the edge, so that it does not touch the names beside it.
                 inside = edge + (1 if arrow == "<" else -1) * 0.015 * (limits[1] - limits[0])
                 axes.plot(inside, place, arrow, color=look.color, markersize=4)
-        if outside:
-            continue
-        axes.plot(
-            value,
-            place,
-            look.marker,
-            color=look.color,
-            markersize=5.5 if sure else 4.5,
-            markerfacecolor=look.color if sure else style.PAPER,
-            zorder=4,
-        )
+        if not outside:
+            marks[sure].append((value, place))
+    for sure, width, size, filling in ((True, 2.2, 5.5, look.color), (False, 1.2, 4.5, style.PAPER)):
+        if spans[sure]:
+            at, lows, highs = zip(*spans[sure], strict=True)
+            axes.hlines(at, lows, highs, color=look.color, linewidth=width, zorder=2)
+        if marks[sure]:
+            values, at = zip(*marks[sure], strict=True)
+            axes.plot(values, at, look.marker, color=look.color, markersize=size, markerfacecolor=filling, zorder=4)
     axes.set_xlim(*limits)
     percent_axis(axes, "x", 5)
     axes.grid(True, axis="x")

@@ -47,7 +47,8 @@ def curves(analysis: Analysis) -> Figure:
             percent_axis(axes)
         else:
             loss_axis(axes, frame[column])
-    shown = [variant for variant in variants if variant in set(frame["variant"])]
+    there = set(frame["variant"])
+    shown = [variant for variant in variants if variant in there]
     legend(figure, styles, shown, notes=chosen_notes(analysis))
     return finish(figure, analysis, f"{RULE} {chosen_rule(analysis)}")
 
@@ -82,7 +83,8 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     only_rate = list(analysis.frames.axes) == ["lr"]
     for axes, setting in zip(grid[0], shown, strict=True):
         axes.set_title(plain(f"{'lr ' if only_rate else ''}{setting_label(analysis, setting)}"))
-    legend(figure, styles, [v for v in variants if v in set(frame["variant"])], notes={})
+    there = set(frame["variant"])
+    legend(figure, styles, [v for v in variants if v in there], notes={})
     left_out = len(settings(analysis)) - len(shown)
     more = f" {left_out} settings between those shown are left out." if left_out else ""
     return finish(figure, analysis, RULE + more)

@@ -44,12 +44,14 @@ def gradients(analysis: Analysis) -> Figure:
     """Gradient flow by layer: relative size of one update, and the share that reaches it through a skip connection."""
     frame = probes(analysis)
     frame = frame[np.isfinite(frame["value"].astype(float))]
-    present = [entry for entry in FLOW if entry[0] in set(frame["measure"])]
+    measures = set(frame["measure"])
+    present = [entry for entry in FLOW if entry[0] in measures]
     if not present:
         raise NotDrawn("the records hold no gradient probes (measure.gradients)")
     layers = {m: sorted(set(frame.loc[frame["measure"] == m, "layer"]), key=layer_depth) for m, _, _ in present}
     columns = _columns(list(layers.items()))
-    shown = [variant for variant in order(analysis) if variant in set(frame["variant"])]
+    there = set(frame["variant"])
+    shown = [variant for variant in order(analysis) if variant in there]
     row = 0.1 + 0.012 * len(shown)
     tallest = max(sum(len(names) + BETWEEN for _, names in column) for column in columns)
     figure = canvas(FULL if len(columns) > 1 else SINGLE, 0.5 + row * max(tallest, 8))
@@ -109,7 +111,8 @@ def _rate_like(axes: Axes) -> None:
 
 def _flow(axes: Axes, frame: pd.DataFrame, layers: list[str], analysis: Analysis) -> None:
     styles = looks(analysis)
-    variants = [variant for variant in order(analysis) if variant in set(frame["variant"])]
+    there = set(frame["variant"])
+    variants = [variant for variant in order(analysis) if variant in there]
     label_rows(axes, layers, most=26)
     axes.tick_params(axis="y", labelsize=6.5)
     for row, variant in enumerate(variants):
@@ -139,7 +142,8 @@ def gate_scores(analysis: Analysis) -> Figure:
         raise NotDrawn("no variant has attention gates")
     frame = frame.assign(gate=frame["layer"].str.partition("/")[0], label=frame["layer"].str.partition("/")[2])
     gates, labels = sorted(set(frame["gate"]), key=layer_depth), _class_order(frame, analysis)
-    variants = [variant for variant in order(analysis) if variant in set(frame["variant"])]
+    there = set(frame["variant"])
+    variants = [variant for variant in order(analysis) if variant in there]
     figure = canvas(FULL, len(variants) * (0.55 + 0.15 * max(len(labels), 4)) + 0.35)
     grid = figure.subplots(len(variants), len(gates), sharex=True, sharey=True, squeeze=False)
     short = short_names(variants, 14)

@@ -27,6 +27,9 @@ RISEN = "#7a1f2b"
 ON_CELL = ("#fefefe", "#262626")
 # Inches: a cell less wide has no room for its number, nor is there any for two maps of such cells side by side.
 NARROWEST = 0.3
+# Of more cells a reader sees the pattern; their numbers are one by one in a table.
+MOST_NUMBERS = 120
+UNNUMBERED = " The numbers of so many cells stand in tables/cells.csv."
 
 
 @register_figure("maps")
@@ -44,7 +47,7 @@ def maps(analysis: Analysis) -> Figure:
     right.set_title("Instability (rise)")
     if beside:
         right.set_yticks([])
-    return finish(figure, analysis, RULE)
+    return finish(figure, analysis, RULE if columns * rows <= MOST_NUMBERS else RULE + UNNUMBERED)
 
 
 def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: bool = True) -> None:
@@ -78,7 +81,7 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         cbar=bar,
         cbar_kws={"pad": 0.02, "fraction": 0.05, "aspect": 5 * max(3, len(variants))},
     )
-    if cell >= NARROWEST:
+    if cell >= NARROWEST and known.size <= MOST_NUMBERS:
         _annotate(axes, _texts(known, dead, miou), size=7 if cell >= 0.5 else 6)
     axes.set_facecolor(style.BAD)
     waiting = _cells(analysis, "n", variants, shown) < _cells(analysis, "n_planned", variants, shown)

@@ -18,7 +18,15 @@ from ablate.measure.segmentation import per_image_mean_iou
 from ablate.records.store import Results
 from ablate.registry import register_figure
 from ablate.report import style
-from ablate.report.figures.common import NotDrawn, at_own_best, finish, main_trials, order, setting_label
+from ablate.report.figures.common import (
+    NotDrawn,
+    at_own_best,
+    finish,
+    main_trials,
+    once_an_analysis,
+    order,
+    setting_label,
+)
 from ablate.report.panels import (
     Chosen,
     Crop,
@@ -34,6 +42,7 @@ from ablate.report.style import FULL, canvas, percent, plain, short_names, short
 # Pixels of the longer side of a tile in a printed figure.
 TILE = 480
 TALLEST = 8.2  # inches, so that a sheet with its rule fits a page
+FINEST = 400  # pixels an inch, more than any of the formats shows
 RUN_SHOWN = "Shown of each variant: its own best setting, the seed with the median validation mIoU."
 NUMBERS = "Number in a picture: mIoU of that image, %. Palest grey in a truth: not scored."
 
@@ -52,6 +61,7 @@ def gallery(analysis: Analysis) -> Gallery:
 _galleries: WeakKeyDictionary[Analysis, Gallery] = WeakKeyDictionary()
 
 
+@once_an_analysis
 def shown_trials(analysis: Analysis) -> dict[str, str]:
     """The trial whose pictures stand for each variant: of its own best cell the seed of median val mIoU."""
     rows = at_own_best(main_trials(analysis), analysis)
@@ -133,6 +143,7 @@ def telling(analysis: Analysis) -> Figure:
     return _comparison(analysis, pictures, chosen, rule, heads)
 
 
+@once_an_analysis
 def image_scores(analysis: Analysis) -> dict[str, np.ndarray]:
     """mIoU of every test image (N,) by the shown trial of each variant."""
     frames = analysis.frames
@@ -157,6 +168,8 @@ def crops(analysis: Analysis) -> Figure:
     rows, names = [], ["where", "image", "truth", *found]
     # Enlarged, so that the whole image beside them is still to be recognised.
     times = max(1, ceil(TILE / 2 / windows[0].width))
+    # Of many variants no more pixels than the tallest sheet shows.
+    times = min(times, max(1, ceil(FINEST * TALLEST / (len(names) * windows[0].height))))
     size = windows[0].height * times, windows[0].width * times
     for place, window in enumerate(windows):
         image, target = pictures.image(window.index), pictures.target(window.index)
