@@ -80,9 +80,14 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     return [Finding("quality", variant, text, row["decision"] != "undecided")]
 
 
+def _of_variant(analysis: Analysis, variant: str) -> Row:
+    """The row of a variant alone: a table as dicts takes long where there are many variants."""
+    return rows_of(analysis.variants[analysis.variants["variant"] == variant])[0]
+
+
 def _reservations(analysis: Analysis, row: Row) -> str:
     notes = []
-    variants = rows_by(analysis.variants, "variant")
+    variants = {name: _of_variant(analysis, name) for name in (row["variant"], row["against"])}
     for name in (row["variant"], row["against"]):
         if variants[name]["unbracketed"]:
             notes.append(f"the optimum of {name} is not bracketed, as {variants[name]['bracket']}")
@@ -189,7 +194,7 @@ def _detail(analysis: Analysis, variant: str) -> list[Finding]:
 def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     """At which settings the variant rises, diverges, or rises more than what it is compared with."""
     cells = analysis.cells[analysis.cells["variant"] == variant]
-    other = rows_by(analysis.variants, "variant")[variant]["against"]
+    other = _of_variant(analysis, variant)["against"]
     said, more = [], []
     for cell in rows_of(cells):
         if cell["n_diverged"]:
@@ -291,7 +296,7 @@ def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
 
 
 def _cost(analysis: Analysis, variant: str) -> list[Finding]:
-    row = rows_by(analysis.variants, "variant")[variant]
+    row = _of_variant(analysis, variant)
     parts = []
     if isfinite(row["parameters_ratio"]) and isfinite(row["flops_ratio"]):
         parts.append(f"{row['parameters_ratio']:.3f} times the parameters and {row['flops_ratio']:.3f} times the FLOPs")

@@ -37,6 +37,7 @@ from ablate.report.panels import (
     telling_images,
     with_window,
 )
+from ablate.report.sheet import show_sheet
 from ablate.report.style import FULL, canvas, percent, plain, short_names, shorten
 
 # Pixels of the longer side of a tile in a printed figure.
@@ -255,7 +256,7 @@ def tile_sheet(
     axes = figure.add_axes(
         (left / width, below / (above + high + below), 1 - left / width, high / (above + high + below))
     )
-    axes.imshow(sheet, interpolation="none", aspect="auto", resample=False)
+    show_sheet(axes, sheet)
     axes.set_axis_off()
     for place, label in enumerate(labels):
         y = 1 - (place * tile_high + (tile_high - gap) / 2) / sheet.shape[0]
