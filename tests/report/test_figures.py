@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -15,10 +16,12 @@ from planted import plant
 from ablate.registry import FIGURES
 from ablate.report import figures
 from ablate.report.draw import DPI, figure_names
+from ablate.report.figures import contrasts, maps
 from ablate.report.figures.common import NotDrawn, looks, order
 from ablate.report.figures.panels import image_scores, variant_panel
 from ablate.report.figures.streams import thinned
 from ablate.report.panels import fixed_images
+from ablate.report.sheet import show_sheet
 from ablate.report.style import short_names, theme
 
 LINES = ("curves", "consolidated", "rates")
@@ -193,3 +196,43 @@ def test_thinning_a_stream_keeps_its_extremes_and_its_order():
     assert len(thin) <= 400
     assert np.nanmax(thin) == 9.0 and np.nanmin(thin) == np.nanmin(y)
     assert (np.diff(x) > 0).all()
+
+
+def rule_of(figure: Figure) -> str:
+    return next(text.get_text() for text in figure.texts if text.get_gid() == "rule").replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["contrasts", "classes", "detail"])
+def test_of_many_variants_those_that_differ_most_are_shown_and_the_rest_is_named(name, twelve, analysed, monkeypatch):
+    monkeypatch.setattr(contrasts, "MOST_PANELS", 3)
+    analysis = analysed(twelve)
+    figure = drawn(name, analysis)
+    table = {"contrasts": "contrasts", "classes": "class_differences", "detail": "detail"}[name]
+    assert "Shown: the 3 variants that differ most in test mIoU; the 8 others stand in" in rule_of(figure)
+    assert f"tables/{table}.csv" in rule_of(figure)
+    primary = analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+    largest = primary.reindex(primary["delta"].abs().sort_values(ascending=False).index)["variant"][:3]
+    titles = " ".join(text.get_text() for text in texts(figure))
+    names = short_names(order(analysis), 22)
+    assert [variant for variant in largest if names[variant] not in titles] == []
+
+
+def test_a_map_of_many_cells_leaves_its_numbers_to_the_table(two, analysed, monkeypatch):
+    numbered = drawn("maps", analysed(two))
+    assert "tables/cells.csv" not in rule_of(numbered) and numbered.axes[0].texts
+    monkeypatch.setattr(maps, "MOST_NUMBERS", 1)
+    crowded = drawn("maps", analysed(two))
+    assert "tables/cells.csv" in rule_of(crowded) and not crowded.axes[0].texts
+
+
+def test_a_sheet_of_pictures_has_its_own_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    figure = Figure(figsize=(0.8, 0.6), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    show_sheet(axes, pixels)
+    axes.set(xlim=(-0.5, 7.5), ylim=(5.5, -0.5))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    shown = np.asarray(canvas.buffer_rgba())[..., :3]
+    np.testing.assert_array_equal(shown, pixels.repeat(10, 0).repeat(10, 1))
