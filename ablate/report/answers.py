@@ -24,12 +24,7 @@ class Card:
 
 def cards(analysis: Analysis) -> list[Card]:
     """Which component helps, at which rate, how sure, at what cost."""
-    contrasts = analysis.contrasts
-    primary = (
-        contrasts[contrasts["primary"].astype(bool) & ~contrasts["control"].astype(bool)]
-        if len(contrasts)
-        else contrasts
-    )
+    primary = _primary(analysis)
     if primary.empty:
         return []
     by_decision = {word: list(primary.loc[primary["decision"] == word, "variant"]) for word in KIND}
@@ -153,14 +148,17 @@ def _cost(analysis: Analysis, variant: str) -> str:
     return ", ".join(parts)
 
 
+def _primary(analysis: Analysis) -> pd.DataFrame:
+    """The primary contrasts, without those of A/A controls."""
+    contrasts = analysis.contrasts
+    if contrasts.empty:
+        return contrasts
+    return contrasts[contrasts["primary"].astype(bool) & ~contrasts["control"].astype(bool)]
+
+
 def headline(analysis: Analysis, most: int = 4) -> str:
     """The finding in one sentence: every primary decision with its number and interval, the decided ones first."""
-    contrasts = analysis.contrasts
-    primary = (
-        contrasts[contrasts["primary"].astype(bool) & ~contrasts["control"].astype(bool)]
-        if len(contrasts)
-        else contrasts
-    )
+    primary = _primary(analysis)
     if primary.empty:
         return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
     ordered = primary.assign(_size=-primary["delta"].abs()).sort_values("_size", kind="stable")
