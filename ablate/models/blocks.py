@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,6 +38,14 @@ def rectified(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Ten
 def pooled(x: Tensor) -> tuple[Tensor, Tensor]:
     """x (N, C, H, W) itself, for the skip, and the maxima of its 2×2 windows (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
     return x, F.max_pool2d(x, 2, ceil_mode=True)
+
+
+def raised(up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
+    """The skip (N, C', H, W), where there is one, and after it `up(coarse)` cut to `size`: (N, C' + C, H, W)."""
+    x: Tensor = up(coarse)
+    if x.shape[-2:] != size:
+        x = x[:, :, : size[0], : size[1]]
+    return x if skip is None else torch.cat([skip, x], 1)
 
 
 class ConvBlock(nn.Module):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ablate.errors import StudyError
 from ablate.models.attention import AttentionGate
-from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, pooled
+from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, pooled, raised
 
 Skip = Literal["concat", "none", "attention"]
 
@@ -54,7 +53,12 @@ def unet(
 
 
 class Decoder(nn.Module):
-    """One level of the decoder: (N, 2C, ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W)."""
+    """One level of the decoder: (N, 2C, ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W).
+
+    `raise_to` is how it computes `raised`; an engine may set a faster form of the same.
+    """
+
+    raise_to: Callable[..., Tensor] = staticmethod(raised)
 
     def __init__(self, channels: int, *, skip: Skip, gated: bool, block: Block, norm: Norm) -> None:
         super().__init__()
@@ -64,16 +68,12 @@ class Decoder(nn.Module):
         self.block = BLOCKS[block](channels if skip == "none" else 2 * channels, channels, norm)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        x = self.up(coarse)
-        height, width = fine.shape[-2:]
-        if x.shape[-2:] != fine.shape[-2:]:
-            x = x[:, :, :height, :width]
+        skip = None
         if self.skip is not None:
             skip = self.skip(fine)
             if self.gate is not None:
                 skip = self.gate(skip, coarse)
-            x = torch.cat([skip, x], 1)
-        return self.block(x)
+        return self.block(self.raise_to(self.up, coarse, fine.shape[-2:], skip))
 
 
 class UNet(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +14,47 @@ from torch import Tensor, nn
 RECORDABLE = ("adam", "adamw", "sgd")
 
 
+class _InMemoryOrder(torch.optim.Adam):
+    """Adam that hands its kernel, on a CPU, maps with channels last as what they are in memory: plain rows.
+
+    The kernel computes value by value and the result is the same, bit for bit; but it copies every gradient that is
+    not contiguous, which takes as long as its own work. Where torch has no such method the override does nothing.
+    """
+
+    def _init_group(self, group: dict[str, Any], *lists: Any) -> Any:
+        found = super()._init_group(group, *lists)
+        full = [one for one in lists if one]
+        for place, together in enumerate(zip(*full, strict=True)):
+            if all(_is_channels_last(tensor) for tensor in together if tensor.dim()):
+                for one in full:
+                    if one[place].dim():
+                        one[place] = one[place].permute(0, 2, 3, 1)
+        return found
+
+
+class _AdamW(_InMemoryOrder, torch.optim.AdamW):
+    """The same with weight decay decoupled."""
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return (
+        tensor.device.type == "cpu" and tensor.dim() == 4 and not tensor.is_contiguous()
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+    )  # fmt: skip
+
+
 def adam(
     parameters: Iterable[nn.Parameter], *, lr: float | Tensor, weight_decay: float, momentum: float
 ) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba, 2015); `weight_decay` is L2 added to the gradient. `momentum` is not used."""
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return _InMemoryOrder(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def adamw(
     parameters: Iterable[nn.Parameter], *, lr: float | Tensor, weight_decay: float, momentum: float
 ) -> torch.optim.Optimizer:
     """AdamW: weight decay decoupled from the gradient (Loshchilov & Hutter, 2019). `momentum` is not used."""
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return _AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def sgd(

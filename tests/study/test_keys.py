@@ -17,9 +17,9 @@ PARTS: dict[str, Any] = {
 
 
 def test_the_key_of_known_content_never_changes() -> None:
-    # sha256 of {"control":null,"data":{"name":"street"},"engine":2,"model":{"name":"unet","width":8},"seed":0,
+    # sha256 of {"control":null,"data":{"name":"street"},"engine":3,"model":{"name":"unet","width":8},"seed":0,
     # "train":{"lr":0.001}}, computed with sha256sum
-    assert trial_key(**PARTS) == "a34dc673ecd90243aba0c42e81e115a36572191efda20dfd682ea71cb4209c9b"
+    assert trial_key(**PARTS) == "d39fe3dbcd0cca3449c08c7e5354a1fbfb38cedd8488bbf8f6fd8c3cdd53c07d"
 
 
 def test_the_order_of_settings_is_not_in_the_key() -> None:

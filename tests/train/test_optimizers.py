@@ -33,6 +33,33 @@ def test_warm_up_rises_to_lr() -> None:
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize(("name", "plain"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_maps_with_channels_last_are_stepped_as_by_torch(name: str, plain: type[torch.optim.Adam]) -> None:
+    def layers() -> list[torch.nn.Parameter]:
+        generator = torch.Generator().manual_seed(1)
+        shapes = [(8, 5, 3, 3), (4, 8, 1, 1), (8,), (6, 5, 2, 2)]
+        made = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+        for parameter in made[:2]:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return made
+
+    ours, theirs = layers(), layers()
+    stepped = OPTIMIZERS.get(name)(ours, lr=0.1, weight_decay=0.01, momentum=0.0)
+    reference = plain(theirs, lr=0.1, weight_decay=0.01, foreach=False)
+    for seed in range(3):
+        for mine, other in zip(ours, theirs, strict=True):
+            other.grad = torch.empty_like(other).normal_(generator=torch.Generator().manual_seed(seed))
+            mine.grad = other.grad.clone()
+            assert mine.grad.stride() == mine.stride()
+        stepped.step()
+        reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+        assert {name: value.shape for name, value in stepped.state[mine].items()} == {
+            name: value.shape for name, value in reference.state[other].items()
+        }
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_rate_that_is_set_is_the_rate_that_is_used(name: str) -> None:
     parameter = torch.nn.Parameter(torch.ones(3))

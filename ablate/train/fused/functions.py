@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ablate.models.blocks import pooled, rectified
+from ablate.models.blocks import pooled, raised, rectified
 from ablate.train import losses
 from ablate.train.fused.library import SUFFIXES, call
 
@@ -46,6 +46,21 @@ def pooled_with_skip(x: Tensor) -> tuple[Tensor, Tensor]:
         return pooled(x)
     skip, maxima = _Pooled.apply(_channels_last(x))
     return skip, maxima
+
+
+def raised_beside(up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
+    """`raised(up, coarse, size, skip)` as one product of matrices whose result is written to its place beside the skip.
+
+    Where `up` is a transposed convolution of 2 × 2 with stride 2 and the maps are of one type known here.
+    """
+    halved = (-(-size[0] // 2), -(-size[1] // 2))
+    alike = _is_map(coarse) and coarse.dtype == _precision(coarse) and coarse.shape[-2:] == halved
+    if not alike or not _doubles(up) or not (skip is None or (_is_map(skip) and skip.dtype == coarse.dtype)):
+        return raised(up, coarse, size, skip)
+    layer = cast(nn.ConvTranspose2d, up)
+    beside = None if skip is None else _channels_last(skip)
+    result: Tensor = _Raised.apply(_channels_last(coarse), beside, layer.weight, layer.bias, size)
+    return result
 
 
 def cross_entropy(
@@ -129,6 +144,39 @@ class _Pooled(torch.autograd.Function):
         return dx
 
 
+class _Raised(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, coarse: Tensor, skip: Tensor | None, weight: Tensor, bias: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        (images, _, *_), (inner, channels, *_) = coarse.shape, weight.shape
+        beside = 0 if skip is None else skip.shape[1]
+        rows = coarse.permute(0, 2, 3, 1).reshape(-1, inner)
+        # (C_in, 2 · 2 · C): a coarse pixel's window is a row of the product.
+        matrix = weight.permute(0, 2, 3, 1).reshape(inner, 4 * channels).to(coarse.dtype)
+        y = _empty((images, beside + channels, *size), coarse.dtype)
+        call("join", y.dtype, skip, rows @ matrix, bias, y, images, *size, beside, channels)
+        ctx.save_for_backward(rows, matrix)
+        ctx.shapes = coarse.shape, None if skip is None else skip.shape, weight.shape
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, matrix = ctx.saved_tensors
+        coarse, skip, (inner, channels, *_) = ctx.shapes
+        gradient = _channels_last(gradient)
+        images, joined, *size = gradient.shape
+        d_skip = None if skip is None else _empty(skip, gradient.dtype)
+        parts, d_bias = gradient.new_empty(len(rows), 4 * channels), torch.empty(channels)
+        call(
+            "join_backward", gradient.dtype, gradient, d_skip, parts, d_bias, images, *size, joined - channels, channels
+        )
+        d_coarse = (parts @ matrix.t()).view(images, *coarse[2:], inner).permute(0, 3, 1, 2)
+        d_weight = (rows.t() @ parts).view(inner, 2, 2, channels).permute(0, 3, 1, 2).float()
+        return d_coarse, d_skip, d_weight, d_bias, None
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, ignore: int, weights: Tensor | None) -> Tensor:
@@ -151,6 +199,19 @@ def _is_batch_norm(norm: nn.Module) -> bool:
         type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
         and norm.weight.dtype == torch.float32
     )  # fmt: skip
+
+
+def _doubles(up: nn.Module) -> bool:
+    return (
+        type(up) is nn.ConvTranspose2d and up.kernel_size == up.stride == (2, 2) and up.padding == (0, 0)
+        and up.output_padding == (0, 0) and up.dilation == (1, 1) and up.groups == 1 and up.bias is not None
+        and up.weight.dtype == torch.float32
+    )  # fmt: skip
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """The type in which products are computed now."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def _is_map(x: Tensor) -> bool:

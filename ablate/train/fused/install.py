@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ablate.models.blocks import ConvBlock
-from ablate.models.unet import UNet
+from ablate.models.unet import Decoder, UNet
 from ablate.train import losses
 from ablate.train.fused import functions
 
@@ -21,6 +21,8 @@ def fuse(model: nn.Module) -> None:
             module.rectify = functions.norm_rectified
         if isinstance(module, UNet):
             module.pool = functions.pooled_with_skip
+        if isinstance(module, Decoder):
+            module.raise_to = functions.raised_beside
 
 
 def fused_loss(loss: Loss) -> Loss:

@@ -1,6 +1,7 @@
-/* Passes over feature maps that PyTorch makes one by one, in one pass each: batch norm with its rectifier, pooling
- * with the skip's gradient, cross entropy. Feature maps are channels last: `rows` pixels of `c` channels.
- *
+/* Passes over feature maps that PyTorch makes one by one, in one pass each: batch norm with its rectifier, pooling with
+ * the skip's gradient, what is raised beside a skip, cross entropy. Feature maps are channels last: `rows` pixels of `c`
+ * channels.
+*
  * Every result is fixed by this text alone, whatever the compiler and its vector length: sums run in the order
  * written, products are not contracted into them (-ffp-contract=off), and all arithmetic is float32 or float64.
  */
@@ -9,14 +10,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Accumulators that run side by side: at least this many, a whole number of pixels. */
-#define LANES 64
+/* Floats in a vector (of GCC and clang: the machine's, or several of them). */
+#define WIDTH 16
+/* Vectors of accumulators that run side by side. */
+#define SIDE 4
 /* Values that one accumulator sums in float32 before it is emptied into float64. */
 #define RUN 256
 /* Pixels of the cross entropy that are worked on together. */
 #define BLOCK 128
 
-static inline int64_t tile(int64_t c) { return c >= LANES ? c : c * ((LANES + c - 1) / c); }
+/* The least whole number of pixels of `c` channels that is a whole number of SIDE vectors, in values. */
+static int64_t tile(int64_t c) {
+    int64_t a = c, b = SIDE * WIDTH;
+    while (b) { int64_t rest = a % b; a = b; b = rest; }
+    return c / a * SIDE * WIDTH;
+}
+
+/* The `c` values of `from` again and again, up to `t`. */
+static void repeat(const float *from, float *to, int64_t c, int64_t t) {
+    for (int64_t i = 0; i < t; i += c) memcpy(to + i, from, c * sizeof(float));
+}
 
 /* `call` with C a number that the compiler knows where maps are narrow: its loop over a pixel's channels is then one or
  * two vectors. */
@@ -34,11 +47,13 @@ static inline uint32_t float_bits(float x) { uint32_t bits; memcpy(&bits, &x, 4)
 
 typedef uint16_t bf16;
 static inline float bf16_load(bf16 x) { return bits_float((uint32_t)x << 16); }
-/* To the nearest, ties to even, as PyTorch; any NaN becomes the quiet one. */
+/* To the nearest, ties to even; what is smaller than the least normal float becomes 0, as by the instruction that
+ * processors have for it, and a NaN a quiet one. */
 static inline bf16 bf16_store(float x) {
     uint32_t bits = float_bits(x);
+    if ((bits & 0x7f800000) == 0) return (bf16)(bits >> 16 & 0x8000);
     uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (bf16)rounded;
+    return (bits & 0x7fffffff) > 0x7f800000 ? (bf16)(bits >> 16 | 0x40) : (bf16)rounded;
 }
 static inline float f32_load(float x) { return x; }
 static inline float f32_store(float x) { return x; }
@@ -79,6 +94,20 @@ static inline float log_of(float x) {
     float y = p * m * z + (float)e * -2.12194440e-4f - 0.5f * z;
     float result = m + y + (float)e * 0.693359375f;
     return bits >= 0x7f800000 ? x : result;
+}
+
+#include "vectors.h"
+
+/* Empty SIDE vectors of sums into the totals of their channels, of which `k` is the first: the channel after the last.
+ * `total` holds the c totals of `first` and then those of `second`. */
+static int64_t add_to(double *total, const vf *first, const vf *second, int64_t k, int64_t c) {
+    for (int j = 0; j < SIDE; j++)
+        for (int i = 0; i < WIDTH; i++) {
+            total[k] += first[j][i];
+            total[c + k] += second[j][i];
+            k = k + 1 < c ? k + 1 : 0;
+        }
+    return k;
 }
 
 #define T bf16

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ablate.data.cache import home
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "typed.h"))
+MAIN = Path(__file__).with_name("kernels.c")
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 # No contraction and no reordering: results follow from the source alone, not from the compiler.
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 # The instructions of this processor, in the words that gcc and clang take on it; the first that compiles.
@@ -32,6 +33,8 @@ _SIGNATURES: dict[str, list[Any]] = {
     "rectifier_backward": [_P, _P, _P, _I],
     "pool": [_P, _P, _P, _I, _I, _I, _I],
     "pool_backward": [_P, _P, _P, _P, _I, _I, _I, _I],
+    "join": [_P, _P, _P, _P, _I, _I, _I, _I, _I],
+    "join_backward": [_P, _P, _P, _P, _I, _I, _I, _I, _I],
     "cross_entropy": [_P, _P, _P, _I, _I, _I, _P, _P],
 }
 
@@ -113,7 +116,7 @@ def _compile(compiler: str, path: Path) -> None:
         for target in TARGETS:
             options = [*FLAGS, *([target] if target else [])]
             done = subprocess.run(
-                [compiler, *options, "-o", str(draft), str(SOURCES[0]), "-lm"],
+                [compiler, *options, "-o", str(draft), str(MAIN), "-lm"],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.models.blocks import pooled, rectified
+from ablate.models.blocks import pooled, raised, rectified
 from ablate.train import losses
 from ablate.train.fused import functions
 
@@ -127,6 +127,52 @@ def test_a_skip_without_its_pooled_maxima_has_its_own_gradient() -> None:
     x = features((1, 8, 4, 4), torch.float32).requires_grad_()
     functions.pooled_with_skip(x)[0].sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))
+
+
+# Coarse channels, channels, size, channels of the skip: alike and not, whole vectors and not, odd sizes.
+RAISED = [(32, 16, (12, 20), 16), (6, 3, (7, 9), 3), (40, 20, (5, 6), 7), (16, 8, (2, 3), None), (64, 32, (9, 8), 32)]
+
+
+def raised_gradients(
+    function: Callable[..., Tensor], up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None
+) -> list[Tensor]:
+    leaves = [coarse.clone().requires_grad_(), *([] if skip is None else [skip.clone().requires_grad_()])]
+    y = function(up, leaves[0], size, *leaves[1:])
+    y.backward(features(tuple(y.shape), torch.float32, 3).to(y.dtype))
+    found = [y.detach(), *(leaf.grad for leaf in leaves), *(weight.grad for weight in up.parameters())]
+    return [tensor for tensor in found if tensor is not None]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("inner", "channels", "size", "beside"), RAISED)
+def test_what_is_raised_beside_a_skip(
+    inner: int, channels: int, size: tuple[int, int], beside: int | None, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(4)
+    up = nn.ConvTranspose2d(inner, channels, 2, stride=2).to(memory_format=torch.channels_last)
+    exact = copy.deepcopy(up).double()
+    coarse = features((2, inner, -(-size[0] // 2), -(-size[1] // 2)), dtype, 1)
+    skip = None if beside is None else features((2, beside, *size), dtype, 2)
+    wanted = raised_gradients(raised, exact, coarse.double(), size, None if skip is None else skip.double())
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        got = raised_gradients(functions.raised_beside, up, coarse, size, skip)
+    assert len(got) == len(wanted) and got[0].grad_fn is None and got[0].dtype == dtype
+    assert got[-2].stride() == up.weight.stride() and got[-2].dtype == torch.float32
+    for ours, theirs in zip(got, wanted, strict=True):
+        error = float((ours.double() - theirs).norm() / theirs.norm())
+        assert error < (2e-6 if dtype == torch.float32 else 6e-3)
+
+
+def test_what_is_raised_otherwise_is_computed_as_it_is() -> None:
+    coarse, skip = features((1, 8, 3, 3), torch.float32), features((1, 4, 6, 6), torch.float32, 1)
+    for up, size in (
+        (nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1), (6, 6)),
+        (nn.ConvTranspose2d(8, 4, 2, stride=2, bias=False), (6, 6)),
+        (nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(8, 4, 1)), (6, 6)),
+        (nn.ConvTranspose2d(8, 4, 2, stride=2), (4, 4)),  # cut further than a window
+    ):
+        fine = skip[:, :, : size[0], : size[1]]
+        assert torch.equal(functions.raised_beside(up, coarse, size, fine), raised(up, coarse, size, fine))
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -6,9 +6,10 @@ import stat
 from pathlib import Path
 
 import pytest
+import torch
 
 from ablate.train.fused import library as module
-from ablate.train.fused.library import NoKernels, library
+from ablate.train.fused.library import NoKernels, call, library
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +59,35 @@ def test_a_library_that_is_no_library_is_made_again(kernels: None, own_cache: Pa
     path.write_bytes(b"torn")
     library()
     assert path.stat().st_size > 1000
+
+
+def test_every_processor_gets_the_same_bits(kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own instructions against those that every processor of its kind has."""
+
+    def computed() -> list[torch.Tensor]:
+        library.cache_clear()
+        generator = torch.Generator().manual_seed(0)
+        x, g = (torch.randn(1000, 20, generator=generator) for _ in range(2))
+        # What is not finite, less than normal, halfway between two numbers of bfloat16, negative zero.
+        strange = [torch.nan, torch.inf, -torch.inf, 1e-39, -1e-39, 1.00390625, 1.01171875, -0.0, 3e38, 1e-38]
+        x[3:13, 2] = torch.tensor(strange)
+        found = []
+        for dtype in (torch.bfloat16, torch.float32):
+            maps, gradient = x.to(dtype), g.to(dtype)
+            y, dx, used = torch.empty_like(maps), torch.empty_like(maps), torch.empty(80)
+            running = [torch.zeros(20), torch.ones(20)]
+            weight, bias = torch.rand(20, generator=torch.Generator().manual_seed(1)), torch.zeros(20)
+            d_weight, d_bias = torch.empty(20), torch.empty(20)
+            call("norm", dtype, maps, None, y, 1000, 20, weight, bias, *running, 0.1, 1e-5, 1, used)
+            call("norm_backward", dtype, gradient, maps, dx, 1000, 20, used, d_weight, d_bias, 1, 1)
+            plain = torch.empty_like(maps)
+            call("norm", dtype, maps, maps, plain, 1000, 20, torch.ones(20), bias, *running, 0.1, 0.0, 0, used)
+            found += [y, dx, plain, *running, d_weight, d_bias]
+        return [tensor.view(torch.int16 if tensor.dtype == torch.bfloat16 else torch.int32) for tensor in found]
+
+    own = computed()
+    monkeypatch.setattr(module, "TARGETS", (None,))
+    portable = computed()
+    assert len(list((module.home() / "kernels").iterdir())) == 2
+    for mine, other in zip(own, portable, strict=True):
+        assert torch.equal(mine, other)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.models.blocks import pooled, rectified
+from ablate.models.blocks import pooled, raised, rectified
 from ablate.models.unet import unet
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
@@ -88,7 +88,9 @@ def test_only_blocks_that_are_known_are_changed() -> None:
     untouched = unet(in_channels=3, num_classes=4, width=4, depth=1)
     fuse(model)
     assert model.encoder[0].rectify is functions.norm_rectified and model.pool is functions.pooled_with_skip
+    assert model.decoder[0].raise_to is functions.raised_beside
     assert untouched.encoder[0].rectify is rectified and untouched.pool is pooled
+    assert untouched.decoder[0].raise_to is raised
     other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
     x = torch.randn(2, 3, 5, 5)
     before = other.eval()(x)
