@@ -1,7 +1,7 @@
 /* Passes over feature maps that PyTorch makes one by one, in one pass each: batch norm with its rectifier, pooling with
  * the skip's gradient, what is raised beside a skip, cross entropy. Feature maps are channels last: `rows` pixels of `c`
  * channels.
-*
+ *
  * Every result is fixed by this text alone, whatever the compiler and its vector length: sums run in the order
  * written, products are not contracted into them (-ffp-contract=off), and all arithmetic is float32 or float64.
  */
