@@ -26,7 +26,7 @@ from benchmarks.common import has_bfloat16, load_work, study_flops, versions
 from benchmarks.matmul import matmul_rate
 from benchmarks.peers.expert import Cost, choose
 from benchmarks.phases import phases
-from benchmarks.tables import render, summarise
+from benchmarks.tables import render, summarise, write_both
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = {"plain": "plain", "lightning": "lightning_optuna", "ray": "ray_tune", "expert": "expert"}
@@ -178,12 +178,7 @@ def main() -> None:
         document = describe(arguments, comparison, rounds, rates)
     document["checks"] = checks
     document["summary"] = summarise(document)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"{document['name']}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    text = render(document)
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
-    print(text)
+    write_both(arguments.out / document["name"], document, render(document))
 
 
 def describe(

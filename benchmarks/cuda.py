@@ -23,7 +23,7 @@ from benchmarks.common import versions
 from benchmarks.compare import ABLATE, PEERS, ROOT, Comparison, describe
 from benchmarks.matmul import matmul_rate
 from benchmarks.parts import Parts
-from benchmarks.tables import render, summarise
+from benchmarks.tables import render, summarise, write_both
 
 STUDIES = ROOT / "benchmarks" / "studies"
 # Result name, study, and the goals that its table is held against.
@@ -154,10 +154,7 @@ def main() -> None:
         document["command"] = document["command"].replace("benchmarks.compare", "benchmarks.cuda")
         document["summary"] = summarise(document)
         document["profiles"] = profiles(arguments, parts, _engines(document))
-        path = arguments.out / f"{arguments.name_of}.json"
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(text_of(document), encoding="utf-8")
-        print(text_of(document))
+        write_both(arguments.out / arguments.name_of, document, text_of(document))
 
 
 def installed() -> list[str]:

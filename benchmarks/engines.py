@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import statistics
 import sys
@@ -21,7 +20,7 @@ from ablate.train.stepping import Step
 from ablate.train.workbench import Workbench
 from benchmarks import common
 from benchmarks.common import Work, batch_size, load_work, versions
-from benchmarks.tables import table
+from benchmarks.tables import table, write_both
 
 ENGINES = ("eager", "fused")
 PRECISIONS = ("float32", "bfloat16")
@@ -107,10 +106,7 @@ def main() -> None:
         "steps": arguments.steps,
         "rows": rows,
     }
-    path = arguments.out / f"engines-{arguments.study.stem}"
-    path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(render(document) + "\n", encoding="utf-8")
-    print(render(document))
+    write_both(arguments.out / f"engines-{arguments.study.stem}", document, render(document))
 
 
 if __name__ == "__main__":

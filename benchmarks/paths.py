@@ -6,7 +6,6 @@ A study is run twice by `ablate run`: as it decides for itself (and with what `-
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import ablate
 from ablate.records.store import Results
 from ablate.train.hardware import device_class
 from benchmarks.common import versions
-from benchmarks.tables import table
+from benchmarks.tables import table, write_both
 
 PLAIN = ("train.precision=float32", "run.engine=eager")
 
@@ -100,10 +99,7 @@ def main() -> None:
         "plain": undecided,
         "rows": compared(fast, plain),
     }
-    path = arguments.out / f"paths-{arguments.study.stem}"
-    path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(render(document) + "\n", encoding="utf-8")
-    print(render(document))
+    write_both(arguments.out / f"paths-{arguments.study.stem}", document, render(document))
 
 
 if __name__ == "__main__":

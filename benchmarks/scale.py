@@ -26,6 +26,7 @@ from ablate.study.reader import read_study
 from benchmarks.canned import CannedDriver
 from benchmarks.clock import NOISE, ROOT, Clock, Cost, call
 from benchmarks.common import versions
+from benchmarks.tables import write_both
 
 PLUGIN = ROOT / "benchmarks" / "studies" / "nothing.py"
 EPOCHS = 4
@@ -271,12 +272,7 @@ def main() -> None:
         "versions": versions("torch", "optuna", "pandas", "ablate-bench"),
         "rows": rows,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"{arguments.name}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    text = render(document)
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
-    print(text)
+    write_both(arguments.out / arguments.name, document, render(document))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.phases import PHASES
@@ -67,6 +69,15 @@ def render(document: dict[str, Any]) -> str:
     parts = [_head(document), _speed(document, summary), _goals(document, summary), _scores(document)]
     parts += [_phases(document), _quiet(document)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write_both(path: Path, document: dict[str, Any], text: str) -> None:
+    """Write a result as `<path>.json` and, in Markdown, as `<path>.md`; print the latter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name may have dots in it.
+    path.with_name(f"{path.name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    path.with_name(f"{path.name}.md").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    print(text)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -20,7 +20,7 @@ from ablate.run.gpu_setup import Probe, probe
 from ablate.study.design import Study, Trial
 from ablate.study.dump import dump_study
 from ablate.study.plan import describe_variants
-from ablate.train.decisions import Decisions, decide
+from ablate.train.decisions import FUSED, Decisions, check_fused, decide
 from ablate.train.engines import Choice
 from ablate.train.hardware import device_names
 
@@ -138,6 +138,12 @@ def _decisions(
             f"trials here were run on {kept.device}, this machine has {fresh.device}",
             file=str(results.path),
             cure="run into another folder with --out: numbers of two kinds of device do not belong in one table",
+        )
+    if kept.engine == FUSED:
+        # Asked for before the first trial begins: else one after another would fail.
+        check_fused(
+            device.startswith("cuda"),
+            cure="the trials that stand have them: install a C compiler, or run into another folder with --out",
         )
     numbers = ("precision", "engine", "threads", "channels_last", "deterministic")
     differ = [name for name in numbers if getattr(kept, name) != getattr(fresh, name)]

@@ -112,7 +112,7 @@ def decide(
             cure="take auto, eager or compiled",
         )
     if spec.run.engine == FUSED:
-        _check_fused(on_cuda)
+        check_fused(on_cuda)
     lanes, threads = _lanes(spec, trials=trials, gpu=gpu if on_cuda else None, reasons=reasons)
     engine: str = spec.run.engine
     if engine != "auto":
@@ -160,11 +160,11 @@ def _lanes(spec: StudySpec, *, trials: int, gpu: Choice | None, reasons: dict[st
     return lanes, threads
 
 
-def _check_fused(on_cuda: bool) -> None:
-    """Raise `DeviceError` where fused kernels were asked for and cannot be had."""
+def check_fused(on_cuda: bool, cure: str = "take auto or eager") -> None:
+    """Raise `DeviceError` where fused kernels are asked for and cannot be had."""
     reason = "they are for a CPU, and this study runs on a GPU" if on_cuda else _lack_of_kernels()
     if reason is not None:
-        raise DeviceError(f"no fused kernels: {reason}", key="run.engine", cure="take auto or eager")
+        raise DeviceError(f"no fused kernels: {reason}", key="run.engine", cure=cure)
 
 
 def _lack_of_kernels() -> str | None:

@@ -183,6 +183,16 @@ def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) ->
     assert lines[0].startswith("ablate: study.yaml:9: run.devices: device 'cuda:7' is not there; this machine has ")
 
 
+def test_a_study_begun_with_fused_kernels_is_not_gone_on_with_without_them(kernels: None, command: Command) -> None:
+    assert command.run("--only", "variant=narrow").returncode == 0
+    begun = (command.results / "run.json").read_bytes()
+    done = command.run(CC="no-such-compiler", ABLATE_CACHE=str(command.folder / "other"))
+    assert done.returncode == 2, done.stderr
+    assert "run.engine: no fused kernels: no C compiler on this machine by the name no-such-compiler" in done.stderr
+    assert "run into another folder with --out" in done.stderr
+    assert (command.results / "run.json").read_bytes() == begun and len(command.records()) == 2
+
+
 def test_a_worker_sees_its_threads_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
