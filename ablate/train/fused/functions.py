@@ -18,24 +18,33 @@ def norm_rectified(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -
 
     x, shortcut (N, C, H, W) of one type, bfloat16 or float32; computed in float32 and rounded once.
     """
-    if not _is_batch_norm(norm) or not _is_map(x) or not (shortcut is None or _alike(shortcut, x)):
+    if not _is_batch_norm(norm) or not _fits(norm, x) or not (shortcut is None or _alike(shortcut, x)):
         return rectified(norm, x, shortcut)
-    batch_norm = cast(nn.BatchNorm2d, norm)
-    if batch_norm.training:
-        if x.numel() <= x.shape[1]:
-            return rectified(norm, x, shortcut)  # it says what is wrong with one value a channel
-        assert batch_norm.num_batches_tracked is not None
-        batch_norm.num_batches_tracked.add_(1)
-    result: Tensor = _NormRectified.apply(
+    return _norm(cast(nn.BatchNorm2d, norm), x, shortcut, True)
+
+
+def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """`norm(x)`, its statistics in one pass and the rest in another; x as for `norm_rectified`."""
+    if not _is_batch_norm(norm) or not _fits(norm, x):
+        return nn.BatchNorm2d.forward(norm, x)
+    return _norm(norm, x, None, False)
+
+
+def _norm(norm: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None, rectified: bool) -> Tensor:
+    if norm.training:
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+    result: Tensor = _Norm.apply(
         _channels_last(x),
         None if shortcut is None else _channels_last(shortcut),
-        batch_norm.weight,
-        batch_norm.bias,
-        batch_norm.running_mean,
-        batch_norm.running_var,
-        batch_norm.momentum,
-        batch_norm.eps,
-        batch_norm.training,
+        norm.weight,
+        norm.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.momentum,
+        norm.eps,
+        rectified,
+        norm.training,
     )
     return result
 
@@ -76,7 +85,7 @@ def cross_entropy(
     return loss
 
 
-class _NormRectified(torch.autograd.Function):
+class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -88,6 +97,7 @@ class _NormRectified(torch.autograd.Function):
         running_variance: Tensor,
         momentum: float,
         epsilon: float,
+        rectified: bool,
         training: bool,
     ) -> Tensor:
         channels = x.shape[1]
@@ -95,10 +105,10 @@ class _NormRectified(torch.autograd.Function):
         used = torch.empty(4 * channels)
         call(
             "norm", x.dtype, x, shortcut, y, x.numel() // channels, channels, weight, bias, running_mean,
-            running_variance, momentum, epsilon, int(training), used,
+            running_variance, momentum, epsilon, int(rectified), int(training), used,
         )  # fmt: skip
         ctx.save_for_backward(x, used, *([] if shortcut is None else [y]))
-        ctx.training = training
+        ctx.rectified, ctx.training = rectified, training
         return y
 
     @staticmethod
@@ -114,9 +124,9 @@ class _NormRectified(torch.autograd.Function):
         dx, d_weight, d_bias = torch.empty_like(x), torch.empty(channels), torch.empty(channels)
         call(
             "norm_backward", x.dtype, gradient, x, dx, x.numel() // channels, channels, used, d_weight, d_bias,
-            int(not output), int(ctx.training),
+            int(ctx.rectified and not output), int(ctx.training),
         )  # fmt: skip
-        return dx, gradient if output else None, d_weight, d_bias, None, None, None, None, None
+        return dx, gradient if output else None, d_weight, d_bias, None, None, None, None, None, None
 
 
 class _Pooled(torch.autograd.Function):
@@ -212,6 +222,11 @@ def _doubles(up: nn.Module) -> bool:
 def _precision(x: Tensor) -> torch.dtype:
     """The type in which products are computed now."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _fits(norm: nn.Module, x: Tensor) -> bool:
+    # With one value a channel the plain norm says what is wrong.
+    return _is_map(x) and not (norm.training and x.numel() <= x.shape[1])
 
 
 def _is_map(x: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ Loss = Callable[..., Tensor]
 
 
 def fuse(model: nn.Module) -> None:
-    """Have every block of `model` that is known here compute in fused kernels; others stay as they are."""
+    """Have every block and norm of `model` that is known here compute in fused kernels; others stay as they are."""
     for module in model.modules():
         if isinstance(module, ConvBlock):
             module.rectify = functions.norm_rectified
@@ -23,6 +24,9 @@ def fuse(model: nn.Module) -> None:
             module.pool = functions.pooled_with_skip
         if isinstance(module, Decoder):
             module.raise_to = functions.raised_beside
+        if type(module) is nn.BatchNorm2d:
+            # Where nothing is known of what comes next, such as a rectifier.
+            module.forward = functools.partial(functions.batch_norm, module)  # type: ignore[method-assign]
 
 
 def fused_loss(loss: Loss) -> Loss:

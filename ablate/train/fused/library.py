@@ -28,7 +28,7 @@ SUFFIXES = {torch.bfloat16: "bf16", torch.float32: "f32"}
 
 _P, _I, _D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _SIGNATURES: dict[str, list[Any]] = {
-    "norm": [_P, _P, _P, _I, _I, _P, _P, _P, _P, _D, _D, ctypes.c_int, _P],
+    "norm": [_P, _P, _P, _I, _I, _P, _P, _P, _P, _D, _D, ctypes.c_int, ctypes.c_int, _P],
     "norm_backward": [_P, _P, _P, _I, _I, _P, _P, _P, ctypes.c_int, ctypes.c_int],
     "rectifier_backward": [_P, _P, _P, _I],
     "pool": [_P, _P, _P, _I, _I, _I, _I],

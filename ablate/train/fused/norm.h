@@ -40,11 +40,12 @@ static int NAME(statistics)(const T *x, int64_t rows, int64_t c, float *mean, do
     return 0;
 }
 
-/* y = relu(norm(x) [+ add]). In training (`batch`) the statistics are those of the batch, and the running ones take
+/* y = norm(x) [+ add], and what is negative in it 0 (`rectified`). In training (`batch`) the statistics are those of the batch, and the running ones take
  * them in, the variance unbiased; else they are the running ones. Leaves mean, inverse deviation, scale and offset of
  * each channel, c floats each, in `used`. */
 int NAME(norm)(const T *x, const T *add, T *y, int64_t rows, int64_t c, const float *weight, const float *bias,
-               float *running_mean, float *running_variance, double momentum, double epsilon, int batch, float *used) {
+               float *running_mean, float *running_variance, double momentum, double epsilon, int rectified, int batch,
+               float *used) {
     int64_t t = tile(c), n = rows * c, whole = n / t * t;
     float *mean = used, *inverse = mean + c, *scale = inverse + c, *offset = scale + c;
     float *s = malloc(2 * t * sizeof(float)), *o = s + t;
@@ -69,17 +70,17 @@ int NAME(norm)(const T *x, const T *add, T *y, int64_t rows, int64_t c, const fl
         if (add)
             for (int64_t i = 0; i < t; i += WIDTH) {
                 vf value = NAME(vload)(x + at + i) * vload_f32(s + i) + vload_f32(o + i) + NAME(vload)(add + at + i);
-                NAME(vstore)(y + at + i, positive(value));
+                NAME(vstore)(y + at + i, rectified ? positive(value) : value);
             }
         else
             for (int64_t i = 0; i < t; i += WIDTH) {
                 vf value = NAME(vload)(x + at + i) * vload_f32(s + i) + vload_f32(o + i);
-                NAME(vstore)(y + at + i, positive(value));
+                NAME(vstore)(y + at + i, rectified ? positive(value) : value);
             }
     for (int64_t at = whole; at < n; at++) {
         float value = LOAD(x[at]) * s[at - whole] + o[at - whole];
         if (add) value += LOAD(add[at]);
-        y[at] = STORE(value < 0 ? 0.0f : value); /* NaN stays */
+        y[at] = STORE(rectified && value < 0 ? 0.0f : value); /* NaN stays */
     }
     free(s); free(variance);
     return 0;

@@ -64,6 +64,22 @@ def test_norm_and_rectifier_in_float32(shape: tuple[int, ...], with_shortcut: bo
     assert int(fused.num_batches_tracked) == int(training)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_norm_alone(shape: tuple[int, ...], dtype: torch.dtype, training: bool) -> None:
+    x, outer = features(shape, dtype, 1, mean=1.0), features(shape, dtype, 3)
+    norm = batch_norm(shape[1]).train(training)
+    exact = copy.deepcopy(norm).double()
+    wanted = gradients(nn.BatchNorm2d.forward, exact, [x.double()], outer.double())
+    got = gradients(functions.batch_norm, norm, [x], outer)
+    assert float(got[0].min()) < 0
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert float((ours.double() - theirs).norm() / theirs.norm()) < (1e-5 if dtype == torch.float32 else 5e-3)
+    torch.testing.assert_close(norm.running_var.double(), exact.running_var, rtol=1e-6, atol=1e-6)
+    assert int(norm.num_batches_tracked) == int(training)
+
+
 @pytest.mark.parametrize("with_shortcut", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_norm_and_rectifier_in_bfloat16_round_once(shape: tuple[int, ...], with_shortcut: bool) -> None:
@@ -100,8 +116,9 @@ def test_norms_of_other_kinds_are_computed_as_they_are() -> None:
     x = features((2, 8, 6, 6), torch.float32)
     for norm in (nn.GroupNorm(2, 8), nn.Identity(), nn.BatchNorm2d(8, affine=False), nn.BatchNorm2d(8, momentum=None)):
         assert torch.equal(functions.norm_rectified(copy.deepcopy(norm), x), rectified(norm, x))
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
-        functions.norm_rectified(nn.BatchNorm2d(8), features((1, 8, 1, 1), torch.float32))
+    for function in (functions.norm_rectified, functions.batch_norm):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            function(nn.BatchNorm2d(8), features((1, 8, 1, 1), torch.float32))
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -78,10 +78,10 @@ def test_every_processor_gets_the_same_bits(kernels: None, monkeypatch: pytest.M
             running = [torch.zeros(20), torch.ones(20)]
             weight, bias = torch.rand(20, generator=torch.Generator().manual_seed(1)), torch.zeros(20)
             d_weight, d_bias = torch.empty(20), torch.empty(20)
-            call("norm", dtype, maps, None, y, 1000, 20, weight, bias, *running, 0.1, 1e-5, 1, used)
+            call("norm", dtype, maps, None, y, 1000, 20, weight, bias, *running, 0.1, 1e-5, 1, 1, used)
             call("norm_backward", dtype, gradient, maps, dx, 1000, 20, used, d_weight, d_bias, 1, 1)
             plain = torch.empty_like(maps)
-            call("norm", dtype, maps, maps, plain, 1000, 20, torch.ones(20), bias, *running, 0.1, 0.0, 0, used)
+            call("norm", dtype, maps, maps, plain, 1000, 20, torch.ones(20), bias, *running, 0.1, 0.0, 0, 0, used)
             found += [y, dx, plain, *running, d_weight, d_bias]
         return [tensor.view(torch.int16 if tensor.dtype == torch.bfloat16 else torch.int32) for tensor in found]
 

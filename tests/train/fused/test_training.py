@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from ablate.models.blocks import pooled, raised, rectified
@@ -91,9 +90,7 @@ def test_only_blocks_that_are_known_are_changed() -> None:
     assert model.decoder[0].raise_to is functions.raised_beside
     assert untouched.encoder[0].rectify is rectified and untouched.pool is pooled
     assert untouched.decoder[0].raise_to is raised
-    other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
-    x = torch.randn(2, 3, 5, 5)
-    before = other.eval()(x)
+    other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.GroupNorm(2, 4))
     fuse(other)
-    assert torch.equal(other(x), before)
+    assert [name for name, module in other.named_modules() if "forward" in vars(module)] == ["1"]
     assert fused_loss(losses.cross_entropy) is functions.cross_entropy and fused_loss(losses.dice) is losses.dice
