@@ -14,6 +14,7 @@ import numpy as np
 
 from ablate.errors import ResultsError
 from ablate.records import pictures
+from ablate.records.members import Members
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
 
@@ -126,8 +127,8 @@ class FolderSource:
             path = self._folders[key].images
             data = _bytes(path)
             try:
-                with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                    arrays = {name: _array(archive.read(f"{name}.npy")) for name in ("val", "test", "test_loss")}
+                members = Members(data)
+                arrays = {name: _array(members[f"{name}.npy"]) for name in ("val", "test", "test_loss")}
             except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
                 raise ResultsError(f"not the counts of a trial ({error})", file=str(path)) from None
             for split in ("val", "test"):

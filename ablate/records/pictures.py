@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ablate.errors import ResultsError
+from ablate.records.members import Members
 
 # The earliest time a zip can hold: the same arrays give the same bytes whenever they are packed.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -64,13 +65,13 @@ def unpack_some(path: Path, indices: Sequence[int]) -> np.ndarray:
 def _sizes(path: Path, *version: int) -> frozenset[tuple[int, int]]:
     """Height and width of the PNGs of a zip, from their headers; damaged ones are left out."""
     found = set()
-    with _open(path) as archive:
-        for name in archive.namelist():
-            try:
-                data = archive.read(name)  # the whole of it, so that its checksum is looked at
-            except zipfile.BadZipFile:
-                continue
-            found.add((int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
+    members = _open(path)
+    for name in members:
+        try:
+            data = members[name]  # the whole of it, so that its checksum is looked at
+        except zipfile.BadZipFile:
+            continue
+        found.add((int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
     return frozenset(found)
 
 
@@ -90,14 +91,12 @@ def pack_images(images: Iterable[np.ndarray]) -> bytes:
 
 def unpack_image(path: Path, index: int) -> np.ndarray:
     """The image at `index` of a zip by `pack_images`: uint8 (H, W, 3)."""
-    with _open(path) as archive:
-        return _decode(archive, path, index, "jpg", "RGB")
+    return _decode(_open(path), path, index, "jpg", "RGB")
 
 
 def count(path: Path) -> int:
     """How many pictures the zip holds."""
-    with _open(path) as archive:
-        return len(archive.namelist())
+    return len(_open(path))
 
 
 def _as_rgb(image: np.ndarray) -> np.ndarray:
@@ -130,19 +129,19 @@ def _zip(members: Iterable[tuple[bytes, str]]) -> bytes:
     return buffer.getvalue()
 
 
-def _open(path: Path) -> zipfile.ZipFile:
+def _open(path: Path) -> Members:
     try:
-        return zipfile.ZipFile(path)
+        return Members(path.read_bytes())
     except FileNotFoundError:
         raise ResultsError("there is no such file", file=str(path)) from None
     except (OSError, zipfile.BadZipFile) as error:
         raise ResultsError(f"not a readable zip of pictures ({error})", file=str(path)) from None
 
 
-def _decode(archive: zipfile.ZipFile, path: Path, index: int, suffix: str, mode: str) -> np.ndarray:
+def _decode(members: Members, path: Path, index: int, suffix: str, mode: str) -> np.ndarray:
     member = f"{index:05d}.{suffix}"
     try:
-        with Image.open(io.BytesIO(archive.read(member))) as picture:
+        with Image.open(io.BytesIO(members[member])) as picture:
             return np.asarray(picture.convert(mode) if picture.mode != mode else picture)
     except KeyError:
         raise ResultsError(f"there is no picture {member} in it", file=str(path)) from None
@@ -151,9 +150,9 @@ def _decode(archive: zipfile.ZipFile, path: Path, index: int, suffix: str, mode:
 
 
 def _pictures(path: Path, indices: Sequence[int] | None) -> list[np.ndarray]:
-    with _open(path) as archive:
-        chosen = range(len(archive.namelist())) if indices is None else indices
-        return [_decode(archive, path, int(index), "png", "L") for index in chosen]
+    members = _open(path)
+    chosen = range(len(members)) if indices is None else indices
+    return [_decode(members, path, int(index), "png", "L") for index in chosen]
 
 
 def _read(path: Path, indices: Sequence[int] | None) -> np.ndarray:
