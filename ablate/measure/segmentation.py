@@ -223,22 +223,28 @@ def mean_iou_over_classes(counts: np.ndarray) -> float:
 
 def worst_images_mean_iou(counts: np.ndarray, share: float = 0.1) -> float:
     """mIoU^I over the worst `share` of the images: the max(1, ⌊share·N⌋) of lowest mean IoU (ibid.); a fraction."""
-    return _worst(per_image_mean_iou(counts), share)
+    return float(_worst(per_image_mean_iou(counts), share))
 
 
-def _worst(scores: np.ndarray, share: float) -> float:
+def _worst(scores: np.ndarray, share: float) -> np.ndarray:
+    """Mean over the worst `share` of what is not NaN, along the last axis: (...) from (..., N)."""
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], got {share}")
-    scores = np.sort(scores[~np.isnan(scores)])
-    if not len(scores):
-        return float("nan")
+    ordered = np.sort(scores, axis=-1).reshape(-1, scores.shape[-1])  # NaN comes last
+    known = np.count_nonzero(~np.isnan(ordered), axis=1)
     # A share such as 0.29 of 100 is 28.999… in floating point.
-    number = max(1, int(share * len(scores) + 1e-9))
-    return float(scores[:number].mean())
+    numbers = np.maximum(1, (share * known + 1e-9).astype(int))
+    means = np.full(len(ordered), np.nan)
+    for number in set(numbers.tolist()):
+        means[numbers == number] = ordered[numbers == number][:, :number].mean(axis=1)
+    return means.reshape(scores.shape[:-1])
 
 
-def fine_means(counts: np.ndarray, share: float = 0.1) -> tuple[float, float, float]:
-    """mIoU^I, mIoU^C and the mIoU^I of the worst `share`, as the three functions above give them, from one pass."""
+def fine_means(counts: np.ndarray, share: float = 0.1) -> np.ndarray:
+    """mIoU^I, mIoU^C and the mIoU^I of the worst `share`, as the three functions above give them, from one pass.
+
+    float64 (..., 3) from counts (..., N, C, 3): the N images of one run, or of each of many.
+    """
     quotients = iou(counts, absent="target")
     per_image = nan_mean(quotients)
-    return float(nan_mean(per_image)), float(nan_mean(nan_mean(quotients, axis=0))), _worst(per_image, share)
+    return np.stack([nan_mean(per_image), nan_mean(nan_mean(quotients, axis=-2)), _worst(per_image, share)], axis=-1)

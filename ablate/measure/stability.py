@@ -29,14 +29,17 @@ _LEAST_DIFFERENCES = 20
 
 
 def epoch_medians(values: np.ndarray, steps_per_epoch: int) -> np.ndarray:
-    """Median of each whole epoch of a stream (S,): float64 (S // steps_per_epoch,); NaN where a value is not finite."""
+    """Median of each whole epoch of streams (..., S): float64 (..., S // steps_per_epoch).
+
+    NaN where a value is not finite.
+    """
     if steps_per_epoch < 1:
         raise ValueError(f"steps_per_epoch must be positive, got {steps_per_epoch}")
     values = np.asarray(values, dtype=np.float64)
-    epochs = len(values) // steps_per_epoch
-    table = values[: epochs * steps_per_epoch].reshape(epochs, steps_per_epoch)
+    runs, epochs = values.shape[:-1], values.shape[-1] // steps_per_epoch
+    table = values[..., : epochs * steps_per_epoch].reshape(*runs, epochs, steps_per_epoch)
     table = np.where(np.isfinite(table), table, np.nan)
-    return np.median(table, axis=1) if epochs else np.empty(0)
+    return np.median(table, axis=-1) if epochs else np.empty((*runs, 0))
 
 
 def rise(curve: np.ndarray) -> Measured:
@@ -46,18 +49,28 @@ def rise(curve: np.ndarray) -> Measured:
     infinity where a value is not finite: such a run has diverged. Batch noise and single spikes do not move the
     median of an epoch; a run that goes up again does.
     """
-    curve = np.asarray(curve, dtype=np.float64)
-    if not np.isfinite(curve).all():
-        return Measured(np.inf)
-    if len(curve) < 2:
-        return unknown(f"{len(curve)} epochs; a rise needs two")
-    if (curve < 0).any():
-        return unknown("the loss is negative, so that a ratio says nothing")
-    lowest = np.minimum.accumulate(curve)[:-1]
-    later = curve[1:]
+    return _rises(np.asarray(curve, dtype=np.float64)[None])[0]
+
+
+def _rises(curves: np.ndarray) -> list[Measured]:
+    """`rise` of every curve of (T, E)."""
+    finite = np.isfinite(curves).all(axis=1).tolist()
+    epochs = curves.shape[1]
+    if epochs < 2:
+        return [unknown(f"{epochs} epochs; a rise needs two") if known else Measured(np.inf) for known in finite]
+    negative = np.asarray((curves < 0).any(axis=1))
+    lowest = np.minimum.accumulate(curves, axis=1)[:, :-1]
+    later = curves[:, 1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(later == lowest, 1.0, later / lowest)
-    return Measured(float(max(1.0, ratio.max())))
+    return [
+        Measured(np.inf)
+        if not known
+        else unknown("the loss is negative, so that a ratio says nothing")
+        if below
+        else Measured(max(1.0, highest))
+        for known, below, highest in zip(finite, negative.tolist(), ratio.max(axis=1).tolist(), strict=True)
+    ]
 
 
 def _log(stream: np.ndarray) -> np.ndarray:
@@ -172,15 +185,25 @@ def excess_variation(curve: np.ndarray) -> Measured:
 
     Zero exactly where the curve is monotone. Meant for the epoch medians of the training loss.
     """
-    curve = np.asarray(curve, dtype=np.float64)
-    if not np.isfinite(curve).all():
-        return unknown("a value is not finite")
-    if len(curve) < 3:
-        return unknown(f"{len(curve)} epochs; to and fro needs three")
-    changes = np.diff(curve)
-    if (changes >= 0).all() or (changes <= 0).all():
-        return Measured(0.0)
-    return Measured(float((np.abs(changes).sum() - abs(curve[-1] - curve[0])) / np.ptp(curve)))
+    return _excess_variations(np.asarray(curve, dtype=np.float64)[None])[0]
+
+
+def _excess_variations(curves: np.ndarray) -> list[Measured]:
+    """`excess_variation` of every curve of (T, E)."""
+    finite = np.isfinite(curves).all(axis=1).tolist()
+    epochs = curves.shape[1]
+    if epochs < 3:
+        short = unknown(f"{epochs} epochs; to and fro needs three")
+        return [short if known else unknown("a value is not finite") for known in finite]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        changes = np.diff(curves, axis=1)
+        excess = np.abs(changes).sum(axis=1) - np.abs(curves[:, -1] - curves[:, 0])
+        share = excess / np.ptp(curves, axis=1)
+    monotone = (changes >= 0).all(axis=1) | (changes <= 0).all(axis=1)
+    return [
+        Measured(value) if known else unknown("a value is not finite")
+        for known, value in zip(finite, np.where(monotone, 0.0, share).tolist(), strict=True)
+    ]
 
 
 def tail_risk(loss: np.ndarray) -> Measured:
@@ -226,16 +249,42 @@ def stability(steps: np.ndarray, epochs: Mapping[str, np.ndarray], steps_per_epo
     `val_mean_iou` (E,), NaN where not finite. Epochs of the training loss are the whole ones; a run that ends inside
     an epoch in a loss that is not finite has `rise` infinity all the same.
     """
-    steps = np.asarray(steps, dtype=np.float64).reshape(-1, 2)
-    loss = steps[:, 0]
-    medians = epoch_medians(loss, steps_per_epoch)
-    return {
-        "rise": rise(medians) if np.isfinite(loss).all() else Measured(np.inf),
-        "val_rise": rise(epochs["val_loss"]),
-        "spike_rate": spike_rate(steps),
-        "spike_score": spike_score(steps),
-        "roughness": roughness(loss),
-        "excess_variation": excess_variation(medians),
-        "tail_risk": tail_risk(loss),
-        "late_oscillation": late_oscillation(epochs["val_mean_iou"]),
-    }
+    steps = np.asarray(steps, dtype=np.float64).reshape(1, -1, 2)
+    return stability_of_runs(steps, {name: np.asarray(curve)[None] for name, curve in epochs.items()}, steps_per_epoch)[
+        0
+    ]
+
+
+def stability_of_runs(
+    steps: np.ndarray, epochs: Mapping[str, np.ndarray], steps_per_epoch: int
+) -> list[dict[str, Measured]]:
+    """`stability` of every one of T runs of equal length: `steps` (T, S, 2), `epochs` the curves (T, E).
+
+    What a call costs, of many short runs most of the time, is paid once for all of them.
+    """
+    steps = np.asarray(steps, dtype=np.float64)
+    losses = steps[..., 0]
+    curves = {name: np.asarray(curve, dtype=np.float64) for name, curve in epochs.items()}
+    medians = epoch_medians(losses, steps_per_epoch)
+    ended_well = np.isfinite(losses).all(axis=1).tolist()
+    return [
+        {
+            "rise": rise if well else Measured(np.inf),
+            "val_rise": val_rise,
+            "spike_rate": spike_rate(run),
+            "spike_score": spike_score(run),
+            "roughness": roughness(run[:, 0]),
+            "excess_variation": variation,
+            "tail_risk": tail_risk(run[:, 0]),
+            "late_oscillation": late_oscillation(val_mean_iou),
+        }
+        for run, well, rise, val_rise, variation, val_mean_iou in zip(
+            steps,
+            ended_well,
+            _rises(medians),
+            _rises(curves["val_loss"]),
+            _excess_variations(medians),
+            curves["val_mean_iou"],
+            strict=True,
+        )
+    ]

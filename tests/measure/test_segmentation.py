@@ -125,7 +125,20 @@ def test_images_scores_follow_their_definition():
     assert worst_images_mean_iou(counts, share=0.001) == pytest.approx(min(worst))
     assert worst_images_mean_iou(counts, share=1.0) == pytest.approx(mean_iou_over_images(counts))
     alone = (mean_iou_over_images(counts), mean_iou_over_classes(counts), worst_images_mean_iou(counts))
-    assert fine_means(counts) == alone
+    assert tuple(fine_means(counts)) == alone
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (4, 3), (9, 1), (30, 11), (150, 2)])
+def test_means_of_many_runs_are_bit_equal_to_those_of_each(shape):
+    rng = np.random.default_rng(sum(shape))
+    counts = rng.integers(0, 50, (7, *shape, 3)) * (rng.random((7, *shape, 1)) < 0.8)
+    counts[3, : shape[0] // 2] = 0
+    counts[5] = 0
+    together = fine_means(counts, share=0.3)
+    for run, found in zip(counts, together, strict=True):
+        alone = mean_iou_over_images(run), mean_iou_over_classes(run), worst_images_mean_iou(run, share=0.3)
+        assert np.array_equal(found, alone, equal_nan=True)
+    assert np.isnan(together[5]).all()
 
 
 def test_nothing_to_score_is_nan_without_a_warning(recwarn: pytest.WarningsRecorder):

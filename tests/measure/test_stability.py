@@ -15,6 +15,7 @@ from ablate.measure.stability import (
     spike_score,
     spike_steps,
     stability,
+    stability_of_runs,
     tail_risk,
 )
 
@@ -192,3 +193,20 @@ def test_a_run_that_diverges_inside_its_first_epoch_has_risen_without_bound(recw
     assert np.isfinite(found["tail_risk"].value)
     assert found["excess_variation"].reason is not None
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(0, 0), (8, 4), (30, 1), (75, 3), (300, 40)])
+def test_measures_of_many_runs_are_bit_equal_to_those_of_each(steps, epochs):
+    rng = np.random.default_rng(steps)
+    runs = np.stack([falling(steps, seed) for seed in range(6)])
+    curves = {name: rng.random((6, epochs)) for name in ("val_loss", "val_mean_iou")}
+    if steps:
+        runs[1, -1, 0] = np.nan
+        runs[2] = np.sort(runs[2], axis=0)
+        runs[3, steps // 2] = -1.0
+        curves["val_loss"][4, -1] = np.inf
+        curves["val_loss"][5, 0] = -1.0
+    together = stability_of_runs(runs, curves, 10)
+    for place, run in enumerate(runs):
+        alone = stability(run, {name: curve[place] for name, curve in curves.items()}, 10)
+        assert repr(together[place]) == repr(alone)  # NaN is not equal to itself
