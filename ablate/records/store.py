@@ -152,6 +152,14 @@ def read_record(path: Path) -> Record | None:
 
     Raises `ResultsError` for what is no record or comes from a newer version of the schema.
     """
+    try:
+        # One pass from bytes to record, in two thirds of the time. Whatever is wrong is found out below, and said there.
+        record = Record.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        pass
+    else:
+        if record.schema_version <= SCHEMA:
+            return record
     document = read_json(path)
     if document is None:
         return None
