@@ -12,7 +12,7 @@ from planted import CLASSES
 from planted_pixels import mean_iou
 
 from ablate.analysis.frames import Frames
-from ablate.analysis.trials import setting_label
+from ablate.analysis.reading import setting_label
 from ablate.study.schema import StudySpec
 
 PIXELS = 600

@@ -8,18 +8,18 @@ import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ablate.errors import ResultsError
 from ablate.records import pictures
 from ablate.records.members import Members
-from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
 
 # Predictions are large beside everything else; what draws or scores them does so trial by trial.
 _PREDS_KEPT = 4
+CURVES = ("train_loss", "val_loss", "val_mean_iou")
 
 Maps = np.ndarray | list[np.ndarray]
 
@@ -36,8 +36,8 @@ class Source(Protocol):
     def steps(self, key: str) -> np.ndarray:
         """float32 (steps, 2) of training loss and gradient norm."""
 
-    def epochs(self, key: str) -> list[dict[str, Any]]:
-        """A mapping an epoch; None where a value is not finite."""
+    def curves(self, key: str) -> np.ndarray:
+        """The number of every epoch and its `CURVES`: float64 (E, 4), NaN where a value is not finite."""
 
     def layers(self, key: str) -> Mapping[str, Mapping[str, list[float | None]]]:
         """Probes: measure -> layer -> values."""
@@ -49,62 +49,66 @@ class Source(Protocol):
         """As `preds`."""
 
 
+class Kept(NamedTuple):
+    """What has been read of a trial so far; None for what has not."""
+
+    layers: Mapping[str, Mapping[str, list[float | None]]] | None = None
+    images: dict[str, np.ndarray] | None = None
+    curves: np.ndarray | None = None
+
+
+_NOTHING = Kept()
+
+
 class FolderSource:
     """A results folder as a `Source`; `add` makes a trial known."""
 
     def __init__(self, results: Results) -> None:
         self._results = results
         self._folders: dict[str, TrialFolder] = {}
-        self._records: dict[str, Record] = {}
-        self._images: dict[str, dict[str, np.ndarray]] = {}
+        self._kept: dict[str, Kept] = {}
         # Per instance, so that it dies with it.
         self._preds = lru_cache(maxsize=_PREDS_KEPT)(pictures.unpack_maps)
 
-    def add(self, key: str, folder: TrialFolder, record: Record | None) -> None:
-        """Make the trial `key` known by its folder and, once it has ended, its record."""
+    def add(self, key: str, folder: TrialFolder) -> None:
+        """Make the trial `key` known by its folder."""
         self._folders[key] = folder
-        if record is not None:
-            self._records[key] = record
+
+    def kept(self, key: str) -> Kept:
+        """What has been read of the trial so far."""
+        return self._kept.get(key, _NOTHING)
+
+    def keep(self, key: str, kept: Kept) -> None:
+        """Keep what was read of the trial elsewhere."""
+        self._kept[key] = kept
 
     def counts(self, key: str) -> dict[str, np.ndarray]:
         """See `Source`."""
-        arrays = self._load_images(key)
+        arrays = self._images(key)
         return {"val": arrays["val"], "test": arrays["test"]}
 
     def image_loss(self, key: str) -> np.ndarray:
         """See `Source`."""
-        return self._load_images(key)["test_loss"]
+        return self._images(key)["test_loss"]
 
     def steps(self, key: str) -> np.ndarray:
         """See `Source`; a row that is being written is left out."""
         data = _bytes(self._folders[key].steps)
         return np.frombuffer(data[: len(data) // 8 * 8], dtype="<f4").reshape(-1, 2)
 
-    def epochs(self, key: str) -> list[dict[str, Any]]:
+    def curves(self, key: str) -> np.ndarray:
         """See `Source`; a line that is being written is left out."""
-        rows: list[dict[str, Any]]
-        path = self._folders[key].epochs
-        lines = _bytes(path).splitlines()
-        try:
-            # One document is read several times quicker than many.
-            rows = list(json.loads(b"[%s]" % b",".join(lines)))
-            if len(rows) == len(lines):
-                return rows
-        except ValueError:
-            pass
-        rows = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                if number < len(lines):
-                    raise ResultsError("not a line of JSON", file=str(path), line=number) from None
-        return rows
+        kept = self.kept(key)
+        if kept.curves is None:
+            rows = [[row.get(name) for name in ("epoch", *CURVES)] for row in _lines(self._folders[key].epochs)]
+            kept = kept._replace(curves=np.array(rows, dtype=float).reshape(-1, 1 + len(CURVES)))
+            self.keep(key, kept)
+        assert kept.curves is not None
+        return kept.curves
 
     def layers(self, key: str) -> Mapping[str, Mapping[str, list[float | None]]]:
         """See `Source`; empty for a trial without a record."""
-        record = self._records.get(key)
-        return record.layers if record else {}
+        return self.kept(key).layers or {}
 
     def preds(self, key: str) -> Maps:
         """See `Source`."""
@@ -114,28 +118,47 @@ class FolderSource:
         """See `Source`."""
         return pictures.unpack_maps(self._results.test / "targets.zip")
 
-    def read_images(self, key: str) -> dict[str, np.ndarray] | None:
-        """What has been read of the trial's counts and losses so far; None for nothing."""
-        return self._images.get(key)
+    def _images(self, key: str) -> dict[str, np.ndarray]:
+        kept = self.kept(key)
+        if kept.images is None:
+            kept = kept._replace(images=_read_images(self._folders[key].images))
+            self.keep(key, kept)
+        assert kept.images is not None
+        return kept.images
 
-    def keep_images(self, key: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keep what `read_images` gave in another process."""
-        self._images[key] = arrays
 
-    def _load_images(self, key: str) -> dict[str, np.ndarray]:
-        if key not in self._images:
-            path = self._folders[key].images
-            data = _bytes(path)
-            try:
-                members = Members(data)
-                arrays = {name: _array(members[f"{name}.npy"]) for name in ("val", "test", "test_loss")}
-            except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-                raise ResultsError(f"not the counts of a trial ({error})", file=str(path)) from None
-            for split in ("val", "test"):
-                if arrays[split].ndim != 3 or arrays[split].shape[2] != 3:
-                    raise ResultsError(f"counts of shape {arrays[split].shape}, not (N, C, 3)", file=str(path))
-            self._images[key] = arrays
-        return self._images[key]
+def _read_images(path: Path) -> dict[str, np.ndarray]:
+    """Counts and losses of the images of a trial: "val", "test", "test_loss"."""
+    data = _bytes(path)
+    try:
+        members = Members(data)
+        arrays = {name: _array(members[f"{name}.npy"]) for name in ("val", "test", "test_loss")}
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ResultsError(f"not the counts of a trial ({error})", file=str(path)) from None
+    for split in ("val", "test"):
+        if arrays[split].ndim != 3 or arrays[split].shape[2] != 3:
+            raise ResultsError(f"counts of shape {arrays[split].shape}, not (N, C, 3)", file=str(path))
+    return arrays
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON of every line; one at the end that is being written is left out."""
+    lines = _bytes(path).splitlines()
+    try:
+        # One document is read several times quicker than many.
+        rows = list(json.loads(b"[%s]" % b",".join(lines)))
+        if len(rows) == len(lines):
+            return rows
+    except ValueError:
+        pass
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise ResultsError("not a line of JSON", file=str(path), line=number) from None
+    return rows
 
 
 def _array(data: bytes) -> np.ndarray:

@@ -153,7 +153,7 @@ def read_record(path: Path) -> Record | None:
     Raises `ResultsError` for what is no record or comes from a newer version of the schema.
     """
     try:
-        # One pass from bytes to record, in two thirds of the time. Whatever is wrong is found out below, and said there.
+        # One pass from bytes to record, in two thirds of the time. What is wrong is found out, and said, below.
         record = Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         pass

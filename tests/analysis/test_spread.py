@@ -49,7 +49,10 @@ def test_cells_are_the_same_however_many_processes_make_them(tmp_path, monkeypat
         monkeypatch.setattr(module, "MANY_TRIALS", 1)
     again = load_results(frames.path)
     pd.testing.assert_frame_equal(again.trials, frames.trials)
-    assert len(again.source._images) == len(frames.source._images) > 0  # type: ignore[attr-defined]
+    pd.testing.assert_frame_equal(again.epochs, frames.epochs)
+    pd.testing.assert_frame_equal(again.layers, frames.layers)
+    read = [[one.source.kept(key).images for key in one.trials["key"]] for one in (frames, again)]  # type: ignore[attr-defined]
+    assert [images is None for images in read[0]] == [images is None for images in read[1]]
     together = analyse(again)
     assert len(together.scores._cells) >= 16
     for column in ("delta", "low", "high"):
