@@ -16,6 +16,7 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.resampling import Floats, class_iou, mean_of_classes
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, Choice
+from ablate.analysis.spread import MANY_TRIALS, spread
 from ablate.analysis.statistics import Estimate, Replicates
 from ablate.errors import ResultsError
 from ablate.measure.detail import (
@@ -96,21 +97,12 @@ def detail_vector(sums: Floats) -> Floats:
 
 def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """A row a contrast and measure; a row a contrast, class and measure; which variants have none and why."""
-    cells: dict[str, Replicates] = {}
-    pixels = np.zeros(0)
-    problems = []
     try:
         rule = detail_rule(frames)
     except (ResultsError, ValueError) as error:
         why = f"no measures of fine detail: {error}"
         return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CLASS_COLUMNS), why
-    for variant, setting in own_best.items():
-        if setting is not None:
-            try:
-                cells[variant], found = _cell(frames, scores, variant, setting)
-                pixels = found if len(found) else pixels
-            except (ResultsError, ValueError) as error:
-                problems.append(f"no measures of fine detail for {variant}: {error}")
+    cells, pixels, problems = _cells(frames, scores, own_best)
     rows, class_rows = [], []
     for name, other in against(frames).items():
         if name not in cells or other not in cells:
@@ -132,6 +124,32 @@ def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple
                 class_rows.append(row | {"pixels": int(pixels[place_of, label]) if len(pixels) else 0})
     detail, by_class = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(class_rows, columns=CLASS_COLUMNS)
     return detail, by_class, "; ".join(problems)
+
+
+def _cells(
+    frames: Frames, scores: StudyScores, own_best: Choice
+) -> tuple[dict[str, Replicates], np.ndarray, list[str]]:
+    """Replicates of every variant at its best, the target pixels of each measure and class (M, C), and what failed."""
+    chosen = [(variant, setting) for variant, setting in own_best.items() if setting is not None]
+
+    def made(place: int) -> tuple[Replicates, np.ndarray] | str:
+        try:
+            return _cell(frames, scores, *chosen[place])
+        except (ResultsError, ValueError) as error:
+            return f"no measures of fine detail for {chosen[place][0]}: {error}"
+
+    # Thousands of predictions are scored by several processes.
+    many = sum(len(scores.members(*cell)) for cell in chosen) >= MANY_TRIALS
+    cells: dict[str, Replicates] = {}
+    pixels, problems = np.zeros(0), []
+    results = spread(made, range(len(chosen)), least=2 if many else len(chosen) + 1)
+    for (variant, _), found in zip(chosen, results, strict=True):
+        if isinstance(found, str):
+            problems.append(found)
+            continue
+        cells[variant] = found[0]
+        pixels = found[1] if len(found[1]) else pixels
+    return cells, pixels, problems
 
 
 def _cell(frames: Frames, scores: StudyScores, variant: str, setting: str) -> tuple[Replicates, np.ndarray]:

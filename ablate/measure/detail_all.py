@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,6 +19,9 @@ from ablate.measure.detail import (
     thin_hits,
 )
 from ablate.measure.segmentation import Axis, counts_from_histogram, mean_iou
+
+# Pixels, and cells of joint histograms, that are counted at once: what the processor's cache holds.
+_AT_ONCE = 1 << 16
 
 
 def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndarray]:
@@ -39,29 +43,35 @@ def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndar
     }
     layer = layer_of(boundary_distance(preds, borders[-1], border=True), borders)
     step = against.layers.dtype.type(labels * labels)
-    for index, cell in enumerate(against.layers):
-        code = layer[index] * step
-        code += cell
-        code += preds[index]
-        table = np.bincount(code.ravel(), minlength=int(np.prod(shape))).reshape(shape)
-        # An image at a time: with many classes the tables of all would not fit.
+    cells = math.prod(shape)
+    # Small tables several images at a time; with many classes the tables of all would not fit.
+    together = max(1, _AT_ONCE // max(cells, math.prod(against.shape)))
+    for start in range(0, len(preds), together):
+        part = slice(start, start + together)
+        code = layer[part] * step
+        code += against.layers[part]
+        code += preds[part]
+        images = len(code)
+        places = code.reshape(images, -1) + np.arange(images)[:, None] * cells
+        table = np.bincount(places.ravel(), minlength=images * cells).reshape(images, *shape)
         for name, place in at_border.items():
-            counts[name][index] = _of_bands(table.sum(axis=0), place + 1)
+            counts[name][part] = _of_bands(table.sum(axis=1), place + 1)
         for name, place in at_trimap.items():
-            counts[name][index] = counts_from_histogram(table[: place + 1].sum(axis=(0, 1, 2)))
-        counts["interior"][index] = counts_from_histogram(table[:, -1].sum(axis=(0, 1)))
+            counts[name][part] = counts_from_histogram(table[:, : place + 1].sum(axis=(1, 2, 3)))
+        counts["interior"][part] = counts_from_histogram(table[:, :, -1].sum(axis=(1, 2)))
     thin = {f"thin_{d}": thin_hits(preds, against, scaled_width(d, against.shape, at_least=2)) for d in THIN_DIAMETERS}
     return counts | thin
 
 
-def _of_bands(table: np.ndarray, near: int) -> np.ndarray:
-    """tp, fp, fn (C, 3) of the first `near` layers of target and preds: a table (target layer, preds layer, C+1, C+1).
+def _of_bands(tables: np.ndarray, near: int) -> np.ndarray:
+    """tp, fp, fn (N, C, 3) of the first `near` layers of target and preds.
 
-    A pixel in one band only is a miss or a false alarm whatever its label is in the other.
+    `tables` are (N, target layer, preds layer, C + 1, C + 1). A pixel in one band only is a miss or a false alarm
+    whatever its label is in the other.
     """
-    tp = np.diagonal(table[:near, :near].sum(axis=(0, 1)))[:-1]
-    predicted = table[:, :near].sum(axis=(0, 1, 2))[:-1]
-    labelled = table[:near].sum(axis=(0, 1, 3))[:-1]
+    tp = np.diagonal(tables[:, :near, :near].sum(axis=(1, 2)), axis1=1, axis2=2)[:, :-1]
+    predicted = tables[:, :, :near].sum(axis=(1, 2, 3))[:, :-1]
+    labelled = tables[:, :near].sum(axis=(1, 2, 4))[:, :-1]
     return np.stack([tp, predicted - tp, labelled - tp], axis=-1)
 
 

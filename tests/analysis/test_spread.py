@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from planted import plant
 
-from ablate.analysis import scores, spread, trials
+from ablate.analysis import detail_frames, scores, spread, trials
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
 
@@ -44,8 +44,8 @@ def test_beside_other_threads_nothing_is_forked(four_cores):
 
 def test_cells_are_the_same_however_many_processes_make_them(tmp_path, monkeypatch, four_cores):
     frames = load_results(plant(tmp_path / "study", seeds=2, epochs=4, images=6, classes=4))
-    alone = analyse(frames).contrasts
-    for module in (scores, trials):
+    alone = analyse(frames)
+    for module in (detail_frames, scores, trials):
         monkeypatch.setattr(module, "MANY_TRIALS", 1)
     again = load_results(frames.path)
     pd.testing.assert_frame_equal(again.trials, frames.trials)
@@ -56,4 +56,7 @@ def test_cells_are_the_same_however_many_processes_make_them(tmp_path, monkeypat
     together = analyse(again)
     assert len(together.scores._cells) >= 16
     for column in ("delta", "low", "high"):
-        assert np.array_equal(alone[column], together.contrasts[column], equal_nan=True)
+        assert np.array_equal(alone.contrasts[column], together.contrasts[column], equal_nan=True)
+    assert len(alone.detail)
+    pd.testing.assert_frame_equal(together.detail, alone.detail)
+    pd.testing.assert_frame_equal(together.class_detail, alone.class_detail)
