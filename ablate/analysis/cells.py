@@ -5,8 +5,9 @@ The columns of every frame are listed at the top of `analyse`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -59,11 +60,37 @@ BUDGET_RULE = (
 _ENDED = {"complete", "diverged"}
 
 
-def cell_groups(trials: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Variant, setting and trials of every cell of the role "main", in the order of the plan."""
+class Cell(NamedTuple):
+    """The trials of a variant at a setting, role "main", as plain columns: thousands of small frames take seconds."""
+
+    variant: str
+    setting: str
+    columns: dict[str, np.ndarray]
+    ended: np.ndarray
+    """Which have a result, complete or diverged: bool (trials,)."""
+
+    def of_ended(self, name: str) -> np.ndarray:
+        """A column for the trials with a result; NaN throughout where the study has no such column."""
+        values = self.columns.get(name)
+        return np.full(int(self.ended.sum()), np.nan) if values is None else values[self.ended]
+
+    def levels(self, axes: Sequence[str]) -> dict[str, Any]:
+        """The level of every axis, the same for all trials."""
+        return {axis: self.columns[axis][0] for axis in axes}
+
+
+def cell_groups(trials: pd.DataFrame) -> list[Cell]:
+    """Every cell of the role "main", in the order of the plan."""
     main = trials[trials["role"] == "main"]
-    for (variant, setting), group in main.groupby(["variant", "setting"], sort=False):
-        yield str(variant), str(setting), group
+    columns = {str(name): main[name].to_numpy() for name in main.columns}
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, cell in enumerate(zip(main["variant"].tolist(), main["setting"].tolist(), strict=True)):
+        places.setdefault(cell, []).append(place)
+    has_result = main["status"].isin(_ENDED).to_numpy()
+    return [
+        Cell(variant, setting, {name: values[at] for name, values in columns.items()}, has_result[at])
+        for (variant, setting), at in places.items()
+    ]
 
 
 def cells_frame(
@@ -72,44 +99,40 @@ def cells_frame(
     """A row a cell; `converged` is the frame of `convergence_frame`."""
     controls = {name for name, spec in frames.study.variants.items() if spec.control}
     verdicts = {(row["variant"], row["setting"]): row for row in converged.to_dict("records")}
+    rule = f"{CELLS_RULE} {scored_text(frames)}"
+    known = {variant: {str(name): float(score) for name, score in v.T[variant].items()} for variant in v.index}
     rows = []
-    for variant, setting, group in cell_groups(frames.trials):
-        status = group["status"].value_counts()
-        ended = group[group["status"].isin(_ENDED)]
-        complete = group[group["status"] == "complete"]
-        n, diverged = len(ended), int(status.get("diverged", 0))
+    for cell in cell_groups(frames.trials):
+        variant, setting = cell.variant, cell.setting
+        status = Counter(cell.columns["status"].tolist())
+        n, diverged = int(cell.ended.sum()), status["diverged"]
         share = share_interval(diverged, n, confidence)
-        row: dict[str, Any] = {"variant": variant, "setting": setting, **_levels(frames, group)}
-        row |= {"control": variant in controls, "n": n, "n_planned": len(group)}
-        row |= {
-            f"n_{name}": int(status.get(name, 0)) for name in ("complete", "diverged", "pruned", "failed", "missing")
-        }
+        row: dict[str, Any] = {"variant": variant, "setting": setting, **cell.levels(frames.axes)}
+        row |= {"control": variant in controls, "n": n, "n_planned": len(cell.ended)}
+        row |= {f"n_{name}": status[name] for name in ("complete", "diverged", "pruned", "failed", "missing")}
         row |= dict(zip(("diverged_share", "diverged_low", "diverged_high"), share, strict=True))
         for split in ("val", "test"):
-            scores = ended[f"{split}_score"].to_numpy(float)
+            scores = cell.of_ended(f"{split}_score").astype(float)
             mean, low, high = t_interval(scores, confidence)
             row |= {f"{split}_mean": mean, f"{split}_sd": sample_sd(scores), f"{split}_low": low, f"{split}_high": high}
-        row |= {name: _mean(complete, name) for name in ("val_loss", "test_loss", "best_epoch")}
-        row |= {name: _mean(ended, name) for name in STABILITY}
-        known = {str(name): float(score) for name, score in v.T[variant].items()}
-        row["regret"] = float(np.nanmax([*known.values(), -np.inf])) - known[setting]
-        row["eligible"] = not np.isnan(known[setting])
+        complete = cell.of_ended("status") == "complete"
+        row |= {name: _mean(cell.of_ended(name)[complete]) for name in ("val_loss", "test_loss", "best_epoch")}
+        row |= {name: _mean(cell.of_ended(name)) for name in STABILITY}
+        scored = known[variant]
+        row["regret"] = float(np.nanmax([*scored.values(), -np.inf])) - scored[setting]
+        row["eligible"] = not np.isnan(scored[setting])
         row["own_best"] = own_best.get(variant) == setting
         row["shared"] = shared == setting
         verdict = verdicts[variant, setting]
         row["convergence"], row["convergence_reason"] = verdict["verdict"], verdict["reason"]
         row |= {"gain": verdict["gain"], "gain_low": verdict["low"], "gain_high": verdict["high"]}
         row["reason"] = _cell_reason(row)
-        rows.append(row | {"rule": f"{CELLS_RULE} {scored_text(frames)}"})
+        rows.append(row | {"rule": rule})
     return pd.DataFrame(rows)
 
 
-def _levels(frames: Frames, group: pd.DataFrame) -> dict[str, Any]:
-    return {axis: group[axis].iloc[0] for axis in frames.axes}
-
-
-def _mean(group: pd.DataFrame, name: str) -> float:
-    values = group[name].to_numpy(float) if name in group else np.empty(0)
+def _mean(values: np.ndarray) -> float:
+    values = values.astype(float)
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else np.nan
 
@@ -127,19 +150,18 @@ def _cell_reason(row: Mapping[str, Any]) -> str:
 def stability_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     """A row a cell and measure."""
     rows = []
-    for variant, setting, group in cell_groups(frames.trials):
-        ended = group[group["status"].isin(_ENDED)]
+    for cell in cell_groups(frames.trials):
+        at: dict[str, Any] = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
         for measure in (*STABILITY, "lr_headroom"):
-            values = ended[measure].to_numpy(float)
+            values = cell.of_ended(measure).astype(float)
             known = values[~np.isnan(values)]
             finite = known[np.isfinite(known)]
             mean, low, high = _over_seeds(measure, known, confidence)
-            row: dict[str, Any] = {"variant": variant, "setting": setting, **_levels(frames, group), "measure": measure}
-            row["mean"] = mean
+            row = at | {"measure": measure, "mean": mean}
             row["finite_mean"] = float(finite.mean()) if finite.size else np.nan
             row |= {"low": low, "high": high, "largest": float(known.max()) if known.size else np.nan}
             row |= {"n": len(known), "n_infinite": len(known) - len(finite)}
-            row["reason"] = _why(measure, ended, known, len(finite))
+            row["reason"] = _why(measure, cell, known, len(finite))
             rows.append(row | {"rule": STABILITY_RULE})
     return pd.DataFrame(rows)
 
@@ -155,14 +177,14 @@ def _over_seeds(measure: str, known: np.ndarray, confidence: float) -> tuple[flo
     return (mean, np.nan, np.nan) if censored_headroom(known).any() else (mean, low, high)
 
 
-def _why(measure: str, ended: pd.DataFrame, values: np.ndarray, finite: int) -> str:
+def _why(measure: str, cell: Cell, values: np.ndarray, finite: int) -> str:
     known = len(values)
-    if not len(ended):
+    if not cell.ended.any():
         return "no result yet"
     if known and measure == "lr_headroom":
         return headroom_reason(known, int(censored_headroom(values).sum()))
     if not known:
-        reasons = [missing[measure] for missing in ended["missing"] if measure in missing]
+        reasons = [missing[measure] for missing in cell.of_ended("missing") if measure in missing]
         return reasons[0] if reasons else "not measured in this study"
     if finite < known:
         return f"{known - finite} of {known} seeds left the finite: no interval"
@@ -180,13 +202,12 @@ def convergence_frame(frames: Frames) -> pd.DataFrame:
     """A row a cell: whether its seeds had converged when their epochs ended."""
     curves = _val_curves(frames)
     rows = []
-    for variant, setting, group in cell_groups(frames.trials):
-        ended = group[group["status"].isin(_ENDED)]
-        schedules = set(ended["schedule"].dropna()) if "schedule" in ended else set()
+    for cell in cell_groups(frames.trials):
+        schedules = {schedule for schedule in cell.of_ended("schedule").tolist() if isinstance(schedule, str)}
         # Every schedule but the constant one ends near zero by its definition.
         rates = np.array([1.0, 0.0]) if schedules - {"constant"} else None
-        verdict = convergence([curves[key] for key in ended["key"] if key in curves], rates=rates)
-        row = {"variant": variant, "setting": setting, **_levels(frames, group), "verdict": verdict.verdict}
+        verdict = convergence([curves[key] for key in cell.of_ended("key") if key in curves], rates=rates)
+        row = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes), "verdict": verdict.verdict}
         row |= {"gain": verdict.gain, "low": verdict.low, "high": verdict.high, "n": verdict.seeds}
         rows.append(row | {"reason": verdict.reason, "rule": CONVERGENCE_RULE})
     return pd.DataFrame(rows)
@@ -205,13 +226,13 @@ def extension_frame(frames: Frames) -> pd.DataFrame:
     before: Mapping[str, int] = frames.run.get("extended_from") or {}
     curves = _val_curves(frames) if before else {}
     rows = []
-    for variant, setting, group in cell_groups(frames.trials):
-        budget = before.get(variant)
+    for cell in cell_groups(frames.trials):
+        budget = before.get(cell.variant)
         if budget is None:
             continue
-        known = [curves[key] for key in group.loc[group["status"].isin(_ENDED), "key"] if key in curves]
+        known = [curves[key] for key in cell.of_ended("key") if key in curves]
         found, projected = continuation(known, budget), convergence([curve[:budget] for curve in known])
-        row = {"variant": variant, "setting": setting, **_levels(frames, group), "budget": budget}
+        row = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes), "budget": budget}
         row |= {"epochs": max((len(curve) for curve in known), default=0), "projected": projected.gain}
         row |= {"projected_verdict": projected.verdict, "verdict": found.verdict, "gain": found.gain}
         row |= {"low": found.low, "high": found.high, "n": found.seeds, "reason": found.reason}
@@ -222,27 +243,27 @@ def extension_frame(frames: Frames) -> pd.DataFrame:
 
 def rate_response(frames: Frames, v: pd.DataFrame, own_best: Choice, rope: float) -> dict[str, dict[str, Any]]:
     """For every variant its learning-rate sensitivity and basin, along the rates through its best setting."""
+    cells = {(cell.variant, cell.setting): cell for cell in cell_groups(frames.trials)}
     return {
-        str(variant): _response(frames, str(variant), v.loc[variant], own_best.get(str(variant)), rope)
+        str(variant): _response(frames, cells, str(variant), v.loc[variant], own_best.get(str(variant)), rope)
         for variant in v.index
     }
 
 
-def _response(frames: Frames, variant: str, row: pd.Series, best: str | None, rope: float) -> dict[str, Any]:
+def _response(
+    frames: Frames, cells: Mapping[tuple[str, str], Cell], variant: str, row: pd.Series, best: str | None, rope: float
+) -> dict[str, Any]:
     names = ("lr_sensitivity", "sensitivity_low", "sensitivity_high", "basin_optimum", "basin_width")
     empty: dict[str, Any] = dict.fromkeys(names, np.nan) | {"basin_bracketed": False, "basin_extrapolated": False}
     if best is None:
         return empty | {"sensitivity_reason": "no result yet", "basin_reason": "no result yet"}
-    settings = alike_but_rate(best, [str(name) for name in row.dropna().index], frames.levels)
-    trials = frames.trials[(frames.trials["variant"] == variant) & (frames.trials["role"] == "main")]
     rates, final, initial, scores = [], [], [], []
-    for setting in settings:
-        ended = trials[(trials["setting"] == setting) & trials["status"].isin(_ENDED)]
-        start = ended.get("initial_val_loss", pd.Series(np.nan, ended.index)).to_numpy(float)
-        end = ended.get("final_val_loss", pd.Series(np.nan, ended.index)).to_numpy(float)
+    for setting in alike_but_rate(best, [str(name) for name in row.dropna().index], frames.levels):
+        cell = cells[variant, setting]
+        start, end = (cell.of_ended(name).astype(float) for name in ("initial_val_loss", "final_val_loss"))
         # A diverged seed ends, for this purpose, where it began, whatever its last finite epoch was.
-        end = np.where(ended["status"].eq("diverged") | ~np.isfinite(end), start, end)
-        rates.append(float(ended["lr"].iloc[0]))
+        end = np.where((cell.of_ended("status") == "diverged") | ~np.isfinite(end), start, end)
+        rates.append(float(cell.of_ended("lr")[0]))
         final.append(float(np.minimum(end, start).mean()))
         initial.append(float(start.mean()))
         scores.append(float(row[setting]))

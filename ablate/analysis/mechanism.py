@@ -48,9 +48,9 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     """A row a cell and probed point; empty where headroom was not probed."""
     rows: list[dict[str, Any]] = []
     measured = frames.trials["lr_headroom"].notna().any()
-    for variant, setting, group in cell_groups(frames.trials) if measured else ():
-        levels = {axis: group[axis].iloc[0] for axis in frames.axes}
-        probed = [_headroom(frames, key) for key in group["key"]]
+    for cell in cell_groups(frames.trials) if measured else ():
+        at = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
+        probed = [_headroom(frames, key) for key in cell.columns["key"]]
         for point in range(max(map(len, probed))):
             values = np.array([series[point] for series in probed if len(series) > point], dtype=float)
             values = values[np.isfinite(values)]
@@ -58,7 +58,7 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
                 continue
             n_censored = int(censored_headroom(values).sum())
             mean, low, high = geometric_interval(values, confidence)
-            row = {"variant": variant, "setting": setting, **levels, "point": point + 1, "mean": mean}
+            row = at | {"point": point + 1, "mean": mean}
             row |= {"low": np.nan, "high": np.nan} if n_censored else {"low": low, "high": high}
             row |= {"lowest": values.min(), "highest": values.max(), "n": len(values), "n_censored": n_censored}
             rows.append(row | {"reason": headroom_reason(len(values), n_censored), "rule": HEADROOM_RULE})
