@@ -97,23 +97,27 @@ class MultiBootstrap:
             raise ValueError(f"cell {name}: {len(val)} seeds on val, {len(test)} on test")
         rng = np.random.default_rng([self.seed, 1, zlib.crc32(name.encode())])
         drawn = seed_weights(rng, len(val), self.resamples)
-        test_point, test_draws, between, interaction = self._replicate(test, self.test_weights, test_score, drawn)
-        val_point, val_draws, _, _ = self._replicate(val, self.val_weights, val_score, drawn)
-        return Replicates(float(val_point), test_point, val_draws, test_draws, len(val), between, interaction)
+        points, scores = seed_scores(test, self.test_weights, test_score)
+        val_points, val_scores = seed_scores(val, self.val_weights, val_score)
+        alone = len(test) < 2
+        return Replicates(
+            float(val_points.mean(axis=0)),
+            points.mean(axis=0),
+            _draws(val_points, val_scores, drawn),
+            _draws(points, scores, drawn),
+            len(test),
+            np.full(points.shape[1:], nan) if alone else points.var(axis=0, ddof=1),
+            np.full(points.shape[1:], nan) if alone else interaction_of(points, scores),
+        )
 
-    def _replicate(
-        self, counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score, drawn: NDArray[np.int64]
-    ) -> tuple[Floats, Floats, Floats, Floats]:
-        """Mean score, its replicates (R, ...), the variance between seeds and the part of it that is interaction."""
-        points, scores = seed_scores(counts, weights, score)
-        n = len(points)
-        mean = points.mean(axis=0)
-        draws = scores.mean(axis=0)
-        if n < 2:
-            unknown = np.full(mean.shape, nan)
-            return mean, draws, unknown, unknown
-        draws = draws + sqrt(n / (n - 1)) * np.tensordot(drawn / n, points - mean, axes=1)
-        return mean, draws, points.var(axis=0, ddof=1), interaction_of(points, scores)
+
+def _draws(points: Floats, scores: Floats, drawn: NDArray[np.int64]) -> Floats:
+    """The mean score in every replicate (R, ...), of the seeds on all images (n, ...) and resampled (n, R, ...)."""
+    n = len(points)
+    draws = scores.mean(axis=0)
+    if n < 2:
+        return draws
+    return draws + sqrt(n / (n - 1)) * np.tensordot(drawn / n, points - points.mean(axis=0), axes=1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -116,13 +116,19 @@ def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score = 
     Matrix products in float64, exact while sums stay below 2^53; of as many replicates at a time as the processor's
     cache holds.
     """
-    flat = np.asarray(counts, dtype=np.float64).reshape(len(counts), -1)
+    return np.concatenate([part for _, part in _portions(counts, weights, score)])
+
+
+def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Iterator[tuple[slice, Floats]]:
+    """The scores of some replicates after another, with their places."""
+    # tp, fp and fn each by itself, so that what is added and divided lies side by side.
+    apart = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 1)
+    flat = apart.reshape(len(apart), -1)
     portion = max(1, _PORTION // max(1, flat.shape[1]))
-    parts = []
     for start in range(0, len(weights), portion):
-        sums = weights[start : start + portion].astype(np.float64) @ flat
-        parts.append(score(sums.reshape(-1, *np.shape(counts)[1:])))
-    return np.concatenate(parts)
+        part = slice(start, min(start + portion, len(weights)))
+        sums = weights[part].astype(np.float64) @ flat
+        yield part, score(np.moveaxis(sums.reshape(-1, *apart.shape[1:]), 1, -1))
 
 
 def seed_scores(
@@ -136,7 +142,11 @@ def seed_scores(
     # that the numbers are those of each seed by itself.
     stack = np.stack(known, axis=1)
     found = np.asarray(score(stack.sum(axis=0, dtype=float)))
-    drawn = np.moveaxis(resampled_scores(stack, weights, score), 1, 0)
+    drawn = np.empty((len(known), len(weights), *found.shape[1:]))
+    for part, scores in _portions(stack, weights, score):
+        drawn[:, part] = np.moveaxis(scores, 1, 0)
+    if len(known) == len(counts):
+        return found, drawn
     there = [trial is not None for trial in counts]
     points, resampled = np.zeros((len(counts), *found.shape[1:])), np.zeros((len(counts), *drawn.shape[1:]))
     points[there], resampled[there] = found, drawn
