@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import isfinite
+from math import isfinite, isnan, nan
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,10 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.evidence import seeds_estimate
 from ablate.analysis.frames import Frames
 from ablate.analysis.intervals import Estimate, mean_estimate
-from ablate.analysis.phrases import Row, at, first_row, listed, points, rows_by, rows_of, seeds_of, span
+from ablate.analysis.phrases import Row, at, listed, points, rows_of, seeds_of, span
+from ablate.analysis.trials import layers_frame
 
+_ABLATED = "gate_ablation"
 TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
 
 
@@ -56,7 +58,7 @@ def findings(frames: Frames, analysis: Analysis) -> list[Finding]:
 
 
 def _quality(analysis: Analysis, variant: str) -> list[Finding]:
-    row = first_row(analysis.contrasts, variant=variant, kind="own_best")
+    row = _row(analysis, "contrasts", variant, kind="own_best")
     if row is None:
         return []
     other, level = row["against"], f"{analysis.confidence:.0%}"
@@ -80,9 +82,23 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     return [Finding("quality", variant, text, row["decision"] != "undecided")]
 
 
+@lru_cache(maxsize=32)
+def _rows(analysis: Analysis, table: str) -> dict[str, list[Row]]:
+    """The rows of a table by their variant, made dicts once for all sentences."""
+    found: dict[str, list[Row]] = {}
+    for row in rows_of(getattr(analysis, table)):
+        found.setdefault(row["variant"], []).append(row)
+    return found
+
+
+def _row(analysis: Analysis, table: str, variant: str, **equal: str) -> Row | None:
+    """The first row of a variant whose columns have the values given, or None."""
+    rows = _rows(analysis, table).get(variant, [])
+    return next((row for row in rows if all(row[column] == value for column, value in equal.items())), None)
+
+
 def _of_variant(analysis: Analysis, variant: str) -> Row:
-    """The row of a variant alone: a table as dicts takes long where there are many variants."""
-    return rows_of(analysis.variants[analysis.variants["variant"] == variant])[0]
+    return _rows(analysis, "variants")[variant][0]
 
 
 def _reservations(analysis: Analysis, row: Row) -> str:
@@ -101,7 +117,7 @@ def _reservations(analysis: Analysis, row: Row) -> str:
 def _rates(analysis: Analysis, variant: str) -> list[Finding]:
     """What the setting does to the variant, and how its contrast depends on the setting at which it is made."""
     said = _sensitivity(analysis, variant)
-    own, shared = (first_row(analysis.contrasts, variant=variant, kind=kind) for kind in ("own_best", "shared"))
+    own, shared = (_row(analysis, "contrasts", variant, kind=kind) for kind in ("own_best", "shared"))
     if own is not None and shared is not None and isfinite(shared["low"]):
         said += _dependence(analysis, variant, own, shared)
     decided = own is not None and bool(own["lr_confounded"])
@@ -168,10 +184,10 @@ def _classes(analysis: Analysis, variant: str) -> list[Finding]:
 
 
 def _detail(analysis: Analysis, variant: str) -> list[Finding]:
-    verdict = first_row(analysis.detail_verdicts, variant=variant)
+    verdict = _row(analysis, "detail_verdicts", variant)
     if verdict is None:
         return []
-    rows = rows_by(analysis.detail[analysis.detail["variant"] == variant], "measure")
+    rows = {row["measure"]: row for row in _rows(analysis, "detail").get(variant, [])}
     words = {"boundary_3": "boundary IoU", "thin_3": "recall of thin structures", "interior": "interior IoU"}
     numbers = [
         f"{word} {points(rows[name]['delta'])} ({span(rows[name])})"
@@ -193,10 +209,10 @@ def _detail(analysis: Analysis, variant: str) -> list[Finding]:
 
 def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     """At which settings the variant rises, diverges, or rises more than what it is compared with."""
-    cells = analysis.cells[analysis.cells["variant"] == variant]
+    cells = _rows(analysis, "cells").get(variant, [])
     other = _of_variant(analysis, variant)["against"]
     said, more = [], []
-    for cell in rows_of(cells):
+    for cell in cells:
         if cell["n_diverged"]:
             said.append(f"at {at(cell['setting'])} {cell['n_diverged']} of {cell['n']} seeds diverged")
         if variant == analysis.baseline:
@@ -213,7 +229,8 @@ def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding
     if said:
         parts.append(f"Of {variant}, {listed(said)}.")
     if not parts:
-        worst = cells["rise"].max()
+        known = [cell["rise"] for cell in cells if not isnan(cell["rise"])]
+        worst = max(known, default=nan)
         if not isfinite(worst):
             return []
         parts.append(f"No seed of {variant} diverged; the mean rise of its cells is at most {worst:.2f}.")
@@ -234,12 +251,16 @@ def _rises(frames: Frames) -> dict[tuple[str, str], np.ndarray]:
 
 
 @lru_cache(maxsize=4)
-def _gate_ablations(frames: Frames) -> pd.DataFrame:
-    return frames.layers[frames.layers["measure"] == "gate_ablation"]
+def _gate_ablations(frames: Frames, analysis: Analysis) -> pd.DataFrame:
+    """What flattening gates did in each trial at its variant's own best setting: a row a trial and gate."""
+    trials = frames.trials[frames.trials["setting"] == frames.trials["variant"].map(analysis.own_best)]
+    probed = [_ABLATED in frames.source.layers(key) for key in trials["key"].tolist()]
+    layers = layers_frame(trials[probed], frames.axes, frames.source)
+    return layers[layers["measure"] == _ABLATED]
 
 
 def _rise_of(analysis: Analysis, variant: str, setting: str) -> str:
-    cell = first_row(analysis.cells, variant=variant, setting=setting)
+    cell = _row(analysis, "cells", variant, setting=setting)
     return "no result" if cell is None else _rise(cell)
 
 
@@ -274,8 +295,8 @@ def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
 
 def _gates(frames: Frames, analysis: Analysis, variant: str) -> list[Finding]:
     """What flattening the attention gates does to mIoU, where the variant has any."""
-    rows = _gate_ablations(frames)
-    rows = rows[(rows["variant"] == variant) & (rows["setting"] == analysis.own_best.get(variant))]
+    rows = _gate_ablations(frames, analysis)
+    rows = rows[rows["variant"] == variant]
     if not len(rows):
         return []
     name = "all" if (rows["layer"] == "all").any() else rows["layer"].iloc[0]
@@ -300,7 +321,7 @@ def _cost(analysis: Analysis, variant: str) -> list[Finding]:
     parts = []
     if isfinite(row["parameters_ratio"]) and isfinite(row["flops_ratio"]):
         parts.append(f"{row['parameters_ratio']:.3f} times the parameters and {row['flops_ratio']:.3f} times the FLOPs")
-    rates = rows_by(analysis.throughput[analysis.throughput["variant"] == variant], "quantity")
+    rates = {row["quantity"]: row for row in _rows(analysis, "throughput").get(variant, [])}
     shown = False
     for quantity, word in (("train_images_per_s", "trains"), ("inference_images_per_s", "predicts")):
         if quantity in rates and isfinite(rates[quantity]["low"]):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ablate.analysis import phrases
 from ablate.report.style import count_text, number, percent, rate_text
 
 Kind = Literal["text", "percent", "delta", "number", "factor", "count", "rate", "whole", "word"]
@@ -142,11 +143,7 @@ def cells(table: Table) -> list[list[Cell]]:
 
 def rows_of(table: Table) -> list[tuple[Any, dict[str, Any]]]:
     """Index label and row of every row: plain dicts, which are read many times faster than pandas' own rows."""
-    names = [str(name) for name in table.frame.columns]
-    return [
-        (index, dict(zip(names, values, strict=True)))
-        for index, values in zip(table.frame.index, table.frame.itertuples(index=False, name=None), strict=True)
-    ]
+    return list(zip(table.frame.index, phrases.rows_of(table.frame), strict=True))
 
 
 def to_csv(table: Table) -> str:

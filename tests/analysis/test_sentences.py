@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -148,23 +149,25 @@ def test_what_the_rate_does_to_each_variant_is_said_with_its_numbers(study, said
 )
 def test_gates_matter_only_by_more_than_counts_as_a_difference(study, values, words):
     frames, analysis = study
-    rows = [
-        {"variant": "attention", "setting": analysis.own_best["attention"], "measure": "gate_ablation"}
-        | {"layer": "all", "value": value}
-        for value in values
-    ]
-    made = findings(_WithLayers(frames, pd.DataFrame(rows)), analysis)
+    trials = frames.trials.query("variant == 'attention'").copy()
+    trials = trials[trials["setting"] == analysis.own_best["attention"]]
+    trials = pd.concat([trials, trials])[: len(values)].assign(key=range(len(values)))
+    made = findings(_WithGates(frames, trials, values), analysis)
     assert next(f.text for f in made if (f.topic, f.variant) == ("gates", "attention")).endswith(words)
 
 
-class _WithLayers:
-    """Frames whose probes are others."""
+class _WithGates:
+    """Frames whose trials' gates, flattened, did what is said."""
 
-    def __init__(self, frames: Frames, layers: pd.DataFrame) -> None:
-        self.frames, self.layers = frames, layers
+    def __init__(self, frames: Frames, trials: pd.DataFrame, values: Sequence[float]) -> None:
+        self.frames, self.values = frames, values
+        self.trials, self.source = pd.concat([frames.trials, trials]), self
 
     def __getattr__(self, name):
         return getattr(self.frames, name)
+
+    def layers(self, key: str | int) -> dict[str, dict[str, list[float]]]:
+        return {"gate_ablation": {"all": [self.values[key]]}} if isinstance(key, int) else {}
 
 
 def test_the_methods_paragraph_says_how_the_numbers_were_made(study):
