@@ -137,14 +137,16 @@ def plan(
 ) -> None:
     """Print the trials, what each variant changes, and what it will cost, without training."""
     _load_plugins(plugin)
+    from ablate.analysis.spread import uncollected
     from ablate.run.plan_view import print_plan, print_power
     from ablate.study.reader import read_study
 
-    loaded = read_study(study, override or ())
-    if power is not None:
-        print_power(loaded, _folder(power))
-    else:
-        print_plan(loaded)
+    with uncollected():
+        loaded = read_study(study, override or ())
+        if power is not None:
+            print_power(loaded, _folder(power))
+        else:
+            print_plan(loaded)
 
 
 @app.command()

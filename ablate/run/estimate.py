@@ -16,15 +16,17 @@ from ablate.train.hardware import device_names
 
 # Most arithmetic of the forward pass of one step that is timed.
 STEP_FLOPS = 20e9
+# Of steps as short as a millisecond so many show the quickest.
+MOST_STEPS = 100
 
 
 def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 0.3) -> float | None:
     """Seconds for all trials of a plan on this machine, left alone; None where the data's shape is not known or
     a GPU's memory does not suffice.
 
-    The baseline is computed forward and backward on noise for about `measure_for` seconds (nothing is trained), as one
-    lane of a run would compute it; the quickest step counts, so that other load does not. The plan's training FLOPs
-    are divided by that rate. Loading, validation, checkpoints and probes are not in it.
+    The baseline is computed forward and backward on noise for `measure_for` seconds, or `MOST_STEPS` (nothing is
+    trained), as one lane of a run would compute it; the quickest step counts, so that other load does not. The plan's
+    training FLOPs are divided by that rate. Loading, validation, checkpoints and probes are not in it.
     """
     baseline = next(item for item in report.variants if item.name == study.baseline)
     if report.shape is None or not baseline.forward_flops or not report.train_flops:
@@ -68,7 +70,7 @@ def _step_seconds(
     try:
         begin = time.perf_counter()
         # The first steps pay for allocation and the choice of kernels; the quickest of all is none of them.
-        while len(times) < 2 or time.perf_counter() - begin < measure_for:
+        while len(times) < 2 or (len(times) < MOST_STEPS and time.perf_counter() - begin < measure_for):
             at = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=decisions.precision == "bfloat16"):
                 loss = model(images).float().square().mean()

@@ -156,12 +156,11 @@ class Study:
         chosen = self.variants[variant]
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
-        parts = (chosen.model | own, self.data, train, dict(settings))
-        texts = [json.dumps(part) for part in parts]
+        text = json.dumps([chosen.model | own, self.data, train, dict(settings)])
         trials = []
         for seed in seeds:
             # Each trial gets dicts of its own: whoever changes one changes no other trial.
-            model, data, train, levels = (json.loads(text) for text in texts)
+            model, data, train, levels = json.loads(text)
             key = trial_key(
                 model=model,
                 data=self.data_identity,
