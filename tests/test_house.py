@@ -24,6 +24,7 @@ FLOORS = {
     "measure": 1,
     "models": 1,
     "errors": 1,
+    "wording": 1,
 }
 # Wings of one floor that do not know each other: they meet in the records only.
 APART = [("run", "report"), ("train", "analysis")]

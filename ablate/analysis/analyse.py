@@ -98,6 +98,7 @@ from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, RANKING_TEXT, SHARED, rank_agreement, v_table
 from ablate.errors import ResultsError
 from ablate.study.metrics import STABILITY
+from ablate.wording import count_of
 
 __all__ = ["DETAIL", "STABILITY", "Analysis", "analyse"]
 
@@ -219,12 +220,12 @@ def notes(frames: Frames, contrasts: pd.DataFrame, no_detail: str = "") -> tuple
     status = frames.trials["status"].value_counts()
     total = len(frames.trials)
     said = [
-        f"{status[name]} of {total} trials {text}"
-        for name, text in (
-            ("missing", "have no result yet: every number is provisional"),
-            ("failed", "failed by the machine's fault and are left out"),
-            ("pruned", "were stopped early: their cells are not chosen"),
-            ("diverged", "diverged and count 0"),
+        f"{status[name]} of {count_of(total, 'trial')} {one if status[name] == 1 else more}"
+        for name, one, more in (
+            ("missing", *(f"{have} no result yet: every number is provisional" for have in ("has", "have"))),
+            ("failed", *(f"failed by the machine's fault and {are} left out" for are in ("is", "are"))),
+            ("pruned", "was stopped early: its cell is not chosen", "were stopped early: their cells are not chosen"),
+            ("diverged", "diverged and counts 0", "diverged and count 0"),
         )
         if status.get(name, 0)
     ]
@@ -252,5 +253,5 @@ def notes(frames: Frames, contrasts: pd.DataFrame, no_detail: str = "") -> tuple
         )
     fewest = int(frames.trials.groupby(["variant", "setting"])["seed"].nunique().min())
     if fewest < 5:
-        said.append(f"{fewest} seed{'s' * (fewest > 1)} a cell: five are the workable minimum")
+        said.append(f"{count_of(fewest, 'seed')} a cell: five are the workable minimum")
     return (*said, no_detail) if no_detail else tuple(said)

@@ -20,6 +20,7 @@ from ablate.measure.convergence import GAIN_THRESHOLD, continuation, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
 from ablate.measure.stability import censored_headroom
 from ablate.study.metrics import STABILITY
+from ablate.wording import count_of
 
 CELLS_RULE = (
     f"{V_TEXT}; T is the same of test mIoU. Intervals are Student's t over seeds; the share of diverged seeds has "
@@ -139,11 +140,11 @@ def _mean(values: np.ndarray) -> float:
 
 def _cell_reason(row: Mapping[str, Any]) -> str:
     if row["n_pruned"]:
-        return f"{row['n_pruned']} of {row['n_planned']} seeds pruned: the cell is not chosen"
+        return f"{row['n_pruned']} of {count_of(row['n_planned'], 'seed')} pruned: the cell is not chosen"
     if row["n"] == 0:
         return f"no result yet: {row['n_missing']} missing, {row['n_failed']} failed"
     if row["n"] < row["n_planned"]:
-        return f"{row['n']} of {row['n_planned']} seeds"
+        return f"{row['n']} of {count_of(row['n_planned'], 'seed')}"
     return "one seed: no interval" if row["n"] == 1 else ""
 
 
@@ -187,14 +188,15 @@ def _why(measure: str, cell: Cell, values: np.ndarray, finite: int) -> str:
         reasons = [missing[measure] for missing in cell.of_ended("missing") if measure in missing]
         return reasons[0] if reasons else "not measured in this study"
     if finite < known:
-        return f"{known - finite} of {known} seeds left the finite: no interval"
+        return f"{known - finite} of {count_of(known, 'seed')} left the finite: no interval"
     return "one seed: no interval" if known == 1 else ""
 
 
 def headroom_reason(n: int, n_censored: int) -> str:
     """Why the headroom of n seeds has no interval, "" where it has one."""
     if n_censored:
-        return f"{n_censored} of {n} seeds lie at an end of the range probed: no interval"
+        lie = "lies" if n_censored == 1 else "lie"
+        return f"{n_censored} of {count_of(n, 'seed')} {lie} at an end of the range probed: no interval"
     return "one seed: no interval" if n == 1 else ""
 
 

@@ -39,6 +39,7 @@ from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.stability import censored_headroom
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.schema import ClaimSpec
+from ablate.wording import count_of
 
 
 class Gatherer:
@@ -181,7 +182,9 @@ class Gatherer:
             values = self._values(name, setting, claim.metric)
             censored = int(censored_headroom(values).sum())
             if censored:
-                raise Refusal(f"{censored} of {len(values)} seeds of {name} lie at an end of the range probed")
+                lie = "lies" if censored == 1 else "lie"
+                of = f"{censored} of {count_of(len(values), 'seed')} of {name}"
+                raise Refusal(f"{of} {lie} at an end of the range probed")
             octaves[name] = np.log2(values)
         at = self._where(variant, claim.right, setting)
         threshold = float(np.log2(claim.factor or 1.0 if claim.right else claim.value or nan))
@@ -207,7 +210,9 @@ class Gatherer:
             reasons = [m.get(column, "not measured") for m in trials.loc[unknown, "missing"]]
             diverged = int((trials.loc[unknown, "status"] == "diverged").sum())
             why = f"{diverged} of them diverged" if diverged else reasons[0]
-            raise Refusal(f"{int(unknown.sum())} of {len(values)} seeds of {variant} have no {column} ({why})")
+            have = "has" if unknown.sum() == 1 else "have"
+            of = f"{int(unknown.sum())} of {count_of(len(values), 'seed')} of {variant}"
+            raise Refusal(f"{of} {have} no {column} ({why})")
         return values
 
     def _diverged(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:

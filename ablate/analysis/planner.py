@@ -15,6 +15,7 @@ from ablate.analysis.power import Pilot, holm_level, plan_contrast
 from ablate.analysis.resampling import Counts, Score, interaction_of, mean_iou, seed_scores
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, v_table
+from ablate.wording import count_of
 
 SEEDS = (3, 5, 8, 12, 20)
 DELTAS = (0.005, 0.01, 0.02, 0.03, 0.05)
@@ -115,6 +116,7 @@ def _pilot(scores: StudyScores, left: tuple[str, str | None], right: tuple[str, 
     for variant, setting in (left, right):
         seeds = scores.counts(variant, setting) if setting is not None else []
         if len(seeds) < 2:
-            return Pilot(nan, nan, 0), f"{variant} has {len(seeds)} seeds with a result; a variance needs two"
+            found = count_of(len(seeds), "seed")
+            return Pilot(nan, nan, 0), f"{variant} has {found} with a result; a variance needs two"
         counts.append([None if seed is None else seed["test"] for seed in seeds])
     return pilot_of(counts[0], counts[1], scores.bootstrap.test_weights), ""

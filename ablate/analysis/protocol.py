@@ -11,6 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.study.keys import level_text
 from ablate.study.schema import TrainSpec
+from ablate.wording import count_of
 
 
 def methods_paragraph(frames: Frames, analysis: Analysis) -> str:
@@ -30,11 +31,11 @@ def _data(frames: Frames) -> str:
     data, spec = frames.run.get("data", {}), frames.study.data
     splits = data.get("splits", {})
     size = data.get("size") or spec.settings.get("size")
-    counted = ", ".join(f"{count} {name}" for name, count in splits.items())
+    images = ", ".join(f"{count} {name}" for name, count in splits.items())
     text = f"We used the data set {spec.name}"
-    text += f" ({counted} images" if counted else ""
-    text += f"; {size[0]} × {size[1]} pixels" if counted and size else ""
-    text += f"; {len(frames.class_names)} classes)" if counted else ""
+    text += f" ({images} image{'s' * (sum(splits.values()) != 1)}" if images else ""
+    text += f"; {size[0]} × {size[1]} pixels" if images and size else ""
+    text += f"; {len(frames.class_names)} classes)" if images else ""
     text += f", fingerprint {data['fingerprint'][:12]}" if data.get("fingerprint") else ""
     text += ". Pixels labelled as ignored were not scored"
     if frames.study.measure.native:
@@ -58,20 +59,20 @@ def _variants(frames: Frames, analysis: Analysis) -> str:
 
 def _training(frames: Frames) -> str:
     train, grid = frames.study.train, frames.study.grid
-    text = f"Every variant was trained for {train.epochs} epochs with {train.optimizer} (batch size {train.batch_size}"
+    text = f"Every variant was trained for {count_of(train.epochs, 'epoch')} with {train.optimizer}"
+    text += f" (batch size {train.batch_size}"
     text += f", weight decay {train.weight_decay:g}" if train.weight_decay else ""
     text += f"), a {train.schedule} learning-rate schedule and the loss {train.loss}"
     text += f" with {train.class_weights} class weights" if isinstance(train.class_weights, str) else ""
     text += f", gradients clipped to norm {train.clip_norm:g}" if train.clip_norm else ""
-    text += f", {train.warmup_epochs:g} epochs of linear warm-up" if train.warmup_epochs else ""
+    text += f", {count_of(f'{train.warmup_epochs:g}', 'epoch')} of linear warm-up" if train.warmup_epochs else ""
     text += f"; {_augmented(train)}"
     if "lr" not in grid and (frames.study.search is None or "lr" not in frames.study.search.space):
         text += f"; at the learning rate {level_text(train.lr)}"
     if frames.study.search is not None:
         search = frames.study.search
-        text += (
-            f"; {search.trials} settings of {_list(search.space)} a variant were proposed by a {search.sampler} sampler"
-        )
+        proposed = f"{count_of(search.trials, 'setting')} of {_list(search.space)} a variant"
+        text += f"; {proposed} {'was' if search.trials == 1 else 'were'} proposed by a {search.sampler} sampler"
     elif grid:
         axes = [f"{axis} in {{{', '.join(map(level_text, levels))}}}" for axis, levels in grid.items()]
         text += f", at each setting of the grid {_list(axes)}"
@@ -106,7 +107,7 @@ def _trials(frames: Frames) -> str:
     seeds = main.groupby(["variant", "setting"], sort=False)["seed"].nunique()
     status = frames.trials["status"].value_counts()
     each = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    text = f"Each cell was trained with {each} seed{'' if each == '1' else 's'} ({len(frames.trials)} trials"
+    text = f"Each cell was trained with {count_of(each, 'seed')} ({count_of(len(frames.trials), 'trial')}"
     for name, word in (
         ("diverged", "diverged"),
         ("pruned", "pruned"),
@@ -120,7 +121,7 @@ def _trials(frames: Frames) -> str:
     if len(confirming):
         fresh = confirming.groupby(["variant", "setting"], sort=False)["seed"].nunique()
         count = str(fresh.min()) if fresh.min() == fresh.max() else f"{fresh.min()} to {fresh.max()}"
-        text += f"The chosen settings were trained again with {count} fresh seed{'' if count == '1' else 's'} each. "
+        text += f"The chosen settings were trained again with {count_of(count, 'fresh seed')} each. "
     return text + "A diverged trial (loss or gradient not finite) counts with a score of 0."
 
 
@@ -160,8 +161,9 @@ def _cost(frames: Frames) -> str:
     if not profile.get("variants"):
         return ""
     place = profile.get("machine") or profile.get("device")
+    rounds = count_of(profile.get("rounds", "?"), "round")
     return (
-        f"Throughput was measured with each variant alone on {place}, interleaved over {profile.get('rounds')} rounds, "
+        f"Throughput was measured with each variant alone on {place}, interleaved over {rounds}, "
         "and is compared as a ratio paired by round."
     )
 

@@ -20,6 +20,7 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.intervals import Estimate, mean_estimate
 from ablate.analysis.phrases import Row, at, listed, points, rows_of, seeds_of, span
 from ablate.analysis.trials import layers_frame
+from ablate.wording import count_of
 
 _ABLATED = "gate_ablation"
 TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
@@ -214,7 +215,7 @@ def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding
     said, more = [], []
     for cell in cells:
         if cell["n_diverged"]:
-            said.append(f"at {at(cell['setting'])} {cell['n_diverged']} of {cell['n']} seeds diverged")
+            said.append(f"at {at(cell['setting'])} {cell['n_diverged']} of {count_of(cell['n'], 'seed')} diverged")
         if variant == analysis.baseline:
             continue
         estimate = _rise_difference(frames, variant, other, cell["setting"])

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from ablate.measure.measured import Measured, unknown
+from ablate.wording import count_of
 
 Verdict = Literal["under-converged", "converged", "inconclusive", "none"]
 
@@ -47,7 +48,7 @@ def projected_gain(val_mean_iou: np.ndarray) -> Measured:
     curve = np.asarray(val_mean_iou, dtype=np.float64)
     k = late_epochs(len(curve))
     if len(curve) < k:
-        return unknown(f"{len(curve)} epochs; a late slope needs {k}")
+        return unknown(f"{count_of(len(curve), 'epoch')}; a late slope needs {k}")
     if not np.isfinite(curve[-k:]).all():
         return unknown("a value of the last epochs is not finite")
     return Measured(float(theil_sen_slope(curve[-k:]) * k))
@@ -108,7 +109,7 @@ def realised_gain(val_mean_iou: np.ndarray, budget: int) -> Measured:
     curve = np.asarray(val_mean_iou, dtype=np.float64)
     k = late_epochs(budget)
     if budget < k or len(curve) < budget + k:
-        return unknown(f"{len(curve)} epochs; the gain beyond {budget} needs {max(budget, k) + k}")
+        return unknown(f"{count_of(len(curve), 'epoch')}; the gain beyond {budget} needs {max(budget, k) + k}")
     before, after = curve[budget - k : budget], curve[-k:]
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return unknown("a value of the epochs compared is not finite")
@@ -130,13 +131,13 @@ def _judged(
 ) -> Convergence:
     known = np.array([gain.value for gain in gains if gain.known])
     missing = [gain.reason for gain in gains if not gain.known]
-    note = f"; {len(missing)} of {len(gains)} seeds left out ({missing[0]})" if missing else ""
+    note = f"; {len(missing)} of {count_of(len(gains), 'seed')} left out ({missing[0]})" if missing else ""
     mean, low, high = t_interval(known, confidence)
     if plateau:
         return Convergence("none", mean, low, high, len(known), "the schedule ends near zero and makes its own plateau")
     if len(known) < LEAST_SEEDS:
         what = "late slope" if kind == "projected" else "gain"
-        reason = f"{len(known)} seed{'' if len(known) == 1 else 's'} with a {what}; a verdict needs {LEAST_SEEDS}"
+        reason = f"{count_of(len(known), 'seed')} with a {what}; a verdict needs {LEAST_SEEDS}"
         return Convergence("inconclusive", mean, low, high, len(known), reason + note)
     verdict: Verdict
     if low > threshold:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ablate.wording import count_of
+
 # From how many settings on a tuning-budget curve is worth drawing.
 BUDGET_CURVE_FROM = 8
 
@@ -63,7 +65,7 @@ def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.n
     if len(final) != len(order):
         raise ValueError(f"{len(final)} losses for {len(order)} rates")
     if len(order) < 2:
-        return Sensitivity(math.nan, low, high, f"{len(order)} rates; a sensitivity needs two")
+        return Sensitivity(math.nan, low, high, f"{count_of(len(order), 'rate')}; a sensitivity needs two")
     initial = np.broadcast_to(np.asarray(initial_loss, dtype=np.float64), final.shape)
     if not np.isfinite(initial).all():
         return Sensitivity(math.nan, low, high, "the loss at initialisation is not finite")
@@ -85,7 +87,9 @@ def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
     log_rates, order = _by_rate(rates)
     values = np.asarray(scores, dtype=np.float64)[order]
     if len(values) < 3:
-        return Basin(math.nan, math.nan, math.nan, False, reason=f"{len(values)} rates; a parabola needs three")
+        return Basin(
+            math.nan, math.nan, math.nan, False, reason=f"{count_of(len(values), 'rate')}; a parabola needs three"
+        )
     if not np.isfinite(values).all():
         return Basin(math.nan, math.nan, math.nan, False, reason="a score is not finite")
     best = int(values.argmax())

@@ -13,6 +13,7 @@ import numpy as np
 
 from ablate.measure.convergence import theil_sen_slope
 from ablate.measure.measured import Measured, unknown
+from ablate.wording import count_of
 
 SPIKE_FROM = 32
 SPIKE_WINDOW = 128
@@ -57,7 +58,9 @@ def _rises(curves: np.ndarray) -> list[Measured]:
     finite = np.isfinite(curves).all(axis=1).tolist()
     epochs = curves.shape[1]
     if epochs < 2:
-        return [unknown(f"{epochs} epochs; a rise needs two") if known else Measured(np.inf) for known in finite]
+        return [
+            unknown(f"{count_of(epochs, 'epoch')}; a rise needs two") if known else Measured(np.inf) for known in finite
+        ]
     negative = np.asarray((curves < 0).any(axis=1))
     lowest = np.minimum.accumulate(curves, axis=1)[:, :-1]
     later = curves[:, 1:]
@@ -129,7 +132,7 @@ def spike_rate(steps: np.ndarray) -> Measured:
     steps = np.asarray(steps)
     eligible = len(steps) - SPIKE_FROM
     if eligible < _LEAST_ELIGIBLE:
-        return unknown(f"{len(steps)} steps; a spike rate needs {SPIKE_FROM + _LEAST_ELIGIBLE}")
+        return unknown(f"{count_of(len(steps), 'step')}; a spike rate needs {SPIKE_FROM + _LEAST_ELIGIBLE}")
     if (steps < 0).any():
         return unknown("a negative loss has no logarithm")
     return Measured(1000.0 * len(spike_steps(steps)) / eligible)
@@ -143,7 +146,7 @@ def spike_score(steps: np.ndarray) -> Measured:
     """
     steps = np.asarray(steps, dtype=np.float64)
     if len(steps) < SPIKE_WINDOW:
-        return unknown(f"{len(steps)} steps; the OLMo form needs {SPIKE_WINDOW}")
+        return unknown(f"{count_of(len(steps), 'step')}; the OLMo form needs {SPIKE_WINDOW}")
     flagged = np.zeros(len(steps), dtype=bool)
     for stream in steps.T:
         for start in range(SPIKE_WINDOW, len(stream), 1 << 14):
@@ -172,7 +175,7 @@ def roughness(loss: np.ndarray) -> Measured:
     """
     loss = _finite_start(loss)
     if len(loss) <= _LEAST_DIFFERENCES:
-        return unknown(f"{len(loss)} finite steps; roughness needs {_LEAST_DIFFERENCES + 1}")
+        return unknown(f"{count_of(len(loss), 'finite step')}; roughness needs {_LEAST_DIFFERENCES + 1}")
     descent = float(np.median(loss[:5]) - np.percentile(loss, 5))
     if descent <= 0:
         return unknown("the loss never fell below where it began")
@@ -193,7 +196,7 @@ def _excess_variations(curves: np.ndarray) -> list[Measured]:
     finite = np.isfinite(curves).all(axis=1).tolist()
     epochs = curves.shape[1]
     if epochs < 3:
-        short = unknown(f"{epochs} epochs; to and fro needs three")
+        short = unknown(f"{count_of(epochs, 'epoch')}; to and fro needs three")
         return [short if known else unknown("a value is not finite") for known in finite]
     with np.errstate(divide="ignore", invalid="ignore"):
         changes = np.diff(curves, axis=1)
@@ -214,7 +217,7 @@ def tail_risk(loss: np.ndarray) -> Measured:
     """
     loss = _finite_start(loss)
     if len(loss) <= _LEAST_DIFFERENCES:
-        return unknown(f"{len(loss)} finite steps; tail risk needs {_LEAST_DIFFERENCES + 1}")
+        return unknown(f"{count_of(len(loss), 'finite step')}; tail risk needs {_LEAST_DIFFERENCES + 1}")
     if (loss < 0).any():
         return unknown("a negative loss has no logarithm")
     changes = np.sort(np.diff(_log(loss)))
@@ -226,7 +229,7 @@ def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     curve = np.asarray(val_mean_iou, dtype=np.float64)
     window = max(5, int(np.ceil(0.2 * len(curve) - 1e-9)))
     if len(curve) < window:
-        return unknown(f"{len(curve)} epochs; late oscillation needs {window}")
+        return unknown(f"{count_of(len(curve), 'epoch')}; late oscillation needs {window}")
     late = curve[-window:]
     if not np.isfinite(late).all():
         return unknown("a value of the last epochs is not finite")

@@ -11,6 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.figures.common import by_variant, order, setting_label, settings
 from ablate.report.style import percent
 from ablate.report.verdicts import KIND, speed_text
+from ablate.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _component(analysis: Analysis, variant: str, better: bool) -> str:
 
 def _seeds(values: pd.Series) -> str:
     low, high = int(values.min()), int(values.max())
-    return f"{low if low == high else f'{low} to {high}'} seed{'s' * (high != 1)}"
+    return count_of(low if low == high else f"{low} to {high}", "seed")
 
 
 def _cost(analysis: Analysis, variant: str) -> str:

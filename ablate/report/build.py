@@ -24,6 +24,7 @@ from ablate.report.figures.common import NotDrawn, order, progress
 from ablate.report.figures.panels import gallery
 from ablate.report.render import Table, to_csv, to_latex, to_markdown
 from ablate.report.tables import all_tables
+from ablate.wording import count_of
 
 # A table of more rows is data, not something to print.
 MOST_PRINTED = 1000
@@ -49,7 +50,7 @@ def build_report(
     seen = _state(results)
     written, waiting = _build(results, only, formats, reload=watch)
     while watch and waiting:
-        print(f"{results.page}: {waiting} trial{'s' * (waiting > 1)} without a result yet", flush=True)
+        print(f"{results.page}: {count_of(waiting, 'trial')} without a result yet", flush=True)
         while _state(results) == seen:
             time.sleep(LOOK_EVERY)
         seen = _state(results)
@@ -135,6 +136,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table]) -> page.Page:
     """The page without its figures, from the analysis and the tables."""
     frames = analysis.frames
     done, planned = progress(analysis)
+    of_trials = f"{done} of {count_of(planned, 'trial')}"
     rows, scale = verdicts.verdict_rows(analysis)
     by_name = {table.name: page.shown_table(table) for table in tables}
     try:
@@ -154,9 +156,9 @@ def make_page(analysis: Analysis, tables: Sequence[Table]) -> page.Page:
 
     return page.Page(
         study=frames.study.study,
-        subject=f"{frames.study.data.name}, {len(order(analysis))} variants, {done} of {planned} trials",
+        subject=f"{frames.study.data.name}, {count_of(len(order(analysis)), 'variant')}, {of_trials}",
         headline=answers.headline(analysis),
-        unfinished=f"{done} of {planned} trials have a result. Every number here may still change."
+        unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result. Every number here may still change."
         if done < planned
         else "",
         cards=answers.cards(analysis),

@@ -14,6 +14,7 @@ from ablate.run.executors.nursery import Nursery
 from ablate.run.progress import Display
 from ablate.run.setup import Plugins, lock_note, prepare, quarantine_bad_records, writable
 from ablate.study.design import Study, Trial
+from ablate.wording import count_of
 
 
 def run_study(
@@ -67,7 +68,8 @@ def run_study(
     for note in outcome.notes:
         display.say(note)
     if left:
-        display.say(f"{len(left)} trials here are no longer in the study (kept, not reported): {', '.join(left[:3])}")
+        gone = f"{count_of(len(left), 'trial')} here {'is' if len(left) == 1 else 'are'} no longer in the study"
+        display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
     display.say(closing_line(path, outcome.exit_code))
     return outcome.exit_code
 
@@ -95,7 +97,7 @@ def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float)
             threads=prepared.decisions.threads,
             plugins=plugins.files,
         )
-        display.say(f"profiling {len(study.variants)} variants, each alone, for about {seconds:.0f} s")
+        display.say(f"profiling {count_of(len(study.variants), 'variant')}, each alone, for about {seconds:.0f} s")
         try:
             found = executor.profile(seconds)
         finally:

@@ -23,6 +23,7 @@ from ablate.records.store import Results, read_json, to_json
 from ablate.study.design import Study, Trial
 from ablate.study.schema import SearchSpec
 from ablate.train.decisions import Decisions
+from ablate.wording import count_of
 
 PACKAGES = ("torch", "numpy", "optuna", "pandas", "scipy", "matplotlib", "seaborn", "wandb", "pydantic", "pillow")
 
@@ -124,8 +125,9 @@ def check_resolution(results: Results, study: Study) -> None:
     scored = sum(folder.record.exists() for folder in results.folders())
     if scored:
         sizes = {"trained": "data.size", "native": "the masks' own size"}
+        said = f"{count_of(scored, 'trial')} here {'was' if scored == 1 else 'were'}"
         raise ResultsError(
-            f"{scored} trials here were scored at {sizes[known]}, measure.native asks for {sizes[wanted]}",
+            f"{said} scored at {sizes[known]}, measure.native asks for {sizes[wanted]}",
             file=str(results.path),
             cure=f"write measure.native: {str(known == 'native').lower()}, or run into another folder with --out",
         )

@@ -16,6 +16,7 @@ from ablate.run.power_view import print_power
 from ablate.study.design import Study
 from ablate.study.keys import level_text
 from ablate.study.plan import PlanReport, Shape, VariantPlan, describe
+from ablate.wording import count_of
 
 __all__ = ["print_plan", "print_power"]
 
@@ -62,9 +63,9 @@ def _shape(study: Study) -> Shape:
 def _summary(console: Console, report: PlanReport) -> None:
     axes = " × ".join(f"{len(levels)} {name}" for name, levels in report.axes.items())
     if report.searched:
-        axes = f"{report.searched // len(report.variants) // len(report.seeds)} settings"
-    parts = [f"{len(report.variants)} variants", *([axes] if axes else []), f"{len(report.seeds)} seeds"]
-    count = f"{len(report.trials)} trials" if not report.searched else f"{report.searched} searched trials"
+        axes = count_of(report.searched // len(report.variants) // len(report.seeds), "setting")
+    parts = [count_of(len(report.variants), "variant"), *([axes] if axes else []), count_of(len(report.seeds), "seed")]
+    count = count_of(report.searched, "searched trial") if report.searched else count_of(len(report.trials), "trial")
     planned = math.prod(map(len, (report.variants, *report.axes.values(), report.seeds)))
     left_out = planned - len(report.trials) if not report.searched else 0
     less = f", less {left_out} excluded" if left_out else ""
@@ -73,7 +74,7 @@ def _summary(console: Console, report: PlanReport) -> None:
         ranges = "; ".join(f"{name} {text}" for name, text in report.space.items())
         console.print(Text(f"searched for each variant by a sampler of its own: {ranges}"), soft_wrap=True)
     if report.confirmed:
-        console.print(f"and {report.confirmed} confirming trials at the chosen settings")
+        console.print(f"and {count_of(report.confirmed, 'confirming trial')} at the chosen settings")
     if report.shape is not None:
         height, width = report.shape.size
         images = " / ".join(str(report.shape.images.get(split, 0)) for split in ("train", "val", "test"))

@@ -16,6 +16,7 @@ from rich.text import Text
 from ablate.records.record import FINISHED, Record
 from ablate.run.executors.base import Event
 from ablate.study.design import Trial
+from ablate.wording import count_of
 
 STYLES = {"complete": "green", "diverged": "magenta", "pruned": "yellow", "failed": "red"}
 FINISHED_ROWS = 12
@@ -71,7 +72,7 @@ class Display:
         self._work_left = sum(trial.train["epochs"] for trial in pending)
         self._bar.update(self._task, total=self._total, completed=self._done)
         if pending:
-            self.say(f"{len(plan)} trials: {self._done} finished, {len(pending)} to run")
+            self.say(f"{count_of(len(plan), 'trial')}: {self._done} finished, {len(pending)} to run")
 
     def started(self, trial: Trial) -> None:
         """A trial was handed to a lane."""
@@ -161,9 +162,10 @@ def closing_notes(plan: Sequence[Trial], records: Mapping[str, Record], *, begun
     ended = [(trial.name, records[trial.key]) for trial in plan if trial.key in records]
     if not begun:
         finished = sum(record.status in FINISHED for _, record in ended)
-        notes.append(f"nothing was left to do: {finished} of {len(plan)} trials are finished")
+        are = "is" if finished == 1 else "are"
+        notes.append(f"nothing was left to do: {finished} of {count_of(len(plan), 'trial')} {are} finished")
     if failed := [f"{name}: {record.reason}" for name, record in ended if record.status == "failed"]:
-        count = f"{len(failed)} trial{'s' * (len(failed) > 1)} failed"
+        count = f"{count_of(len(failed), 'trial')} failed"
         notes.append(f"{count} ({failed[0]}); `ablate retry` runs them again")
     return notes
 

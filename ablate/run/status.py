@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.records.store import Results, read_lines
+from ablate.wording import count_of
 
 STATES = ("complete", "diverged", "pruned", "failed", "begun", "missing")
 
@@ -28,7 +29,8 @@ def print_status(path: Path, console: Console | None = None) -> int:
         state = record.status if record else _unfinished(results, entry["name"])
         counts.setdefault(entry["variant"], Counter())[state] += 1
     total: Counter[str] = sum(counts.values(), Counter())
-    table = Table(title=f"{run['study']}: {_done(total)} of {sum(total.values())} trials done", title_justify="left")
+    trials = count_of(sum(total.values()), "trial")
+    table = Table(title=f"{run['study']}: {_done(total)} of {trials} done", title_justify="left")
     table.add_column("variant")
     shown = [state for state in STATES if total[state]]
     for state in shown:

@@ -42,7 +42,7 @@ def test_sensitivity_takes_the_mean_over_seeds_first():
     initial = np.array([[3.0, 3.0], [3.0, 3.0], [3.0, 4.0]])
     # Means 2, 1 and (3 + 1) / 2: one above the best at either end.
     assert lr_sensitivity(rates, losses, initial).value == pytest.approx(0.5)
-    assert lr_sensitivity([1e-3], [1.0], 2.0).reason == "1 rates; a sensitivity needs two"
+    assert lr_sensitivity([1e-3], [1.0], 2.0).reason == "1 rate; a sensitivity needs two"
     assert np.isnan(lr_sensitivity(rates, losses, np.nan).value)
     with pytest.raises(ValueError, match="given twice"):
         lr_sensitivity([1e-3, 1e-3], [1.0, 2.0], 3.0)

@@ -49,7 +49,7 @@ def test_rise_is_the_worst_ratio_to_the_lowest_before():
     assert rise([1.0, 0.0, 0.0]).value == 1.0
     assert rise([1.0, 0.0, 0.1]).value == np.inf
     assert rise([1.0, np.nan]).value == np.inf
-    assert rise([1.0]).reason == "1 epochs; a rise needs two"
+    assert rise([1.0]).reason == "1 epoch; a rise needs two"
     assert np.isnan(rise([-1.0, -2.0]).value)
 
 

@@ -36,7 +36,7 @@ def test_plain_lines_where_there_is_no_terminal(command: Command) -> None:
     command.study(ONE)
     done = command.run()
     lines = done.stdout.splitlines()
-    assert "1 trials: 0 finished, 1 to run" in lines
+    assert "1 trial: 0 finished, 1 to run" in lines
     assert any(line.startswith("[1/1]  only-lr0.01-seed0-") and "test mIoU" in line for line in lines)
     assert "\x1b" not in done.stdout and "━" not in done.stdout
 

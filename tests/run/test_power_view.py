@@ -35,7 +35,7 @@ def test_a_pilot_tells_what_the_study_and_more_seeds_can_see(tmp_path: Path) -> 
 
 def test_a_pilot_of_one_seed_cannot_tell(tmp_path: Path) -> None:
     text = printed(tmp_path, 1)
-    assert "note: noskip: noskip has 1 seeds with a result; a variance needs two" in text
+    assert "note: noskip: noskip has 1 seed with a result; a variance needs two" in text
     first = next(line for line in text.splitlines() if "noskip − unet" in line)
     assert {cell.strip() for cell in first.split("│")[2:-1]} == {"–"}
 

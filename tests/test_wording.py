@@ -1,0 +1,44 @@
+"""Numbers in sentences: one thing is not said in the plural."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from planted import plant
+
+from ablate.analysis.analyse import analyse
+from ablate.analysis.claims import judge
+from ablate.analysis.frames import load_results
+from ablate.analysis.protocol import methods_paragraph
+from ablate.analysis.sentences import findings
+from ablate.report.build import make_page
+from ablate.report.tables import all_tables
+from ablate.wording import count_of
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 seeds"), (1, "1 seed"), ("1", "1 seed"), (2, "2 seeds"), ("1 to 3", "1 to 3 seeds")]
+)
+def test_a_noun_is_in_the_plural_unless_there_is_one(number: int | str, said: str) -> None:
+    assert count_of(number, "seed") == said
+
+
+def test_a_study_of_one_seed_and_epoch_is_reported_in_the_singular(tmp_path: Path) -> None:
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), seeds=1, images=1, epochs=1, predictions=False
+    )
+    frames = load_results(path)
+    analysis = analyse(frames)
+    tables = all_tables(analysis, judge(frames, analysis))
+    page = make_page(analysis, tables)
+    said = [methods_paragraph(frames, analysis), page.subject, page.unfinished, *analysis.notes]
+    said += [one.text for one in findings(frames, analysis)]
+    reasons = [frame["reason"] for frame in (analysis.cells, analysis.stability, analysis.convergence)]
+    said += [text for reason in reasons for text in reason]
+    said += list(frames.trials["missing"].iloc[0].values())
+    assert any("1 epoch" in text for text in said)
+    assert any("1 seed" in text for text in said)
+    plural = re.compile(r"\b1 (?:finite )?(?:trial|seed|epoch|step|rate|image|variant|setting|cell|round)s\b")
+    assert [text for text in said if plural.search(text)] == []
