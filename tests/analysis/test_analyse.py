@@ -52,9 +52,9 @@ def test_the_same_frames_are_analysed_once(planted_analysis: Analysis) -> None:
 
 def test_notes_say_what_limits_the_study(planted_analysis: Analysis) -> None:
     assert planted_analysis.notes == (
-        "1 of 60 trials have no result yet: every number is provisional",
-        "1 of 60 trials failed by the machine's fault and are left out",
-        "1 of 60 trials diverged and count 0",
+        "1 of 60 trials has no result yet: every number is provisional",
+        "1 of 60 trials failed by the machine's fault and is left out",
+        "1 of 60 trials diverged and counts 0",
         "3 seeds a cell: five are the workable minimum",
     )
 

@@ -95,7 +95,7 @@ REFUSED = {
     ),
     "survivors": (
         {"metric": "test/loss", "left": "noskip", "op": ">", "right": "unet", "where": {"lr": 1e-3}},
-        "1 of 4 seeds of noskip have no test_loss (1 of them diverged)",
+        "1 of 4 seeds of noskip has no test_loss (1 of them diverged)",
     ),
 }
 
