@@ -141,6 +141,14 @@ def ways_rule(frames: Frames, made: Sequence[Way]) -> str:
     return " ".join([*said, interval_rule(frames), SUPERIORITY_TEXT])
 
 
+CONTRAST_COLUMNS = [
+    "variant", "against", "control", "kind", "setting", "against_setting", "lr", "against_lr", "delta", "low", "high",
+    "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "error_bar", "n", "n_against", "left", "right",
+    "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
+    "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "reason", "rule",
+]  # fmt: skip
+
+
 def contrasts_frame(frames: Frames, scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:
     """A row a contrast and way."""
     sides = against(frames)
@@ -153,13 +161,11 @@ def contrasts_frame(frames: Frames, scores: StudyScores, made: Sequence[Way]) ->
             _row(frames, scores, way, name, sides[name], found[name], decisions[name]) | {"control": name in copies}
             for name in sides
         ]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
     if len(frame):
         frame["lr_confounded"] = _confounded(frame)
-        frame = frame[
-            ["variant", "against", "control", *[c for c in frame if c not in ("variant", "against", "control")]]
-        ]
-    return frame
+    # A study of one variant has none; its columns have their types all the same.
+    return frame.astype(dict.fromkeys(("control", "primary", "lr_confounded", "unbracketed", "provisional"), bool))
 
 
 def _contrast(way: Way, name: str, other: str, scores: StudyScores) -> Contrast | str:

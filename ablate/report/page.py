@@ -20,6 +20,7 @@ from ablate.report.render import Cell, Column, Table, cells
 from ablate.report.style import COLORS, DARK_COLORS
 from ablate.report.tiles import Panel
 from ablate.report.verdicts import Row, Scale, badge_kind
+from ablate.wording import count_of
 
 # A rule of more letters is folded up.
 LONGEST_RULE = 280
@@ -167,7 +168,7 @@ def render(page: Page, *, reload: bool = False) -> str:
     """The HTML of the page; with `reload` it asks the browser to load it anew now and then, while a study runs."""
     style, script = style_sheet(), asset("page.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["whole"] = whole
+    environment.filters |= {"whole": whole, "count_of": count_of}
     template = environment.from_string(asset("page.html.j2"))
     return template.render(
         page=page,

@@ -186,6 +186,15 @@ def test_one_seed_is_said_to_have_no_interval(tmp_path, analysed):
     assert "no interval" in next(card.more for card in cards(analysis) if card.question == "How sure?")
 
 
+def test_a_variant_alone_has_a_report_of_its_own(tmp_path, analysed):
+    path = plant(tmp_path / "one", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=3, images=4, size=(16, 24))
+    html = build_report(path)[-1].read_text(encoding="utf-8")
+    assert headline(analysed(path)) == "unet stands alone: there is no other variant to compare it with."
+    assert "1 row<" in html and "1 rows" not in html
+    assert (path / "tables" / "results.csv").read_text(encoding="utf-8").count("\n") == 2
+    assert (path / "figures" / "consolidated.png").exists() and not (path / "figures" / "contrasts.png").exists()
+
+
 def test_a_figure_of_one_column_is_not_blown_up_to_two(html):
     assert 'class="drawing single" id="fig-contrasts"' in html
     assert 'class="drawing" id="fig-consolidated"' in html
