@@ -18,6 +18,7 @@ import pandas as pd
 import ablate
 from ablate.records.store import Results
 from ablate.train.hardware import device_class
+from ablate.wording import count_of
 from benchmarks.common import versions
 from benchmarks.tables import table, write_both
 
@@ -58,8 +59,8 @@ def render(document: dict[str, Any]) -> str:
     ]  # fmt: skip
     within = sum(abs(row["difference"]) <= row["spread"] for row in document["rows"])
     ways = [
-        f"- {name}: {document[name]['precision']}, {document[name]['engine']}, {document[name]['lanes']} lanes of "
-        f"{document[name]['threads']} threads"
+        f"- {name}: {document[name]['precision']}, {document[name]['engine']}, {count_of(document[name]['lanes'], 'lane')} of "
+        f"{count_of(document[name]['threads'], 'thread')}"
         for name in ("fast", "plain")
     ]
     return "\n".join(
