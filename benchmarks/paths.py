@@ -59,9 +59,10 @@ def render(document: dict[str, Any]) -> str:
     ]  # fmt: skip
     within = sum(abs(row["difference"]) <= row["spread"] for row in document["rows"])
     ways = [
-        f"- {name}: {document[name]['precision']}, {document[name]['engine']}, {count_of(document[name]['lanes'], 'lane')} of "
-        f"{count_of(document[name]['threads'], 'thread')}"
+        f"- {name}: {way['precision']}, {way['engine']}, {count_of(way['lanes'], 'lane')} of "
+        f"{count_of(way['threads'], 'thread')}"
         for name in ("fast", "plain")
+        for way in (document[name],)
     ]
     return "\n".join(
         [

@@ -50,8 +50,8 @@ def run_study(
             display.say(note)
         decisions = prepared.decisions
         display.say(
-            f"{study.name}: {', '.join(prepared.devices)} ({decisions.device}), {decisions.lanes} lanes of "
-            f"{decisions.threads} threads, {decisions.precision}, {decisions.engine}"
+            f"{study.name}: {', '.join(prepared.devices)} ({decisions.device}), {count_of(decisions.lanes, 'lane')} of "
+            f"{count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
         )
         driver = Driver(
             prepared,
