@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.spread import leave_interrupts, uncollected, usable_cores
@@ -26,6 +28,7 @@ from ablate.report.fonts import quick_font
 from ablate.report.page import Drawing
 from ablate.report.style import theme
 from ablate.report.svg import adaptive, data_uri
+from ablate.report.tape import Tape
 from ablate.report.ticks import remember_ticks, settle_titles
 
 FORMATS = ("png", "svg", "pdf")
@@ -109,41 +112,53 @@ def _made(name: str, folder: Path, formats: tuple[str, ...]) -> Drawn:
                 (folder / f"{name}.{kind}").unlink(missing_ok=True)
             return Drawn(name, title, reason=str(reason))
         remember_ticks(figure)
-        # PNG first: drawing it lays the figure out, at the resolution at which letters are measured best.
-        ordered = sorted(formats, key=lambda kind: kind != "png")
-        if "png" not in formats:
-            figure.set_dpi(DPI)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-        encoded = {kind: encode(figure, kind) for kind in ordered}
-        svg = b"" if variant is not None else encoded.get("svg") or encode(figure, "svg")
+        # The page shows every figure but the variants' own panels as SVG.
+        shown = variant is None
+        encoded = encode(figure, dict.fromkeys([*formats, *(["svg"] if shown else [])]))
     files = []
-    for kind, data in encoded.items():
+    for kind in formats:
         folder.mkdir(exist_ok=True)
         path = folder / f"{name}.{kind}"
-        write_atomic(path, data)
+        write_atomic(path, encoded[kind])
         files.append(path)
-    return Drawn(name, title, tuple(files), drawing(figure, svg, name, title) if svg else None)
+    return Drawn(name, title, tuple(files), drawing(figure, encoded["svg"], name, title) if shown else None)
 
 
-def encode(figure: Figure, kind: str) -> bytes:
-    """The figure as PNG, SVG or PDF, without the time it was made at: equal figures give equal bytes."""
-    buffer = io.BytesIO()
+def encode(figure: Figure, kinds: Iterable[str]) -> dict[str, bytes]:
+    """The figure as PNG, SVG or PDF, without the time it was made at: equal figures give equal bytes.
+
+    It is laid out and drawn once, at the resolution of the pixels, at which letters are measured best. The other
+    formats get what was drawn from a tape; where not all of it could be kept on one, they draw it anew.
+    """
+    figure.set_dpi(DPI)
+    pixels = FigureCanvasAgg(figure).get_renderer()
+    tape = Tape(pixels, DPI)
+    figure.draw(tape)
+    # Everything has its place now.
+    figure.set_layout_engine("none")
+    settle_titles(figure)
+    if tape.whole:
+        # The canvases of the other formats set 72 dots an inch and have the figure draw itself.
+        figure.draw = lambda renderer: tape.play(renderer, figure.dpi)  # type: ignore[method-assign]
+    return {kind: _encoded(figure, kind, np.asarray(pixels.buffer_rgba())) for kind in kinds}
+
+
+def _encoded(figure: Figure, kind: str, pixels: np.ndarray) -> bytes:
     # Straight to the canvas: `savefig` would draw everything a second time to find out its size.
-    match kind:
-        case "png":
-            figure.set_dpi(DPI)
-            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})
-            # Everything has its place now: a further format does not lay it out again.
-            figure.set_layout_engine("none")
-            settle_titles(figure)
-        case "svg":
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-        case "pdf":
-            FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None, "ModDate": None})
-        case _:
-            raise ValueError(f"unknown format '{kind}': choose from {', '.join(FORMATS)}")
-    return buffer.getvalue()
+    if kind == "svg":
+        # As text: a writer that encodes every piece by itself takes longer.
+        text = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
+        return text.getvalue().encode()
+    data = io.BytesIO()
+    if kind == "png":
+        options = {"compress_level": 4}
+        imsave(data, pixels, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs=options)  # type: ignore[dict-item]
+    elif kind == "pdf":
+        FigureCanvasPdf(figure).print_pdf(data, metadata={"CreationDate": None, "ModDate": None})
+    else:
+        raise ValueError(f"unknown format '{kind}': choose from {', '.join(FORMATS)}")
+    return data.getvalue()
 
 
 def drawing(figure: Figure, svg: bytes, name: str, title: str) -> Drawing:

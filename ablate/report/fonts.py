@@ -14,6 +14,8 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 
+from ablate.report.texts import remembered_texts
+
 FAMILY = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
 # Tables for ligatures, positioning and mathematics: labels need none of them.
 _LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "MATH", "FFTM")
@@ -77,7 +79,7 @@ def quick_font() -> Iterator[str]:
         known = font_manager.fontManager.ttflist
         known.extend(entries)
         try:
-            with _remembered_files():
+            with _remembered_files(), remembered_texts():
                 yield family
         finally:
             for entry in entries:

@@ -19,6 +19,14 @@ class Sheet(AxesImage):
     no difference but takes half of the time of a panel. Formats that keep the pixels themselves (SVG, PDF) get them.
     """
 
+    def draw(self, renderer: Any) -> None:
+        """See matplotlib; on a `Tape` as what it is, for every format scales it in its own way or not at all."""
+        on_tape = getattr(renderer, "draw_artist", None)
+        if on_tape is None:
+            super().draw(renderer)
+        else:
+            on_tape(self)
+
     def make_image(self, renderer: Any, magnification: float = 1.0, unsampled: bool = False) -> Any:
         """See matplotlib: the pixels (h, w, 4) from the lowest row up, their lower left corner, their transform."""
         if unsampled:

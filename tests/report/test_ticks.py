@@ -20,13 +20,13 @@ def drawn() -> Figure:
 def test_a_picture_is_the_same_with_kept_ticks():
     kept = drawn()
     remember_ticks(kept)
-    assert encode(kept, "png") == encode(drawn(), "png")
+    assert encode(kept, ["png"]) == encode(drawn(), ["png"])
 
 
 def test_a_range_that_changes_gives_other_ticks():
     figure = drawn()
     remember_ticks(figure)
-    encode(figure, "png")
+    encode(figure, ["png"])
     axis = figure.axes[0].xaxis
     before = [tick.get_loc() for tick in axis._update_ticks()]
     assert [tick.get_loc() for tick in axis._update_ticks()] == before

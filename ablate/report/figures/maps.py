@@ -79,6 +79,9 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         linewidths=0.8,
         linecolor=style.PAPER,
         cbar=bar,
+        # Named below: seaborn draws the whole figure, several times, to find out whether its labels overlap.
+        xticklabels=False,
+        yticklabels=False,
         cbar_kws={"pad": 0.02, "fraction": 0.05, "aspect": 5 * max(3, len(variants))},
     )
     if cell >= NARROWEST and known.size <= MOST_NUMBERS:
