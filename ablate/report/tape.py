@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backend_bases import GraphicsContextBase, RendererBase
+from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D, Bbox, Transform, TransformedPath
+
+_RASTER = ("start_rasterizing", "stop_rasterizing")
 
 
 class _Matrix:
@@ -35,12 +38,50 @@ class _Context:
             self.clip = seen.setdefault((id(path), str(transform)), (path, _Matrix(transform)))
 
 
+class _Player:
+    """Kept calls as calls of another renderer, `scale` times as large as they were kept."""
+
+    def __init__(self, renderer: RendererBase, scale: float, height: float) -> None:
+        self._renderer, self._scale, self._height = renderer, scale, height
+        self._clips: dict[int, Any] = {}
+
+    def draw(self, name: str, kept: _Context, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Call the renderer's method of that name."""
+        given: list[Any] = [self._transform(arg) if isinstance(arg, _Matrix) else arg for arg in args]
+        if name == "draw_text":
+            # From the top, or from the foot of the picture.
+            y = self._scale * given[1]
+            given[:2] = self._scale * given[0], y if self._renderer.flipy() else self._scale * self._height - y
+        gc = self._context(kept)
+        getattr(self._renderer, name)(gc, *given, **options)
+        gc.restore()
+
+    def _transform(self, kept: _Matrix) -> Affine2D:
+        values = kept.values * self._scale
+        values[2, 2] = 1.0
+        return Affine2D(values)
+
+    def _context(self, kept: _Context) -> GraphicsContextBase:
+        gc = self._renderer.new_gc()
+        gc.copy_properties(kept.properties)
+        if (box := kept.box) is not None:
+            gc.set_clip_rectangle(self._once(box, lambda: Bbox.from_bounds(*(self._scale * end for end in box))))
+        if (clip := kept.clip) is not None:
+            gc.set_clip_path(self._once(clip, lambda: TransformedPath(clip[0], self._transform(clip[1]))))
+        return gc
+
+    def _once(self, kept: Any, make: Callable[[], Any]) -> Any:
+        if id(kept) not in self._clips:
+            self._clips[id(kept)] = make()
+        return self._clips[id(kept)]
+
+
 class Tape(RendererBase):
     """Draws with a renderer of pixels and keeps what it was told to draw.
 
     Kept are the public calls of matplotlib's renderers, with their transforms as they are then. Sizes of letters and
     widths of lines are in points and stay. What each format draws in its own way (plain images, TeX, filters of
-    pixels, artists that are to be pixels everywhere) is not kept: then `whole` is False, and the figure must be drawn
+    pixels) is not kept: then `whole` is False, and the figure must be drawn
     anew for every format.
     """
 
@@ -51,45 +92,19 @@ class Tape(RendererBase):
         self._calls: list[tuple[str, _Context | None, tuple[Any, ...], dict[str, Any]]] = []
         self._seen: dict[Any, Any] = {}
 
-    def play(self, renderer: RendererBase, dpi: float) -> None:
-        """Draw what was kept once more, with a renderer of the same picture at so many dots an inch."""
-        scale = dpi / self.dpi
-        made: dict[int, Any] = {}
-
-        def scaled(kept: _Matrix) -> Affine2D:
-            values = kept.values * scale
-            values[2, 2] = 1.0
-            return Affine2D(values)
-
-        def once(kept: Any, make: Callable[[], Any]) -> Any:
-            if id(kept) not in made:
-                made[id(kept)] = make()
-            return made[id(kept)]
-
-        def context(kept: _Context) -> GraphicsContextBase:
-            gc = renderer.new_gc()
-            gc.copy_properties(kept.properties)
-            if (box := kept.box) is not None:
-                gc.set_clip_rectangle(once(box, lambda: Bbox.from_bounds(*(scale * value for value in box))))
-            if (clip := kept.clip) is not None:
-                gc.set_clip_path(once(clip, lambda: TransformedPath(clip[0], scaled(clip[1]))))
-            return gc
-
+    def play(self, renderer: RendererBase, figure: Figure) -> None:
+        """Draw what was kept once more, with a renderer of the same picture at the figure's resolution of now."""
+        player = _Player(renderer, figure.dpi / self.dpi, self._height)
         for name, kept, args, options in self._calls:
             if name == "draw_artist":
                 args[0].draw(renderer)
-                continue
-            given: list[Any] = [scaled(arg) if isinstance(arg, _Matrix) else arg for arg in args]
-            if kept is None:
-                getattr(renderer, name)(*given)
-                continue
-            if name == "draw_text":
-                # From the top, or from the foot of the picture.
-                y = scale * given[1]
-                given[:2] = scale * given[0], y if renderer.flipy() else scale * self._height - y
-            gc = context(kept)
-            getattr(renderer, name)(gc, *given, **options)
-            gc.restore()
+            elif kept is not None:
+                player.draw(name, kept, args, options)
+            else:
+                getattr(renderer, name)(*args)
+                if name in _RASTER:
+                    # What is to be pixels everywhere has a resolution of its own.
+                    player = _Player(renderer, figure.dpi / self.dpi, self._height)
 
     def _keep(self, name: str, gc: GraphicsContextBase | None, *args: Any, **options: Any) -> None:
         kept = tuple(_Matrix(arg) if isinstance(arg, Transform) else arg for arg in args)
@@ -140,6 +155,14 @@ class Tape(RendererBase):
         artist.draw(self._pixels)
         self._calls.append(("draw_artist", None, (artist,), {}))
 
+    def start_rasterizing(self) -> None:
+        """Keep: pixels are pixels already."""
+        self._keep("start_rasterizing", None)
+
+    def stop_rasterizing(self) -> None:
+        """Keep: pixels are pixels already."""
+        self._keep("stop_rasterizing", None)
+
     # What cannot be kept.
 
     def draw_image(self, gc: Any, *args: Any, **options: Any) -> None:
@@ -151,10 +174,6 @@ class Tape(RendererBase):
         """Draw only."""
         self.whole = False
         self._pixels.draw_tex(gc, *args, **options)
-
-    def start_rasterizing(self) -> None:
-        """Pixels are pixels already."""
-        self.whole = False
 
     def start_filter(self) -> None:
         """As the renderer does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -33,13 +34,14 @@ def remembered_texts() -> Iterator[None]:
     if matplotlib.__version_info__[:2] != KNOWN:
         yield
         return
+    shapes = _Shapes()
     with contextlib.ExitStack() as undone:
         for owner, name, kept in (
             (Text, "_get_layout", _kept_boxes),
-            (TextToPath, "get_glyphs_with_font", _kept_outlines),
+            (TextToPath, "get_glyphs_with_font", partial(_kept_outlines, shapes=shapes)),
             (backend_agg.RendererAgg, "get_text_width_height_descent", _kept_sizes),
             (backend_agg.RendererAgg, "draw_text", _kept_pixels),
-            (backend_pdf, "_text_helpers", _kept_shapes),
+            (backend_pdf, "_text_helpers", partial(_kept_shapes, shapes=shapes)),
             (_backend_pdf_ps, "get_glyphs_subset", _kept_cuts),
         ):
             original = getattr(owner, name)
@@ -92,52 +94,71 @@ def _kept_sizes(work_out: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _kept_pixels(draw: Callable[..., None]) -> Callable[..., None]:
-    """A line drawn as pixels, letters shaped once. As matplotlib does it, but for the size of the font.
+    """A level line drawn as pixels: letters shaped once, each made into pixels once for every quarter of a pixel.
 
-    It sets the size anew for every letter, after which FreeType works out anew how that size is hinted: three quarters
-    of the time.
+    Its foot stands on a whole pixel, as matplotlib had it up to 3.10. What takes most of matplotlib's time is that it
+    sets the size of the font anew for every letter, after which FreeType works out anew how that size is hinted.
     """
-    found: dict[Any, Any] = {}
-    turn = backend_agg.RendererAgg._draw_text_glyphs_and_boxes
+    lines: dict[Any, list[Any]] = {}
+    letters: dict[Any, Any] = {}
 
-    class SizedOnce:
-        """A font whose size is set already."""
-
-        def __init__(self, font: Any) -> None:
-            self._set_transform, self._render_glyph = font._set_transform, font._render_glyph
-
-        def set_size(self, size: float, dpi: float) -> None:
-            """Nothing: see above."""
+    def letter(renderer: Any, item: Any, size: float, quarter: int) -> Any:
+        font = item.ft_object
+        key = font, item.glyph_index, size, renderer.dpi, quarter
+        if key not in letters:
+            font.set_size(size, renderer.dpi)
+            font._set_transform([[0x10000, 0], [0, 0x10000]], [0x10 * quarter, 0])
+            mode = ft2font.RenderMode.NORMAL
+            bitmap = font._render_glyph(item.glyph_index, backend_agg.get_hinting_flag(), mode)
+            letters[key] = bitmap.buffer, bitmap.left, bitmap.top
+        return letters[key]
 
     def kept(
         renderer: Any, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, ismath: Any = False,
         mtext: Any = None,
     ) -> None:  # fmt: skip
-        if ismath:
+        if ismath or angle or not gc.get_antialiased():
             draw(renderer, gc, x, y, s, prop, angle, ismath, mtext)
             return
         size = prop.get_size_in_points()
         features = mtext.get_fontfeatures() if mtext is not None else None
         language = mtext.get_language() if mtext is not None else None
         key = s, hash(prop), renderer.dpi, features, language
-        if key not in found:
-            font = renderer._prepare_font(prop)
-            items = font._layout(s, flags=backend_agg.get_hinting_flag(), features=features, language=language)
-            fonts = {id(item.ft_object): item.ft_object for item in items}
-            sized = {name: SizedOnce(font) for name, font in fonts.items()}
-            placed = [(sized[id(item.ft_object)], size, item.glyph_index, 0, 1, item.x, item.y) for item in items]
-            found[key] = list(fonts.values()), placed
-        fonts, placed = found[key]
-        for font in fonts:
-            font.set_size(size, renderer.dpi)
-        turn(renderer, gc, x, y, angle, placed, [])
+        if key not in lines:
+            font, flags = renderer._prepare_font(prop), backend_agg.get_hinting_flag()
+            lines[key] = font._layout(s, flags=flags, features=features, language=language)
+        foot = round(y)
+        for item in lines[key]:
+            whole, quarter = divmod(round(4 * (x + item.x)), 4)
+            pixels, left, top = letter(renderer, item, size, quarter)
+            if pixels.size:
+                place = whole + left, foot - round(item.y) - top + len(pixels)
+                renderer._renderer.draw_text_image(pixels, *place, 0, gc)
 
     return kept
 
 
-def _kept_outlines(work_out: Callable[..., Any]) -> Callable[..., Any]:
+class _Shapes:
+    """The letters of texts and their places, at the size at which outlines are taken and without hints.
+
+    What is not hinted is as good at any size but for the scale.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Any, list[Any]] = {}
+
+    def __call__(self, s: str, font: Any, features: Any, language: Any) -> list[Any]:
+        key = s, font, features, language
+        if key not in self._found:
+            font.set_size(TextToPath.FONT_SCALE, TextToPath.DPI)
+            flags = ft2font.LoadFlags.NO_HINTING
+            self._found[key] = font._layout(s, flags, features=features, language=language)
+        return self._found[key]
+
+
+def _kept_outlines(work_out: Callable[..., Any], shapes: _Shapes) -> Callable[..., Any]:
     """The outlines of a text's letters, which SVG draws."""
-    found: dict[Any, Any] = {}
+    outlines: dict[Any, Any] = {}
 
     def kept(
         maker: Any, font: Any, s: str, glyph_map: Any = None, return_new_glyphs_only: bool = False, *,
@@ -145,26 +166,43 @@ def _kept_outlines(work_out: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:  # fmt: skip
         if glyph_map is None or not return_new_glyphs_only:
             return work_out(maker, font, s, glyph_map, return_new_glyphs_only, features=features, language=language)
-        key = s, font, features, language
-        if key not in found:
-            found[key] = work_out(maker, font, s, {}, True, features=features, language=language)
-        placed, outlines, boxes = found[key]
-        return placed, {name: path for name, path in outlines.items() if name not in glyph_map}, boxes
+        placed, new = [], {}
+        for item in shapes(s, font, features, language):
+            letter = item.ft_object, item.glyph_index
+            if letter not in outlines:
+                item.ft_object.set_size(TextToPath.FONT_SCALE, TextToPath.DPI)
+                item.ft_object.load_glyph(item.glyph_index, flags=ft2font.LoadFlags.NO_HINTING)
+                outlines[letter] = maker._get_glyph_repr(*letter), item.ft_object.get_path()
+            name, path = outlines[letter]
+            placed.append((name, item.x, item.y, 1.0))
+            if name not in glyph_map:
+                new[name] = path
+        return placed, new, []
 
     return kept
 
 
-def _kept_shapes(helpers: Any) -> Any:
+def _kept_shapes(helpers: Any, shapes: _Shapes) -> Any:
     """The letters of a text and their places, which PDF writes."""
-    found: dict[Any, Any] = {}
 
-    def layout(string: str, font: Any, *, features: Any = None, language: Any = None) -> Iterable[Any]:
+    def size(font: Any) -> float:
         # A font cannot be asked for its size, but one of its letters can: its advance in 1/65536 of a pixel.
-        size = font.load_glyph(1, flags=ft2font.LoadFlags.NO_HINTING).linearHoriAdvance
-        key = string, font, size, features, language
-        if key not in found:
-            found[key] = list(helpers.layout(string, font, features=features, language=language))
-        return found[key]
+        return float(font.load_glyph(0, flags=ft2font.LoadFlags.NO_HINTING).linearHoriAdvance)
+
+    def layout(string: str, font: Any, *, features: Any = None, language: Any = None) -> Iterator[Any]:
+        wanted = size(font)
+        items = shapes(string, font, features, language)
+        font.set_size(TextToPath.FONT_SCALE, TextToPath.DPI)
+        scale = wanted / size(font)
+        for item in items:
+            yield SimpleNamespace(
+                ft_object=item.ft_object,
+                char=item.char,
+                glyph_index=item.glyph_index,
+                x=item.x * scale,
+                y=item.y * scale,
+                prev_kern=item.prev_kern * scale,
+            )
 
     return SimpleNamespace(layout=layout)
 

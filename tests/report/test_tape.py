@@ -100,13 +100,28 @@ def test_a_sheet_stays_an_image_of_its_own_pixels_on_a_tape():
     assert svg.count("<image") == 1
 
 
-@pytest.mark.parametrize("what", ["image", "rasterized"])
-def test_what_a_tape_cannot_keep_is_drawn_anew(what):
-    with theme():
+def test_what_is_to_be_pixels_everywhere_has_its_own_resolution():
+    def made() -> Figure:
         figure = Figure(figsize=(2, 2), layout="none")
         axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))
-        if what == "image":
-            axes.imshow(GREY)
-        axes.plot([0, 1], rasterized=what == "rasterized")
-        svg = played(figure)
-    assert svg.count("<image") == 1
+        axes.pcolormesh([[1.0, 2], [3, 4]], rasterized=True)
+        axes.plot([0, 1])
+        return figure
+
+    with theme():
+        ours, theirs = played(made()), as_matplotlib(made())
+    image = r"<image [^>]*>"
+    assert re.findall(image, ours) == re.findall(image, theirs)
+    assert len(re.findall(image, ours)) == 1
+    assert len(re.findall("<path", ours)) == len(re.findall("<path", theirs))
+
+
+def test_what_a_tape_cannot_keep_is_drawn_anew():
+    with theme():
+        figure = Figure(figsize=(2, 2), layout="none")
+        figure.add_axes((0.1, 0.1, 0.8, 0.8)).imshow(GREY)
+        pixels = FigureCanvasAgg(figure).get_renderer()
+        tape = Tape(pixels, figure.dpi)
+        figure.draw(tape)
+        assert not tape.whole
+        assert played(figure).count("<image") == 1
