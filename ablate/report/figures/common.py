@@ -78,11 +78,17 @@ def setting_label(analysis: Analysis, setting: str | None) -> str:
     """A setting as a label: the rate alone where nothing else is varied, a dash for none."""
     if setting is None:
         return "–"
-    if list(analysis.frames.axes) == ["lr"]:
-        found = analysis.cells.loc[analysis.cells["setting"] == setting, "lr"]
-        if len(found):
-            return rate_text(float(found.iloc[0]))
-    return shorten(setting.replace("=", " "), 28)
+    rate = _rates(analysis).get(setting)
+    return shorten(setting.replace("=", " "), 28) if rate is None else rate_text(rate)
+
+
+@once_an_analysis
+def _rates(analysis: Analysis) -> dict[str, float]:
+    """The rate of every setting, where nothing else is varied."""
+    if list(analysis.frames.axes) != ["lr"]:
+        return {}
+    cells = analysis.cells.drop_duplicates("setting")
+    return dict(zip(cells["setting"], cells["lr"].astype(float), strict=True))
 
 
 def chosen_notes(analysis: Analysis) -> dict[str, str]:
@@ -154,20 +160,36 @@ def finish(figure: Figure, analysis: Analysis, rule: str) -> Figure:
     )
 
 
-def draw_curves(axes: Axes, frame: pd.DataFrame, column: str, variants: Sequence[str], looks: dict[str, Look]) -> None:
+def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd.DataFrame]:
+    """Mean, lowest and highest of a column over the seeds that did not diverge: a frame (epoch x 3) for each `by`.
+
+    All at once: a search through the rows for each takes seconds where there are thousands of trials.
+    """
+    lived = frame[~frame["status"].eq("diverged").to_numpy(bool)]
+    spread = lived.groupby([*by, "epoch"], sort=True)[column].agg(["mean", "min", "max"])
+    places = spread.groupby(level=list(range(len(by)))).indices
+    epochs = spread.index.get_level_values(-1)
+    values = spread.to_numpy()
+    return {
+        name: pd.DataFrame(values[rows], index=epochs[rows], columns=spread.columns) for name, rows in places.items()
+    }
+
+
+def draw_curves(
+    axes: Axes,
+    frame: pd.DataFrame,
+    column: str,
+    variants: Sequence[str],
+    looks: dict[str, Look],
+    lived: dict[Any, pd.DataFrame] | None = None,
+) -> None:
     """Mean over seeds as a line, the range of the seeds as a band; a diverged run as a thin line up to its ×.
 
-    `frame` holds `variant seed epoch status` and the column; all rows of a variant are of one setting.
+    `frame` holds `variant seed epoch status` and the column; all rows of a variant are of one setting. `lived` are
+    the `spreads` by variant, where they are known already.
     """
     dead = frame["status"].eq("diverged").to_numpy(bool)
-    # Of all variants at once: a search through the rows for each takes seconds where there are thousands of trials.
-    lived: dict[Any, pd.DataFrame] = {
-        name: part.droplevel(0)
-        for name, part in frame[~dead]
-        .groupby(["variant", "epoch"])[column]
-        .agg(["mean", "min", "max"])
-        .groupby(level=0)
-    }
+    lived = spreads(frame, column, ["variant"]) if lived is None else lived
     died = {name: part.groupby("key") for name, part in frame[dead].groupby("variant")}
     for variant in variants:
         look = looks[variant]

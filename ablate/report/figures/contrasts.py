@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,9 +51,10 @@ def contrasts(analysis: Analysis) -> Figure:
     compared = others(analysis)
     if not compared:
         raise NotDrawn("there is nothing to compare the baseline with")
-    kept = {variant: analysis.contrasts[analysis.contrasts["variant"] == variant] for variant in compared}
     # A rate at which one side has no result yet is no contrast.
-    kept = {variant: rows[rows["setting"].isin(analysis.cells["setting"])] for variant, rows in kept.items()}
+    there = analysis.contrasts[analysis.contrasts["setting"].isin(analysis.cells["setting"])]
+    by_name = dict(list(there.groupby("variant")))
+    kept = {variant: by_name[variant] for variant in compared if variant in by_name}
     # In an unfinished study a variant may have no result yet.
     kept = {variant: rows for variant, rows in kept.items() if rows["primary"].astype(bool).any()}
     if not kept:
@@ -63,20 +65,16 @@ def contrasts(analysis: Analysis) -> Figure:
     if most > 10:
         # Matched rates only where there is room for them; the table has them all.
         kept = {variant: rows[rows["kind"] != "matched"] for variant, rows in kept.items()}
-    kept = {
-        variant: rows.assign(label=[_label(row, analysis) for _, row in rows.iterrows()])
-        for variant, rows in kept.items()
-    }
     dead = _diverged(analysis)
-    kept = {
-        variant: rows.assign(
-            dead=[
-                {(row["variant"], row["setting"]), (row["against"], row["against_setting"])} <= dead
-                for _, row in rows.iterrows()
-            ]
-        ).astype({"dead": object})
-        for variant, rows in kept.items()
-    }
+    for variant, rows in kept.items():
+        read = rows.to_dict("records")
+        kept[variant] = rows.assign(
+            label=[_label(row, analysis) for row in read],
+            dead=np.array(
+                [{(row["variant"], row["setting"]), (row["against"], row["against_setting"])} <= dead for row in read],
+                dtype=object,
+            ),
+        )
     labels = _merged([list(_ordered(rows)["label"]) for rows in kept.values()])
     figure, grid = _panels(compared, len(labels), shared=True)
     # What diverged seeds tear apart would flatten everything else: it leaves the picture as an arrow.
@@ -247,7 +245,7 @@ def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(rank=rank).sort_values(["rank", "lr"], kind="stable").drop(columns="rank")
 
 
-def _label(row: pd.Series, analysis: Analysis) -> str:
+def _label(row: Mapping[Any, Any], analysis: Analysis) -> str:
     if row["kind"] == "own_best":
         return "own best"
     if row["kind"] == "confirmed":

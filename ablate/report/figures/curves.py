@@ -21,6 +21,7 @@ from ablate.report.figures.common import (
     percent_axis,
     setting_label,
     settings,
+    spreads,
 )
 from ablate.report.style import FULL, canvas, legend, plain
 
@@ -70,9 +71,12 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     figure = canvas(FULL, 5.2)
     styles, variants = looks(analysis), order(analysis)
     grid = figure.subplots(len(PANELS), len(shown), sharex=True, sharey="row", squeeze=False)
+    by_setting = dict(list(frame.groupby("setting")))
     for row, (column, title) in zip(grid, PANELS, strict=True):
+        lived = spreads(frame, column, ["setting", "variant"])
         for axes, setting in zip(row, shown, strict=True):
-            draw_curves(axes, frame[frame["setting"] == setting], column, variants, styles)
+            own = {variant: spread for (other, variant), spread in lived.items() if other == setting}
+            draw_curves(axes, by_setting.get(setting, frame[:0]), column, variants, styles, own)
             if axes not in grid[-1]:
                 axes.set_xlabel("")
         row[0].set_ylabel(title)
