@@ -75,15 +75,30 @@ def draw_all(
     with quick_font() as _family:
         if processes < 2:
             meanwhile()
-            return [_draw(name, folder, tuple(formats)) for name in names]
+            return _draw(names, folder, tuple(formats))
         with ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=leave_interrupts) as pool:
-            waiting = [pool.submit(_draw, name, folder, tuple(formats)) for name in names]
+            waiting = [pool.submit(_draw, job, folder, tuple(formats)) for job in jobs(names)]
             try:
                 meanwhile()
-                return [one.result() for one in waiting]
+                drawn = {one.name: one for done in waiting for one in done.result()}
+                return [drawn[name] for name in names]
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+# Drawn by one process: seaborn, which both need, takes as long to import as one of them to draw.
+_TOGETHER = ("consolidated", "maps")
+# What takes longest, begun first so that the processes end together.
+_LONGEST = ("curves_by_rate", "streams", "contrasts", "detail", "gradients", "rates", "classes")
+
+
+def jobs(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The figures as they are handed out to processes: every name once, those that take longest first."""
+    together = tuple(name for name in names if name in _TOGETHER)
+    longest = [name for name in _LONGEST if name in names]
+    rest = [name for name in names if name not in _TOGETHER and name not in _LONGEST]
+    return [*([together] if together else []), *((name,) for name in [*longest, *rest])]
 
 
 # What the forked processes draw, and in which font: set before they start.
@@ -91,12 +106,14 @@ _analysis: Analysis
 _family: str
 
 
-def _draw(name: str, folder: Path, formats: tuple[str, ...]) -> Drawn:
-    """One figure, without the collector of cycles until it is done: a look through all that was read takes longer."""
+def _draw(names: Sequence[str], folder: Path, formats: tuple[str, ...]) -> list[Drawn]:
+    """Figures, without the collector of cycles in between: a look through all that was read takes longer."""
+    drawn = []
     with uncollected():
-        drawn = _made(name, folder, formats)
-        # What the figure leaves behind is young and in circles.
-        gc.collect(0)
+        for name in names:
+            drawn.append(_made(name, folder, formats))
+            # What the figure leaves behind is young and in circles.
+            gc.collect(0)
     return drawn
 
 

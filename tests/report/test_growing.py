@@ -18,7 +18,7 @@ from ablate.analysis.frames import load_results
 from ablate.registry import FIGURES
 from ablate.report import page
 from ablate.report.build import build_report, make_page, write_tables
-from ablate.report.draw import figure_names
+from ablate.report.draw import figure_names, jobs
 from ablate.report.figures.common import NotDrawn
 from ablate.report.tables import all_tables
 from tests.report.conftest import CLAIMS
@@ -109,3 +109,12 @@ def test_a_watched_folder_is_reported_anew_and_ctrl_c_ends_it_quietly(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "stopped; what was written last stays\n")
+
+
+def test_every_figure_is_handed_out_once_and_the_two_that_need_seaborn_together():
+    names = ["budget", "maps", "streams", "panel_0_unet", "consolidated"]
+    handed = jobs(names)
+    assert sorted(name for job in handed for name in job) == sorted(names)
+    assert handed[0] == ("maps", "consolidated")
+    assert handed.index(("streams",)) < handed.index(("budget",))
+    assert jobs(["budget"]) == [("budget",)]

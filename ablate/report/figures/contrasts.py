@@ -76,7 +76,7 @@ def contrasts(analysis: Analysis) -> Figure:
             ),
         )
     labels = _merged([list(_ordered(rows)["label"]) for rows in kept.values()])
-    figure, grid = _panels(compared, len(labels), shared=True)
+    figure, grid = _panels(compared, len(labels))
     # What diverged seeds tear apart would flatten everything else: it leaves the picture as an arrow.
     limits = _limits([rows[rows["kind"].isin(["own_best", "shared", "confirmed"])] for rows in kept.values()])
     whole = _limits(list(kept.values()))
@@ -140,7 +140,7 @@ def _by_variant(
     compared, left_out = _largest(analysis, compared, table)
     frame = frame[frame["variant"].isin(compared)]
     rows_of = list(dict.fromkeys(frame[field]))
-    figure, grid = _panels(compared, len(rows_of), shared=True)
+    figure, grid = _panels(compared, len(rows_of))
     limits = _limits([frame])
     for axes, variant in zip(grid, compared, strict=False):
         rows = frame[frame["variant"] == variant].set_index(field).reindex(rows_of).reset_index()
@@ -166,12 +166,12 @@ def _largest(analysis: Analysis, compared: list[str], table: str) -> tuple[list[
     return [variant for variant in compared if variant in kept], said
 
 
-def _panels(compared: list[str], rows: int, *, shared: bool = False) -> tuple[Figure, list[Axes]]:
+def _panels(compared: list[str], rows: int) -> tuple[Figure, list[Axes]]:
     columns = 2 if len(compared) == 4 else min(3, len(compared))
     lines = -(-len(compared) // columns)
     row = 0.17 if lines < 3 else 0.14
     figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + lines * (0.55 + row * max(rows, 3)))
-    grid = figure.subplots(lines, columns, sharey=shared, squeeze=False).ravel()
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in grid[len(compared) :]:
         axes.set_visible(False)
     return figure, list(grid[: len(compared)])
@@ -198,7 +198,12 @@ def _intervals(
 ) -> None:
     """One interval a row. Filled marks: the primary contrast where there is one, else what excludes zero."""
     look = looks(analysis)[variant]
-    label_rows(axes, names)
+    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+        label_rows(axes, names)
+    else:
+        # Ticks that nobody sees take as long as others.
+        axes.set_yticks([])
+        axes.set_ylim(len(names) - 0.4, -0.6)
     axes.axvspan(-analysis.rope, analysis.rope, color=style.GRID, alpha=0.7, linewidth=0, zorder=0)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     # Few artists for all rows: each line and mark by itself takes most of the time of a large figure.
