@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     path = tmp_path_factory.mktemp("unfinished") / "unfinished"
     return plant(path, lrs=(1e-3, 3e-4), seeds=2, epochs=8, images=10, truth=truth, name="unfinished")
+
+
+@pytest.fixture(scope="session")
+def settings54(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two variants at 54 settings of three axes, one seed each."""
+    path = tmp_path_factory.mktemp("settings54") / "settings54"
+    rates = (4e-3, 2e-3, 1e-3, 5e-4, 3e-4, 1e-4)
+    plant(path, variants=("unet", "noskip"), lrs=rates, seeds=9, epochs=6, images=4, predictions=False)
+    run = json.loads((path / "run.json").read_text())
+    for entry in run["plan"]:
+        decay, batch = divmod(entry["seed"], 3)
+        entry["settings"] |= {"weight_decay": (0.0, 1e-4, 1e-2)[decay], "batch_size": (2, 4, 8)[batch]}
+    (path / "run.json").write_text(json.dumps(run))
+    return path
 
 
 @pytest.fixture(scope="session")

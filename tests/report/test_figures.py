@@ -17,7 +17,7 @@ from ablate.registry import FIGURES
 from ablate.report import figures
 from ablate.report.draw import DPI, FORMATS, encode, figure_names
 from ablate.report.figures import contrasts, maps
-from ablate.report.figures.common import NotDrawn, looks, order
+from ablate.report.figures.common import NotDrawn, looks, order, settings
 from ablate.report.figures.panels import image_scores, variant_panel
 from ablate.report.figures.streams import thinned
 from ablate.report.panels import fixed_images
@@ -64,11 +64,17 @@ def test_all_figures_are_known_by_name_order_and_title():
 
 
 @pytest.mark.parametrize("name", figures.ORDER)
-@pytest.mark.parametrize("study", ["two", "unfinished", "twelve"])
+@pytest.mark.parametrize("study", ["two", "unfinished", "twelve", "settings54"])
+@pytest.mark.filterwarnings("error:constrained_layout")
 def test_no_label_covers_another_or_leaves_the_figure(study, name, request, analysed):
     figure = drawn(name, analysed(request.getfixturevalue(study)))
     if figure is None:
-        assert name in ("budget", "gates", "gate_scores")
+        assert name in (
+            "budget",
+            "gates",
+            "gate_scores",
+            *(("detail", *figures.OF_IMAGES) if study == "settings54" else ()),
+        )
         return
     boxes = [(text, text.get_window_extent()) for text in texts(figure)]
     page = figure.bbox
@@ -165,6 +171,19 @@ def test_the_map_frames_the_chosen_setting_and_hatches_what_has_no_result(unfini
     patches = figure.axes[0].patches
     assert sum(patch.get_hatch() == "////" for patch in patches) == 2  # residual and attention at 1e-3
     assert sum(patch.get_hatch() is None for patch in patches) == len(order(analysis))
+
+
+def test_many_settings_are_named_where_there_is_room(settings54, analysed):
+    analysis = analysed(settings54)
+    assert len(settings(analysis)) == 54
+    upper, lower = (axes for axes in drawn("maps", analysis).axes if axes.get_title(loc="left"))
+    assert lower.get_xlabel() == "lr, weight_decay, batch_size"
+    named = [label.get_text() for label in lower.get_xticklabels()]
+    assert len(named) > 20
+    assert named[0] == "1e-4, 0, 2"
+    assert not upper.get_xticklabels()
+    small = next(axes for axes in drawn("consolidated", analysis).findobj(Axes) if "setting" in axes.get_xlabel())
+    assert small.get_xlabel() == "54 settings"
 
 
 def test_a_figure_is_the_same_every_time(two, analysed):

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
 from ablate.report import style
-from ablate.report.style import Look, rate_text, shorten
+from ablate.report.style import Look, plain, rate_text, shorten
 
 Made = TypeVar("Made")
 
@@ -74,12 +74,34 @@ def settings(analysis: Analysis) -> list[str]:
     return list(cells.sort_values(axes, kind="stable")["setting"]) if axes else list(cells["setting"])
 
 
-def setting_label(analysis: Analysis, setting: str | None) -> str:
-    """A setting as a label: the rate alone where nothing else is varied, a dash for none."""
+def setting_label(analysis: Analysis, setting: str | None, most: int = 28) -> str:
+    """A setting as a label of at most so many letters: the rate alone where nothing else varies, a dash for none."""
     if setting is None:
         return "–"
     rate = _rates(analysis).get(setting)
-    return shorten(setting.replace("=", " "), 28) if rate is None else rate_text(rate)
+    return shorten(setting.replace("=", " "), most) if rate is None else rate_text(rate)
+
+
+def setting_title(analysis: Analysis, setting: str) -> str:
+    """A setting as the title of a panel, every axis of the grid in a line of its own."""
+    if list(analysis.frames.axes) == ["lr"]:
+        return plain(f"lr {setting_label(analysis, setting)}")
+    return "\n".join(plain(shorten(part.replace("=", " "), 20)) for part in setting.split(", "))
+
+
+def setting_values(analysis: Analysis, setting: str) -> str:
+    """A setting as the label of a tick: its values alone, for `settings_axis` names them."""
+    if list(analysis.frames.axes) == ["lr"]:
+        return setting_label(analysis, setting)
+    return ", ".join(shorten(part.partition("=")[2] or part, 10) for part in setting.split(", "))
+
+
+def settings_axis(analysis: Analysis) -> str:
+    """What `setting_values` are values of."""
+    if list(analysis.frames.axes) == ["lr"]:
+        return "learning rate"
+    shown = settings(analysis)
+    return ", ".join(shorten(part.partition("=")[0], 24) for part in shown[0].split(", ")) if shown else "setting"
 
 
 @once_an_analysis
@@ -124,8 +146,9 @@ def _one_for_all(analysis: Analysis) -> bool:
 
 
 def _named(analysis: Analysis, setting: str | None) -> str:
-    only_rate = list(analysis.frames.axes) == ["lr"]
-    return f"{'lr ' if only_rate else ''}{setting_label(analysis, setting)}"
+    if setting is None or list(analysis.frames.axes) != ["lr"]:
+        return setting_label(analysis, setting, 48)
+    return f"lr {setting_label(analysis, setting)}"
 
 
 def at_own_best(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
@@ -236,7 +259,7 @@ def percent_tick(value: float, _place: float = 0.0) -> str:
 def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     """The rows of a horizontal chart, the first at the top, each with its name."""
     short = style.short_names(names, most)
-    axes.set_yticks(range(len(names)), [style.plain(short[name]) for name in names])
+    axes.set_yticks(range(len(names)), [plain(short[name]) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")

@@ -23,6 +23,8 @@ from ablate.report.figures.common import (
     percent_axis,
     seeds_text,
     setting_label,
+    setting_values,
+    settings_axis,
 )
 from ablate.report.style import FULL, SINGLE, canvas, number, percent, plain, short_names, shorten
 
@@ -91,7 +93,7 @@ def contrasts(analysis: Analysis) -> Figure:
         "Filled: the primary contrast, each side at its own best rate, chosen on validation; its "
         f"{100 * analysis.confidence:.0f} % interval holds {seeds_text(analysis)}, images and the choosing; p "
         "and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: descriptive. "
-        f"{_band(analysis)} Arrow: goes on beyond the axis.{left_out}"
+        f"{_band(analysis)} Arrow: goes on beyond the axis.{_axes(analysis)}{left_out}"
     )
     return finish(figure, analysis, rule)
 
@@ -255,13 +257,16 @@ def _label(row: Mapping[Any, Any], analysis: Analysis) -> str:
         return "own best"
     if row["kind"] == "confirmed":
         return "confirmed"
-    return f"{KINDS[row['kind']]} {setting_label(analysis, row['setting'])}"
+    return f"{KINDS[row['kind']]} {setting_values(analysis, row['setting'])}"
 
 
 def _decided(row: pd.Series, analysis: Analysis) -> str:
     """The primary decision, the settings it is made at, and the p that explains what the interval does not."""
-    here, there = (setting_label(analysis, row[key]) for key in ("setting", "against_setting"))
-    text = f"{row['decision']} at {here if here == there else f'{here} and {there}'}"
+    text = str(row["decision"])
+    if list(analysis.frames.axes) == ["lr"]:
+        # Several values of each side are too long for a panel.
+        here, there = (setting_label(analysis, row[key]) for key in ("setting", "against_setting"))
+        text = f"{text} at {here if here == there else f'{here} and {there}'}"
     return f"{text}, p {number(p, 2)}" if np.isfinite(p := float(row["p_holm"])) else text
 
 
@@ -270,6 +275,11 @@ def _band(analysis: Analysis) -> str:
         f"Δ: the variant minus {shorten(analysis.baseline, 40)} (a copy: minus its original). Grey band: differences "
         f"within ± {percent(analysis.rope)} points count as none."
     )
+
+
+def _axes(analysis: Analysis) -> str:
+    """What the values of a setting are, where there are several."""
+    return "" if list(analysis.frames.axes) == ["lr"] else f" A setting: {settings_axis(analysis)}."
 
 
 def _merged(lists: list[list[str]]) -> list[str]:

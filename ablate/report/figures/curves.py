@@ -19,11 +19,11 @@ from ablate.report.figures.common import (
     main_trials,
     order,
     percent_axis,
-    setting_label,
+    setting_title,
     settings,
     spreads,
 )
-from ablate.report.style import FULL, canvas, legend, plain
+from ablate.report.style import FULL, canvas, legend
 
 PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
 RULE = (
@@ -68,7 +68,7 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     frame = curves_of(analysis, trials[trials["setting"].isin(shown)])
     if frame.empty:
         raise NotDrawn("no trial has finished an epoch")
-    figure = canvas(FULL, 5.2)
+    figure = canvas(FULL, 5.2 + 0.14 * (len(analysis.frames.axes) - 1))
     styles, variants = looks(analysis), order(analysis)
     grid = figure.subplots(len(PANELS), len(shown), sharex=True, sharey="row", squeeze=False)
     by_setting = dict(list(frame.groupby("setting")))
@@ -84,9 +84,8 @@ def curves_by_rate(analysis: Analysis) -> Figure:
             percent_axis(row[0])
         else:
             loss_axis(row[0], frame[column])
-    only_rate = list(analysis.frames.axes) == ["lr"]
     for axes, setting in zip(grid[0], shown, strict=True):
-        axes.set_title(plain(f"{'lr ' if only_rate else ''}{setting_label(analysis, setting)}"))
+        axes.set_title(setting_title(analysis, setting), size=8.5 if len(analysis.frames.axes) == 1 else 7)
     there = set(frame["variant"])
     legend(figure, styles, [v for v in variants if v in there], notes={})
     left_out = len(settings(analysis)) - len(shown)

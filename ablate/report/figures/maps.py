@@ -10,7 +10,15 @@ from matplotlib.patches import Rectangle
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import style
-from ablate.report.figures.common import NotDrawn, finish, order, percent_tick, setting_label, settings
+from ablate.report.figures.common import (
+    NotDrawn,
+    finish,
+    order,
+    percent_tick,
+    setting_values,
+    settings,
+    settings_axis,
+)
 from ablate.report.style import FULL, canvas, number, percent, plain, short_names
 
 RULE = (
@@ -27,6 +35,10 @@ RISEN = "#7a1f2b"
 ON_CELL = ("#fefefe", "#262626")
 # Inches: a cell less wide has no room for its number, nor is there any for two maps of such cells side by side.
 NARROWEST = 0.3
+# Of narrower ones their settings are not named there.
+LEAST_NAMED = 0.06
+# A letter of a label is so wide.
+LETTER = 0.06
 # Of more cells a reader sees the pattern; their numbers are one by one in a table.
 MOST_NUMBERS = 120
 UNNUMBERED = " The numbers of so many cells stand in tables/cells.csv."
@@ -37,8 +49,10 @@ def maps(analysis: Analysis) -> Figure:
     """Maps of test mIoU and of rise over variant × setting."""
     columns, rows = len(settings(analysis)), len(order(analysis))
     beside = columns <= 7
-    height = 0.9 + 0.3 * rows
-    figure = canvas(FULL, height if beside else 2 * height)
+    height = 0.65 + 0.3 * rows
+    names = _label_height(analysis, (FULL / 2 if beside else FULL) - 0.9)
+    only_rate = list(analysis.frames.axes) == ["lr"]
+    figure = canvas(FULL, height + names if beside else 2 * height + (2 if only_rate else 1) * names)
     left, right = figure.subplots(1, 2) if beside else figure.subplots(2, 1)
     wide = (FULL / 2 if beside else FULL) - 0.9
     draw_map(analysis, left, "test_mean", wide)
@@ -47,6 +61,10 @@ def maps(analysis: Analysis) -> Figure:
     right.set_title("Instability (rise)")
     if beside:
         right.set_yticks([])
+    elif not only_rate:
+        # Long names stand beneath both.
+        left.set_xticks([])
+        left.set_xlabel("")
     return finish(figure, analysis, RULE if columns * rows <= MOST_NUMBERS else RULE + UNNUMBERED)
 
 
@@ -76,7 +94,7 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         cmap="crest" if miou else sns.light_palette(RISEN, as_cmap=True),
         vmin=low,
         vmax=high,
-        linewidths=0.8,
+        linewidths=min(0.8, 6 * cell),
         linecolor=style.PAPER,
         cbar=bar,
         # Named below: seaborn draws the whole figure, several times, to find out whether its labels overlap.
@@ -100,20 +118,41 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         scale.ax.yaxis.set_major_formatter(  # type: ignore[union-attr]
             percent_tick if miou else "{x:g}"
         )
-    _ridge(analysis, axes, variants, shown)
+    _ridge(analysis, axes, variants, shown, min(1.6, 16 * cell))
+    _name_settings(analysis, axes, wide)
     short = short_names(variants)
     axes.set_yticks(np.arange(len(variants)) + 0.5, [plain(short[v]) for v in variants], rotation=0)
-    only_rate = list(analysis.frames.axes) == ["lr"]
-    labels = [plain(setting_label(analysis, setting)) for setting in shown]
-    # Inches that a label needs: as wide as it is, or as high where it is turned.
-    needed = 0.34 if only_rate else 0.2
-    ticks = range(0, len(shown), max(1, int(np.ceil(needed / cell))))
-    axes.set_xticks([tick + 0.5 for tick in ticks], [labels[tick] for tick in ticks])
-    axes.tick_params(axis="x", rotation=0 if only_rate else 40, length=0)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("learning rate" if only_rate else "setting")
     axes.set_ylabel("")
     axes.grid(False)
+
+
+def _name_settings(analysis: Analysis, axes: Axes, wide: float) -> None:
+    """Labels of the columns: as many as have room, turned where they are of several values; none in a small map."""
+    shown = settings(analysis)
+    labels = [plain(setting_values(analysis, setting)) for setting in shown]
+    turned = list(analysis.frames.axes) != ["lr"]
+    cell = wide / len(shown)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel(settings_axis(analysis))
+    if turned and cell < LEAST_NAMED:
+        axes.set_xticks([])
+        axes.set_xlabel(f"{len(shown)} settings")
+        return
+    # Inches that a label needs: as wide as it is, or as high where it is turned.
+    needed = 0.14 if turned else 0.07 + LETTER * max(map(len, labels))
+    ticks = range(0, len(shown), max(1, int(np.ceil(needed / cell))))
+    axes.set_xticks([tick + 0.5 for tick in ticks], [labels[tick] for tick in ticks])
+    if turned:
+        axes.tick_params(axis="x", rotation=90, labelsize=6.5)
+
+
+def _label_height(analysis: Analysis, wide: float) -> float:
+    """Inches that the labels beneath a map take."""
+    shown = settings(analysis)
+    if list(analysis.frames.axes) == ["lr"] or wide / len(shown) < LEAST_NAMED:
+        return 0.25
+    return 0.25 + LETTER * max(len(setting_values(analysis, setting)) for setting in shown)
 
 
 def _cells(analysis: Analysis, column: str, variants: list[str], shown: list[str]) -> np.ndarray:
@@ -146,12 +185,12 @@ def _texts(known: np.ndarray, dead: np.ndarray, miou: bool) -> np.ndarray:
     return texts
 
 
-def _ridge(analysis: Analysis, axes: Axes, variants: list[str], shown: list[str]) -> None:
+def _ridge(analysis: Analysis, axes: Axes, variants: list[str], shown: list[str], width: float) -> None:
     for y, variant in enumerate(variants):
         best = analysis.own_best.get(variant)
         if best in shown:
             axes.add_patch(
                 Rectangle(
-                    (shown.index(best) + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=style.INK, linewidth=1.6
+                    (shown.index(best) + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=style.INK, linewidth=width
                 )
             )

@@ -12,7 +12,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.measure.stability import epoch_medians, spike_steps
 from ablate.registry import register_figure
 from ablate.report import style
-from ablate.report.figures.common import NotDrawn, finish, looks, main_trials, order, setting_label, settings
+from ablate.report.figures.common import NotDrawn, finish, looks, main_trials, order, setting_title, settings
 from ablate.report.style import FULL, Look, canvas, number, plain, short_names
 
 MOST_ROWS = 6
@@ -31,7 +31,7 @@ def streams(analysis: Analysis) -> Figure:
     worst = {cell: (row, steps) for cell, row in shown.items() if len(steps := analysis.frames.steps(row["key"]))}
     if not worst:
         raise NotDrawn("no trial has stored its steps")
-    figure = canvas(FULL, 0.5 + 0.85 * len(variants))
+    figure = canvas(FULL, 0.5 + 0.14 * (len(analysis.frames.axes) - 1) + 0.85 * len(variants))
     grid = figure.subplots(len(variants), len(columns), sharex=True, sharey=True, squeeze=False)
     drawn, short = [], short_names(order(analysis), 13)
     for row, variant in zip(grid, variants, strict=True):
@@ -48,9 +48,8 @@ def streams(analysis: Analysis) -> Figure:
         grid[0][0].yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
         grid[0][0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
         grid[0][0].yaxis.set_minor_locator(NullLocator())
-    only_rate = list(analysis.frames.axes) == ["lr"]
     for axes, setting in zip(grid[0], columns, strict=True):
-        axes.set_title(plain(f"{'lr ' if only_rate else ''}{setting_label(analysis, setting)}"))
+        axes.set_title(setting_title(analysis, setting), size=8.5 if len(analysis.frames.axes) == 1 else 7)
     for axes in grid[-1]:
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
