@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ablate.analysis import phrases
+from ablate.report.latex_fit import fit_page
 from ablate.report.style import count_text, number, percent, rate_text
 
 Kind = Literal["text", "percent", "delta", "number", "factor", "count", "rate", "whole", "word"]
@@ -176,9 +177,7 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]|~$#])", r"\\\1", text)
 
 
-NEEDS = r"% needs \usepackage{booktabs}"
-# Points of a page's text between margins of an inch.
-TEXT_WIDTH = 452
+NEEDS = r"% needs \usepackage{booktabs"
 # The last letter that pdfLaTeX knows by itself.
 LAST_LATIN = 0x17F
 _LATEX = {
@@ -236,17 +235,22 @@ def to_latex(table: Table) -> str:
     """
     bold = {column.key: best_rows(table, column) for column in table.columns}
     rows = [(index, [cell_text(column, row) for column in table.columns]) for index, row in rows_of(table)]
-    align = "".join("r" if column.is_number else "l" for column in table.columns)
+    heads, fit = fit_page([column.label for column in table.columns], [texts for _, texts in rows])
+    float_name = "sidewaystable" if fit.sideways else "table"
+    align = "".join(
+        f"p{{{width:.0f}pt}}" if width else "r" if column.is_number else "l"
+        for column, width in zip(table.columns, fit.widths, strict=True)
+    )
     lines = [
-        NEEDS,
-        r"\begin{table}[t]",
+        f"{NEEDS},rotating}}" if fit.sideways else f"{NEEDS}}}",
+        rf"\begin{{{float_name}}}" + ("" if fit.sideways else "[t]"),
         r"\centering",
         rf"\caption{{{latex(table.title)}.}}\smallskip",
         rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.name.lower())}}}",
-        rf"{_size(table, [texts for _, texts in rows])}\setlength{{\tabcolsep}}{{4pt}}",
-        rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
+        rf"{fit.size}\setlength{{\tabcolsep}}{{4pt}}",
+        (r"\resizebox{\linewidth}{!}{" if fit.squeezed else "") + rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
         r"\toprule",
-        " & ".join(latex(column.label) for column in table.columns) + r" \\",
+        " & ".join(map(_head, table.columns, heads)) + r" \\",
         r"\midrule",
     ]
     for index, plain in rows:
@@ -254,23 +258,23 @@ def to_latex(table: Table) -> str:
             rf"\textbf{{{latex(text)}}}" if index in bold[column.key] else latex(text)
             for column, text in zip(table.columns, plain, strict=True)
         ]
+        texts = [rf"\raggedright {text}" if wide else text for text, wide in zip(texts, fit.widths, strict=True)]
         # A row that begins with a bracket would be read as the argument of the \\ before it.
         first = "{}" + texts[0] if texts[0].startswith("[") else texts[0]
-        lines.append(" & ".join([first, *texts[1:]]) + r" \\")
+        # After \raggedright a plain \\ would end a line of the paragraph.
+        lines.append(" & ".join([first, *texts[1:]]) + (r" \tabularnewline" if any(fit.widths) else r" \\"))
     note = [rf"\par\medskip{{\raggedright\footnotesize {latex(table.rule)}\par}}"] if table.rule else []
-    text = "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *note, r"\end{table}"]) + "\n"
+    end = r"\end{tabular}" + "}" * fit.squeezed
+    text = "\n".join([*lines, r"\bottomrule", end, *note, rf"\end{{{float_name}}}"]) + "\n"
     if any(ord(char) > LAST_LATIN for char in text):
-        text = text.replace(NEEDS, f"{NEEDS}, and XeLaTeX or LuaLaTeX for the letters of its names", 1)
+        first, _, rest = text.partition("\n")
+        text = f"{first}, and XeLaTeX or LuaLaTeX for the letters of its names\n{rest}"
     return text
 
 
-def _size(table: Table, rows: Sequence[Sequence[str]]) -> str:
-    """The largest type in which the table is no wider than a page's text, as far as its letters tell."""
-    heads = [column.label for column in table.columns]
-    letters = sum(max(len(text) for text in column) for column in zip(heads, *rows, strict=True))
-    # Points: a letter of 10 pt is about 5 wide, digits and brackets among them; then the gaps of 4 on either side.
-    for size, name in ((10, r"\normalsize"), (9, r"\small"), (8, r"\footnotesize"), (7, r"\scriptsize")):
-        if 0.5 * size * letters + 8 * len(heads) <= TEXT_WIDTH:
-            return name
-    # Smaller type is none to read.
-    return "% wider than a page: sidewaystable of the package rotating has room for it\n\\scriptsize"
+def _head(column: Column, lines: Sequence[str]) -> str:
+    """The name of a column, its lines on top of one another."""
+    if len(lines) == 1:
+        return latex(lines[0])
+    side = "r" if column.is_number else "l"
+    return rf"\shortstack[{side}]{{" + r"\\".join(map(latex, lines)) + "}"

@@ -102,7 +102,7 @@ def test_latex_is_booktabs_with_bold_and_caption(table):
 
 
 def test_latex_sets_a_wide_table_in_smaller_type(table):
-    wide = Table("w", "W", "", table.frame.assign(variant="x" * 70), COLUMNS)
+    wide = Table("w", "W", "", table.frame.assign(variant="x" * 66), COLUMNS)
     assert r"\normalsize\setlength{\tabcolsep}{4pt}" in to_latex(table)
     assert r"\footnotesize\setlength{\tabcolsep}{4pt}" in to_latex(wide)
 

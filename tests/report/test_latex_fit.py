@@ -1,0 +1,79 @@
+"""A LaTeX table fits its page: heads in lines, paragraphs, turned, and only then scaled down."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ablate.report.latex_fit import TEXT_HEIGHT, TEXT_WIDTH, fit_page
+from ablate.report.render import Column, Table, to_latex
+
+PROSE = "a reason that is told in a sentence of some length, as reasons often are"
+
+
+def points(size: float, letters: int, columns: int) -> float:
+    return 0.5 * size * letters + 8 * columns
+
+
+def test_a_small_table_keeps_its_size_and_its_heads_in_one_line():
+    heads, fit = fit_page(["Variant", "mIoU, %"], [["unet", "57.0 [55.6, 58.3]"]])
+    assert heads == [["Variant"], ["mIoU, %"]]
+    assert (fit.size, fit.widths, fit.sideways, fit.squeezed) == (r"\normalsize", (0, 0), False, False)
+
+
+def test_a_head_wider_than_its_numbers_is_broken_between_words():
+    heads, _ = fit_page(["Regret, points", "Unbreakablehead"], [["0.0", "1"]])
+    assert heads == [["Regret,", "points"], ["Unbreakablehead"]]
+
+
+def test_the_type_is_the_largest_that_fits_upright():
+    for columns, size in ((8, 10), (10, 8), (11, 7)):
+        _, fit = fit_page(["a"] * columns, [["12345678"] * columns])
+        names = {10: r"\normalsize", 9: r"\small", 8: r"\footnotesize", 7: r"\scriptsize"}
+        assert (fit.size, fit.sideways) == (names[size], False), columns
+        assert points(size, 8 * columns, columns) <= TEXT_WIDTH
+
+
+def test_what_does_not_fit_upright_is_turned_and_then_scaled():
+    _, turned = fit_page(["a"] * 15, [["12345678"] * 15])
+    assert turned.sideways and not turned.squeezed
+    assert points(7, 8 * 15, 15) <= TEXT_HEIGHT
+    _, scaled = fit_page(["a"] * 40, [["12345678"] * 40])
+    assert scaled.sideways and scaled.squeezed
+
+
+def test_long_texts_become_paragraphs_as_wide_as_the_rest_leaves():
+    heads, fit = fit_page(["Name", "Reason"], [["unet", 2 * PROSE]])
+    assert fit.size == r"\normalsize" and not fit.sideways
+    assert fit.widths[0] == 0
+    assert 300 < fit.widths[1] < TEXT_WIDTH
+    assert heads == [["Name"], ["Reason"]]
+
+
+def test_a_word_that_no_line_holds_is_no_paragraph():
+    _, fit = fit_page(["Name"], [["x" * 90]])
+    assert fit.widths == (0,)
+    assert fit.size != r"\normalsize"
+
+
+def test_an_empty_table_fits():
+    assert fit_page(["Name"], [])[1].size == r"\normalsize"
+
+
+def test_the_written_table_is_what_fits():
+    def table(columns: int, text: str) -> str:
+        frame = pd.DataFrame({f"c{n}": [text] for n in range(columns)})
+        return to_latex(Table("t", "T", "A rule.", frame, tuple(Column(f"c{n}", "long head") for n in range(columns))))
+
+    upright, turned, scaled = table(2, "1234"), table(15, "12345678"), table(40, "12345678")
+    assert upright.splitlines()[0] == r"% needs \usepackage{booktabs}"
+    assert r"\shortstack[l]{long\\head} & \shortstack[l]{long\\head} \\" in upright
+    assert turned.splitlines()[0] == r"% needs \usepackage{booktabs,rotating}"
+    assert r"\begin{sidewaystable}" in turned and r"\end{sidewaystable}" in turned
+    assert "resizebox" not in turned
+    assert scaled.count(r"\resizebox{\linewidth}{!}{\begin{tabular}") == 1
+    assert r"\end{tabular}}" in scaled
+    prose = table(1, 2 * PROSE)
+    assert r"\begin{tabular}{@{}p{" in prose
+    assert r"\raggedright a reason" in prose and r"\tabularnewline" in prose
+    for text in (upright, turned, scaled, prose):
+        assert text.count("{") == text.count("}")
