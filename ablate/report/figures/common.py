@@ -74,12 +74,27 @@ def settings(analysis: Analysis) -> list[str]:
     return list(cells.sort_values(axes, kind="stable")["setting"]) if axes else list(cells["setting"])
 
 
-def setting_label(analysis: Analysis, setting: str | None, most: int = 28) -> str:
+def setting_label(analysis: Analysis, setting: str | None, most: int = 48) -> str:
     """A setting as a label of at most so many letters: the rate alone where nothing else varies, a dash for none."""
     if setting is None:
         return "–"
     rate = _rates(analysis).get(setting)
     return shorten(setting.replace("=", " "), most) if rate is None else rate_text(rate)
+
+
+def searched(analysis: Analysis) -> bool:
+    """Whether every variant has settings of its own, proposed by a search."""
+    return analysis.frames.study.search is not None
+
+
+@once_an_analysis
+def own_settings(analysis: Analysis) -> dict[str, list[str]]:
+    """The settings of each variant by their axes, the lowest rate first: the same for all in a grid."""
+    shown = settings(analysis)
+    if not searched(analysis):
+        return dict.fromkeys(order(analysis), shown)
+    tried = set(zip(analysis.cells["variant"], analysis.cells["setting"], strict=True))
+    return {variant: [s for s in shown if (variant, s) in tried] for variant in order(analysis)}
 
 
 def setting_title(analysis: Analysis, setting: str) -> str:
@@ -147,7 +162,7 @@ def _one_for_all(analysis: Analysis) -> bool:
 
 def _named(analysis: Analysis, setting: str | None) -> str:
     if setting is None or list(analysis.frames.axes) != ["lr"]:
-        return setting_label(analysis, setting, 48)
+        return setting_label(analysis, setting)
     return f"lr {setting_label(analysis, setting)}"
 
 

@@ -17,8 +17,9 @@ from ablate.report.figures.common import (
     looks,
     loss_axis,
     order,
+    own_settings,
     percent_axis,
-    settings,
+    searched,
 )
 from ablate.report.figures.curves import PANELS
 from ablate.report.figures.maps import MOST_NUMBERS, NARROWEST, draw_map
@@ -53,17 +54,18 @@ def consolidated(analysis: Analysis) -> Figure:
     draw_bars(analysis, loss, "test_loss")
     draw_bars(analysis, miou, "test_mean_iou")
     miou.set_yticks([])
-    columns = max(1, len(settings(analysis)))
+    columns = max(1, *map(len, own_settings(analysis).values()))
     narrow = FULL / 3 / columns < NARROWEST or columns * len(variants) > MOST_NUMBERS
+    only_rate = list(analysis.frames.axes) == ["lr"] and not searched(analysis)
     # Cells without room for their numbers are read by the scale.
-    draw_map(analysis, cells, "test_mean", FULL / 3, bar=narrow)
+    draw_map(analysis, cells, "test_mean", FULL / 3, bar=narrow, named=only_rate)
     cells.set_yticks([])
     for axes in (loss, miou):
         # A row of bars and the row of the map beside it are one.
         axes.set_ylim(len(variants) - 0.5, -0.5)
     loss.set_title("Test loss")
     miou.set_title("Test mIoU, %")
-    cells.set_title("Test mIoU, % by rate" if list(analysis.frames.axes) == ["lr"] else "Test mIoU, % by setting")
+    cells.set_title("Test mIoU, % by rate" if only_rate else "Test mIoU, % by setting")
     there = set(frame["variant"])
     shown = [variant for variant in variants if variant in there]
     legend(figure, styles, shown, notes=chosen_notes(analysis))

@@ -19,6 +19,7 @@ from ablate.report.figures.common import (
     main_trials,
     order,
     percent_axis,
+    searched,
     setting_title,
     settings,
     spreads,
@@ -60,6 +61,8 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     shown = settings(analysis)
     if len(shown) < 2:
         raise NotDrawn("the study has one setting only")
+    if searched(analysis):
+        raise NotDrawn("every variant was searched at settings of its own")
     if len(shown) > MOST_SETTINGS:
         # The outermost settings and those between, evenly.
         step = (len(shown) - 1) / (MOST_SETTINGS - 1)

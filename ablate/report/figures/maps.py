@@ -14,9 +14,10 @@ from ablate.report.figures.common import (
     NotDrawn,
     finish,
     order,
+    own_settings,
     percent_tick,
+    searched,
     setting_values,
-    settings,
     settings_axis,
 )
 from ablate.report.style import FULL, canvas, number, percent, plain, short_names
@@ -41,13 +42,14 @@ LEAST_NAMED = 0.06
 LETTER = 0.06
 # Of more cells a reader sees the pattern; their numbers are one by one in a table.
 MOST_NUMBERS = 120
+OWN = " A column holds a setting of each variant's own search, the lowest rate first."
 UNNUMBERED = " The numbers of so many cells stand in tables/cells.csv."
 
 
 @register_figure("maps")
 def maps(analysis: Analysis) -> Figure:
     """Maps of test mIoU and of rise over variant × setting."""
-    columns, rows = len(settings(analysis)), len(order(analysis))
+    columns, rows = max(map(len, own_settings(analysis).values())), len(order(analysis))
     beside = columns <= 7
     height = 0.65 + 0.3 * rows
     names = _label_height(analysis, (FULL / 2 if beside else FULL) - 0.9)
@@ -65,27 +67,29 @@ def maps(analysis: Analysis) -> Figure:
         # Long names stand beneath both.
         left.set_xticks([])
         left.set_xlabel("")
-    return finish(figure, analysis, RULE if columns * rows <= MOST_NUMBERS else RULE + UNNUMBERED)
+    rule = RULE + (OWN if searched(analysis) else "") + (UNNUMBERED if columns * rows > MOST_NUMBERS else "")
+    return finish(figure, analysis, rule)
 
 
-def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: bool = True) -> None:
-    """One map on `axes`, about so many inches wide: cells by colour and number, the ridge framed."""
-    shown, variants = settings(analysis), order(analysis)
-    table = analysis.cells.pivot_table(index="variant", columns="setting", values=column, sort=False, dropna=False)
-    table = table.reindex(index=variants, columns=shown).astype(float)
-    known = table.to_numpy()
+def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: bool = True, named: bool = True) -> None:
+    """One map on `axes`, about so many inches wide: cells by colour and number, the ridge framed.
+
+    With a `bar` for the colours beside it, and the settings `named` beneath where there is room.
+    """
+    variants = order(analysis)
+    known = _cells(analysis, column, np.nan)
     finite = known[np.isfinite(known)]
     if not finite.size:
         raise NotDrawn("no cell has a result")
     miou = column == "test_mean"
-    dead = _cells(analysis, "n_diverged", variants, shown)
+    dead = _cells(analysis, "n_diverged", 0.0)
     # A cell that diverged altogether would take the colours from all others.
     lived = known[np.isfinite(known) & ((dead == 0) if miou else True)]
     lived = lived if lived.size else finite
     low, high = (float(lived.min()), float(lived.max())) if miou else (1.0, float(max(lived.max(), 1.5)))
     high = high if high > low else low + 1e-3
-    filled = table.mask(np.isposinf(known), high)
-    cell = wide / len(shown)
+    filled = np.where(np.isposinf(known), high, known)
+    cell = wide / known.shape[1]
     import seaborn as sns  # takes as long to import as ten figures to draw: only where this one is drawn
 
     sns.heatmap(
@@ -105,7 +109,7 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
     if cell >= NARROWEST and known.size <= MOST_NUMBERS:
         _annotate(axes, _texts(known, dead, miou), size=7 if cell >= 0.5 else 6)
     axes.set_facecolor(style.BAD)
-    waiting = _cells(analysis, "n", variants, shown) < _cells(analysis, "n_planned", variants, shown)
+    waiting = _cells(analysis, "n", 0.0) < _cells(analysis, "n_planned", 0.0)
     for y, x in np.argwhere(np.isnan(known)):
         axes.add_patch(Rectangle((x, y), 1, 1, fill=False, hatch="////", edgecolor=style.MUTED, linewidth=0))
     for y, x in np.argwhere(waiting & ~np.isnan(known)):
@@ -118,8 +122,8 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         scale.ax.yaxis.set_major_formatter(  # type: ignore[union-attr]
             percent_tick if miou else "{x:g}"
         )
-    _ridge(analysis, axes, variants, shown, min(1.6, 16 * cell))
-    _name_settings(analysis, axes, wide)
+    _ridge(analysis, axes, min(1.6, 16 * cell))
+    _name_settings(analysis, axes, wide, named=named)
     short = short_names(variants)
     axes.set_yticks(np.arange(len(variants)) + 0.5, [plain(short[v]) for v in variants], rotation=0)
     axes.tick_params(axis="y", length=0)
@@ -127,17 +131,17 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
     axes.grid(False)
 
 
-def _name_settings(analysis: Analysis, axes: Axes, wide: float) -> None:
-    """Labels of the columns: as many as have room, turned where they are of several values; none in a small map."""
-    shown = settings(analysis)
+def _name_settings(analysis: Analysis, axes: Axes, wide: float, *, named: bool) -> None:
+    """Labels of the columns: as many as have room, turned where they are of several values."""
+    shown = next(iter(own_settings(analysis).values()))
     labels = [plain(setting_values(analysis, setting)) for setting in shown]
     turned = list(analysis.frames.axes) != ["lr"]
     cell = wide / len(shown)
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel(settings_axis(analysis))
-    if turned and cell < LEAST_NAMED:
+    if searched(analysis) or not named or (turned and cell < LEAST_NAMED):
         axes.set_xticks([])
-        axes.set_xlabel(f"{len(shown)} settings")
+        axes.set_xlabel("own settings, by rate" if searched(analysis) else f"{len(shown)} settings")
         return
     # Inches that a label needs: as wide as it is, or as high where it is turned.
     needed = 0.14 if turned else 0.07 + LETTER * max(map(len, labels))
@@ -149,15 +153,22 @@ def _name_settings(analysis: Analysis, axes: Axes, wide: float) -> None:
 
 def _label_height(analysis: Analysis, wide: float) -> float:
     """Inches that the labels beneath a map take."""
-    shown = settings(analysis)
-    if list(analysis.frames.axes) == ["lr"] or wide / len(shown) < LEAST_NAMED:
+    shown = next(iter(own_settings(analysis).values()))
+    if list(analysis.frames.axes) == ["lr"] or searched(analysis) or wide / len(shown) < LEAST_NAMED:
         return 0.25
     return 0.25 + LETTER * max(len(setting_values(analysis, setting)) for setting in shown)
 
 
-def _cells(analysis: Analysis, column: str, variants: list[str], shown: list[str]) -> np.ndarray:
-    wide = analysis.cells.pivot_table(index="variant", columns="setting", values=column, sort=False)
-    return wide.reindex(index=variants, columns=shown).fillna(0).to_numpy(dtype=float)
+def _cells(analysis: Analysis, column: str, absent: float) -> np.ndarray:
+    """A column of the cells, variants x their settings, both in their order; `absent` where there is none."""
+    cells, own = analysis.cells, own_settings(analysis)
+    values = dict(zip(zip(cells["variant"], cells["setting"], strict=True), cells[column].astype(float), strict=True))
+    table = np.full((len(own), max(1, *map(len, own.values()))), absent)
+    for y, (variant, shown) in enumerate(own.items()):
+        for x, setting in enumerate(shown):
+            value = values.get((variant, setting), absent)
+            table[y, x] = absent if np.isnan(value) else value
+    return table
 
 
 def _annotate(axes: Axes, texts: np.ndarray, size: float) -> None:
@@ -185,12 +196,9 @@ def _texts(known: np.ndarray, dead: np.ndarray, miou: bool) -> np.ndarray:
     return texts
 
 
-def _ridge(analysis: Analysis, axes: Axes, variants: list[str], shown: list[str], width: float) -> None:
-    for y, variant in enumerate(variants):
+def _ridge(analysis: Analysis, axes: Axes, width: float) -> None:
+    for y, (variant, shown) in enumerate(own_settings(analysis).items()):
         best = analysis.own_best.get(variant)
         if best in shown:
-            axes.add_patch(
-                Rectangle(
-                    (shown.index(best) + 0.04, y + 0.04), 0.92, 0.92, fill=False, edgecolor=style.INK, linewidth=width
-                )
-            )
+            at = shown.index(best) + 0.04, y + 0.04
+            axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, edgecolor=style.INK, linewidth=width))
