@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from itertools import combinations
 
 import numpy as np
 import pytest
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color
@@ -13,11 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from planted import plant
 
+from ablate.analysis.analyse import analyse
+from ablate.analysis.frames import load_results
 from ablate.registry import FIGURES
 from ablate.report import figures
 from ablate.report.draw import DPI, FORMATS, encode, figure_names
 from ablate.report.figures import contrasts, maps
-from ablate.report.figures.common import NotDrawn, looks, order, settings
+from ablate.report.figures.common import NotDrawn, looks, order, own_settings, setting_values, settings
 from ablate.report.figures.panels import image_scores, variant_panel
 from ablate.report.figures.streams import thinned
 from ablate.report.panels import fixed_images
@@ -184,6 +189,30 @@ def test_many_settings_are_named_where_there_is_room(settings54, analysed):
     assert not upper.get_xticklabels()
     small = next(axes for axes in drawn("consolidated", analysis).findobj(Axes) if "setting" in axes.get_xlabel())
     assert small.get_xlabel() == "54 settings"
+
+
+def test_a_search_shows_the_settings_of_each_variant(two, analysed, tmp_path):
+    path = tmp_path / "searched"
+    shutil.copytree(two, path)
+    study = yaml.safe_load((path / "study.yaml").read_text())
+    study["search"] = {"trials": 3, "space": {"lr": {"low": 1e-4, "high": 1e-2, "log": True}}}
+    (path / "study.yaml").write_text(yaml.safe_dump({key: value for key, value in study.items() if key != "grid"}))
+    run = json.loads((path / "run.json").read_text())
+    for entry in run["plan"]:
+        # No two variants at one rate.
+        entry["settings"]["lr"] *= 1.1 if entry["variant"] == "noskip" else 1.0
+    (path / "run.json").write_text(json.dumps(run))
+    analysis = analyse(load_results(path))
+    own = own_settings(analysis)
+    assert {variant: len(shown) for variant, shown in own.items()} == {"unet": 3, "noskip": 3}
+    assert not set(own["unet"]) & set(own["noskip"])
+    cells = drawn("maps", analysis).axes[0]
+    assert not [patch for patch in cells.patches if patch.get_hatch()]
+    assert cells.get_xlim() == (0, 3)
+    titles = [axes.get_title(loc="left") for axes in drawn("streams", analysis).axes]
+    assert titles == [setting_values(analysis, setting) for shown in own.values() for setting in shown]
+    with pytest.raises(NotDrawn, match="settings of its own"):
+        FIGURES.get("curves_by_rate")(analysis)
 
 
 def test_a_figure_is_the_same_every_time(two, analysed):

@@ -12,7 +12,18 @@ from ablate.analysis.analyse import Analysis
 from ablate.measure.stability import epoch_medians, spike_steps
 from ablate.registry import register_figure
 from ablate.report import style
-from ablate.report.figures.common import NotDrawn, finish, looks, main_trials, order, setting_title, settings
+from ablate.report.figures.common import (
+    NotDrawn,
+    finish,
+    looks,
+    main_trials,
+    order,
+    own_settings,
+    searched,
+    setting_title,
+    setting_values,
+    settings_axis,
+)
 from ablate.report.style import FULL, Look, canvas, number, plain, short_names
 
 MOST_ROWS = 6
@@ -26,16 +37,24 @@ def streams(analysis: Analysis) -> Figure:
     trials = main_trials(analysis)
     trials = trials[trials["status"].isin(["complete", "diverged"])]
     chosen = _least_stable(trials)
-    variants, columns = _rows(analysis, trials), _columns(analysis)
-    shown = {cell: row for cell, row in chosen.items() if cell[0] in variants and cell[1] in columns}
+    variants = _rows(analysis, trials)
+    columns = {variant: _evenly(own_settings(analysis)[variant]) for variant in variants}
+    shown = {cell: row for cell, row in chosen.items() if cell[1] in columns.get(cell[0], ())}
     worst = {cell: (row, steps) for cell, row in shown.items() if len(steps := analysis.frames.steps(row["key"]))}
     if not worst:
         raise NotDrawn("no trial has stored its steps")
-    figure = canvas(FULL, 0.5 + 0.14 * (len(analysis.frames.axes) - 1) + 0.85 * len(variants))
-    grid = figure.subplots(len(variants), len(columns), sharex=True, sharey=True, squeeze=False)
+    each = searched(analysis)
+    titles = 0.2 * len(variants) if each else 0.14 * (len(analysis.frames.axes) - 1)
+    figure = canvas(FULL, 0.5 + titles + 0.85 * len(variants))
+    most = max(map(len, columns.values()))
+    grid = figure.subplots(len(variants), most, sharex=True, sharey=True, squeeze=False)
     drawn, short = [], short_names(order(analysis), 13)
     for row, variant in zip(grid, variants, strict=True):
-        for axes, setting in zip(row, columns, strict=True):
+        for axes in row[len(columns[variant]) :]:
+            axes.set_visible(False)
+        for axes, setting in zip(row, columns[variant], strict=False):
+            if each:
+                axes.set_title(plain(setting_values(analysis, setting)), size=6.5, pad=3)
             if (variant, setting) in worst:
                 trial, steps = worst[variant, setting]
                 drawn.append(_stream(axes, trial, steps, looks(analysis)[variant]))
@@ -48,8 +67,9 @@ def streams(analysis: Analysis) -> Figure:
         grid[0][0].yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
         grid[0][0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
         grid[0][0].yaxis.set_minor_locator(NullLocator())
-    for axes, setting in zip(grid[0], columns, strict=True):
-        axes.set_title(setting_title(analysis, setting), size=8.5 if len(analysis.frames.axes) == 1 else 7)
+    if not each:
+        for axes, setting in zip(grid[0], columns[variants[0]], strict=True):
+            axes.set_title(setting_title(analysis, setting), size=8.5 if len(analysis.frames.axes) == 1 else 7)
     for axes in grid[-1]:
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
@@ -61,8 +81,9 @@ def streams(analysis: Analysis) -> Figure:
         "deviations; ×: diverged."
     )
     more = f" Shown: the baseline and the {len(variants) - 1} least stable variants." if left_out else ""
-    between = len(settings(analysis)) - len(columns)
+    between = max(len(own_settings(analysis)[variant]) - len(columns[variant]) for variant in variants)
     more += f" {between} settings between those shown are left out." if between else ""
+    more += f" Above each: {settings_axis(analysis)}." if each else ""
     return finish(figure, analysis, rule + more)
 
 
@@ -83,8 +104,8 @@ def _rows(analysis: Analysis, trials: pd.DataFrame) -> list[str]:
     return [variants[0], *(variant for variant in variants[1:] if variant in rest)]
 
 
-def _columns(analysis: Analysis) -> list[str]:
-    shown = settings(analysis)
+def _evenly(shown: list[str]) -> list[str]:
+    """The outermost settings and those between, evenly, as many as have room."""
     if len(shown) <= MOST_COLUMNS:
         return shown
     step = (len(shown) - 1) / (MOST_COLUMNS - 1)
