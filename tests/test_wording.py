@@ -13,7 +13,7 @@ from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings
-from ablate.report.build import make_page
+from ablate.report.compose import make_page
 from ablate.report.tables import all_tables
 from ablate.wording import count_of
 

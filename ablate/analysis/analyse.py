@@ -86,8 +86,10 @@ pixels of that kind in the test split (a mean over classes weighs one with ten a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
@@ -95,7 +97,7 @@ from ablate.analysis import cells, compare, costs, detail_frames, mechanism, var
 from ablate.analysis.detail_frames import DETAIL
 from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import OWN_BEST, RANKING_TEXT, SHARED, rank_agreement, v_table
+from ablate.analysis.selection import OWN_BEST, RANKING_TEXT, SHARED, Choice, rank_agreement, v_table
 from ablate.errors import ResultsError
 from ablate.study.metrics import STABILITY
 from ablate.wording import count_of
@@ -154,11 +156,14 @@ def analyse(frames: Frames) -> Analysis:
     made = compare.ways(frames, v)
     own_best = OWN_BEST.choose(v)
     shared = next((setting for setting in SHARED.choose(v, compare.controls(frames)).values() if setting), None)
-    converged = cells.convergence_frame(frames)
     measure = frames.study.measure
-    response = cells.rate_response(frames, v, own_best, measure.rope)
-    contrasts = compare.contrasts_frame(frames, scores, made)
-    detail, class_detail, no_detail = detail_frames.detail_frame(frames, scores, own_best)
+    alone: dict[str, Any] = {}
+    compared: dict[str, pd.DataFrame] = {}
+    # Of a large study other processes resample cells and score predictions, and this one does the rest beside them.
+    scores.prepare(meanwhile=lambda: alone.update(_alone(frames, v, own_best, shared)))
+    detail, class_detail, no_detail = detail_frames.detail_frame(
+        frames, scores, own_best, meanwhile=lambda: compared.update(_compared(frames, scores, v, own_best, made))
+    )
     rules = {
         "cells": f"{cells.CELLS_RULE} {compare.scored_text(frames)}",
         "variants": f"{OWN_BEST.text} {compare.scored_text(frames)} {variants.LEVELS_RULE}",
@@ -181,7 +186,6 @@ def analyse(frames: Frames) -> Analysis:
         "gate_ablation": mechanism.ABLATION_RULE,
         "throughput": costs.throughput_rule(frames),
     }
-    gates, ablated = mechanism.gate_frames(frames, own_best, measure.confidence)
     return Analysis(
         frames=frames,
         baseline=frames.baseline,
@@ -192,27 +196,47 @@ def analyse(frames: Frames) -> Analysis:
         shared_setting=shared,
         own_best=own_best,
         scores=scores,
-        cells=cells.cells_frame(frames, v, own_best, shared, converged, measure.confidence),
-        variants=variants.variants_frame(frames, scores, v, own_best, response),
-        contrasts=contrasts,
-        classes=variants.classes_frame(frames, scores, own_best),
-        class_contrasts=compare.class_contrasts_frame(frames, scores, made),
         detail=detail,
         class_detail=class_detail,
         detail_verdicts=detail_frames.detail_verdicts_frame(detail),
-        stability=cells.stability_frame(frames, measure.confidence),
-        headroom=mechanism.headroom_frame(frames, measure.confidence),
-        convergence=converged,
-        extension=cells.extension_frame(frames),
-        ranking=rank_agreement(v) if frames.study.search is None else rank_agreement(v.iloc[:, :0]),
-        budget=cells.budget_frame(frames, v),
-        gates=gates,
-        gate_ablation=ablated,
-        throughput=costs.throughput_frame(frames),
-        cost=costs.cost_frame(frames),
         rules=rules,
-        notes=notes(frames, contrasts, no_detail),
+        notes=notes(frames, compared["contrasts"], no_detail),
+        **alone,
+        **compared,
     )
+
+
+def _alone(frames: Frames, v: pd.DataFrame, own_best: Choice, shared: str | None) -> dict[str, Any]:
+    """What needs no resampling."""
+    confidence = frames.study.measure.confidence
+    converged = cells.convergence_frame(frames)
+    gates, ablated = mechanism.gate_frames(frames, own_best, confidence)
+    return {
+        "cells": cells.cells_frame(frames, v, own_best, shared, converged, confidence),
+        "stability": cells.stability_frame(frames, confidence),
+        "headroom": mechanism.headroom_frame(frames, confidence),
+        "convergence": converged,
+        "extension": cells.extension_frame(frames),
+        "ranking": rank_agreement(v) if frames.study.search is None else rank_agreement(v.iloc[:, :0]),
+        "budget": cells.budget_frame(frames, v),
+        "gates": gates,
+        "gate_ablation": ablated,
+        "throughput": costs.throughput_frame(frames),
+        "cost": costs.cost_frame(frames),
+    }
+
+
+def _compared(
+    frames: Frames, scores: StudyScores, v: pd.DataFrame, own_best: Choice, made: Sequence[compare.Way]
+) -> dict[str, pd.DataFrame]:
+    """What rests on the replicates of the cells."""
+    response = cells.rate_response(frames, v, own_best, frames.study.measure.rope)
+    return {
+        "contrasts": compare.contrasts_frame(frames, scores, made),
+        "variants": variants.variants_frame(frames, scores, v, own_best, response),
+        "classes": variants.classes_frame(frames, scores, own_best),
+        "class_contrasts": compare.class_contrasts_frame(frames, scores, made),
+    }
 
 
 def notes(frames: Frames, contrasts: pd.DataFrame, no_detail: str = "") -> tuple[str, ...]:

@@ -5,7 +5,7 @@ The columns of every frame are listed at the top of `analyse`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,14 +95,20 @@ def detail_vector(sums: Floats) -> Floats:
     return np.concatenate([means, np.stack(excess, axis=-1), *of_classes], axis=-1)
 
 
-def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """A row a contrast and measure; a row a contrast, class and measure; which variants have none and why."""
+def detail_frame(
+    frames: Frames, scores: StudyScores, own_best: Choice, meanwhile: Callable[[], object] = lambda: None
+) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """A row a contrast and measure; a row a contrast, class and measure; which variants have none and why.
+
+    `meanwhile` is called once, of a large study while other processes score predictions.
+    """
     try:
         rule = detail_rule(frames)
     except (ResultsError, ValueError) as error:
+        meanwhile()
         why = f"no measures of fine detail: {error}"
         return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CLASS_COLUMNS), why
-    cells, pixels, problems = _cells(frames, scores, own_best)
+    cells, pixels, problems = _cells(frames, scores, own_best, meanwhile)
     rows, class_rows = [], []
     for name, other in against(frames).items():
         if name not in cells or other not in cells:
@@ -127,7 +133,7 @@ def detail_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> tuple
 
 
 def _cells(
-    frames: Frames, scores: StudyScores, own_best: Choice
+    frames: Frames, scores: StudyScores, own_best: Choice, meanwhile: Callable[[], object]
 ) -> tuple[dict[str, Replicates], np.ndarray, list[str]]:
     """Replicates of every variant at its best, the target pixels of each measure and class (M, C), and what failed."""
     chosen = [(variant, setting) for variant, setting in own_best.items() if setting is not None]
@@ -142,7 +148,7 @@ def _cells(
     many = sum(len(scores.members(*cell)) for cell in chosen) >= MANY_TRIALS
     cells: dict[str, Replicates] = {}
     pixels, problems = np.zeros(0), []
-    results = spread(made, range(len(chosen)), least=2 if many else len(chosen) + 1)
+    results = spread(made, range(len(chosen)), least=2 if many else len(chosen) + 1, meanwhile=meanwhile)
     for (variant, _), found in zip(chosen, results, strict=True):
         if isinstance(found, str):
             problems.append(found)

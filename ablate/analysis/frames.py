@@ -18,7 +18,7 @@ and, by trial key, `counts`, `steps`, `preds`. `setting` is the text that identi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -189,8 +189,8 @@ class Frames:
         ]
 
 
-def load_results(path: Path | str) -> Frames:
-    """The results folder at `path` as frames, finished or not.
+def load_results(path: Path | str, meanwhile: Callable[[], object] = lambda: None) -> Frames:
+    """The results folder at `path` as frames, finished or not; `meanwhile` is called once while records are read.
 
     Raises `ResultsError` where there is no study, or what should be read cannot be; a damaged trial is no error but a
     row with the status "missing" (see `Frames.unreadable`).
@@ -200,7 +200,7 @@ def load_results(path: Path | str) -> Frames:
     run = results.read_run()
     index = read_json(results.test / "index.json") or {}
     source = FolderSource(results)
-    trials, axes, unreadable = trials_frame(results, run, study, source)
+    trials, axes, unreadable = trials_frame(results, run, study, source, meanwhile)
     class_names = tuple(index.get("classes") or run.get("data", {}).get("classes") or numbered_classes(trials, source))
     return Frames(
         path=results.path,

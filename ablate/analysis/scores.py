@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -123,15 +123,19 @@ class StudyScores:
         entries = 1 + len(self.frames.class_names)
         return self.replicates("|".join(cell), val, test, mean_and_classes, entries)
 
-    def _make_many(self) -> None:
-        """The cells of a large study at once, on all cores; each is the same however it is made."""
+    def prepare(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """The cells of a large study at once, on all cores; each is the same however and whenever it is made.
+
+        `meanwhile` is called once, of a large study while other processes resample.
+        """
         settings = {str(variant): self.v.loc[variant].dropna().index for variant in self.v.index}
         chosen = [(variant, str(setting), "main") for variant, found in settings.items() for setting in found]
         seeds = [member for cell in chosen for member in self.members(*cell)]
         if len(seeds) < MANY_TRIALS or not any(member.status == "complete" for member in seeds):
+            meanwhile()
             return
         _ = self.bootstrap  # made before the processes part, which share it
-        self._cells |= dict(zip(chosen, spread(self._resampled, chosen), strict=True))
+        self._cells |= dict(zip(chosen, spread(self._resampled, chosen, meanwhile=meanwhile), strict=True))
 
     def replicates(
         self,
@@ -150,8 +154,6 @@ class StudyScores:
 
     def cells(self, variant: str) -> dict[Hashable, Replicates]:
         """The cells of a variant that may be chosen, by setting, in the order of the plan."""
-        if not self._by_variant:
-            self._make_many()
         if variant not in self._by_variant:
             settings = [str(setting) for setting in self.v.loc[variant].dropna().index]
             self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}

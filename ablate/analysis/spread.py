@@ -36,22 +36,31 @@ def leave_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def spread(work: Callable[[Item], Result], items: Sequence[Item], *, least: int = 2) -> list[Result]:
+def spread(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    least: int = 2,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> list[Result]:
     """`work` of every item, in order; items and results travel between the processes, what `work` refers to does not.
 
-    Fewer than `least` items are done here: starting processes takes a tenth of a second.
-    An error of `work` is raised here.
+    Fewer than `least` items are done here: starting processes takes a tenth of a second. `meanwhile` is called once,
+    while others work. An error of `work` is raised here.
     """
     global _work
     processes = min(usable_cores(), len(items))
     if processes < 2 or len(items) < least:
+        meanwhile()
         return [work(item) for item in items]
     _work = work
     # A few portions a process, so that all of them end at about the same time.
     portion = -(-len(items) // (4 * processes))
     with ProcessPoolExecutor(processes, mp_context=get_context("fork"), initializer=leave_interrupts) as pool:
         try:
-            return list(pool.map(_call, items, chunksize=portion))
+            found = pool.map(_call, items, chunksize=portion)
+            meanwhile()
+            return list(found)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

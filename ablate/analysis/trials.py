@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,16 @@ PORTION = 32
 
 
 def trials_frame(
-    results: Results, run: Mapping[str, Any], study: StudySpec, source: FolderSource
+    results: Results,
+    run: Mapping[str, Any],
+    study: StudySpec,
+    source: FolderSource,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[pd.DataFrame, tuple[str, ...], dict[Path, str]]:
-    """A row a planned trial (see `frames`), the axes of the grid ("lr" always), and the records that cannot be read."""
+    """A row a planned trial (see `frames`), the axes of the grid ("lr" always), and the records that cannot be read.
+
+    `meanwhile` is called once, of a large study while other processes read.
+    """
     unreadable: dict[Path, str] = {}
     planned = [Planned(dict(entry), results.trial(entry["name"])) for entry in run.get("plan", [])]
     if not planned:
@@ -38,7 +45,7 @@ def trials_frame(
         return read_trials(planned[start : start + PORTION], axes, study, source)
 
     starts = range(0, len(planned), PORTION)
-    portions = spread(portion, starts, least=-(-MANY_TRIALS // PORTION))
+    portions = spread(portion, starts, least=-(-MANY_TRIALS // PORTION), meanwhile=meanwhile)
     rows: list[Row] = []
     for (entry, folder), found in zip(planned, (found for part in portions for found in part), strict=True):
         rows.append(found.row)

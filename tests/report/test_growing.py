@@ -17,7 +17,8 @@ from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
 from ablate.registry import FIGURES
 from ablate.report import page
-from ablate.report.build import build_report, make_page, write_tables
+from ablate.report.build import build_report
+from ablate.report.compose import make_page, write_tables
 from ablate.report.draw import figure_names, jobs
 from ablate.report.figures.common import NotDrawn
 from ablate.report.tables import all_tables
