@@ -65,14 +65,19 @@ def image_weights(
 def _circular_blocks(rng: np.random.Generator, m: int, resamples: int, block: int) -> NDArray[np.int64]:
     length = max(1, min(block, m // 3))
     starts = rng.integers(0, m, size=(resamples, -(-m // length), 1))
-    drawn = ((starts + np.arange(length)) % m).reshape(resamples, -1)[:, :m]
-    flat = drawn + m * np.arange(resamples)[:, None]
-    return np.bincount(flat.ravel(), minlength=m * resamples).reshape(resamples, m)
+    return _counted(((starts + np.arange(length)) % m).reshape(resamples, -1)[:, :m], m)
+
+
+def _counted(drawn: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """How often each of 0 … n−1 is in each row of `drawn` (resamples, …): (resamples, n)."""
+    flat = drawn + n * np.arange(len(drawn))[:, None]
+    return np.bincount(flat.ravel(), minlength=n * len(drawn)).reshape(len(drawn), n)
 
 
 def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.int64]:
     """How often each of n seeds is drawn in each replicate: (resamples, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    # Drawn one by one and counted: the same distribution as `multinomial`, which takes five times as long for 50 seeds.
+    return _counted(rng.integers(0, n, size=(resamples, n)), n)
 
 
 def class_iou(sums: Floats) -> Floats:
