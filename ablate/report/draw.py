@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.spread import leave_interrupts, uncollected, usable_cores
@@ -26,6 +25,7 @@ from ablate.report.figures.common import NotDrawn, order
 from ablate.report.figures.panels import variant_panel
 from ablate.report.fonts import quick_font
 from ablate.report.page import Drawing
+from ablate.report.png import png
 from ablate.report.style import theme
 from ablate.report.svg import adaptive, data_uri
 from ablate.report.tape import Tape
@@ -167,11 +167,10 @@ def _encoded(figure: Figure, kind: str, pixels: np.ndarray) -> bytes:
         text = io.StringIO()
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
         return text.getvalue().encode()
-    data = io.BytesIO()
     if kind == "png":
-        # Without opacity: the paper is white, and a quarter less to compress.
-        Image.fromarray(pixels).convert("RGB").save(data, format="png", compress_level=3, dpi=(DPI, DPI))
-    elif kind == "pdf":
+        return png(pixels, DPI)
+    data = io.BytesIO()
+    if kind == "pdf":
         FigureCanvasPdf(figure).print_pdf(data, metadata={"CreationDate": None, "ModDate": None})
     else:
         raise ValueError(f"unknown format '{kind}': choose from {', '.join(FORMATS)}")

@@ -68,7 +68,7 @@ def quick_font() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ablate-fonts-") as folder:
         entries = []
         for name, weight in _FILES.items():
-            with TTFont(source / name, lazy=True) as font:
+            with TTFont(source / name, lazy=True, recalcBBoxes=False) as font:
                 options = subset.Options(layout_features=[], name_IDs=["*"], notdef_outline=True, glyph_names=True)
                 options.drop_tables += _LAYOUT_TABLES
                 subsetter = subset.Subsetter(options)

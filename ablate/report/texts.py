@@ -230,7 +230,7 @@ def _kept_cuts(cut: Callable[..., Any]) -> Callable[..., Any]:
     usual: dict[Any, set[int]] = {}
 
     def kept(fontfile: Any, glyphs: Iterable[int]) -> Any:
-        with TTFont(fontfile, fontNumber=fontfile.face_index, lazy=True) as font:
+        with TTFont(fontfile, fontNumber=fontfile.face_index, lazy=True, recalcBBoxes=False) as font:
             if "glyf" not in font:
                 return cut(fontfile, glyphs)
             if fontfile not in usual:
