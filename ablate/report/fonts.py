@@ -15,6 +15,7 @@ from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 
 from ablate.report.texts import remembered_texts
+from ablate.report.tick_copies import copied_ticks
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
 # Tables for ligatures, positioning and mathematics: labels need none of them.
@@ -79,7 +80,7 @@ def quick_font() -> Iterator[str]:
         known = font_manager.fontManager.ttflist
         known.extend(entries)
         try:
-            with _remembered_files(), remembered_texts():
+            with _remembered_files(), remembered_texts(), copied_ticks():
                 yield family
         finally:
             for entry in entries:
