@@ -64,9 +64,10 @@ def quick_font() -> Iterator[str]:
     cutting from six thousand takes. A letter that is not among them comes from DejaVu Sans itself, behind it in
     `theme`'s list of families.
     """
-    family = f"{FAMILY} for figures"
     source = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     with tempfile.TemporaryDirectory(prefix="ablate-fonts-") as folder:
+        # A name of its own: matplotlib remembers for good in which file it found a family.
+        family = f"{FAMILY} in {Path(folder).name}"
         entries = []
         for name, weight in _FILES.items():
             with TTFont(source / name, lazy=True, recalcBBoxes=False) as font:

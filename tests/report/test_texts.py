@@ -18,6 +18,7 @@ from scipy.ndimage import uniform_filter
 
 from ablate.report import texts
 from ablate.report.draw import encode
+from ablate.report.fonts import quick_font
 from ablate.report.style import canvas, theme
 from ablate.report.texts import remembered_texts
 
@@ -111,3 +112,11 @@ def test_a_pdf_is_the_same_whether_its_texts_were_kept_before_or_not():
     with remembered_texts():
         first, second = drawn(("pdf",)), drawn(("pdf",))
     assert first == second
+
+
+def test_a_process_that_has_drawn_can_draw_again():
+    made = []
+    for _ in range(2):
+        with quick_font() as family, theme(family):
+            made.append(encode(figure(), ["png", "pdf", "svg"]))
+    assert made[0] == made[1]
