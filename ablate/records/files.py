@@ -14,23 +14,27 @@ from pathlib import Path
 TEMPORARY = ".part"
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """Write `data` to `path`: after a crash at any moment the old content or the new is there, never a mixture.
 
-    Same-folder temporary file, fsync, replace, fsync of the folder: the file system then keeps the order.
+    Same-folder temporary file, fsync, replace, fsync of the folder: the file system then keeps the order. What can be
+    made again at any time need not be `lasting`: nobody waits for the disk, and only a crash of the whole machine may
+    leave it empty.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
     try:
         with temporary.open("wb") as handle:
             handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
+            if lasting:
+                handle.flush()
+                os.fsync(handle.fileno())
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def publish_once(path: Path, data: bytes) -> bool:

@@ -83,7 +83,7 @@ def compose(
         gc.unfreeze()
     written += [path for one in drawn for path in one.files]
     for made in pages:
-        write_atomic(results.page, page.render(with_figures(made, drawn), reload=reload).encode())
+        write_atomic(results.page, page.render(with_figures(made, drawn), reload=reload).encode(), lasting=False)
         written.append(results.page)
     return written
 
@@ -98,7 +98,7 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
             if suffix != ".csv" and len(table.frame) > MOST_PRINTED:
                 path.unlink(missing_ok=True)
                 continue
-            write_atomic(path, text(table).encode())
+            write_atomic(path, text(table).encode(), lasting=False)
             written.append(path)
     return written
 

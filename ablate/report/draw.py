@@ -136,7 +136,7 @@ def _made(name: str, folder: Path, formats: tuple[str, ...]) -> Drawn:
     for kind in formats:
         folder.mkdir(exist_ok=True)
         path = folder / f"{name}.{kind}"
-        write_atomic(path, encoded[kind])
+        write_atomic(path, encoded[kind], lasting=False)
         files.append(path)
     return Drawn(name, title, tuple(files), drawing(figure, encoded["svg"], name, title) if shown else None)
 
