@@ -166,7 +166,7 @@ def write_run(
     document = {
         "schema_version": 1,
         "study": study.spec.study,
-        "command": command_line(),
+        "command": _reproducing(results),
         "versions": versions(),
         "device": machine(),
         "git": git_state(Path(os.curdir)),
@@ -189,6 +189,13 @@ def write_run(
         document["search"] = search_identity(study.spec.search)
     write_atomic(results.run, to_json(document))
     write_atomic(results.path / "data.json", to_json({"files": dict(dataset.files)}))
+
+
+def _reproducing(results: Results) -> str:
+    """The command that made the trials: a profile that is added to them keeps that of their run."""
+    typed = command_line()
+    known = results.read_run().get("command")
+    return str(known) if known and typed.startswith("ablate profile") else typed
 
 
 def search_identity(search: SearchSpec) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.run.executors.environment import worker_environment
-from tests.run.conftest import STUDY, Command
+from tests.run.conftest import PLUGIN, STUDY, Command
 
 ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("[1e-2, 1e-3]", "[1e-2]")
 
@@ -181,6 +181,14 @@ def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) ->
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1
     assert lines[0].startswith("ablate: study.yaml:9: run.devices: device 'cuda:7' is not there; this machine has ")
+
+
+def test_a_profile_that_is_added_keeps_the_command_of_the_run(command: Command) -> None:
+    assert command.run("--only", "variant=narrow").returncode == 0
+    done = command("profile", "study.yaml", "--plugin", str(PLUGIN), "--seconds", "1")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads((command.results / "profile.json").read_text())["variants"]) == {"narrow", "wide"}
+    assert json.loads((command.results / "run.json").read_text())["command"].startswith("ablate run study.yaml")
 
 
 def test_a_study_begun_with_fused_kernels_is_not_gone_on_with_without_them(kernels: None, command: Command) -> None:
