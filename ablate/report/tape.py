@@ -81,8 +81,7 @@ class Tape(RendererBase):
 
     Kept are the public calls of matplotlib's renderers, with their transforms as they are then. Sizes of letters and
     widths of lines are in points and stay. What each format draws in its own way (plain images, TeX, filters of
-    pixels) is not kept: then `whole` is False, and the figure must be drawn
-    anew for every format.
+    pixels) is not kept: then `whole` is False, and the figure must be drawn anew for every format.
     """
 
     def __init__(self, pixels: RendererBase, dpi: float) -> None:
