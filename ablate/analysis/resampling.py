@@ -126,14 +126,15 @@ def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score = 
 
 def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Iterator[tuple[slice, Floats]]:
     """The scores of some replicates after another, with their places."""
-    # tp, fp and fn each by itself, so that what is added and divided lies side by side.
-    apart = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 1)
-    flat = apart.reshape(len(apart), -1)
-    portion = max(1, _PORTION // max(1, flat.shape[1]))
+    # A row for every count and a column for every replicate, so that what is added and divided lies side by side.
+    rows = np.ascontiguousarray(np.moveaxis(np.asarray(counts, dtype=np.float64), 0, -1))
+    flat = rows.reshape(-1, rows.shape[-1])
+    drawn = np.ascontiguousarray(weights.T, dtype=np.float64)
+    portion = max(1, _PORTION // max(1, len(flat)))
     for start in range(0, len(weights), portion):
         part = slice(start, min(start + portion, len(weights)))
-        sums = weights[part].astype(np.float64) @ flat
-        yield part, score(np.moveaxis(sums.reshape(-1, *apart.shape[1:]), 1, -1))
+        sums = flat @ drawn[:, part]
+        yield part, score(np.moveaxis(sums.reshape(*rows.shape[:-1], -1), -1, 0))
 
 
 def seed_scores(

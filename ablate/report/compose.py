@@ -24,6 +24,7 @@ from ablate.report import answers, figures, page, tiles, verdicts
 from ablate.report.draw import FORMATS, Drawn, draw_all, figure_names, panel_names
 from ablate.report.figures.common import NotDrawn, order, progress
 from ablate.report.figures.panels import gallery
+from ablate.report.grid import grid
 from ablate.report.render import Table, to_csv, to_latex, to_markdown
 from ablate.report.tables import all_tables
 from ablate.wording import count_of
@@ -121,7 +122,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table]) -> page.Page:
     done, planned = progress(analysis)
     of_trials = f"{done} of {count_of(planned, 'trial')}"
     rows, scale = verdicts.verdict_rows(analysis)
-    by_name = {table.name: page.shown_table(table) for table in tables}
+    by_name = {table.name: grid(table) for table in tables}
     try:
         panels, no_panels = tiles.panels(analysis), ""
         pictures = gallery(analysis)

@@ -9,23 +9,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ablate.report.answers import Card
-from ablate.report.render import Cell, Column, Table, cells
+from ablate.report.grid import Grid
 from ablate.report.style import COLORS, DARK_COLORS
+from ablate.report.templates import asset, templates
 from ablate.report.tiles import Panel
-from ablate.report.verdicts import Row, Scale, badge_kind
-from ablate.wording import count_of
+from ablate.report.verdicts import Row, Scale
 
-# A rule of more letters is folded up.
-LONGEST_RULE = 280
-# Rows of one table on the page; the files have all of them.
-MOST_ROWS = 1500
 # Seconds after which the page of a running study loads itself anew.
 RELOAD_EVERY = 20
 
@@ -40,37 +34,6 @@ class Drawing:
     source: str
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class ShownCell:
-    """One cell: its text, what it sorts by, its classes, the kind of its badge or ""."""
-
-    text: str
-    sort: float | str
-    classes: str
-    badge: str
-    sub: str
-
-
-@dataclass(frozen=True)
-class Heading:
-    """The head of a column."""
-
-    label: str
-    number: bool
-
-
-@dataclass(frozen=True)
-class ShownTable:
-    """A table as the page shows it."""
-
-    id: str
-    title: str
-    rule: str
-    heads: tuple[Heading, ...]
-    rows: tuple[tuple[ShownCell, ...], ...]
-    left_out: int
 
 
 @dataclass(frozen=True)
@@ -104,16 +67,16 @@ class Page:
     scale: Scale
     findings: Sequence[Findings]
     notes: Sequence[str]
-    claims: ShownTable | None
+    claims: Grid | None
     consolidated: Drawing | None
-    tables: Sequence[ShownTable]
+    tables: Sequence[Grid]
     figures: Sequence[Drawing]
     absent: Sequence[tuple[str, str]]
     panels: Sequence[Panel]
     sheets: Sequence[Drawing]
     legend: Sequence[ClassColour]
     no_panels: str
-    failures: ShownTable | None
+    failures: Grid | None
     methods: Sequence[str]
     rules: Sequence[tuple[str, str]]
     command: str
@@ -137,57 +100,17 @@ class Page:
         ]
 
 
-def shown_table(table: Table) -> ShownTable:
-    """A table for the page: at most `MOST_ROWS` rows, words as badges, what is best in bold."""
-    left_out = max(0, len(table.frame) - MOST_ROWS)
-    if left_out:
-        table = Table(table.name, table.title, table.rule, table.frame.head(MOST_ROWS), table.columns, table.bold_of)
-    rows = tuple(
-        tuple(
-            ShownCell(
-                cell.text,
-                cell.sort,
-                _classes(column, cell),
-                badge_kind(cell.text) if cell.word else "",
-                cell.sub,
-            )
-            for cell, column in zip(row, table.columns, strict=True)
-        )
-        for row in cells(table)
-    )
-    heads = tuple(Heading(column.label, column.is_number) for column in table.columns)
-    return ShownTable(table.name, table.title, table.rule, heads, rows, left_out)
-
-
-def _classes(column: Column, cell: Cell) -> str:
-    kept = (("n", column.is_number), ("best", cell.best), ("short", not column.is_number and len(cell.text) <= 16))
-    return " ".join(name for name, on in kept if on)
-
-
 def render(page: Page, *, reload: bool = False) -> str:
     """The HTML of the page; with `reload` it asks the browser to load it anew now and then, while a study runs."""
     style, script = style_sheet(), asset("page.js")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"whole": whole, "count_of": count_of}
-    template = environment.from_string(asset("page.html.j2"))
-    return template.render(
+    return templates().get_template("page.html.j2").render(
         page=page,
-        longest=LONGEST_RULE,
         reload=RELOAD_EVERY if reload and page.unfinished else 0,
         # Ours alone, and hashed: nothing of a study ever enters them.
         style=Markup(style),
         script=Markup(script),
         policy=policy(style, script),
     )
-
-
-def whole(text: str) -> Markup:
-    """Escaped text in which no line ends within a number such as 1e-3 or within an interval."""
-    return Markup(_PARTED.sub(r'<span class="nb">\g<0></span>', str(escape(text))))
-
-
-# A number with a hyphen, with the key that it belongs to (lr=1e-3), and an interval.
-_PARTED = re.compile(r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]")
 
 
 def typeset(text: str) -> str:
@@ -205,12 +128,6 @@ def policy(style: str, script: str) -> str:
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-@cache
-def asset(name: str) -> str:
-    """The text of a file beside this module."""
-    return (files("ablate.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 @cache
