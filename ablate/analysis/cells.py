@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,8 +81,10 @@ class Cell(NamedTuple):
         return {axis: self.columns[axis][0] for axis in axes}
 
 
-def cell_groups(trials: pd.DataFrame) -> list[Cell]:
-    """Every cell of the role "main", in the order of the plan."""
+@lru_cache(maxsize=4)
+def cell_groups(frames: Frames) -> list[Cell]:
+    """Every cell of the role "main", in the order of the plan; put together once for the same `frames`."""
+    trials = frames.trials
     main = trials[trials["role"] == "main"]
     columns = {str(name): main[name].to_numpy() for name in main.columns}
     places: dict[tuple[str, str], list[int]] = {}
@@ -103,7 +106,7 @@ def cells_frame(
     rule = f"{CELLS_RULE} {scored_text(frames)}"
     known = {variant: {str(name): float(score) for name, score in v.T[variant].items()} for variant in v.index}
     rows = []
-    for cell in cell_groups(frames.trials):
+    for cell in cell_groups(frames):
         variant, setting = cell.variant, cell.setting
         status = Counter(cell.columns["status"].tolist())
         n, diverged = int(cell.ended.sum()), status["diverged"]
@@ -151,7 +154,7 @@ def _cell_reason(row: Mapping[str, Any]) -> str:
 def stability_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     """A row a cell and measure."""
     rows = []
-    for cell in cell_groups(frames.trials):
+    for cell in cell_groups(frames):
         at: dict[str, Any] = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
         for measure in (*STABILITY, "lr_headroom"):
             values = cell.of_ended(measure).astype(float)
@@ -204,7 +207,7 @@ def convergence_frame(frames: Frames) -> pd.DataFrame:
     """A row a cell: whether its seeds had converged when their epochs ended."""
     curves = _val_curves(frames)
     rows = []
-    for cell in cell_groups(frames.trials):
+    for cell in cell_groups(frames):
         schedules = {schedule for schedule in cell.of_ended("schedule").tolist() if isinstance(schedule, str)}
         # Every schedule but the constant one ends near zero by its definition.
         rates = np.array([1.0, 0.0]) if schedules - {"constant"} else None
@@ -228,7 +231,7 @@ def extension_frame(frames: Frames) -> pd.DataFrame:
     before: Mapping[str, int] = frames.run.get("extended_from") or {}
     curves = _val_curves(frames) if before else {}
     rows = []
-    for cell in cell_groups(frames.trials):
+    for cell in cell_groups(frames):
         budget = before.get(cell.variant)
         if budget is None:
             continue
@@ -245,7 +248,7 @@ def extension_frame(frames: Frames) -> pd.DataFrame:
 
 def rate_response(frames: Frames, v: pd.DataFrame, own_best: Choice, rope: float) -> dict[str, dict[str, Any]]:
     """For every variant its learning-rate sensitivity and basin, along the rates through its best setting."""
-    cells = {(cell.variant, cell.setting): cell for cell in cell_groups(frames.trials)}
+    cells = {(cell.variant, cell.setting): cell for cell in cell_groups(frames)}
     return {
         str(variant): _response(frames, cells, str(variant), v.loc[variant], own_best.get(str(variant)), rope)
         for variant in v.index

@@ -18,7 +18,7 @@ and, by trial key, `counts`, `steps`, `preds`. `setting` is the text that identi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,16 +26,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
-from ablate.analysis.source import FolderSource, Maps, Source
+from ablate.analysis.folder import Folder, read_folder
+from ablate.analysis.source import Maps, Source
 from ablate.analysis.trials import epochs_frame, layers_frame, numbered_classes, numbered_images, trials_frame
-from ablate.errors import ResultsError
 from ablate.measure import segmentation
 from ablate.measure.detail_sizes import DetailTargets
-from ablate.records.store import Results, read_json
 from ablate.study.schema import StudySpec
-from ablate.study.yamlfile import parse_bytes
 
 SPLITS = ("val", "test")
 
@@ -49,8 +46,8 @@ class Frames:
 
     path: Path
     study: StudySpec
-    run: dict[str, Any]
-    profile: dict[str, Any]
+    run: Mapping[str, Any]
+    profile: Mapping[str, Any]
     axes: tuple[str, ...]
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
@@ -189,25 +186,26 @@ class Frames:
         ]
 
 
-def load_results(path: Path | str, meanwhile: Callable[[], object] = lambda: None) -> Frames:
-    """The results folder at `path` as frames, finished or not; `meanwhile` is called once while records are read.
+def load_results(path: Path | str) -> Frames:
+    """The results folder at `path` as frames, finished or not.
 
     Raises `ResultsError` where there is no study, or what should be read cannot be; a damaged trial is no error but a
     row with the status "missing" (see `Frames.unreadable`).
     """
-    results = Results(path)
-    study = read_spec(results.study)
-    run = results.read_run()
-    index = read_json(results.test / "index.json") or {}
-    source = FolderSource(results)
-    trials, axes, unreadable = trials_frame(results, run, study, source, meanwhile)
+    return frames_of(read_folder(path))
+
+
+def frames_of(folder: Folder) -> Frames:
+    """The frames of what was read of a results folder."""
+    run, index, source = folder.run, folder.index, folder.source
+    trials = trials_frame(folder)
     class_names = tuple(index.get("classes") or run.get("data", {}).get("classes") or numbered_classes(trials, source))
     return Frames(
-        path=results.path,
-        study=study,
+        path=folder.path,
+        study=folder.study,
         run=run,
-        profile=read_json(results.profile) or {},
-        axes=axes,
+        profile=folder.profile,
+        axes=folder.axes,
         class_names=class_names,
         palette=tuple(tuple(colour) for colour in index.get("palette", ())),
         names=_names(index, source, trials),
@@ -215,22 +213,8 @@ def load_results(path: Path | str, meanwhile: Callable[[], object] = lambda: Non
         ignore_index=int(index.get("ignore_index", segmentation.IGNORE_INDEX)),
         trials=trials,
         source=source,
-        unreadable=unreadable,
+        unreadable=folder.unreadable,
     )
-
-
-def read_spec(path: Path) -> StudySpec:
-    """The study as resolved, without looking for its components; raises `ResultsError` where there is none."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ResultsError("there is no study in this folder", file=str(path), cure="name a results folder") from None
-    try:
-        return StudySpec.model_validate(parse_bytes(data, str(path)).value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ResultsError(f"not a study: {place}: {first['msg']}", file=str(path)) from None
 
 
 def _names(index: Mapping[str, Any], source: Source, trials: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -48,7 +48,7 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     """A row a cell and probed point; empty where headroom was not probed."""
     rows: list[dict[str, Any]] = []
     measured = frames.trials["lr_headroom"].notna().any()
-    for cell in cell_groups(frames.trials) if measured else ():
+    for cell in cell_groups(frames) if measured else ():
         at = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
         probed = [_headroom(frames, key) for key in cell.columns["key"]]
         for point in range(max(map(len, probed))):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import pandas as pd
 
@@ -157,7 +156,7 @@ def _statistics(frames: Frames, analysis: Analysis) -> str:
 
 
 def _cost(frames: Frames) -> str:
-    profile: dict[str, Any] = frames.profile
+    profile = frames.profile
     if not profile.get("variants"):
         return ""
     place = profile.get("machine") or profile.get("device")

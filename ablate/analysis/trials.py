@@ -1,79 +1,29 @@
-"""The frames of a study's trials, of their epochs and of their probed layers, from its plan and its files."""
+"""The frames of a study's trials, of their epochs and of their probed layers, from what was read of its folder."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.reading import QUALITY, Found, Planned, Row, read_trials
-from ablate.analysis.source import CURVES, FolderSource, Source
-from ablate.analysis.spread import MANY_TRIALS, spread
+from ablate.analysis.folder import Folder
+from ablate.analysis.reading import QUALITY
+from ablate.analysis.source import CURVES, Source
 from ablate.errors import ResultsError
-from ablate.records.store import Results, read_record
 from ablate.study.metrics import STABILITY
-from ablate.study.schema import StudySpec
-
-# How many trials are read at a time: enough to share what a call costs, few enough to lie in the processor's cache.
-PORTION = 32
 
 
-def trials_frame(
-    results: Results,
-    run: Mapping[str, Any],
-    study: StudySpec,
-    source: FolderSource,
-    meanwhile: Callable[[], object] = lambda: None,
-) -> tuple[pd.DataFrame, tuple[str, ...], dict[Path, str]]:
-    """A row a planned trial (see `frames`), the axes of the grid ("lr" always), and the records that cannot be read.
-
-    `meanwhile` is called once, of a large study while other processes read.
-    """
-    unreadable: dict[Path, str] = {}
-    planned = [Planned(dict(entry), results.trial(entry["name"])) for entry in run.get("plan", [])]
-    if not planned:
-        planned = _unplanned(results, unreadable)
-    axes = tuple(dict.fromkeys(["lr", *(axis for entry, _ in planned for axis in entry["settings"])]))
-    for entry, folder in planned:
-        source.add(entry["key"], folder)
-
-    def portion(start: int) -> list[Found]:
-        return read_trials(planned[start : start + PORTION], axes, study, source)
-
-    starts = range(0, len(planned), PORTION)
-    portions = spread(portion, starts, least=-(-MANY_TRIALS // PORTION), meanwhile=meanwhile)
-    rows: list[Row] = []
-    for (entry, folder), found in zip(planned, (found for part in portions for found in part), strict=True):
-        rows.append(found.row)
-        source.keep(entry["key"], found.kept)
-        if found.unreadable:
-            unreadable[folder.record] = found.unreadable
-    columns = ["name", "key", "variant", "setting", *axes, "seed", "role", "status", "reason"]
+def trials_frame(folder: Folder) -> pd.DataFrame:
+    """A row a planned trial (see `frames`)."""
+    columns = ["name", "key", "variant", "setting", *folder.axes, "seed", "role", "status", "reason"]
     # Columns that exist whatever the trials left behind, so that a study without a result has them too.
     always = ["val_mean_iou", "test_mean_iou", "val_score", "test_score", *QUALITY, *STABILITY, "lr_headroom", "wall_s"]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(folder.rows)
     frame = frame.reindex(columns=list(dict.fromkeys([*columns, *always, *frame.columns])))
     numbers = [name for name in frame.columns if name in always]
-    return frame.astype(dict.fromkeys(numbers, float)), axes, unreadable
-
-
-def _unplanned(results: Results, unreadable: dict[Path, str]) -> list[Planned]:
-    """Trials that only their records tell of: those of a folder without a plan."""
-    found = []
-    for folder in results.folders():
-        try:
-            record = read_record(folder.record)
-        except ResultsError as error:
-            unreadable[folder.record] = str(error)
-            continue
-        if record is not None:
-            entry = record.model_dump(include={"key", "variant", "settings", "seed", "role"})
-            found.append(Planned(entry | {"name": folder.name}, folder))
-    return found
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def epochs_frame(trials: pd.DataFrame, axes: Sequence[str], source: Source) -> pd.DataFrame:

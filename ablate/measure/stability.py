@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ablate.measure.convergence import theil_sen_slope
 from ablate.measure.measured import Measured, unknown
+from ablate.measure.slope import theil_sen_slope
 from ablate.wording import count_of
 
 SPIKE_FROM = 32

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from ablate.analysis.frames import load_results
+from ablate.analysis.folder import read_folder
 from ablate.analysis.spread import uncollected
 from ablate.records.store import Results
 from ablate.wording import count_of
@@ -55,9 +55,9 @@ def _build(
 ) -> tuple[list[Path], int]:
     """Write the report once: the files written, and how many trials have no result yet."""
     with uncollected():
-        frames = load_results(results.path, meanwhile=_composer)
-    written = _composer().compose(frames, results, only=only, formats=formats, reload=reload)
-    return written, int((frames.trials["status"] == "missing").sum())
+        folder = read_folder(results.path, meanwhile=_composer)
+    written = _composer().compose(folder, results, only=only, formats=formats, reload=reload)
+    return written, sum(row["status"] == "missing" for row in folder.rows)
 
 
 def _composer() -> ModuleType:

@@ -1,4 +1,4 @@
-"""A report put together from frames: the analysis, the tables, the figures and the page, written into the folder.
+"""A report put together from what was read: analysis, tables, figures and page, written into the folder.
 
 What this module imports takes a second, which `build` spends while other processes read the records.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 from ablate import __version__
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.claims import judge
-from ablate.analysis.frames import Frames
+from ablate.analysis.folder import Folder
+from ablate.analysis.frames import frames_of
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings
 from ablate.analysis.spread import uncollected
@@ -43,20 +44,21 @@ def check_parts(only: Iterable[str]) -> None:
 
 
 def compose(
-    frames: Frames,
+    folder: Folder,
     results: Results,
     *,
     only: Iterable[str] | None = None,
     formats: Sequence[str] | None = None,
     reload: bool = False,
 ) -> list[Path]:
-    """Write what `only` names of the report of `frames`, everything for None; the files written.
+    """Write what `only` names of the report of what was read, everything for None; the files written.
 
     `formats` are those of the figures, None for all. With `reload` the page of an unfinished study loads itself anew.
     """
     formats = FORMATS if formats is None else formats
     wanted = set(PARTS if only is None else only)
     with uncollected():
+        frames = frames_of(folder)
         analysis = analyse(frames)
     written: list[Path] = []
     pages: list[page.Page] = []

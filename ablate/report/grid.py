@@ -52,9 +52,8 @@ def grid(table: Table) -> Grid:
         ]
         for row in cells(shown)
     ]
-    html = templates().get_template("grid.html.j2").render(
-        table=table, rows=rows, left_out=len(table.frame) - len(rows), longest=LONGEST_RULE
-    )
+    template = templates().get_template("grid.html.j2")
+    html = template.render(table=table, rows=rows, left_out=len(table.frame) - len(rows), longest=LONGEST_RULE)
     return Grid(table.title, len(table.frame), Markup(html))
 
 

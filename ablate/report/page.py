@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -103,7 +103,8 @@ class Page:
 def render(page: Page, *, reload: bool = False) -> str:
     """The HTML of the page; with `reload` it asks the browser to load it anew now and then, while a study runs."""
     style, script = style_sheet(), asset("page.js")
-    return templates().get_template("page.html.j2").render(
+    template = templates().get_template("page.html.j2")
+    return template.render(
         page=page,
         reload=RELOAD_EVERY if reload and page.unfinished else 0,
         # Ours alone, and hashed: nothing of a study ever enters them.
@@ -141,7 +142,7 @@ def style_sheet() -> str:
     return f"\n{asset('page.css')}{rules(COLORS)}\n{dark}\n"
 
 
-def provenance(run: dict[str, Any]) -> list[tuple[str, str]]:
+def provenance(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of how the records came about, as name and value."""
     rows: list[tuple[str, str]] = []
     data = run.get("data") or {}

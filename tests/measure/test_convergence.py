@@ -1,4 +1,4 @@
-"""Convergence: the slope against scipy, the verdicts on planted curves, false alarms under dependent noise."""
+"""Convergence: the verdicts on planted curves, false alarms under dependent noise."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ablate.measure.convergence import (
     projected_gain,
     realised_gain,
     t_interval,
-    theil_sen_slope,
 )
+from ablate.measure.slope import theil_sen_slope
 
 
 def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> np.ndarray:
@@ -28,16 +28,6 @@ def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> np.ndar
 
 def test_late_epochs():
     assert [late_epochs(e) for e in (1, 12, 25, 26, 60, 100, 101, 1000)] == [5, 5, 5, 6, 12, 20, 20, 20]
-
-
-def test_slope_equals_scipy():
-    values = np.random.default_rng(0).standard_normal((6, 13))
-    ours = theil_sen_slope(values)
-    assert ours == pytest.approx([stats.theilslopes(row, np.arange(13)).slope for row in values])
-
-
-def test_slope_of_a_very_long_line():
-    assert theil_sen_slope(0.25 * np.arange(3001)) == pytest.approx(0.25)
 
 
 def test_projected_gain_of_a_line_is_its_slope_times_the_window():

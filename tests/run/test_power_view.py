@@ -8,7 +8,7 @@ from pathlib import Path
 from planted import plant
 from rich.console import Console
 
-from ablate.analysis.frames import read_spec
+from ablate.analysis.folder import read_spec
 from ablate.run.power_view import differences, print_power
 from tests.study.study_files import GOOD, read
 
