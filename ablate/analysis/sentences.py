@@ -127,21 +127,21 @@ def _rates(analysis: Analysis, variant: str) -> list[Finding]:
 
 def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
     """What the variant loses at the other settings, by the means that its own was chosen by."""
-    cells = analysis.cells[(analysis.cells["variant"] == variant) & analysis.cells["regret"].notna()]
-    best, rest = cells[cells["regret"] == 0], cells[cells["regret"] > 0].sort_values("regret")
-    if len(best) != 1 or rest.empty:
+    cells = _rows(analysis, "cells").get(variant, [])
+    best = [row for row in cells if row["regret"] == 0]
+    rest = sorted((row for row in cells if row["regret"] > 0), key=lambda row: row["regret"])
+    if len(best) != 1 or not rest:
         return []
-    losses = [f"{100 * row['regret']:.1f} less at {at(row['setting'])}" for row in rows_of(rest)]
+    losses = [f"{100 * row['regret']:.1f} less at {at(row['setting'])}" for row in rest]
     if len(losses) > 4:
         losses = [losses[0], f"{losses[-1]}, and between at the {len(losses) - 2} others"]
-    place = at(best["setting"].iloc[0])
+    place = at(best[0]["setting"])
     return [f"By its mean validation mIoU {variant} is best at {place}; it has {listed(losses)} (points, no test)."]
 
 
 def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
-    rows = analysis.contrasts
-    matched = rows[(rows["variant"] == variant) & (rows["kind"] == "matched")]
-    matched = matched[matched["low"].notna()]
+    rows = _rows(analysis, "contrasts")[variant]
+    matched = [row for row in rows if row["kind"] == "matched" and not isnan(row["low"])]
     if own["setting"] == own["against_setting"] == shared["setting"]:
         text = f"It is compared with {own['against']} at the setting that is best for all together"
     else:
@@ -150,8 +150,7 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
             f"{own['against']} is {points(shared['delta'])} points ({span(shared)}, uncorrected)"
         )
     if len(matched) > 1:
-        ordered = rows_of(matched.sort_values("delta"))
-        low, high = ordered[0], ordered[-1]
+        low, high = (most(matched, key=lambda row: row["delta"]) for most in (min, max))
         text += (
             f"; at matched settings the difference runs from {points(low['delta'])} ({at(low['setting'])}) to "
             f"{points(high['delta'])} ({at(high['setting'])})"
@@ -166,13 +165,12 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
 
 
 def _classes(analysis: Analysis, variant: str) -> list[Finding]:
-    rows = analysis.class_contrasts
-    rows = rows[(rows["variant"] == variant) & (rows["kind"] == "own_best")]
-    rows = rows[rows["low"].notna()].sort_values("delta")
-    if not len(rows):
+    rows = [row for row in _rows(analysis, "class_contrasts").get(variant, []) if row["kind"] == "own_best"]
+    rows = sorted((row for row in rows if not isnan(row["low"])), key=lambda row: row["delta"])
+    if not rows:
         return []
-    lower = [f"{row['class']} ({points(row['delta'])})" for row in rows_of(rows[rows["high"] < 0])]
-    higher = [f"{row['class']} ({points(row['delta'])})" for row in rows_of(rows[rows["low"] > 0].iloc[::-1])]
+    lower = [f"{row['class']} ({points(row['delta'])})" for row in rows if row["high"] < 0]
+    higher = [f"{row['class']} ({points(row['delta'])})" for row in reversed(rows) if row["low"] > 0]
     parts = [f"{word} in {listed(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
     note = f"points; {analysis.confidence:.0%} intervals, each class by itself, uncorrected"
     if not parts:
@@ -270,25 +268,24 @@ def _rise(cell: Row) -> str:
 
 
 def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
-    rows = analysis.convergence[analysis.convergence["variant"] == variant]
-    under = rows[rows["verdict"] == "under-converged"]
-    done = rows[rows["verdict"] == "converged"]
-    if not len(rows) or (rows["verdict"] == "none").all():
+    rows = _rows(analysis, "convergence").get(variant, [])
+    under = [row for row in rows if row["verdict"] == "under-converged"]
+    done = [row for row in rows if row["verdict"] == "converged"]
+    if all(row["verdict"] == "none" for row in rows):
         return []
     parts = []
-    if len(under):
-        gains = [
-            f"{at(r['setting'])} (projected gain {points(r['gain'])} points, 90 % {span(r)})" for r in rows_of(under)
-        ]
+    if under:
+        gains = [f"{at(r['setting'])} (projected gain {points(r['gain'])} points, 90 % {span(r)})" for r in under]
         parts.append(f"{variant} had not converged when its epochs ended at {listed(gains)}")
-    if len(done):
-        parts.append(f"{'it' if parts else variant} had converged at {listed(at(s) for s in done['setting'])}")
+    if done:
+        settled = listed(at(row["setting"]) for row in done)
+        parts.append(f"{'it' if parts else variant} had converged at {settled}")
     unknown = len(rows) - len(under) - len(done)
     if unknown:
         parts.append(f"{unknown} of {len(rows)} settings {'are' if unknown > 1 else 'is'} inconclusive")
         if unknown == len(rows):
             parts = [f"Whether {variant} had converged is inconclusive at every setting"]
-    return [Finding("convergence", variant, f"{'; '.join(parts)}.", bool(len(under) or len(done)))]
+    return [Finding("convergence", variant, f"{'; '.join(parts)}.", bool(under or done))]
 
 
 # --- why and at what cost --------------------------------------------------------------------------------------------
