@@ -14,6 +14,7 @@ import numpy as np
 
 from ablate.errors import ResultsError
 from ablate.records import pictures
+from ablate.records.files import read_whole
 from ablate.records.members import Members
 from ablate.records.store import Results, TrialFolder
 
@@ -185,6 +186,6 @@ def _head(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_whole(path)
     except OSError as error:
         raise ResultsError(f"cannot be read ({error.strerror})", file=str(path)) from None

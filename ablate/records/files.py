@@ -14,6 +14,22 @@ from pathlib import Path
 TEMPORARY = ".part"
 
 
+def read_whole(path: Path | str) -> bytes:
+    """The content of a file; OSError as `open`.
+
+    In half the time of `Path.read_bytes`: a large study has 40,000 small files.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+            data += more
+    finally:
+        os.close(descriptor)
+    return data
+
+
 def write_atomic(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """Write `data` to `path`: after a crash at any moment the old content or the new is there, never a mixture.
 

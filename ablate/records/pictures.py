@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ablate.errors import ResultsError
+from ablate.records.files import read_whole
 from ablate.records.members import Members
 
 # The earliest time a zip can hold: the same arrays give the same bytes whenever they are packed.
@@ -131,7 +132,7 @@ def _zip(members: Iterable[tuple[bytes, str]]) -> bytes:
 
 def _open(path: Path) -> Members:
     try:
-        return Members(path.read_bytes())
+        return Members(read_whole(path))
     except FileNotFoundError:
         raise ResultsError("there is no such file", file=str(path)) from None
     except (OSError, zipfile.BadZipFile) as error:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate.errors import ResultsError
-from ablate.records.files import publish_once, write_atomic
+from ablate.records.files import publish_once, read_whole, write_atomic
 from ablate.records.record import SCHEMA, Record
 
 
@@ -154,7 +154,7 @@ def read_record(path: Path) -> Record | None:
     """
     try:
         # One pass from bytes to record, in two thirds of the time. What is wrong is found out, and said, below.
-        record = Record.model_validate_json(path.read_bytes())
+        record = Record.model_validate_json(read_whole(path))
     except (OSError, ValidationError):
         pass
     else:

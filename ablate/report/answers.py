@@ -33,6 +33,8 @@ def cards(analysis: Analysis) -> list[Card]:
     shown = [*(_component(analysis, v, True) for v in better), *(_component(analysis, v, False) for v in worse)]
     rest = [f"{_first(by_decision[word])}: {word}" for word in KIND if word != "baseline" and by_decision[word]]
     at = _by_setting(analysis)
+    # A setting of several axes is long; the table of verdicts has all of them.
+    most = MOST_NAMED if len(analysis.frames.axes) == 1 else 2
     edge = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
     seeds = primary["n"].astype(int)
     decided = int(primary["decision"].isin(["better", "worse", "equivalent"]).sum())
@@ -42,7 +44,7 @@ def cards(analysis: Analysis) -> list[Card]:
             "At which rate?",
             ", ".join(at) if len(at) <= 3 else f"{len(at)} different ones",
             (
-                _first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ") + "."
+                _first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + "."
                 if len(at) > 1
                 else "Chosen by every variant on validation."
             )
@@ -75,12 +77,12 @@ def _all(variants: list[str], analysis: Analysis) -> str:
 MOST_NAMED = 4
 
 
-def _first(texts: list[str], between: str = ", ") -> str:
+def _first(texts: list[str], between: str = ", ", most: int = MOST_NAMED) -> str:
     """The first few, and how many more there are."""
-    more = len(texts) - MOST_NAMED
+    more = len(texts) - most
     if more < 2:
         return between.join(texts)
-    return f"{between.join(texts[:MOST_NAMED])} and {more} more"
+    return f"{between.join(texts[:most])} and {more} more"
 
 
 def _by_setting(analysis: Analysis) -> dict[str, list[str]]:

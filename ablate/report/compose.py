@@ -26,7 +26,8 @@ from ablate.report.draw import FORMATS, Drawn, draw_all, figure_names, panel_nam
 from ablate.report.figures.common import NotDrawn, order, progress
 from ablate.report.figures.panels import gallery
 from ablate.report.grid import grid
-from ablate.report.render import Table, to_csv, to_latex, to_markdown
+from ablate.report.latex import to_latex
+from ablate.report.render import Table, to_csv, to_markdown
 from ablate.report.tables import all_tables
 from ablate.wording import count_of
 
@@ -92,13 +93,14 @@ def compose(
 
 
 def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
-    """Every table as CSV, and as Markdown and LaTeX where somebody would read that many rows; the files written."""
+    """Every table with rows as CSV, and as Markdown and LaTeX where somebody would read as many; the files written."""
     folder.mkdir(exist_ok=True)
     written = []
     for table in tables:
         for suffix, text in ((".csv", to_csv), (".md", to_markdown), (".tex", to_latex)):
             path = folder / f"{table.name}{suffix}"
-            if suffix != ".csv" and len(table.frame) > MOST_PRINTED:
+            if not len(table.frame) or (suffix != ".csv" and len(table.frame) > MOST_PRINTED):
+                # One of an earlier state would contradict the page.
                 path.unlink(missing_ok=True)
                 continue
             write_atomic(path, text(table).encode(), lasting=False)
@@ -124,7 +126,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table]) -> page.Page:
     done, planned = progress(analysis)
     of_trials = f"{done} of {count_of(planned, 'trial')}"
     rows, scale = verdicts.verdict_rows(analysis)
-    by_name = {table.name: grid(table) for table in tables}
+    by_name = {table.name: grid(table) for table in tables if len(table.frame)}
     try:
         panels, no_panels = tiles.panels(analysis), ""
         pictures = gallery(analysis)

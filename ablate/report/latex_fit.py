@@ -21,6 +21,8 @@ class Fit:
     widths: tuple[float, ...]
     sideways: bool = False
     squeezed: bool = False
+    long: bool = False
+    """Whether it has more rows than a page holds beside the caption and the rule."""
 
 
 def fit_page(labels: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[list[str]], Fit]:
@@ -39,6 +41,12 @@ def fit_page(labels: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list
         letters > LONGEST_CELL and max(len(word) for text in column for word in text.split()) <= SHORTEST_LINE
         for letters, column in zip(cells, columns, strict=True)
     ]
+    return heads, _fit(natural, prose, columns, max(map(len, heads)))
+
+
+def _fit(natural: Sequence[int], prose: Sequence[bool], columns: Sequence[Sequence[str]], head: int) -> Fit:
+    """The fit of columns of so many letters, `head` lines of heads above them."""
+    rows = len(columns[0])
     fixed = sum(letters for letters, long in zip(natural, prose, strict=True) if not long)
     none = (0.0,) * len(natural)
     for room, sideways in ((TEXT_WIDTH, False), (TEXT_HEIGHT, True)):
@@ -46,8 +54,18 @@ def fit_page(labels: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list
             # Points: a letter of 10 pt is about 5 wide, digits and brackets among them; then gaps of 4 on either side.
             letters = (room - 8 * len(natural)) / (0.52 * size)
             if sum(natural) <= letters:
-                return heads, Fit(name, none, sideways)
+                return Fit(name, none, sideways, long=_is_long(rows + head, size, sideways))
             line = (letters - fixed) / max(sum(prose), 1)
             if any(prose) and line >= SHORTEST_LINE:
-                return heads, Fit(name, tuple(0.52 * size * line * long for long in prose), sideways)
-    return heads, Fit(r"\scriptsize", none, sideways=True, squeezed=True)
+                lines = sum(
+                    max(-(-len(text) // int(line)) if long else 1 for text, long in zip(row, prose, strict=True))
+                    for row in zip(*columns, strict=True)
+                )
+                widths = tuple(0.52 * size * line * long for long in prose)
+                return Fit(name, widths, sideways, long=_is_long(lines + head, size, sideways))
+    return Fit(r"\scriptsize", none, sideways=True, squeezed=True, long=_is_long(rows + head, SIZES[-1][0], True))
+
+
+def _is_long(lines: int, size: float, sideways: bool) -> bool:
+    """Whether so many lines, a fifth apart, are too much for a page less a sixth for caption and rule."""
+    return 1.2 * size * lines > (TEXT_WIDTH if sideways else TEXT_HEIGHT) * 5 / 6

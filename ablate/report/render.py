@@ -1,4 +1,4 @@
-"""Tables as a reader gets them: one description of the columns, written as CSV, Markdown, LaTeX and rows of a page."""
+"""Tables as a reader gets them: one description of the columns, written as CSV, Markdown and rows of a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from ablate.analysis import phrases
-from ablate.report.latex_fit import fit_page
 from ablate.report.style import count_text, number, percent, rate_text
 
 Kind = Literal["text", "percent", "delta", "number", "factor", "count", "rate", "whole", "word"]
@@ -175,106 +174,3 @@ def _markdown(text: str) -> str:
     text = " ".join(str(text).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]|~$#])", r"\\\1", text)
-
-
-NEEDS = r"% needs \usepackage{booktabs"
-# The last letter that pdfLaTeX knows by itself.
-LAST_LATIN = 0x17F
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    "|": r"\textbar{}",
-    ">": r"\textgreater{}",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "–": "--",
-    "∞": r"$\infty$",
-    "÷": r"$\div$",
-    "√": r"$\surd$",
-    "²": r"$^2$",
-    "Δ": r"$\Delta$",
-    "Σ": r"$\Sigma$",
-    "Φ": r"$\Phi$",
-    "α": r"$\alpha$",
-    "η": r"$\eta$",
-    "θ": r"$\theta$",
-    "σ": r"$\sigma$",
-    "τ": r"$\tau$",
-    "χ": r"$\chi$",
-    "≈": r"$\approx$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "→": r"$\rightarrow$",
-    "·": r"$\cdot$",
-    "…": r"\ldots{}",
-    "’": "'",
-    "“": "``",
-    "”": "''",
-}
-
-
-def latex(text: str) -> str:
-    """Plain text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(char, char) for char in " ".join(str(text).split()))
-
-
-def to_latex(table: Table) -> str:
-    """A booktabs table with caption and label: the best of a column bold, the rule in small type beneath.
-
-    A name in a script that pdfLaTeX has no letters for stays as it is, and the first line says which engine prints it.
-    """
-    bold = {column.key: best_rows(table, column) for column in table.columns}
-    rows = [(index, [cell_text(column, row) for column in table.columns]) for index, row in rows_of(table)]
-    heads, fit = fit_page([column.label for column in table.columns], [texts for _, texts in rows])
-    float_name = "sidewaystable" if fit.sideways else "table"
-    align = "".join(
-        f"p{{{width:.0f}pt}}" if width else "r" if column.is_number else "l"
-        for column, width in zip(table.columns, fit.widths, strict=True)
-    )
-    lines = [
-        f"{NEEDS},rotating}}" if fit.sideways else f"{NEEDS}}}",
-        rf"\begin{{{float_name}}}" + ("" if fit.sideways else "[t]"),
-        r"\centering",
-        rf"\caption{{{latex(table.title)}.}}\smallskip",
-        rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.name.lower())}}}",
-        rf"{fit.size}\setlength{{\tabcolsep}}{{4pt}}",
-        (r"\resizebox{\linewidth}{!}{" if fit.squeezed else "") + rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
-        r"\toprule",
-        " & ".join(map(_head, table.columns, heads)) + r" \\",
-        r"\midrule",
-    ]
-    for index, plain in rows:
-        texts = [
-            rf"\textbf{{{latex(text)}}}" if index in bold[column.key] else latex(text)
-            for column, text in zip(table.columns, plain, strict=True)
-        ]
-        texts = [rf"\raggedright {text}" if wide else text for text, wide in zip(texts, fit.widths, strict=True)]
-        # A row that begins with a bracket would be read as the argument of the \\ before it.
-        first = "{}" + texts[0] if texts[0].startswith("[") else texts[0]
-        # After \raggedright a plain \\ would end a line of the paragraph.
-        lines.append(" & ".join([first, *texts[1:]]) + (r" \tabularnewline" if any(fit.widths) else r" \\"))
-    note = [rf"\par\medskip{{\raggedright\footnotesize {latex(table.rule)}\par}}"] if table.rule else []
-    end = r"\end{tabular}" + "}" * fit.squeezed
-    text = "\n".join([*lines, r"\bottomrule", end, *note, rf"\end{{{float_name}}}"]) + "\n"
-    if any(ord(char) > LAST_LATIN for char in text):
-        first, _, rest = text.partition("\n")
-        text = f"{first}, and XeLaTeX or LuaLaTeX for the letters of its names\n{rest}"
-    return text
-
-
-def _head(column: Column, lines: Sequence[str]) -> str:
-    """The name of a column, its lines on top of one another."""
-    if len(lines) == 1:
-        return latex(lines[0])
-    side = "r" if column.is_number else "l"
-    return rf"\shortstack[{side}]{{" + r"\\".join(map(latex, lines)) + "}"

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 # Raised whenever code changes the numbers that a trial computes: old records then no longer pass for new ones.
@@ -77,6 +78,7 @@ def level_text(value: Any) -> str:
     return re.sub(r"[^\w.+]+", "_", str(value)).strip("._") or "_"
 
 
+@lru_cache(maxsize=1024, typed=True)
 def number_text(value: int | float) -> str:
     """The shortest exact text of a finite number: 0.0003 -> 3e-4, 0.05 -> 0.05, 12 -> 12."""
     if isinstance(value, int):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from planted import plant
 
-from ablate.analysis import detail_frames, scores, spread, trials
+from ablate.analysis import detail_frames, folder, scores, spread
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
 
@@ -45,7 +45,7 @@ def test_beside_other_threads_nothing_is_forked(four_cores):
 def test_cells_are_the_same_however_many_processes_make_them(tmp_path, monkeypatch, four_cores):
     frames = load_results(plant(tmp_path / "study", seeds=2, epochs=4, images=6, classes=4))
     alone = analyse(frames)
-    for module in (detail_frames, scores, trials):
+    for module in (detail_frames, folder, scores):
         monkeypatch.setattr(module, "MANY_TRIALS", 1)
     again = load_results(frames.path)
     pd.testing.assert_frame_equal(again.trials, frames.trials)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.records.files import lock, publish_once, sweep, write_atomic
+from ablate.records.files import lock, publish_once, read_whole, sweep, write_atomic
 
 # Counts the durable steps of a write and kills the process before the n-th of them.
 KILLER = """\
@@ -87,3 +87,13 @@ def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path: Path) ->
     with lock(path, f"pid {os.getpid()}") as held:
         assert held
     assert path.read_text() == f"pid {os.getpid()}"
+
+
+def test_a_file_is_read_whole(tmp_path: Path) -> None:
+    for content in (b"", b"x", bytes(range(256)) * 5000):
+        (tmp_path / "file").write_bytes(content)
+        assert read_whole(tmp_path / "file") == content
+    with pytest.raises(FileNotFoundError):
+        read_whole(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):
+        read_whole(tmp_path)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ablate.report.latex import to_latex
 from ablate.report.latex_fit import TEXT_HEIGHT, TEXT_WIDTH, fit_page
-from ablate.report.render import Column, Table, to_latex
+from ablate.report.render import Column, Table
 
 PROSE = "a reason that is told in a sentence of some length, as reasons often are"
 

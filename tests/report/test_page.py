@@ -17,11 +17,12 @@ from planted import plant
 
 from ablate.report.answers import cards, headline
 from ablate.report.build import build_report
-from ablate.report.page import asset, policy, style_sheet, typeset, whole
+from ablate.report.page import policy, style_sheet, typeset
 from ablate.report.render import to_csv
 from ablate.report.style import DARK
 from ablate.report.svg import adaptive, data_uri
 from ablate.report.tables.measures import classes_table
+from ablate.report.templates import asset, whole
 from ablate.report.verdicts import badge_kind, verdict_rows
 from tests.report.hostile import MARKUP
 

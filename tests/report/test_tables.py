@@ -22,7 +22,8 @@ def tables(unfinished: Path, two: Path, analysed: Analysed) -> dict[str, dict[st
     made = {}
     for name, path in (("unfinished", unfinished), ("two", two)):
         analysis = analysed(path)
-        made[name] = {table.name: table for table in all_tables(analysis, judge(analysis.frames, analysis))}
+        every = all_tables(analysis, judge(analysis.frames, analysis))
+        made[name] = {table.name: table for table in every if len(table.frame)}
     return made
 
 

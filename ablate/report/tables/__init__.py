@@ -36,7 +36,7 @@ MAKERS: tuple[Callable[[Analysis], Table], ...] = (
 
 
 def all_tables(analysis: Analysis, claims: pd.DataFrame) -> list[Table]:
-    """Every table that has rows, the main results first."""
+    """Every table, the main results first; what was not measured or did not happen is a table without rows."""
     made = [make(analysis) for make in MAKERS]
     made.insert(1, main.claims_table(claims))
-    return [table for table in made if len(table.frame)]
+    return made
