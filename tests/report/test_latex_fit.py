@@ -78,3 +78,32 @@ def test_the_written_table_is_what_fits():
     assert r"\raggedright a reason" in prose and r"\tabularnewline" in prose
     for text in (upright, turned, scaled, prose):
         assert text.count("{") == text.count("}")
+
+
+def long_table(rows: int, columns: int) -> Table:
+    frame = pd.DataFrame({f"c{i}": [f"cell {row}" for row in range(rows)] for i in range(columns)})
+    return Table("main", "Main results", "The rule.", frame, tuple(Column(name, name) for name in frame.columns))
+
+
+def test_more_rows_than_a_page_holds_go_on_over_the_next_with_their_head():
+    assert "longtable" not in to_latex(long_table(42, 2))
+    text = to_latex(long_table(60, 2))
+    lines = text.splitlines()
+    assert lines[0] == r"% needs \usepackage{booktabs,longtable}"
+    assert text.count("c0 & c1") == 2 and lines.index(r"\endfirsthead") < lines.index(r"\endhead")
+    assert text.count("cell 59 & cell 59") == 1 and lines[-1] == r"\endgroup"
+    assert lines[-2] == r"{\raggedright\footnotesize The rule.\par}"
+
+
+def test_a_long_table_that_is_wide_is_turned_and_at_last_set_in_the_smallest_type():
+    turned = to_latex(long_table(60, 14))
+    assert turned.startswith("% needs \\usepackage{booktabs,longtable,pdflscape}\n\\begin{landscape}\n\\normalsize")
+    assert turned.endswith("\\end{landscape}\n")
+    assert to_latex(long_table(60, 40)).splitlines()[2].startswith(r"\tiny\setlength{\tabcolsep}{2pt}")
+
+
+def test_rows_of_paragraphs_count_by_their_lines():
+    table = long_table(30, 5)
+    assert "longtable" not in to_latex(table)
+    prose = table.frame.assign(c4=" ".join([PROSE] * 3))
+    assert "longtable" in to_latex(Table("main", "Main results", "The rule.", prose, table.columns))
