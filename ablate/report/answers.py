@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.figures.common import by_variant, order, setting_label, settings
+from ablate.report.figures.common import WHOLE, by_variant, order, setting_label, settings
 from ablate.report.style import percent
 from ablate.report.verdicts import KIND, speed_text
 from ablate.wording import count_of
@@ -91,7 +91,7 @@ def _by_setting(analysis: Analysis) -> dict[str, list[str]]:
     for setting in [*settings(analysis), None]:
         chosen = [variant for variant in order(analysis) if analysis.own_best.get(variant) == setting]
         if chosen:
-            found.setdefault(setting_label(analysis, setting), []).extend(chosen)
+            found.setdefault(setting_label(analysis, setting, WHOLE), []).extend(chosen)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.figures.common import by_variant, looks, order, setting_label
+from ablate.report.figures.common import WHOLE, by_variant, looks, order, setting_label
 from ablate.report.style import COLORS, DASHES, Look, count_text, number, percent
 
 KIND = {"better": "good", "worse": "bad", "equivalent": "even", "undecided": "open", "baseline": "even"}
@@ -144,7 +144,7 @@ def _row(analysis: Analysis, variant: str, row: dict[str, Any], contrast: dict[s
         x=None if x is None else place(x),
         low=None if low is None else place(low),
         high=None if high is None else place(high),
-        at=setting_label(analysis, str(row["setting"])) if isinstance(row["setting"], str) else "–",
+        at=setting_label(analysis, str(row["setting"]), WHOLE) if isinstance(row["setting"], str) else "–",
         edge="edge of the grid" if row["unbracketed"] else "",
         rise=number(float(cell["rise"].iloc[0])) if len(cell) else "–",
         diverged=f"{dead:.0f} of {cell['n'].iloc[0]:.0f} diverged" if dead else "",

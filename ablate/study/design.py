@@ -154,6 +154,7 @@ class Study:
     ) -> list[Trial]:
         """The trials of one variant at one setting, one a seed."""
         chosen = self.variants[variant]
+        settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
         text = json.dumps([chosen.model | own, self.data, train, dict(settings)])
@@ -171,6 +172,11 @@ class Study:
             parent = self.origin.trial(variant, settings, seed, role).key if self.origin else None
             trials.append(Trial(self.name, variant, levels, seed, role, model, data, train, key, parent))
         return trials
+
+    def _in_order(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A setting with its axes in the file's order, whatever kept it: a trial's name follows that order."""
+        axes = [*self.spec.grid, *(self.spec.search.space if self.spec.search else ())]
+        return {axis: settings[axis] for axis in dict.fromkeys([*axes, *settings]) if axis in settings}
 
     def train_settings(self, variant: Variant, settings: Mapping[str, Any]) -> dict[str, Any]:
         """A complete `TrainSpec` as JSON values: the study's, under the variant's own, under the setting's."""

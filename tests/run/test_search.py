@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from ablate.analysis.analyse import analyse
 from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
 from ablate.errors import StudyError
-from ablate.records.store import Results, publish_record
+from ablate.records.store import Results, publish_record, to_json
 from ablate.run.manifest import plan_entry, search_identity
 from ablate.run.search import further_rounds, opening
 from ablate.study.design import Study, Trial
@@ -49,7 +48,7 @@ def finish(results: Results, trials: list[Trial], status: str = "complete") -> N
 def enter(results: Results, study: Study, plan: list[Trial]) -> None:
     search = search_identity(study.spec.search)  # type: ignore[arg-type]
     results.path.mkdir(parents=True, exist_ok=True)
-    results.run.write_text(json.dumps({"plan": [plan_entry(trial) for trial in plan], "search": search}))
+    results.run.write_bytes(to_json({"plan": [plan_entry(trial) for trial in plan], "search": search}))
 
 
 def whole(study: Study, folder: Path, stop_after: int = 10**6) -> list[Trial]:
@@ -162,7 +161,9 @@ def test_a_search_is_not_extended(tmp_path: Path) -> None:
 
 
 def test_by_the_command_stopped_and_resumed_with_report_and_confirmation(command: Command) -> None:
-    text = SEARCH.replace("trials: 7", "trials: 8").replace(SPACE, "{lr: {low: 1e-4, high: 1e-1, log: true}}")
+    # Not in the order of the alphabet, in which the plan is kept.
+    space = "{lr: {low: 1e-4, high: 1e-1, log: true}, batch_size: {low: 2, high: 4}}"
+    text = SEARCH.replace("trials: 7", "trials: 8").replace(SPACE, space)
     text = text.replace("epochs: 3", "epochs: 1").replace("seeds: 2", "seeds: 1") + "confirm: {seeds: 1}\n" + CLAIMS
     command.study(text)
     done = command.run()

@@ -246,6 +246,20 @@ def test_a_search_has_no_plan_but_makes_trials(tmp_path: Path) -> None:
     assert found.key == planned.trial("noskip", {"lr": 0.00123}, 1).key
 
 
+@pytest.mark.parametrize(
+    "axes",
+    [
+        "grid: {lr: [1e-3], batch_size: [2, 4]}",
+        "search: {space: {lr: {low: 1e-4, high: 1e-2}, batch_size: {low: 2, high: 8}}}",
+    ],
+)
+def test_a_trials_name_does_not_depend_on_how_its_setting_was_kept(axes: str, tmp_path: Path) -> None:
+    study = read(tmp_path, changed("grid: {lr: [1e-3, 3e-4]}", axes))
+    kept = ({"lr": 1e-3, "batch_size": 4}, {"batch_size": 4, "lr": 1e-3})
+    one, other = (study.trial("unet", settings, 0) for settings in kept)
+    assert one == other and "lr1e-3-batch_size4" in one.name
+
+
 def test_seeds_that_confirm_took_no_part_in_choosing(tmp_path: Path) -> None:
     text = GOOD + "confirm: {seeds: 3}\n"
     study, more = read(tmp_path, text), read(tmp_path, text.replace("seeds: 2", "seeds: 4"))

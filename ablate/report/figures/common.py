@@ -74,6 +74,10 @@ def settings(analysis: Analysis) -> list[str]:
     return list(cells.sort_values(axes, kind="stable")["setting"]) if axes else list(cells["setting"])
 
 
+# Letters of a setting where there is room for all of it.
+WHOLE = 200
+
+
 def setting_label(analysis: Analysis, setting: str | None, most: int = 48) -> str:
     """A setting as a label of at most so many letters: the rate alone where nothing else varies, a dash for none."""
     if setting is None:
