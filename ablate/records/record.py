@@ -25,7 +25,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA
-    key: str = Field(description="Hash of what the trial computes (study.design.trial_key).")
+    key: str = Field(description="Hash of what the trial computes (study.keys.trial_keys).")
     study: str
     variant: str
     settings: dict[str, Any] = Field(description="The grid's settings, e.g. {'lr': 0.001}.")

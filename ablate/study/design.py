@@ -7,13 +7,14 @@ import dataclasses
 import itertools
 import json
 import math
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
-from ablate.study.keys import canonical, derived_seed, trial_key, trial_name
+from ablate.study.keys import canonical, derived_seed, trial_keys, trial_name
 from ablate.study.messages import Places
 from ablate.study.schema import StudySpec, TrainSpec
 
@@ -157,18 +158,14 @@ class Study:
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
-        text = json.dumps([chosen.model | own, self.data, train, dict(settings)])
+        content = json.loads(json.dumps([chosen.model | own, self.data, train, settings]))
+        control = variant if chosen.control else None
+        keys = trial_keys(seeds, model=content[0], data=self.data_identity, train=content[2], control=control)
+        # Each trial gets dicts of its own: whoever changes one changes no other trial.
+        packed = pickle.dumps(content)
         trials = []
-        for seed in seeds:
-            # Each trial gets dicts of its own: whoever changes one changes no other trial.
-            model, data, train, levels = json.loads(text)
-            key = trial_key(
-                model=model,
-                data=self.data_identity,
-                train=train,
-                seed=seed,
-                control=variant if chosen.control else None,
-            )
+        for seed, key in zip(seeds, keys, strict=True):
+            model, data, train, levels = pickle.loads(packed)
             parent = self.origin.trial(variant, settings, seed, role).key if self.origin else None
             trials.append(Trial(self.name, variant, levels, seed, role, model, data, train, key, parent))
         return trials

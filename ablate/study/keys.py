@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -21,29 +21,26 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
-def trial_key(
+def trial_keys(
+    seeds: Sequence[int],
     *,
     model: Mapping[str, Any],
     data: Mapping[str, Any],
     train: Mapping[str, Any],
-    seed: int,
     control: str | None = None,
-) -> str:
-    """64 hex digits over all that decides a trial's numbers, and nothing else.
+) -> list[str]:
+    """A key a seed: 64 hex digits over all that decides a trial's numbers, and nothing else.
 
     `model`, `data` and `train` are complete (defaults filled in), so that writing a default out changes nothing;
     `data` has no location and, for a generated set, its version. `control` is the name of an A/A copy, which is a
     trial of its own although it computes what its original does.
     """
-    content = {
-        "engine": ENGINE_REVISION,
-        "model": model,
-        "data": data,
-        "train": train,
-        "seed": seed,
-        "control": control,
-    }
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
+    # The canonical text of all of it, put together from what stands before the seed in the order of the keys and what
+    # stands after: the seeds of a cell share both.
+    before = canonical({"control": control, "data": data, "engine": ENGINE_REVISION, "model": model})[:-1]
+    after = canonical({"train": train})[1:]
+    texts = (f'{before},"seed":{canonical(seed)},{after}' for seed in seeds)
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 def without_location(data: Mapping[str, Any]) -> dict[str, Any]:
