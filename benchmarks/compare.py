@@ -81,9 +81,7 @@ class Comparison:
             command = [sys.executable, "-m", "ablate.cli", "run", *study, "--no-profile", "--out", str(folder)]
             self._call(command, self._environment(name))
         else:
-            cache = "cold" if number == 0 else "warm"
-            more = ["--calibration", str(self.calibration[cache])] if name == "expert" and self.calibration else []
-            document = self.peer(name, *more)
+            document = self.peer(name, *self._calibrated(name, number), caches=self._caches(name, number))
         wall, cpu = time.perf_counter() - tick, _children() - before
         run: dict[str, Any] = {
             "wall_s": wall,
@@ -97,6 +95,18 @@ class Comparison:
         else:
             run["trials"] = document["trials"]
         return run
+
+    def _calibrated(self, name: str, number: int) -> list[str]:
+        if name != "expert" or not self.calibration:
+            return []
+        return ["--calibration", str(self.calibration["cold" if number == 0 else "warm"])]
+
+    def _caches(self, name: str, number: int) -> str:
+        """Whose caches a peer finds: its own, but an expert who compiles with full caches finds those full.
+
+        Its own are not, where it was cheaper not to compile in the first round.
+        """
+        return "calibration" if name == "expert" and number > 0 and self.calibration else name
 
     def calibrate(self) -> None:
         """Let the expert find out, untimed, where compiling pays: with an empty compile cache and with a full one."""

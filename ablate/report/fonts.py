@@ -70,7 +70,8 @@ def quick_font() -> Iterator[str]:
         family = f"{FAMILY} in {Path(folder).name}"
         entries = []
         for name, weight in _FILES.items():
-            with TTFont(source / name, lazy=True, recalcBBoxes=False) as font:
+            # Without the time of the copy, which would make a figure's bytes another every second.
+            with TTFont(source / name, lazy=True, recalcBBoxes=False, recalcTimestamp=False) as font:
                 options = subset.Options(layout_features=[], name_IDs=["*"], notdef_outline=True, glyph_names=True)
                 options.drop_tables += _LAYOUT_TABLES
                 subsetter = subset.Subsetter(options)
