@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -27,6 +28,7 @@ _LETTERS = (
 )  # fmt: skip
 
 _SEARCH = "_find_fonts_by_props"
+_TIME = "SOURCE_DATE_EPOCH"
 
 # Fonts that systems have for the letters of names that DejaVu Sans has not: Chinese, Japanese, Korean, Indic, Thai.
 _FURTHER = (
@@ -65,13 +67,12 @@ def quick_font() -> Iterator[str]:
     `theme`'s list of families.
     """
     source = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    with tempfile.TemporaryDirectory(prefix="ablate-fonts-") as folder:
+    with _timeless(), tempfile.TemporaryDirectory(prefix="ablate-fonts-") as folder:
         # A name of its own: matplotlib remembers for good in which file it found a family.
         family = f"{FAMILY} in {Path(folder).name}"
         entries = []
         for name, weight in _FILES.items():
-            # Without the time of the copy, which would make a figure's bytes another every second.
-            with TTFont(source / name, lazy=True, recalcBBoxes=False, recalcTimestamp=False) as font:
+            with TTFont(source / name, lazy=True, recalcBBoxes=False) as font:
                 options = subset.Options(layout_features=[], name_IDs=["*"], notdef_outline=True, glyph_names=True)
                 options.drop_tables += _LAYOUT_TABLES
                 subsetter = subset.Subsetter(options)
@@ -87,6 +88,22 @@ def quick_font() -> Iterator[str]:
         finally:
             for entry in entries:
                 known.remove(entry)
+
+
+@contextlib.contextmanager
+def _timeless() -> Iterator[None]:
+    """Keep the time out of embedded fonts, which fontTools writes into each: equal figures are equal bytes.
+
+    The variable is that of reproducible-builds.org; what the user has set stays.
+    """
+    if _TIME in os.environ:
+        yield
+        return
+    os.environ[_TIME] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[_TIME]
 
 
 @contextlib.contextmanager
