@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
+
+T = TypeVar("T")
 
 
 def parameters(model: nn.Module) -> int:
@@ -24,11 +27,16 @@ def forward_flops(model: nn.Module | Callable[[], nn.Module], size: tuple[int, i
     `model` is a module, which is left as it is, or a factory without arguments. The pass runs on the meta device,
     without memory or arithmetic; a model that needs real numbers to run is given them on the CPU.
     """
+    return on_meta(lambda device: _count(model, size, in_channels, device))
+
+
+def on_meta(attempt: Callable[[torch.device], T]) -> T:
+    """What `attempt` gives on the meta device, or on the CPU where it needs real numbers; random states are kept."""
     with torch.random.fork_rng(devices=[]):
         try:
-            return _count(model, size, in_channels, torch.device("meta"))
+            return attempt(torch.device("meta"))
         except (NotImplementedError, RuntimeError):
-            return _count(model, size, in_channels, torch.device("cpu"))
+            return attempt(torch.device("cpu"))
 
 
 @torch.no_grad()

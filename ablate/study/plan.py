@@ -16,6 +16,7 @@ from ablate.study.keys import level_text, number_text
 from ablate.study.schema import SpaceSpec
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["PlanReport", "Shape", "VariantPlan", "describe", "describe_variants", "json_schema"]
@@ -148,7 +149,7 @@ def _built(study: Study, shape: Shape) -> dict[str, VariantPlan]:
 
 def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPlan, list[str]]:
     """A variant with what its network says, and that network's module tree."""
-    from ablate.models.inspect import forward_flops, module_tree, parameters
+    from ablate.models.inspect import forward_flops, module_tree, on_meta, parameters
     from ablate.plugins import check_model
 
     channels: dict[str, int] = {"in_channels": shape.in_channels, "num_classes": shape.num_classes}
@@ -158,25 +159,17 @@ def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPla
     def factory() -> nn.Module:
         return _placed(lambda: create(MODELS, variant.model, **channels), study, variant.name)
 
-    model = _on_meta(factory)
+    def built(device: torch.device) -> nn.Module:
+        with device:
+            return factory()
+
+    model = on_meta(built)
     plan = dataclasses.replace(
         _settings_only(study, variant.name),
         parameters=parameters(model),
         forward_flops=forward_flops(factory, shape.size, shape.in_channels),
     )
     return plan, module_tree(model)
-
-
-def _on_meta(factory: Callable[[], nn.Module]) -> nn.Module:
-    """The network without memory; on the CPU where it needs real numbers to be built."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        try:
-            with torch.device("meta"):
-                return factory()
-        except (NotImplementedError, RuntimeError):
-            return factory()
 
 
 def _placed(call: Callable[[], T], study: Study, variant: str) -> T:
