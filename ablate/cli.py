@@ -141,7 +141,7 @@ def plan(
 
     with uncollected():
         _load_plugins(plugin)
-        from ablate.run.plan_view import print_plan, print_power
+        from ablate.run.plan.view import print_plan, print_power
         from ablate.study.reader import read_study
 
         loaded = read_study(study, override or ())
@@ -157,7 +157,7 @@ def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     import json
 
-    from ablate.study.plan import json_schema
+    from ablate.run.plan.describe import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

@@ -15,7 +15,7 @@ from ablate.records.record import Record
 from ablate.records.store import Results, publish_record, read_record
 from ablate.run.driver import Driver
 from ablate.run.executors.base import Event
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 
 
 class CannedExecutor:

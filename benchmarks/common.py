@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE, Dataset, Split, load_dataset
 from ablate.models.inspect import forward_flops
 from ablate.registry import MODELS
-from ablate.study.design import Study, Trial
 from ablate.study.reader import read_study
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from ablate.train import hardware
 
 # What the peers implement. Another setting would be trained by `ablate` and silently not by them.

@@ -12,8 +12,8 @@ from planted import CLASSES
 from planted_pixels import mean_iou
 
 from ablate.analysis.frames import Frames
-from ablate.analysis.reading import setting_label
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
+from ablate.study.trial import Setting
 
 PIXELS = 600
 
@@ -79,7 +79,7 @@ def draw_study(
                 gone = (variant, lr, seed) in diverged
                 score = {split: 0.0 if gone else mean_iou(counts[key][split].sum(0)) for split in scenes}
                 rows.append(
-                    {"name": key, "key": key, "variant": variant, "setting": setting_label({"lr": lr}), "lr": lr}
+                    {"name": key, "key": key, "variant": variant, "setting": Setting({"lr": lr}).text, "lr": lr}
                     | {"seed": seed, "role": "main", "status": "diverged" if gone else "complete", "reason": ""}
                     | {"val_score": score["val"], "test_score": score["test"], "missing": {}}
                 )
@@ -100,6 +100,7 @@ def draw_study(
         run={},
         profile={},
         axes=("lr",),
+        settings={setting.text: setting for setting in (Setting({"lr": lr}) for lr in lrs)},
         class_names=CLASSES[:classes],
         palette=(),
         names=names,

@@ -29,9 +29,9 @@ from ablate.analysis.gather import Gatherer
 from ablate.analysis.intervals import Estimate
 from ablate.errors import ResultsError
 from ablate.study.conditions import all_match
-from ablate.study.keys import level_text
 from ablate.study.metrics import COUNTS, RATES
-from ablate.study.schema import ClaimSpec
+from ablate.study.spec import ClaimSpec
+from ablate.study.trial import level_text
 
 Verdict = Literal["supported", "refuted", "inconclusive"]
 COLUMNS = ["id", "text", "verdict", "value", "low", "high", "threshold", "confidence", "at", "n"]

@@ -15,7 +15,7 @@ from ablate.errors import nearest
 from ablate.measure import segmentation
 from ablate.measure.detail import mean_recall
 from ablate.study.metrics import DETAIL
-from ablate.study.schema import ClaimSpec
+from ablate.study.spec import ClaimSpec
 
 OVERLAP_SCORES: Mapping[str, Score] = {
     "mean_iou": segmentation.mean_iou,

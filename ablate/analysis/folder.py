@@ -17,7 +17,8 @@ from ablate.analysis.source import FolderSource
 from ablate.analysis.spread import MANY_TRIALS, spread
 from ablate.errors import ResultsError
 from ablate.records.store import Results, read_json, read_record
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
+from ablate.study.trial import Setting
 from ablate.study.yamlfile import parse_bytes
 
 # How many trials are read at a time: enough to share what a call costs, few enough to lie in the processor's cache.
@@ -36,6 +37,8 @@ class Folder:
     """What is known of the test images, and of the val images beside them."""
     axes: tuple[str, ...]
     """The axes of the grid, "lr" always."""
+    settings: Mapping[str, Setting]
+    """Every setting of the plan, by its text."""
     rows: list[Row]
     """A row a planned trial."""
     source: FolderSource
@@ -58,6 +61,7 @@ def read_folder(path: Path | str, meanwhile: Callable[[], object] = lambda: None
     if not planned:
         planned = _unplanned(results, unreadable)
     axes = tuple(dict.fromkeys(["lr", *(axis for entry, _ in planned for axis in entry["settings"])]))
+    settings = {setting.text: setting for setting in (Setting(entry["settings"]) for entry, _ in planned)}
     for entry, folder in planned:
         source.add(entry["key"], folder)
 
@@ -72,7 +76,7 @@ def read_folder(path: Path | str, meanwhile: Callable[[], object] = lambda: None
         source.keep(entry["key"], found.kept)
         if found.unreadable:
             unreadable[folder.record] = found.unreadable
-    return Folder(results.path, study, run, profile, index, axes, rows, source, unreadable)
+    return Folder(results.path, study, run, profile, index, axes, settings, rows, source, unreadable)
 
 
 def read_spec(path: Path) -> StudySpec:

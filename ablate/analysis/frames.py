@@ -32,7 +32,8 @@ from ablate.analysis.source import Maps, Source
 from ablate.analysis.trials import epochs_frame, layers_frame, numbered_classes, numbered_images, trials_frame
 from ablate.measure import segmentation
 from ablate.measure.detail_sizes import DetailTargets
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
+from ablate.study.trial import Setting
 
 SPLITS = ("val", "test")
 
@@ -49,6 +50,8 @@ class Frames:
     run: Mapping[str, Any]
     profile: Mapping[str, Any]
     axes: tuple[str, ...]
+    settings: Mapping[str, Setting]
+    """Every setting of the plan, by the text that the frames' column `setting` holds."""
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     names: Mapping[str, tuple[str, ...]]
@@ -206,6 +209,7 @@ def frames_of(folder: Folder) -> Frames:
         run=run,
         profile=folder.profile,
         axes=folder.axes,
+        settings=folder.settings,
         class_names=class_names,
         palette=tuple(tuple(colour) for colour in index.get("palette", ())),
         names=_names(index, source, trials),

@@ -38,7 +38,7 @@ from ablate.analysis.resampling import Floats
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.stability import censored_headroom
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
-from ablate.study.schema import ClaimSpec
+from ablate.study.spec import ClaimSpec
 from ablate.wording import count_of
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
-from ablate.study.keys import level_text
-from ablate.study.schema import TrainSpec
+from ablate.study.spec import TrainSpec
+from ablate.study.trial import level_text
 from ablate.wording import count_of
 
 

@@ -18,12 +18,11 @@ from ablate.measure.segmentation import fine_means
 from ablate.measure.stability import stability_of_runs
 from ablate.records.record import Record
 from ablate.records.store import TrialFolder, read_record
-from ablate.study.keys import level_text
 from ablate.study.metrics import STABILITY
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
+from ablate.study.trial import Setting
 
 QUALITY = ("test_mean_iou_images", "test_mean_iou_classes", "test_worst_images")
-ONLY_SETTING = "as given"
 
 Row = dict[str, Any]
 
@@ -41,11 +40,6 @@ class Found(NamedTuple):
     row: Row
     kept: Kept
     unreadable: str
-
-
-def setting_label(settings: Mapping[str, Any]) -> str:
-    """The text that identifies a setting: {"lr": 0.0003} is "lr=3e-4"; "as given" where nothing varies."""
-    return ", ".join(f"{axis}={level_text(level)}" for axis, level in settings.items()) or ONLY_SETTING
 
 
 def read_trials(planned: Sequence[Planned], axes: Sequence[str], study: StudySpec, source: FolderSource) -> list[Found]:
@@ -80,7 +74,7 @@ def _read(folder: TrialFolder, key: str) -> tuple[Record | None, str]:
 def _identity(entry: Row, axes: Sequence[str], study: StudySpec, record: Record | None) -> Row:
     settings = entry["settings"]
     row = {name: entry[name] for name in ("name", "key", "variant", "seed", "role")}
-    row["setting"] = setting_label(settings)
+    row["setting"] = Setting(settings).text
     row |= {axis: _hashable(settings.get(axis)) for axis in axes}
     if "lr" not in settings:
         own = study.variants[row["variant"]].train if row["variant"] in study.variants else {}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.measure.sensitivity import kendall_tau
-from ablate.study.keys import number_text
+from ablate.study.trial import number_text
 
 OUTER = 0.1
 # Variant -> setting; None where nothing can be chosen.

@@ -14,7 +14,7 @@ from ablate.data.transfer import upload
 from ablate.errors import DataError
 
 if TYPE_CHECKING:
-    from ablate.study.schema import AugmentSpec
+    from ablate.study.spec import AugmentSpec
 
 # Interpolation weights are multiples of 1/256: every product and sum below then fits float32's 24 bits exactly, so
 # that a sample's pixels are the same in any batch, with any number of threads and on any device.

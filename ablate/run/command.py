@@ -13,7 +13,8 @@ from ablate.run.executors.local import LocalExecutor
 from ablate.run.executors.nursery import Nursery
 from ablate.run.progress import Display
 from ablate.run.setup import Plugins, lock_note, prepare, quarantine_bad_records, writable
-from ablate.study.design import Study, Trial
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from ablate.wording import count_of
 
 

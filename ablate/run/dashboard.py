@@ -19,8 +19,8 @@ from ablate.run.driver import searched_axes
 from ablate.run.ledger import Ledger
 from ablate.run.panel import write_panel
 from ablate.run.setup import lock_note
-from ablate.study.design import Trial
 from ablate.study.reader import read_study
+from ablate.study.trial import Trial
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Painter = Callable[[Results, str, Path], Path | None]

@@ -23,8 +23,8 @@ from ablate.run.manifest import plan_entry, resolution_of
 from ablate.run.progress import Display, closing_notes
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.tracking import Tracker
-from ablate.study.design import Study, Trial
-from ablate.study.keys import without_location
+from ablate.study.study import Study
+from ablate.study.trial import Trial, without_location
 
 # How long running trials have to write their checkpoints once they are asked to stop.
 GRACE_SECONDS = 30.0

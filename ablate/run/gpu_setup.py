@@ -16,7 +16,8 @@ from typing import IO, Any
 
 from ablate.data.dataset import Dataset
 from ablate.run.executors.environment import worker_environment
-from ablate.study.design import Study, Trial
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from ablate.train.batches import data_bytes
 from ablate.train.decisions import Decisions
 from ablate.train.engines import (

@@ -21,7 +21,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 from optuna.trial import FrozenTrial, TrialState
 
 from ablate.records.record import Record
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

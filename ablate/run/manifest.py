@@ -20,8 +20,9 @@ from ablate.records.files import write_atomic
 from ablate.records.pictures import pack, pack_images
 from ablate.records.record import Resolution
 from ablate.records.store import Results, read_json, to_json
-from ablate.study.design import Study, Trial
-from ablate.study.schema import SearchSpec
+from ablate.study.spec import SearchSpec
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from ablate.train.decisions import Decisions
 from ablate.wording import count_of
 

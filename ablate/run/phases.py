@@ -9,7 +9,8 @@ import pandas as pd
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.selection import OWN_BEST, bracket, v_table
 from ablate.records.store import Results
-from ablate.study.design import Study, Trial
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 
 # A best rate still on the edge after this many extensions is reported as unbracketed.
 MOST_EXTENSIONS = 2

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ablate.records.record import FINISHED, Record
 from ablate.run.executors.base import Event
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from ablate.wording import count_of
 
 STYLES = {"complete": "green", "diverged": "magenta", "pruned": "yellow", "failed": "red"}

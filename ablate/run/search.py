@@ -21,9 +21,9 @@ from optuna.trial import TrialState
 from ablate.records.store import Results, read_record
 from ablate.run.ledger import plain
 from ablate.run.manifest import search_identity
-from ablate.study.design import Study, Trial
-from ablate.study.keys import canonical, derived_seed
-from ablate.study.schema import SearchSpec, SpaceSpec
+from ablate.study.spec import SearchSpec, SpaceSpec
+from ablate.study.study import Study
+from ablate.study.trial import Trial, canonical, derived_seed
 
 Settings = dict[str, Any]
 

@@ -17,9 +17,10 @@ from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_json
 from ablate.run import manifest
 from ablate.run.gpu_setup import Probe, probe
-from ablate.study.design import Study, Trial
+from ablate.run.plan.describe import describe_variants
 from ablate.study.dump import dump_study
-from ablate.study.plan import describe_variants
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from ablate.train.decisions import FUSED, Decisions, check_fused, decide
 from ablate.train.engines import Choice
 from ablate.train.hardware import device_names

@@ -12,8 +12,8 @@ from typing import Any
 from ablate.records.record import Record
 from ablate.records.store import Results
 from ablate.run.executors.base import Event
-from ablate.study.design import Trial
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
+from ablate.study.trial import Trial
 
 CLOSE_SECONDS = 120.0
 OFFLINE_ADVICE = "W&B runs were written offline; `wandb sync --yes {path}` sends them"

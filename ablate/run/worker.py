@@ -112,7 +112,7 @@ class _Server:
     def run(self, command: dict[str, Any]) -> None:
         """One trial; whatever happens, exactly one closing event."""
         from ablate.records.files import lock
-        from ablate.study.design import Trial
+        from ablate.study.trial import Trial
         from ablate.train.extend import inherit
         from ablate.train.state import Interrupted, Options
         from ablate.train.trial import run_trial

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from ablate.errors import nearest
 from ablate.registry import LOSSES, OPTIMIZERS
 from ablate.study.components import Signature
-from ablate.study.keys import canonical
-from ablate.study.messages import Finding, KeyPath, shown, translate
-from ablate.study.schema import SearchSpec, TrainSpec
+from ablate.study.problems import Finding, KeyPath, shown, translate
+from ablate.study.spec import SearchSpec, TrainSpec
+from ablate.study.trial import canonical
 
 MAX_TRIALS = 100_000
 NAMED = {"optimizer": OPTIMIZERS, "loss": LOSSES}

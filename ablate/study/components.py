@@ -22,7 +22,7 @@ from pydantic_core import PydanticSerializationError
 
 from ablate.errors import PluginError, Problem, StudyError, nearest
 from ablate.registry import Registry
-from ablate.study.messages import Finding, KeyPath, dotted, shown, translate
+from ablate.study.problems import Finding, KeyPath, dotted, shown, translate
 
 # Keys that stand beside a component's settings in a study file, so that no setting can be called so.
 RESERVED: dict[str, tuple[str, ...]] = {"model": ("name", "train", "control"), "data set": ("name",)}

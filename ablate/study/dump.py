@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ablate.study.design import Study
+from ablate.study.study import Study
 from ablate.study.yamlfile import Refused, scalar
 
 

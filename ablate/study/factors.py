@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ablate.study.keys import level_text
+from ablate.study.trial import level_text
 
 Design = Literal["grid", "one_at_a_time", "leave_one_out"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
 from ablate.study.axes import train_fields
 from ablate.study.components import signature
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ablate.errors import nearest
-from ablate.study.messages import shown
-from ablate.study.schema import ClaimSpec
+from ablate.study.problems import shown
+from ablate.study.spec import ClaimSpec
 
 # Scores of the whole split, and of a class as "iou/<class>"; of the test split, or of val as "val/<name>".
 OVERLAP = ("mean_iou", "dice", "pixel_accuracy")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from ablate.study.messages import Finding, KeyPath, shown
+from ablate.study.problems import Finding, KeyPath, shown
 
 MAX_LENGTH = 64
 ALLOWED = re.compile(r"\w[\w.+-]*")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ablate.errors import Problem, StudyError, nearest
-from ablate.study.messages import KeyPath, dotted, excerpt
 from ablate.study.names import has_password, is_secret
+from ablate.study.problems import KeyPath, dotted, excerpt
 from ablate.study.yamlfile import Refused, parse_value
 
 # Under these a key is a name that may itself contain dots, such as grid: {model.width: [8, 16]}.

@@ -13,13 +13,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ablate.errors import Problem, StudyError, nearest
-from ablate.study.design import Study
 from ablate.study.dump import dump_study
-from ablate.study.messages import Finding, KeyPath, Places, shown, translate
 from ablate.study.names import secret_findings
 from ablate.study.overrides import apply_overrides
+from ablate.study.problems import Finding, KeyPath, Places, shown, translate
 from ablate.study.resolve import resolve
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
+from ablate.study.study import Study
 from ablate.study.yamlfile import MAX_BYTES, parse_bytes
 
 __all__ = ["dump_study", "read_study"]

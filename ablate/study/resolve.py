@@ -9,13 +9,13 @@ from typing import Any
 from ablate.errors import nearest
 from ablate.registry import DATASETS
 from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train, search_levels
-from ablate.study.claimcheck import claim_findings
+from ablate.study.claims import claim_findings
 from ablate.study.components import find
-from ablate.study.design import Study, Variant
-from ablate.study.keys import canonical, without_location
-from ablate.study.messages import Finding, shown
 from ablate.study.names import name_findings
-from ablate.study.schema import Component, StudySpec, VariantSpec
+from ablate.study.problems import Finding, shown
+from ablate.study.spec import Component, StudySpec, VariantSpec
+from ablate.study.study import Study, Variant
+from ablate.study.trial import canonical, without_location
 from ablate.study.variants import Variants
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ablate.errors import Problem, StudyError, nearest
-from ablate.study.design import Study, Trial
-from ablate.study.keys import level_text
+from ablate.study.study import Study
+from ablate.study.trial import Trial, level_text
 
 
 def selection(words: Sequence[str], study: Study) -> Callable[[Trial], bool]:

@@ -10,11 +10,11 @@ from ablate.registry import MODELS
 from ablate.study import factors as designs
 from ablate.study.axes import check_train
 from ablate.study.components import Signature, find
-from ablate.study.design import MODEL_AXIS, Variant
-from ablate.study.keys import canonical
-from ablate.study.messages import Finding, KeyPath, shown
 from ablate.study.names import variant_name_findings
-from ablate.study.schema import StudySpec, VariantSpec
+from ablate.study.problems import Finding, KeyPath, shown
+from ablate.study.spec import StudySpec, VariantSpec
+from ablate.study.study import MODEL_AXIS, Variant
+from ablate.study.trial import canonical
 
 MAX_VARIANTS = 1000
 

@@ -15,7 +15,7 @@ import yaml
 from yaml.reader import Reader
 
 from ablate.errors import Problem, StudyError
-from ablate.study.messages import Finding, KeyPath, excerpt
+from ablate.study.problems import Finding, KeyPath, excerpt
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 30

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablate.errors import DeviceError
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
 from ablate.train.engines import Choice
 from ablate.train.fused.library import NoKernels, library
 from ablate.train.hardware import cores, device_class, has_bfloat16

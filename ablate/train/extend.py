@@ -10,7 +10,7 @@ import torch
 from ablate.errors import ResultsError
 from ablate.records.files import write_atomic
 from ablate.records.store import TrialFolder, read_record
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from ablate.train import checkpoint
 
 

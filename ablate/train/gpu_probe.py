@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from ablate.data.dataset import Dataset, Split
-from ablate.study.design import Trial
-from ablate.study.schema import MeasureSpec
+from ablate.study.spec import MeasureSpec
+from ablate.study.trial import Trial
 from ablate.train.batches import DeviceData
 from ablate.train.decisions import Decisions
 from ablate.train.engines import EngineCost

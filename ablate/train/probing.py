@@ -14,7 +14,7 @@ from ablate.models.attention import gates as attention_gates
 from ablate.models.attention import hooked_gates
 from ablate.records.pictures import panel_indices
 from ablate.records.store import finite
-from ablate.study.schema import MeasureSpec
+from ablate.study.spec import MeasureSpec
 from ablate.train import probes
 from ablate.train.batches import DeviceSplit
 from ablate.train.gates import gate_ablation, gate_statistics

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ablate.models.inspect import forward_flops
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from ablate.train.batches import DeviceData
 from ablate.train.step import Network, build_model
 from ablate.train.stepping import Step, make_step

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate.study.schema import MeasureSpec
+from ablate.study.spec import MeasureSpec
 from ablate.train.readback import Clock, Readback
 
 Event = Callable[[dict[str, Any]], None]

@@ -13,9 +13,8 @@ from ablate.data.dataset import IGNORE
 from ablate.records.files import sweep
 from ablate.records.record import Record
 from ablate.records.store import TrialFolder, finite, publish_record
-from ablate.study.design import Trial
-from ablate.study.keys import without_location
-from ablate.study.schema import AugmentSpec
+from ablate.study.spec import AugmentSpec
+from ablate.study.trial import Trial, without_location
 from ablate.train import checkpoint
 from ablate.train.curves import Curves
 from ablate.train.evaluate import Evaluation, evaluate, evaluation, score

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ablate.data.dataset import load_dataset
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from ablate.train.batches import DeviceData
 from ablate.train.decisions import Decisions
 from ablate.train.seeding import prepare_process

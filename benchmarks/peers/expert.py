@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablate.data.dataset import IGNORE
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from benchmarks import common
 from benchmarks.common import TrialResult, Work, batch_size, steps_per_epoch
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from ablate.data.dataset import IGNORE
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from benchmarks import common
 from benchmarks.common import Check, TrialResult, Work
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ablate.data.dataset import IGNORE
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from benchmarks import common
 from benchmarks.common import TrialResult, Work
 

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 from benchmarks import common
 from benchmarks.common import Check, TrialResult, Work
 from benchmarks.peers.plain import Script

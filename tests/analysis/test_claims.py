@@ -20,7 +20,7 @@ from ablate.analysis.gather import Gatherer
 from ablate.analysis.intervals import Estimate, mean_estimate
 from ablate.study import metrics
 from ablate.study.metrics import STABILITY
-from ablate.study.schema import ClaimSpec
+from ablate.study.spec import ClaimSpec
 
 PLANTED = {
     # what was planted

@@ -18,7 +18,7 @@ from ablate.analysis.planner import pilot_of, plan_power
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import TOPICS, Finding, findings
 from ablate.analysis.statistics import image_weights
-from ablate.study.schema import AugmentSpec
+from ablate.study.spec import AugmentSpec
 
 
 @pytest.fixture(scope="module")

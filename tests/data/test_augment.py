@@ -4,7 +4,7 @@ import torch
 
 from ablate.data.augment import Augmenter, _columns, _columns_in_one, _mirror, _mirror_in_one
 from ablate.errors import DataError
-from ablate.study.schema import AugmentSpec
+from ablate.study.spec import AugmentSpec
 
 SIZE = (20, 28)
 EVERYTHING = AugmentSpec(flip=True, scale=(0.5, 2.0), brightness=0.3, contrast=0.4)

@@ -16,7 +16,7 @@ from ablate.run import gpu_setup, manifest, setup
 from ablate.run.executors.environment import worker_environment
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate, probe
 from ablate.study.reader import read_study
-from ablate.study.schema import MeasureSpec
+from ablate.study.spec import MeasureSpec
 from ablate.train import decisions
 from ablate.train.batches import DeviceData
 from ablate.train.decisions import Decisions

@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.records.record import Record
 from ablate.run.ledger import Ledger
-from ablate.study.design import Study, Trial
 from ablate.study.reader import read_study
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from tests.run.conftest import STUDY
 
 

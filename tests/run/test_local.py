@@ -8,8 +8,8 @@ import pytest
 
 from ablate.run.executors import local
 from ablate.run.executors.local import LocalExecutor
-from ablate.study.design import Trial
 from ablate.study.reader import read_study
+from ablate.study.trial import Trial
 
 
 @pytest.fixture

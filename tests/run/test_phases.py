@@ -9,7 +9,7 @@ from planted import Truth, plant
 
 from ablate.records.store import Results
 from ablate.run.phases import beyond_edges, confirmation
-from ablate.study.design import Study
+from ablate.study.study import Study
 from tests.study.study_files import GOOD, read
 
 RATES = (1e-3, 3e-4, 1e-4)

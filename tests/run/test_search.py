@@ -15,7 +15,8 @@ from ablate.errors import StudyError
 from ablate.records.store import Results, publish_record, to_json
 from ablate.run.manifest import plan_entry, search_identity
 from ablate.run.search import further_rounds, opening
-from ablate.study.design import Study, Trial
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from tests.run.conftest import STUDY, Command
 from tests.run.test_ledger import record_of, study_in
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ablate.errors import StudyError
-from ablate.study.design import Study
 from ablate.study.reader import read_study
+from ablate.study.study import Study
 
 GOOD = """\
 study: small

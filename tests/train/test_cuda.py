@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
-from ablate.study.design import Study, Trial
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from ablate.train import evaluate
 from ablate.train.batches import DeviceData, DeviceSplit, data_bytes
 from ablate.train.counts import image_counts

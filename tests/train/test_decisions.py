@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablate.errors import DeviceError
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
 from ablate.train import decisions
 from ablate.train.decisions import Decisions, decide
 from ablate.train.fused.library import NoKernels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablate.errors import DeviceError
-from ablate.study.schema import RunSpec, StudySpec
+from ablate.study.spec import RunSpec, StudySpec
 from ablate.train import decisions
 from ablate.train.decisions import decide
 from ablate.train.engines import (

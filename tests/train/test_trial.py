@@ -19,8 +19,9 @@ from ablate.measure import segmentation
 from ablate.records.pictures import unpack
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
-from ablate.study.design import Study, Trial
 from ablate.study.reader import read_study
+from ablate.study.study import Study
+from ablate.study.trial import Trial
 from ablate.train import checkpoint
 from ablate.train.decisions import Decisions
 from ablate.train.state import Interrupted, Options

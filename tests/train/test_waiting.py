@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ablate.data.augment import Augmenter
-from ablate.study.schema import AugmentSpec
+from ablate.study.spec import AugmentSpec
 from ablate.train.batches import DeviceData
 from ablate.train.decisions import Decisions
 from ablate.train.evaluate import score

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 
 # Events are dicts with "event" and mostly "trial":
 #   running   the trial has begun on a worker

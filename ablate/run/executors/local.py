@@ -21,7 +21,7 @@ from typing import Any
 from ablate.run.executors.base import Event
 from ablate.run.executors.environment import worker_environment
 from ablate.run.executors.nursery import Nursery, Worker
-from ablate.study.design import Trial
+from ablate.study.trial import Trial
 
 
 class _Lane:

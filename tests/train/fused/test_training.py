@@ -14,8 +14,8 @@ from ablate.models.blocks import pooled, raised, rectified
 from ablate.models.unet import unet
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
-from ablate.study.design import Study
 from ablate.study.reader import read_study
+from ablate.study.study import Study
 from ablate.train import losses
 from ablate.train.decisions import Decisions
 from ablate.train.fused import functions

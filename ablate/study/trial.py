@@ -1,4 +1,4 @@
-"""What names a trial: its key (the hash of what it computes), its folder name, and seeds derived for copies."""
+"""A trial, its setting, and what names them: keys (hashes of what is computed), folder names, derived seeds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,81 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 # Raised whenever code changes the numbers that a trial computes: old records then no longer pass for new ones.
 ENGINE_REVISION = 3
 
 SETTINGS_LENGTH = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One combination of the grid's levels: what distinguishes the cells of a variant.
+
+    Settings with equal levels are equal, hash alike, and may key a dictionary.
+    """
+
+    levels: Mapping[str, Any]
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate, None where it is not varied."""
+        return self.levels.get("lr")
+
+    @cached_property
+    def key(self) -> str:
+        """The canonical JSON of the levels: equal for equal levels, whatever the order of the axes."""
+        return canonical(dict(self.levels))
+
+    @cached_property
+    def text(self) -> str:
+        """The text that names the setting in tables: {"lr": 0.0003} is "lr=3e-4", "as given" where nothing varies."""
+        return ", ".join(f"{axis}={level_text(level)}" for axis, level in self.levels.items()) or "as given"
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The texts of the levels alone, in the order of the axes: ("3e-4",)."""
+        return tuple(level_text(level) for level in self.levels.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Setting) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run: a variant at one setting and one seed, with everything resolved."""
+
+    study: str
+    variant: str
+    settings: dict[str, Any]
+    seed: int
+    role: str
+    model: dict[str, Any]
+    data: dict[str, Any]
+    train: dict[str, Any]
+    key: str
+    # The key of the same trial with fewer epochs, from whose last state this one may go on (`Study.extended`).
+    parent: str | None = None
+
+    @property
+    def setting(self) -> Setting:
+        """The trial's setting: its combination of the grid's levels."""
+        return Setting(self.settings)
+
+    @property
+    def name(self) -> str:
+        """The trial's folder name, such as "noskip-lr3e-4-seed0-1a2b3c4d"."""
+        return trial_name(self.variant, self.settings, self.seed, self.key)
 
 
 def canonical(value: Any) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from ablate.errors import nearest
 from ablate.study.axes import axis_name
 from ablate.study.conditions import matches
-from ablate.study.messages import Finding, KeyPath, shown
 from ablate.study.metrics import complaints
-from ablate.study.schema import ClaimSpec
+from ablate.study.problems import Finding, KeyPath, shown
+from ablate.study.spec import ClaimSpec
 
 
 def claim_findings(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.run.plan_view import duration, print_plan
+from ablate.run.plan.view import duration, print_plan
 from tests.study.study_files import GOOD, read
 
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.study.design import Study
-from ablate.study.keys import without_location
-from ablate.study.schema import StudySpec
+from ablate.study.spec import StudySpec
+from ablate.study.study import Study
+from ablate.study.trial import without_location
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,33 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
-from ablate.study.keys import canonical, derived_seed, trial_keys, trial_name
-from ablate.study.messages import Places
-from ablate.study.schema import StudySpec, TrainSpec
+from ablate.study.problems import Places
+from ablate.study.spec import StudySpec, TrainSpec
+from ablate.study.trial import Trial, canonical, derived_seed, trial_keys
 
 MODEL_AXIS = "model."
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training run: a variant at one setting and one seed, with everything resolved."""
-
-    study: str
-    variant: str
-    settings: dict[str, Any]
-    seed: int
-    role: str
-    model: dict[str, Any]
-    data: dict[str, Any]
-    train: dict[str, Any]
-    key: str
-    # The key of the same trial with fewer epochs, from whose last state this one may go on (`Study.extended`).
-    parent: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The trial's folder name, such as "noskip-lr3e-4-seed0-1a2b3c4d"."""
-        return trial_name(self.variant, self.settings, self.seed, self.key)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import nn
 
 import ablate
 from ablate.errors import PluginError, StudyError
-from ablate.study.plan import Shape, describe, describe_variants, json_schema
+from ablate.run.plan.describe import Shape, describe, describe_variants, json_schema
 from tests.study.study_files import GOOD, read
 
 SHAPE = Shape(in_channels=3, num_classes=11, size=(32, 48), images={"train": 8, "val": 4, "test": 4})

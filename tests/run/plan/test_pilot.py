@@ -9,7 +9,7 @@ from planted import plant
 from rich.console import Console
 
 from ablate.analysis.folder import read_spec
-from ablate.run.power_view import differences, print_power
+from ablate.run.plan.pilot import differences, print_power
 from tests.study.study_files import GOOD, read
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published" / "camvid-small"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ablate.study.keys import ENGINE_REVISION, canonical, derived_seed, level_text, number_text, trial_keys, trial_name
+from ablate.study.trial import ENGINE_REVISION, canonical, derived_seed, level_text, number_text, trial_keys, trial_name
 
 PARTS: dict[str, Any] = {
     "model": {"name": "unet", "width": 8},

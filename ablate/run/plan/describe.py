@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ablate.errors import AblateError
 from ablate.registry import MODELS
 from ablate.study.components import create
-from ablate.study.design import Study, Trial, Variant
 from ablate.study.jsonschema import json_schema
-from ablate.study.keys import level_text, number_text
-from ablate.study.schema import SpaceSpec
+from ablate.study.spec import SpaceSpec
+from ablate.study.study import Study, Variant
+from ablate.study.trial import Trial, level_text, number_text
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ import time
 import torch
 
 from ablate.registry import MODELS
+from ablate.run.plan.describe import PlanReport
 from ablate.study.components import create
-from ablate.study.design import Study
-from ablate.study.plan import PlanReport
+from ablate.study.study import Study
 from ablate.train.decisions import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide
 from ablate.train.fused.install import fuse
 from ablate.train.hardware import device_names

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from ablate.data.dataset import load_dataset
 from ablate.errors import DataError
-from ablate.run.estimate import estimate_seconds
-from ablate.run.power_view import print_power
-from ablate.study.design import Study
-from ablate.study.keys import level_text
-from ablate.study.plan import PlanReport, Shape, VariantPlan, describe
+from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
+from ablate.run.plan.estimate import estimate_seconds
+from ablate.run.plan.pilot import print_power
+from ablate.study.study import Study
+from ablate.study.trial import level_text
 from ablate.wording import count_of
 
 __all__ = ["print_plan", "print_power"]
