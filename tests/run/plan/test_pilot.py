@@ -12,7 +12,7 @@ from ablate.analysis.folder import read_spec
 from ablate.run.plan.pilot import differences, print_power
 from tests.study.study_files import GOOD, read
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published" / "camvid-small"
+PUBLISHED = Path(__file__).resolve().parents[3] / "results" / "published" / "camvid-small"
 
 
 def printed(folder: Path, seeds_of_pilot: int) -> str:
