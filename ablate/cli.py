@@ -80,7 +80,7 @@ def retry(
     out: Out = None,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="KEY=VALUE", help="As for run.")] = None,
 ) -> None:
-    """As run, and the failed trials once more."""
+    """Run what is missing of a study, and its failed trials once more."""
     _run(study, override, plugin, out, only, retry=True)
 
 
@@ -101,8 +101,8 @@ def _run(
     # First of all, so that it imports while the study is read and planned here.
     with nursery_if_useful() as nursery:
         plugins = _plugins(plugin)
+        from ablate.study.overrides import selection
         from ablate.study.reader import read_study
-        from ablate.study.selection import selection
 
         loaded = read_study(study, override or ())
         folder, origin = out or RESULTS / loaded.name, None
@@ -278,7 +278,7 @@ def _one_thread() -> None:
 
 
 def _folder(given: Path | None) -> Path:
-    """A results folder by path or study name; the one that changed last where nothing is given."""
+    """Return a results folder by path or study name; the one that changed last where nothing is given."""
     if given is not None:
         for path in (given, RESULTS / given):
             if (path / "run.json").exists():

@@ -64,7 +64,7 @@ class DeviceError(AblateError):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """The cure "did you mean X" for a mistyped word, or the list of choices where none is near."""
+    """Return the cure "did you mean X" for a mistyped word, or the list of choices where none is near."""
     import difflib
 
     known = sorted({str(choice) for choice in choices})
@@ -75,6 +75,6 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether `error` says that a file could not be written for want of space, quota or leave."""
+    """Return whether `error` says that a file could not be written for want of space, quota or leave."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     return isinstance(error, OSError) and error.errno in full

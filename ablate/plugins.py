@@ -119,7 +119,7 @@ def _hashed(path: Path) -> PluginFile:
 
 
 def random_states() -> dict[str, Any]:
-    """The global generators' states, by the name of their library; of those that are imported."""
+    """Return the global generators' states, by the name of their library; of those that are imported."""
     states: dict[str, Any] = {"random": random.getstate()}
     if "numpy" in sys.modules:
         kind, keys, *rest = sys.modules["numpy"].random.get_state()

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from planted_pixels import IGNORE, Corruptor, count, mean_iou, scenes
 
-from ablate.records import pictures
+from ablate.records import images as pictures
 from ablate.records.files import write_atomic
 from ablate.records.record import Record
 from ablate.records.store import Results, publish_record, to_json

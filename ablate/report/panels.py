@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from ablate.errors import ResultsError
 from ablate.measure.detail import scaled_width, thin_pixels
-from ablate.records import pictures
+from ablate.records import images as pictures
 from ablate.records.store import Results, read_json
 
 SHOWN = 8

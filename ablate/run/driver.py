@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any
 
 from ablate.records.files import write_atomic
 from ablate.records.record import FINISHED, Record
-from ablate.records.store import finite, publish_record, read_json, read_lines, read_record, to_json
+from ablate.records.store import TrialFolder, finite, publish_record, read_json, read_lines, read_record, to_json
 from ablate.run.executors.base import Event
 from ablate.run.executors.local import LocalExecutor
 from ablate.run.executors.nursery import Nursery
@@ -24,7 +23,7 @@ from ablate.run.progress import Display, closing_notes
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.tracking import Tracker
 from ablate.study.study import Study
-from ablate.study.trial import Trial, without_location
+from ablate.study.trial import Trial
 
 # How long running trials have to write their checkpoints once they are asked to stop.
 GRACE_SECONDS = 30.0
@@ -108,8 +107,7 @@ class Driver:
             target = self.results.trial(trial.name)
             if source is None or trial.key in self.records:
                 continue
-            shutil.rmtree(target.path, ignore_errors=True)
-            shutil.copytree(source, target.path)
+            target.copy_from(TrialFolder(source))
             record = read_record(target.record)
             if record is not None:
                 self.records[trial.key] = record
@@ -254,7 +252,7 @@ class Driver:
         trial = self.running.pop(name, None) if name else None
         if trial is not None and event.get("traceback"):
             with contextlib.suppress(OSError):
-                (self.results.trial(trial.name).path / "error.txt").write_text(event["traceback"], encoding="utf-8")
+                write_atomic(self.results.trial(trial.name).path / "error.txt", event["traceback"].encode())
         if event.get("pause"):
             if self.stopping is None:  # every lane meets the same full disk
                 self.outcome.notes.append(
@@ -280,7 +278,7 @@ class Driver:
             return
         record = failed_record(trial, event["reason"], self.failures[trial.key])
         with contextlib.suppress(OSError):
-            self.results.trial(trial.name).path.mkdir(parents=True, exist_ok=True)
+            self.results.trial(trial.name).make()
             publish_record(self.results.trial(trial.name), record)
         self._ended(trial, record)
 
@@ -325,20 +323,7 @@ def searched_axes(study: Study) -> Mapping[str, Any] | None:
 
 def failed_record(trial: Trial, reason: str, attempts: int) -> Record:
     """The record of a trial that its machine failed."""
-    return Record(
-        key=trial.key,
-        study=trial.study,
-        variant=trial.variant,
-        settings=trial.settings,
-        seed=trial.seed,
-        role=trial.role,
-        model=trial.model,
-        data=without_location(trial.data),
-        train=trial.train,
-        status="failed",
-        reason=reason,
-        metrics={"attempts": finite(attempts)},
-    )
+    return Record.of(trial, "failed", reason=reason, metrics={"attempts": finite(attempts)})
 
 
 def orphans(results: Any, plan: Sequence[Trial]) -> list[str]:

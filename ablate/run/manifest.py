@@ -55,7 +55,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def shorter_epochs(study: Study) -> dict[str, int]:
-    """The epochs of each variant in the study that `study` extends; empty where it extends none."""
+    """Return the epochs of each variant in the study that `study` extends; empty where it extends none."""
     shorter = study.origin
     if shorter is None:
         return {}
@@ -63,7 +63,7 @@ def shorter_epochs(study: Study) -> dict[str, int]:
 
 
 def machine() -> dict[str, Any]:
-    """The machine, without its name."""
+    """Return the machine, without its name."""
     import torch
 
     from ablate.train.hardware import cores, device_class
@@ -86,7 +86,7 @@ def gpu_driver() -> str | None:
 
 
 def command_line() -> str:
-    """The command as typed, without the path of the program and without anything that looks like a secret."""
+    """Return the command as typed, without the path of the program and without anything that looks like a secret."""
     import shlex
 
     return shlex.join(["ablate", *sys.argv[1:]]) if sys.argv[1:] else "ablate (from Python)"
@@ -113,7 +113,7 @@ def check_data(results: Results, dataset: Dataset) -> None:
 
 
 def resolution_of(study: Study) -> Resolution:
-    """Where a study scores the test split: at the size "trained" at, or at the masks' own, "native"."""
+    """Return where a study scores the test split: at the size "trained" at, or at the masks' own, "native"."""
     return "native" if study.spec.measure.native else "trained"
 
 
@@ -193,19 +193,19 @@ def write_run(
 
 
 def _reproducing(results: Results) -> str:
-    """The command that made the trials: a profile that is added to them keeps that of their run."""
+    """Return the command that made the trials: a profile that is added to them keeps that of their run."""
     typed = command_line()
     known = results.read_run().get("command")
     return str(known) if known and typed.startswith("ablate profile") else typed
 
 
 def search_identity(search: SearchSpec) -> dict[str, Any]:
-    """What decides the proposals of a search: all of it but its budget."""
+    """Return all that decides the proposals of a search, which is all of it but its budget."""
     return search.model_dump(mode="json", exclude={"trials"})
 
 
 def plan_entry(trial: Trial) -> dict[str, Any]:
-    """A trial as `run.json` lists it."""
+    """Return a trial as `run.json` lists it."""
     return {
         "name": trial.name,
         "key": trial.key,

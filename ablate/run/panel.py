@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ablate.records.pictures import panel_indices, unpack_image, unpack_maps
+from ablate.records.images import panel_indices, unpack_image, unpack_maps
 from ablate.records.store import Results, read_json
 
 RIGHT, WRONG, UNSCORED = np.array([[235, 235, 235], [200, 30, 30], [120, 120, 120]], dtype=np.uint8)

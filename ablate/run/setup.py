@@ -1,4 +1,4 @@
-"""What has to stand before the first trial: the folder, its lock, data, decisions, the manifest."""
+"""All that has to stand before the first trial: the folder, its lock, data, decisions, the manifest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ablate.records.store import Results, quarantine, read_json
 from ablate.run import manifest
 from ablate.run.gpu_setup import Probe, probe
 from ablate.run.plan.describe import describe_variants
-from ablate.study.dump import dump_study
+from ablate.study.reader import dump_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train.decisions import FUSED, Decisions, check_fused, decide
@@ -49,12 +49,12 @@ class Prepared:
 
 
 def data_settings(study: Study) -> dict[str, Any]:
-    """The settings of the study's data set, without its name."""
+    """Return the settings of the study's data set, without its name."""
     return {name: value for name, value in study.data.items() if name != "name"}
 
 
 def writable(path: Path) -> Results:
-    """The results folder at `path`, made where it is not there.
+    """Return the results folder at `path`, made where it is not there.
 
     Raises `ResultsError` before any training where it cannot be written or belongs to something else.
     """
@@ -82,7 +82,7 @@ def prepare(
     plugins: Plugins,
     allow_code_change: bool,
     dataset: Dataset | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Prepared:
     """Load the data, take or read the decisions, check what changed, write the manifest."""
     with study.located():

@@ -134,7 +134,7 @@ class _Server:
             },
         )
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.make()
             with lock(folder.lock) as held:
                 if not held:
                     raise RuntimeError("another process is running this trial")

@@ -1,4 +1,4 @@
-"""What is wrong with a study, said plainly: pydantic's errors become "expected …, got …" at a key path."""
+"""The faults of a study, said plainly: pydantic's errors become "expected …, got …" at a key path."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Places:
-    """Where every key path was written: a line of the file, or the override that set it."""
+    """The place where every key path was written: a line of the file, or the override that set it."""
 
     file: str
     lines: Mapping[KeyPath, int]
     overrides: Mapping[KeyPath, str] = field(default_factory=dict)
 
     def problem(self, finding: Finding) -> Problem:
-        """The finding with its place, that of the nearest enclosing key where the key itself is not written."""
+        """Return the finding with its place, that of the nearest enclosing key where the key itself is not written."""
         key = dotted(finding.path)
         paths = [finding.path[:end] for end in range(len(finding.path), -1, -1)]
         # An override replaces all that the file says at its key and below.
@@ -52,7 +52,7 @@ class Places:
         return Problem(finding.message, key=key, file=self.file, line=line, cure=finding.cure)
 
     def locate(self, problem: Problem) -> Problem:
-        """A problem about a key of the study that was found by somebody who does not know the file."""
+        """Give a problem about a key of the study, found by who does not know the file, its place."""
         if problem.file or not problem.key:
             return problem
         parts = re.findall(r"[^.\[\]]+", problem.key)
@@ -70,13 +70,13 @@ def dotted(path: KeyPath) -> str:
 
 
 def excerpt(text: str) -> str:
-    """A user's text on one line, without control characters, and not too long."""
+    """Return a user's text on one line, without control characters, and not too long."""
     safe = "".join(sign if sign.isprintable() else "�" for sign in " ".join(text.split()))
     return safe if len(safe) <= EXCERPT else f"{safe[: EXCERPT - 1]}…"
 
 
 def shown(value: Any) -> str:
-    """A value as a message names it."""
+    """Return a value as a message names it."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -128,9 +128,9 @@ def translate(
     error: ValidationError,
     raw: Any,
     prefix: KeyPath = (),
-    known: Callable[[KeyPath], Iterable[str]] = lambda path: (),
+    known: Callable[[KeyPath], Iterable[str]] = lambda _path: (),
 ) -> list[Finding]:
-    """The findings of a pydantic error about `raw`, which was written at `prefix`.
+    """Return the findings of a pydantic error about `raw`, which was written at `prefix`.
 
     `known` gives the keys that may stand at a path, for the cure of an unknown one. Alternatives of a union that
     went wrong at one place become one finding, "expected a or b".
@@ -153,7 +153,7 @@ def _only_types(items: list[Any]) -> bool:
 
 
 def _path(loc: tuple[int | str, ...], raw: Any, kind: str) -> tuple[KeyPath, Any]:
-    """The part of pydantic's `loc` that is keys of `raw` (the rest names alternatives of a union), and the value."""
+    """Return the part of pydantic's `loc` that is keys of `raw` (the rest names a union's alternatives), and the value."""
     path: list[Any] = []
     node = raw
     for index, part in enumerate(loc):

@@ -22,7 +22,7 @@ from ablate.study.variants import Variants
 def resolve(
     spec: StudySpec, path: Path, *, registered: bool = True, broken: Collection[str] = ()
 ) -> tuple[Study | None, list[Finding]]:
-    """The study, or None and everything that is wrong with it.
+    """Return the study, or None and everything that is wrong with it.
 
     `broken` are the top-level keys of which something could not be read: what follows from that is not said again.
     Without `registered` no component is imported and none is checked: names and settings stand as written.
@@ -78,7 +78,7 @@ def resolve(
 
 
 def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[str, Any], list[Finding]]:
-    """The data with defaults, and what of it is in a trial's key."""
+    """Return the data with defaults, and what of it is in a trial's key."""
     if not registered:
         settings = spec.data.settings
         named = {"name": spec.data.name}
@@ -99,7 +99,7 @@ def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[st
 
 
 def _classes(spec: StudySpec, *, registered: bool) -> list[str] | None:
-    """The names of the classes where the settings, or the data set whatever its settings, tell; else None."""
+    """Return the names of the classes where the settings, or the data set whatever its settings, tell; else None."""
     written = spec.data.settings.get("classes")
     if isinstance(written, dict | list):
         return [str(name) for name in written]
@@ -178,7 +178,7 @@ def _computes(study: Study, variant: Variant) -> str:
 def _resolved(
     spec: StudySpec, variants: Variants, axes: dict[str, list[Any]], baseline: str, data: dict[str, Any]
 ) -> StudySpec:
-    """The spec with everything written out, so that its dump says the same study whatever defaults become."""
+    """Return the spec with everything written out, so that its dump says the same study whatever defaults become."""
     shared = variants.shared_settings()
     written = {}
     for name, built in variants.built.items():

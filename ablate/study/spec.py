@@ -48,7 +48,7 @@ class AugmentSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """How one trial is trained. Every field may be an axis of the grid."""
+    """The training of one trial. Every field may be an axis of the grid."""
 
     epochs: PositiveInt = Field(12, description="Passes over the training split.", le=100_000)
     batch_size: PositiveInt = Field(8, description="Images a step.", le=65_536)
@@ -71,7 +71,7 @@ class TrainSpec(Spec):
 
 
 class MeasureSpec(Spec):
-    """What is measured besides the curves, and how."""
+    """Measures besides the curves, and how they are taken."""
 
     native: bool = Field(False, description="Score the test split at the masks' own size, not at the size trained at.")
     profile: bool = Field(True, description="End the run with each variant alone on the device (throughput).")
@@ -88,7 +88,7 @@ class MeasureSpec(Spec):
 
 
 class RunSpec(Spec):
-    """Where and how trials run; none of it changes what a trial computes, so none of it is in a trial's key."""
+    """The machine side of a run: none of it changes what a trial computes, so none of it is in a trial's key."""
 
     devices: list[str] | Literal["auto"] = Field("auto", description="'auto', or a list such as [cpu] or [cuda:0].")
     lanes: PositiveInt | Literal["auto"] = Field("auto", description="Trials at a time on a device.")
@@ -118,7 +118,7 @@ class TrackSpec(Spec):
 
 
 class SpaceSpec(Spec):
-    """Where the sampler looks for one setting: a range, or a list of choices."""
+    """The room in which the sampler looks for one setting: a range, or a list of choices."""
 
     low: int | float | None = Field(None, description="Smallest value.")
     high: int | float | None = Field(None, description="Largest value.")

@@ -76,7 +76,7 @@ class Study:
             raise type(error)(map(self.places.locate, error.problems)) from None
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
-        """The seeds of a variant; a control's are derived from its name, so that they are not its original's."""
+        """Return the seeds of a variant; a control's are derived from its name, so that they are not its original's."""
         if not self.variants[variant].control:
             return self.seeds
         return tuple(derived_seed("control", variant, seed) for seed in self.seeds)
@@ -94,7 +94,7 @@ class Study:
             yield dict(zip(axes, levels, strict=True))
 
     def trials(self) -> list[Trial]:
-        """The plan: every variant at every setting with every seed, less what is excluded, in a fixed order.
+        """Return the plan: every variant at every setting with every seed, less what is excluded, in a fixed order.
 
         A study with `search` has none: its settings come from a sampler, and `trial` makes a trial of each.
         """
@@ -114,7 +114,7 @@ class Study:
         return [self.trial(name, first, self.seeds_of(name)[0]) for name in self.variants]
 
     def excludes(self, variant: str, settings: Mapping[str, Any]) -> bool:
-        """Whether the study's `exclude` leaves this cell out."""
+        """Return whether the study's `exclude` leaves this cell out."""
         cell = {"variant": variant, **self.variants[variant].levels, **settings}
         return any(
             all(key in cell and canonical(cell[key]) == canonical(value) for key, value in rule.items())
@@ -131,7 +131,7 @@ class Study:
     def cell(
         self, variant: str, settings: Mapping[str, Any], seeds: tuple[int, ...], role: str = "main"
     ) -> list[Trial]:
-        """The trials of one variant at one setting, one a seed."""
+        """Return the trials of one variant at one setting, one a seed."""
         chosen = self.variants[variant]
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
@@ -149,12 +149,12 @@ class Study:
         return trials
 
     def _in_order(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A setting with its axes in the file's order, whatever kept it: a trial's name follows that order."""
+        """Return a setting with its axes in the file's order, whatever kept it: a trial's name follows that order."""
         axes = [*self.spec.grid, *(self.spec.search.space if self.spec.search else ())]
         return {axis: settings[axis] for axis in dict.fromkeys([*axes, *settings]) if axis in settings}
 
     def train_settings(self, variant: Variant, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A complete `TrainSpec` as JSON values: the study's, under the variant's own, under the setting's."""
+        """Return a complete `TrainSpec` as JSON values: the study's, under the variant's own, under the setting's."""
         merged = self.spec.train.model_dump(mode="json")
         for key, value in variant.train.items():
             _assign(merged, key, value)
@@ -164,7 +164,7 @@ class Study:
         return TrainSpec.model_validate(merged).model_dump(mode="json")
 
     def extended(self, factor: float) -> Study:
-        """The same study with `factor` times the epochs; its trials name the shorter ones as their `parent`.
+        """Return the same study with `factor` times the epochs; its trials name the shorter ones as their `parent`.
 
         Raises `StudyError` where a schedule is not constant (it has made its own plateau), where epochs are an axis
         of the grid, or where `factor` adds no epoch.

@@ -52,7 +52,7 @@ class Refused(Exception):
 
 
 def scalar(text: str) -> Any:
-    """The value of an unquoted scalar by the core schema of YAML 1.2; raises `Refused` where it is ambiguous."""
+    """Return the value of an unquoted scalar by the core schema of YAML 1.2; raises `Refused` where it is ambiguous."""
     if text in NULL:
         return None
     if text in BOOL:
@@ -80,7 +80,7 @@ def scalar(text: str) -> Any:
 
 
 def parse_bytes(data: bytes, file: str) -> Document:
-    """The document in `data`; raises `StudyError` where it is no UTF-8, no YAML, or absurdly large."""
+    """Return the document in `data`; raises `StudyError` where it is no UTF-8, no YAML, or absurdly large."""
     if len(data) > MAX_BYTES:
         raise StudyError(f"expected a file of at most {MAX_BYTES:,} bytes, got {len(data):,}", file=file)
     try:
@@ -102,7 +102,7 @@ def parse_bytes(data: bytes, file: str) -> Document:
 
 
 def parse_value(text: str) -> Document:
-    """A value given on the command line, read as in a file; raises `Refused` where it is no YAML."""
+    """Return a value given on the command line, read as in a file; raises `Refused` where it is no YAML."""
     strange = Reader.NON_PRINTABLE.search(text)
     if strange:
         raise Refused(f"expected printable text, got the character U+{ord(strange.group()):04X}")
@@ -113,7 +113,7 @@ def parse_value(text: str) -> Document:
 
 
 class _Fatal(Exception):
-    """What makes further reading pointless."""
+    """A fault that makes further reading pointless."""
 
     def __init__(self, message: str, line: int, cure: str = "") -> None:
         super().__init__(message)

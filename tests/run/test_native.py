@@ -9,7 +9,7 @@ import pytest
 
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
-from ablate.records.pictures import unpack_maps
+from ablate.records.images import unpack_maps
 from tests.data.pictures import cells, save
 from tests.run.conftest import Command
 

@@ -9,7 +9,7 @@ import pytest
 
 import ablate
 from ablate.errors import StudyError
-from ablate.study.dump import dump_study
+from ablate.study.reader import dump_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from tests.study.study_files import GOOD, read, write
