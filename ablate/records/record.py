@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ablate.errors import redacted, visible
 from ablate.study.trial import Trial, without_location
 
 SCHEMA = 1
@@ -79,7 +80,7 @@ class Record(BaseModel):
             "train": trial.train,
             "status": status,
             "resolution": resolution,
-            "reason": reason,
+            "reason": visible(redacted(reason)) if reason is not None else None,
             "metrics": metrics or {},
             "missing": missing or {},
             "layers": layers or {},
@@ -90,9 +91,18 @@ class Record(BaseModel):
 
 
 def _inside(name: str) -> str:
-    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
         raise ValueError("expected the name of a folder, got a path")
-    return name
+    return _printable(name)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected printable text, got a control character")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_printable)]
 
 
 class _Document(BaseModel):
@@ -105,8 +115,8 @@ class PlanEntry(_Document):
     """A planned trial as `run.json` lists it."""
 
     name: Annotated[str, AfterValidator(_inside)]
-    key: str
-    variant: str
+    key: Name
+    variant: Name
     settings: dict[str, Any]
     seed: int
     role: Literal["main", "confirm"] = "main"
@@ -138,7 +148,7 @@ class RunDocument(_Document):
     """
 
     schema_version: int = SCHEMA
-    study: str = ""
+    study: Name = ""
     id: str = ""
     command: str = ""
     versions: dict[str, str] = {}

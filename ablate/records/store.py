@@ -107,8 +107,8 @@ class Results:
         return older if not self.resolved.exists() and older.exists() else self.resolved
 
     def is_marked(self) -> bool:
-        """Return whether this is a results folder: one with a `run.json` that names a study."""
-        return self.run.exists() and bool(self.read_run().get("study"))
+        """Return whether this is a results folder: `run.json` names a study, or a resolved study lies here."""
+        return self.resolved.exists() or bool(self.read_run().get("study"))
 
     def trial(self, name: str) -> TrialFolder:
         """Return the folder of the trial called `name`."""

@@ -39,7 +39,7 @@ def run_study(
         raise ResultsError("there are no shorter trials to go on from", file=str(origin), cure=cure)
     display = Display()
     plugins = plugins or Plugins()
-    results = writable(path)
+    results = writable(path, study)
     with lock(results.lock, lock_note()) as held:
         if not held:
             holder = results.lock.read_text(encoding="utf-8") or "another process"
@@ -85,7 +85,7 @@ def closing_line(path: Path, code: int) -> str:
 def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float) -> int:
     """Measure each variant of a study alone on its device; writes `profile.json`. 0, or 1 where it could not."""
     display = Display()
-    results = writable(path)
+    results = writable(path, study)
     with lock(results.lock, lock_note()) as held:
         if not held:
             raise ResultsError("a run holds this folder", file=str(path), cure="profile when it has ended")

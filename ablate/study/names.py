@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
+from ablate.errors import redacted
 from ablate.study.problems import Finding, KeyPath, shown
 
 MAX_LENGTH = 64
@@ -79,9 +79,4 @@ def secret_findings(value: Any, path: KeyPath = ()) -> list[Finding]:
 
 def has_password(text: str) -> bool:
     """Return whether `text` is a URL with a password, as user:password@host or ?password=."""
-    if "://" not in text:
-        return False
-    try:
-        return urlsplit(text).password is not None
-    except ValueError:
-        return False
+    return "://" in text and redacted(text) != text

@@ -120,6 +120,8 @@ EXPECTED: dict[str, str] = {
     "string_too_long": "at most {max_length} characters",
     "string_pattern_mismatch": "text matching {pattern}",
 }
+# Words that people write for a choice whose name is far from them.
+MEANT = {"off": "disabled", "no": "disabled", "none": "disabled", "on": "online"}
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 NUMBERS = frozenset({"int_type", "float_type", "int_parsing", "float_parsing", "int_from_float"})
 
@@ -153,7 +155,7 @@ def _only_types(items: list[Any]) -> bool:
 
 
 def _path(loc: tuple[int | str, ...], raw: Any, kind: str) -> tuple[KeyPath, Any]:
-    """Return the part of pydantic's `loc` that is keys of `raw` (the rest names a union's alternatives), and the value."""
+    """Return the part of pydantic's `loc` that is keys of `raw` (others name a union's alternatives), and the value."""
     path: list[Any] = []
     node = raw
     for index, part in enumerate(loc):
@@ -183,7 +185,8 @@ def _finding(path: KeyPath, items: list[Any], prefix: KeyPath, known: Callable[[
         return Finding(full, message, cure)
     if kind == "literal_error" and len(items) == 1 and isinstance(inner, str):
         choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
-        return Finding(full, f"expected {_choices(first)}, got {shown(inner)}", nearest(inner, choices))
+        cure = f"write '{MEANT[inner]}'" if MEANT.get(inner) in choices else nearest(inner, choices)
+        return Finding(full, f"expected {_choices(first)}, got {shown(inner)}", cure)
     # An alternative of the right type that is out of its bounds was meant, whatever the others would have liked.
     items = [pair for pair in items if not _only_types([pair])] or items
     expected = " or ".join(dict.fromkeys(_expectation(item) for item, _ in items))
@@ -211,6 +214,10 @@ def _cure(items: list[Any], inner: Any) -> str:
     kinds = {item["type"] for item, _ in items}
     if isinstance(inner, str) and kinds & NUMBERS:
         return "remove the quotes" if NUMBER.fullmatch(inner) else ""
+    if kinds == {"string_type"} and isinstance(inner, int | float):
+        return f'quote it: "{excerpt(json.dumps(inner))}"'
+    if kinds == {"tuple_type"} and isinstance(inner, int | float):
+        return f"write {json.dumps([inner, inner])}"
     if kinds == {"list_type"} and inner is not None and not isinstance(inner, Mapping):
         return f"write {json.dumps([inner])}"
     return ""

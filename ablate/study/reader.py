@@ -43,7 +43,7 @@ def read_study(path: Path | str, overrides: Sequence[str] = (), *, check_compone
         raise StudyError(message, file=str(path), line=1, cure="begin with 'study: <name>'")
     values, origins, problems = apply_overrides(document.value, overrides)
     places = Places(str(path), document.lines, origins)
-    findings = [*document.findings, *secret_findings(values)]
+    findings = [*map(_turned, document.findings), *secret_findings(values)]
     spec, broken = _typed(values, findings)
     touched = {str(item.path[0]) if item.path else "" for item in findings}
     study, found = resolve(spec, path, registered=check_components, broken=touched)
@@ -53,6 +53,13 @@ def read_study(path: Path | str, overrides: Sequence[str] = (), *, check_compone
         raise StudyError(_presented(problems))
     assert study is not None
     return dataclasses.replace(study, places=places)
+
+
+def _turned(finding: Finding) -> Finding:
+    """Give classes that are written as value: name, a number as key, the cure that leads to name: value."""
+    if finding.path != ("data", "classes") or not finding.message.startswith("expected text as a key"):
+        return finding
+    return dataclasses.replace(finding, cure="write every name before its value: {ground: 0, thing: 1}")
 
 
 def _read(path: Path) -> bytes:

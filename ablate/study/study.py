@@ -15,7 +15,7 @@ from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
 from ablate.study.problems import Places
-from ablate.study.spec import StudySpec, TrainSpec
+from ablate.study.spec import MAX_EPOCHS, StudySpec, TrainSpec
 from ablate.study.trial import Trial, canonical, derived_seed, trial_keys
 
 MODEL_AXIS = "model."
@@ -186,8 +186,11 @@ class Study:
         if schedules:
             message = f"expected a constant schedule, got {', '.join(sorted(schedules))}"
             find("train.schedule", message, "a schedule that has ended cannot go on; set train.epochs instead")
-        if not (math.isfinite(factor) and round(self.spec.train.epochs * factor) > self.spec.train.epochs):
+        epochs = [self.train_settings(variant, {})["epochs"] for variant in self.variants.values()]
+        if not (math.isfinite(factor) and round(min(epochs) * factor) > min(epochs)):
             find("--extend", f"expected a factor that adds epochs, got {factor}", "write --extend 2")
+        elif round(max(epochs) * factor) > MAX_EPOCHS:
+            find("--extend", f"expected at most {MAX_EPOCHS:,} epochs in the end, got more", "write --extend 2")
         if problems:
             raise StudyError(problems)
         train = self.spec.train.model_copy(update={"epochs": round(self.spec.train.epochs * factor)})
@@ -201,6 +204,31 @@ class Study:
         }
         spec = self.spec.model_copy(update={"train": train, "variants": specs})
         return dataclasses.replace(self, spec=spec, variants=variants, origin=self)
+
+    def check_data(self, num_classes: int, size: tuple[int, int]) -> None:
+        """Raise `StudyError` for settings of training that the data contradict: class weights, and crops of `size`."""
+        findings: dict[str, Problem] = {}
+
+        def check(train: Mapping[str, Any], key: str) -> None:
+            weights, crop = train.get("class_weights"), train.get("crop")
+            if isinstance(weights, list | tuple) and len(weights) != num_classes:
+                message = f"expected {num_classes} weights, one a class, got {len(weights)}"
+                findings.setdefault(message, Problem(message, key=f"{key}class_weights"))
+            if crop is not None and (crop[0] > size[0] or crop[1] > size[1]):
+                message = f"expected a crop within the images of {size[0]} × {size[1]}, got {crop[0]} × {crop[1]}"
+                findings.setdefault(message, Problem(message, key=f"{key}crop"))
+
+        check(self.spec.train.model_dump(mode="json"), "train.")
+        for name, variant in self.variants.items():
+            check(variant.train, f"variants.{name}.train.")
+        for axis, levels in self.spec.grid.items():
+            for level in levels:
+                check({axis: level}, "grid.")
+        for axis, space in (self.spec.search.space if self.spec.search else {}).items():
+            for level in space.choices or []:
+                check({axis: level}, "search.space.")
+        if findings:
+            raise StudyError(findings.values())
 
     def differences(self, variant: str) -> dict[str, tuple[Any, Any]]:
         """Fields of the model and, as "train.<field>", of training in which a variant differs from the baseline.

@@ -32,6 +32,7 @@ NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
+COLOUR_AS_COMMENT = re.compile(r"[:,\[] +(#[0-9a-fA-F]{6})\b")
 
 
 @dataclass
@@ -132,6 +133,10 @@ def parse(text: str) -> Document:
         written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
         if "\t" in written[: len(written) - len(written.lstrip())]:
             raise _Fatal("expected spaces for indentation, got a tab", line, "replace it by spaces") from None
+        coloured = COLOUR_AS_COMMENT.search(text)
+        if coloured:
+            line, cure = text.count("\n", 0, coloured.start()) + 1, f'quote a colour: "{coloured[1]}"'
+            raise _Fatal("expected a value, got a comment, which a # begins", line, cure) from None
         raise _Fatal(f"expected valid YAML, got: {error.problem or error.context}", line) from None
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML lets escapes such as "\\UFFFFFFFF" and directives of a thousand digits end in bare ValueErrors.

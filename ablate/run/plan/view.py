@@ -55,6 +55,7 @@ def _shape(study: Study) -> Shape:
     settings = {key: value for key, value in study.data.items() if key != "name"}
     with study.located():
         data = load_dataset(study.data["name"], settings, base=study.base)
+        study.check_data(data.num_classes, data.size)
     return Shape(
         data.in_channels, data.num_classes, data.size, {name: len(split) for name, split in data.splits.items()}
     )
