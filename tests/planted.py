@@ -145,7 +145,7 @@ def plant(
         ]
     ]
     spec = _study(name, variants, lrs, seeds, epochs, size, truth, confirm, claims, measure)
-    write_atomic(results.study, yaml.safe_dump(spec, sort_keys=False).encode())
+    write_atomic(results.path / "study.yaml", yaml.safe_dump(spec, sort_keys=False).encode())
     write_atomic(results.run, to_json(_run(name, variants, plan, truth, images, classes)))
     if profile:
         write_atomic(results.profile, to_json(_profile(variants, truth, size, _rng(seed, "profile"))))

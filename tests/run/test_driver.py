@@ -138,7 +138,7 @@ def test_the_run_file_says_what_a_reader_has_to_know(undisturbed: Command) -> No
     assert run["variants"]["wide"]["differs"] == {"width": [4, 8]}
     assert run["decisions"]["threads"]["value"] == 1 and run["decisions"]["threads"]["why"]
     assert run["data"]["splits"] == {"train": 12, "val": 5, "test": 5}
-    text = (undisturbed.results / "run.json").read_text() + (undisturbed.results / "study.yaml").read_text()
+    text = (undisturbed.results / "run.json").read_text() + (undisturbed.results / "study.resolved.yaml").read_text()
     assert str(undisturbed.folder) not in text
 
 

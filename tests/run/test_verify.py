@@ -145,7 +145,7 @@ DOCUMENTS: dict[str, tuple[str, bytes]] = {
     "run.json cut off": ("run.json", b'{"study": "s", "pl'),
     "profile.json of text": ("profile.json", b'{"variants": {"unet": {"parameters": "many"}}}'),
     "index.json of numbers": ("test/index.json", b'{"names": [1, 2], "size": [3]}'),
-    "no YAML": ("study.resolved.yaml", b"study: [\n"),
+    "no YAML": ("study.yaml", b"study: [\n"),
 }
 
 
