@@ -19,7 +19,7 @@ from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings
 from ablate.analysis.spread import uncollected
 from ablate.errors import ResultsError, nearest
-from ablate.records.files import write_atomic
+from ablate.records.files import make_folder, write_atomic
 from ablate.records.store import Results
 from ablate.report import answers, figures, page, tiles, verdicts
 from ablate.report.draw import FORMATS, Drawn, draw_all, figure_names, panel_names
@@ -94,7 +94,7 @@ def compose(
 
 def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
     """Every table with rows as CSV, and as Markdown and LaTeX where somebody would read as many; the files written."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     written = []
     for table in tables:
         for suffix, text in ((".csv", to_csv), (".md", to_markdown), (".tex", to_latex)):

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.spread import leave_interrupts, uncollected, usable_cores
-from ablate.records.files import write_atomic
+from ablate.records.files import make_folder, write_atomic
 from ablate.registry import FIGURES
 from ablate.report import figures
 from ablate.report.figures.common import NotDrawn, order
@@ -134,7 +134,7 @@ def _made(name: str, folder: Path, formats: tuple[str, ...]) -> Drawn:
         encoded = encode(figure, dict.fromkeys([*formats, *(["svg"] if shown else [])]))
     files = []
     for kind in formats:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         path = folder / f"{name}.{kind}"
         write_atomic(path, encoded[kind], lasting=False)
         files.append(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ablate.errors import AblateError
-from ablate.records.files import lock
+from ablate.records.files import lock, make_folder
 from ablate.records.record import Record
 from ablate.records.store import Results, read_lines
 from ablate.run.driver import searched_axes
@@ -40,7 +40,7 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | N
         )
     results = Results(path)
     artifacts = path / "artifacts"
-    artifacts.mkdir(exist_ok=True)
+    make_folder(artifacts)
     with lock(results.lock, lock_note()) as held:
         if held:
             bring_up_to_date(results, artifacts, curves)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ablate.errors import visible
 from ablate.records.record import FINISHED, Record
 from ablate.run.executors.base import Event
 from ablate.study.trial import Trial
@@ -60,7 +61,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(visible(text)), soft_wrap=True)
 
     def plan(self, plan: Sequence[Trial], records: Mapping[str, Record], pending: Sequence[Trial]) -> None:
         """How much there is to do; called again when later phases add trials.

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablate.errors import visible
 from ablate.records.store import Results, read_lines
 from ablate.wording import count_of
 
@@ -30,7 +31,7 @@ def print_status(path: Path, console: Console | None = None) -> int:
         counts.setdefault(entry["variant"], Counter())[state] += 1
     total: Counter[str] = sum(counts.values(), Counter())
     trials = count_of(sum(total.values()), "trial")
-    table = Table(title=f"{run['study']}: {_done(total)} of {trials} done", title_justify="left")
+    table = Table(title=Text(f"{run['study']}: {_done(total)} of {trials} done"), title_justify="left")
     table.add_column("variant")
     shown = [state for state in STATES if total[state]]
     for state in shown:
@@ -41,9 +42,9 @@ def print_status(path: Path, console: Console | None = None) -> int:
     for entry in run["plan"]:
         record = by_key.get(entry["key"])
         if record is not None and record.status in ("failed", "diverged"):
-            console.print(Text(f"{entry['name']}: {record.status}: {record.reason}"), soft_wrap=True)
+            console.print(Text(visible(f"{entry['name']}: {record.status}: {record.reason}")), soft_wrap=True)
     for place, reason in bad.items():
-        console.print(Text(f"{place}: {reason}"), soft_wrap=True)
+        console.print(Text(visible(f"{place}: {reason}")), soft_wrap=True)
     console.print("a run is going on" if _held(results.lock) else "no run is going on")
     return 0 if _done(total) == sum(total.values()) else 1
 

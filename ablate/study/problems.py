@@ -205,6 +205,8 @@ def _expectation(item: Mapping[str, Any]) -> str:
     if template is None:
         return f"something else ({excerpt(str(item['msg']))})"
     context = item.get("ctx", {})
+    if kind == "too_short" and context.get("min_length") == 1:
+        return "at least one value"
     return template.format(
         **{key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
     )

@@ -20,7 +20,7 @@ from ablate.records.store import Results
 from ablate.run import manifest
 from ablate.run.manifest import check_plugins, command_line, git_state, plugin_digests
 from ablate.run.setup import reusable, writable
-from tests.run.conftest import Command
+from tests.run.conftest import PLUGIN, Command
 from tests.study.study_files import GOOD, read
 
 
@@ -260,3 +260,27 @@ def test_the_typed_command_is_kept_without_secrets(word: str, kept: str, monkeyp
     monkeypatch.setattr(sys, "argv", ["ablate", "run", word])
     assert command_line() == f"ablate run {kept}"
     command_line().encode()
+
+
+@pytest.mark.faults
+def test_links_in_a_results_folder_lead_no_command_outside(command: Command) -> None:
+    assert command.run().returncode == 0
+    outside = command.folder / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("mine")
+    trial = next(Results(command.results).folders())
+    trial.steps.unlink()
+    trial.steps.symlink_to(outside / "precious")
+    trial.record.unlink()
+    for words in (("run", "study.yaml"), ("retry", "study.yaml"), ("profile", "study.yaml")):
+        done = command(*words, "--plugin", str(PLUGIN))
+        assert done.returncode == 2
+        assert "steps.f32: a symbolic link, which is never written through; put a real file" in done.stderr
+    trial.steps.unlink()
+    (command.results / "tables").symlink_to(outside)
+    done = command("report", "tiny")
+    assert done.returncode == 2 and "tables: a symbolic link, which is never written through" in done.stderr
+    assert [path.name for path in outside.iterdir()] == ["precious"]
+    assert (outside / "precious").read_text() == "mine"
+    (command.results / "tables").unlink()
+    assert command.run().returncode == 0 and len(command.records()) == 4

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.records.files import open_own
 from ablate.run.executors.base import Event
 from ablate.run.executors.environment import worker_environment
 from ablate.run.executors.nursery import Nursery, Worker
@@ -219,7 +220,7 @@ def _arguments(results: Path, base: Path, device: str, plugins: Sequence[Path], 
 
 def _start_worker(arguments: list[str], environment: dict[str, str], log: Path, nursery: Nursery | None) -> Worker:
     """A worker process, forked where there is a nursery that lives, else started from nothing."""
-    with log.open("ab") as errors:
+    with open_own(log, "ab") as errors:
         forked = nursery.fork(arguments, environment, errors.fileno()) if nursery is not None else None
         if forked is not None:
             return forked
