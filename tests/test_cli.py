@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from planted import plant
+
+from tests.planted import plant
 
 ABLATE = Path(sys.executable).with_name("ablate")
 GOOD = "study: small\ndata: {name: street, size: [32, 48], train: 8, val: 4, test: 4}\ntrain: {epochs: 2}\n"

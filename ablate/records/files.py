@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -56,7 +56,7 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def open_own(path: Path, mode: str) -> BinaryIO:
+def open_own(path: Path, mode: str) -> IO[bytes]:
     """Open a file in the mode "rb", "wb", "ab" or "r+b" (which makes a missing file, too).
 
     Raises `ResultsError` for a link and for what is no regular file.
@@ -75,7 +75,7 @@ def read_file(path: Path) -> bytes:
         return handle.read()
 
 
-def _open(path: Path, flags: int, mode: str) -> BinaryIO:
+def _open(path: Path, flags: int, mode: str) -> IO[bytes]:
     # Not blocking, so that a pipe in the place of a file is refused and not waited for.
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     kind = os.fstat(descriptor).st_mode

@@ -132,4 +132,4 @@ def test_deep_nesting_is_an_error(name: str, tmp_path: Path) -> None:
     path.write_text("[" * 100_000 + "\n{}\n")
     read = {"record.json": read_record, "run.json": read_json, "epochs.jsonl": read_lines}[name]
     with pytest.raises(ResultsError):
-        read(path)  # type: ignore[operator]
+        read(path)

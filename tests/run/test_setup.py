@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import plant
 
 from ablate.data.dataset import Dataset, Split
 from ablate.errors import ResultsError
@@ -20,6 +19,7 @@ from ablate.records.store import Results
 from ablate.run import manifest
 from ablate.run.manifest import check_plugins, command_line, git_state, plugin_digests
 from ablate.run.setup import reusable, writable
+from tests.planted import plant
 from tests.run.conftest import PLUGIN, Command
 from tests.study.study_files import GOOD, read
 
@@ -235,13 +235,14 @@ def test_the_id_is_made_once_and_a_plugin_that_is_not_loaded_stays_known(
     monkeypatch.setattr(sys, "argv", ["ablate", "run", "-o", "run.storage=postgresql://me:hunter2@host/db"])
     study, results = read(tmp_path, GOOD), writable(tmp_path / "results")
     config: Any = NoDecisions()
-    given = (results, study, study.trials(), dataset(), config, {})
-    manifest.write_run(*given, {"a.py": "1"})
-    first = results.read_run()
-    manifest.write_run(*given, {"b.py": "2"})
-    second = results.read_run()
+
+    def written(**plugins: str) -> dict[str, Any]:
+        manifest.write_run(results, study, study.trials(), dataset(), config, {}, plugins)
+        return results.read_run()
+
+    first, second = written(a="1"), written(b="2")
     assert len(first["id"]) == 16 and first["id"] == second["id"]
-    assert [item["file"] for item in second["plugins"]] == ["a.py", "b.py"]
+    assert [item["file"] for item in second["plugins"]] == ["a", "b"]
     assert "hunter2" not in results.run.read_text() and "me:…@host" in first["command"]
 
 

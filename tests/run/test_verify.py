@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import plant
 
 from ablate.errors import ResultsError
 from ablate.records.files import lock
 from ablate.records.store import Results, TrialFolder
 from ablate.run.verify import faults, print_verification
+from tests.planted import plant
 
 
 @pytest.fixture(scope="module")

@@ -494,7 +494,7 @@ TURNED = {
     ),
 }
 
-FILES = {**SCALARS, **FORM, **BYTES, **KEYS, **PLAN, **CURES, **TURNED}
+FILES: dict[str, tuple[str | bytes, str]] = {**SCALARS, **FORM, **BYTES, **KEYS, **PLAN, **CURES, **TURNED}
 
 
 @pytest.mark.parametrize("name", FILES)
