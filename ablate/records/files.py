@@ -36,6 +36,10 @@ def refuse_link(path: Path) -> None:
         )
 
 
+# W&B's own folder in a results folder: it has links to its newest run.
+_NOT_OURS = "wandb"
+
+
 def refuse_links(folder: Path) -> None:
     """Raise `ResultsError` for the first symbolic link anywhere inside `folder` (which may itself be one)."""
     try:
@@ -45,7 +49,7 @@ def refuse_links(folder: Path) -> None:
     for entry in entries:
         if entry.is_symlink():
             refuse_link(Path(entry.path))
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_dir(follow_symlinks=False) and entry.name != _NOT_OURS:
             refuse_links(Path(entry.path))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ablate.errors import AblateError
-from ablate.records.files import lock, make_folder
+from ablate.records.files import lock, make_folder, refuse_links
 from ablate.records.record import Record
 from ablate.records.store import Results, read_lines
 from ablate.run.driver import searched_axes
@@ -39,6 +39,7 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | N
             f"--host {host}: the dashboard has no login and can delete trials", cure="add --expose if that is meant"
         )
     results = Results(path)
+    refuse_links(path)
     artifacts = path / "artifacts"
     make_folder(artifacts)
     with lock(results.lock, lock_note()) as held:

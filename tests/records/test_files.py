@@ -139,6 +139,15 @@ def test_no_write_follows_a_link(tmp_path: Path) -> None:
     (inside / "tables").unlink()
     (tmp_path / "elsewhere").symlink_to(inside)
     refuse_links(tmp_path / "elsewhere")
+    # W&B has links in a folder of its own, which may be none itself.
+    (inside / "wandb").mkdir()
+    (inside / "wandb" / "latest-run").symlink_to(outside)
+    refuse_links(inside)
+    (inside / "wandb" / "latest-run").unlink()
+    (inside / "wandb").rmdir()
+    (inside / "wandb").symlink_to(outside)
+    with pytest.raises(ResultsError, match="wandb: a symbolic link"):
+        refuse_links(inside)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
