@@ -96,35 +96,30 @@ def _run(
     allow_code_change: bool = False,
     retry: bool = False,
 ) -> None:
-    from ablate.run.executors.nursery import nursery_if_useful
+    plugins = _plugins(plugin)
+    from ablate.study.reader import read_study
+    from ablate.study.selection import selection
 
-    # First of all, so that it imports while the study is read and planned here.
-    with nursery_if_useful() as nursery:
-        plugins = _plugins(plugin)
-        from ablate.study.reader import read_study
-        from ablate.study.selection import selection
+    loaded = read_study(study, override or ())
+    folder, origin = out or RESULTS / loaded.name, None
+    if extend is not None:
+        # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
+        loaded, origin = loaded.extended(extend), folder
+        folder = folder.with_name(f"{folder.name}-x{extend:g}")
+    wanted = selection(only or [], loaded)
+    from ablate.run.command import run_study
 
-        loaded = read_study(study, override or ())
-        folder, origin = out or RESULTS / loaded.name, None
-        if extend is not None:
-            # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
-            loaded, origin = loaded.extended(extend), folder
-            folder = folder.with_name(f"{folder.name}-x{extend:g}")
-        wanted = selection(only or [], loaded)
-        from ablate.run.command import run_study
-
-        outcome = run_study(
-            loaded,
-            folder,
-            plugins=plugins,
-            wanted=wanted,
-            retry=retry,
-            profile=not no_profile,
-            allow_code_change=allow_code_change,
-            origin=origin,
-            nursery=nursery,
-        )
-        raise typer.Exit(outcome)
+    outcome = run_study(
+        loaded,
+        folder,
+        plugins=plugins,
+        wanted=wanted,
+        retry=retry,
+        profile=not no_profile,
+        allow_code_change=allow_code_change,
+        origin=origin,
+    )
+    raise typer.Exit(outcome)
 
 
 @app.command()
@@ -250,8 +245,9 @@ def _load_plugins(files: list[Path] | None) -> list[Any]:
 
 
 def _plugins(files: list[Path] | None) -> Any:
+    from ablate.plugins import Plugins
+
     loaded = _load_plugins(files)
-    from ablate.run.setup import Plugins
 
     return Plugins(tuple(path.absolute() for path in files or []), tuple(loaded))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -166,6 +167,8 @@ def write_run(
     """Write `run.json` and `data.json`."""
     document = {
         "schema_version": 1,
+        # Made once: by it the folder knows what is its own in a database that several share.
+        "id": results.read_run().get("id") or secrets.token_hex(6),
         "study": study.spec.study,
         "command": _reproducing(results),
         "versions": versions(),

@@ -3,7 +3,7 @@
 In a round every variant tries one setting with all its seeds; what the sampler is told is V, the mean over the seeds
 of val mIoU at the best epoch, a diverged seed counting 0. A proposal depends on the study and on the variant's own
 earlier rounds and on nothing else, not on which trial ended first: a search that was stopped, or run on another
-number of lanes, proposes the same. The settings of a round are written into the plan (`run.json`) before its trials
+number of workers, proposes the same. The settings of a round are written into the plan (`run.json`) before its trials
 start; where a later version of Optuna would have proposed others, those of the plan stand.
 """
 
@@ -19,8 +19,9 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from ablate.records.store import Results, read_record
-from ablate.run.ledger import plain
 from ablate.run.manifest import search_identity
+from ablate.run.optuna_mirror import plain
+from ablate.run.status import TrialFolders
 from ablate.study.spec import SearchSpec, SpaceSpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical, derived_seed
@@ -148,9 +149,9 @@ class _Chain:
 
     def _score(self, results: Results, settings: Settings) -> tuple[float | None, bool]:
         """V of a round (None where the machine failed all its trials), and whether every trial has a record."""
-        scores = []
+        scores, folders = [], TrialFolders(results)
         for trial in self._plan.cell(self._variant, settings, self._plan.seeds_of(self._variant)):
-            record = read_record(results.trial(trial.name).record)
+            record = read_record(folders.of(trial.key, trial.name).record)
             if record is None:
                 return None, False
             if record.status != "failed":
@@ -196,8 +197,8 @@ def search_axes(study: Study) -> dict[str, BaseDistribution]:
     return {name: _axis(space, _default(train, name)) for name, space in study.spec.search.space.items()}
 
 
-def ledger_axes(study: Study) -> dict[str, BaseDistribution]:
-    """As `search_axes` with the choices themselves: what the ledger's trials, which hold levels, are described by."""
+def mirror_axes(study: Study) -> dict[str, BaseDistribution]:
+    """Return `search_axes` with the choices themselves, for the mirror's trials, which hold levels."""
     assert study.spec.search is not None
     named = {
         name: CategoricalDistribution([plain(choice) for choice in space.choices])
