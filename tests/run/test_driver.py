@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.run.executors.environment import worker_environment
+from ablate.run.executor import worker_environment
 from tests.run.conftest import PLUGIN, STUDY, Command
 
 ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("[1e-2, 1e-3]", "[1e-2]")

@@ -8,7 +8,7 @@ import pytest
 from planted import Truth, plant
 
 from ablate.records.store import Results
-from ablate.run.phases import beyond_edges, confirmation
+from ablate.run.followups import beyond_edges, confirmation
 from ablate.study.study import Study
 from tests.study.study_files import GOOD, read
 

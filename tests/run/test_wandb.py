@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.run.tracking import resolve_mode
+from ablate.run.wandb import resolve_mode
 from tests.run.conftest import STUDY, Command
 
 ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("track: {wandb: disabled}\n", "")
