@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+
+# Ctrl-C while this is imported ends the process as it ends any other; a command that can do better takes over later.
+if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import typer
 
@@ -175,6 +180,7 @@ def report(
     from ablate.report.build import build_report
 
     folder = _folder(results)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         written = build_report(folder, watch=watch)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study: the Optuna mirror brought up to date, artifacts attached, the server started on loopback."""
+"""optuna-dashboard on a study: the mirror brought up to date, artifacts attached, the server started on loopback."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Display:
             self.console.print(self._finished_table(len(self._finished)))
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self.console.print(Text(text), soft_wrap=True)
 
     def on(self, event: Event) -> None:
@@ -201,7 +201,7 @@ class Display:
 
 
 def closing_notes(plan: Sequence[Trial], records: Mapping[str, Record], *, begun: int) -> list[str]:
-    """What is to be known when a run has come to its end: that none of its trials was `begun`, which failed."""
+    """Return what is to be known at the end of a run: that none of its trials was `begun`, which failed."""
     notes = []
     ended = [(trial.name, records[trial.key]) for trial in plan if trial.key in records]
     if not begun:

@@ -41,7 +41,7 @@ from ablate.run.events import (
     WorkerEvent,
     one_line,
 )
-from ablate.run.executor import Executor, LocalExecutor, on_signals
+from ablate.run.executor import LocalExecutor, on_signals
 from ablate.run.manifest import plan_entry, resolution_of
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
@@ -151,7 +151,7 @@ class Driver:
             self._note(*mirror.notes)
         return mirror
 
-    def _executor(self) -> Executor:
+    def _executor(self) -> LocalExecutor:
         spec, decisions = self.study.spec, self.prepared.decisions
         run = self.results.read_run()
         provenance = {"versions": run["versions"], "git": run["git"], "machine": run["device"]}
@@ -174,7 +174,7 @@ class Driver:
 
     # -- phases -------------------------------------------------------------------------------------------
 
-    def _phase(self, executor: Executor, trials: Sequence[Trial]) -> None:
+    def _phase(self, executor: LocalExecutor, trials: Sequence[Trial]) -> None:
         """Run those of `trials` that have no finished record."""
         self.pending = [trial for trial in trials if self._is_pending(trial)]
         # The longest first: one begun last would leave the other workers idle. The order of the plan among equals.
@@ -194,7 +194,7 @@ class Driver:
             return False
         return record is None or self.retry
 
-    def _is_over(self, executor: Executor) -> bool:
+    def _is_over(self, executor: LocalExecutor) -> bool:
         """Whether the run is being stopped and nothing is left to wait for; running trials are asked to stop, once."""
         if self.stopping is None:
             return False
@@ -203,7 +203,7 @@ class Driver:
             executor.stop(self.stopping)
         return not self.running or self.signals > 1 or time.monotonic() - self._stopped_at > GRACE_SECONDS
 
-    def _later_phases(self, executor: Executor) -> None:
+    def _later_phases(self, executor: LocalExecutor) -> None:
         """Run what rests on trials that have run: a search's next rounds, rates beyond an edge, confirming seeds."""
         if self.study.spec.search is not None:
             from ablate.run.search import further_rounds
@@ -220,7 +220,7 @@ class Driver:
                 return
             self._run_further(executor, further(self.study, self.results))
 
-    def _run_further(self, executor: Executor, further: Iterator[list[Trial]]) -> None:
+    def _run_further(self, executor: LocalExecutor, further: Iterator[list[Trial]]) -> None:
         """Run each batch of trials that only what was run before could plan; none once the run is being stopped."""
         while self.stopping is None:
             trials = next(further, None)
@@ -240,7 +240,7 @@ class Driver:
         if list(plan.values()) != run["plan"]:
             write_atomic(self.results.run, to_json({**run, "plan": list(plan.values())}))
 
-    def _profile(self, executor: Executor) -> None:
+    def _profile(self, executor: LocalExecutor) -> None:
         measure = self.study.spec.measure
         if not (self.with_profile and measure.profile) or self.stopping is not None or self.results.profile.exists():
             return
@@ -253,7 +253,7 @@ class Driver:
 
     # -- events -------------------------------------------------------------------------------------------
 
-    def _start(self, executor: Executor) -> None:
+    def _start(self, executor: LocalExecutor) -> None:
         trial = executor.start(self.pending)
         self.pending.remove(trial)
         self.running[trial.name] = trial
@@ -389,20 +389,9 @@ def copy_trial(source: TrialFolder, target: TrialFolder) -> None:
 
 def failed_record(trial: Trial, reason: str, attempts: int) -> Record:
     """Return the record of a trial that its machine failed."""
-    return Record(
-        key=trial.key,
-        study=trial.study,
-        variant=trial.variant,
-        settings=trial.settings,
-        seed=trial.seed,
-        role=trial.role,
-        model=trial.model,
-        data=without_location(trial.data),
-        train=trial.train,
-        status="failed",
-        reason=reason,
-        metrics={"attempts": finite(attempts)},
-    )
+    same = ("key", "study", "variant", "settings", "seed", "role", "model", "train")
+    identity = {name: getattr(trial, name) for name in same} | {"data": without_location(trial.data)}
+    return Record(**identity, status="failed", reason=reason, metrics={"attempts": finite(attempts)})
 
 
 def orphans(results: Results, plan: Sequence[Trial]) -> list[str]:

@@ -16,7 +16,7 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from ablate.run.events import Failed, Finished, Profiled, Progress, Running, Said, Stopped, WorkerEvent
 from ablate.run.worker import ASKING, FORK_SERVER_OF, Assignment, Profile, Quit, Run, Stop, serve
@@ -36,34 +36,6 @@ HELD_BACK = {*ASKING, signal.SIGINT}
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The exit code that `multiprocessing` gives where the fork server died before it could tell.
 UNSEEN = 255
-
-
-class Executor(Protocol):
-    """Runs trials somewhere and hands back events: one small interface, so that a cluster is one more class."""
-
-    def free(self) -> int:
-        """Return how many more trials could start now."""
-        ...
-
-    def start(self, pending: Sequence[Trial]) -> Trial:
-        """Start the one of `pending` that suits a free worker best, and return it."""
-        ...
-
-    def events(self, timeout: float) -> list[WorkerEvent]:
-        """Return what happened since the last call, after waiting at most `timeout` seconds for the first event."""
-        ...
-
-    def profile(self, seconds: float, should_stop: Callable[[], bool]) -> Profiled | Failed:
-        """Measure the variants, one after another on a device of their own."""
-        ...
-
-    def stop(self, reason: str) -> None:
-        """Ask every running trial to checkpoint and end."""
-        ...
-
-    def close(self) -> None:
-        """End all workers at once; nothing of theirs is left running."""
-        ...
 
 
 def worker_environment(device: str, threads: int) -> dict[str, str]:
@@ -277,7 +249,10 @@ class LocalExecutor:
         return Failed(None, "it was stopped or took too long")
 
     def events(self, timeout: float) -> list[WorkerEvent]:
-        """As the protocol says; a worker that died or ran out of time gives a `Failed` for its trial."""
+        """Return what happened since the last call, after waiting at most `timeout` seconds for the first event.
+
+        A worker that died or ran out of time gives a `Failed` for its trial.
+        """
         found = [*self._overdue(), *self._standing_still()]
         with contextlib.suppress(queue.Empty):
             found += self._translate(*self._events.get(timeout=0 if found else timeout))

@@ -76,7 +76,7 @@ class _Journal(BaseJournalBackend):
         self._unwritten: list[dict[str, Any]] = []
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """What was there before, then what was appended since the last reading."""
+        """Return what was there before, then what was appended since the last reading."""
         if not self._begun:
             self._begun = True
             return self._file.read_logs(log_number_from)
@@ -219,7 +219,7 @@ class OptunaMirror:
         return {name: plain(given[name]) for name in self._distributions}
 
     def begin(self, trial: Trial) -> int:
-        """Enter a trial that starts now; its Optuna number."""
+        """Enter a trial that starts now; return its Optuna number."""
         entered = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=self._params(trial),
@@ -231,7 +231,7 @@ class OptunaMirror:
         return self._storage.get_trial(self._open[trial.name]).number
 
     def report(self, trial: str, epoch: int, value: float | None) -> None:
-        """An intermediate value (val mIoU after `epoch`) of a running trial."""
+        """Enter an intermediate value (val mIoU after `epoch`) of a running trial."""
         if trial in self._open and value is not None:
             self._storage.set_trial_intermediate_value(self._open[trial], epoch, value)
             self._flush()
@@ -252,7 +252,7 @@ class OptunaMirror:
         self._flush()
 
     def lack_pictures(self) -> bool:
-        """Whether a trial with a result has no pictures for the dashboard yet."""
+        """Return whether a trial with a result has no pictures for the dashboard yet."""
         return any(
             trial.state == TrialState.COMPLETE and not any(name.startswith("artifacts:") for name in trial.system_attrs)
             for trial in self.study.get_trials(deepcopy=False)
@@ -310,7 +310,7 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
 
 
 def distributions(plan: Sequence[Trial]) -> dict[str, BaseDistribution]:
-    """Optuna's description of the plan's axes: variant, every setting of the grid, seed."""
+    """Return Optuna's description of the plan's axes: variant, every setting of the grid, seed."""
     found: dict[str, BaseDistribution] = {
         "variant": CategoricalDistribution(list(dict.fromkeys(trial.variant for trial in plan)))
     }
@@ -330,7 +330,7 @@ def _axis(levels: list[Any]) -> BaseDistribution:
 
 
 def plain(value: Any) -> Any:
-    """A level as Optuna may hold it: Optuna's categories are scalars; a list setting (a crop, say) goes by its text."""
+    """Return a level as Optuna may hold it: a scalar, or the text of a list (a crop, say)."""
     return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
@@ -339,13 +339,13 @@ def _value(record: Record) -> float:
 
 
 def _identity(trial: Trial) -> dict[str, Any]:
-    """What is known of a trial when it begins."""
+    """Return what is known of a trial when it begins."""
     settings = {"variant": trial.variant, **trial.settings, "seed": trial.seed, "model": trial.model}
     return {"key": trial.key, "role": trial.role, "settings": settings}
 
 
 def _outcome(record: Record) -> dict[str, Any]:
-    """What its record adds."""
+    """Return what the record adds."""
     return {
         "status": record.status,
         **({"reason": record.reason} if record.reason else {}),

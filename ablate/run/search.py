@@ -35,7 +35,7 @@ RANDOM_FIRST = 5
 
 
 def opening(study: Study, results: Results) -> list[Trial]:
-    """The trials to begin with: of all rounds that the folder's plan knows and that still hold, or of the first.
+    """Return the trials to begin with: of all rounds of the folder's plan that still hold, or of the first.
 
     A round holds where the search is the same but for its budget, and its trials would have the same keys today.
     """
@@ -49,7 +49,7 @@ def opening(study: Study, results: Results) -> list[Trial]:
 
 
 def further_rounds(study: Study, results: Results) -> Iterator[list[Trial]]:
-    """The trials of each next round, until every variant has tried as many settings as the study says.
+    """Yield the trials of each next round, until every variant has tried as many settings as the study says.
 
     The caller runs what is yielded, and enters it in the plan before the next is asked for. A variant whose round has
     a trial without a record goes no further.
@@ -70,7 +70,7 @@ def further_rounds(study: Study, results: Results) -> Iterator[list[Trial]]:
 
 
 def _known(study: Study, results: Results) -> dict[str, list[Settings]]:
-    """The settings of the rounds that the folder's plan knows and that still hold, by variant."""
+    """Return the settings of the rounds that the folder's plan knows and that still hold, by variant."""
     assert study.spec.search is not None
     run = results.read_run()
     rounds: dict[str, list[Settings]] = {variant: [] for variant in study.variants}
@@ -105,7 +105,7 @@ class _Chain:
         self._adopted: list[Settings] = []
 
     def adopt(self, rounds: Sequence[Settings]) -> None:
-        """Settings that the plan knows already, to be taken round by round instead of what is proposed."""
+        """Take settings that the plan knows already, round by round, instead of what is proposed."""
         self._adopted = list(rounds)
         if self._adopted:
             self.advance()
@@ -123,7 +123,7 @@ class _Chain:
         return True
 
     def propose(self) -> Settings:
-        """The next setting, unlike all before; {} where there is none."""
+        """Return the next setting, unlike all before; {} where there is none."""
         for _ in range(MOST_REPEATS):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Optuna calls some of its samplers experimental
@@ -148,7 +148,7 @@ class _Chain:
         return True
 
     def _score(self, results: Results, settings: Settings) -> tuple[float | None, bool]:
-        """V of a round (None where the machine failed all its trials), and whether every trial has a record."""
+        """Return V of a round (None where the machine failed all its trials), and whether every trial has a record."""
         scores, folders = [], TrialFolders(results)
         for trial in self._plan.cell(self._variant, settings, self._plan.seeds_of(self._variant)):
             record = read_record(folders.of(trial.key, trial.name).record)
@@ -174,7 +174,7 @@ class _Chain:
             self._asked = None
 
     def _value(self, name: str, level: Any) -> Any:
-        """A level as the study has it: a choice by its place, a number of few digits within its bounds."""
+        """Return a level as the study has it: a choice by its place, a number of few digits within its bounds."""
         space = self._space[name]
         if space.choices is not None:
             return space.choices[level]
@@ -191,7 +191,7 @@ class _Chain:
 
 
 def search_axes(study: Study) -> dict[str, BaseDistribution]:
-    """Optuna's description of the space: choices go by their place, numbers by their bounds."""
+    """Return Optuna's description of the space: choices go by their place, numbers by their bounds."""
     assert study.spec.search is not None
     train = study.spec.train.model_dump(mode="json")
     return {name: _axis(space, _default(train, name)) for name, space in study.spec.search.space.items()}

@@ -21,7 +21,7 @@ OFFLINE_ADVICE = "W&B runs were written offline; `wandb sync --yes {path}` sends
 
 
 def resolve_mode(setting: str) -> str:
-    """'offline', 'online' or 'disabled': the study's word, else WANDB_MODE, else offline.
+    """Return 'offline', 'online' or 'disabled': the study's word, else WANDB_MODE, else offline.
 
     Decided here and not by W&B, which would show a login menu on a terminal without a key.
     """
@@ -32,7 +32,7 @@ def resolve_mode(setting: str) -> str:
 
 
 def has_key() -> bool:
-    """Whether an online run could log in without asking."""
+    """Return whether an online run could log in without asking."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
