@@ -5,8 +5,11 @@ from __future__ import annotations
 import netrc
 import os
 import queue
+import socket
 import threading
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from ablate.records.record import Record
 from ablate.records.store import Results
@@ -16,7 +19,11 @@ from ablate.run.status import TrialFolders
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Trial
 
-CLOSE_SECONDS = 120.0
+# How long the end of a run waits for what is still queued: files are written for sure, a server may not answer.
+CLOSE_SECONDS = {"offline": 60.0, "online": 10.0}
+REACH_SECONDS = 5.0
+INIT_SECONDS = 10.0
+SERVER = "https://api.wandb.ai"
 OFFLINE_ADVICE = "W&B runs were written offline; `wandb sync --yes {path}` sends them"
 
 
@@ -39,6 +46,19 @@ def has_key() -> bool:
         return any("wandb" in host for host in netrc.netrc().hosts)
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def unreachable() -> str | None:
+    """Return why W&B's server cannot be reached, or None where it can be or a proxy would have to be asked."""
+    address = urlsplit(os.environ.get("WANDB_BASE_URL") or SERVER)
+    if getproxies():
+        return None
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), timeout=REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return f"{address.netloc}: {one_line(error)}"
+    return None
 
 
 class Tracker:
@@ -74,7 +94,7 @@ class Tracker:
         if self._thread is None:
             return self.notes
         self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS[self.mode])
         if self._thread.is_alive():
             self.notes.append("W&B did not finish in time; the records are complete without it")
         if self.mode == "offline" and self._wrote:
@@ -85,6 +105,9 @@ class Tracker:
     # -- in the thread ------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        if self.mode == "online" and (reason := unreachable()) is not None:
+            self.notes.append(f"W&B cannot be reached ({reason}): runs are written offline")
+            self.mode = "offline"
         while (event := self._queue.get()) is not None:
             try:
                 self._take(event)
@@ -109,6 +132,7 @@ class Tracker:
             self._drop(event.trial)
 
     def _begin(self, trial: Trial) -> None:
+        os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
         import wandb
 
         config = {"lr": trial.train["lr"], "variant": trial.variant, "seed": trial.seed, **trial.settings}
@@ -126,6 +150,7 @@ class Tracker:
             reinit="create_new",
             settings=wandb.Settings(
                 silent=True,
+                init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT") or INIT_SECONDS),
                 console="off",
                 disable_git=True,
                 x_disable_stats=True,
