@@ -24,6 +24,7 @@ from ablate.errors import ResultsError
 from ablate.records.record import Record
 from ablate.records.store import Results, read_lines
 from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, Planned
+from ablate.run.search import mirror_axes, plain
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 
@@ -291,11 +292,7 @@ def mirror_of(study: Study, results: Results, plan: Sequence[Trial]) -> OptunaMi
     In a storage of the study's choice its Optuna study is named by the folder's own id, too: other folders and other
     people may keep theirs there.
     """
-    axes = None
-    if study.spec.search is not None:
-        from ablate.run.search import mirror_axes
-
-        axes = mirror_axes(study)
+    axes = mirror_axes(study) if study.spec.search is not None else None
     url = study.spec.run.storage
     name = study.name if url is None else f"{study.name}-{results.read_run()['id']}"
     return OptunaMirror(results.journal, name, plan, url, axes)
@@ -327,11 +324,6 @@ def _axis(levels: list[Any]) -> BaseDistribution:
     if all(isinstance(level, int) and not isinstance(level, bool) for level in levels):
         return IntDistribution(min(levels), max(levels))
     return CategoricalDistribution(levels)
-
-
-def plain(value: Any) -> Any:
-    """Return a level as Optuna may hold it: a scalar, or the text of a list (a crop, say)."""
-    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
 def _value(record: Record) -> float:

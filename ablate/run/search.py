@@ -20,7 +20,6 @@ from optuna.trial import TrialState
 
 from ablate.records.store import Results, read_record
 from ablate.run.manifest import search_identity
-from ablate.run.optuna_mirror import plain
 from ablate.run.status import TrialFolders
 from ablate.study.spec import SearchSpec, SpaceSpec
 from ablate.study.study import Study
@@ -206,6 +205,11 @@ def mirror_axes(study: Study) -> dict[str, BaseDistribution]:
         if space.choices is not None
     }
     return search_axes(study) | named
+
+
+def plain(value: Any) -> Any:
+    """Return a level as Optuna may hold it: a scalar, or the text of a list (a crop, say)."""
+    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
 def _axis(space: SpaceSpec, default: Any) -> BaseDistribution:
