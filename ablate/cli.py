@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
@@ -9,9 +11,12 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]
 
 import io
-import os
 from pathlib import Path
 from typing import Annotated, Any
+
+# Ctrl-C while this is imported ends the process as it ends any other; a command that can do better takes over later.
+if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import typer
 
@@ -196,6 +201,7 @@ def report(
     from ablate.report.build import build_report
 
     folder = _folder(results)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         written = build_report(folder, watch=watch)
     except KeyboardInterrupt:
@@ -265,8 +271,9 @@ def _load_plugins(files: list[Path] | None) -> list[Any]:
 
 
 def _plugins(files: list[Path] | None) -> Any:
+    from ablate.plugins import Plugins
+
     loaded = _load_plugins(files)
-    from ablate.run.setup import Plugins
 
     return Plugins(tuple(path.absolute() for path in files or []), tuple(loaded))
 
