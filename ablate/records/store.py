@@ -82,6 +82,8 @@ class TrialFolder:
             if (source := other.path / name).exists():
                 with open_own(source, "rb") as handle:
                     write_atomic(self.path / name, handle.read())
+        for path in self.checkpoints():
+            path.unlink()
 
 
 class Results:

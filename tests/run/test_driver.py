@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from rich.console import Console
 
 from ablate.analysis.frames import load_results
 from ablate.plugins import Plugins
-from ablate.records.store import Results, TrialFolder, publish_record
+from ablate.records.store import Results, publish_record
 from ablate.run.display import Display
-from ablate.run.driver import Driver, copy_trial
+from ablate.run.driver import Driver
 from ablate.run.events import Event, Failed, Finished, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
 from ablate.run.setup import prepare, writable
@@ -149,18 +148,6 @@ def test_a_folder_to_reuse_that_is_not_there_is_an_error(command: Command) -> No
     done = command.run()
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "run.reuse: no results to reuse here" in done.stderr
-
-
-def test_what_is_taken_over_are_known_files_and_no_links(undisturbed: Command, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    shutil.copytree(next(undisturbed.results.glob("trials/narrow*")), source)
-    (source / "best.pt").unlink()
-    (source / "best.pt").symlink_to("/etc/passwd")
-    (source / "mine.txt").write_text("not yours")
-    copy_trial(TrialFolder(source), TrialFolder(tmp_path / "target"))
-    copied = {path.name for path in (tmp_path / "target").iterdir()}
-    assert copied == {path.name for path in source.iterdir()} - {"best.pt", "mine.txt", ".lock", "error.txt"}
-    assert (tmp_path / "target" / "record.json").read_bytes() == (source / "record.json").read_bytes()
 
 
 def test_trials_are_found_by_their_keys_whatever_their_folders_are_called(command: Command) -> None:
