@@ -1,4 +1,4 @@
-"""Differences of two means whose spreads differ: Welch's standard error, Satterthwaite's degrees of freedom, t tests."""
+"""Differences of two means whose spreads differ: Welch's standard error, Satterthwaite's degrees of freedom, t test."""
 
 from __future__ import annotations
 

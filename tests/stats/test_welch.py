@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW  # type: ignore[import-untyped]
 
 from ablate.stats.welch import contrast_error, satterthwaite, t_test, welch_test
 
