@@ -73,13 +73,13 @@ def t_test(value: ArrayLike, se: ArrayLike, df: ArrayLike, *, confidence: float 
 def welch_test(left: ArrayLike, right: ArrayLike, *, confidence: float = 0.95) -> TTest:
     """Compare the means of independent samples, `left` (..., n) and `right` (..., m) -> arrays (...).
 
-    mean(left) − mean(right) with Welch's t interval and p-value: spreads and sizes may differ. NaN below two values on
-    a side.
+    mean(left) − mean(right) with Welch's t interval and p-value: spreads and sizes may differ. The leading axes
+    broadcast, so that one baseline serves several contrasts. NaN below two values on a side.
     """
     a, b = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
     value = a.mean(axis=-1) - b.mean(axis=-1)
     if min(a.shape[-1], b.shape[-1]) < 2:
         return t_test(value, np.nan, np.nan, confidence=confidence)
-    between = np.stack([a.var(axis=-1, ddof=1), b.var(axis=-1, ddof=1)], axis=-1)
+    between = np.stack(np.broadcast_arrays(a.var(axis=-1, ddof=1), b.var(axis=-1, ddof=1)), axis=-1)
     se, df = contrast_error(between, [a.shape[-1], b.shape[-1]])
     return t_test(value, se, df, confidence=confidence)

@@ -87,7 +87,7 @@ def test_three_runs_that_hardly_rose_do_not_show_that_none_does() -> None:
 
 
 def test_it_takes_many_runs_without_a_rise() -> None:
-    assert rise_interval(np.ones(45))[2] > 1.1 > rise_interval(np.ones(46))[2]
+    assert rise_interval(np.ones(43))[2] > 1.1 > rise_interval(np.ones(44))[2]
 
 
 def test_a_diverged_run_counts_as_an_infinite_rise() -> None:
