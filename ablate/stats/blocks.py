@@ -101,11 +101,11 @@ def draw_images(rng: np.random.Generator, scheme: ImageScheme, resamples: int) -
 def block_length(sequences: Sequence[ArrayLike]) -> int:
     """Return the block length of the circular bootstrap that suits the dependence in sequences (each (m,)).
 
-    Politis and White (2004), with the correction of Patton, Politis and White (2009): b = (2G²/D)^(1/3) · N^(1/3) with
-    G = Σ λ(k/M)|k|R(k), D = 4/3 · (Σ λ(k/M)R(k))² over |k| ≤ M, R the autocovariances, λ the flat-top window (1 up to
-    1/2, then falling to 0 at 1), and M twice the lag after which five correlations in a row are within
-    ±1.96·√(log₁₀ N/N). At most min(3√N, N/3), at least 1. Several sequences share one law: the autocovariances, each
-    about its sequence's own mean, are summed over them, and N is the number of all values.
+    Politis and White (2004; the correction of Patton, Politis and White 2009 leaves the circular bootstrap as it is):
+    b = (2G²/D)^(1/3) · N^(1/3), rounded up, with G = Σ λ(k/M)|k|R(k), D = 4/3 · (Σ λ(k/M)R(k))² over |k| ≤ M, R the
+    autocovariances, λ the flat-top window (1 up to 1/2, then falling to 0 at 1), and M twice the lag after which five
+    correlations in a row are within ±1.96·√(log₁₀ N/N). At most min(3√N, N/3), rounded up. Several sequences share one
+    law: the autocovariances, each about its sequence's own mean, are summed over them; N is the number of all values.
     """
     parts = [np.asarray(part, dtype=float).ravel() for part in sequences]
     n = sum(part.size for part in parts)
@@ -127,7 +127,7 @@ def block_length(sequences: Sequence[ArrayLike]) -> int:
     if density == 0:
         return 1
     length = (1.5 * slope**2 / density**2 * n) ** (1 / 3)
-    return max(1, round(min(length, ceil(min(3 * sqrt(n), n / 3)))))
+    return max(1, ceil(min(length, 3 * sqrt(n), n / 3)))
 
 
 def _autocovariances(parts: Sequence[Floats], most_lag: int) -> Floats:
