@@ -171,6 +171,11 @@ REGIMES: tuple[Callable[[np.random.Generator, int], Iterator[Row]], ...] = (
 )
 
 
+def monte_carlo(draws: int) -> float:
+    """Return the standard error of a simulated share of 5 %, in points."""
+    return 100 * sqrt(0.05 * 0.95 / draws)
+
+
 def report(draws: int) -> str:
     """Return the page of results."""
     few = fewer(draws)
@@ -178,8 +183,8 @@ def report(draws: int) -> str:
         "# Error rates where truth is planted",
         "",
         "- command: `python -m benchmarks.regimes`",
-        f"- {draws:,} simulated data sets a row, Monte-Carlo error of 5 %: {100 * sqrt(0.05 * 0.95 / draws):.1f} points"
-        f"; {few:,} and {100 * sqrt(0.05 * 0.95 / few):.1f} points below the spreads, where each is resampled or fitted",
+        f"- {draws:,} simulated data sets a row, Monte-Carlo error of 5 %: {monte_carlo(draws):.1f} points; {few:,} and "
+        f"{monte_carlo(few):.1f} points below the spreads, where each is resampled or fitted",
         "- rates in %; nominal is 5 for whatever is not true, and the planted effects should be found",
         "",
         "| regime | usual method | % | here | % | note |",
