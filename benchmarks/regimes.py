@@ -1,4 +1,4 @@
-"""How often decisions err where truth is planted and hard: `python -m benchmarks.regimes`, half a minute on a core.
+"""Error rates of decisions where truth is planted and hard: `python -m benchmarks.regimes`, half a minute on a core.
 
 Every row is a regime in which a usual method is wrong more often than the 5 % that it promises, with the rate of that
 method and of the one in `ablate.stats`, by simulation. Writes `results/regimes.md`.
@@ -183,8 +183,8 @@ def report(draws: int) -> str:
         "# Error rates where truth is planted",
         "",
         "- command: `python -m benchmarks.regimes`",
-        f"- {draws:,} simulated data sets a row, Monte-Carlo error of 5 %: {monte_carlo(draws):.1f} points; {few:,} and "
-        f"{monte_carlo(few):.1f} points below the spreads, where each is resampled or fitted",
+        f"- {draws:,} simulated data sets a row, Monte-Carlo error of 5 %: {monte_carlo(draws):.1f} points; {few:,} "
+        f"and {monte_carlo(few):.1f} points below the spreads, where each is resampled or fitted",
         "- rates in %; nominal is 5 for whatever is not true, and the planted effects should be found",
         "",
         "| regime | usual method | % | here | % | note |",

@@ -1,4 +1,4 @@
-"""How dependent images are resampled: whole groups, blocks of a length that the data tell, and what they warn of."""
+"""Resampling of dependent images: whole groups, blocks of a length that the data tell, and a warning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ORDER_LAGS = 5
 
 @dataclass(frozen=True)
 class ImageScheme:
-    """How the images of a split are resampled, and what an interval made so speaks of.
+    """The way in which the images of a split are resampled, and what an interval made so speaks of.
 
     `kind` is "independent" (image by image), "groups" (whole groups) or "blocks" (circular blocks of `block` images
     within every group). `groups` holds the indices of the images of each group, in their order. `df` are the degrees
@@ -144,7 +144,7 @@ def _autocovariances(parts: Sequence[Floats], most_lag: int) -> Floats:
 
 @dataclass(frozen=True)
 class OrderTest:
-    """Whether images that were declared independent depend on their order: `correlation` of neighbours, `p`, `warn`."""
+    """The dependence of images on their order: `correlation` of neighbours, `p` of there being none, and `warn`."""
 
     correlation: float
     p: float

@@ -1,4 +1,4 @@
-"""What a comparison can find: the power of Welch's test, the detectable difference, the seeds that are needed."""
+"""The reach of a comparison: power of Welch's test, detectable difference, seeds that a difference needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a contrast depends on the setting it is made at: an interaction, tested with the same replicates."""
+"""Dependence of a contrast on the setting it is made at: an interaction, tested with the same replicates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ablate.stats.welch import t_test
 
 
 class Interaction(NamedTuple):
-    """By how much a contrast differs between two ways of choosing the settings, with its t interval and p-value."""
+    """The difference of a contrast between two ways of choosing settings, with its t interval and p-value."""
 
     value: float
     se: float

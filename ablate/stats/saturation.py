@@ -1,4 +1,4 @@
-"""What more training would still bring, projected from curves over epochs that may bend."""
+"""The gain of more training, projected from curves over epochs that may bend."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def level_at(alpha: float, looks: Sequence[int]) -> Floats:
 
 
 class Verdicts(NamedTuple):
-    """Where contrasts (..., m) stand after the looks so far; what is of every look has shape (looks so far, ..., m).
+    """The state of contrasts (..., m) after the looks so far; what is of every look has shape (looks so far, ..., m).
 
     `word`: better, worse, equivalent, futile (stopped: it would hardly be decided any more), undecided (at the last
     look), or open (goes on). `look`: the index of the look at which a contrast ended, −1 where it is open. `p` and

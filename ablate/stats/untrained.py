@@ -1,4 +1,4 @@
-"""What a prediction without an image would score, and whether a cell is within its reach."""
+"""Predictions that look at no image: what they score, and whether a cell is within their reach."""
 
 from __future__ import annotations
 

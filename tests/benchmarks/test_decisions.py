@@ -9,7 +9,8 @@ import pytest
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
 from benchmarks import decisions
-from benchmarks.decisions import World, everywhere, holm, read_world, simulate, two_phases, until_decided
+from benchmarks.decisions import everywhere, holm, simulate, two_phases, until_decided
+from benchmarks.population import World, image_sd, read_world, shrunk
 
 WORLD = World("plain", np.tile([-20.0, -10.0, 0.0], (3, 1)), 2.0, 0.9, 0.0)
 RESULTS = Path(decisions.__file__).parent / "results"
@@ -28,16 +29,16 @@ def test_the_population_is_the_published_study() -> None:
 def test_cells_are_shrunk_by_their_noise_and_no_further_than_additive() -> None:
     additive = np.array([[1.0], [3.0]]) + np.array([0.0, 2.0, 5.0])
     apart = additive + np.array([[1.0, 0.0, -1.0], [-1.0, 0.0, 1.0]])
-    np.testing.assert_allclose(decisions.shrunk(apart, 0.0), apart)
-    np.testing.assert_allclose(decisions.shrunk(apart, 1.0), (additive + apart) / 2)
-    np.testing.assert_allclose(decisions.shrunk(apart, 9.0), additive)
+    np.testing.assert_allclose(shrunk(apart, 0.0), apart)
+    np.testing.assert_allclose(shrunk(apart, 1.0), (additive + apart) / 2)
+    np.testing.assert_allclose(shrunk(apart, 9.0), additive)
 
 
 def test_images_matter_where_variants_are_good_at_different_ones() -> None:
     rng = np.random.default_rng(0)
     ours, theirs = (np.tile(rng.integers(1, 50, (20, 4, 3)), (3, 1, 1, 1)) for _ in range(2))  # seeds alike
-    assert decisions.image_sd([ours, ours], None) == 0
-    assert decisions.image_sd([ours, theirs], None) > 0
+    assert image_sd([ours, ours], None) == 0
+    assert image_sd([ours, theirs], None) > 0
 
 
 def test_holm_is_statsmodels() -> None:
