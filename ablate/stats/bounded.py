@@ -1,0 +1,103 @@
+"""Intervals of means of bounded quantities (shares, rises, areas under a curve), which never leave the bounds."""
+
+from __future__ import annotations
+
+from math import inf, log, nan
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+Interval = tuple[float, float, float]
+
+# Shares of the most that may be bet. Half of the capital bets all: that wins most where all values lie at a bound.
+_BETS = np.arange(1, 51) / 50
+_LOG_SHARES = np.log(np.append(np.full(49, 0.5 / 49), 0.5))
+
+
+def betting_interval(values: ArrayLike, confidence: float = 0.95, *, bounds: tuple[float, float] = (0, 1)) -> Interval:
+    """Return the mean of bounded values (n,) with its interval by betting: (mean, low, high).
+
+    Holds the true mean with at least the stated chance for any distribution within `bounds`, from one value on
+    (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting"). Scaled to [0, 1], a
+    gambler who bets that the mean exceeds m has the capital K(m) = Σ_g w_g Π_i (1 + λ_g · (x_i/m − 1)) with bets
+    λ_g = 1/50, ..., 1 mixed in the shares w_g; were m the true mean, K(m) ≥ 2/α would come with a chance of at most α/2
+    (Markov), so that the lower bound is the largest m whose capital reaches it. The upper bound is the same for 1 − x.
+    The mixture over a grid (their hedged grid-Kelly) makes the interval independent of the order of the values.
+
+    NaN for no values, or where one is not finite; raises ValueError where a value lies outside the bounds.
+    """
+    least, most = bounds
+    x = (np.asarray(values, dtype=float).ravel() - least) / (most - least)
+    if x.size == 0 or not np.isfinite(x).all():
+        return nan, nan, nan
+    if x.min() < 0 or x.max() > 1:
+        raise ValueError(f"a value lies outside of [{least:g}, {most:g}]")
+    goal = log(2 / (1 - confidence))
+    low, high = _lower_bound(x, goal), 1 - _lower_bound(1 - x, goal)
+    return tuple(float(least + part * (most - least)) for part in (x.mean(), low, high))  # type: ignore[return-value]
+
+
+def _lower_bound(x: Floats, goal: float) -> float:
+    """Return the largest mean m at which the log capital of values x (n,) reaches `goal`: it falls with m."""
+    low, high = 0.0, 1.0
+    with np.errstate(divide="ignore"):  # who bets all on a value of 0 is left with nothing
+        for _ in range(40):
+            middle = (low + high) / 2
+            wealth = np.log1p(_BETS[:, None] * (x / middle - 1)).sum(axis=1)
+            low, high = (middle, high) if np.logaddexp.reduce(wealth + _LOG_SHARES) >= goal else (low, middle)
+    return low
+
+
+def bounded_difference(
+    left: ArrayLike, right: ArrayLike, confidence: float = 0.95, *, bounds: tuple[float, float] = (0, 1)
+) -> Interval:
+    """Return mean(left) − mean(right) of bounded values (n,), (m,) with an interval: (difference, low, high).
+
+    The bounds of two `betting_interval`s, each at level 1 − α/2, subtracted: valid whatever the distributions
+    (Bonferroni), and wide.
+    """
+    inner = (1 + confidence) / 2
+    a, b = betting_interval(left, inner, bounds=bounds), betting_interval(right, inner, bounds=bounds)
+    return a[0] - b[0], a[1] - b[2], a[2] - b[1]
+
+
+def rise_interval(rises: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the harmonic mean of rises (n,) ≥ 1 with its interval by betting: (mean, low, high).
+
+    A rise is bounded on one side and may be infinite (a diverged run), so that its mean may not exist. Its inverse y
+    lies in [0, 1], with 0 for a diverged run: `betting_interval` gives the mean of y, and 1/y brings all three back.
+    A few runs that never rose prove little: it takes 44 that are all exactly 1 until the upper bound is below 1.1.
+    NaN where a rise is; raises ValueError for a rise below 1.
+    """
+    x = np.asarray(rises, dtype=float).ravel()
+    if np.isnan(x).any():
+        return nan, nan, nan
+    mean, low, high = betting_interval(1 / x, confidence)
+    return _inverse(mean), _inverse(high), _inverse(low)
+
+
+def _inverse(value: float) -> float:
+    return inf if value == 0 else 1 / value
+
+
+def logit_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the centre of values (n,) in (0, 1) with Student's t interval of their logits: (centre, low, high).
+
+    For areas under the ROC curve and other shares of many pixels: log(x/(1 − x)) ± t_{n−1} · s/√n, taken back, cannot
+    leave [0, 1]; the centre is that of the mean logit. Where a value is exactly 0 or 1 its logit is infinite, and the
+    interval is `betting_interval`'s. Bounds are NaN below two values and where the values do not vary, all three where
+    one is not finite; raises ValueError for a value outside of [0, 1].
+    """
+    x = np.asarray(values, dtype=float).ravel()
+    if x.size == 0 or not np.isfinite(x).all():
+        return nan, nan, nan
+    if x.min() <= 0 or x.max() >= 1:
+        return betting_interval(x, confidence)
+    logits = special.logit(x)
+    centre = float(special.expit(logits.mean()))
+    if x.size < 2 or np.ptp(x) == 0:
+        return centre, nan, nan
+    reach = special.stdtrit(x.size - 1, 0.5 + confidence / 2) * logits.std(ddof=1) / np.sqrt(x.size)
+    return centre, float(special.expit(logits.mean() - reach)), float(special.expit(logits.mean() + reach))
