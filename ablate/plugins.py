@@ -35,6 +35,14 @@ class PluginFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Plugins:
+    """The plugin files that the user named, and all files that loading them brought in, with their hashes."""
+
+    files: tuple[Path, ...] = ()
+    loaded: tuple[PluginFile, ...] = ()
+
+
 def load_plugins(files: Sequence[Path | str] = (), *, entry_points: bool = True) -> list[PluginFile]:
     """Import the plugin `files`, then what is installed under the entry point `ablate.plugins`.
 

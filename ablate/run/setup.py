@@ -11,7 +11,7 @@ from typing import Any
 
 from ablate.data.dataset import Dataset, load_dataset
 from ablate.errors import ResultsError
-from ablate.plugins import PluginFile
+from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_record
@@ -24,14 +24,6 @@ from ablate.study.trial import Trial
 from ablate.train.decisions import FUSED, Decisions, check_fused, decide
 from ablate.train.engines import Choice
 from ablate.train.hardware import device_names
-
-
-@dataclass(frozen=True)
-class Plugins:
-    """The plugin files that the user named, and all files that loading them brought in, with their hashes."""
-
-    files: tuple[Path, ...] = ()
-    loaded: tuple[PluginFile, ...] = ()
 
 
 @dataclass
