@@ -127,7 +127,11 @@ class FolderSource:
 
 def _read_images(path: Path) -> dict[str, np.ndarray]:
     """Counts and losses of the images of a trial: "val", "test", "test_loss"."""
-    arrays = pictures.read_arrays(path, ("val", "test", "test_loss"))
+    _bytes(path)
+    try:
+        arrays = pictures.read_arrays(path, ("val", "test", "test_loss"))
+    except ResultsError as error:
+        raise ResultsError(f"not the counts of a trial ({error.problems[0].message})", file=str(path)) from None
     for split in ("val", "test"):
         if arrays[split].ndim != 3 or arrays[split].shape[2] != 3:
             raise ResultsError(f"counts of shape {arrays[split].shape}, not (N, C, 3)", file=str(path))

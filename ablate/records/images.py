@@ -114,6 +114,12 @@ def unpack_image(path: Path, index: int) -> np.ndarray:
         return _decode(archive, path, index, "jpg", "RGB")
 
 
+def count(path: Path) -> int:
+    """Return how many images the zip holds."""
+    with _open(path) as archive:
+        return len(archive.namelist())
+
+
 def _as_rgb(image: np.ndarray) -> np.ndarray:
     if image.ndim == 2:
         image = image[..., None]

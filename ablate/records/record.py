@@ -68,25 +68,12 @@ class Record(BaseModel):
         resolution: str = "trained",
     ) -> Record:
         """Return the record of a trial that ended with `status`; the one place where a trial becomes a record."""
-        values: dict[str, Any] = {
-            "key": trial.key,
-            "study": trial.study,
-            "variant": trial.variant,
-            "settings": trial.settings,
-            "seed": trial.seed,
-            "role": trial.role,
-            "model": trial.model,
-            "data": without_location(trial.data),
-            "train": trial.train,
-            "status": status,
-            "resolution": resolution,
-            "reason": visible(redacted(reason)) if reason is not None else None,
-            "metrics": metrics or {},
-            "missing": missing or {},
-            "layers": layers or {},
-            "timing": timing or {},
-            "provenance": provenance or {},
-        }
+        same = ("key", "study", "variant", "settings", "seed", "role", "model", "train")
+        values: dict[str, Any] = {name: getattr(trial, name) for name in same}
+        values |= {"data": without_location(trial.data), "status": status, "resolution": resolution}
+        values |= {"metrics": metrics or {}, "missing": missing or {}, "layers": layers or {}}
+        values |= {"timing": timing or {}, "provenance": provenance or {}}
+        values["reason"] = None if reason is None else visible(redacted(reason))
         return cls(**values)
 
 

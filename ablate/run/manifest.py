@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ablate.data.dataset import IGNORE, Dataset
-from ablate.errors import ResultsError, redacted, visible
+from ablate.errors import DataError, ResultsError, redacted, visible
 from ablate.plugins import PluginFile
 from ablate.records.files import make_folder, read_file, write_atomic
 from ablate.records.images import pack, pack_images
@@ -126,7 +126,15 @@ def check_study(results: Results, study: Study) -> None:
 
 
 def check_data(results: Results, dataset: Dataset) -> None:
-    """Refuse a results folder whose trials saw other data; the changed files are counted and named."""
+    """Refuse a results folder whose trials saw other data; the changed files are counted and named.
+
+    Raises `DataError` for a file whose name no JSON can hold.
+    """
+    for name in [*dataset.files, *(name for split in dataset.splits.values() for name in split.names)]:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError("its name is not UTF-8", file=name, cure="rename the file") from None
     known = results.read_run().get("data", {})
     if not known or known["fingerprint"] == dataset.fingerprint:
         return
@@ -199,7 +207,7 @@ def plugin_digests(loaded: Sequence[PluginFile]) -> dict[str, str]:
         length = 1
         while length < len(path.parts) and sum(other.parts[-length:] == path.parts[-length:] for other in paths) > 1:
             length += 1
-        found["/".join(path.parts[-length:])] = digest
+        found[visible("/".join(path.parts[-length:]))] = digest
     return found
 
 

@@ -11,6 +11,7 @@ from ablate.errors import redacted
 from ablate.study.problems import Finding, KeyPath, shown
 
 MAX_LENGTH = 64
+MAX_BYTES = 128
 ALLOWED = re.compile(r"\w[\w.+-]*")
 # Windows keeps these for devices, with any ending: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
@@ -25,6 +26,9 @@ def name_findings(name: str, path: KeyPath) -> list[Finding]:
     """Return what keeps `name` from being the name of a folder on every file system."""
     if len(name) > MAX_LENGTH:
         return [Finding(path, f"expected a name of at most {MAX_LENGTH} characters, got one of {len(name)}")]
+    if len(name.encode("utf-8", "replace")) > MAX_BYTES:
+        # A trial's folder is called by its variant, setting, seed and key: 255 bytes at most on most file systems.
+        return [Finding(path, f"expected a name of at most {MAX_BYTES} bytes, got one of {len(name.encode())}")]
     if not ALLOWED.fullmatch(name):
         message = f"expected a name of letters, digits, '_', '-', '+' and '.', got {shown(name)}"
         safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.+")

@@ -124,8 +124,8 @@ def derived_seed(*names: str | int) -> int:
 def trial_name(variant: str, settings: Mapping[str, Any], seed: int, key: str) -> str:
     """Return the folder name `<variant>-<axis><value>...-seed<seed>-<8 of the key>`, safe on every file system."""
     parts = "-".join(f"{axis.rsplit('.', 1)[-1]}{level_text(value)}" for axis, value in settings.items())
-    if len(parts) > SETTINGS_LENGTH:
-        parts = parts[:SETTINGS_LENGTH].rstrip(".-")
+    if len(parts.encode()) > SETTINGS_LENGTH:
+        parts = parts.encode()[:SETTINGS_LENGTH].decode(errors="ignore").rstrip(".-")
     return "-".join([variant, *([parts] if parts else []), f"seed{seed}", key[:8]])
 
 

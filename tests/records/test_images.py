@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ablate.errors import ResultsError
-from ablate.records.images import pack, pack_images, read_arrays, unpack_image, unpack_maps, unpack_some
+from ablate.records.images import count, pack, pack_images, read_arrays, unpack_image, unpack_maps, unpack_some
 
 
 def masks(count: int = 5) -> np.ndarray:
@@ -24,6 +24,7 @@ def test_what_is_packed_comes_back_to_the_bit(tmp_path: Path) -> None:
     arrays = masks()
     path = tmp_path / "predictions.zip"
     path.write_bytes(pack(arrays))
+    assert count(path) == 5
     back = np.asarray(unpack_maps(path))
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, arrays)

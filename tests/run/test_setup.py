@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import Dataset, Split
-from ablate.errors import ResultsError
+from ablate.errors import DataError, ResultsError
 from ablate.plugins import PluginFile
 from ablate.records.files import lock
 from ablate.records.store import Results
@@ -220,6 +221,13 @@ def dataset() -> Dataset:
 
     parts = {name: split(2) for name in ("train", "val", "test")}
     return Dataset("tiny", ("a", "b"), ((0, 0, 0), (255, 255, 255)), parts, "f" * 64)
+
+
+def test_an_image_whose_name_no_json_can_hold_is_refused(tmp_path: Path) -> None:
+    named = dataclasses.replace(dataset(), files={"caf\udce9.png": "0" * 64})
+    with pytest.raises(DataError, match=r"caf\\udce9\.png: its name is not UTF-8; rename the file"):
+        manifest.check_data(Results(tmp_path), named)
+    manifest.check_data(Results(tmp_path), dataset())
 
 
 class NoDecisions:

@@ -652,3 +652,10 @@ def test_settings_that_the_data_contradict(override: str, message: str, tmp_path
 def test_settings_that_the_data_allow(tmp_path: Path) -> None:
     study = read_study(write(tmp_path), ["train.crop=[32, 8]", "train.class_weights=[1, 2]"])
     study.check_data(2, (32, 48))
+
+
+def test_a_name_has_a_length_in_bytes(tmp_path: Path) -> None:
+    assert problems(tmp_path, named("漢" * 43)) == [
+        "study.yaml:1: study: expected a name of at most 128 bytes, got one of 129"
+    ]
+    assert read_study(write(tmp_path, named("漢" * 42))).name == "漢" * 42

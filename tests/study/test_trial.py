@@ -104,3 +104,9 @@ def test_the_folder_name_of_a_trial() -> None:
     assert trial_name("unet", {}, 7, key) == "unet-seed7-1a2b3c4d"
     assert trial_name("unet", {"model.width": 8, "augment.flip": True}, 0, key) == "unet-width8-fliptrue-seed0-1a2b3c4d"
     assert len(trial_name("v" * 64, {"optimizer": "x" * 500}, 2**32 - 1, key)) < 200
+
+
+def test_a_folder_name_fits_every_file_system_whatever_the_script() -> None:
+    settings = {"optimizer": "漢" * 90, "lr": 3e-4}
+    name = trial_name("漢" * 42, settings, 2**32 - 1, "0" * 64)
+    assert len(name.encode()) <= 255 and name.endswith("-seed4294967295-00000000")
