@@ -227,7 +227,7 @@ class LocalExecutor:
             if self._context.get_start_method() == "forkserver":
                 start_fork_server()
             return _Worker(self._context, assignment, self._events, check)
-        except TimeoutError:
+        except (OSError, EOFError):
             if self._should_stop() or self._context.get_start_method() == "spawn":
                 raise
         self._events.put((None, Said("the fork server does not answer: workers are started without it")))
