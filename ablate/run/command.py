@@ -41,54 +41,43 @@ def run_study(
     with on_signals(_leave):  # the driver takes over once trials run
         if retry or study.spec.search or not all(Results(path).trial(t.name).record.exists() for t in study.trials()):
             start_fork_server()
-        return _run(study, path, plugins or Plugins(), wanted, retry, profile, allow_code_change, origin)
+        from ablate.run.display import Display
+        from ablate.run.driver import Driver, orphans
+        from ablate.run.setup import lock_note, prepare, quarantine_bad_records, writable
+
+        display, plugins = Display(), plugins or Plugins()
+        results = writable(path, study)
+        with lock(results.lock, lock_note()) as held:
+            if not held:
+                holder = results.lock.read_text(encoding="utf-8") or "another process"
+                raise ResultsError(f"another run holds this folder ({holder})", file=str(path), cure="wait for it")
+            for note in quarantine_bad_records(results):
+                display.say(note)
+            prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change, say=display.say)
+            for note in prepared.notes:
+                display.say(note)
+            decisions, devices = prepared.decisions, ", ".join(prepared.devices)
+            display.say(
+                f"{study.name}: {devices} ({decisions.device}), {count_of(decisions.lanes, 'worker')} of "
+                f"{count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
+            )
+            driver = Driver(
+                prepared, display, plugins=plugins, wanted=wanted, retry=retry, profile=profile, origin=origin
+            )
+            outcome = driver.run()
+            left = orphans(results, driver.plan)
+        for note in outcome.notes:
+            display.say(note)
+        if left:
+            gone = f"{count_of(len(left), 'trial')} here {'is' if len(left) == 1 else 'are'} no longer in the study"
+            display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
+        display.say(closing_line(path, outcome.exit_code))
+        return outcome.exit_code
 
 
 def _leave(number: int) -> NoReturn:
     """End before the first trial: nothing is lost."""
     raise SystemExit(128 + number)
-
-
-def _run(
-    study: Study,
-    path: Path,
-    plugins: Plugins,
-    wanted: Callable[[Trial], bool],
-    retry: bool,
-    profile: bool,
-    allow_code_change: bool,
-    origin: Path | None,
-) -> int:
-    from ablate.run.display import Display
-    from ablate.run.driver import Driver, orphans
-    from ablate.run.setup import lock_note, prepare, quarantine_bad_records, writable
-
-    display = Display()
-    results = writable(path, study)
-    with lock(results.lock, lock_note()) as held:
-        if not held:
-            holder = results.lock.read_text(encoding="utf-8") or "another process"
-            raise ResultsError(f"another run holds this folder ({holder})", file=str(path), cure="wait for it")
-        for note in quarantine_bad_records(results):
-            display.say(note)
-        prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change, say=display.say)
-        for note in prepared.notes:
-            display.say(note)
-        decisions = prepared.decisions
-        display.say(
-            f"{study.name}: {', '.join(prepared.devices)} ({decisions.device}), {count_of(decisions.lanes, 'worker')} "
-            f"of {count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
-        )
-        driver = Driver(prepared, display, plugins=plugins, wanted=wanted, retry=retry, profile=profile, origin=origin)
-        outcome = driver.run()
-        left = orphans(results, driver.plan)
-    for note in outcome.notes:
-        display.say(note)
-    if left:
-        gone = f"{count_of(len(left), 'trial')} here {'is' if len(left) == 1 else 'are'} no longer in the study"
-        display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
-    display.say(closing_line(path, outcome.exit_code))
-    return outcome.exit_code
 
 
 def closing_line(path: Path, code: int) -> str:
@@ -102,35 +91,31 @@ def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float)
     """Measure each variant of a study alone on its device; writes `profile.json`. 0, or 1 where it could not."""
     with on_signals(_leave):
         start_fork_server()
-        return _profile(study, path, plugins, seconds)
+        from ablate.run.display import Display
+        from ablate.run.setup import lock_note, prepare, writable
 
-
-def _profile(study: Study, path: Path, plugins: Plugins, seconds: float) -> int:
-    from ablate.run.display import Display
-    from ablate.run.setup import lock_note, prepare, writable
-
-    display = Display()
-    results = writable(path, study)
-    with lock(results.lock, lock_note()) as held:
-        if not held:
-            raise ResultsError("a run holds this folder", file=str(path), cure="profile when it has ended")
-        prepared = prepare(study, results, plugins=plugins, allow_code_change=False, say=display.say)
-        executor = LocalExecutor(
-            path,
-            base=study.base,
-            devices=prepared.devices[:1],
-            lanes=1,
-            threads=prepared.decisions.threads,
-            plugins=plugins.files,
-        )
-        display.say(f"profiling {count_of(len(study.variants), 'variant')}, each alone, for about {seconds:.0f} s")
-        try:
-            found = executor.profile(seconds)
-        finally:
-            executor.close()
-        if isinstance(found, Profiled):
-            write_atomic(results.profile, to_json(found.profile))
-            display.say(f"wrote {results.profile}")
-            return 0
-    display.say(f"no profile: {found.reason}")
-    return 1
+        display = Display()
+        results = writable(path, study)
+        with lock(results.lock, lock_note()) as held:
+            if not held:
+                raise ResultsError("a run holds this folder", file=str(path), cure="profile when it has ended")
+            prepared = prepare(study, results, plugins=plugins, allow_code_change=False, say=display.say)
+            executor = LocalExecutor(
+                path,
+                base=study.base,
+                devices=prepared.devices[:1],
+                lanes=1,
+                threads=prepared.decisions.threads,
+                plugins=plugins.files,
+            )
+            display.say(f"profiling {count_of(len(study.variants), 'variant')}, each alone, for about {seconds:.0f} s")
+            try:
+                found = executor.profile(seconds)
+            finally:
+                executor.close()
+            if isinstance(found, Profiled):
+                write_atomic(results.profile, to_json(found.profile))
+                display.say(f"wrote {results.profile}")
+                return 0
+        display.say(f"no profile: {found.reason}")
+        return 1

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from ablate.run.events import Failed, Finished, Profiled, Progress, Running, Said, Stopped, WorkerEvent
-from ablate.run.worker import ASKING, FORK_SERVER_OF, Assignment, Profile, Quit, Run, Stop, serve
+from ablate.run.worker import ASKING, FORK_SERVER_OF, Assignment, Profile, Run, Stop, serve
 from ablate.study.trial import Trial
 
 # Activations are allocated and freed by the hundred in every step. Large pages, and memory that is kept instead of
@@ -83,7 +83,7 @@ class _Worker:
             self.process.start()
         threading.Thread(target=self._listen, args=(events,), daemon=True).start()
 
-    def send(self, command: Run | Profile | Stop | Quit) -> None:
+    def send(self, command: Run | Profile | Stop) -> None:
         """Give the worker a command; one that just died says so by the end of its events."""
         with contextlib.suppress(OSError):
             self.connection.send(command)
@@ -227,7 +227,7 @@ class LocalExecutor:
             if self._context.get_start_method() == "forkserver":
                 start_fork_server()
             return _Worker(self._context, assignment, self._events, check)
-        except TimeoutError:
+        except (OSError, EOFError):
             if self._should_stop() or self._context.get_start_method() == "spawn":
                 raise
         self._events.put((None, Said("the fork server does not answer: workers are started without it")))

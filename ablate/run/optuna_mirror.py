@@ -219,8 +219,8 @@ class OptunaMirror:
         given = {"variant": trial.variant, **trial.settings, "seed": trial.seed}
         return {name: plain(given[name]) for name in self._distributions}
 
-    def begin(self, trial: Trial) -> int:
-        """Enter a trial that starts now; return its Optuna number."""
+    def begin(self, trial: Trial) -> None:
+        """Enter a trial that starts now."""
         entered = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params=self._params(trial),
@@ -229,7 +229,6 @@ class OptunaMirror:
         )
         self._open[trial.name] = self._storage.create_new_trial(self._study_id, entered)
         self._flush()
-        return self._storage.get_trial(self._open[trial.name]).number
 
     def report(self, trial: str, epoch: int, value: float | None) -> None:
         """Enter an intermediate value (val mIoU after `epoch`) of a running trial."""

@@ -96,12 +96,8 @@ class Stop:
     reason: str
 
 
-class Quit:
-    """Command: end."""
-
-
 def serve(connection: Connection, assignment: Assignment) -> None:
-    """Serve the driver at the other end of the connection until it says `Quit` or is gone."""
+    """Serve the driver at the other end of the connection until it is gone."""
     settle(assignment)
     driver = _Driver(connection)
     for number in ASKING:
@@ -112,10 +108,11 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     except Exception as error:
         driver.send(Failed(None, one_line(error), traceback.format_exc(), pause=True))
         return
-    while not isinstance(command := driver.commands.get(), Quit):
+    while True:
+        command = driver.commands.get()
         if isinstance(command, Run):
             server.run(command)
-        elif isinstance(command, Profile):
+        else:
             server.profile(command)
 
 
@@ -168,7 +165,7 @@ class _Driver:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self.commands: queue.SimpleQueue[Run | Profile | Quit] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[Run | Profile] = queue.SimpleQueue()
         self.stop_reason: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -16,7 +16,6 @@ import pytest
 from ablate.records.files import lock
 from tests.conftest import missing
 from tests.run.conftest import STUDY, Command
-from tests.run.test_optuna_mirror import study_in
 
 pytestmark = pytest.mark.faults
 
@@ -194,13 +193,13 @@ def test_a_worker_in_a_call_that_holds_the_interpreter_dies_with_its_driver(comm
 
 
 def test_a_trial_waits_for_a_process_that_still_holds_it(command: Command) -> None:
-    text = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("[1e-2, 1e-3]", "[1e-2]")
-    (trial,) = study_in(command.folder, text).trials()
-    folder = command.results / "trials" / trial.name
-    folder.mkdir(parents=True)
+    assert command.run("--only", "variant=narrow").returncode == 0
+    record = next(command.results.glob("trials/*/record.json"))
+    record.unlink()
+    folder = record.parent
     with lock(folder / ".lock") as held:
         assert held
-        process = command.start()
+        process = command.start("--only", "variant=narrow")
         assert process.stdout is not None
         assert any("waits for another process that still runs it" in line for line in process.stdout)
     output, _ = process.communicate(timeout=60)

@@ -71,7 +71,8 @@ def reopened(folder: Path) -> optuna.Study:
 
 def test_a_trial_is_asked_reported_and_told(tmp_path: Path, plan: list[Trial]) -> None:
     mirror = OptunaMirror(tmp_path / "optuna.log", "tiny", plan)
-    assert [mirror.begin(trial) for trial in plan[:2]] == [0, 1]
+    for trial in plan[:2]:
+        mirror.begin(trial)
     for epoch, value in enumerate([0.1, 0.3], start=1):
         mirror.report(plan[0].name, epoch, value)
     mirror.end(plan[0].name, record_of(plan[0], score=0.3))
@@ -165,8 +166,8 @@ def test_a_lock_left_by_a_killed_process_stops_nobody(tmp_path: Path, plan: list
     holder.kill()
     holder.communicate()
     with ThreadPoolExecutor() as pool:
-        done = pool.submit(lambda: OptunaMirror(tmp_path / "optuna.log", "tiny", plan).begin(plan[0]))
-        assert done.result(timeout=20) == 0
+        pool.submit(lambda: OptunaMirror(tmp_path / "optuna.log", "tiny", plan).begin(plan[0])).result(timeout=20)
+    assert len(reopened(tmp_path).trials) == 1
 
 
 def test_a_lock_that_is_not_given_back_is_not_waited_for_for_ever(
