@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # What an optimizer's first step asks for comes first: it takes longer than all the rest.
-MODULES = ("torch", "torch._dynamo", "ablate.models.unet", "ablate.plugins", "ablate.train.trial", "ablate.run.worker")
+MODULES = ("torch", "torch._dynamo", "ablate.models.unet", "ablate.plugins", "ablate.train.loop", "ablate.run.worker")
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def preload() -> None:
     """Import what a worker does, and what its first training step would."""
     for name in MODULES:
         importlib.import_module(name)
-    from ablate.train.fused.library import NoKernels, library
+    from ablate.train.engine.fused.library import NoKernels, library
 
     with contextlib.suppress(NoKernels):
         library()

@@ -97,8 +97,8 @@ class _Server:
         from ablate.plugins import load_plugins
         from ablate.records.store import Results
         from ablate.study.reader import read_study
-        from ablate.train.decisions import Decisions
-        from ablate.train.workbench import Workbench
+        from ablate.train.engine.config import Decisions
+        from ablate.train.context import Context
 
         load_plugins(arguments.plugin)
         self.results = Results(arguments.results)
@@ -107,15 +107,14 @@ class _Server:
         self.device: str = arguments.device
         decisions = Decisions.from_json(self.results.read_run()["decisions"])
         self.origin = Results(arguments.origin) if arguments.origin else None
-        self.bench = Workbench(arguments.device, decisions, arguments.base)
+        self.bench = Context(arguments.device, decisions, arguments.base)
 
     def run(self, command: dict[str, Any]) -> None:
         """One trial; whatever happens, exactly one closing event."""
         from ablate.records.files import lock
         from ablate.study.trial import Trial
-        from ablate.train.extend import inherit
-        from ablate.train.state import Interrupted, Options
-        from ablate.train.trial import run_trial
+        from ablate.train.checkpoint import inherit
+        from ablate.train.loop import Interrupted, Options, run_trial
 
         trial = Trial(**command["trial"])
         folder = self.results.trial(trial.name)
@@ -177,7 +176,7 @@ def describe(error: BaseException) -> str:
 
 
 def out_of_memory(error: BaseException | None) -> BaseException | None:
-    """The exception that says that memory ran out: `error` or what it came of (a graph's recording ends in another)."""
+    """The exception that says that memory ran out: `error` or what it came of (a failed capture ends in another)."""
     import torch
 
     while error is not None:
@@ -194,12 +193,12 @@ def classify(error: BaseException) -> dict[str, Any]:
     """A `failed` event: the reason, whether the process can go on, and whether the whole study has to pause."""
     import torch
 
-    from ablate.train.recording import RecordingFailed
+    from ablate.train.engine.cuda_graph import CaptureFailed
 
     cause = out_of_memory(error)
     if cause is not None:
         return {"event": "failed", "reason": f"out of memory: {describe(cause)}", "fresh_process": True}
-    if isinstance(error, (torch.AcceleratorError, RecordingFailed)):
+    if isinstance(error, (torch.AcceleratorError, CaptureFailed)):
         # The device may answer every later call of this process with the same error.
         return {"event": "failed", "reason": describe(error), "fresh_process": True}
     if is_full_disk(error):

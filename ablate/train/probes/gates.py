@@ -10,10 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ablate.data.dataset import IGNORE
+from ablate.measure import segmentation
 from ablate.models.attention import gates, hooked_gates
 from ablate.models.initialise import UnknownInitialisation, initialise
-from ablate.train.counts import image_counts, mean_iou
-from ablate.train.probes import arithmetic, untouched
+from ablate.train.evaluate import image_counts
+from ablate.train.probes.gradients import arithmetic, untouched
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -26,11 +28,10 @@ def gate_statistics(
     batches: Batches,
     classes: Sequence[str],
     *,
-    ignore_index: int = 255,
     seed: int = 0,
     precision: torch.dtype = torch.float32,
 ) -> dict[str, dict[str, float]]:
-    """How far each gate's α tells each class from the rest: measure -> "<gate>/<class>" -> value.
+    """Measure how far each gate's α tells each class from the rest: measure -> "<gate>/<class>" -> value.
 
     - `gate_auroc`: probability that a pixel of the class has a larger α than a pixel of another (ties one half);
     - `gate_lift`: E[α | class] / E[α];
@@ -65,11 +66,11 @@ def gate_statistics(
             others = target[partner[first : first + len(masks)].to(target.device)]
             first += len(masks)
             for gate, alpha in alphas.items():
-                trained[gate].add(alpha, masks, ignore_index)
+                trained[gate].add(alpha, masks)
                 if len(target) > 1:
-                    shuffled[gate].add(alpha, others, ignore_index)
+                    shuffled[gate].add(alpha, others)
             for gate, alpha in fresh_alphas.items():
-                fresh[gate].add(alpha, masks, ignore_index)
+                fresh[gate].add(alpha, masks)
 
     def table(histograms: dict[str, RankHistogram], values: str) -> dict[str, float]:
         return {
@@ -91,10 +92,9 @@ def gate_ablation(
     batches: Batches,
     num_classes: int,
     *,
-    ignore_index: int = 255,
     precision: torch.dtype = torch.float32,
 ) -> dict[str, float]:
-    """What the pattern of each gate's α is worth: dataset mean IoU with α replaced by its mean over each image, minus
+    """Measure what the pattern of each gate's α is worth: dataset mean IoU with α replaced by its mean over each image, minus
     the one with the gates as they are (a difference of fractions; negative where the pattern helps).
 
     One gate at a time under its name, and under "all" where there are several. `batches` as in `gate_statistics`.
@@ -117,8 +117,10 @@ def gate_ablation(
             for name, kept in counts.items():
                 with hooked_gates(model, flatten(name)), arithmetic(images.device, precision):
                     preds = model(images).argmax(1)
-                kept.append(image_counts(preds, masks, num_classes, ignore_index).sum(0, keepdim=True))
-    scores = {name: mean_iou(torch.cat(kept)) for name, kept in counts.items()}
+                kept.append(image_counts(preds, masks, num_classes).sum(0, keepdim=True))
+    scores = {
+        name: float(segmentation.mean_iou(torch.cat(kept).cpu().numpy(), axis=0)) for name, kept in counts.items()
+    }
     return {name: scores[name] - scores["as it is"] for name in flattened}
 
 
@@ -136,11 +138,11 @@ class RankHistogram:
         self._counts: Tensor | None = None
         self._sums: Tensor | None = None
 
-    def add(self, alpha: Tensor, masks: Tensor, ignore_index: int) -> None:
+    def add(self, alpha: Tensor, masks: Tensor) -> None:
         """Add α (N, K, h, w) in 0..1 and the masks (N, H, W) of the same images."""
         alpha = alpha.double().mean(1)
         masks = _on_grid(masks, alpha.shape[-2], alpha.shape[-1])
-        labelled = masks != ignore_index
+        labelled = masks != IGNORE
         alpha, classes = alpha[labelled], masks[labelled].long()
         if not len(alpha):
             return
@@ -151,7 +153,7 @@ class RankHistogram:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def auroc(self) -> Tensor:
-        """AUROC of each class against all others, float64 (num_classes,): Mann–Whitney's U over the number of pairs."""
+        """Return the AUROC of each class against all others, float64 (num_classes,): Mann–Whitney's U over the number of pairs."""
         if self._counts is None:
             return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
         # On the CPU: a running sum of floating-point numbers has no deterministic form on CUDA.
@@ -162,7 +164,7 @@ class RankHistogram:
         return wins / (inside.sum(1) * outside.sum(1))  # 0/0 is NaN
 
     def lift(self) -> Tensor:
-        """E[α | class] / E[α], float64 (num_classes,)."""
+        """Return E[α | class] / E[α], float64 (num_classes,)."""
         if self._counts is None or self._sums is None:
             return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
         pixels = self._counts.sum(1).double()

@@ -1,4 +1,4 @@
-"""When the live model is probed during a trial, and where the answers go."""
+"""Probes of the live model: when a trial is probed, and where the answers go."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from ablate.models.attention import hooked_gates
 from ablate.records.pictures import panel_indices
 from ablate.records.store import finite
 from ablate.study.spec import MeasureSpec
-from ablate.train import probes
 from ablate.train.batches import DeviceSplit
-from ablate.train.gates import gate_ablation, gate_statistics
-from ablate.train.step import Network, set_rate
+from ablate.train.network import Network
+from ablate.train.optim import set_rate
+from ablate.train.probes.gates import gate_ablation, gate_statistics
+from ablate.train.probes.gradients import skip_share, update_ratios, weights
+from ablate.train.probes.headroom import lr_headroom
 
 Layers = dict[str, dict[str, list[float | None]]]
 
 
 def points(count: int, epochs: int) -> set[int]:
-    """The epochs (1-based) that are probed: `count` of them, evenly spread from the first to the last."""
+    """Return the epochs (1-based) that are probed: `count` of them, evenly spread from the first to the last."""
     return {int(epoch) for epoch in np.linspace(1, epochs, min(count, epochs)).round()} if count else set()
 
 
@@ -68,7 +70,7 @@ class Probes:
         self.layers: Layers = {}
 
     def due(self, epoch: int) -> bool:
-        """Whether the first step of `epoch` is probed."""
+        """Return whether the first step of `epoch` is probed."""
         return epoch in self._gradients or epoch in self._headroom
 
     def before(
@@ -80,29 +82,35 @@ class Probes:
         target: Tensor,
         rate: float,
     ) -> None:
-        """Ahead of a probed step, on the step's own batch."""
+        """Measure ahead of a probed step, on the step's own batch."""
         inputs = network.inputs(images)
         if epoch in self._headroom:
             set_rate(optimizer, rate)
-            headroom = probes.lr_headroom(
-                network.model, optimizer, network.loss, inputs, target, clip_norm=self._clip_norm
+            headroom = lr_headroom(
+                network.model,
+                optimizer,
+                network.loss,
+                inputs,
+                target,
+                clip_norm=self._clip_norm,
+                precision=network.precision,
             )
             self._add("lr_headroom", {"all": headroom})
         if epoch in self._gradients:
-            shares = probes.skip_share(network.model, network.loss, inputs, target, precision=network.precision)
+            shares = skip_share(network.model, network.loss, inputs, target, precision=network.precision)
             self._add("skip_share", shares)
-            self._before = probes.weights(network.model)
+            self._before = weights(network.model)
 
     def after(self, network: Network) -> None:
-        """Behind a probed step."""
+        """Measure behind a probed step."""
         if self._before is not None:
-            self._add("update_ratio", probes.update_ratios(self._before, network.model))
+            self._add("update_ratio", update_ratios(self._before, network.model))
             self._before = None
 
     def finish(self, network: Network, split: DeviceSplit, batch_size: int, seed: int) -> dict[str, np.ndarray]:
-        """On the test split with the best epoch's weights: what the attention gates look at, where there are any.
+        """Measure what the attention gates look at, where there are any, with the best epoch's weights.
 
-        Gives every gate's α on the images that panels show: gate -> float16 (images, h, w).
+        Returns every gate's α on the images that panels show: gate -> float16 (images, h, w).
         """
         if not self._gates or not attention_gates(network.model):
             return {}

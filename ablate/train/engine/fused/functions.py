@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ablate.models.blocks import pooled, raised, rectified
+from ablate.models.blocks import norm_relu, skip_and_pool, upsample_concat
 from ablate.train import losses
-from ablate.train.fused.library import SUFFIXES, call
+from ablate.train.engine.fused.library import SUFFIXES, call
 
 
-def norm_rectified(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-    """`rectified(norm, x, shortcut)` in one pass, where `norm` is a batch norm and the maps are of a kind known here.
+def fused_norm_relu(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """Return `norm_relu(norm, x, shortcut)` in one pass, where `norm` is a batch norm and the maps are known here.
 
     x, shortcut (N, C, H, W) of one type, bfloat16 or float32; computed in float32 and rounded once.
     """
     if not _is_batch_norm(norm) or not _fits(norm, x) or not (shortcut is None or _alike(shortcut, x)):
-        return rectified(norm, x, shortcut)
+        return norm_relu(norm, x, shortcut)
     return _norm(cast(nn.BatchNorm2d, norm), x, shortcut, True)
 
 
-def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """`norm(x)`, its statistics in one pass and the rest in another; x as for `norm_rectified`."""
+def fused_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Return `norm(x)`, its statistics in one pass and the rest in another; x as for `fused_norm_relu`."""
     if not _is_batch_norm(norm) or not _fits(norm, x):
         return nn.BatchNorm2d.forward(norm, x)
     return _norm(norm, x, None, False)
@@ -49,33 +49,35 @@ def _norm(norm: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None, rectified: b
     return result
 
 
-def pooled_with_skip(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`pooled(x)`, whose backward pass adds the gradient of the skip to that of the maxima as it writes it."""
+def fused_skip_and_pool(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `skip_and_pool(x)`, whose backward pass adds the gradient of the skip to that of the maxima as it writes it."""
     if not _is_map(x):
-        return pooled(x)
-    skip, maxima = _Pooled.apply(_channels_last(x))
+        return skip_and_pool(x)
+    skip, maxima = _SkipAndPool.apply(_channels_last(x))
     return skip, maxima
 
 
-def raised_beside(up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
-    """`raised(up, coarse, size, skip)` as one product of matrices whose result is written to its place beside the skip.
+def fused_upsample_concat(
+    up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None
+) -> Tensor:
+    """Return `upsample_concat(up, coarse, size, skip)`, one product of matrices written to its place beside the skip.
 
     Where `up` is a transposed convolution of 2 × 2 with stride 2 and the maps are of one type known here.
     """
     halved = (-(-size[0] // 2), -(-size[1] // 2))
     alike = _is_map(coarse) and coarse.dtype == _precision(coarse) and coarse.shape[-2:] == halved
     if not alike or not _doubles(up) or not (skip is None or (_is_map(skip) and skip.dtype == coarse.dtype)):
-        return raised(up, coarse, size, skip)
+        return upsample_concat(up, coarse, size, skip)
     layer = cast(nn.ConvTranspose2d, up)
     beside = None if skip is None else _channels_last(skip)
-    result: Tensor = _Raised.apply(_channels_last(coarse), beside, layer.weight, layer.bias, size)
+    result: Tensor = _UpsampleConcat.apply(_channels_last(coarse), beside, layer.weight, layer.bias, size)
     return result
 
 
-def cross_entropy(
+def fused_cross_entropy(
     logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
 ) -> Tensor:
-    """`losses.cross_entropy` with its gradient in the same pass; shapes and meaning as there."""
+    """Return `losses.cross_entropy` with its gradient in the same pass; shapes and meaning as there."""
     known = _is_map(logits) and target.dtype == torch.uint8 and logits.requires_grad
     if not known or logits.shape[1] > 255:
         return losses.cross_entropy(
@@ -129,7 +131,7 @@ class _Norm(torch.autograd.Function):
         return dx, gradient if output else None, d_weight, d_bias, None, None, None, None, None, None
 
 
-class _Pooled(torch.autograd.Function):
+class _SkipAndPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         images, channels, height, width = x.shape
@@ -154,7 +156,7 @@ class _Pooled(torch.autograd.Function):
         return dx
 
 
-class _Raised(torch.autograd.Function):
+class _UpsampleConcat(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, coarse: Tensor, skip: Tensor | None, weight: Tensor, bias: Tensor, size: tuple[int, int]
@@ -206,7 +208,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 def _is_batch_norm(norm: nn.Module) -> bool:
     return (
-        type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
+        isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats and norm.momentum is not None
         and norm.weight.dtype == torch.float32
     )  # fmt: skip
 
@@ -220,7 +222,7 @@ def _doubles(up: nn.Module) -> bool:
 
 
 def _precision(x: Tensor) -> torch.dtype:
-    """The type in which products are computed now."""
+    """Return the type in which products are computed now."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 

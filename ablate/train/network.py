@@ -1,9 +1,8 @@
-"""A variant's network with its training and evaluation step, eager or compiled, kept from trial to trial."""
+"""A variant's network with its loss and its prediction, kept from trial to trial."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,25 +11,26 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.models.initialise import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
-from ablate.train.decisions import Decisions
-from ablate.train.fused.install import fuse, fused_loss
-from ablate.train.optimizers import RECORDABLE
-from ablate.train.recording import Recorded, recorder
-from ablate.train.seeding import seed_initialisation
+from ablate.train.device import seed_initialisation
+from ablate.train.losses import Loss
+from ablate.train.optim import CAPTURABLE, gradient_norm
 
 
 def build_model(settings: dict[str, Any], *, in_channels: int, num_classes: int) -> nn.Module:
-    """The model that `settings` ("name" and the factory's own) describe; the global generator draws its weights."""
+    """Build the model of `settings` ("name" and the factory's own); the global generator draws its weights."""
     rest = {name: value for name, value in settings.items() if name != "name"}
     model: nn.Module = MODELS.get(settings["name"])(in_channels=in_channels, num_classes=num_classes, **rest)
     return model
 
 
 class Network:
-    """Model, loss and step of a variant on a device.
+    """Model, loss and prediction of a variant on a device.
 
     The parameters are initialised again in place for every trial, so that a compiled step survives; the result
     is the same as that of a fresh network, because fresh ones are initialised in the same way.
+
+    `criterion`, `training_loss` and `predict` are what is called for a step and for a batch of an evaluation; an
+    engine may replace them, and modules of `model`, by others that compute the same.
     """
 
     def __init__(
@@ -39,37 +39,27 @@ class Network:
         dataset: Dataset,
         loss: str,
         class_weights: Tensor | None,
-        decisions: Decisions,
+        *,
         device: torch.device,
+        precision: torch.dtype = torch.float32,
+        channels_last: bool = True,
     ) -> None:
         self._settings = model
         self._channels = dataset.in_channels
         self.num_classes = dataset.num_classes
         self.class_names = dataset.classes
-        self.device = device
-        self.decisions = decisions
+        self.device, self.precision = device, precision
         mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self._scale, self._shift = 1 / (255 * std), -mean / std
-        self.loss: functools.partial[Tensor] = functools.partial(
-            LOSSES.get(loss), num_classes=self.num_classes, ignore_index=IGNORE, class_weights=class_weights
-        )
-        self.precision = torch.bfloat16 if decisions.precision == "bfloat16" else torch.float32
-        layout = torch.channels_last if decisions.channels_last else torch.contiguous_format
+        self.loss = Loss(LOSSES.get(loss), self.num_classes, IGNORE, class_weights)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = self._fresh_model().to(device, memory_format=layout)  # type: ignore[call-overload]
         # Listed once: to walk through the modules for them costs a noticeable part of a short step.
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._criterion = self.loss
-        if decisions.fuses:
-            fuse(self.model)
-            self._criterion = functools.partial(fused_loss(self.loss.func), **self.loss.keywords)
-        self.training_loss: Callable[[Tensor, Tensor], Tensor] = self._training_loss
-        self.predict: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self._predict
-        if decisions.compiles:
-            self.training_loss = torch.compile(self._training_loss, dynamic=False)
-            self.predict = torch.compile(self._predict, dynamic=False)
-        if decisions.records:
-            self.predict = Recorded(self.predict, recorder(device))
+        self.criterion: Callable[[Tensor, Tensor], Tensor] = self.loss
+        self.training_loss: Callable[[Tensor, Tensor], Tensor] = self.loss_of_batch
+        self.predict: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self.prediction_of_batch
 
     def _fresh_model(self) -> nn.Module:
         return build_model(self._settings, in_channels=self._channels, num_classes=self.num_classes)
@@ -82,12 +72,12 @@ class Network:
         self.model.zero_grad(set_to_none=True)
 
     def inputs(self, images: Tensor) -> Tensor:
-        """Normalised float32 (B, channels, H, W) of images uint8 (B, H, W, channels)."""
+        """Return the normalised float32 (B, channels, H, W) of images uint8 (B, H, W, channels)."""
         # Channels come last in memory already: the permutation is a view.
         return images.permute(0, 3, 1, 2).float() * self._scale + self._shift
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of images uint8 (B, H, W, channels), in the study's precision."""
+        """Return the logits (B, C, H, W) of images uint8 (B, H, W, channels), in the study's precision."""
         inputs = self.inputs(images)
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16, cache_enabled=False
@@ -95,20 +85,20 @@ class Network:
             logits: Tensor = self.model(inputs)
         return logits
 
-    def _training_loss(self, images: Tensor, target: Tensor) -> Tensor:
-        return self._criterion(self.logits(images), target)
+    def loss_of_batch(self, images: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of images uint8 (B, H, W, channels) with targets uint8 (B, H, W), a scalar with its graph."""
+        return self.criterion(self.logits(images), target)
 
-    def _predict(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def prediction_of_batch(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the predicted classes uint8 (B, H, W) and each image's own loss (B,)."""
         logits = self.logits(images).float()
-        # Each image by itself, so that an image's loss does not depend on the batch it came in.
-        losses = [self.loss(logits[i : i + 1], target[i : i + 1]) for i in range(logits.shape[0])]
-        return logits.argmax(1).to(torch.uint8), torch.stack(losses)
+        return logits.argmax(1).to(torch.uint8), self.loss.of_each_image(logits, target)
 
     def optimizer(self, train: dict[str, Any]) -> torch.optim.Optimizer:
-        """A fresh optimizer for the settings of a trial."""
+        """Return a fresh optimizer for the settings of a trial."""
         rate = train["lr"]
-        if self.device.type == "cuda" and train["optimizer"] in RECORDABLE:
-            # Whether recorded or not, so that both round the rate alike.
+        if self.device.type == "cuda" and train["optimizer"] in CAPTURABLE:
+            # Whether captured or not, so that both round the rate alike.
             rate = torch.tensor(rate, dtype=torch.float32, device=self.device)
         optimizer: torch.optim.Optimizer = OPTIMIZERS.get(train["optimizer"])(
             self.parameters(), lr=rate, weight_decay=train["weight_decay"], momentum=train["momentum"]
@@ -116,19 +106,14 @@ class Network:
         return optimizer
 
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters that are trained."""
+        """Return the parameters that are trained."""
         return self._trained
 
 
 def learn(
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    target: Tensor,
-    *,
-    clip_norm: float | None,
+    network: Network, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor, *, clip_norm: float | None
 ) -> Tensor:
-    """One step of the optimizer at the rate that is set; loss and gradient norm before clipping, float32 (2,)."""
+    """Do one step of the optimizer at the rate that is set; loss and gradient norm before clipping, float32 (2,)."""
     loss = network.training_loss(images, target)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -137,18 +122,3 @@ def learn(
         torch.nn.utils.clip_grads_with_norm_(network.parameters(), clip_norm, norm)
     optimizer.step()
     return torch.stack([loss.detach().float(), norm.float()])
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """L2 norm of all gradients together, a scalar on the device."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients, foreach=True)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate; a tensor rate keeps its place in memory, as a captured graph needs."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
