@@ -22,7 +22,7 @@ from ablate.registry import MODELS
 from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
-from ablate.train import hardware
+from ablate.train import device as devices
 
 # What the peers implement. Another setting would be trained by `ablate` and silently not by them.
 SUPPORTED: dict[str, Any] = {
@@ -137,7 +137,7 @@ def mean_iou(confusion: Tensor) -> float:
 
 def has_bfloat16() -> bool:
     """Whether the device computes quicker in bfloat16 than in float32; emulated, or in vectors alone, it may not."""
-    return hardware.has_bfloat16(str(default_device()))[0]
+    return devices.has_bfloat16(str(default_device()))[0]
 
 
 def study_flops(work: Work) -> float:

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from ablate.train.decisions import device_class
+from ablate.train.device import device_class
 from benchmarks import common, hotspots
 from benchmarks.common import versions
-from benchmarks.compare import ABLATE, PEERS, ROOT, Comparison, describe
+from benchmarks.compare import ABLATE, CALIBRATION_CACHES, PEERS, ROOT, Comparison, describe
 from benchmarks.matmul import matmul_rate
 from benchmarks.parts import Parts
 from benchmarks.tables import render, summarise, write_both
@@ -65,20 +65,31 @@ def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
             )
     if "expert" in arguments.only and arguments.calibrate:
         for label in ("cold", "warm"):
-            costs = parts.of(f"calibration-{label}", lambda: comparison.peer("expert", "--calibrate", caches="calib"))
+            costs = parts.of(
+                f"calibration-{label}", lambda: comparison.peer("expert", "--calibrate", caches=CALIBRATION_CACHES)
+            )
             comparison.calibration[label] = scratch / f"calibration-{label}.json"
             comparison.calibration[label].write_text(json.dumps(costs), encoding="utf-8")
     rounds = []
     for number in range(arguments.rounds):
         runs = {
-            name: parts.of(f"round-{number}-{name}", lambda name=name, number=number: comparison.timed(name, number))
+            name: parts.of(f"round-{number}-{name}", lambda name=name, number=number: _timed(comparison, parts, name, number))
             for name in arguments.only
         }
-        rounds.append({"cache": "cold" if number == 0 else "warm", "runs": runs})
+        caches = {run["cache"] for run in runs.values()}
+        # A round of which a part was made elsewhere, with empty caches, is neither: the table leaves it out.
+        rounds.append({"cache": caches.pop() if len(caches) == 1 else "mixed", "runs": runs})
         rates.append(parts.of(f"matmul-{number + 1}", lambda: matmul_rate(dtype)))
     document = describe(arguments, comparison, rounds, rates)
     document["checks"] = checks
     return document
+
+
+def _timed(comparison: Comparison, parts: Parts, name: str, number: int) -> dict[str, Any]:
+    """Time one run; its caches are warm only where this machine filled them in the round before."""
+    needed = [f"round-{number - 1}-{name}", *(["calibration-warm"] if name == "expert" and comparison.calibration else [])]
+    warm = number > 0 and all(parts.made_here(part) for part in needed)
+    return {**comparison.timed(name, number if warm else 0), "cache": "warm" if warm else "cold"}
 
 
 def _fingerprint(arguments: argparse.Namespace) -> list[str]:

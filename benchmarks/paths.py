@@ -17,7 +17,7 @@ import pandas as pd
 
 import ablate
 from ablate.records.store import Results
-from ablate.train.hardware import device_class
+from ablate.train.device import device_class
 from ablate.wording import count_of
 from benchmarks.common import versions
 from benchmarks.tables import table, write_both

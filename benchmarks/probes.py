@@ -24,15 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.records.store import finite
-from ablate.run.gpu_setup import Probe, engine_answers, lane_rate
 from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
-from ablate.train.decisions import decide
-from ablate.train.engines import ENGINES
-from ablate.train.gpu_probe import random_data, timed
-from ablate.train.hardware import cores, device_class
-from ablate.train.seeding import prepare_process
+from ablate.train.device import cores, device_class, prepare_process
+from ablate.train.engine.config import GPU_ENGINES, decide
 from benchmarks.common import versions
+from benchmarks.gpu_probe import Probe, engine_answers, lane_rate, random_data, timed
 from benchmarks.parts import Parts
 from benchmarks.tables import table
 
@@ -194,7 +191,7 @@ def engines_and_lanes(
     study = read_study(path)
     decisions = decide(study.spec, trials=1, device=name, train_flops=0, variants=1)
     data = random_data(3, CLASSES, sizes.size, sizes.batch)
-    asked = Probe(study, data, study.trials(), decisions, name, seconds=sizes.seconds)
+    asked = Probe(study, data, decisions, name, seconds=sizes.seconds)
     rows = []
     for engine in engines:
         (answer,) = engine_answers(asked, [engine])
@@ -282,12 +279,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--name", help="name of the result; default made from the device's")
     parser.add_argument("--tiny", action="store_true", help="sizes that take seconds, to see that it runs")
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, help="default: all, on a CPU the eager one")
+    parser.add_argument("--engines", nargs="+", choices=GPU_ENGINES, help="default: all, on a CPU the eager one")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     sizes = TINY if arguments.tiny else Sizes()
     on_cuda = arguments.device.startswith("cuda")
-    engines = tuple(arguments.engines or (ENGINES if on_cuda else ("eager",)))
+    engines = tuple(arguments.engines or (GPU_ENGINES if on_cuda else ("eager",)))
     arguments.out.mkdir(parents=True, exist_ok=True)
     kind = device_class(arguments.device)
     name = arguments.name or "probes-" + "-".join(kind.lower().split()[:4]).replace("/", "-") + "-tiny" * arguments.tiny

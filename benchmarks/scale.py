@@ -254,7 +254,7 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(fill(*(Path(word) for word in arguments.child))))
         return
-    from ablate.train.hardware import cores, device_class
+    from ablate.train.device import cores, device_class
 
     rows = []
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:

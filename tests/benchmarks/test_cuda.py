@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from ablate.train.decisions import Decisions
+from ablate.train.engine.config import Decisions
 from benchmarks import cuda
 from benchmarks.common import load_work
 from benchmarks.cuda import COMPARISONS, CONTESTANTS, compare, text_of
 from benchmarks.hotspots import hotspots, render
+from benchmarks import parts as parts_module
+from benchmarks.compare import CALIBRATION_CACHES, Comparison
 from benchmarks.parts import Parts
 from tests.benchmarks.test_tables import document
 
@@ -63,6 +65,8 @@ class _Contestants:
     def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
         self.calibration: dict[str, Path] = {}
 
+    caches: ClassVar[set[str | None]] = set()
+
     def _asked(self, what: str) -> None:
         if what == _Contestants.stop_at:
             _Contestants.stop_at = None
@@ -71,6 +75,8 @@ class _Contestants:
 
     def peer(self, name: str, *more: str, caches: str | None = None) -> Any:
         self._asked(f"{name} {more[0]}")
+        if more[0] == "--calibrate":
+            _Contestants.caches.add(caches)
         return {"checks": [{"variant": "unet", "loop_s": [1.0], "bare_s": [1.0]}]} if more[0] == "--check" else []
 
     def timed(self, name: str, number: int) -> dict[str, Any]:
@@ -110,6 +116,43 @@ def test_a_comparison_that_was_stopped_goes_on(
     ]
     with pytest.raises(SystemExit, match="holds parts of something else"):
         compare(argparse.Namespace(**{**vars(arguments), "override": ["seeds=2"]}), Parts(tmp_path / "x.parts"))
+
+
+def test_the_expert_finds_the_caches_that_its_calibration_filled(tmp_path: Path) -> None:
+    _Contestants.caches, _Contestants.stop_at = set(), None
+    arguments = argparse.Namespace(
+        study=Path(__file__), override=[], only=["expert"], rounds=1, check=0, calibrate=True, device="cpu", name="x"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "Comparison", _Contestants)
+        patch.setattr(cuda, "matmul_rate", lambda dtype: [1.0])
+        patch.setattr(cuda, "describe", lambda *given: {})
+        compare(arguments, Parts(tmp_path / "x.parts"))
+    real = Comparison(arguments, tmp_path)
+    real.calibration["warm"] = tmp_path
+    assert _Contestants.caches == {real._caches("expert", 1)} == {CALIBRATION_CACHES}
+
+
+def test_parts_resumed_on_another_machine_are_not_called_warm(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "Comparison", _Contestants)
+    monkeypatch.setattr(cuda, "matmul_rate", lambda dtype: [1.0, 2.0, 3.0])
+    _Contestants.ran, _Contestants.stop_at = [], "plain 1"
+    arguments = argparse.Namespace(
+        study=study, override=[], only=["ablate", "plain"], rounds=2, check=0, calibrate=False, device="cpu", name="x"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        compare(arguments, Parts(tmp_path / "x.parts"))
+    monkeypatch.setattr(parts_module, "boot_id", lambda: "another machine")
+    found = compare(arguments, Parts(tmp_path / "x.parts"))
+    # "ablate" was warm before the machine changed; what "plain" finds now are empty caches, as in a first round.
+    assert _Contestants.ran == ["ablate 0", "plain 0", "ablate 1", "plain 0"]
+    assert [entry["cache"] for entry in found["rounds"]] == ["cold", "mixed"]
+    arguments.rounds = 3
+    found = compare(arguments, Parts(tmp_path / "x.parts"))
+    assert [entry["cache"] for entry in found["rounds"]] == ["cold", "mixed", "mixed"]
+    assert _Contestants.ran[4:] == ["ablate 0", "plain 2"]
 
 
 def test_a_contestant_whose_packages_are_not_here_is_left_out(

@@ -14,7 +14,7 @@ import torch
 from ablate.records.store import Results
 from tests.conftest import ROOT
 from tests.train.test_cuda import STUDY
-from tests.train.test_trial import content
+from tests.train.test_loop import content
 
 # As in `tests/train/test_cuda.py`: never a failure where there is no GPU.
 pytestmark = [

@@ -17,16 +17,16 @@ from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train import evaluate
 from ablate.train.batches import DeviceData, DeviceSplit, data_bytes
-from ablate.train.counts import image_counts
-from ablate.train.decisions import Decisions
-from ablate.train.gpu_probe import engine_costs, memory, random_data
-from ablate.train.graph import RecordedStep
+from ablate.train.evaluate import image_counts
+from ablate.train.engine.config import Decisions
+from benchmarks.gpu_probe import engine_costs, memory, random_data
+from ablate.train.engine.cuda_graph import CapturedStep
 from ablate.train.losses import cross_entropy
-from ablate.train.readback import Clock, Readback
-from ablate.train.state import Interrupted
-from ablate.train.trial import _Run
-from ablate.train.workbench import Workbench
-from tests.train.test_trial import content, make_study, run
+from ablate.train.device import Clock, Readback
+from ablate.train.loop import Interrupted
+from ablate.train.loop import _Run
+from ablate.train.context import Context
+from tests.train.test_loop import content, make_study, run
 
 # Never a failure where there is no GPU, whatever is said to be installed: nobody can install one.
 pytestmark = [
@@ -54,8 +54,8 @@ def decided(engine: str = "eager", precision: str = "float32", *, deterministic:
     return Decisions("test", precision, True, engine, 1, 1, deterministic, {})
 
 
-def bench(folder: Path, device: str = "cuda:0", **how: Any) -> Workbench:
-    return Workbench(device, decided(**how), folder)
+def bench(folder: Path, device: str = "cuda:0", **how: Any) -> Context:
+    return Context(device, decided(**how), folder)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def losses(found: dict[str, Any]) -> np.ndarray:
     return np.array(steps[:, 0])
 
 
-def ran(study: Study, trial: Trial, workbench: Workbench, results: Path, **options: Any) -> dict[str, Any]:
+def ran(study: Study, trial: Trial, workbench: Context, results: Path, **options: Any) -> dict[str, Any]:
     _, folder = run(trial, study, workbench, results, **options)
     return content(folder)
 
@@ -114,7 +114,7 @@ def test_a_graph_gives_the_bits_of_the_step_that_it_recorded(
     for trial in (trial for trial in study.trials() if trial.variant == variant):
         assert ran(study, trial, graph, tmp_path / "graph") == ran(study, trial, eager, tmp_path / "eager")
     step = graph._step
-    assert step is not None and isinstance(step[1], RecordedStep)
+    assert step is not None and isinstance(step[1], CapturedStep)
 
 
 def test_a_graph_of_a_compiled_step_gives_the_bits_of_that_step(study: Study, tmp_path: Path) -> None:

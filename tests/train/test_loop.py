@@ -23,10 +23,10 @@ from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train import checkpoint
-from ablate.train.decisions import Decisions
-from ablate.train.state import Interrupted, Options
-from ablate.train.trial import run_trial
-from ablate.train.workbench import Workbench
+from ablate.train.engine.config import Decisions
+from ablate.train.loop import Interrupted, Options
+from ablate.train.loop import run_trial
+from ablate.train.context import Context
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\
@@ -48,11 +48,11 @@ def make_study(folder: Path, text: str = STUDY) -> Study:
     return read_study(path)
 
 
-def bench(folder: Path) -> Workbench:
-    return Workbench("cpu", DECISIONS, folder)
+def bench(folder: Path) -> Context:
+    return Context("cpu", DECISIONS, folder)
 
 
-def run(trial: Trial, study: Study, workbench: Workbench, results: Path, **options: Any) -> tuple[Record, TrialFolder]:
+def run(trial: Trial, study: Study, workbench: Context, results: Path, **options: Any) -> tuple[Record, TrialFolder]:
     folder = Results(results).trial(trial.name)
     return run_trial(trial, workbench, folder, Options(study.spec.measure, **options)), folder
 
@@ -160,7 +160,7 @@ def test_a_trial_asked_to_stop_goes_on_to_the_same_record(
 KILLED = """\
 import sys
 from pathlib import Path
-import tests.train.test_trial as t
+import tests.train.test_loop as t
 folder, results = Path(sys.argv[1]), Path(sys.argv[2])
 study = t.make_study(folder)
 t.run(study.trials()[0], study, t.bench(folder), results, checkpoint_every=0.0)

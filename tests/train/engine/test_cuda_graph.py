@@ -1,4 +1,4 @@
-"""Recorded work: fixed inputs, outputs in place, and a step that trains every trial as a plain one does."""
+"""Captured work: fixed inputs, outputs in place, and a step that trains every trial as a plain one does."""
 
 from __future__ import annotations
 
@@ -12,28 +12,34 @@ import torch
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.errors import DeviceError
 from ablate.run.worker import classify
-from ablate.train.decisions import Decisions
-from ablate.train.graph import RecordedStep
-from ablate.train.recording import WARM_UPS, Recorded, RecordingFailed, record_by_call, record_on_cuda
-from ablate.train.stepping import PlainStep, make_step
-from ablate.train.workbench import Workbench
-from tests.train.test_trial import content, make_study, run
+from ablate.train.context import Context
+from ablate.train.engine import EagerStep, make_step
+from ablate.train.engine.config import Decisions
+from ablate.train.engine.cuda_graph import (
+    WARM_UPS,
+    Captured,
+    CapturedStep,
+    CaptureFailed,
+    capture_by_call,
+    capture_on_cuda,
+)
+from tests.train.test_loop import content, make_study, run
 
 EAGER = Decisions("test", "float32", True, "eager", 1, 1, True, {})
 GRAPH = Decisions("test", "float32", True, "graph", 1, 1, True, {})
 
 
-def test_a_recorded_function_follows_its_inputs_and_answers_in_one_place() -> None:
+def test_a_captured_function_follows_its_inputs_and_answers_in_one_place() -> None:
     calls = []
 
     def double(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         calls.append(x)
         return 2 * x, x.sum()
 
-    recorded = Recorded(double, record_by_call)
-    first = recorded(torch.tensor([1.0, 2.0]))
+    captured = Captured(double, capture_by_call)
+    first = captured(torch.tensor([1.0, 2.0]))
     assert [value.tolist() for value in first] == [[2.0, 4.0], 3.0]
-    second = recorded(torch.tensor([5.0, 6.0]))
+    second = captured(torch.tensor([5.0, 6.0]))
     assert [value.tolist() for value in second] == [[10.0, 12.0], 11.0]
     assert all(a is b for a, b in zip(first, second, strict=True)), "a caller that keeps an answer has to copy it"
     assert all(x is calls[0] for x in calls), "the function only ever sees the fixed buffer"
@@ -41,10 +47,10 @@ def test_a_recorded_function_follows_its_inputs_and_answers_in_one_place() -> No
 
 
 def test_another_shape_is_refused() -> None:
-    recorded = Recorded(lambda x: (x + 1,), record_by_call)
-    recorded(torch.zeros(4, 3))
-    with pytest.raises(ValueError, match=r"recorded for \(4, 3\), called with \(1, 3\)"):
-        recorded(torch.zeros(1, 3))
+    captured = Captured(lambda x: (x + 1,), capture_by_call)
+    captured(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match=r"captured for \(4, 3\), called with \(1, 3\)"):
+        captured(torch.zeros(1, 3))
 
 
 class _Cuda:
@@ -100,15 +106,15 @@ class _Stream:
 
 def test_work_is_warmed_up_aside_and_captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = _Cuda(monkeypatch)
-    replay, _ = record_on_cuda(cuda.work)
+    replay, _ = capture_on_cuda(cuda.work)
     replay()
     assert cuda.log == ["aside"] * WARM_UPS + ["capture", "replay"] and cuda.now.name == "main"
 
 
-def test_a_recording_that_fails_puts_the_stream_back_and_says_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capture_that_fails_puts_the_stream_back_and_says_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = _Cuda(monkeypatch, RuntimeError("CUDA error: operation failed due to a previous error during capture"))
-    with pytest.raises(RecordingFailed, match=r"cannot be recorded as a CUDA graph \(CUDA out of memory") as caught:
-        record_on_cuda(cuda.work)
+    with pytest.raises(CaptureFailed, match=r"cannot be captured as a CUDA graph \(CUDA out of memory") as caught:
+        capture_on_cuda(cuda.work)
     assert cuda.now.name == "main"
     assert classify(caught.value)["reason"].startswith("out of memory: OutOfMemoryError: CUDA out of memory")
 
@@ -128,10 +134,10 @@ measure: {lr_headroom: 2}
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_recorded_trials_are_those_of_plain_steps(tmp_path: Path, optimizer: str) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", optimizer))
-    plain, recorded = Workbench("cpu", EAGER, tmp_path), Workbench("cpu", GRAPH, tmp_path)
+    plain, captured = Context("cpu", EAGER, tmp_path), Context("cpu", GRAPH, tmp_path)
     for trial in study.trials():
         found = []
-        for name, bench in (("plain", plain), ("recorded", recorded)):
+        for name, bench in (("plain", plain), ("captured", captured)):
             _, folder = run(trial, study, bench, tmp_path / name)
             found.append(content(folder))
             for part in ("best", "last"):
@@ -145,10 +151,10 @@ def test_recorded_trials_are_those_of_plain_steps(tmp_path: Path, optimizer: str
         )
 
 
-def test_a_recording_that_diverged_serves_the_next_trial_as_a_fresh_one_does(tmp_path: Path) -> None:
+def test_a_capture_that_diverged_serves_the_next_trial_as_a_fresh_one_does(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "sgd").replace("[1e-2, 1e-3]", "[1e3, 1e-3]"))
     wild, tame = (trial for trial in study.trials() if trial.variant == "narrow")
-    bench = Workbench("cpu", GRAPH, tmp_path)
+    bench = Context("cpu", GRAPH, tmp_path)
     network = bench.network(wild)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -158,18 +164,18 @@ def test_a_recording_that_diverged_serves_the_next_trial_as_a_fresh_one_does(tmp
     assert not torch.isfinite(step(images, target, 1e3)).all()
     assert not all(torch.isfinite(value).all() for state in step.optimizer.state.values() for value in state.values())
     _, folder = run(tame, study, bench, tmp_path / "after")
-    _, alone = run(tame, study, Workbench("cpu", GRAPH, tmp_path), tmp_path / "alone")
+    _, alone = run(tame, study, Context("cpu", GRAPH, tmp_path), tmp_path / "alone")
     assert content(folder) == content(alone)
 
 
-def test_a_recording_leaves_the_network_as_it_was_and_serves_the_next_trial(tmp_path: Path) -> None:
+def test_a_capture_leaves_the_network_as_it_was_and_serves_the_next_trial(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "adam"))
     first, second = study.trials()[:2]
-    bench = Workbench("cpu", GRAPH, tmp_path)
+    bench = Context("cpu", GRAPH, tmp_path)
     network = bench.network(first)
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
     step = bench.step(first, (4, 8, 8, 3))
-    assert isinstance(step, RecordedStep)
+    assert isinstance(step, CapturedStep)
     assert all(torch.equal(value, before[name]) for name, value in network.model.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(not value.any() for state in step.optimizer.state.values() for value in state.values())
@@ -180,12 +186,12 @@ def test_a_recording_leaves_the_network_as_it_was_and_serves_the_next_trial(tmp_
     assert all(not value.any() for state in step.optimizer.state.values() for value in state.values())
 
 
-def test_a_recorded_step_goes_on_from_a_saved_optimizer(tmp_path: Path) -> None:
+def test_a_captured_step_goes_on_from_a_saved_optimizer(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "adam"))
     trial = study.trials()[0]
-    network = Workbench("cpu", GRAPH, tmp_path).network(trial)
+    network = Context("cpu", GRAPH, tmp_path).network(trial)
     batch = torch.arange(4 * 8 * 8 * 3).view(4, 8, 8, 3).to(torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8)
-    step = RecordedStep(network, trial.train, (4, 8, 8, 3))
+    step = CapturedStep(network, trial.train, (4, 8, 8, 3))
     step(*batch, 0.01)
     saved = step.optimizer.state_dict()
     saved = {**saved, "state": {k: {n: v.clone() for n, v in s.items()} for k, s in saved["state"].items()}}
@@ -203,10 +209,10 @@ def test_the_step_of_an_engine(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "adam"))
     trial = study.trials()[0]
     shape = (4, 8, 8, 3)
-    assert isinstance(make_step(Workbench("cpu", EAGER, tmp_path).network(trial), trial.train, shape), PlainStep)
-    network = Workbench("cpu", GRAPH, tmp_path).network(trial)
-    with pytest.raises(DeviceError, match="the engine 'graph' records the optimizers adam, adamw, sgd, not 'mine'"):
-        make_step(network, {**trial.train, "optimizer": "mine"}, shape)
+    assert isinstance(make_step(Context("cpu", EAGER, tmp_path).network(trial), EAGER, trial.train, shape), EagerStep)
+    network = Context("cpu", GRAPH, tmp_path).network(trial)
+    with pytest.raises(DeviceError, match="the engine 'graph' captures the optimizers adam, adamw, sgd, not 'mine'"):
+        make_step(network, GRAPH, {**trial.train, "optimizer": "mine"}, shape)
 
 
 def test_an_epoch_read_while_the_next_one_runs_gives_the_same_record(tmp_path: Path) -> None:
@@ -214,7 +220,7 @@ def test_an_epoch_read_while_the_next_one_runs_gives_the_same_record(tmp_path: P
     trial = study.trials()[0]
     found = []
     for ahead in (False, True):
-        bench = Workbench("cpu", EAGER, tmp_path)
+        bench = Context("cpu", EAGER, tmp_path)
         bench.ahead = ahead
         _, folder = run(trial, study, bench, tmp_path / str(ahead))
         found.append(content(folder))

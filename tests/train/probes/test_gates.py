@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ablate.models.attention import GateTap
 from ablate.models.unet import unet
-from ablate.train.gates import RankHistogram, gate_ablation, gate_statistics
+from ablate.train.probes.gates import RankHistogram, gate_ablation, gate_statistics
 
 IGNORE = 255
 Batches = list[tuple[Tensor, Tensor]]
@@ -34,7 +34,7 @@ def test_auroc_from_bins_is_that_of_all_pairs(spread: float, levels: int | None)
     alpha = (1 / (1 + np.exp(-logit))).astype(np.float32)
     histogram = RankHistogram(4)
     for i in range(0, 6, 2):
-        histogram.add(torch.from_numpy(alpha[i : i + 2, None]), torch.from_numpy(masks[i : i + 2]), IGNORE)
+        histogram.add(torch.from_numpy(alpha[i : i + 2, None]), torch.from_numpy(masks[i : i + 2]))
     seen = masks != IGNORE
     expected = [_pairs(alpha[seen], masks[seen] == index) for index in range(3)]
     assert histogram.auroc()[:3].tolist() == pytest.approx(expected, abs=1e-4)
@@ -45,8 +45,8 @@ def test_auroc_from_bins_is_that_of_all_pairs(spread: float, levels: int | None)
 
 def test_later_values_outside_the_first_batch_keep_their_rank() -> None:
     histogram = RankHistogram(2)
-    histogram.add(torch.full((1, 1, 2, 2), 0.5), torch.tensor([[[0, 0], [1, 1]]]), IGNORE)
-    histogram.add(torch.tensor([[[[0.0, 1.0], [0.001, 0.999]]]]), torch.tensor([[[0, 1], [0, 1]]]), IGNORE)
+    histogram.add(torch.full((1, 1, 2, 2), 0.5), torch.tensor([[[0, 0], [1, 1]]]))
+    histogram.add(torch.tensor([[[[0.0, 1.0], [0.001, 0.999]]]]), torch.tensor([[[0, 1], [0, 1]]]))
     # Class 1 is .5, .5, .999, 1 and class 0 is .5, .5, .001, 0: of 16 pairs 12 are won and 4 tied.
     assert histogram.auroc().tolist() == [0.125, 0.875]
 
@@ -54,7 +54,7 @@ def test_later_values_outside_the_first_batch_keep_their_rank() -> None:
 def test_constant_and_absent_values() -> None:
     histogram = RankHistogram(2)
     assert all(math.isnan(value) for value in [*histogram.auroc(), *histogram.lift()])
-    histogram.add(torch.full((1, 1, 2, 2), 0.3), torch.tensor([[[0, 0], [1, IGNORE]]]), IGNORE)
+    histogram.add(torch.full((1, 1, 2, 2), 0.3), torch.tensor([[[0, 0], [1, IGNORE]]]))
     assert histogram.auroc().tolist() == [0.5, 0.5]
     assert histogram.lift().tolist() == pytest.approx([1, 1])
 
@@ -63,7 +63,7 @@ def test_masks_are_read_at_the_pixels_of_a_coarser_gate() -> None:
     histogram = RankHistogram(2)
     masks = torch.zeros(1, 8, 8, dtype=torch.uint8)
     masks[:, :4] = 1
-    histogram.add(torch.tensor([[[[0.9, 0.8], [0.2, 0.4]]]]), masks, IGNORE)
+    histogram.add(torch.tensor([[[[0.9, 0.8], [0.2, 0.4]]]]), masks)
     assert histogram.auroc().tolist() == [0, 1]
     assert histogram.lift().tolist() == pytest.approx([0.3 / 0.575, 0.85 / 0.575])
 

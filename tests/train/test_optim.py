@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from ablate.registry import OPTIMIZERS
-from ablate.train.optimizers import rate_at
-from ablate.train.step import set_rate
+from ablate.train.optim import rate_at, set_rate
 
 
 def test_constant_is_constant() -> None:

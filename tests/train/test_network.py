@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.train.decisions import Decisions
-from ablate.train.gpu_probe import random_data
-from ablate.train.step import Network
+from benchmarks.gpu_probe import random_data
+from ablate.train.network import Network
 
 # Odd at every level, as 360×480 is at the last: there the decoder cuts its features to size.
 SIZE = (45, 59)
@@ -19,9 +18,8 @@ DATA = random_data(3, 11, SIZE, 2)
 
 @pytest.mark.parametrize("variant", [{}, {"skip": "none"}, {"block": "residual"}, {"skip": "attention"}])
 def test_every_convolution_computes_in_bfloat16_with_channels_last(variant: dict[str, Any]) -> None:
-    decisions = Decisions("test", "bfloat16", True, "eager", 1, 1, True, {})
     model = {"name": "unet", "width": 4, "depth": 3, **variant}
-    network = Network(model, DATA, "cross_entropy", None, decisions, torch.device("cpu"))
+    network = Network(model, DATA, "cross_entropy", None, device=torch.device("cpu"), precision=torch.bfloat16)
     seen: dict[str, int] = {}
 
     def look(name: str) -> Any:

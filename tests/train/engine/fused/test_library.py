@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.train.fused import library as module
-from ablate.train.fused.library import NoKernels, call, library
+from ablate.train.engine.fused import library as module
+from ablate.train.engine.fused.library import NoKernels, call, library
 
 
 @pytest.fixture(autouse=True)

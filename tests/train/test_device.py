@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ablate.errors import DeviceError
-from ablate.train import hardware
-from ablate.train.hardware import bfloat16_gain, device_names, has_bfloat16
+from ablate.train import device
+from ablate.train.device import Readback, bfloat16_gain, device_names, has_bfloat16
 
 
 def test_devices_by_name() -> None:
@@ -20,7 +20,7 @@ def test_devices_by_name() -> None:
 def two_kinds_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"cuda:0": "NVIDIA H200", "cuda:1": "NVIDIA T4", "cuda:2": "NVIDIA H200", "cpu": "a processor"}
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    monkeypatch.setattr(hardware, "device_class", names.__getitem__)
+    monkeypatch.setattr(device, "device_class", names.__getitem__)
 
 
 def test_devices_of_one_kind_only(two_kinds_of_gpu: None) -> None:
@@ -41,17 +41,16 @@ def test_devices_of_one_kind_only(two_kinds_of_gpu: None) -> None:
 def test_bfloat16_without_a_matrix_unit_has_to_show_that_it_pays(
     monkeypatch: pytest.MonkeyPatch, gain: float, pays: bool
 ) -> None:
-    monkeypatch.setattr(hardware, "has_amx", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(hardware, "bfloat16_gain", lambda: gain)
+    instructions = "avx512f avx512_bf16"
+    monkeypatch.setattr(device, "_cpuinfo", lambda field: instructions)
+    monkeypatch.setattr(device, "bfloat16_gain", lambda: gain)
     assert has_bfloat16("cpu") == (
         pays,
         f"a convolution in bfloat16 (AVX-512) has {gain:.1f} × the speed of one in float32",
     )
-    monkeypatch.setattr(hardware, "has_amx", lambda: True)
+    instructions = "avx512f avx512_bf16 amx_tile"
     assert has_bfloat16("cpu")[0]
-    monkeypatch.setattr(hardware, "has_amx", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    instructions = "avx512f"
     assert not has_bfloat16("cpu")[0]
 
 
@@ -59,3 +58,10 @@ def test_the_gain_is_measured_and_the_process_left_as_it_was() -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     assert 0.01 < bfloat16_gain() < 100
     assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
+
+
+def test_numbers_are_read_in_the_order_of_the_work() -> None:
+    values = torch.arange(6.0).view(2, 3)
+    reading = Readback([values, values.sum().long()])
+    table, total = reading.wait()
+    assert reading.ready() and table.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]] and int(total) == 15

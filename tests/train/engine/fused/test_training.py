@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from torch import nn
 
-from ablate.models.blocks import pooled, raised, rectified
-from ablate.models.unet import unet
+from ablate.models.blocks import ConvBlock, ResidualBlock
+from ablate.models.unet import UNet, unet
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
 from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.train import losses
-from ablate.train.decisions import Decisions
-from ablate.train.fused import functions
-from ablate.train.fused.install import fuse, fused_loss
-from ablate.train.state import Interrupted, Options
-from ablate.train.trial import run_trial
-from ablate.train.workbench import Workbench
-from tests.train.test_trial import content
+from ablate.train.engine.config import Decisions
+from ablate.train.engine.fused import FusedBatchNorm2d, FusedConvBlock, FusedDecoder, FusedUNet, fuse, fused_loss
+from ablate.train.engine.fused.functions import fused_cross_entropy
+from ablate.train.loop import Interrupted, Options
+from ablate.train.loop import run_trial
+from ablate.train.context import Context
+from tests.train.test_loop import content
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -49,7 +49,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def trained(study: Study, decisions: Decisions, folder: Path) -> list[tuple[Record, TrialFolder]]:
-    bench = Workbench("cpu", decisions, study.base)
+    bench = Context("cpu", decisions, study.base)
     results = Results(folder)
     found = []
     for trial in study.trials():
@@ -69,7 +69,7 @@ def test_the_curves_are_those_of_the_plain_engine(study: Study, tmp_path: Path) 
 
 def test_a_trial_that_was_interrupted_has_the_bits_of_one_that_was_not(study: Study, tmp_path: Path) -> None:
     undisturbed = trained(study, FUSED, tmp_path / "undisturbed")
-    bench = Workbench("cpu", FUSED, study.base)
+    bench = Context("cpu", FUSED, study.base)
     for trial, (_, wanted) in zip(reversed(study.trials()), reversed(undisturbed), strict=True):
         place = Results(tmp_path / "disturbed").trial(trial.name)
         steps = itertools.count()
@@ -82,15 +82,22 @@ def test_a_trial_that_was_interrupted_has_the_bits_of_one_that_was_not(study: St
         assert content(place) == content(wanted)
 
 
-def test_only_blocks_that_are_known_are_changed() -> None:
+def test_only_modules_that_are_known_are_replaced() -> None:
     model = unet(in_channels=3, num_classes=4, width=4, depth=1)
-    untouched = unet(in_channels=3, num_classes=4, width=4, depth=1)
+    names, weights = list(model.state_dict()), [parameter.data_ptr() for parameter in model.parameters()]
     fuse(model)
-    assert model.encoder[0].rectify is functions.norm_rectified and model.pool is functions.pooled_with_skip
-    assert model.decoder[0].raise_to is functions.raised_beside
-    assert untouched.encoder[0].rectify is rectified and untouched.pool is pooled
-    assert untouched.decoder[0].raise_to is raised
-    other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.GroupNorm(2, 4))
-    fuse(other)
-    assert [name for name, module in other.named_modules() if "forward" in vars(module)] == ["1"]
-    assert fused_loss(losses.cross_entropy) is functions.cross_entropy and fused_loss(losses.dice) is losses.dice
+    assert type(model) is FusedUNet and type(model.decoder[0]) is FusedDecoder
+    assert type(model.encoder[0]) is FusedConvBlock and type(model.encoder[0].norm1) is FusedBatchNorm2d
+    assert list(model.state_dict()) == names and [parameter.data_ptr() for parameter in model.parameters()] == weights
+    other = unet(in_channels=3, num_classes=4, width=4, depth=1)
+    assert type(other) is UNet and type(other.encoder[0]) is ConvBlock, "nothing but the network given is touched"
+
+    class Own(ResidualBlock):
+        """Computes something that nobody here knows."""
+
+    foreign = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.GroupNorm(2, 4), Own(4, 4, "group"))
+    before = [type(module) for module in foreign.modules()]
+    fuse(foreign)
+    changed = [type(m) for m, kind in zip(foreign.modules(), before, strict=True) if type(m) is not kind]
+    assert changed == [FusedBatchNorm2d]
+    assert fused_loss(losses.cross_entropy) is fused_cross_entropy and fused_loss(losses.dice) is losses.dice

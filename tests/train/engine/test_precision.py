@@ -8,10 +8,10 @@ import numpy as np
 
 from ablate.records.store import Results
 from ablate.study.reader import read_study
-from ablate.train.decisions import Decisions
-from ablate.train.state import Options
-from ablate.train.trial import run_trial
-from ablate.train.workbench import Workbench
+from ablate.train.engine.config import Decisions
+from ablate.train.loop import Options
+from ablate.train.loop import run_trial
+from ablate.train.context import Context
 
 STUDY = """\
 study: small
@@ -29,7 +29,7 @@ def losses(folder: Path, precision: str, engine: str) -> tuple[np.ndarray, np.nd
     path = folder / "study.yaml"
     path.write_text(STUDY, encoding="utf-8")
     study = read_study(path)
-    bench = Workbench("cpu", Decisions("test", precision, True, engine, 1, 1, True, {}), folder)
+    bench = Context("cpu", Decisions("test", precision, True, engine, 1, 1, True, {}), folder)
     results = Results(folder / f"{precision}-{engine}")
     training, validation = [], []
     for trial in study.trials():

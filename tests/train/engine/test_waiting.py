@@ -17,10 +17,9 @@ from torch.utils._pytree import tree_leaves
 from ablate.data.augment import Augmenter
 from ablate.study.spec import AugmentSpec
 from ablate.train.batches import DeviceData
-from ablate.train.decisions import Decisions
 from ablate.train.evaluate import score
-from ablate.train.gpu_probe import random_data
-from ablate.train.step import Network, learn
+from benchmarks.gpu_probe import random_data
+from ablate.train.network import Network, learn
 
 DATA = random_data(3, 11, (20, 28), 5)
 DEVICE = torch.device("cpu")
@@ -54,9 +53,8 @@ def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(weights: bool = False) -> Network:
-    decisions = Decisions("test", "bfloat16", True, "eager", 1, 1, True, {})
     class_weights = torch.rand(11) if weights else None
-    return Network(MODEL, DATA, "cross_entropy", class_weights, decisions, DEVICE)
+    return Network(MODEL, DATA, "cross_entropy", class_weights, device=DEVICE, precision=torch.bfloat16)
 
 
 def test_what_is_looked_for_is_found() -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.models.blocks import pooled, raised, rectified
+from ablate.models.blocks import norm_relu, skip_and_pool, upsample_concat
 from ablate.train import losses
-from ablate.train.fused import functions
+from ablate.train.engine.fused import functions
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -46,7 +46,7 @@ def gradients(
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("with_shortcut", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_norm_and_rectifier_in_float32(shape: tuple[int, ...], with_shortcut: bool, training: bool) -> None:
+def test_norm_and_relu_in_float32(shape: tuple[int, ...], with_shortcut: bool, training: bool) -> None:
     inputs = [features(shape, torch.float32, 1, mean=3.0)]
     inputs += [features(shape, torch.float32, 2)] * with_shortcut
     plain = batch_norm(shape[1]).train(training)
@@ -54,8 +54,8 @@ def test_norm_and_rectifier_in_float32(shape: tuple[int, ...], with_shortcut: bo
     outer = features(shape, torch.float32, 3)
     # Computed once more in float64, so that the tolerance is that of float32 and not of two of them.
     exact = copy.deepcopy(plain).double()
-    wanted = gradients(rectified, exact, [tensor.double() for tensor in inputs], outer.double())
-    got = gradients(functions.norm_rectified, fused, inputs, outer)
+    wanted = gradients(norm_relu, exact, [tensor.double() for tensor in inputs], outer.double())
+    got = gradients(functions.fused_norm_relu, fused, inputs, outer)
     for ours, theirs in zip(got, wanted, strict=True):
         scale = float(theirs.abs().max()) + 1e-3
         torch.testing.assert_close(ours.double() / scale, theirs / scale, rtol=0, atol=3e-6)
@@ -72,7 +72,7 @@ def test_a_norm_alone(shape: tuple[int, ...], dtype: torch.dtype, training: bool
     norm = batch_norm(shape[1]).train(training)
     exact = copy.deepcopy(norm).double()
     wanted = gradients(nn.BatchNorm2d.forward, exact, [x.double()], outer.double())
-    got = gradients(functions.batch_norm, norm, [x], outer)
+    got = gradients(functions.fused_norm, norm, [x], outer)
     assert float(got[0].min()) < 0
     for ours, theirs in zip(got, wanted, strict=True):
         assert float((ours.double() - theirs).norm() / theirs.norm()) < (1e-5 if dtype == torch.float32 else 5e-3)
@@ -82,16 +82,16 @@ def test_a_norm_alone(shape: tuple[int, ...], dtype: torch.dtype, training: bool
 
 @pytest.mark.parametrize("with_shortcut", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_norm_and_rectifier_in_bfloat16_round_once(shape: tuple[int, ...], with_shortcut: bool) -> None:
+def test_norm_and_relu_in_bfloat16_round_once(shape: tuple[int, ...], with_shortcut: bool) -> None:
     inputs = [features(shape, torch.bfloat16, 1)] + [features(shape, torch.bfloat16, 2)] * with_shortcut
     outer = features(shape, torch.bfloat16, 3)
     norm = batch_norm(shape[1])
-    y = functions.norm_rectified(norm, *inputs)
-    exact = rectified(batch_norm(shape[1]).double(), *(tensor.double() for tensor in inputs))
+    y = functions.fused_norm_relu(norm, *inputs)
+    exact = norm_relu(batch_norm(shape[1]).double(), *(tensor.double() for tensor in inputs))
     # Half a unit in the last of 8 bits, and float32's own rounding beside it.
     torch.testing.assert_close(y.double(), exact, rtol=2**-8 + 1e-5, atol=1e-5)
-    got = gradients(functions.norm_rectified, batch_norm(shape[1]), inputs, outer)
-    wanted = gradients(rectified, batch_norm(shape[1]).double(), [t.double() for t in inputs], outer.double())
+    got = gradients(functions.fused_norm_relu, batch_norm(shape[1]), inputs, outer)
+    wanted = gradients(norm_relu, batch_norm(shape[1]).double(), [t.double() for t in inputs], outer.double())
     for ours, theirs in zip(got, wanted, strict=True):
         assert float((ours.double() - theirs).norm() / theirs.norm()) < 0.005
 
@@ -99,24 +99,24 @@ def test_norm_and_rectifier_in_bfloat16_round_once(shape: tuple[int, ...], with_
 def test_a_mean_far_from_zero_does_not_cancel_the_variance_away() -> None:
     x = features((4, 8, 32, 32), torch.float32, mean=1000.0)
     norm = nn.BatchNorm2d(8)
-    y = functions.norm_rectified(norm, x)
-    exact = rectified(nn.BatchNorm2d(8).double(), x.double())
+    y = functions.fused_norm_relu(norm, x)
+    exact = norm_relu(nn.BatchNorm2d(8).double(), x.double())
     assert float((y.double() - exact).detach().abs().max()) < 5e-4
 
 
 def test_what_is_not_finite_stays_so() -> None:
     x = features((2, 4, 8, 8), torch.float32)
     x[0, 1, 2, 3] = torch.nan
-    y = functions.norm_rectified(batch_norm(4), x)
+    y = functions.fused_norm_relu(batch_norm(4), x)
     assert torch.equal(y.isnan().any(dim=(0, 2, 3)), torch.tensor([False, True, False, False]))
-    assert functions.pooled_with_skip(x)[1].isnan().sum() == 1
+    assert functions.fused_skip_and_pool(x)[1].isnan().sum() == 1
 
 
 def test_norms_of_other_kinds_are_computed_as_they_are() -> None:
     x = features((2, 8, 6, 6), torch.float32)
     for norm in (nn.GroupNorm(2, 8), nn.Identity(), nn.BatchNorm2d(8, affine=False), nn.BatchNorm2d(8, momentum=None)):
-        assert torch.equal(functions.norm_rectified(copy.deepcopy(norm), x), rectified(norm, x))
-    for function in (functions.norm_rectified, functions.batch_norm):
+        assert torch.equal(functions.fused_norm_relu(copy.deepcopy(norm), x), norm_relu(norm, x))
+    for function in (functions.fused_norm_relu, functions.fused_norm):
         with pytest.raises(ValueError, match="more than 1 value per channel"):
             function(nn.BatchNorm2d(8), features((1, 8, 1, 1), torch.float32))
 
@@ -127,7 +127,7 @@ def test_pooling_equals_the_plain_one_bit_for_bit(shape: tuple[int, ...], dtype:
     # Few levels, so that there are equal values in a window: the first of them gets the gradient.
     x = (features(shape, torch.float32) * 2).round().to(dtype)
     results = []
-    for function in (pooled, functions.pooled_with_skip):
+    for function in (skip_and_pool, functions.fused_skip_and_pool):
         leaf = x.clone().requires_grad_()
         skip, maxima = function(leaf)
         # Whole numbers, whose sum has no rounding.
@@ -142,15 +142,15 @@ def test_pooling_equals_the_plain_one_bit_for_bit(shape: tuple[int, ...], dtype:
 
 def test_a_skip_without_its_pooled_maxima_has_its_own_gradient() -> None:
     x = features((1, 8, 4, 4), torch.float32).requires_grad_()
-    functions.pooled_with_skip(x)[0].sum().backward()
+    functions.fused_skip_and_pool(x)[0].sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))
 
 
 # Coarse channels, channels, size, channels of the skip: alike and not, whole vectors and not, odd sizes.
-RAISED = [(32, 16, (12, 20), 16), (6, 3, (7, 9), 3), (40, 20, (5, 6), 7), (16, 8, (2, 3), None), (64, 32, (9, 8), 32)]
+UPSAMPLED = [(32, 16, (12, 20), 16), (6, 3, (7, 9), 3), (40, 20, (5, 6), 7), (16, 8, (2, 3), None), (64, 32, (9, 8), 32)]
 
 
-def raised_gradients(
+def upsample_gradients(
     function: Callable[..., Tensor], up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None
 ) -> list[Tensor]:
     leaves = [coarse.clone().requires_grad_(), *([] if skip is None else [skip.clone().requires_grad_()])]
@@ -161,8 +161,8 @@ def raised_gradients(
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("inner", "channels", "size", "beside"), RAISED)
-def test_what_is_raised_beside_a_skip(
+@pytest.mark.parametrize(("inner", "channels", "size", "beside"), UPSAMPLED)
+def test_what_is_upsampled_beside_a_skip(
     inner: int, channels: int, size: tuple[int, int], beside: int | None, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(4)
@@ -170,9 +170,9 @@ def test_what_is_raised_beside_a_skip(
     exact = copy.deepcopy(up).double()
     coarse = features((2, inner, -(-size[0] // 2), -(-size[1] // 2)), dtype, 1)
     skip = None if beside is None else features((2, beside, *size), dtype, 2)
-    wanted = raised_gradients(raised, exact, coarse.double(), size, None if skip is None else skip.double())
+    wanted = upsample_gradients(upsample_concat, exact, coarse.double(), size, None if skip is None else skip.double())
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        got = raised_gradients(functions.raised_beside, up, coarse, size, skip)
+        got = upsample_gradients(functions.fused_upsample_concat, up, coarse, size, skip)
     assert len(got) == len(wanted) and got[0].grad_fn is None and got[0].dtype == dtype
     assert got[-2].stride() == up.weight.stride() and got[-2].dtype == torch.float32
     for ours, theirs in zip(got, wanted, strict=True):
@@ -180,7 +180,7 @@ def test_what_is_raised_beside_a_skip(
         assert error < (2e-6 if dtype == torch.float32 else 6e-3)
 
 
-def test_what_is_raised_otherwise_is_computed_as_it_is() -> None:
+def test_what_is_upsampled_otherwise_is_computed_as_it_is() -> None:
     coarse, skip = features((1, 8, 3, 3), torch.float32), features((1, 4, 6, 6), torch.float32, 1)
     for up, size in (
         (nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1), (6, 6)),
@@ -189,7 +189,7 @@ def test_what_is_raised_otherwise_is_computed_as_it_is() -> None:
         (nn.ConvTranspose2d(8, 4, 2, stride=2), (4, 4)),  # cut further than a window
     ):
         fine = skip[:, :, : size[0], : size[1]]
-        assert torch.equal(functions.raised_beside(up, coarse, size, fine), raised(up, coarse, size, fine))
+        assert torch.equal(functions.fused_upsample_concat(up, coarse, size, fine), upsample_concat(up, coarse, size, fine))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -203,7 +203,7 @@ def test_cross_entropy(shape: tuple[int, ...], dtype: torch.dtype, weighted: boo
     weights = torch.rand(shape[1], generator=torch.Generator().manual_seed(2)) if weighted else None
     settings = {"num_classes": shape[1], "ignore_index": 255, "class_weights": weights}
     found = []
-    for function, given in ((losses.cross_entropy, logits.double()), (functions.cross_entropy, logits)):
+    for function, given in ((losses.cross_entropy, logits.double()), (functions.fused_cross_entropy, logits)):
         leaf = given.clone().requires_grad_()
         loss = function(leaf, target, **settings)
         (3 * loss).backward()
@@ -222,9 +222,9 @@ def test_cross_entropy_of_extreme_logits_and_of_none() -> None:
         logits = torch.zeros(1, 2, 2, 2)
         logits[0, 1, 0, 0] = value
         wanted = losses.cross_entropy(logits, target, **settings)
-        got = functions.cross_entropy(logits.requires_grad_(), target, **settings)
+        got = functions.fused_cross_entropy(logits.requires_grad_(), target, **settings)
         torch.testing.assert_close(got.detach(), wanted, equal_nan=True)
     ignored = torch.full_like(target, 255)
-    assert functions.cross_entropy(torch.zeros(1, 2, 2, 2, requires_grad=True), ignored, **settings).isnan()
+    assert functions.fused_cross_entropy(torch.zeros(1, 2, 2, 2, requires_grad=True), ignored, **settings).isnan()
     with pytest.raises(ValueError, match="neither a class nor ignored"):
-        functions.cross_entropy(torch.zeros(1, 2, 2, 2, requires_grad=True), target + 2, **settings)
+        functions.fused_cross_entropy(torch.zeros(1, 2, 2, 2, requires_grad=True), target + 2, **settings)

@@ -1,4 +1,4 @@
-"""Scoring at the masks' own size: enlarged logits, against a computation by hand and against the size trained at."""
+"""Scores of a split against the reference implementation; at the masks' own size, against a computation by hand."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
 from ablate.records.pictures import unpack, unpack_maps
-from ablate.train.native import score_native
-from tests.train.test_trial import STUDY, bench, make_study, run
+from ablate.train.evaluate import counts_by_comparison, evaluate_native, image_counts
+from tests.train.test_loop import STUDY, bench, make_study, run
 
 NATIVE = STUDY.replace("measure: {lr_headroom: 2}", "measure: {native: true}")
 
 
 def large(masks: np.ndarray, factors: tuple[int, ...]) -> list[np.ndarray]:
-    """Each mask enlarged by one of the factors in turn, with a void frame."""
+    """Each mask upsampled by one of the factors in turn, with a void frame."""
     made = []
     for place, mask in enumerate(masks):
         factor = factors[place % len(factors)]
@@ -29,23 +30,23 @@ def large(masks: np.ndarray, factors: tuple[int, ...]) -> list[np.ndarray]:
     return made
 
 
-def test_counts_are_those_of_the_argmax_of_enlarged_logits(tmp_path: Path) -> None:
+def test_counts_are_those_of_the_argmax_of_upsampled_logits(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     workbench = bench(tmp_path)
     trial = study.trials()[0]
     network, split = workbench.network(trial), workbench.data(trial.data).splits["test"]
     masks = large(split.masks.numpy(), (1, 2, 3))
-    scores = score_native(network, split, masks, batch_size=3)
+    counts, preds = evaluate_native(network, split, masks, batch_size=3)
     network.model.eval()
     for place, mask in enumerate(masks):
         with torch.no_grad():
             logits = network.logits(split.images[place : place + 1]).float()
-        enlarged = torch.nn.functional.interpolate(logits, size=mask.shape, mode="bilinear", align_corners=False)
-        guess = enlarged.argmax(1)[0].numpy()
-        assert scores.preds[place].shape == mask.shape
-        assert (scores.preds[place] != guess).mean() < 1e-3  # another batch rounds otherwise
-        own = segmentation.image_counts(scores.preds[place], mask, network.num_classes)[0]
-        assert (scores.counts[place] == own).all()
+        upsampled = torch.nn.functional.interpolate(logits, size=mask.shape, mode="bilinear", align_corners=False)
+        guess = upsampled.argmax(1)[0].numpy()
+        assert preds[place].shape == mask.shape
+        assert (preds[place] != guess).mean() < 1e-3  # another batch rounds otherwise
+        own = segmentation.image_counts(preds[place], mask, network.num_classes)[0]
+        assert (counts[place] == own).all()
     assert network.model.training is False
 
 
@@ -81,3 +82,17 @@ def test_a_record_of_larger_masks_has_their_counts_and_the_loss_of_the_size_trai
     assert record.metrics["val_mean_iou"] == usual.metrics["val_mean_iou"]
     assert json.loads(folder.record.read_bytes())["resolution"] == "native"
     assert unpack(tmp_path / "a" / "trials" / trial.name / "predictions.zip").shape[1:] == data.dataset.size
+
+
+@pytest.mark.parametrize("classes", [2, 11])
+def test_counts_equal_the_reference(classes: int) -> None:
+    rng = np.random.default_rng(1)
+    preds = rng.integers(0, classes, (4, 9, 7)).astype(np.uint8)
+    target = rng.integers(0, classes, (4, 9, 7)).astype(np.uint8)
+    target[1] = 255
+    target[2, :3] = 255
+    expected = segmentation.image_counts(preds, target, classes)
+    for way in (image_counts, counts_by_comparison):
+        got = way(torch.from_numpy(preds), torch.from_numpy(target), classes)
+        assert got.dtype == torch.int64
+        np.testing.assert_array_equal(got.numpy(), expected)
