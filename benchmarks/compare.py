@@ -120,7 +120,7 @@ class Comparison:
 
 
 def ablate_trials(folder: Path) -> list[dict[str, Any]]:
-    """The trials of a results folder in the words of the peers' results."""
+    """Return the trials of a results folder in the words of the peers' results."""
     records, bad = Results(folder).records()
     if bad or any(record.status != "complete" for record in records):
         raise SystemExit(f"not all trials in {folder} are complete")
@@ -196,7 +196,7 @@ def main() -> None:
 def describe(
     arguments: argparse.Namespace, comparison: Comparison, rounds: list[dict[str, Any]], rates: list[list[float]]
 ) -> dict[str, Any]:
-    """What was compared, on what, with what."""
+    """Return what was compared, on what, with what."""
     work = load_work(arguments.study, arguments.override)
     medians = [statistics.median(entry) for entry in rates]
     document: dict[str, Any] = {

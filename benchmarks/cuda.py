@@ -73,7 +73,9 @@ def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
     rounds = []
     for number in range(arguments.rounds):
         runs = {
-            name: parts.of(f"round-{number}-{name}", lambda name=name, number=number: _timed(comparison, parts, name, number))
+            name: parts.of(
+                f"round-{number}-{name}", lambda name=name, number=number: _timed(comparison, parts, name, number)
+            )
             for name in arguments.only
         }
         caches = {run["cache"] for run in runs.values()}
@@ -87,7 +89,10 @@ def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
 
 def _timed(comparison: Comparison, parts: Parts, name: str, number: int) -> dict[str, Any]:
     """Time one run; its caches are warm only where this machine filled them in the round before."""
-    needed = [f"round-{number - 1}-{name}", *(["calibration-warm"] if name == "expert" and comparison.calibration else [])]
+    needed = [
+        f"round-{number - 1}-{name}",
+        *(["calibration-warm"] if name == "expert" and comparison.calibration else []),
+    ]
     warm = number > 0 and all(parts.made_here(part) for part in needed)
     return {**comparison.timed(name, number if warm else 0), "cache": "warm" if warm else "cold"}
 
@@ -97,7 +102,7 @@ def _fingerprint(arguments: argparse.Namespace) -> list[str]:
 
 
 def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) -> list[dict[str, Any]]:
-    """The hot spots of the baseline eagerly and in the engine that `ablate` chose, each in a process of its own."""
+    """Return the baseline's hot spots, eagerly and in the engine that `ablate` chose, each by a process of its own."""
 
     def one(engine: str, out: Path) -> dict[str, Any]:
         overrides = [word for override in arguments.override for word in ("-o", override)]
@@ -121,7 +126,7 @@ def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) ->
 
 
 def text_of(document: dict[str, Any]) -> str:
-    """The comparison as Markdown, with the share of the matrix-product rate in training and what is left."""
+    """Return the comparison as Markdown, with the share of the matrix-product rate in training and what is left."""
     parts = [render(document)]
     rate = document["matmul"]["median"]
     parts.append("## What a training step spends its time on\n")
@@ -169,7 +174,7 @@ def main() -> None:
 
 
 def installed() -> list[str]:
-    """The contestants whose packages are here; the others are named on standard error."""
+    """Return the contestants whose packages are here; the others are named on standard error."""
     missing = {name: [package for package in NEEDS.get(name, ()) if find_spec(package) is None] for name in CONTESTANTS}
     for name, packages in missing.items():
         if packages:

@@ -37,7 +37,7 @@ def as_a_worker() -> None:
 
 
 def prepared(work: Work, trial: Trial, decisions: Decisions) -> tuple[Step, torch.Tensor, torch.Tensor]:
-    """The trial's step in an engine, with one batch for it."""
+    """Return the trial's step in an engine, with one batch for it."""
     bench = Context("cpu", decisions, work.study.base)
     network = bench.network(trial)
     images, masks, _ = next(bench.data(trial.data).splits["train"].in_order(batch_size(work, trial)))
@@ -70,7 +70,7 @@ def measure(work: Work, trial: Trial, precision: str, steps: int) -> dict[str, A
 
 
 def render(document: dict[str, Any]) -> str:
-    """The measurements as Markdown."""
+    """Return the measurements as Markdown."""
     rows = [
         [row["variant"], row["precision"], f"{row['ms']['eager']:.1f}", f"{row['ms']['fused']:.1f}",
          f"{row['gain']:.2f} ({row['least']:.2f} to {row['most']:.2f})"]

@@ -257,7 +257,7 @@ class Bench:
         self.network.predict(self.whole, self.labels)
 
     def warm_up(self) -> float:
-        """Do everything that a trial does, once, so that all its memory has been taken; return the loss of the last step."""
+        """Do all that a trial does, once, so that its memory has been taken; return the loss of the last step."""
         loss = float("nan")
         for _ in range(COMPARED_STEPS):
             torch.manual_seed(0)  # dropout draws the same in every engine
@@ -328,7 +328,7 @@ def engine_costs(
 
 
 def lane(bench: Bench, seconds: float, go: Callable[[], object]) -> dict[str, float]:
-    """Return the images a second of one worker over `seconds` from when `go` returns, and the memory in use on the device."""
+    """Return one worker's images a second over `seconds` from when `go` returns, and the memory in use then."""
     bench.warm_up()
     bench.probe()
     # Steps between two looks at the clock, which wait for the device: few in the time, as in training.
@@ -343,7 +343,7 @@ def lane(bench: Bench, seconds: float, go: Callable[[], object]) -> dict[str, fl
 
 
 def memory(device: torch.device) -> dict[str, int]:
-    """Return bytes: the most that this process had reserved, what is in use by everybody, what is free; zeros on a CPU."""
+    """Return bytes: the most that this process had reserved, in use by everybody, free; zeros on a CPU."""
     if device.type != "cuda":
         return {"reserved_bytes": 0, "used_bytes": 0, "free_bytes": 0}
     free, total = torch.cuda.mem_get_info(device)

@@ -75,7 +75,7 @@ def _wall(step: Any, images: Any, masks: Any, steps: int, device: torch.device) 
 
 
 def render(found: dict[str, Any]) -> str:
-    """The hot spots as Markdown."""
+    """Return the hot spots as Markdown."""
     head = (
         f"{found['variant']}, {found['engine']}{', deterministic' * found['deterministic']}: {found['step_ms']:.3g} ms "
         f"a step, {found['tflops']:.3g} TFLOP/s; {found['busy_ms']:.3g} ms of it in what is listed"

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

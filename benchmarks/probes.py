@@ -86,7 +86,7 @@ class Device:
         return found.to(memory_format=torch.channels_last) if len(shape) == 4 else found
 
     def module(self, module: nn.Module) -> nn.Module:
-        """A module on the device in its precision and layout."""
+        """Return a module on the device in its precision and layout."""
         return module.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -142,7 +142,7 @@ class Shuffled(nn.Module):
 
 
 def upsampling(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
-    """The transposed convolution of each level against a matrix product and a shuffle."""
+    """Return the transposed convolution of each level against a matrix product and a shuffle."""
     rows = []
     height, width = sizes.size
     for level in range(sizes.depth):
@@ -157,7 +157,7 @@ def upsampling(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
 
 
 def first_layer(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
-    """The first convolution on 3 channels and on 8, five of them zero; FLOPs of the three that count."""
+    """Return the first convolution on 3 channels and on 8, five of them zero; FLOPs of the three that count."""
     flops = 2 * 9 * 3 * base * sizes.size[0] * sizes.size[1] * sizes.batch
     rows = []
     for channels in (3, 8):
@@ -238,7 +238,7 @@ def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], part
 
 
 def render(document: dict[str, Any]) -> str:
-    """The probes as Markdown."""
+    """Return the probes as Markdown."""
     head = [
         f"# {document['name']}",
         "",

@@ -75,7 +75,7 @@ def _mark(tensor: Tensor) -> Callable[[Tensor], Tensor]:
         tensor.fill_(float("nan"))
         return lambda values: values.isnan().any()
     if tensor.dtype == torch.bool:  # has no spare value: nothing that a model draws again is of this type
-        return lambda values: torch.ones((), dtype=torch.bool)
+        return lambda _values: torch.ones((), dtype=torch.bool)
     spare = torch.iinfo(tensor.dtype).max
     tensor.fill_(spare)
     return lambda values: (values == spare).any()

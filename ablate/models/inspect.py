@@ -31,7 +31,7 @@ def forward_flops(model: nn.Module | Callable[[], nn.Module], size: tuple[int, i
 
 
 def on_meta(attempt: Callable[[torch.device], T]) -> T:
-    """Return what `attempt` gives on the meta device, or on the CPU where it needs real numbers; random states are kept."""
+    """Return what `attempt` gives on the meta device, or on the CPU where it needs numbers; random states are kept."""
     with torch.random.fork_rng(devices=[]):
         try:
             return attempt(torch.device("meta"))

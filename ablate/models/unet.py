@@ -26,7 +26,7 @@ def unet(
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     gate_finest: bool = False,
 ) -> UNet:
-    """Build a U-Net (Ronneberger et al. 2015) with same padding: (N, in_channels, H, W) -> logits (N, num_classes, H, W).
+    """Build a U-Net (Ronneberger et al. 2015), same padding: (N, in_channels, H, W) -> logits (N, num_classes, H, W).
 
     - `width`: channels at full resolution, doubled by each of the `depth` poolings.
     - `skip`: how an encoder feature map reaches the decoder: `concat` beside the upsampled one, `none` not at all,

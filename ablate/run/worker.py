@@ -97,8 +97,8 @@ class _Server:
         from ablate.plugins import load_plugins
         from ablate.records.store import Results
         from ablate.study.reader import read_study
-        from ablate.train.engine.config import Decisions
         from ablate.train.context import Context
+        from ablate.train.engine.config import Decisions
 
         load_plugins(arguments.plugin)
         self.results = Results(arguments.results)

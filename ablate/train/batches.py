@@ -23,7 +23,7 @@ def data_bytes(dataset: Dataset) -> int:
 
 
 def resident(dataset: Dataset, lanes: int, free: int) -> bool:
-    """Return whether each of `lanes` processes may keep the data set on a device with `free` bytes: all of it, or none."""
+    """Return whether each of `lanes` processes may keep the whole data set on a device with `free` bytes."""
     return lanes * data_bytes(dataset) < RESIDENT_SHARE * free
 
 
@@ -94,7 +94,7 @@ class DeviceData:
 
 
 def epoch_order(seed: int, epoch: int, images: int, batch_size: int) -> np.ndarray:
-    """Return the order of the training images in `epoch`, int64 (steps, batch_size), the same for all variants of a seed.
+    """Return the order of the training images in `epoch`, int64 (steps, batch_size), the same for a seed's variants.
 
     The incomplete last batch is left out (another one every epoch): batch statistics of very few images would
     make an outlier of a step. A split smaller than the batch gives one batch of what there is.

@@ -80,7 +80,7 @@ class Context:
         return network
 
     def fresh_network(self, trial: Trial) -> Network:
-        """Return a network of its own for the trial's variant, kept by the caller; its parameters are not the trial's."""
+        """Return a network of its own for the trial's variant, kept by the caller; its parameters are not set."""
         data = self.data(trial.data)
         network = Network(
             trial.model,

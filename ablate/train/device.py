@@ -27,7 +27,7 @@ def cores() -> int:
 
 
 def device_names(asked: list[str] | str) -> list[str]:
-    """Return the devices of a study that asks for "auto" or for a list, all of one class: "auto" is the GPUs like the first.
+    """Return the devices that a study asks for, all of one class: "auto" is the GPUs like the first, or the CPU.
 
     Raises `DeviceError` for one that is not there, naming those that are, and for devices of different classes.
     """
@@ -52,7 +52,7 @@ def device_names(asked: list[str] | str) -> list[str]:
 
 
 def device_class(device: str) -> str:
-    """Return what an execution config is kept by: the model of the GPU, or the processor's kind and vector instructions."""
+    """Return what an execution config is kept by: the GPU's model, or the processor's kind and instructions."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{processor()} ({torch.backends.cpu.get_cpu_capability()}{', AMX' if has_amx() else ''})"

@@ -53,7 +53,7 @@ class Options:
 
     measure: MeasureSpec
     checkpoint_every: float = 30.0
-    on_event: Event = lambda event: None
+    on_event: Event = lambda _event: None
     should_stop: Callable[[], str | None] = lambda: None
     provenance: dict[str, Any] = field(default_factory=dict)
     on_published: Callable[[Record | Exception], None] | None = None

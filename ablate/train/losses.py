@@ -44,7 +44,9 @@ class Loss:
         """Return each image's own loss (N,), independent of its batch; NaN for one without a labelled pixel."""
         if logits.is_cuda and self.function is cross_entropy:
             flat = logits.float().permute(0, 2, 3, 1).reshape(-1, self.num_classes)
-            sums, norms = pixel_sums(flat, target.reshape(-1).long(), self.class_weights, self.ignore_index, len(target))
+            sums, norms = pixel_sums(
+                flat, target.reshape(-1).long(), self.class_weights, self.ignore_index, len(target)
+            )
             losses = sums / norms.masked_fill(norms == 0, 1.0)
         else:
             losses = torch.stack([self(logits[i : i + 1], target[i : i + 1]) for i in range(len(target))])

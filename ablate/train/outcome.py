@@ -27,7 +27,7 @@ LARGEST_LAST_STATE = 64 * 2**20
 
 
 class Curves:
-    """`epochs.jsonl` and `steps.f32` of a trial, appended as it runs and cut back to a checkpoint when it is resumed."""
+    """`epochs.jsonl` and `steps.f32` of a trial, appended as it runs, cut back to a checkpoint where it is resumed."""
 
     def __init__(self, folder: TrialFolder, *, steps: int, epochs: int) -> None:
         """Open for writing, cut back to `steps` steps and `epochs` epochs (0, 0 begins anew)."""
@@ -71,7 +71,7 @@ class Outcome:
     """What a finished trial found, all of it on the CPU.
 
     `test` is the best epoch's evaluation at the size trained at; `native` holds counts (N, C, 3) and predictions at the
-    masks' own size, where they were asked for. `gate_maps` has each gate's α on the panel images, float16 (images, h, w).
+    masks' own size, where they were asked for. `gate_maps`: each gate's α on the panel images, float16 (images, h, w).
     """
 
     val_counts: np.ndarray

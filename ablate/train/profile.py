@@ -67,7 +67,7 @@ class _Timed:
         images = self.batches[0][0][:1]
 
         @torch.no_grad()
-        def work(index: int) -> None:
+        def work(_index: int) -> None:
             self.network.logits(images)
 
         return _seconds(work, 1, self.network.device)

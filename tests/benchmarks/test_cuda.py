@@ -13,11 +13,11 @@ import torch
 
 from ablate.train.engine.config import Decisions
 from benchmarks import cuda
+from benchmarks import parts as parts_module
 from benchmarks.common import load_work
+from benchmarks.compare import CALIBRATION_CACHES, Comparison
 from benchmarks.cuda import COMPARISONS, CONTESTANTS, compare, text_of
 from benchmarks.hotspots import hotspots, render
-from benchmarks import parts as parts_module
-from benchmarks.compare import CALIBRATION_CACHES, Comparison
 from benchmarks.parts import Parts
 from tests.benchmarks.test_tables import document
 
@@ -62,7 +62,7 @@ class _Contestants:
     ran: ClassVar[list[str]] = []
     stop_at: ClassVar[str | None] = None
 
-    def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
+    def __init__(self, _arguments: argparse.Namespace, _scratch: Path) -> None:
         self.calibration: dict[str, Path] = {}
 
     caches: ClassVar[set[str | None]] = set()
@@ -90,7 +90,7 @@ def test_a_comparison_that_was_stopped_goes_on(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: str
 ) -> None:
     monkeypatch.setattr(cuda, "Comparison", _Contestants)
-    monkeypatch.setattr(cuda, "matmul_rate", lambda dtype: [1.0, 2.0, 3.0])
+    monkeypatch.setattr(cuda, "matmul_rate", lambda _dtype: [1.0, 2.0, 3.0])
     _Contestants.ran, _Contestants.stop_at = [], stop_at
     arguments = argparse.Namespace(
         study=study, override=[], only=["ablate", "ablate_fast", "plain", "expert"], rounds=2, check=1, calibrate=True,
@@ -125,8 +125,8 @@ def test_the_expert_finds_the_caches_that_its_calibration_filled(tmp_path: Path)
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda, "Comparison", _Contestants)
-        patch.setattr(cuda, "matmul_rate", lambda dtype: [1.0])
-        patch.setattr(cuda, "describe", lambda *given: {})
+        patch.setattr(cuda, "matmul_rate", lambda _dtype: [1.0])
+        patch.setattr(cuda, "describe", lambda *_given: {})
         compare(arguments, Parts(tmp_path / "x.parts"))
     real = Comparison(arguments, tmp_path)
     real.calibration["warm"] = tmp_path
@@ -137,7 +137,7 @@ def test_parts_resumed_on_another_machine_are_not_called_warm(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda, "Comparison", _Contestants)
-    monkeypatch.setattr(cuda, "matmul_rate", lambda dtype: [1.0, 2.0, 3.0])
+    monkeypatch.setattr(cuda, "matmul_rate", lambda _dtype: [1.0, 2.0, 3.0])
     _Contestants.ran, _Contestants.stop_at = [], "plain 1"
     arguments = argparse.Namespace(
         study=study, override=[], only=["ablate", "plain"], rounds=2, check=0, calibrate=False, device="cpu", name="x"
@@ -166,7 +166,7 @@ def test_a_contestant_whose_packages_are_not_here_is_left_out(
 def test_a_profile_that_crashes_costs_the_profile_only(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*arguments: Any, **more: Any) -> Any:
+    def crash(*_arguments: Any, **_more: Any) -> Any:
         return subprocess.CompletedProcess([], -11, "", "first\nlast words\n")
 
     monkeypatch.setattr(cuda.subprocess, "run", crash)
@@ -196,7 +196,7 @@ def test_hot_spots_of_a_step(study: Path) -> None:
     assert "## What a training step spends its time on" in text and "`aten::convolution_backward`" in text
 
 
-def test_the_studies_of_the_benchmark_are_what_the_peers_train(tmp_path: Path) -> None:
+def test_the_studies_of_the_benchmark_are_what_the_peers_train() -> None:
     assert CONTESTANTS == ("ablate", "ablate_fast", "plain", "lightning", "ray", "expert")
     from ablate.study.reader import read_study
 

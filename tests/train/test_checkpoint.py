@@ -121,7 +121,7 @@ def test_a_checkpoint_is_due_after_twenty_times_what_the_last_one_cost(
     now[0] += 0.1
     assert writer.due()
 
-    def slow(path: Path, state: checkpoint.State) -> None:
+    def slow(_path: Path, _state: checkpoint.State) -> None:
         now[0] += 4.0
 
     monkeypatch.setattr(checkpoint, "write_state", slow)

@@ -23,7 +23,8 @@ def two_kinds_of_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "device_class", names.__getitem__)
 
 
-def test_devices_of_one_kind_only(two_kinds_of_gpu: None) -> None:
+@pytest.mark.usefixtures("two_kinds_of_gpu")
+def test_devices_of_one_kind_only() -> None:
     assert device_names("auto") == ["cuda:0", "cuda:2"]
     assert device_names(["cuda:1"]) == ["cuda:1"]
     assert device_names(["cuda", "cuda:0", "cuda:2"]) == ["cuda:0", "cuda:2"]
@@ -42,7 +43,7 @@ def test_bfloat16_without_a_matrix_unit_has_to_show_that_it_pays(
     monkeypatch: pytest.MonkeyPatch, gain: float, pays: bool
 ) -> None:
     instructions = "avx512f avx512_bf16"
-    monkeypatch.setattr(device, "_cpuinfo", lambda field: instructions)
+    monkeypatch.setattr(device, "_cpuinfo", lambda _field: instructions)
     monkeypatch.setattr(device, "bfloat16_gain", lambda: gain)
     assert has_bfloat16("cpu") == (
         pays,

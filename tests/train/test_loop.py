@@ -23,10 +23,9 @@ from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train import checkpoint
-from ablate.train.engine.config import Decisions
-from ablate.train.loop import Interrupted, Options
-from ablate.train.loop import run_trial
 from ablate.train.context import Context
+from ablate.train.engine.config import Decisions
+from ablate.train.loop import Interrupted, Options, run_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\
@@ -173,7 +172,8 @@ def test_a_trial_killed_anywhere_goes_on_to_the_same_record(
     undisturbed: tuple[Study, Path], tmp_path: Path, place: str
 ) -> None:
     study, results = undisturbed
-    environment = {**os.environ, "ABLATE_FAILPOINT": place, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "ABLATE_FAILPOINT": place, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(tmp_path / "killed")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -215,3 +215,54 @@ def test_variants_of_one_seed_see_the_same_batches(tmp_path: Path) -> None:
         network.training_loss = spy
         run(trial, study, workbench, tmp_path / "seen")
     assert len(seen["narrow"]) == 12 and seen["narrow"] == seen["wide"]
+
+
+VOID = STUDY.replace("variants: {narrow: {}, wide: {width: 8}}", "variants: {only: {}}").replace(
+    "train: {epochs: 4, batch_size: 4}", "train: {epochs: 2, batch_size: 1, LOSS}"
+)
+
+
+@pytest.mark.parametrize(
+    "loss", ["loss: cross_entropy", "loss: dice", "loss: cross_entropy_dice", "class_weights: [0.0, 1.0, 1.0]"]
+)
+def test_a_batch_in_which_nothing_counts_is_no_divergence(tmp_path: Path, loss: str) -> None:
+    study = make_study(tmp_path, VOID.replace("LOSS", loss))
+    trial, workbench = study.trials()[0], bench(tmp_path)
+    data = workbench.data(trial.data)
+    # One training image without a label, or of the class without a weight only; so is one of the validation.
+    for split in (data.splits["train"], data.splits["val"]):
+        split.masks[1] = 0 if "weights" in loss else 255
+    record, folder = run(trial, study, workbench, tmp_path)
+    assert record.status == "complete"
+    steps = np.fromfile(folder.steps, dtype="<f4").reshape(-1, 2)
+    assert [int((row == 0).all()) for row in steps].count(1) == 2, "once an epoch"
+    notes = [note for note in record.provenance["notes"] if "loss and gradient are 0" in note]
+    assert len(notes) == 1 and "no pixel of the batch counts" in notes[0]
+
+
+def test_a_trial_is_written_while_the_next_one_trains(undisturbed: tuple[Study, Path], tmp_path: Path) -> None:
+    study, results = undisturbed
+    workbench, told = bench(tmp_path), []
+    for trial in study.trials():
+        run(trial, study, workbench, tmp_path, on_published=told.append)
+        assert len(told) >= study.trials().index(trial), "the one before has been published"
+    workbench.background.join()
+    assert [record.variant for record in told] == [trial.variant for trial in study.trials()]
+    for trial in study.trials():
+        assert content(Results(tmp_path).trial(trial.name)) == content(Results(results).trial(trial.name))
+        assert not Results(tmp_path).trial(trial.name).checkpoints()
+
+
+def test_what_goes_wrong_while_a_trial_is_written_is_told_and_no_record_stands(
+    undisturbed: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: Any, **_arrays: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    study, _ = undisturbed
+    monkeypatch.setattr("ablate.train.outcome.write_arrays", full)
+    workbench, told = bench(tmp_path), []
+    _, folder = run(study.trials()[0], study, workbench, tmp_path, on_published=told.append)
+    workbench.background.join()
+    assert [str(error) for error in told] == ["[Errno 28] No space left on device"]
+    assert not folder.record.exists()

@@ -96,7 +96,9 @@ def computed(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> tuple[fl
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("label", "weights"), [(255, None), (255, [1.0, 2.0, 3.0]), (1, [1.0, 0.0, 3.0]), (2, [0.0] * 3)])
+@pytest.mark.parametrize(
+    ("label", "weights"), [(255, None), (255, [1.0, 2.0, 3.0]), (1, [1.0, 0.0, 3.0]), (2, [0.0] * 3)]
+)
 def test_the_loss_of_nothing_is_zero_without_a_gradient(
     kind: LossFunction, label: int, weights: list[float] | None
 ) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.gpu_probe import random_data
 from ablate.train.network import Network
+from benchmarks.gpu_probe import random_data
 
 # Odd at every level, as 360×480 is at the last: there the decoder cuts its features to size.
 SIZE = (45, 59)
@@ -23,7 +23,7 @@ def test_every_convolution_computes_in_bfloat16_with_channels_last(variant: dict
     seen: dict[str, int] = {}
 
     def look(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             seen[name] = inputs[0].stride(1)
             assert output.dtype == torch.bfloat16, name
             assert output.is_contiguous(memory_format=torch.channels_last), name

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
+from ablate.train.context import Context
 from ablate.train.engine.config import Decisions
 from ablate.train.profile import ROUNDS, profile_variants
-from ablate.train.context import Context
 from tests.train.test_loop import make_study
 
 
@@ -31,7 +31,7 @@ def test_every_variant_has_its_rates(tmp_path: Path, engine: str) -> None:
 def test_each_of_many_compiled_variants_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
 
-    def backend(module: torch.fx.GraphModule, inputs: Any) -> Any:
+    def backend(module: torch.fx.GraphModule, _inputs: Any) -> Any:
         compiled.append(module)
         return module.forward
 

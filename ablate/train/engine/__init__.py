@@ -1,8 +1,8 @@
 """What an engine is: how a network's steps and predictions are executed, the same numbers in every way.
 
-`run.engine` names one of five: eager, fused (kernels of our own on a CPU), compiled (torch.compile), graph (a CUDA graph
-of the whole step) and compiled_graph. `install` has a network compute in it, `make_step` gives the steps of a trial, and
-`Numbers` brings what they give to the host.
+`run.engine` names one of five: eager, fused (kernels of our own on a CPU), compiled (torch.compile), graph (a CUDA
+graph of the whole step) and compiled_graph. `install` has a network compute in it, `make_step` gives the steps of a
+trial, and `Numbers` brings what they give to the host.
 """
 
 from __future__ import annotations

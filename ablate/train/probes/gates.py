@@ -94,10 +94,11 @@ def gate_ablation(
     *,
     precision: torch.dtype = torch.float32,
 ) -> dict[str, float]:
-    """Measure what the pattern of each gate's α is worth: dataset mean IoU with α replaced by its mean over each image, minus
-    the one with the gates as they are (a difference of fractions; negative where the pattern helps).
+    """Measure what the pattern of each gate's α is worth in dataset mean IoU.
 
-    One gate at a time under its name, and under "all" where there are several. `batches` as in `gate_statistics`.
+    The score with α replaced by its mean over each image, minus the one with the gates as they are (a difference of
+    fractions; negative where the pattern helps). One gate at a time under its name, and under "all" where there are
+    several. `batches` as in `gate_statistics`.
     """
     places = list(gates(model))
     if not places:
@@ -153,7 +154,7 @@ class RankHistogram:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def auroc(self) -> Tensor:
-        """Return the AUROC of each class against all others, float64 (num_classes,): Mann–Whitney's U over the number of pairs."""
+        """Return each class's AUROC against all others, float64 (num_classes,): Mann–Whitney's U over the pairs."""
         if self._counts is None:
             return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
         # On the CPU: a running sum of floating-point numbers has no deterministic form on CUDA.
@@ -197,7 +198,7 @@ def _other_images(count: int, seed: int) -> Tensor:
 
 
 def _untrained(places: dict[str, nn.Module], seed: int) -> dict[str, nn.Module]:
-    """Copies of the gates with fresh weights, without those that cannot be drawn again."""
+    """Return copies of the gates with fresh weights, without those that cannot be drawn again."""
     fresh = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

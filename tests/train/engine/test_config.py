@@ -22,7 +22,7 @@ def no_kernels() -> None:
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "cores", lambda: 2)
-    monkeypatch.setattr(config, "has_bfloat16", lambda device: (True, "it has"))
+    monkeypatch.setattr(config, "has_bfloat16", lambda _device: (True, "it has"))
     monkeypatch.setattr(config, "library", no_kernels)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -38,7 +38,7 @@ def test_compiling_is_decided_by_the_work_of_the_whole_plan() -> None:
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
     made = decide(study(), trials=4, device="cpu", train_flops=1e18, variants=1)
     assert made.engine == "eager" and "no C++ compiler" in made.reasons["engine"]
 
@@ -74,7 +74,7 @@ def test_what_the_study_says_stands_and_decisions_survive_the_file() -> None:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Facts of a GPU that is not there."""
-    monkeypatch.setattr(config, "device_class", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(config, "device_class", lambda _device: "NVIDIA H200")
     monkeypatch.setattr(config, "cores", lambda: 16)
 
 
@@ -82,14 +82,16 @@ def on_gpu(spec: StudySpec, *, train_flops: float = 1e16, variants: int = 4) -> 
     return decide(spec, trials=16, device="cuda:0", train_flops=train_flops, variants=variants)
 
 
-def test_a_gpu_replays_graphs_one_trial_at_a_time_deterministically(gpu: None) -> None:
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_replays_graphs_one_trial_at_a_time_deterministically() -> None:
     made = on_gpu(study())
     assert (made.engine, made.lanes, made.threads, made.precision) == ("graph", 1, 16, "bfloat16")
     assert made.captures and not made.compiles and made.keeps_steps and made.deterministic
     assert not on_gpu(study(deterministic=False)).deterministic
 
 
-def test_a_gpu_compiles_where_the_plan_repays_it(gpu: None) -> None:
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_compiles_where_the_plan_repays_it() -> None:
     # 200 TFLOP/s, a tenth gained, four variants of 50 s: worth it from 200 s · 1.1 / 0.1 on.
     worth = 200 * 1.1 / 0.1 * 200e12
     less, more = (on_gpu(study(), train_flops=worth * factor) for factor in (0.99, 1.01))
@@ -98,7 +100,8 @@ def test_a_gpu_compiles_where_the_plan_repays_it(gpu: None) -> None:
     assert more.captures and more.compiles
 
 
-def test_each_default_of_a_gpu_is_set_by_hand(gpu: None) -> None:
+@pytest.mark.usefixtures("gpu")
+def test_each_default_of_a_gpu_is_set_by_hand() -> None:
     made = on_gpu(study(engine="compiled", lanes=2, threads=3))
     assert (made.engine, made.lanes, made.threads) == ("compiled", 2, 3)
     assert {made.reasons[name] for name in ("engine", "lanes", "threads")} == {"the study says so"}
@@ -109,7 +112,8 @@ def test_each_default_of_a_gpu_is_set_by_hand(gpu: None) -> None:
     {"variants": {"unet": {}, "other": {"train": {"optimizer": "lion"}}}},
     {"grid": {"optimizer": ["adam", "lion"]}},
 ])  # fmt: skip
-def test_an_optimizer_of_ones_own_is_not_captured_unless_asked_for(gpu: None, where: dict[str, object]) -> None:
+@pytest.mark.usefixtures("gpu")
+def test_an_optimizer_of_ones_own_is_not_captured_unless_asked_for(where: dict[str, object]) -> None:
     spec = StudySpec.model_validate({"study": "s", "data": {"name": "street"}, **where})
     made = on_gpu(spec)
     assert made.engine == "eager" and "the step of lion is not known to be capturable" in made.reasons["engine"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ablate.records.store import Results
 from ablate.study.reader import read_study
-from ablate.train.engine.config import Decisions
-from ablate.train.loop import Options
-from ablate.train.loop import run_trial
 from ablate.train.context import Context
+from ablate.train.engine.config import Decisions
+from ablate.train.loop import Options, run_trial
 
 STUDY = """\
 study: small
@@ -41,7 +41,8 @@ def losses(folder: Path, precision: str, engine: str) -> tuple[np.ndarray, np.nd
     return np.array(training), np.array(validation)
 
 
-def test_both_paths_end_within_the_spread_of_the_seeds(tmp_path: Path, kernels: None) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_both_paths_end_within_the_spread_of_the_seeds(tmp_path: Path) -> None:
     plain, fast = losses(tmp_path, "float32", "eager"), losses(tmp_path, "bfloat16", "fused")
     for name, theirs, ours in zip(("training", "validation"), plain, fast, strict=True):
         spread = theirs.std(ddof=1)

@@ -18,8 +18,8 @@ from ablate.data.augment import Augmenter
 from ablate.study.spec import AugmentSpec
 from ablate.train.batches import DeviceData
 from ablate.train.evaluate import score
-from benchmarks.gpu_probe import random_data
 from ablate.train.network import Network, learn
+from benchmarks.gpu_probe import random_data
 
 DATA = random_data(3, 11, (20, 28), 5)
 DEVICE = torch.device("cpu")
@@ -66,7 +66,8 @@ def test_what_is_looked_for_is_found() -> None:
 
 @pytest.mark.parametrize("weights", [False, True])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_step_asks_for_no_number(weights: bool, optimizer: str, as_on_cuda: None) -> None:
+@pytest.mark.usefixtures("as_on_cuda")
+def test_a_step_asks_for_no_number(weights: bool, optimizer: str) -> None:
     net = network(weights)
     made = net.optimizer({"lr": 1e-3, "optimizer": optimizer, "weight_decay": 1e-4, "momentum": 0.9})
     images, masks, _ = next(DeviceData(DATA, DEVICE).splits["train"].in_order(4))
@@ -76,7 +77,8 @@ def test_a_step_asks_for_no_number(weights: bool, optimizer: str, as_on_cuda: No
     assert found.count > 100 and found.waiting == []
 
 
-def test_the_scores_of_a_split_ask_for_no_number(as_on_cuda: None) -> None:
+@pytest.mark.usefixtures("as_on_cuda")
+def test_the_scores_of_a_split_ask_for_no_number() -> None:
     net, split = network(), DeviceData(DATA, DEVICE).splits["val"]
     with Dispatched() as found:
         score(net, split, 2, keep_preds=True)

@@ -25,7 +25,7 @@ class Point(nn.Module):
         super().__init__()
         self.x = nn.Parameter(torch.tensor([x]))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, _images: Tensor) -> Tensor:
         return self.x
 
 

@@ -50,16 +50,14 @@ def _norm(norm: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None, rectified: b
 
 
 def fused_skip_and_pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `skip_and_pool(x)`, whose backward pass adds the gradient of the skip to that of the maxima as it writes it."""
+    """Return `skip_and_pool(x)`; its backward pass adds the skip's gradient to that of the maxima as it writes it."""
     if not _is_map(x):
         return skip_and_pool(x)
     skip, maxima = _SkipAndPool.apply(_channels_last(x))
     return skip, maxima
 
 
-def fused_upsample_concat(
-    up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None
-) -> Tensor:
+def fused_upsample_concat(up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
     """Return `upsample_concat(up, coarse, size, skip)`, one product of matrices written to its place beside the skip.
 
     Where `up` is a transposed convolution of 2 × 2 with stride 2 and the maps are of one type known here.

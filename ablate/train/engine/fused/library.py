@@ -58,7 +58,7 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None)
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The library of this machine, compiled where the cache has none. Raises `NoKernels`."""
+    """Return the library of this machine, compiled where the cache has none. Raises `NoKernels`."""
     compiler = _compiler()
     path = home() / "kernels" / f"{_digest(compiler)}.so"
     try:
@@ -76,7 +76,7 @@ def library() -> ctypes.CDLL:
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
-    """What is kept at `path`, or None where it is damaged."""
+    """Return what is kept at `path`, or None where it is damaged."""
     try:
         return ctypes.CDLL(str(path))
     except OSError:
@@ -93,7 +93,7 @@ def _compiler() -> str:
 
 
 def _digest(compiler: str) -> str:
-    """What decides the machine code: sources, flags, the compiler's version, the processor's instructions."""
+    """Return what decides the machine code: sources, flags, the compiler's version, the processor's instructions."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
     parts = [*(source.read_bytes() for source in SOURCES), repr((FLAGS, TARGETS)).encode(), version]
     parts += [platform.machine().encode(), _instructions()]

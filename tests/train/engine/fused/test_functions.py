@@ -147,7 +147,13 @@ def test_a_skip_without_its_pooled_maxima_has_its_own_gradient() -> None:
 
 
 # Coarse channels, channels, size, channels of the skip: alike and not, whole vectors and not, odd sizes.
-UPSAMPLED = [(32, 16, (12, 20), 16), (6, 3, (7, 9), 3), (40, 20, (5, 6), 7), (16, 8, (2, 3), None), (64, 32, (9, 8), 32)]
+UPSAMPLED = [
+    (32, 16, (12, 20), 16),
+    (6, 3, (7, 9), 3),
+    (40, 20, (5, 6), 7),
+    (16, 8, (2, 3), None),
+    (64, 32, (9, 8), 32),
+]
 
 
 def upsample_gradients(
@@ -189,7 +195,9 @@ def test_what_is_upsampled_otherwise_is_computed_as_it_is() -> None:
         (nn.ConvTranspose2d(8, 4, 2, stride=2), (4, 4)),  # cut further than a window
     ):
         fine = skip[:, :, : size[0], : size[1]]
-        assert torch.equal(functions.fused_upsample_concat(up, coarse, size, fine), upsample_concat(up, coarse, size, fine))
+        assert torch.equal(
+            functions.fused_upsample_concat(up, coarse, size, fine), upsample_concat(up, coarse, size, fine)
+        )
 
 
 @pytest.mark.parametrize("weighted", [False, True])

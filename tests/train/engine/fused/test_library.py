@@ -20,7 +20,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     library.cache_clear()
 
 
-def test_they_are_compiled_once_and_kept(kernels: None, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_they_are_compiled_once_and_kept(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library()
     kept = list((own_cache / "kernels").iterdir())
     assert [path.suffix for path in kept] == [".so"]
@@ -31,7 +32,7 @@ def test_they_are_compiled_once_and_kept(kernels: None, own_cache: Path, monkeyp
 
 def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(module.shutil, "which", lambda _name: None)
     with pytest.raises(NoKernels, match="no C compiler"):
         library()
 
@@ -53,7 +54,8 @@ def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path: Path, monkeypatch:
         library()
 
 
-def test_a_library_that_is_no_library_is_made_again(kernels: None, own_cache: Path) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_a_library_that_is_no_library_is_made_again(own_cache: Path) -> None:
     path = own_cache / "kernels" / f"{module._digest(module._compiler())}.so"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"torn")
@@ -61,7 +63,8 @@ def test_a_library_that_is_no_library_is_made_again(kernels: None, own_cache: Pa
     assert path.stat().st_size > 1000
 
 
-def test_every_processor_gets_the_same_bits(kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_every_processor_gets_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's own instructions against those that every processor of its kind has."""
 
     def computed() -> list[torch.Tensor]:
