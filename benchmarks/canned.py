@@ -77,7 +77,7 @@ class CannedExecutor:
         }  # fmt: skip
         return self._record.model_copy(update={**identity, "metrics": metrics})
 
-    def events(self, _timeout: float) -> list[Event]:
+    def events(self, timeout: float) -> list[Event]:  # noqa: ARG002 - the interface of an executor
         """Return what has happened."""
         found = []
         while not self._events.empty():

@@ -72,7 +72,9 @@ class Decoder(nn.Module):
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Return the level's output (N, C, H, W)."""
-        return self.block(upsample_concat(self.up, coarse, fine.shape[-2:], self.gated_skip(coarse, fine)))
+        return self.block(
+            upsample_concat(self.up, coarse, (fine.shape[-2], fine.shape[-1]), self.gated_skip(coarse, fine))
+        )
 
 
 class UNet(nn.Module):

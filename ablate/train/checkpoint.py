@@ -64,7 +64,7 @@ def write_state(path: Path, state: State) -> None:
 def save(state: Any, handle: IO[bytes]) -> str:
     """Write what `torch.load` reads straight to an open file; return its sha256 in hex. Raises `OSError`."""
     passing = _Hashing(handle)
-    torch.save(state, passing)
+    torch.save(state, passing)  # type: ignore[arg-type] # all that it uses of a file is `write` and `flush`
     if passing.error is not None:
         raise passing.error
     return passing.digest.hexdigest()

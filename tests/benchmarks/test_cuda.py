@@ -42,10 +42,13 @@ def study(tmp_path: Path) -> Path:
 
 def test_a_finished_part_is_not_made_again(tmp_path: Path) -> None:
     made = []
+
+    def make() -> dict[str, float]:
+        made.append(1)
+        return {"wall_s": 2.0}
+
     for _ in range(2):
-        assert Parts(tmp_path / "x.parts").of("round-0-plain", lambda: made.append(1) or {"wall_s": 2.0}) == {
-            "wall_s": 2.0
-        }
+        assert Parts(tmp_path / "x.parts").of("round-0-plain", make) == {"wall_s": 2.0}
     assert made == [1]
 
 

@@ -242,7 +242,7 @@ def test_a_batch_in_which_nothing_counts_is_no_divergence(tmp_path: Path, loss: 
 
 def test_a_trial_is_written_while_the_next_one_trains(undisturbed: tuple[Study, Path], tmp_path: Path) -> None:
     study, results = undisturbed
-    workbench, told = bench(tmp_path), []
+    workbench, told = bench(tmp_path), list[Any]()
     for trial in study.trials():
         run(trial, study, workbench, tmp_path, on_published=told.append)
         assert len(told) >= study.trials().index(trial), "the one before has been published"
@@ -261,7 +261,7 @@ def test_what_goes_wrong_while_a_trial_is_written_is_told_and_no_record_stands(
 
     study, _ = undisturbed
     monkeypatch.setattr("ablate.train.outcome.write_arrays", full)
-    workbench, told = bench(tmp_path), []
+    workbench, told = bench(tmp_path), list[Any]()
     _, folder = run(study.trials()[0], study, workbench, tmp_path, on_published=told.append)
     workbench.background.join()
     assert [str(error) for error in told] == ["[Errno 28] No space left on device"]

@@ -47,7 +47,7 @@ class FusedDecoder(Decoder):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Return the level's output (N, C, H, W)."""
         skip = self.gated_skip(coarse, fine)
-        return self.block(fused_upsample_concat(self.up, coarse, fine.shape[-2:], skip))
+        return self.block(fused_upsample_concat(self.up, coarse, (fine.shape[-2], fine.shape[-1]), skip))
 
 
 class FusedUNet(UNet):
