@@ -7,6 +7,7 @@ and not repeated: the same command goes on where it was stopped. Delete the fold
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -61,7 +62,7 @@ def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
         if name in PEERS and arguments.check:
             checks[name] = parts.of(
                 f"check-{name}",
-                lambda name=name: comparison.peer(name, "--check", str(arguments.check), caches="check")["checks"],
+                functools.partial(_checks, comparison, name, arguments.check),
             )
     if "expert" in arguments.only and arguments.calibrate:
         for label in ("cold", "warm"):
@@ -73,9 +74,7 @@ def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
     rounds = []
     for number in range(arguments.rounds):
         runs = {
-            name: parts.of(
-                f"round-{number}-{name}", lambda name=name, number=number: _timed(comparison, parts, name, number)
-            )
+            name: parts.of(f"round-{number}-{name}", functools.partial(_timed, comparison, parts, name, number))
             for name in arguments.only
         }
         caches = {run["cache"] for run in runs.values()}
@@ -85,6 +84,10 @@ def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
     document = describe(arguments, comparison, rounds, rates)
     document["checks"] = checks
     return document
+
+
+def _checks(comparison: Comparison, name: str, rounds: int) -> Any:
+    return comparison.peer(name, "--check", str(rounds), caches="check")["checks"]
 
 
 def _timed(comparison: Comparison, parts: Parts, name: str, number: int) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) ->
     for engine in dict.fromkeys(engines):
         out = parts.folder / "scratch" / f"profile-{engine}.json"
         try:
-            found.append(parts.of(f"profile-{engine}", lambda engine=engine, out=out: one(engine, out)))
+            found.append(parts.of(f"profile-{engine}", functools.partial(one, engine, out)))
         except ProfileFailed as error:
             # Profilers crash, above all beside graphs: what was compared stands without them.
             found.append({"engine": engine, "failed": str(error)})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import shlex
 import statistics
@@ -172,7 +173,7 @@ def simple_rates(device: Device, sizes: Sizes) -> dict[str, float]:
     found = {}
     for dtype in (torch.bfloat16, torch.float32):
         left, right = (torch.randn(2, sizes.matrix, sizes.matrix, device=device.device)).to(dtype)
-        seconds = device.seconds(lambda left=left, right=right: left @ right)
+        seconds = device.seconds(functools.partial(torch.matmul, left, right))
         found[f"{str(dtype).removeprefix('torch.')}_matmul_tflops"] = 2 * sizes.matrix**3 / seconds / 1e12
     source = torch.empty(sizes.copied, dtype=torch.uint8, device=device.device)
     target = torch.empty_like(source)
@@ -216,9 +217,7 @@ def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], part
         for deterministic in (True, False) if name.startswith("cuda") else (True,):
             found = parts.of(
                 f"steps-{base}{'-deterministic' * deterministic}",
-                lambda base=base, deterministic=deterministic: engines_and_lanes(
-                    name, sizes, base, scratch, engines, deterministic=deterministic
-                ),
+                functools.partial(engines_and_lanes, name, sizes, base, scratch, engines, deterministic=deterministic),
             )
             for part, rows in found.items():
                 whole[part] += rows
@@ -229,9 +228,7 @@ def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], part
         document[part] = []
         for base in sizes.bases:
             try:
-                document[part] += parts.of(
-                    f"{part}-{base}", lambda measure=measure, base=base: measure(device, sizes, base)
-                )
+                document[part] += parts.of(f"{part}-{base}", functools.partial(measure, device, sizes, base))
             except torch.OutOfMemoryError as error:
                 print(f"{part} at {base} channels left out: {str(error).splitlines()[0]}", file=sys.stderr)
     return document

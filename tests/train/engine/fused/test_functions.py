@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -25,8 +26,9 @@ def features(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0, mean: fl
     return values.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
-def batch_norm(channels: int, seed: int = 9) -> nn.BatchNorm2d:
-    norm, generator = nn.BatchNorm2d(channels), torch.Generator().manual_seed(seed)
+def batch_norm(channels: int, seed: int = 9) -> Any:
+    norm: Any = nn.BatchNorm2d(channels)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in (norm.weight, norm.bias, norm.running_mean):
             tensor.copy_(torch.randn(channels, generator=generator))
@@ -128,12 +130,12 @@ def test_pooling_equals_the_plain_one_bit_for_bit(shape: tuple[int, ...], dtype:
     x = (features(shape, torch.float32) * 2).round().to(dtype)
     results = []
     for function in (skip_and_pool, functions.fused_skip_and_pool):
-        leaf = x.clone().requires_grad_()
+        leaf: Any = x.clone().requires_grad_()
         skip, maxima = function(leaf)
         # Whole numbers, whose sum has no rounding.
         outer, other = (features(tuple(m.shape), dtype, seed).round() for m, seed in ((maxima, 5), (skip, 6)))
         torch.autograd.backward([maxima, skip], [outer, other])
-        alone = x.clone().requires_grad_()
+        alone: Any = x.clone().requires_grad_()
         function(alone)[1].backward(outer)
         results.append([skip.detach(), maxima.detach(), leaf.grad, alone.grad])
     for ours, theirs in zip(results[1], results[0], strict=True):
@@ -141,7 +143,7 @@ def test_pooling_equals_the_plain_one_bit_for_bit(shape: tuple[int, ...], dtype:
 
 
 def test_a_skip_without_its_pooled_maxima_has_its_own_gradient() -> None:
-    x = features((1, 8, 4, 4), torch.float32).requires_grad_()
+    x: Any = features((1, 8, 4, 4), torch.float32).requires_grad_()
     functions.fused_skip_and_pool(x)[0].sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))
 
@@ -172,7 +174,8 @@ def test_what_is_upsampled_beside_a_skip(
     inner: int, channels: int, size: tuple[int, int], beside: int | None, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(4)
-    up = nn.ConvTranspose2d(inner, channels, 2, stride=2).to(memory_format=torch.channels_last)
+    up: Any = nn.ConvTranspose2d(inner, channels, 2, stride=2)
+    up = up.to(memory_format=torch.channels_last)
     exact = copy.deepcopy(up).double()
     coarse = features((2, inner, -(-size[0] // 2), -(-size[1] // 2)), dtype, 1)
     skip = None if beside is None else features((2, beside, *size), dtype, 2)
@@ -209,10 +212,10 @@ def test_cross_entropy(shape: tuple[int, ...], dtype: torch.dtype, weighted: boo
     target = target.to(torch.uint8)
     target[:, 0] = 255
     weights = torch.rand(shape[1], generator=torch.Generator().manual_seed(2)) if weighted else None
-    settings = {"num_classes": shape[1], "ignore_index": 255, "class_weights": weights}
+    settings: dict[str, Any] = {"num_classes": shape[1], "ignore_index": 255, "class_weights": weights}
     found = []
     for function, given in ((losses.cross_entropy, logits.double()), (functions.fused_cross_entropy, logits)):
-        leaf = given.clone().requires_grad_()
+        leaf: Any = given.clone().requires_grad_()
         loss = function(leaf, target, **settings)
         (3 * loss).backward()
         found.append((loss.detach().double(), leaf.grad.double()))
@@ -225,7 +228,7 @@ def test_cross_entropy(shape: tuple[int, ...], dtype: torch.dtype, weighted: boo
 
 def test_cross_entropy_of_extreme_logits_and_of_none() -> None:
     target = torch.zeros(1, 2, 2, dtype=torch.uint8)
-    settings = {"num_classes": 2, "ignore_index": 255}
+    settings: dict[str, Any] = {"num_classes": 2, "ignore_index": 255}
     for value in (1e4, torch.inf, torch.nan):
         logits = torch.zeros(1, 2, 2, 2)
         logits[0, 1, 0, 0] = value

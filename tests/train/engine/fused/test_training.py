@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,10 @@ def test_the_curves_are_those_of_the_plain_engine(study: Study, tmp_path: Path) 
         assert not np.array_equal(ours, theirs)  # it was another engine that computed them
 
 
+def stop_at_third(steps: Iterator[int]) -> str | None:
+    return "test" if next(steps) == 3 else None
+
+
 def test_a_trial_that_was_interrupted_has_the_bits_of_one_that_was_not(study: Study, tmp_path: Path) -> None:
     undisturbed = trained(study, FUSED, tmp_path / "undisturbed")
     bench = Context("cpu", FUSED, study.base)
@@ -75,7 +81,7 @@ def test_a_trial_that_was_interrupted_has_the_bits_of_one_that_was_not(study: St
         with pytest.raises(Interrupted):
             run_trial(
                 trial, bench, place,
-                Options(study.spec.measure, should_stop=lambda steps=steps: "test" if next(steps) == 3 else None),
+                Options(study.spec.measure, should_stop=functools.partial(stop_at_third, steps)),
             )  # fmt: skip
         run_trial(trial, bench, place, Options(study.spec.measure))
         assert content(place) == content(wanted)
