@@ -273,7 +273,6 @@ def _load_plugins(files: list[Path] | None) -> list[Any]:
 def _plugins(files: list[Path] | None) -> Any:
     from ablate.plugins import Plugins
 
-
     loaded = _load_plugins(files)
     return Plugins(tuple(path.absolute() for path in files or []), tuple(loaded))
 

@@ -101,9 +101,9 @@ LOSSES = Registry(
 OPTIMIZERS = Registry(
     "optimizer",
     {
-        "adam": "ablate.train.optimizers:adam",
-        "adamw": "ablate.train.optimizers:adamw",
-        "sgd": "ablate.train.optimizers:sgd",
+        "adam": "ablate.train.optim:adam",
+        "adamw": "ablate.train.optim:adamw",
+        "sgd": "ablate.train.optim:sgd",
     },
 )
 FIGURES = Registry("figure", {})

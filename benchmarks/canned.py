@@ -56,7 +56,7 @@ class CannedExecutor:
         return trial
 
     def _canned(self, trial: Trial) -> Record:
-        """The files of a trial (its own scores, another's curves), and the record that stands for it."""
+        """Return the files of a trial (its own scores, another's curves), and the record that stands for it."""
         folder = self._results.trial(trial.name)
         folder.path.mkdir(parents=True)
         for name, data in self._files.items():
@@ -78,8 +78,8 @@ class CannedExecutor:
         }  # fmt: skip
         return self._record.model_copy(update={**identity, "metrics": metrics})
 
-    def events(self, timeout: float) -> list[WorkerEvent]:
-        """What has happened."""
+    def events(self, timeout: float) -> list[WorkerEvent]:  # noqa: ARG002 - the interface of an executor
+        """Return what has happened."""
         found = []
         while not self._events.empty():
             found.append(self._events.get())

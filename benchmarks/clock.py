@@ -27,7 +27,7 @@ class Cost:
     others: float
 
     def each(self, factor: float) -> Cost:
-        """The same in another unit, or a trial."""
+        """Return the same in another unit, or a trial."""
         return Cost(self.wall * factor, self.cpu * factor, self.others)
 
     def __sub__(self, other: Cost) -> Cost:
@@ -41,7 +41,7 @@ class Clock:
         self._began, self._own, self._busy = time.perf_counter(), _own_seconds(), busy_seconds()
 
     def cost(self, cpu: float | None = None) -> Cost:
-        """What has been taken since; `cpu` where the processor seconds are known better."""
+        """Return what has been taken since; `cpu` where the processor seconds are known better."""
         wall = time.perf_counter() - self._began
         cpu = _own_seconds() - self._own if cpu is None else cpu
         return Cost(wall, cpu, max(0.0, (busy_seconds() - self._busy - cpu) / wall))

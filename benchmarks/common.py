@@ -22,7 +22,7 @@ from ablate.registry import MODELS
 from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
-from ablate.train import hardware
+from ablate.train import device as devices
 
 # What the peers implement. Another setting would be trained by `ablate` and silently not by them.
 SUPPORTED: dict[str, Any] = {
@@ -61,7 +61,7 @@ class Work:
 
 
 def load_work(path: Path, overrides: Sequence[str] = ()) -> Work:
-    """The study at `path` with its data. Raises `ValueError` for what the peers do not implement."""
+    """Return the study at `path` with its data. Raises `ValueError` for what the peers do not implement."""
     study = read_study(path, list(overrides))
     trials = study.trials()
     for trial in trials:
@@ -73,7 +73,7 @@ def load_work(path: Path, overrides: Sequence[str] = ()) -> Work:
 
 
 def build_model(trial: Trial, work: Work) -> nn.Module:
-    """A fresh model of the trial's variant: the same code for all contestants; the global generator draws it."""
+    """Return a fresh model of the trial's variant: the same code for all contestants; the global generator draws it."""
     settings = {name: value for name, value in trial.model.items() if name != "name"}
     model: nn.Module = MODELS.get(trial.model["name"])(
         in_channels=work.dataset.in_channels, num_classes=work.num_classes, **settings
@@ -106,7 +106,7 @@ class Images(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 
 def loaders(work: Work, trial: Trial, *, workers: int) -> dict[str, torch.utils.data.DataLoader[tuple[Tensor, Tensor]]]:
-    """A `DataLoader` a split, as tutorials set them up; training is shuffled and leaves out its incomplete batch."""
+    """Return a `DataLoader` a split, as tutorials do: training is shuffled and leaves out its incomplete batch."""
     return {
         name: torch.utils.data.DataLoader(
             Images(work, name, flip=name == "train"),
@@ -122,7 +122,7 @@ def loaders(work: Work, trial: Trial, *, workers: int) -> dict[str, torch.utils.
 
 
 def confusion_matrix(preds: Tensor, target: Tensor, num_classes: int) -> Tensor:
-    """Counts int64 (C, C), rows the truth, of class indices of any equal shape; ignored targets are left out."""
+    """Return counts int64 (C, C), rows the truth, of class indices of any equal shape; ignored targets are left out."""
     keep = target != IGNORE
     cells = target[keep].long() * num_classes + preds[keep]
     return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
@@ -137,7 +137,7 @@ def mean_iou(confusion: Tensor) -> float:
 
 def has_bfloat16() -> bool:
     """Whether the device computes quicker in bfloat16 than in float32; emulated, or in vectors alone, it may not."""
-    return hardware.has_bfloat16(str(default_device()))[0]
+    return devices.has_bfloat16(str(default_device()))[0]
 
 
 def study_flops(work: Work) -> float:
@@ -166,7 +166,7 @@ def batch_size(work: Work, trial: Trial) -> int:
 
 
 def steps_per_epoch(work: Work, trial: Trial) -> int:
-    """Steps an epoch; nobody trains on the incomplete last batch."""
+    """Return steps an epoch; nobody trains on the incomplete last batch."""
     return len(work.split("train")) // batch_size(work, trial)
 
 
@@ -190,7 +190,7 @@ class TrialResult:
 
     @classmethod
     def of(cls, trial: Trial) -> TrialResult:
-        """The result of a trial that has not begun."""
+        """Return the result of a trial that has not begun."""
         return cls(trial.variant, float(trial.train["lr"]), trial.seed)
 
     def improves(self, epoch: int, score: float) -> bool:
@@ -247,7 +247,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def peer_parser(description: str) -> argparse.ArgumentParser:
-    """The options that all peers have."""
+    """Add the options that all peers have."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--study", type=Path, required=True, help="study file")
     parser.add_argument("-o", "--override", action="append", default=[], help="override a field, as `ablate run -o`")
@@ -271,7 +271,7 @@ def _remembered(name: str) -> str:
 
 
 def device_name(asked: str) -> str:
-    """ "cuda" or "cpu" for what `--device` says."""
+    """Return "cuda" or "cpu" for what `--device` says."""
     return asked if asked != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -282,14 +282,14 @@ def default_workers() -> int:
 
 
 def prepare() -> None:
-    """What tutorials set at the top of a script for a GPU: the fastest convolutions for fixed shapes, and TF32."""
+    """Set what tutorials set at the top of a script for a GPU: the fastest convolutions for fixed shapes, and TF32."""
     if default_device().type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
 
 
 def check_trials(work: Work) -> list[Trial]:
-    """The trials whose loop is checked: the first of each variant."""
+    """Return the trials whose loop is checked: the first of each variant."""
     return list({trial.variant: trial for trial in reversed(work.trials)}.values())[::-1]
 
 
@@ -313,7 +313,7 @@ def synchronise() -> None:
 
 
 def default_device() -> torch.device:
-    """The device that `--device` named, here or in the process that started this one; else the GPU, if any."""
+    """Return the device that `--device` named, here or in the process that started this one; else the GPU, if any."""
     return torch.device(device_name(os.environ.get(DEVICE, "auto")))
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ablate.records.store import Results
-from ablate.train.hardware import cores, device_class
+from ablate.train.device import cores, device_class, has_amx
 from benchmarks import common
 from benchmarks.common import has_bfloat16, load_work, study_flops, versions
 from benchmarks.matmul import matmul_rate
@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PEERS = {"plain": "plain", "lightning": "lightning_optuna", "ray": "ray_tune", "expert": "expert"}
 # `ablate` as it is, and with what a user may give up for speed: overrides of the study.
 ABLATE = {"ablate": (), "ablate_fast": ("run.deterministic=false",)}
+# Whose caches the expert fills while it finds out where compiling pays.
+CALIBRATION_CACHES = "calibration"
 PACKAGES = ("torch", "optuna", "lightning", "ray", "ablate-bench")
 
 
@@ -106,19 +108,19 @@ class Comparison:
 
         Its own are not, where it was cheaper not to compile in the first round.
         """
-        return "calibration" if name == "expert" and number > 0 and self.calibration else name
+        return CALIBRATION_CACHES if name == "expert" and number > 0 and self.calibration else name
 
     def calibrate(self) -> None:
         """Let the expert find out, untimed, where compiling pays: with an empty compile cache and with a full one."""
         for label in ("cold", "warm"):
             path = self.scratch / f"calibration-{label}.json"
-            costs = self.peer("expert", "--calibrate", caches="calibration")
+            costs = self.peer("expert", "--calibrate", caches=CALIBRATION_CACHES)
             path.write_text(json.dumps(costs))
             self.calibration[label] = path
 
 
 def ablate_trials(folder: Path) -> list[dict[str, Any]]:
-    """The trials of a results folder in the words of the peers' results."""
+    """Return the trials of a results folder in the words of the peers' results."""
     records, bad = Results(folder).records()
     if bad or any(record.status != "complete" for record in records):
         raise SystemExit(f"not all trials in {folder} are complete")
@@ -194,7 +196,7 @@ def main() -> None:
 def describe(
     arguments: argparse.Namespace, comparison: Comparison, rounds: list[dict[str, Any]], rates: list[list[float]]
 ) -> dict[str, Any]:
-    """What was compared, on what, with what."""
+    """Return what was compared, on what, with what."""
     work = load_work(arguments.study, arguments.override)
     medians = [statistics.median(entry) for entry in rates]
     document: dict[str, Any] = {
@@ -204,7 +206,7 @@ def describe(
         "machine": {
             "device": device_class(str(common.default_device())),
             "cores": cores(),
-            "amx": bool(torch.cpu._is_amx_tile_supported()),
+            "amx": has_amx(),
         },
         "versions": versions(*PACKAGES),
         "study": ", ".join([arguments.study.name, *arguments.override]),

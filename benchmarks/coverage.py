@@ -38,7 +38,7 @@ SETTINGS = {
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """A score that is a plain mean over images: counts (..., 2) = (sum, number)."""
+    """Return a score that is a plain mean over images: counts (..., 2) = (sum, number)."""
     return sums[..., 0] / sums[..., 1]
 
 

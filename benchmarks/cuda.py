@@ -7,6 +7,7 @@ and not repeated: the same command goes on where it was stopped. Delete the fold
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -17,10 +18,10 @@ from typing import Any
 
 import torch
 
-from ablate.train.decisions import device_class
+from ablate.train.device import device_class
 from benchmarks import common, hotspots
 from benchmarks.common import versions
-from benchmarks.compare import ABLATE, PEERS, ROOT, Comparison, describe
+from benchmarks.compare import ABLATE, CALIBRATION_CACHES, PEERS, ROOT, Comparison, describe
 from benchmarks.matmul import matmul_rate
 from benchmarks.parts import Parts
 from benchmarks.tables import render, summarise, write_both
@@ -61,24 +62,42 @@ def compare(arguments: argparse.Namespace, parts: Parts) -> dict[str, Any]:
         if name in PEERS and arguments.check:
             checks[name] = parts.of(
                 f"check-{name}",
-                lambda name=name: comparison.peer(name, "--check", str(arguments.check), caches="check")["checks"],
+                functools.partial(_checks, comparison, name, arguments.check),
             )
     if "expert" in arguments.only and arguments.calibrate:
         for label in ("cold", "warm"):
-            costs = parts.of(f"calibration-{label}", lambda: comparison.peer("expert", "--calibrate", caches="calib"))
+            costs = parts.of(
+                f"calibration-{label}", lambda: comparison.peer("expert", "--calibrate", caches=CALIBRATION_CACHES)
+            )
             comparison.calibration[label] = scratch / f"calibration-{label}.json"
             comparison.calibration[label].write_text(json.dumps(costs), encoding="utf-8")
     rounds = []
     for number in range(arguments.rounds):
         runs = {
-            name: parts.of(f"round-{number}-{name}", lambda name=name, number=number: comparison.timed(name, number))
+            name: parts.of(f"round-{number}-{name}", functools.partial(_timed, comparison, parts, name, number))
             for name in arguments.only
         }
-        rounds.append({"cache": "cold" if number == 0 else "warm", "runs": runs})
+        caches = {run["cache"] for run in runs.values()}
+        # A round of which a part was made elsewhere, with empty caches, is neither: the table leaves it out.
+        rounds.append({"cache": caches.pop() if len(caches) == 1 else "mixed", "runs": runs})
         rates.append(parts.of(f"matmul-{number + 1}", lambda: matmul_rate(dtype)))
     document = describe(arguments, comparison, rounds, rates)
     document["checks"] = checks
     return document
+
+
+def _checks(comparison: Comparison, name: str, rounds: int) -> Any:
+    return comparison.peer(name, "--check", str(rounds), caches="check")["checks"]
+
+
+def _timed(comparison: Comparison, parts: Parts, name: str, number: int) -> dict[str, Any]:
+    """Time one run; its caches are warm only where this machine filled them in the round before."""
+    needed = [
+        f"round-{number - 1}-{name}",
+        *(["calibration-warm"] if name == "expert" and comparison.calibration else []),
+    ]
+    warm = number > 0 and all(parts.made_here(part) for part in needed)
+    return {**comparison.timed(name, number if warm else 0), "cache": "warm" if warm else "cold"}
 
 
 def _fingerprint(arguments: argparse.Namespace) -> list[str]:
@@ -86,7 +105,7 @@ def _fingerprint(arguments: argparse.Namespace) -> list[str]:
 
 
 def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) -> list[dict[str, Any]]:
-    """The hot spots of the baseline eagerly and in the engine that `ablate` chose, each in a process of its own."""
+    """Return the baseline's hot spots, eagerly and in the engine that `ablate` chose, each by a process of its own."""
 
     def one(engine: str, out: Path) -> dict[str, Any]:
         overrides = [word for override in arguments.override for word in ("-o", override)]
@@ -102,7 +121,7 @@ def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) ->
     for engine in dict.fromkeys(engines):
         out = parts.folder / "scratch" / f"profile-{engine}.json"
         try:
-            found.append(parts.of(f"profile-{engine}", lambda engine=engine, out=out: one(engine, out)))
+            found.append(parts.of(f"profile-{engine}", functools.partial(one, engine, out)))
         except ProfileFailed as error:
             # Profilers crash, above all beside graphs: what was compared stands without them.
             found.append({"engine": engine, "failed": str(error)})
@@ -110,7 +129,7 @@ def profiles(arguments: argparse.Namespace, parts: Parts, engines: list[str]) ->
 
 
 def text_of(document: dict[str, Any]) -> str:
-    """The comparison as Markdown, with the share of the matrix-product rate in training and what is left."""
+    """Return the comparison as Markdown, with the share of the matrix-product rate in training and what is left."""
     parts = [render(document)]
     rate = document["matmul"]["median"]
     parts.append("## What a training step spends its time on\n")
@@ -158,7 +177,7 @@ def main() -> None:
 
 
 def installed() -> list[str]:
-    """The contestants whose packages are here; the others are named on standard error."""
+    """Return the contestants whose packages are here; the others are named on standard error."""
     missing = {name: [package for package in NEEDS.get(name, ()) if find_spec(package) is None] for name in CONTESTANTS}
     for name, packages in missing.items():
         if packages:

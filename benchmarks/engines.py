@@ -16,10 +16,10 @@ import torch
 
 from ablate.run.executor import worker_environment
 from ablate.study.trial import Trial
-from ablate.train.decisions import Decisions
-from ablate.train.hardware import device_class, has_bfloat16
-from ablate.train.stepping import Step
-from ablate.train.workbench import Workbench
+from ablate.train.context import Context
+from ablate.train.device import device_class, has_bfloat16
+from ablate.train.engine import Step
+from ablate.train.engine.config import Decisions
 from benchmarks import common
 from benchmarks.common import Work, batch_size, load_work, versions
 from benchmarks.tables import table, write_both
@@ -37,8 +37,8 @@ def as_a_worker() -> None:
 
 
 def prepared(work: Work, trial: Trial, decisions: Decisions) -> tuple[Step, torch.Tensor, torch.Tensor]:
-    """The trial's step in an engine, with one batch for it."""
-    bench = Workbench("cpu", decisions, work.study.base)
+    """Return the trial's step in an engine, with one batch for it."""
+    bench = Context("cpu", decisions, work.study.base)
     network = bench.network(trial)
     images, masks, _ = next(bench.data(trial.data).splits["train"].in_order(batch_size(work, trial)))
     step = bench.step(trial, tuple(images.shape))
@@ -70,7 +70,7 @@ def measure(work: Work, trial: Trial, precision: str, steps: int) -> dict[str, A
 
 
 def render(document: dict[str, Any]) -> str:
-    """The measurements as Markdown."""
+    """Return the measurements as Markdown."""
     rows = [
         [row["variant"], row["precision"], f"{row['ms']['eager']:.1f}", f"{row['ms']['fused']:.1f}",
          f"{row['gain']:.2f} ({row['least']:.2f} to {row['most']:.2f})"]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ablate.train.decisions import Decisions, decide
-from ablate.train.engines import ENGINES, Choice
-from ablate.train.gpu_probe import synchronise
-from ablate.train.hardware import cores
+from ablate.train.context import Context
+from ablate.train.device import cores, synchronise
+from ablate.train.engine.config import GPU_ENGINES, Decisions, decide
 from ablate.train.profile import flops_of
-from ablate.train.workbench import Workbench
 from benchmarks import common
 from benchmarks.common import Work, batch_size, load_work
 
@@ -30,7 +29,7 @@ def hotspots(work: Work, decisions: Decisions, device: torch.device, steps: int,
     The kernels of a recorded step are seen like any others.
     """
     trial = next(trial for trial in common.check_trials(work) if trial.variant == variant)
-    bench = Workbench(str(device), decisions, work.study.base)
+    bench = Context(str(device), decisions, work.study.base)
     network = bench.network(trial)
     data = bench.data(trial.data)
     images, masks, _ = next(data.splits["train"].in_order(batch_size(work, trial)))
@@ -76,7 +75,7 @@ def _wall(step: Any, images: Any, masks: Any, steps: int, device: torch.device) 
 
 
 def render(found: dict[str, Any]) -> str:
-    """The hot spots as Markdown."""
+    """Return the hot spots as Markdown."""
     head = (
         f"{found['variant']}, {found['engine']}{', deterministic' * found['deterministic']}: {found['step_ms']:.3g} ms "
         f"a step, {found['tflops']:.3g} TFLOP/s; {found['busy_ms']:.3g} ms of it in what is listed"
@@ -97,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("-o", "--override", action="append", default=[])
-    parser.add_argument("--engine", choices=ENGINES, default="eager")
+    parser.add_argument("--engine", choices=GPU_ENGINES, default="eager")
     parser.add_argument("--variant", help="default the baseline")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, help="result file (JSON); else the table is printed")
@@ -105,8 +104,9 @@ def main() -> None:
     arguments = parser.parse_args()
     work = load_work(arguments.study, arguments.override)
     name = "cuda:0" if common.default_device().type == "cuda" else "cpu"
-    choice = Choice(arguments.engine, 1, {"engine": "asked for", "lanes": "one"})
-    decisions = decide(work.study.spec, trials=1, device=name, train_flops=0, variants=1, gpu=choice)
+    decisions = decide(work.study.spec, trials=1, device=name, train_flops=0, variants=1)
+    if name != "cpu":
+        decisions = replace(decisions, engine=arguments.engine)
     if name == "cpu":
         torch.set_num_threads(cores())
     device = torch.device(name)

@@ -17,7 +17,7 @@ import pandas as pd
 
 import ablate
 from ablate.records.store import Results
-from ablate.train.hardware import device_class
+from ablate.train.device import device_class
 from ablate.wording import count_of
 from benchmarks.common import versions
 from benchmarks.tables import table, write_both
@@ -26,7 +26,7 @@ PLAIN = ("train.precision=float32", "run.engine=eager")
 
 
 def run(study: Path, overrides: list[str], folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The trials of the study with these overrides, and what was decided for them."""
+    """Return the trials of the study with these overrides, and what was decided for them."""
     words = [word for override in overrides for word in ("-o", override)]
     command = [sys.executable, "-m", "ablate.cli", "run", str(study), *words, "--no-profile", "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -51,7 +51,7 @@ def compared(fast: pd.DataFrame, plain: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def render(document: dict[str, Any]) -> str:
-    """The comparison as Markdown."""
+    """Return the comparison as Markdown."""
     rows = [
         [row["variant"], row["setting"], f"{100 * row['fast']:.2f}", f"{100 * row['plain']:.2f}",
          f"{100 * row['difference']:+.2f}", f"{100 * row['spread']:.2f}"]

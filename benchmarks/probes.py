@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import shlex
 import statistics
@@ -24,15 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.records.store import finite
-from ablate.run.gpu_setup import Probe, engine_answers, lane_rate
 from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
-from ablate.train.decisions import decide
-from ablate.train.engines import ENGINES
-from ablate.train.gpu_probe import random_data, timed
-from ablate.train.hardware import cores, device_class
-from ablate.train.seeding import prepare_process
+from ablate.train.device import cores, device_class, prepare_process
+from ablate.train.engine.config import GPU_ENGINES, decide
 from benchmarks.common import versions
+from benchmarks.gpu_probe import Probe, engine_answers, lane_rate, random_data, timed
 from benchmarks.parts import Parts
 from benchmarks.tables import table
 
@@ -89,7 +87,7 @@ class Device:
         return found.to(memory_format=torch.channels_last) if len(shape) == 4 else found
 
     def module(self, module: nn.Module) -> nn.Module:
-        """A module on the device in its precision and layout."""
+        """Return a module on the device in its precision and layout."""
         return module.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -145,7 +143,7 @@ class Shuffled(nn.Module):
 
 
 def upsampling(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
-    """The transposed convolution of each level against a matrix product and a shuffle."""
+    """Return the transposed convolution of each level against a matrix product and a shuffle."""
     rows = []
     height, width = sizes.size
     for level in range(sizes.depth):
@@ -160,7 +158,7 @@ def upsampling(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
 
 
 def first_layer(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
-    """The first convolution on 3 channels and on 8, five of them zero; FLOPs of the three that count."""
+    """Return the first convolution on 3 channels and on 8, five of them zero; FLOPs of the three that count."""
     flops = 2 * 9 * 3 * base * sizes.size[0] * sizes.size[1] * sizes.batch
     rows = []
     for channels in (3, 8):
@@ -175,7 +173,7 @@ def simple_rates(device: Device, sizes: Sizes) -> dict[str, float]:
     found = {}
     for dtype in (torch.bfloat16, torch.float32):
         left, right = (torch.randn(2, sizes.matrix, sizes.matrix, device=device.device)).to(dtype)
-        seconds = device.seconds(lambda left=left, right=right: left @ right)
+        seconds = device.seconds(functools.partial(torch.matmul, left, right))
         found[f"{str(dtype).removeprefix('torch.')}_matmul_tflops"] = 2 * sizes.matrix**3 / seconds / 1e12
     source = torch.empty(sizes.copied, dtype=torch.uint8, device=device.device)
     target = torch.empty_like(source)
@@ -194,7 +192,7 @@ def engines_and_lanes(
     study = read_study(path)
     decisions = decide(study.spec, trials=1, device=name, train_flops=0, variants=1)
     data = random_data(3, CLASSES, sizes.size, sizes.batch)
-    asked = Probe(study, data, study.trials(), decisions, name, seconds=sizes.seconds)
+    asked = Probe(study, data, decisions, name, seconds=sizes.seconds)
     rows = []
     for engine in engines:
         (answer,) = engine_answers(asked, [engine])
@@ -219,9 +217,7 @@ def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], part
         for deterministic in (True, False) if name.startswith("cuda") else (True,):
             found = parts.of(
                 f"steps-{base}{'-deterministic' * deterministic}",
-                lambda base=base, deterministic=deterministic: engines_and_lanes(
-                    name, sizes, base, scratch, engines, deterministic=deterministic
-                ),
+                functools.partial(engines_and_lanes, name, sizes, base, scratch, engines, deterministic=deterministic),
             )
             for part, rows in found.items():
                 whole[part] += rows
@@ -232,16 +228,14 @@ def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], part
         document[part] = []
         for base in sizes.bases:
             try:
-                document[part] += parts.of(
-                    f"{part}-{base}", lambda measure=measure, base=base: measure(device, sizes, base)
-                )
+                document[part] += parts.of(f"{part}-{base}", functools.partial(measure, device, sizes, base))
             except torch.OutOfMemoryError as error:
                 print(f"{part} at {base} channels left out: {str(error).splitlines()[0]}", file=sys.stderr)
     return document
 
 
 def render(document: dict[str, Any]) -> str:
-    """The probes as Markdown."""
+    """Return the probes as Markdown."""
     head = [
         f"# {document['name']}",
         "",
@@ -282,12 +276,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--name", help="name of the result; default made from the device's")
     parser.add_argument("--tiny", action="store_true", help="sizes that take seconds, to see that it runs")
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, help="default: all, on a CPU the eager one")
+    parser.add_argument("--engines", nargs="+", choices=GPU_ENGINES, help="default: all, on a CPU the eager one")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     sizes = TINY if arguments.tiny else Sizes()
     on_cuda = arguments.device.startswith("cuda")
-    engines = tuple(arguments.engines or (ENGINES if on_cuda else ("eager",)))
+    engines = tuple(arguments.engines or (GPU_ENGINES if on_cuda else ("eager",)))
     arguments.out.mkdir(parents=True, exist_ok=True)
     kind = device_class(arguments.device)
     name = arguments.name or "probes-" + "-".join(kind.lower().split()[:4]).replace("/", "-") + "-tiny" * arguments.tiny

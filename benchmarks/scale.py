@@ -77,7 +77,7 @@ PER_TRIAL = ("bookkeeping", "local")
 
 
 def write_study(path: Path, trials: int) -> None:
-    """A study file of so many trials."""
+    """Return a study file of so many trials."""
     variants, rates, seeds = SHAPES[trials]
     text = [
         f"study: scale-{trials}",
@@ -154,7 +154,7 @@ def measure(trials: int, scratch: Path, *, report: bool) -> dict[str, Any]:
 
 
 def real_trial(scratch: Path) -> Path:
-    """A results folder with one real trial, whose files the canned ones are copies of."""
+    """Return a results folder with one real trial, whose files the canned ones are copies of."""
     out = scratch / "one"
     if not out.exists():
         study = scratch / "one.yaml"
@@ -165,12 +165,12 @@ def real_trial(scratch: Path) -> Path:
 
 
 def quickest(*command: str, times: int = 3) -> Cost:
-    """The least of a few calls: the first finds its files not yet in memory."""
+    """Return the least of a few calls: the first finds its files not yet in memory."""
     return min((call(*command).cost for _ in range(times)), key=lambda cost: cost.wall)
 
 
 def published(scratch: Path) -> Cost:
-    """The report of the published study, in a copy of it."""
+    """Return the report of the published study, in a copy of it."""
     copy = scratch / "published"
     shutil.copytree(PUBLISHED, copy)
     return call("ablate.cli", "report", str(copy)).cost
@@ -197,7 +197,7 @@ def _cost_text(cost: dict[str, float] | None, digits: int = 2) -> str:
 
 
 def judged(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A row a goal: the limit, the worst that was measured of it, and whether it is held."""
+    """Return a row a goal: the limit, the worst that was measured of it, and whether it is held."""
     lines = []
     for goal in GOALS:
         meant = [row for row in rows if goal.trials in (None, row["trials"])]
@@ -218,7 +218,7 @@ def _table(head: list[str], lines: Sequence[list[str]]) -> list[str]:
 
 
 def render(document: dict[str, Any]) -> str:
-    """The goals beside what was measured, and every measure by the number of trials, as Markdown."""
+    """Return the goals beside what was measured, and every measure by the number of trials, as Markdown."""
     rows = document["rows"]
     lines = []
     for name, meaning in MEANINGS.items():
@@ -254,7 +254,7 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(fill(*(Path(word) for word in arguments.child))))
         return
-    from ablate.train.hardware import cores, device_class
+    from ablate.train.device import cores, device_class
 
     rows = []
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:

@@ -64,9 +64,9 @@ def loop_rate(check: dict[str, Any]) -> float:
 
 
 def render(document: dict[str, Any]) -> str:
-    """The comparison as Markdown."""
+    """Return the comparison as Markdown."""
     summary = summarise(document)
-    parts = [_head(document), _speed(document, summary), _goals(document, summary), _scores(document)]
+    parts = [_head(document), _speed(summary), _goals(document, summary), _scores(document)]
     parts += [_phases(document), _quiet(document)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -81,7 +81,7 @@ def write_both(path: Path, document: dict[str, Any], text: str) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -115,7 +115,7 @@ def _modes(modes: dict[str, str]) -> str:
     return ", ".join(f"{variant} {mode}" for variant, mode in modes.items())
 
 
-def _speed(document: dict[str, Any], summary: dict[str, Any]) -> str:
+def _speed(summary: dict[str, Any]) -> str:
     rows = []
     for name, row in summary.items():
         rates = row.get("loop_rate")

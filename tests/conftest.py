@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from ablate.train.fused.library import NoKernels, library
+from ablate.train.engine.fused.library import NoKernels, library
 
 ROOT = Path(__file__).resolve().parents[1]
 

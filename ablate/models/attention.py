@@ -16,10 +16,10 @@ OPEN = 3.0
 
 
 class GateTap(nn.Identity):
-    """Where the coefficients α (N, 1, H, W) in 0..1 leave a gate: computes nothing, but gives probes a place to hook.
+    """Mark the place where the coefficients α (N, 1, H, W) in 0..1 leave a gate: a place for probes to hook.
 
     A gate of one's own that passes its α through one of these, held as its direct child, gets the gate measures
-    of `ablate.train.gates`.
+    of `ablate.train.probes.gates`.
     """
 
 
@@ -52,6 +52,7 @@ class AttentionGate(nn.Module):
             nn.init.constant_(self.psi.bias, OPEN)
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        """Return α·x (N, C, H, W)."""
         alpha = torch.sigmoid(self.psi(F.relu(self.w_x(x) + self.w_g(g), inplace=True)))
         height, width = x.shape[-2:]
         alpha = double(double(alpha, 2), 3)[:, :, :height, :width]
@@ -59,7 +60,7 @@ class AttentionGate(nn.Module):
 
 
 def double(x: Tensor, dim: int) -> Tensor:
-    """Twice the length along `dim` by linear interpolation, edges repeated (`align_corners=False`).
+    """Return x with twice its length along `dim`, by linear interpolation, edges repeated (`align_corners=False`).
 
     Written with slices because the backward pass of `interpolate` on CUDA is not deterministic.
     """
@@ -96,7 +97,7 @@ def hooked_gates(model: nn.Module, hook: Callable[[str, Tensor], Tensor | None])
 
 
 def gates(model: nn.Module) -> dict[str, nn.Module]:
-    """The attention gates of a model by their module path: every module that directly holds a `GateTap`."""
+    """Return the attention gates of a model by their module path: every module that directly holds a `GateTap`."""
     return {
         name: module
         for name, module in model.named_modules()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -15,7 +14,7 @@ Block = Literal["plain", "residual"]
 
 
 def normalisation(kind: Norm, channels: int) -> nn.Module:
-    """The normalisation of a feature map with `channels` channels; all kinds carry a scale and a shift a channel.
+    """Return the normalisation of a feature map with `channels` channels; all kinds have a scale and shift per channel.
 
     `group` takes at most the 32 groups of Wu & He (2018, arXiv 1803.08494) and at least four channels in each,
     so that narrow models do not slip into instance normalisation.
@@ -29,19 +28,19 @@ def normalisation(kind: Norm, channels: int) -> nn.Module:
     return nn.Identity()
 
 
-def rectified(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-    """relu(norm(x) + shortcut), shapes (N, C, H, W)."""
+def norm_relu(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """Return relu(norm(x) + shortcut), shapes (N, C, H, W)."""
     x = norm(x)
     return F.relu(x if shortcut is None else x + shortcut, inplace=True)
 
 
-def pooled(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x (N, C, H, W) itself, for the skip, and the maxima of its 2×2 windows (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+def skip_and_pool(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x (N, C, H, W) itself, for the skip, and the maxima of its 2×2 windows (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
     return x, F.max_pool2d(x, 2, ceil_mode=True)
 
 
-def raised(up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
-    """The skip (N, C', H, W), where there is one, and after it `up(coarse)` cut to `size`: (N, C' + C, H, W)."""
+def upsample_concat(up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | None = None) -> Tensor:
+    """Return the skip (N, C', H, W), where there is one, and after it `up(coarse)` cut to `size`: (N, C' + C, H, W)."""
     x: Tensor = up(coarse)
     if x.shape[-2:] != size:
         x = x[:, :, : size[0], : size[1]]
@@ -49,13 +48,10 @@ def raised(up: nn.Module, coarse: Tensor, size: tuple[int, int], skip: Tensor | 
 
 
 class ConvBlock(nn.Module):
-    """Two 3×3 convolutions, each normalised and rectified: (N, in, H, W) -> (N, out, H, W).
+    """Two 3×3 convolutions, each with norm + ReLU: (N, in, H, W) -> (N, out, H, W).
 
-    Convolutions have a bias only where no normalisation would cancel it (Ioffe & Szegedy 2015). `rectify` is how a
-    block computes `rectified`: a training engine may set a faster form of the same on an instance.
+    Convolutions have a bias only where no normalisation would cancel it (Ioffe & Szegedy 2015).
     """
-
-    rectify: Callable[..., Tensor] = staticmethod(rectified)
 
     def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
         super().__init__()
@@ -65,16 +61,13 @@ class ConvBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias)
         self.norm2 = normalisation(norm, out_channels)
 
-    def convolved(self, x: Tensor) -> Tensor:
-        """Everything up to the second convolution."""
-        return self.conv2(self.rectify(self.norm1, self.conv1(x)))
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.rectify(self.norm2, self.convolved(x))
+        """Return the block's output (N, out, H, W)."""
+        return norm_relu(self.norm2, self.conv2(norm_relu(self.norm1, self.conv1(x))))
 
 
 class ResidualBlock(ConvBlock):
-    """A `ConvBlock` with a shortcut around both convolutions, added before the last rectifier (He et al. 2016).
+    """A `ConvBlock` with a shortcut around both convolutions, added before the last ReLU (He et al. 2016).
 
     The shortcut is a 1×1 projection with normalisation where the channels change, else the identity.
     """
@@ -88,15 +81,16 @@ class ResidualBlock(ConvBlock):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rectify(self.norm2, self.convolved(x), self.projection(x))
+        """Return the block's output (N, out, H, W)."""
+        return norm_relu(self.norm2, self.conv2(norm_relu(self.norm1, self.conv1(x))), self.projection(x))
 
 
 BLOCKS: dict[Block, type[ConvBlock]] = {"plain": ConvBlock, "residual": ResidualBlock}
 
 
 class SkipConnection(nn.Identity):
-    """Where a skip tensor leaves the encoder: computes nothing, but gives probes a place to hook.
+    """Mark the place where a skip tensor leaves the encoder: computes nothing, but gives probes a place to hook.
 
     A model of one's own that passes its skip tensors through one of these, and keeps its encoder in a submodule
-    named `encoder`, gets the gradient split of `ablate.train.probes.skip_share`.
+    named `encoder`, gets the gradient split of `ablate.train.probes.gradients.skip_share`.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +34,11 @@ def initialise(model: nn.Module) -> None:
             tensor.data.contiguous()
         )  # a generator fills memory in order: channels_last would get other values
     state = weights(fresh)
-    versions = {name: tensor._version for name, tensor in state.items()}
+    marks = {name: _mark(tensor) for name, tensor in state.items()}
     _reset(fresh, set())
-    # A version counts the writes to a tensor: what was not written, or was replaced, is not known to be reset.
+    # What still bears a mark was not written; what was replaced is not known to be reset either.
     now = weights(fresh)
-    missed = [
-        name for name, tensor in state.items() if now.get(name) is not tensor or tensor._version == versions[name]
-    ]
+    missed = [name for name, tensor in state.items() if now.get(name) is not tensor or bool(marks[name](tensor))]
     if missed:
         raise UnknownInitialisation(
             f"no reset_parameters() in {type(model).__name__} sets {', '.join(missed)}: build the model afresh"
@@ -66,8 +65,20 @@ def copy_weights(source: nn.Module, into: nn.Module) -> None:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name, also the buffers that a state dict leaves out."""
+    """Return all parameters and buffers by name, also the buffers that a state dict leaves out."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _mark(tensor: Tensor) -> Callable[[Tensor], Tensor]:
+    """Fill `tensor` with a value that no initialisation draws; return the test for what is left of it."""
+    if tensor.is_floating_point() or tensor.is_complex():
+        tensor.fill_(float("nan"))
+        return lambda values: values.isnan().any()
+    if tensor.dtype == torch.bool:  # has no spare value: nothing that a model draws again is of this type
+        return lambda _values: torch.ones((), dtype=torch.bool)
+    spare = torch.iinfo(tensor.dtype).max
+    tensor.fill_(spare)
+    return lambda values: (values == spare).any()
 
 
 def _reset(module: nn.Module, seen: set[nn.Module]) -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.utils import flop_counter
 from torch.utils.flop_counter import FlopCounterMode
 
 T = TypeVar("T")
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of parameters, shared ones counted once."""
+    """Return the number of parameters, shared ones counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def forward_flops(model: nn.Module | Callable[[], nn.Module], size: tuple[int, int], in_channels: int) -> int:
-    """FLOPs of one image's forward pass at `size` (H, W), two for a multiply-add, as `torch.utils.flop_counter` counts:
-    convolutions and matrix products; normalisation, activations, pooling and interpolation are left out.
+    """Return the FLOPs of one image's forward pass at `size` (H, W), two for a multiply-add.
+
+    Counted as `torch.utils.flop_counter` does: convolutions and matrix products; normalisation, activations, pooling
+    and interpolation are left out.
 
     `model` is a module, which is left as it is, or a factory without arguments. The pass runs on the meta device,
     without memory or arithmetic; a model that needs real numbers to run is given them on the CPU.
@@ -31,7 +31,7 @@ def forward_flops(model: nn.Module | Callable[[], nn.Module], size: tuple[int, i
 
 
 def on_meta(attempt: Callable[[torch.device], T]) -> T:
-    """What `attempt` gives on the meta device, or on the CPU where it needs real numbers; random states are kept."""
+    """Return what `attempt` gives on the meta device, or on the CPU where it needs numbers; random states are kept."""
     with torch.random.fork_rng(devices=[]):
         try:
             return attempt(torch.device("meta"))
@@ -49,32 +49,13 @@ def _count(
         with device:
             probe = model()
     probe.eval()
-    with _without_compiler(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         probe(torch.zeros(1, in_channels, *size, device=device))
     return counter.get_total_flops()
 
 
-@contextlib.contextmanager
-def _without_compiler() -> Iterator[None]:
-    """Spare the counter the import of torch's compiler, a second, which it would only tell to leave it alone.
-
-    Nothing is compiled while FLOPs are counted. Where torch has changed inside, it imports as it always did.
-    """
-    mode = getattr(flop_counter, "_FlopCounterMode", None)
-    wrapped = getattr(mode, "__torch_dispatch__", None)
-    plain = getattr(wrapped, "__wrapped__", None)
-    if mode is None or plain is None:
-        yield
-        return
-    mode.__torch_dispatch__ = plain
-    try:
-        yield
-    finally:
-        mode.__torch_dispatch__ = wrapped
-
-
 def module_tree(model: nn.Module) -> list[str]:
-    """Every module as "path: Type(settings)", and every parameter that a module outside `torch.nn` holds itself.
+    """Return every module as "path: Type(settings)", and every parameter that a module outside `torch.nn` holds itself.
 
     The settings are those that the module's `repr` shows. Dropped here is only what registers no module.
     """
@@ -90,7 +71,7 @@ def module_tree(model: nn.Module) -> list[str]:
 
 
 def compare_trees(baseline: list[str], other: list[str]) -> tuple[list[str], list[str]]:
-    """What `other` has beyond `baseline` and what it lacks: (added, removed), each in the order of its tree.
+    """Return what `other` has beyond `baseline` and what it lacks: (added, removed), each in the order of its tree.
 
     A module with other settings is in both lists.
     """

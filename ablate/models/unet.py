@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from ablate.errors import StudyError
 from ablate.models.attention import AttentionGate
-from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, pooled, raised
+from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, skip_and_pool, upsample_concat
 
 Skip = Literal["concat", "none", "attention"]
 
@@ -27,7 +26,7 @@ def unet(
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     gate_finest: bool = False,
 ) -> UNet:
-    """A U-Net (Ronneberger et al. 2015) with same padding: (N, in_channels, H, W) -> logits (N, num_classes, H, W).
+    """Build a U-Net (Ronneberger et al. 2015), same padding: (N, in_channels, H, W) -> logits (N, num_classes, H, W).
 
     - `width`: channels at full resolution, doubled by each of the `depth` poolings.
     - `skip`: how an encoder feature map reaches the decoder: `concat` beside the upsampled one, `none` not at all,
@@ -53,12 +52,7 @@ def unet(
 
 
 class Decoder(nn.Module):
-    """One level of the decoder: (N, 2C, ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W).
-
-    `raise_to` is how it computes `raised`; an engine may set a faster form of the same.
-    """
-
-    raise_to: Callable[..., Tensor] = staticmethod(raised)
+    """One level of the decoder: (N, 2C, ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W)."""
 
     def __init__(self, channels: int, *, skip: Skip, gated: bool, block: Block, norm: Norm) -> None:
         super().__init__()
@@ -67,13 +61,20 @@ class Decoder(nn.Module):
         self.gate = AttentionGate(channels, 2 * channels) if gated else None
         self.block = BLOCKS[block](channels if skip == "none" else 2 * channels, channels, norm)
 
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+    def gated_skip(self, coarse: Tensor, fine: Tensor) -> Tensor | None:
+        """Return what the encoder's map `fine` passes on to this level; None without a skip."""
         skip = None
         if self.skip is not None:
             skip = self.skip(fine)
             if self.gate is not None:
                 skip = self.gate(skip, coarse)
-        return self.block(self.raise_to(self.up, coarse, fine.shape[-2:], skip))
+        return skip
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Return the level's output (N, C, H, W)."""
+        return self.block(
+            upsample_concat(self.up, coarse, (fine.shape[-2], fine.shape[-1]), self.gated_skip(coarse, fine))
+        )
 
 
 class UNet(nn.Module):
@@ -83,10 +84,7 @@ class UNet(nn.Module):
     the decoder cuts its output to the size of its level. So no pixel is dropped and none is invented, at the cost of
     the pixels that there are: rounding down instead would hide the last rows from every coarser level (at 360×480
     the last eight), which only the skips could make good, and the comparison with a net without skips would measure it.
-    `pool` is how it computes `pooled`; an engine may set a faster form of the same.
     """
-
-    pool: Callable[[Tensor], tuple[Tensor, Tensor]] = staticmethod(pooled)
 
     def __init__(
         self, in_channels: int, num_classes: int, width: int, depth: int, *, skip: Skip, block: Block, norm: Norm,
@@ -106,11 +104,17 @@ class UNet(nn.Module):
         )
         self.head = nn.Conv2d(width, num_classes, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the feature maps of all levels, the finest first, and what the pooling leaves of the coarsest."""
         features = []
         for block in self.encoder:
-            feature, x = self.pool(block(x))
+            feature, x = skip_and_pool(block(x))
             features.append(feature)
+        return features, x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, num_classes, H, W)."""
+        features, x = self.encode(x)
         x = self.bottleneck(x)
         if self.dropout is not None:
             x = self.dropout(x)

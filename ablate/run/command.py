@@ -53,7 +53,7 @@ def run_study(
                 raise ResultsError(f"another run holds this folder ({holder})", file=str(path), cure="wait for it")
             for note in quarantine_bad_records(results):
                 display.say(note)
-            prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change, say=display.say)
+            prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change)
             for note in prepared.notes:
                 display.say(note)
             decisions, devices = prepared.decisions, ", ".join(prepared.devices)
@@ -99,7 +99,7 @@ def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float)
         with lock(results.lock, lock_note()) as held:
             if not held:
                 raise ResultsError("a run holds this folder", file=str(path), cure="profile when it has ended")
-            prepared = prepare(study, results, plugins=plugins, allow_code_change=False, say=display.say)
+            prepared = prepare(study, results, plugins=plugins, allow_code_change=False)
             executor = LocalExecutor(
                 path,
                 base=study.base,

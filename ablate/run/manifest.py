@@ -25,7 +25,7 @@ from ablate.records.store import Results, read_json, to_json
 from ablate.study.spec import SearchSpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial
-from ablate.train.decisions import Decisions
+from ablate.train.engine.config import Decisions
 from ablate.wording import count_of
 
 PACKAGES = ("torch", "numpy", "optuna", "pandas", "scipy", "matplotlib", "seaborn", "wandb", "pydantic", "pillow")
@@ -87,7 +87,7 @@ def machine() -> dict[str, Any]:
     """Return the machine, without its name."""
     import torch
 
-    from ablate.train.hardware import cores, device_class
+    from ablate.train.device import cores, device_class
 
     found: dict[str, Any] = {"cpu": device_class("cpu"), "cores": cores(), "system": platform.system()}
     if torch.cuda.is_available():

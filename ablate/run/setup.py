@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,12 @@ from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_record
 from ablate.run import manifest
-from ablate.run.gpu_setup import Probe, probe
 from ablate.run.plan.describe import describe_variants
 from ablate.study.reader import dump_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
-from ablate.train.decisions import FUSED, Decisions, check_fused, decide
-from ablate.train.engines import Choice
-from ablate.train.hardware import device_names
+from ablate.train.device import device_names
+from ablate.train.engine.config import FUSED, Decisions, check_fused, decide
 
 
 @dataclass
@@ -85,7 +82,6 @@ def prepare(
     plugins: Plugins,
     allow_code_change: bool,
     dataset: Dataset | None = None,
-    say: Callable[[str], None] = lambda _text: None,
 ) -> Prepared:
     """Load the data, take or read the execution config, check what changed, write the manifest.
 
@@ -109,7 +105,7 @@ def prepare(
     with study.located():
         devices = device_names(study.spec.run.devices)
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
-    decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins, say)
+    decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset)
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
     write_atomic(results.resolved, dump_study(study).encode())
     manifest.write_test_split(results, study, dataset)
@@ -123,27 +119,17 @@ def _decisions(
     device: str,
     variants: dict[str, Any],
     dataset: Dataset,
-    plugins: Plugins,
-    say: Callable[[str], None],
 ) -> tuple[Decisions, list[str]]:
     """Those in `run.json` where trials on this class of device stand; else new ones."""
     # A search begins with its first round, and has its budget of them before it.
     rounds = study.spec.search.trials if study.spec.search is not None else 1
     images = rounds * len(dataset.splits["train"])
     train_flops = sum(3 * variants[trial.variant]["forward_flops"] * images * trial.train["epochs"] for trial in plan)
-    asked = functools.partial(
-        decide, study.spec, trials=len(plan), device=device, train_flops=train_flops, variants=len(study.variants)
-    )
+    fresh = decide(study.spec, trials=len(plan), device=device, train_flops=train_flops, variants=len(study.variants))
     known = results.read_run().get("decisions")
     if known is None or not any(folder.path.iterdir() for folder in results.folders()):
-        fresh = asked()
-        if device.startswith("cuda"):
-            probed = probe(Probe(study, dataset, plan, fresh, device, plugins.files), train_flops, say)
-            fresh = asked(gpu=probed)
         return fresh, []
     kept = Decisions.from_json(known)
-    # What was probed before is taken as it is: a probe's answer is one of a study's decisions.
-    fresh = asked(gpu=Choice(kept.engine, kept.lanes, kept.reasons))
     if kept.device != fresh.device:
         raise ResultsError(
             f"trials here were run on {kept.device}, this machine has {fresh.device}",

@@ -50,7 +50,7 @@ PR_SET_PDEATHSIG = 1
 # Set where this module is imported by the fork server that the process of this id starts.
 FORK_SERVER_OF = "ABLATE_FORK_SERVER_OF"
 # What the fork server loads once for all workers; an optimizer's first step asks for `torch._dynamo`.
-MODULES = ("torch", "torch._dynamo", "ablate.models.unet", "ablate.plugins", "ablate.train.trial")
+MODULES = ("torch", "torch._dynamo", "ablate.models.unet", "ablate.plugins", "ablate.train.loop")
 # Libraries that allocate for themselves have no exception of their own for it.
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -194,8 +194,8 @@ class _Server:
         from ablate.plugins import load_plugins
         from ablate.records.store import Results
         from ablate.study.reader import read_study
-        from ablate.train.decisions import Decisions
-        from ablate.train.workbench import Workbench
+        from ablate.train.context import Context
+        from ablate.train.engine.config import Decisions
 
         load_plugins(assignment.plugins)
         self.results = Results(assignment.results)
@@ -204,14 +204,13 @@ class _Server:
         self.device = assignment.device
         decisions = Decisions.from_json(self.results.read_run()["decisions"])
         self.origin = Results(assignment.origin) if assignment.origin else None
-        self.bench = Workbench(assignment.device, decisions, assignment.base)
+        self.bench = Context(assignment.device, decisions, assignment.base)
         self._progress = 0.0
 
     def run(self, command: Run) -> None:
         """Run one trial; whatever happens, exactly one closing event is sent."""
-        from ablate.train.extend import inherit
-        from ablate.train.state import Interrupted, Options
-        from ablate.train.trial import run_trial
+        from ablate.train.checkpoint import inherit
+        from ablate.train.loop import Interrupted, Options, run_trial
 
         trial, folder = command.trial, self.results.trial(command.folder)
         options = Options(
@@ -260,7 +259,7 @@ class _Server:
         Raises `Interrupted` where it was asked to stop meanwhile, or the other one did not end: the trial is not lost.
         """
         from ablate.records.files import lock
-        from ablate.train.state import Interrupted
+        from ablate.train.loop import Interrupted
 
         limit = time.monotonic() + LOCK_SECONDS
         said = False
@@ -310,14 +309,14 @@ def classify(error: BaseException, trial: str | None = None) -> Failed:
     """Return the event for an exception: the reason, and whether the process and the study can go on."""
     import torch
 
-    from ablate.train.recording import RecordingFailed
+    from ablate.train.engine.cuda_graph import CaptureFailed
 
     trace = "".join(traceback.format_exception(error))
     cause = out_of_memory(error)
     if cause is not None:
         return Failed(trial, f"out of memory: {one_line(cause)}", trace, fresh_process=True)
     # The device may answer every later call of this process with the same error.
-    broken = isinstance(error, (torch.AcceleratorError, RecordingFailed))
+    broken = isinstance(error, (torch.AcceleratorError, CaptureFailed))
     return Failed(trial, one_line(error), trace, fresh_process=broken, pause=not broken and is_full_disk(error))
 
 

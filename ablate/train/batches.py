@@ -9,20 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablate.data.counters import permutation
 from ablate.data.dataset import Dataset, Split
 from ablate.data.transfer import upload
 
-# Data larger than this share of a GPU's free memory, all lanes together, stay with the host: copied batch by batch.
+# Data larger than this share of a GPU's free memory, all workers together, stay with the host: copied batch by batch.
 RESIDENT_SHARE = 0.4
 
 
 def data_bytes(dataset: Dataset) -> int:
-    """Bytes of all splits' images and masks, as a device keeps them."""
+    """Return the bytes of all splits' images and masks, as a device keeps them."""
     return sum(split.images.nbytes + split.masks.nbytes for split in dataset.splits.values())
 
 
 def resident(dataset: Dataset, lanes: int, free: int) -> bool:
-    """Whether each of `lanes` processes may keep the data set on a device with `free` bytes: all of it, or none."""
+    """Return whether each of `lanes` processes may keep the whole data set on a device with `free` bytes."""
     return lanes * data_bytes(dataset) < RESIDENT_SHARE * free
 
 
@@ -44,12 +45,12 @@ class DeviceSplit:
         return len(self.names)
 
     def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The images and masks at `indices` (B,), on the device."""
+        """Return the images and masks at `indices` (B,), on the device."""
         index = upload(indices, self.images.device)
         return upload(self.images[index], self.device), upload(self.masks[index], self.device)
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """All images by index in batches of one shape: images, masks, and how many of the batch are real.
+        """Yield all images by index in batches of one shape: images, masks, and how many of the batch are real.
 
         The last batch is filled up by repeating the last image, so that a compiled step sees one shape only.
         """
@@ -72,7 +73,7 @@ class DeviceData:
         self.device = device
 
     def class_weights(self, rule: str | list[float] | None) -> Tensor | None:
-        """Weights (C,) of the loss: none, as listed, or 'balanced'.
+        """Return the weights (C,) of the loss: none, as listed, or 'balanced'.
 
         Balanced is median frequency: the median class frequency over that of the class, frequencies over the
         images where the class occurs (Eigen & Fergus, ICCV 2015); 0 for a class that never occurs.
@@ -90,3 +91,15 @@ class DeviceData:
         frequency = pixels / np.maximum(places, 1)
         weights = np.where(pixels > 0, np.median(frequency[pixels > 0]) / np.where(pixels > 0, frequency, 1), 0)
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+
+def epoch_order(seed: int, epoch: int, images: int, batch_size: int) -> np.ndarray:
+    """Return the order of the training images in `epoch`, int64 (steps, batch_size), the same for a seed's variants.
+
+    The incomplete last batch is left out (another one every epoch): batch statistics of very few images would
+    make an outlier of a step. A split smaller than the batch gives one batch of what there is.
+    """
+    order = permutation(seed, epoch, images)
+    size = min(batch_size, images)
+    steps = images // size
+    return order[: steps * size].reshape(steps, size)

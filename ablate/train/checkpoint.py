@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
+import secrets
+import signal
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy as np
 import torch
 
 from ablate.errors import ResultsError
-from ablate.records.files import sha256, sync, sync_folder, write_atomic
-from ablate.records.store import TrialFolder, quarantine
-from ablate.train.failpoints import failpoint
+from ablate.records.files import TEMPORARY, read_file, sha256, sync, sync_folder, write_atomic
+from ablate.records.store import TrialFolder, quarantine, read_record
+from ablate.study.trial import Trial
 
 State = dict[str, Any]
+DIGEST_BYTES = 64
+# A checkpoint is due after so many times what the last one cost: at most a twentieth of a trial goes into them.
+COST_FACTOR = 20
 
 
 def snapshot(state: Any) -> Any:
-    """A copy of every tensor in nested dicts and lists, on the CPU, so that training may go on while it is written."""
+    """Copy every tensor in nested dicts and lists to the CPU, so that training may go on while it is written."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
@@ -30,7 +40,7 @@ def snapshot(state: Any) -> Any:
 
 
 def tensor_bytes(state: Any) -> int:
-    """Bytes of all tensors in nested dicts and lists: the least that a checkpoint of them takes."""
+    """Return the bytes of all tensors in nested dicts and lists: the least that a checkpoint of them takes."""
     if isinstance(state, torch.Tensor):
         return state.nbytes
     if isinstance(state, Mapping):
@@ -38,16 +48,68 @@ def tensor_bytes(state: Any) -> int:
     return sum(tensor_bytes(value) for value in state) if isinstance(state, (list, tuple)) else 0
 
 
-def pack(state: State) -> bytes:
-    """Bytes of a checkpoint: the sha256 of the payload in hex, a newline, the payload."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    payload = buffer.getvalue()
-    return sha256(payload).encode() + b"\n" + payload
+def write_state(path: Path, state: State) -> None:
+    """Write a checkpoint straight to its file, whole or not at all.
+
+    The sha256 of the payload in hex, a newline, the payload as `torch.save` writes it.
+    """
+    with durable(path) as handle:
+        handle.write(b"0" * DIGEST_BYTES + b"\n")
+        digest = save(state, handle)
+        handle.seek(0)
+        handle.write(digest.encode())
+
+
+def save(state: Any, handle: IO[bytes]) -> str:
+    """Write what `torch.load` reads straight to an open file; return its sha256 in hex. Raises `OSError`."""
+    passing = _Hashing(handle)
+    torch.save(state, passing)  # type: ignore[arg-type] # all that it uses of a file is `write` and `flush`
+    if passing.error is not None:
+        raise passing.error
+    return passing.digest.hexdigest()
+
+
+class _Hashing:
+    """A file to write to that hashes what passes, and keeps an error: torch would hide a full disk behind its own."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        if self.error is None:
+            try:
+                self._handle.write(data)
+                self._handle.flush()
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+@contextmanager
+def durable(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of `path` when the block has ended well: whole, and on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
 
 
 def unpack(data: bytes) -> State:
-    """The state in `data`; raises `ResultsError` where the digest does not hold or the pickle is not plain data.
+    """Read the state in `data`; raises `ResultsError` where the digest does not hold or the pickle is not plain data.
 
     The digest comes first: most single-bit errors load without complaint and with other numbers.
     """
@@ -62,21 +124,34 @@ def unpack(data: bytes) -> State:
 
 
 class CheckpointWriter:
-    """Writes checkpoints of one trial in a thread of its own, at most one at a time."""
+    """Writes checkpoints of one trial in a thread of its own, at most one at a time.
 
-    def __init__(self, folder: TrialFolder) -> None:
-        self._folder = folder
+    One is due `every` so many seconds, and never before `COST_FACTOR` times what the last one cost; 0: after each step.
+    """
+
+    def __init__(self, folder: TrialFolder, every: float = 0.0) -> None:
+        self._folder, self._every = folder, every
+        self._last, self._cost = time.monotonic(), 0.0
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
+    def due(self) -> bool:
+        """Return whether it is time for a checkpoint."""
+        wanted = max(self._every, COST_FACTOR * self._cost) if self._every else 0.0
+        return time.monotonic() - self._last >= wanted
+
     def write(self, state: State) -> None:
-        """Start writing a `snapshot`; waits for the one before. Raises what that one failed with."""
+        """Start writing a copy of `state`; waits for the one before. Raises what that one failed with."""
         self.wait()
+        began = time.monotonic()
+        state = snapshot(state)
+        self._last = time.monotonic()
+        self._cost = self._last - began
         self._thread = threading.Thread(target=self._write, args=(state,), daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
-        """Until nothing is being written; raises what the writer failed with (such as a full disk)."""
+        """Wait until nothing is being written; raises what the writer failed with (such as a full disk)."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -91,8 +166,8 @@ class CheckpointWriter:
             self._thread = self._error = None
 
     def _write(self, state: State) -> None:
+        began = time.monotonic()
         try:
-            data = pack(state)
             failpoint("save", state["step"])
             # The streams must be on disk as far as this checkpoint counts them.
             for stream in (self._folder.epochs, self._folder.steps):
@@ -102,13 +177,14 @@ class CheckpointWriter:
                 current.replace(self._folder.path / "checkpoint.previous.pt")
                 sync_folder(self._folder.path)
             failpoint("between", state["step"])
-            write_atomic(current, data)
+            write_state(current, state)
+            self._cost += time.monotonic() - began
         except BaseException as error:
             self._error = error
 
 
 def load_newest(folder: TrialFolder, key: str) -> tuple[State | None, list[str]]:
-    """The newest checkpoint of the trial `key` that can be trusted, and what was said about those that cannot.
+    """Load the newest checkpoint of the trial `key` that can be trusted, and say what is wrong with those that cannot.
 
     What is damaged, malicious or of another trial is quarantined, and the generation before it is used.
     """
@@ -131,9 +207,62 @@ def remove(folder: TrialFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> str:
-    """Write weights for users, readable by plain `torch.load`; their sha256."""
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    write_atomic(path, buffer.getvalue())
-    return sha256(buffer.getvalue())
+def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
+    """Lay a checkpoint into `folder` from which `trial` goes on after the last epoch of `parent`, a shorter trial.
+
+    Returns a line that says so, or why the trial has to start over: the parent is not complete, or its last state was
+    too large to be kept. Only for constant schedules, in which the first epochs of both are the same.
+    """
+    if folder.checkpoints():
+        return ""
+    record = read_record(parent.record)
+    if record is None or record.status != "complete" or record.key != trial.parent:
+        return "started over: there is no complete shorter trial"
+    if not parent.last.exists():
+        return "started over: the last state of the shorter trial was not kept"
+    try:
+        last = unpack(read_file(parent.last))
+    except ResultsError as error:
+        return f"started over: {error}"
+    folder.make()
+    for source, target in ((parent.epochs, folder.epochs), (parent.steps, folder.steps)):
+        write_atomic(target, read_file(source))
+    best = {
+        "epoch": int(record.metrics["best_epoch"] or 0),
+        "mean_iou": record.metrics["val_mean_iou"],
+        "loss": record.metrics["val_loss"],
+        "counts": torch.from_numpy(np.load(parent.images)["val"]),
+        "weights": torch.load(parent.best, weights_only=True),
+    }
+    state = {
+        "key": trial.key,
+        "step": last["step"],
+        "model": last["model"],
+        "optimizer": last["optimizer"],
+        "best": best,
+        "initial_val_loss": record.metrics["initial_val_loss"],
+        "layers": record.layers,
+        "seconds": record.timing["wall_s"],
+    }
+    write_state(folder.path / "checkpoint.pt", state)
+    return f"goes on after epoch {record.metrics['epochs_run']:.0f} of {parent.name}"
+
+
+_ARMED = os.environ.get("ABLATE_FAILPOINT", "")
+_ONCE = os.environ.get("ABLATE_FAILPOINT_ONCE", "")
+
+
+def failpoint(place: str, number: int) -> None:
+    """Kill this process by SIGKILL where the environment says so: for tests, which name a place by ABLATE_FAILPOINT.
+
+    `step:17` is before step 17, `epoch:2` after epoch 2. With `ABLATE_FAILPOINT_ONCE=/path` once: the file is created
+    first, and nothing happens where it exists.
+    """
+    if not _ARMED or f"{place}:{number}" != _ARMED:
+        return
+    if _ONCE:
+        try:
+            Path(_ONCE).touch(exist_ok=False)
+        except FileExistsError:
+            return
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,8 @@
-"""A network over a whole split: per-image loss and counts, and the predictions where they are wanted."""
+"""A network over a whole split: per-image loss and counts, at the size trained at or at the masks' own size."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ablate.data.dataset import IGNORE
+from ablate.measure import segmentation
 from ablate.train.batches import DeviceSplit
-from ablate.train.counts import image_counts, mean_iou
-from ablate.train.readback import Readback
-from ablate.train.step import Network
+from ablate.train.network import Network
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluation:
 
     losses: np.ndarray
     counts: np.ndarray
-    preds: np.ndarray | None
+    preds: np.ndarray | None = None
 
     @property
     def loss(self) -> float:
@@ -36,7 +36,7 @@ class Evaluation:
     @property
     def mean_iou(self) -> float:
         """Dataset mean IoU, a fraction."""
-        return mean_iou(torch.from_numpy(self.counts))
+        return float(segmentation.mean_iou(self.counts, axis=0))
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,7 @@ class Scores:
 
     losses: Tensor
     counts: Tensor
-    preds: Tensor | None
-
-    def tensors(self) -> list[Tensor]:
-        """Those that are there, in the order that `evaluation` takes them."""
-        return [part for part in (self.losses, self.counts, self.preds) if part is not None]
+    preds: Tensor | None = None
 
 
 @torch.no_grad()
@@ -61,19 +57,72 @@ def score(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: 
     for images, masks, real in split.in_order(batch_size):
         guess, loss = network.predict(images, masks)
         losses.append(loss[:real].double())
-        counts.append(image_counts(guess[:real], masks[:real], network.num_classes, IGNORE))
+        counts.append(image_counts(guess[:real], masks[:real], network.num_classes))
         if keep_preds:
-            # A copy: a recorded step writes every batch to the same place.
+            # A copy: a captured prediction writes every batch to the same place.
             preds.append(guess[:real].clone())
     network.model.train(was_training)
     return Scores(torch.cat(losses), torch.cat(counts), torch.cat(preds) if keep_preds else None)
 
 
-def evaluation(losses: Tensor, counts: Tensor, preds: Tensor | None = None) -> Evaluation:
-    """What was scored, from tensors on the CPU."""
-    return Evaluation(losses.numpy(), counts.numpy(), None if preds is None else preds.numpy())
-
-
 def evaluate(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: bool = False) -> Evaluation:
-    """`score`, and wait for it: one read at the end."""
-    return evaluation(*Readback(score(network, split, batch_size, keep_preds=keep_preds).tensors()).wait())
+    """Score `network` on `split` as `score` does, and wait for the device once, at the end."""
+    scores = score(network, split, batch_size, keep_preds=keep_preds)
+    preds = None if scores.preds is None else scores.preds.cpu().numpy()
+    return Evaluation(scores.losses.cpu().numpy(), scores.counts.cpu().numpy(), preds)
+
+
+@torch.no_grad()
+def evaluate_native(
+    network: Network, split: DeviceSplit, masks: Sequence[np.ndarray], batch_size: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Score `network` (in evaluation mode while this runs) on `split`, whose masks at their own size are `masks`.
+
+    Returns the counts int64 (N, C, 3) = tp, fp, fn and the predictions, uint8 (h, w) of each image, at each mask's
+    own size. The images enter at the size that is trained at. Their logits are upsampled bilinearly (pixel centres
+    aligned, as mmseg and torchvision score) to (h, w) of each mask, and the argmax is taken there: to enlarge
+    predictions instead would draw every boundary in steps of the smaller grid.
+    """
+    was_training = network.model.training
+    network.model.eval()
+    counts, preds, index = [], [], 0
+    for images, _, real in split.in_order(batch_size):
+        for row in network.logits(images).float()[:real]:
+            mask = torch.from_numpy(np.array(masks[index])).to(row.device)[None]
+            guess = _upsampled(row[None], (mask.shape[1], mask.shape[2])).argmax(1).to(torch.uint8)
+            counts.append(image_counts(guess, mask, network.num_classes).cpu())
+            preds.append(guess[0].cpu().numpy())
+            index += 1
+    network.model.train(was_training)
+    return torch.cat(counts).numpy(), preds
+
+
+def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    if logits.shape[2:] == size:
+        return logits
+    return torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def image_counts(preds: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Return the counts int64 (N, num_classes, 3) = tp, fp, fn of `preds` and `target` (N, H, W), on their device.
+
+    Ignored targets are left out.
+    """
+    if preds.is_cuda:
+        return counts_by_comparison(preds, target, num_classes)
+    counts = segmentation.image_counts(preds.numpy(), target.numpy(), num_classes, IGNORE)
+    return torch.from_numpy(counts)
+
+
+def counts_by_comparison(preds: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Return what `image_counts` gives, the way that suits a GPU: there `bincount` is slow and a boolean index waits.
+
+    Each class is compared with all pixels, and truths are added up as whole numbers: exact for any number of pixels,
+    the same in any order of addition, and without a word to the host.
+    """
+    classes = torch.arange(num_classes, device=preds.device).view(1, -1, 1)
+    labels = target.flatten(1).unsqueeze(1)
+    guess = (preds.flatten(1).unsqueeze(1) == classes) & (labels != IGNORE)
+    truth = labels == classes
+    tp = (guess & truth).sum(-1)
+    return torch.stack([tp, guess.sum(-1) - tp, truth.sum(-1) - tp], dim=-1)

@@ -1,59 +1,109 @@
-"""What a finished trial leaves beside its record: counts, predictions, weights."""
+"""What a trial leaves beside its record: curves as it runs, and at its end counts, predictions and weights."""
 
 from __future__ import annotations
 
 import io
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from ablate.records.files import write_atomic
+from ablate.measure import segmentation
+from ablate.records.files import append, cut, read_file, write_atomic
 from ablate.records.images import pack
 from ablate.records.store import TrialFolder, finite
-from ablate.train import checkpoint
-from ablate.train.counts import mean_iou
+from ablate.train.checkpoint import durable, save, write_state
 from ablate.train.evaluate import Evaluation
-from ablate.train.native import NativeScores
 
-if TYPE_CHECKING:
-    from ablate.train.state import Best
-
+STEP_BYTES = 8  # two little-endian float32: loss and gradient norm
 # The last state lets `--extend` go on instead of starting over; of a large model it would fill the disk.
 LARGEST_LAST_STATE = 64 * 2**20
 
 
-def write_outcome(
-    folder: TrialFolder,
-    best: Best,
-    test: Evaluation,
-    last: dict[str, Any] | None,
-    gate_maps: dict[str, np.ndarray],
-    native: NativeScores | None = None,
-) -> dict[str, float | None]:
-    """Write `images.npz`, `predictions.zip`, `best.pt`, `gates.npz` and (where given) `last.pt`; the test metrics.
+class Curves:
+    """`epochs.jsonl` and `steps.f32` of a trial, appended as it runs, cut back to a checkpoint where it is resumed."""
 
-    `gate_maps` holds each gate's α on the panel images, float16 (images, h, w). With `native` the counts, predictions
-    and scores are those at the masks' own size; the loss is always that at the size trained at.
+    def __init__(self, folder: TrialFolder, *, steps: int, epochs: int) -> None:
+        """Open for writing, cut back to `steps` steps and `epochs` epochs (0, 0 begins anew)."""
+        self._folder = folder
+        for path in (folder.epochs, folder.steps):
+            append(path, b"")
+        lines = read_file(folder.epochs).splitlines(keepends=True)[:epochs]
+        stored = np.frombuffer(read_file(folder.steps)[: STEP_BYTES * steps], dtype="<f4")
+        if len(lines) < epochs or len(stored) < 2 * steps:
+            raise ValueError("the curves are shorter than the checkpoint says")
+        self.epochs: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self._rows: list[np.ndarray] = [stored.reshape(-1, 2)] if steps else []
+        cut(folder.epochs, sum(len(line) for line in lines))
+        cut(folder.steps, steps * STEP_BYTES)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """All steps so far, float32 (steps, 2)."""
+        if len(self._rows) > 1:
+            self._rows = [np.concatenate(self._rows)]
+        return self._rows[0] if self._rows else np.zeros((0, 2), dtype="<f4")
+
+    def add_steps(self, rows: np.ndarray) -> None:
+        """Append rows (n, 2) of loss and gradient norm."""
+        rows = np.ascontiguousarray(rows, dtype="<f4")
+        self._rows.append(rows)
+        append(self._folder.steps, rows.tobytes())
+
+    def add_epoch(self, epoch: int, **values: float) -> dict[str, Any]:
+        """Append an epoch (1-based) and return its row; values that are not finite are stored as null."""
+        row: dict[str, Any] = {"epoch": epoch, **{name: finite(value) for name, value in values.items()}}
+        self.epochs.append(row)
+        append(self._folder.epochs, (json.dumps(row) + "\n").encode())
+        return row
+
+
+@dataclass
+class Outcome:
+    """What a finished trial found, all of it on the CPU.
+
+    `test` is the best epoch's evaluation at the size trained at; `native` holds counts (N, C, 3) and predictions at the
+    masks' own size, where they were asked for. `gate_maps`: each gate's α on the panel images, float16 (images, h, w).
     """
-    assert best.counts is not None and best.weights is not None and test.preds is not None
-    counts, preds = (test.counts, test.preds) if native is None else (native.counts, native.preds)
-    write_arrays(folder.images, val=best.counts, test=counts, test_loss=test.losses)
-    if gate_maps:
-        write_arrays(folder.gates, **gate_maps)
-    write_atomic(folder.predictions, pack(preds))
-    checkpoint.save_weights(folder.best, best.weights)
-    if last is not None:
-        write_atomic(folder.last, checkpoint.pack(last))
-    tp, fp, fn = (counts[..., i].sum(0).astype(float) for i in range(3))
-    there = tp + fp + fn > 0
-    return {
-        "test_loss": finite(test.loss),
-        "test_mean_iou": mean_iou(torch.from_numpy(counts)),
-        "test_dice": float((2 * tp[there] / (2 * tp + fp + fn)[there]).mean()),
-        "test_pixel_accuracy": float(tp.sum() / (tp + fn).sum()),
-    }
+
+    val_counts: np.ndarray
+    weights: dict[str, torch.Tensor]
+    test: Evaluation
+    last: dict[str, Any] | None
+    gate_maps: dict[str, np.ndarray]
+    native: tuple[np.ndarray, list[np.ndarray]] | None = None
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The test counts that the scores are made of, int64 (N, C, 3)."""
+        return self.test.counts if self.native is None else self.native[0]
+
+    def metrics(self) -> dict[str, float | None]:
+        """Return the test scores, fractions; the loss, in nats, is always that at the size trained at."""
+        return {
+            "test_loss": finite(self.test.loss),
+            "test_mean_iou": float(segmentation.mean_iou(self.counts, axis=0)),
+            "test_dice": float(segmentation.mean_dice(self.counts, axis=0)),
+            "test_pixel_accuracy": float(segmentation.pixel_accuracy(self.counts, axis=0)),
+        }
+
+    def write(self, folder: TrialFolder) -> None:
+        """Write `images.npz`, `gates.npz`, `predictions.zip`, `best.pt` and (where kept) `last.pt`, each durably."""
+        preds = self.test.preds if self.native is None else self.native[1]
+        assert preds is not None
+        write_arrays(folder.images, val=self.val_counts, test=self.counts, test_loss=self.test.losses)
+        if self.gate_maps:
+            write_arrays(folder.gates, **self.gate_maps)
+        write_atomic(folder.predictions, pack(preds))
+        with durable(folder.best) as handle:  # readable by plain `torch.load`
+            save(dict(self.weights), handle)
+        if self.last is not None:
+            write_state(folder.last, self.last)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -61,3 +111,22 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomic(path, buffer.getvalue())
+
+
+class Background:
+    """A thread that finishes one trial while the next one begins, at most one at a time."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin `work`, which reports its own errors; waits for what was begun before."""
+        self.join()
+        self._thread = threading.Thread(target=work)  # not a daemon: a process that ends finishes it
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until nothing is under way."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None

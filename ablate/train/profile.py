@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,9 +11,10 @@ import torch
 from ablate.models.inspect import forward_flops
 from ablate.study.trial import Trial
 from ablate.train.batches import DeviceData
-from ablate.train.step import Network, build_model
-from ablate.train.stepping import Step, make_step
-from ablate.train.workbench import Workbench
+from ablate.train.context import Context
+from ablate.train.device import peak_memory, synchronise
+from ablate.train.engine import Step, make_step
+from ablate.train.network import Network, build_model
 
 WARM_UP_STEPS = 3
 ROUNDS = 5
@@ -23,9 +23,9 @@ ROUNDS = 5
 class _Timed:
     """One variant ready to be timed."""
 
-    def __init__(self, trial: Trial, bench: Workbench) -> None:
-        self.data: DeviceData = bench.data(trial.data)
-        self.network: Network = bench.fresh_network(trial)
+    def __init__(self, trial: Trial, context: Context) -> None:
+        self.data: DeviceData = context.data(trial.data)
+        self.network: Network = context.fresh_network(trial)
         self.rate: float = trial.train["lr"]
         train = self.data.splits["train"]
         self.batch_size = min(trial.train["batch_size"], len(train))
@@ -35,13 +35,13 @@ class _Timed:
             self.batches = [
                 (images[:, : crop[0], : crop[1]], masks[:, : crop[0], : crop[1]]) for images, masks in self.batches
             ]
-        self.step: Step = make_step(self.network, trial.train, tuple(self.batches[0][0].shape))
+        self.step: Step = make_step(self.network, context.decisions, trial.train, tuple(self.batches[0][0].shape))
         self.train_rates: list[float] = []
         self.inference_rates: list[float] = []
         self.latencies: list[float] = []
 
     def train(self, steps: int) -> float:
-        """Seconds for `steps` training steps."""
+        """Return the seconds for `steps` training steps."""
         self.network.model.train()
 
         def work(index: int) -> None:
@@ -51,7 +51,7 @@ class _Timed:
         return _seconds(work, steps, self.network.device)
 
     def infer(self, steps: int) -> float:
-        """Seconds for the predictions of `steps` batches."""
+        """Return the seconds for the predictions of `steps` batches."""
         self.network.model.eval()
 
         @torch.no_grad()
@@ -62,58 +62,46 @@ class _Timed:
         return _seconds(work, steps, self.network.device)
 
     def latency(self) -> float:
-        """Seconds for the prediction of one image, eagerly."""
+        """Return the seconds for the prediction of one image, eagerly."""
         self.network.model.eval()
         images = self.batches[0][0][:1]
 
         @torch.no_grad()
-        def work(index: int) -> None:
+        def work(_index: int) -> None:
             self.network.logits(images)
 
         return _seconds(work, 1, self.network.device)
 
 
 def _seconds(work: Callable[[int], None], steps: int, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     began = time.perf_counter()
     for index in range(steps):
         work(index)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronise(device)
     return time.perf_counter() - began
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes at the highest: of the device's allocator on CUDA, of the resident process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def profile_variants(trials: Sequence[Trial], bench: Workbench, *, seconds: float) -> dict[str, Any]:
+def profile_variants(trials: Sequence[Trial], context: Context, *, seconds: float) -> dict[str, Any]:
     """Time the variants of `trials` (one each) in turn, `ROUNDS` times over, within about `seconds`.
 
     Each round gives a variant an equal share of the time and one rate (images/s) for training and for inference;
     rounds are interleaved, so that a drift of the machine meets all variants alike. Peak memory of a variant is what
     its network and its training added to what was there before.
     """
-    if bench.decisions.compiles:
-        # All variants stay compiled side by side: past its limit dynamo would run the rest eagerly, without an error.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(trials) + 8)
     timed: dict[str, _Timed] = {}
     memory: dict[str, int] = {}
     once: dict[str, tuple[float, float]] = {}
     for trial in trials:
-        bench.data(trial.data)  # which all variants share
-        if bench.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(bench.device)  # to what is allocated now
-        before = peak_memory(bench.device)
-        variant = timed[trial.variant] = _Timed(trial, bench)
+        context.data(trial.data)  # which all variants share
+        if context.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(context.device)  # to what is allocated now
+        before = peak_memory(context.device)
+        variant = timed[trial.variant] = _Timed(trial, context)
         variant.train(WARM_UP_STEPS)
         variant.infer(1)
         variant.latency()
-        memory[trial.variant] = peak_memory(bench.device) - before
+        memory[trial.variant] = peak_memory(context.device) - before
         once[trial.variant] = variant.train(2) / 2, variant.infer(1)
     share = seconds / (ROUNDS * len(timed))
     for _ in range(ROUNDS):
@@ -124,16 +112,16 @@ def profile_variants(trials: Sequence[Trial], bench: Workbench, *, seconds: floa
             variant.inference_rates.append(steps * variant.batch_size / variant.infer(steps))
             variant.latencies += [variant.latency() for _ in range(5)]
     first = trials[0]
-    data = bench.data(first.data)
+    data = context.data(first.data)
     return {
-        "device": str(bench.device),
-        "machine": bench.decisions.device,
-        "threads": bench.decisions.threads,
+        "device": str(context.device),
+        "machine": context.decisions.device,
+        "threads": context.decisions.threads,
         "rounds": ROUNDS,
         "batch_size": timed[first.variant].batch_size,
         "size": list(data.dataset.size),
-        "precision": bench.decisions.precision,
-        "engine": bench.decisions.engine,
+        "precision": context.decisions.precision,
+        "engine": context.decisions.engine,
         "variants": {
             trial.variant: {
                 "parameters": sum(parameter.numel() for parameter in timed[trial.variant].network.parameters()),
@@ -149,7 +137,7 @@ def profile_variants(trials: Sequence[Trial], bench: Workbench, *, seconds: floa
 
 
 def flops_of(trial: Trial, data: DeviceData) -> int:
-    """Forward FLOPs of one image, counted on the meta device."""
+    """Return the forward FLOPs of one image, counted on the meta device."""
     channels, classes = data.dataset.in_channels, data.dataset.num_classes
     return forward_flops(
         lambda: build_model(trial.model, in_channels=channels, num_classes=classes), data.dataset.size, channels

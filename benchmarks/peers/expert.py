@@ -1,5 +1,7 @@
-"""The script an expert writes for one machine: bf16 where the hardware has it, channels_last, fused optimizer, data in
-memory as tensors, `torch.compile` where it pays, nothing read from the device in an epoch; trials one after another.
+"""The script an expert writes for one machine.
+
+bf16 where the hardware has it, channels_last, fused optimizer, data in memory as tensors, `torch.compile` where it
+pays, nothing read from the device in an epoch; trials one after another.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ class Network:
             self.loss, self.predict = torch.compile(self._loss, **how), torch.compile(self._predict, **how)
 
     def start(self, trial: Trial) -> None:
-        """The weights and the optimizer of a new trial."""
+        """Set the weights and the optimizer of a new trial."""
         common.seeded(trial.seed)
         self.model.load_state_dict(common.build_model(trial, self.work).state_dict())
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=trial.train["lr"], fused=True)
@@ -144,7 +146,7 @@ def run_trial(network: Network, trial: Trial, data: dict[str, Resident]) -> Tria
 
 
 def run_study(work: Work, modes: dict[str, str]) -> list[TrialResult]:
-    """The trials variant by variant."""
+    """Return the trials variant by variant."""
     data = {name: Resident(work, name) for name in ("train", "val", "test")}
     results = []
     network, variant = None, None
@@ -184,7 +186,7 @@ def calibrate(work: Work) -> list[Cost]:
 
 
 def calibrated(work: Work, trial: Trial, mode: str, train: Resident) -> Cost:
-    """What one variant costs in one mode."""
+    """Return what one variant costs in one mode."""
     torch.compiler.reset()
     network = Network(work, trial, mode)
     network.start(trial)
@@ -216,7 +218,7 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 def choose(costs: list[Cost], work: Work) -> dict[str, str]:
-    """The cheaper way for each variant, over all its trials of this study."""
+    """Return the cheaper way for each variant, over all its trials of this study."""
     total: dict[tuple[str, str], float] = {}
     for cost in costs:
         total[cost.variant, cost.mode] = cost.first_s
@@ -234,7 +236,7 @@ def choose(costs: list[Cost], work: Work) -> dict[str, str]:
 
 
 def check(work: Work, trial: Trial, rounds: int, mode: str) -> common.Check:
-    """The loop against the same steps on one batch that is ready."""
+    """Return the loop against the same steps on one batch that is ready."""
     network = Network(work, trial, mode)
     network.start(trial)
     data = Resident(work, "train")

@@ -1,5 +1,6 @@
 """Lightning under Optuna as their documentation shows it: a `LightningModule`, a `Trainer`, a study over the grid."""
 
+# ruff: noqa: ARG002, D102 - Lightning names these methods and their arguments, and its documentation says what they do.
 from __future__ import annotations
 
 import logging
@@ -101,7 +102,7 @@ class BareSteps(Callback):
 
 
 def trainer(epochs: int, callbacks: list[Callback], precision: Any, **more: Any) -> lightning.Trainer:
-    """A trainer without what costs time and is not asked for: bars, summaries, loggers, a sanity check."""
+    """Make a trainer without what costs time and is not asked for: bars, summaries, loggers, a sanity check."""
     device = common.default_device().type
     return lightning.Trainer(
         max_epochs=epochs, accelerator=device, devices=1, precision=precision, callbacks=callbacks, logger=False,
@@ -154,7 +155,7 @@ def run_study(work: Work, *, workers: int, precision: str) -> list[TrialResult]:
 
 
 def check(work: Work, trial: Trial, rounds: int, *, workers: int, precision: str) -> Check:
-    """The trainer's epochs against bare steps."""
+    """Time the trainer's epochs against bare steps."""
     result = Check(trial.variant)
     data = common.loaders(work, trial, workers=workers)
     batch = next(iter(data["train"]))

@@ -56,7 +56,7 @@ class Script:
         return common.mean_iou(confusion)
 
     def bare_steps(self) -> Callable[[], None]:
-        """An epoch's number of steps on one batch that is ready."""
+        """Return an epoch's number of steps on one batch that is ready."""
         images, masks = next(iter(self.loaders["train"]))
 
         def steps() -> None:

@@ -26,7 +26,7 @@ def loader_workers() -> int:
 
 
 def train(config: dict[str, Any], work: Work) -> None:
-    """The trainable: reports val mIoU every epoch, and everything at the end."""
+    """Return the trainable: reports val mIoU every epoch, and everything at the end."""
     trial = chosen(work, config)
     common.prepare()
     script, result = Script(work, trial, workers=loader_workers()), TrialResult.of(trial)
@@ -50,7 +50,7 @@ def train(config: dict[str, Any], work: Work) -> None:
 
 
 def check(config: dict[str, Any], work: Work, rounds: int) -> None:
-    """The loop against bare steps, while another trial does the same on the other core."""
+    """Return the loop against bare steps, while another trial does the same on the other core."""
     trial = chosen(work, config)
     common.prepare()
     script = Script(work, trial, workers=loader_workers())
@@ -59,7 +59,7 @@ def check(config: dict[str, Any], work: Work, rounds: int) -> None:
 
 
 def chosen(work: Work, config: dict[str, Any]) -> Trial:
-    """The trial that a configuration of the grid means."""
+    """Return the trial that a configuration of the grid means."""
     key = (config["variant"], config["lr"], config["seed"])
     return next(trial for trial in work.trials if (trial.variant, trial.train["lr"], trial.seed) == key)
 

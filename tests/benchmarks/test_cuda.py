@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from ablate.train.decisions import Decisions
+from ablate.train.engine.config import Decisions
 from benchmarks import cuda
+from benchmarks import parts as parts_module
 from benchmarks.common import load_work
+from benchmarks.compare import CALIBRATION_CACHES, Comparison
 from benchmarks.cuda import COMPARISONS, CONTESTANTS, compare, text_of
 from benchmarks.hotspots import hotspots, render
 from benchmarks.parts import Parts
@@ -40,10 +42,13 @@ def study(tmp_path: Path) -> Path:
 
 def test_a_finished_part_is_not_made_again(tmp_path: Path) -> None:
     made = []
+
+    def make() -> dict[str, float]:
+        made.append(1)
+        return {"wall_s": 2.0}
+
     for _ in range(2):
-        assert Parts(tmp_path / "x.parts").of("round-0-plain", lambda: made.append(1) or {"wall_s": 2.0}) == {
-            "wall_s": 2.0
-        }
+        assert Parts(tmp_path / "x.parts").of("round-0-plain", make) == {"wall_s": 2.0}
     assert made == [1]
 
 
@@ -60,8 +65,10 @@ class _Contestants:
     ran: ClassVar[list[str]] = []
     stop_at: ClassVar[str | None] = None
 
-    def __init__(self, arguments: argparse.Namespace, scratch: Path) -> None:
+    def __init__(self, _arguments: argparse.Namespace, _scratch: Path) -> None:
         self.calibration: dict[str, Path] = {}
+
+    caches: ClassVar[set[str | None]] = set()
 
     def _asked(self, what: str) -> None:
         if what == _Contestants.stop_at:
@@ -71,6 +78,8 @@ class _Contestants:
 
     def peer(self, name: str, *more: str, caches: str | None = None) -> Any:
         self._asked(f"{name} {more[0]}")
+        if more[0] == "--calibrate":
+            _Contestants.caches.add(caches)
         return {"checks": [{"variant": "unet", "loop_s": [1.0], "bare_s": [1.0]}]} if more[0] == "--check" else []
 
     def timed(self, name: str, number: int) -> dict[str, Any]:
@@ -84,7 +93,7 @@ def test_a_comparison_that_was_stopped_goes_on(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: str
 ) -> None:
     monkeypatch.setattr(cuda, "Comparison", _Contestants)
-    monkeypatch.setattr(cuda, "matmul_rate", lambda dtype: [1.0, 2.0, 3.0])
+    monkeypatch.setattr(cuda, "matmul_rate", lambda _dtype: [1.0, 2.0, 3.0])
     _Contestants.ran, _Contestants.stop_at = [], stop_at
     arguments = argparse.Namespace(
         study=study, override=[], only=["ablate", "ablate_fast", "plain", "expert"], rounds=2, check=1, calibrate=True,
@@ -112,6 +121,43 @@ def test_a_comparison_that_was_stopped_goes_on(
         compare(argparse.Namespace(**{**vars(arguments), "override": ["seeds=2"]}), Parts(tmp_path / "x.parts"))
 
 
+def test_the_expert_finds_the_caches_that_its_calibration_filled(tmp_path: Path) -> None:
+    _Contestants.caches, _Contestants.stop_at = set(), None
+    arguments = argparse.Namespace(
+        study=Path(__file__), override=[], only=["expert"], rounds=1, check=0, calibrate=True, device="cpu", name="x"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "Comparison", _Contestants)
+        patch.setattr(cuda, "matmul_rate", lambda _dtype: [1.0])
+        patch.setattr(cuda, "describe", lambda *_given: {})
+        compare(arguments, Parts(tmp_path / "x.parts"))
+    real = Comparison(arguments, tmp_path)
+    real.calibration["warm"] = tmp_path
+    assert _Contestants.caches == {real._caches("expert", 1)} == {CALIBRATION_CACHES}
+
+
+def test_parts_resumed_on_another_machine_are_not_called_warm(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "Comparison", _Contestants)
+    monkeypatch.setattr(cuda, "matmul_rate", lambda _dtype: [1.0, 2.0, 3.0])
+    _Contestants.ran, _Contestants.stop_at = [], "plain 1"
+    arguments = argparse.Namespace(
+        study=study, override=[], only=["ablate", "plain"], rounds=2, check=0, calibrate=False, device="cpu", name="x"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        compare(arguments, Parts(tmp_path / "x.parts"))
+    monkeypatch.setattr(parts_module, "boot_id", lambda: "another machine")
+    found = compare(arguments, Parts(tmp_path / "x.parts"))
+    # "ablate" was warm before the machine changed; what "plain" finds now are empty caches, as in a first round.
+    assert _Contestants.ran == ["ablate 0", "plain 0", "ablate 1", "plain 0"]
+    assert [entry["cache"] for entry in found["rounds"]] == ["cold", "mixed"]
+    arguments.rounds = 3
+    found = compare(arguments, Parts(tmp_path / "x.parts"))
+    assert [entry["cache"] for entry in found["rounds"]] == ["cold", "mixed", "mixed"]
+    assert _Contestants.ran[4:] == ["ablate 0", "plain 2"]
+
+
 def test_a_contestant_whose_packages_are_not_here_is_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +169,7 @@ def test_a_contestant_whose_packages_are_not_here_is_left_out(
 def test_a_profile_that_crashes_costs_the_profile_only(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(*arguments: Any, **more: Any) -> Any:
+    def crash(*_arguments: Any, **_more: Any) -> Any:
         return subprocess.CompletedProcess([], -11, "", "first\nlast words\n")
 
     monkeypatch.setattr(cuda.subprocess, "run", crash)
@@ -153,7 +199,7 @@ def test_hot_spots_of_a_step(study: Path) -> None:
     assert "## What a training step spends its time on" in text and "`aten::convolution_backward`" in text
 
 
-def test_the_studies_of_the_benchmark_are_what_the_peers_train(tmp_path: Path) -> None:
+def test_the_studies_of_the_benchmark_are_what_the_peers_train() -> None:
     assert CONTESTANTS == ("ablate", "ablate_fast", "plain", "lightning", "ray", "expert")
     from ablate.study.reader import read_study
 

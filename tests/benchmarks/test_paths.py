@@ -26,7 +26,8 @@ def test_cells_are_compared_by_their_means_and_the_larger_spread() -> None:
     assert "| unet | lr=1e-3 | 60.00 | 51.00 | +9.00 | 14.14 |" in text and "1 of 2 differences are within it" in text
 
 
-def test_engines_are_timed_in_turn_on_the_same_batch(tmp_path: Path, kernels: None) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_engines_are_timed_in_turn_on_the_same_batch(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(
         "study: s\ndata: {name: street, size: [32, 32], train: 4, val: 2, test: 2}\n"

@@ -73,7 +73,8 @@ def test_another_process_draws_the_same_bits(tmp_path: Path) -> None:
         "print(digest(street(size=(32, 48), train=4, val=2, test=2, seed=7)))"
     )
     root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": root, "ABLATE_CACHE": str(tmp_path)}
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": paths, "ABLATE_CACHE": str(tmp_path)}
     other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest(street(size=(32, 48), train=4, val=2, test=2, seed=7))
 

@@ -47,7 +47,8 @@ class Command:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a command."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "ABLATE"))}
-        return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **more}
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return {**kept, "PYTHONPATH": paths, "COLUMNS": "200", **more}
 
     def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run to the end."""

@@ -1,4 +1,4 @@
-"""Trials on a GPU in real worker processes: lanes, several GPUs, out of memory, the probe before a study."""
+"""Trials on a GPU in real worker processes: several on one GPU, several GPUs, out of memory, the defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from ablate.records.store import Results
 from tests.conftest import ROOT
 from tests.train.test_cuda import STUDY
-from tests.train.test_trial import content
+from tests.train.test_loop import content
 
 # As in `tests/train/test_cuda.py`: never a failure where there is no GPU.
 pytestmark = [
@@ -27,16 +27,17 @@ def ablate_run(folder: Path, text: str, out: str, *more: str) -> subprocess.Comp
     path = folder / "study.yaml"
     path.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "ablate.cli", "run", str(path), "--no-profile", "--out", str(folder / out), *more]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, "WANDB_MODE": "disabled"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_lanes_give_the_records_of_trials_that_ran_alone(tmp_path: Path) -> None:
+def test_workers_on_one_gpu_give_the_records_of_trials_that_ran_alone(tmp_path: Path) -> None:
     text = STUDY.replace("OPTIONS ", "") + "run: {devices: [cuda:0], engine: graph, lanes: LANES}\n"
     for lanes in ("2", "1"):
         done = ablate_run(tmp_path, text.replace("LANES", lanes), lanes)
         assert done.returncode == 0, done.stderr
-    folders = Results(tmp_path / "1").folders()
+    folders = list(Results(tmp_path / "1").folders())
     assert len(folders) == 8
     for folder in folders:
         assert content(Results(tmp_path / "2").trial(folder.path.name)) == content(folder)
@@ -87,15 +88,10 @@ def test_out_of_memory_is_a_record_and_never_a_smaller_batch(tmp_path: Path, eng
     assert record["train"]["batch_size"] == 16
 
 
-def test_the_probe_chooses_and_is_kept(tmp_path: Path) -> None:
-    # Long enough to be probed (by the count of its steps), with an epoch that is short.
-    text = (
-        "study: probed\ndata: {name: street, size: [32, 48], train: 64, val: 4, test: 4}\n"
-        "model: {name: unet, width: 8, depth: 3}\nvariants: {unet: {}, noskip: {skip: none}}\nbaseline: unet\n"
-        "grid: {lr: [1e-3]}\nseeds: 1\ntrain: {epochs: 320, batch_size: 8}\nrun: {devices: [cuda:0]}\n"
-    )
+def test_a_graph_is_the_default_and_its_reason_is_kept(tmp_path: Path) -> None:
+    text = STUDY.replace("OPTIONS ", "") + "run: {devices: [cuda:0]}\n"
     done = ablate_run(tmp_path, text, "out")
     assert done.returncode == 0, done.stderr
-    engine = Results(tmp_path / "out").read_run()["decisions"]["engine"]
-    assert engine["why"].startswith("probed: eager: ") and "graph: " in engine["why"]
-    assert engine["value"] in ("eager", "graph")
+    decided = Results(tmp_path / "out").read_run()["decisions"]
+    assert decided["engine"]["value"] == "graph" and "compiling would save about 0 s" in decided["engine"]["why"]
+    assert decided["lanes"]["value"] == 1 and decided["deterministic"]["value"] is True

@@ -14,8 +14,8 @@ import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.records.store import Results
 from ablate.run.events import Failed, Running
 from ablate.run.worker import Run, _Server, classify
-from ablate.train.recording import RecordingFailed, first_words
-from tests.train.test_trial import make_study
+from ablate.train.engine.cuda_graph import CaptureFailed, first_words
+from tests.train.test_loop import make_study
 
 
 def test_out_of_memory_is_named_and_ends_the_process() -> None:
@@ -52,12 +52,12 @@ def test_a_step_that_cannot_be_recorded_says_why_and_needs_a_fresh_process() -> 
             finally:
                 raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
         except RuntimeError as error:
-            raise RecordingFailed(f"cannot be recorded ({first_words(error)})") from error
+            raise CaptureFailed(f"cannot be recorded ({first_words(error)})") from error
     except RuntimeError as error:
         found = classify(error)
     assert found.fresh_process
     assert found.reason == (
-        "RecordingFailed: cannot be recorded (CUDA error: operation not permitted when stream is capturing)"
+        "CaptureFailed: cannot be recorded (CUDA error: operation not permitted when stream is capturing)"
     )
 
 
@@ -86,7 +86,7 @@ def test_the_first_error_is_the_reason_although_the_device_answers_everything_wi
     server.results, server.study, server.origin, server.device = Results(tmp_path / "out"), study, None, "cuda:0"
     server.driver = SimpleNamespace(send=said.append, stop_reason=None)  # type: ignore[assignment]
     server.bench = SimpleNamespace(arithmetic=dict, forget_network=broken)  # type: ignore[assignment]
-    monkeypatch.setattr("ablate.train.trial.run_trial", broken)
+    monkeypatch.setattr("ablate.train.loop.run_trial", broken)
     trial = study.trials()[0]
     server.run(Run(trial, trial.name, {}))
     assert [type(event) for event in said] == [Running, Failed]

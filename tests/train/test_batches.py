@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ablate.train.batches import RESIDENT_SHARE, DeviceData, DeviceSplit, data_bytes, resident
-from ablate.train.gpu_probe import random_data
+from benchmarks.gpu_probe import random_data
 
 DATA = random_data(3, 11, (8, 10), 5)
 

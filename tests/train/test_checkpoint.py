@@ -52,8 +52,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder: TrialFolder, d
     assert (folder.path / "checkpoint.pt.bad").exists()
 
 
-def test_every_single_bit_flip_is_noticed() -> None:
-    data = checkpoint.pack({"key": "k", "weight": torch.arange(8.0)})
+def test_every_single_bit_flip_is_noticed(tmp_path: Path) -> None:
+    checkpoint.write_state(tmp_path / "state", {"key": "k", "weight": torch.arange(8.0)})
+    data = (tmp_path / "state").read_bytes()
     generator = random.Random(3)
     for _ in range(200):
         damaged = bytearray(data)
@@ -109,7 +110,32 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_stays(folder: TrialFo
     assert state is not None and state["step"] == 1
 
 
-def test_bytes_of_nested_tensors() -> None:
+def test_a_checkpoint_is_due_after_twenty_times_what_the_last_one_cost(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("ablate.train.checkpoint.time.monotonic", lambda: now[0])
+    writer = checkpoint.CheckpointWriter(folder, every=30.0)
+    now[0] += 29.9
+    assert not writer.due()
+    now[0] += 0.1
+    assert writer.due()
+
+    def slow(_path: Path, _state: checkpoint.State) -> None:
+        now[0] += 4.0
+
+    monkeypatch.setattr(checkpoint, "write_state", slow)
+    writer.write({"key": "k", "step": 1})
+    writer.wait()
+    now[0] += 75.0
+    assert not writer.due()
+    now[0] += 1.0
+    assert writer.due(), "80 s since it was begun"
+    assert checkpoint.CheckpointWriter(folder, every=0.0).due()
+
+
+def test_bytes_of_nested_tensors(tmp_path: Path) -> None:
     state = {"a": torch.zeros(3), "b": [torch.zeros(2, dtype=torch.uint8), {"c": 7, "d": "text"}], "e": None}
     assert checkpoint.tensor_bytes(state) == 12 + 2
-    assert checkpoint.tensor_bytes(state) <= len(checkpoint.pack(state))
+    checkpoint.write_state(tmp_path / "state", state)
+    assert checkpoint.tensor_bytes(state) <= (tmp_path / "state").stat().st_size

@@ -17,16 +17,15 @@ from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train import evaluate
 from ablate.train.batches import DeviceData, DeviceSplit, data_bytes
-from ablate.train.counts import image_counts
-from ablate.train.decisions import Decisions
-from ablate.train.gpu_probe import engine_costs, memory, random_data
-from ablate.train.graph import RecordedStep
+from ablate.train.context import Context
+from ablate.train.device import Clock, Readback
+from ablate.train.engine.config import Decisions
+from ablate.train.engine.cuda_graph import CapturedStep
+from ablate.train.evaluate import image_counts
+from ablate.train.loop import Interrupted, _Run
 from ablate.train.losses import cross_entropy
-from ablate.train.readback import Clock, Readback
-from ablate.train.state import Interrupted
-from ablate.train.trial import _Run
-from ablate.train.workbench import Workbench
-from tests.train.test_trial import content, make_study, run
+from benchmarks.gpu_probe import engine_costs, memory, random_data
+from tests.train.test_loop import content, make_study, run
 
 # Never a failure where there is no GPU, whatever is said to be installed: nobody can install one.
 pytestmark = [
@@ -54,8 +53,8 @@ def decided(engine: str = "eager", precision: str = "float32", *, deterministic:
     return Decisions("test", precision, True, engine, 1, 1, deterministic, {})
 
 
-def bench(folder: Path, device: str = "cuda:0", **how: Any) -> Workbench:
-    return Workbench(device, decided(**how), folder)
+def bench(folder: Path, device: str = "cuda:0", **how: Any) -> Context:
+    return Context(device, decided(**how), folder)
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def losses(found: dict[str, Any]) -> np.ndarray:
     return np.array(steps[:, 0])
 
 
-def ran(study: Study, trial: Trial, workbench: Workbench, results: Path, **options: Any) -> dict[str, Any]:
+def ran(study: Study, trial: Trial, workbench: Context, results: Path, **options: Any) -> dict[str, Any]:
     _, folder = run(trial, study, workbench, results, **options)
     return content(folder)
 
@@ -106,7 +105,7 @@ def test_the_compiled_step_follows_the_cpu(tmp_path: Path, variant: str) -> None
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_graph_gives_the_bits_of_the_step_that_it_recorded(
+def test_a_graph_gives_the_bits_of_the_step_that_it_captured(
     study: Study, tmp_path: Path, variant: str, precision: str
 ) -> None:
     # Two rates one after the other on each bench: the recording of the first serves the second.
@@ -114,7 +113,7 @@ def test_a_graph_gives_the_bits_of_the_step_that_it_recorded(
     for trial in (trial for trial in study.trials() if trial.variant == variant):
         assert ran(study, trial, graph, tmp_path / "graph") == ran(study, trial, eager, tmp_path / "eager")
     step = graph._step
-    assert step is not None and isinstance(step[1], RecordedStep)
+    assert step is not None and isinstance(step[1], CapturedStep)
 
 
 def test_a_graph_of_a_compiled_step_gives_the_bits_of_that_step(study: Study, tmp_path: Path) -> None:
@@ -133,7 +132,7 @@ def test_a_graph_of_a_compiled_step_gives_the_bits_of_that_step(study: Study, tm
     "loss: cross_entropy_dice, class_weights: balanced,",
     "crop: [24, 32],",
 ])  # fmt: skip
-def test_everything_that_can_be_set_is_recorded(tmp_path: Path, options: str) -> None:
+def test_everything_that_can_be_set_is_captured(tmp_path: Path, options: str) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIONS", options))
     trial = first_of(study, "unet")
     eager = ran(study, trial, bench(tmp_path), tmp_path / "eager")
@@ -141,7 +140,7 @@ def test_everything_that_can_be_set_is_recorded(tmp_path: Path, options: str) ->
 
 
 @pytest.mark.parametrize("norm", ["group", "instance", "none"])
-def test_every_normalisation_has_deterministic_kernels_and_is_recorded(tmp_path: Path, norm: str) -> None:
+def test_every_normalisation_has_deterministic_kernels_and_is_captured(tmp_path: Path, norm: str) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIONS ", "").replace("depth: 3", f"depth: 3, norm: {norm}"))
     trial = first_of(study, "attention")
     eager = ran(study, trial, bench(tmp_path, precision="bfloat16"), tmp_path / "eager")
@@ -185,7 +184,7 @@ def test_a_record_does_not_depend_on_what_its_process_ran_before(study: Study, t
         assert found[trial.name] == ran(study, trial, bench(tmp_path, engine="graph"), tmp_path / "alone")
 
 
-def test_probes_do_not_change_a_bit_of_recorded_training(study: Study, tmp_path: Path) -> None:
+def test_probes_do_not_change_a_bit_of_captured_training(study: Study, tmp_path: Path) -> None:
     trial = first_of(study, "unet")
     probed = ran(study, trial, bench(tmp_path, engine="graph"), tmp_path / "probed")
     bare = make_study(tmp_path, STUDY.replace("OPTIONS ", "").replace("lr_headroom: 1, gradients: 2", "gradients: 0"))
@@ -201,8 +200,9 @@ def waiting_is_an_error() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("engine", ["eager", "graph"])
+@pytest.mark.usefixtures("waiting_is_an_error")
 def test_nothing_inside_an_epoch_waits_for_the_device(
-    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch, waiting_is_an_error: None
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study(
         tmp_path, STUDY.replace("OPTIONS ", "").replace("lr_headroom: 1, gradients: 2", "gradients: 0, gates: false")
@@ -224,7 +224,7 @@ def test_nothing_inside_an_epoch_waits_for_the_device(
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(_Run, "_one_step", strict_step)
-    monkeypatch.setattr("ablate.train.trial.score", strict_score)
+    monkeypatch.setattr("ablate.train.loop.score", strict_score)
     for variant in ("unet", "attention"):
         record, _ = run(first_of(study, variant), study, bench(tmp_path, engine=engine), tmp_path / "results")
         assert record.status == "complete"
@@ -249,7 +249,7 @@ def test_counts_and_loss_are_those_of_the_cpu() -> None:
     target = torch.randint(0, 11, (3, 40, 60), generator=generator).to(torch.uint8)
     target[0, :7] = 255
     preds = logits.argmax(1).to(torch.uint8)
-    assert torch.equal(image_counts(preds.cuda(), target.cuda(), 11, 255).cpu(), image_counts(preds, target, 11, 255))
+    assert torch.equal(image_counts(preds.cuda(), target.cuda(), 11).cpu(), image_counts(preds, target, 11))
     for weights in (None, torch.rand(11, generator=generator)):
         here = cross_entropy(logits, target, num_classes=11, ignore_index=255, class_weights=weights)
         there = cross_entropy(
@@ -274,8 +274,8 @@ def test_numbers_are_read_when_they_have_arrived() -> None:
 
 
 @pytest.mark.parametrize("engine", ["eager", "graph"])
-def test_the_probe_knows_the_memory_of_a_trial(tmp_path: Path, engine: str) -> None:
-    """Lanes are added by what the probe process reserved: no trial may take more than that and its data."""
+def test_a_measurement_knows_the_memory_of_a_trial(tmp_path: Path, engine: str) -> None:
+    """Workers on one GPU are planned by what a measurement reserved: no trial may take more than that and its data."""
     text = STUDY.replace("OPTIONS ", "").replace("[32, 48]", "[128, 192]").replace("width: 8", "width: 32")
     study = make_study(tmp_path, text)
     trial, device = first_of(study, "unet"), torch.device("cuda:0")

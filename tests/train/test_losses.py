@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.train.losses import cross_entropy, cross_entropy_dice, dice, mean_of_pixels
+from ablate.train.losses import Loss, LossFunction, cross_entropy, cross_entropy_dice, dice, pixel_sums
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_mean_as_a_step_of_its_own_has_the_same_value_and_gradient(weights: 
     found = []
     for loss in (
         lambda flat: torch.nn.functional.cross_entropy(flat, labels, w, ignore_index=255),
-        lambda flat: mean_of_pixels(flat, labels, w, 255),
+        lambda flat: torch.div(*(part[0] for part in pixel_sums(flat, labels, w, 255, 1))),
     ):
         flat = torch.randn(50, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
         value = loss(flat)
@@ -85,8 +85,65 @@ def test_the_mean_as_a_step_of_its_own_has_the_same_value_and_gradient(weights: 
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
 
 
-def test_no_labelled_pixel_has_no_mean() -> None:
-    assert torch.isnan(mean_of_pixels(torch.zeros(4, 3), torch.full((4,), 255), None, 255))
+KINDS = [cross_entropy, dice, cross_entropy_dice]
+
+
+def computed(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> tuple[float, torch.Tensor]:
+    leaf = logits.clone().requires_grad_()
+    value = loss(leaf, target)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    return float(value), gradient
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("label", "weights"), [(255, None), (255, [1.0, 2.0, 3.0]), (1, [1.0, 0.0, 3.0]), (2, [0.0] * 3)]
+)
+def test_the_loss_of_nothing_is_zero_without_a_gradient(
+    kind: LossFunction, label: int, weights: list[float] | None
+) -> None:
+    loss = Loss(kind, 3, 255, None if weights is None else torch.tensor(weights))
+    logits, target = torch.randn(2, 3, 4, 5), torch.full((2, 4, 5), label, dtype=torch.uint8)
+    value, gradient = computed(loss, logits, target)
+    assert value == 0 and not gradient.any()
+    assert not loss.counts(target).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weights", [None, [0.5, 0.0, 3.0]])
+def test_the_guard_changes_no_bit_where_something_counts(
+    kind: LossFunction, weights: list[float] | None, case: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    logits, target = case
+    w = None if weights is None else torch.tensor(weights)
+    value, gradient = computed(Loss(kind, 3, 255, w), logits, target)
+    leaf = logits.clone().requires_grad_()
+    plain = kind(leaf, target, num_classes=3, ignore_index=255, class_weights=w)
+    (slope,) = torch.autograd.grad(plain, leaf)
+    assert value == float(plain) and torch.equal(gradient, slope)
+
+
+def test_a_prediction_that_is_not_finite_is_no_nothing() -> None:
+    logits = torch.full((1, 3, 2, 2), float("nan"))
+    assert torch.isnan(Loss(cross_entropy, 3, 255)(logits, torch.zeros(1, 2, 2, dtype=torch.uint8)))
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 0.0, 3.0]])
+def test_each_image_has_the_loss_that_it_has_alone(
+    weights: list[float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(4, 3, 4, 5, generator=generator)
+    target = torch.randint(0, 3, (4, 4, 5), generator=generator, dtype=torch.uint8)
+    target[1] = 255  # nothing is labelled
+    target[2] = 1  # with weights nothing counts
+    loss = Loss(cross_entropy, 3, 255, None if weights is None else torch.tensor(weights))
+    alone = [float(loss(logits[i : i + 1], target[i : i + 1])) for i in (0, 2, 3)]
+    here = loss.of_each_image(logits, target)
+    assert here[[0, 2, 3]].tolist() == alone and here[1].isnan()
+    assert (here[2] == 0) == (weights is not None)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
+    torch.testing.assert_close(loss.of_each_image(logits, target), here, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

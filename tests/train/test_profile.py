@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
-from ablate.train.decisions import Decisions
+from ablate.train.context import Context
+from ablate.train.engine.config import Decisions
 from ablate.train.profile import ROUNDS, profile_variants
-from ablate.train.workbench import Workbench
-from tests.train.test_trial import make_study
+from tests.train.test_loop import make_study
 
 
 @pytest.mark.parametrize("engine", ["eager", "graph"])
 def test_every_variant_has_its_rates(tmp_path: Path, engine: str) -> None:
     study = make_study(tmp_path)
-    bench = Workbench("cpu", Decisions("test", "float32", True, engine, 1, 1, True, {}), tmp_path)
+    bench = Context("cpu", Decisions("test", "float32", True, engine, 1, 1, True, {}), tmp_path)
     profile = profile_variants(study.representatives(), bench, seconds=0.2)
     assert list(profile["variants"]) == ["narrow", "wide"] and profile["engine"] == engine
     for row in profile["variants"].values():
@@ -31,7 +31,7 @@ def test_every_variant_has_its_rates(tmp_path: Path, engine: str) -> None:
 def test_each_of_many_compiled_variants_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
 
-    def backend(module: torch.fx.GraphModule, inputs: Any) -> Any:
+    def backend(module: torch.fx.GraphModule, _inputs: Any) -> Any:
         compiled.append(module)
         return module.forward
 
@@ -43,6 +43,6 @@ def test_each_of_many_compiled_variants_is_compiled(tmp_path: Path, monkeypatch:
         f"study: many\ndata: {{name: tiny}}\nmodel: {{name: two_convolutions}}\nvariants: {{{variants}}}\n"
         "baseline: w1\ngrid: {lr: [1e-3]}\nseeds: 1\ntrain: {epochs: 1, batch_size: 4}\n",
     )
-    bench = Workbench("cpu", Decisions("test", "float32", True, "compiled", 1, 1, True, {}), tmp_path)
+    bench = Context("cpu", Decisions("test", "float32", True, "compiled", 1, 1, True, {}), tmp_path)
     profile_variants(study.representatives(), bench, seconds=0.05)
     assert len(compiled) == 2 * 10, "a training step and a prediction of each"

@@ -10,9 +10,9 @@ from ablate.registry import MODELS
 from ablate.run.plan.describe import PlanReport
 from ablate.study.components import create
 from ablate.study.study import Study
-from ablate.train.decisions import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide
-from ablate.train.fused.install import fuse
-from ablate.train.hardware import device_names
+from ablate.train.device import device_names
+from ablate.train.engine.config import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide
+from ablate.train.engine.fused import fuse
 
 # Most arithmetic of the forward pass of one step that is timed.
 STEP_FLOPS = 20e9

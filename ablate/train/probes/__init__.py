@@ -1,0 +1,130 @@
+"""Probes of the live model: when a trial is probed, and where the answers go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ablate.data.counters import derive
+from ablate.models.attention import gates as attention_gates
+from ablate.models.attention import hooked_gates
+from ablate.records.images import panel_indices
+from ablate.records.store import finite
+from ablate.study.spec import MeasureSpec
+from ablate.train.batches import DeviceSplit
+from ablate.train.network import Network
+from ablate.train.optim import set_rate
+from ablate.train.probes.gates import gate_ablation, gate_statistics
+from ablate.train.probes.gradients import skip_share, update_ratios, weights
+from ablate.train.probes.headroom import lr_headroom
+
+Layers = dict[str, dict[str, list[float | None]]]
+
+
+def points(count: int, epochs: int) -> set[int]:
+    """Return the epochs (1-based) that are probed: `count` of them, evenly spread from the first to the last."""
+    return {int(epoch) for epoch in np.linspace(1, epochs, min(count, epochs)).round()} if count else set()
+
+
+class _Inputs:
+    """A split as the gate measures take it: normalised images and targets, in batches, as often as asked."""
+
+    def __init__(self, network: Network, split: DeviceSplit, batch_size: int) -> None:
+        self._network, self._split, self._batch_size = network, split, batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, masks, real in self._split.in_order(self._batch_size):
+            yield self._network.inputs(images[:real]), masks[:real]
+
+
+@torch.no_grad()
+def _gate_maps(network: Network, split: DeviceSplit) -> dict[str, np.ndarray]:
+    images, _ = split.take(np.array(panel_indices(len(split))))
+    maps: dict[str, np.ndarray] = {}
+
+    def keep(gate: str, alpha: Tensor) -> None:
+        maps[gate] = alpha.float().mean(1).cpu().numpy().astype(np.float16)
+
+    network.model.eval()
+    with hooked_gates(network.model, keep):
+        network.logits(images)
+    return maps
+
+
+class Probes:
+    """Probes of one trial. `layers` holds measure -> layer -> one value for each probed epoch.
+
+    Every probe puts back what it touched: a study with probes trains to the same bits as one without.
+    """
+
+    def __init__(self, measure: MeasureSpec, epochs: int, clip_norm: float | None) -> None:
+        self._clip_norm = clip_norm
+        self._gradients = points(measure.gradients, epochs)
+        self._headroom = points(measure.lr_headroom, epochs)
+        self._gates = measure.gates
+        self._before: dict[str, Tensor] | None = None
+        self.layers: Layers = {}
+
+    def due(self, epoch: int) -> bool:
+        """Return whether the first step of `epoch` is probed."""
+        return epoch in self._gradients or epoch in self._headroom
+
+    def before(
+        self,
+        epoch: int,
+        network: Network,
+        optimizer: torch.optim.Optimizer,
+        images: Tensor,
+        target: Tensor,
+        rate: float,
+    ) -> None:
+        """Measure ahead of a probed step, on the step's own batch."""
+        inputs = network.inputs(images)
+        if epoch in self._headroom:
+            set_rate(optimizer, rate)
+            headroom = lr_headroom(
+                network.model,
+                optimizer,
+                network.loss,
+                inputs,
+                target,
+                clip_norm=self._clip_norm,
+                precision=network.precision,
+            )
+            self._add("lr_headroom", {"all": headroom})
+        if epoch in self._gradients:
+            shares = skip_share(network.model, network.loss, inputs, target, precision=network.precision)
+            self._add("skip_share", shares)
+            self._before = weights(network.model)
+
+    def after(self, network: Network) -> None:
+        """Measure behind a probed step."""
+        if self._before is not None:
+            self._add("update_ratio", update_ratios(self._before, network.model))
+            self._before = None
+
+    def finish(self, network: Network, split: DeviceSplit, batch_size: int, seed: int) -> dict[str, np.ndarray]:
+        """Measure what the attention gates look at, where there are any, with the best epoch's weights.
+
+        Returns every gate's α on the images that panels show: gate -> float16 (images, h, w).
+        """
+        if not self._gates or not attention_gates(network.model):
+            return {}
+        batches = _Inputs(network, split, batch_size)
+        names = network.class_names
+        measures = gate_statistics(
+            network.model, batches, names, seed=derive(seed, "gates"), precision=network.precision
+        )
+        ablated = gate_ablation(network.model, batches, len(names), precision=network.precision)
+        for measure, values in {**measures, "gate_ablation": ablated}.items():
+            self._add(measure, values)
+        return _gate_maps(network, split)
+
+    def _add(self, measure: str, values: dict[str, Any]) -> None:
+        rows = self.layers.setdefault(measure, {})
+        for layer, value in values.items():
+            rows.setdefault(layer, []).append(finite(value))

@@ -1,0 +1,242 @@
+"""What attention gates look at, and whether it matters: measured on a trained model over a whole split."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ablate.data.dataset import IGNORE
+from ablate.measure import segmentation
+from ablate.models.attention import gates, hooked_gates
+from ablate.models.initialise import UnknownInitialisation, initialise
+from ablate.train.evaluate import image_counts
+from ablate.train.probes.gradients import arithmetic, untouched
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+# Bins of a `RankHistogram`; pairs that share a bin count one half, which in the tests moves an AUROC by less than 1e-4.
+BINS = 2**14
+
+
+def gate_statistics(
+    model: nn.Module,
+    batches: Batches,
+    classes: Sequence[str],
+    *,
+    seed: int = 0,
+    precision: torch.dtype = torch.float32,
+) -> dict[str, dict[str, float]]:
+    """Measure how far each gate's α tells each class from the rest: measure -> "<gate>/<class>" -> value.
+
+    - `gate_auroc`: probability that a pixel of the class has a larger α than a pixel of another (ties one half);
+    - `gate_lift`: E[α | class] / E[α];
+    - `gate_auroc_shuffled`: the first with every image's α against the mask of another image: what the position in
+      the image alone gives. NaN for a single image;
+    - `gate_auroc_untrained`: the first of a gate with fresh weights (drawn by `seed`) at the same place with the same
+      inputs: what the features alone give. Absent where a gate's weights cannot be drawn again.
+
+    `batches` yields images float (B, C, H, W), as the model takes them, and targets (B, H, W) of one size, and is gone
+    through twice, so a generator will not do. The masks are brought to the grid of α (nearest pixel); ignored pixels
+    are left out; α with several channels is averaged over them. NaN where a class, or everything else, is absent.
+    An empty answer where the model has no gates.
+    """
+    places = gates(model)
+    if not places:
+        return {}
+    if iter(batches) is batches:
+        raise TypeError("batches are gone through twice: give a list or an iterable that starts anew, not a generator")
+    target = torch.cat([masks for _, masks in batches])
+    partner = _other_images(len(target), seed)
+    untrained = _untrained(places, seed)
+    trained = {gate: RankHistogram(len(classes)) for gate in places}
+    shuffled = {gate: RankHistogram(len(classes)) for gate in places}
+    fresh = {gate: RankHistogram(len(classes)) for gate in untrained}
+
+    with untouched(model), torch.no_grad():
+        model.eval()
+        first = 0
+        for images, masks in batches:
+            with _recorded(model, untrained) as (alphas, fresh_alphas), arithmetic(images.device, precision):
+                model(images)
+            others = target[partner[first : first + len(masks)].to(target.device)]
+            first += len(masks)
+            for gate, alpha in alphas.items():
+                trained[gate].add(alpha, masks)
+                if len(target) > 1:
+                    shuffled[gate].add(alpha, others)
+            for gate, alpha in fresh_alphas.items():
+                fresh[gate].add(alpha, masks)
+
+    def table(histograms: dict[str, RankHistogram], values: str) -> dict[str, float]:
+        return {
+            f"{gate}/{name}": value
+            for gate, histogram in histograms.items()
+            for name, value in zip(classes, getattr(histogram, values)().tolist(), strict=True)
+        }
+
+    return {
+        "gate_auroc": table(trained, "auroc"),
+        "gate_lift": table(trained, "lift"),
+        "gate_auroc_shuffled": table(shuffled, "auroc"),
+        "gate_auroc_untrained": table(fresh, "auroc"),
+    }
+
+
+def gate_ablation(
+    model: nn.Module,
+    batches: Batches,
+    num_classes: int,
+    *,
+    precision: torch.dtype = torch.float32,
+) -> dict[str, float]:
+    """Measure what the pattern of each gate's α is worth in dataset mean IoU.
+
+    The score with α replaced by its mean over each image, minus the one with the gates as they are (a difference of
+    fractions; negative where the pattern helps). One gate at a time under its name, and under "all" where there are
+    several. `batches` as in `gate_statistics`.
+    """
+    places = list(gates(model))
+    if not places:
+        return {}
+    flattened = {gate: {gate} for gate in places}
+    if len(places) > 1:
+        flattened["all"] = set(places)
+    counts: dict[str, list[Tensor]] = {name: [] for name in ["as it is", *flattened]}
+
+    def flatten(name: str) -> Callable[[str, Tensor], Tensor | None]:
+        chosen = flattened.get(name, set())
+        return lambda gate, alpha: alpha.mean((2, 3), keepdim=True).expand_as(alpha) if gate in chosen else None
+
+    with untouched(model), torch.no_grad():
+        model.eval()
+        for images, masks in batches:
+            for name, kept in counts.items():
+                with hooked_gates(model, flatten(name)), arithmetic(images.device, precision):
+                    preds = model(images).argmax(1)
+                kept.append(image_counts(preds, masks, num_classes).sum(0, keepdim=True))
+    scores = {
+        name: float(segmentation.mean_iou(torch.cat(kept).cpu().numpy(), axis=0)) for name, kept in counts.items()
+    }
+    return {name: scores[name] - scores["as it is"] for name in flattened}
+
+
+class RankHistogram:
+    """Counts of α by class and by value, from which ranks follow without keeping any α.
+
+    The bins divide the logit of α evenly over three times the range of the first batch, so that a gate whose α hardly
+    varies is resolved as well as one that opens and closes; what lies outside shares the two end bins.
+    """
+
+    def __init__(self, num_classes: int, bins: int = BINS) -> None:
+        self.num_classes = num_classes
+        self.bins = bins
+        self._range: tuple[Tensor, Tensor] | None = None
+        self._counts: Tensor | None = None
+        self._sums: Tensor | None = None
+
+    def add(self, alpha: Tensor, masks: Tensor) -> None:
+        """Add α (N, K, h, w) in 0..1 and the masks (N, H, W) of the same images."""
+        alpha = alpha.double().mean(1)
+        masks = _on_grid(masks, alpha.shape[-2], alpha.shape[-1])
+        labelled = masks != IGNORE
+        alpha, classes = alpha[labelled], masks[labelled].long()
+        if not len(alpha):
+            return
+        cells = classes * self.bins + self._bin(torch.logit(alpha))
+        counts = torch.bincount(cells, minlength=self.num_classes * self.bins).view(self.num_classes, self.bins)
+        sums = torch.stack([torch.where(classes == index, alpha, 0.0).sum() for index in range(self.num_classes)])
+        self._counts = counts if self._counts is None else self._counts + counts
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def auroc(self) -> Tensor:
+        """Return each class's AUROC against all others, float64 (num_classes,): Mann–Whitney's U over the pairs."""
+        if self._counts is None:
+            return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
+        # On the CPU: a running sum of floating-point numbers has no deterministic form on CUDA.
+        inside = self._counts.cpu().double()
+        outside = inside.sum(0) - inside
+        below = outside.cumsum(1) - outside
+        wins = (inside * (below + outside / 2)).sum(1)
+        return wins / (inside.sum(1) * outside.sum(1))  # 0/0 is NaN
+
+    def lift(self) -> Tensor:
+        """Return E[α | class] / E[α], float64 (num_classes,)."""
+        if self._counts is None or self._sums is None:
+            return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
+        pixels = self._counts.sum(1).double()
+        return (self._sums / pixels) / (self._sums.sum() / pixels.sum())
+
+    def _bin(self, logit: Tensor) -> Tensor:
+        if self._range is None:
+            finite = logit[torch.isfinite(logit)]
+            low, high = (finite.min(), finite.max()) if len(finite) else (logit.new_zeros(()), logit.new_zeros(()))
+            width = (high - low).clamp(min=1e-9)
+            self._range = low - width, 3 * width
+        low, width = self._range
+        inner = self.bins - 2
+        return ((logit - low) / width * inner).floor().clamp(-1, inner).long() + 1
+
+
+def _on_grid(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks (N, H, W) at the centres of a grid of `height` × `width` cells."""
+    rows = ((torch.arange(height, device=masks.device) + 0.5) * masks.shape[1] / height).long()
+    columns = ((torch.arange(width, device=masks.device) + 0.5) * masks.shape[2] / width).long()
+    return masks[:, rows][:, :, columns]
+
+
+def _other_images(count: int, seed: int) -> Tensor:
+    """For each of `count` images another one, each used once: a single cycle drawn by `seed`."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)
+    return partner
+
+
+def _untrained(places: dict[str, nn.Module], seed: int) -> dict[str, nn.Module]:
+    """Return copies of the gates with fresh weights, without those that cannot be drawn again."""
+    fresh = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, gate in places.items():
+            fresh[name] = copy.deepcopy(gate).eval()
+            try:
+                initialise(fresh[name])
+            except UnknownInitialisation:
+                del fresh[name]
+    return fresh
+
+
+@contextmanager
+def _recorded(
+    model: nn.Module, untrained: dict[str, nn.Module]
+) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """Collect the α of the model's gates, and of the untrained ones on the same inputs, while the model runs."""
+    alphas: dict[str, Tensor] = {}
+    fresh_alphas: dict[str, Tensor] = {}
+
+    def keep(gate: str, alpha: Tensor) -> None:
+        alphas[gate] = alpha
+
+    def run_untrained(name: str, inputs: tuple[Tensor, ...]) -> None:
+        def keep_fresh(_gate: str, alpha: Tensor) -> None:
+            fresh_alphas[name] = alpha
+
+        with hooked_gates(untrained[name], keep_fresh):
+            untrained[name](*inputs)
+
+    places = gates(model)
+    handles = [
+        places[name].register_forward_pre_hook(lambda _module, inputs, name=name: run_untrained(name, inputs))
+        for name in untrained
+    ]
+    try:
+        with hooked_gates(model, keep):
+            yield alphas, fresh_alphas
+    finally:
+        for handle in handles:
+            handle.remove()

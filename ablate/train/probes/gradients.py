@@ -1,0 +1,121 @@
+"""Gradients and updates of the live model, by layer and by path, each measured without a bit of it being disturbed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from ablate.models.attention import detached_skips
+from ablate.models.blocks import SkipConnection
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def weight_layers(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that multiply features (two dimensions or more), by the path of their layer."""
+    return {name.removesuffix(".weight"): p for name, p in model.named_parameters() if p.ndim >= 2}
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Copy the weights of every layer, to be handed to `update_ratios` later."""
+    return {name: parameter.detach().clone() for name, parameter in weight_layers(model).items()}
+
+
+@torch.no_grad()
+def update_ratios(before: dict[str, Tensor], model: nn.Module) -> dict[str, float]:
+    """Return ‖W − W_before‖ / ‖W_before‖ for each weight layer, since `before = weights(model)`.
+
+    Raw gradient norms cannot be compared between layers: normalisation makes them depend on the scale of the weights,
+    and Adam rescales them. NaN for a layer that was zero.
+    """
+    changes = {name: parameter - before[name] for name, parameter in weight_layers(model).items()}
+    if not changes:
+        return {}
+    old = _norms(before[name] for name in changes)
+    ratios = torch.where(old > 0, _norms(changes.values()) / old, math.nan)
+    return dict(zip(changes, ratios.tolist(), strict=True))
+
+
+def skip_share(
+    model: nn.Module, loss_fn: Loss, images: Tensor, target: Tensor, *, precision: torch.dtype = torch.float32
+) -> dict[str, float]:
+    """Return the share of each encoder layer's gradient that comes through the skips, on one batch in training mode.
+
+    φ = ‖g_skip‖ / (‖g_skip‖ + ‖g_deep‖), where g is the gradient as it is, g_deep the one with all skip tensors
+    detached, and g_skip = g − g_deep: an exact split, because gradients add over paths. 0 without skips, 1 where no
+    gradient comes through the coarser levels, NaN where there is no gradient at all.
+
+    `images` float (N, C, H, W) as the model takes them; `loss_fn(logits, target)` a scalar. Encoder layers are the
+    weight layers within a submodule named `encoder`; a model without one gives an empty answer.
+    """
+    layers = {name: p for name, p in weight_layers(model).items() if "encoder" in name.split(".") and p.requires_grad}
+    if not layers:
+        return {}
+    skips = any(isinstance(module, SkipConnection) for module in model.modules())
+    with untouched(model) as replay:
+        model.train()
+        gradients = []
+        for paths in (nullcontext(), detached_skips(model)) if skips else (nullcontext(),):
+            replay()
+            with paths, torch.enable_grad(), arithmetic(images.device, precision):
+                loss = loss_fn(model(images), target)
+            gradients.append(torch.autograd.grad(loss, list(layers.values()), materialize_grads=True))
+    through_skips = [g - deep for g, deep in zip(gradients[0], gradients[-1], strict=True)]
+    skip, deep = _norms(through_skips), _norms(gradients[-1])
+    return dict(zip(layers, (skip / (skip + deep)).tolist(), strict=True))
+
+
+def arithmetic(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Return the context in which a probe runs the model: autocast to `precision`, or none at float32."""
+    reduced = precision != torch.float32
+    # Without the cache, because a probe changes weights between two passes.
+    return torch.autocast(
+        device.type, dtype=precision if reduced else torch.bfloat16, enabled=reduced, cache_enabled=False
+    )
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Put back, at the end, the parameters, gradients, buffers and modes of `model` and the random generators.
+
+    Yields a function that sets the generators to where they were, so that each pass draws the same dropout masks.
+    Tensors are restored in place: those who hold them, such as a captured graph, see no change.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(p, p.detach().clone(), p.grad) for p in model.parameters()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
+    ]
+    devices = {parameter.device for parameter, _, _ in parameters if parameter.is_cuda}
+    with torch.random.fork_rng(devices=devices):
+        cpu_state = torch.get_rng_state()
+        cuda_states = {device: torch.cuda.get_rng_state(device) for device in devices}
+
+        def replay() -> None:
+            torch.set_rng_state(cpu_state)
+            for device, state in cuda_states.items():
+                torch.cuda.set_rng_state(state, device)
+
+        try:
+            yield replay
+        finally:
+            with torch.no_grad():
+                for parameter, value, gradient in parameters:
+                    parameter.copy_(value)
+                    parameter.grad = gradient
+                for module, name, buffer, saved in buffers:
+                    setattr(module, name, buffer)
+                    buffer.copy_(saved)
+            for module, mode in modes:
+                module.training = mode
+
+
+def _norms(tensors: Iterable[Tensor]) -> Tensor:
+    """L2 norms as one float64 tensor, so that a caller waits for the device once."""
+    return torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors])

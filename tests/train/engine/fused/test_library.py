@@ -1,0 +1,97 @@
+"""Compiling and keeping the kernels: once a machine, and a clear word where it cannot be done."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablate.train.engine.fused import library as module
+from ablate.train.engine.fused.library import NoKernels, call, library
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
+    library.cache_clear()
+    yield tmp_path / "cache"
+    library.cache_clear()
+
+
+@pytest.mark.usefixtures("kernels")
+def test_they_are_compiled_once_and_kept(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library()
+    kept = list((own_cache / "kernels").iterdir())
+    assert [path.suffix for path in kept] == [".so"]
+    library.cache_clear()
+    monkeypatch.setattr(module, "_compile", lambda *_: pytest.fail("compiled again"))
+    library()
+
+
+def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(module.shutil, "which", lambda _name: None)
+    with pytest.raises(NoKernels, match="no C compiler"):
+        library()
+
+
+def test_what_a_compiler_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho 'no such instruction' >&2\nexit 1\n")
+    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CC", str(broken))
+    with pytest.raises(NoKernels, match="broken-cc does not compile the kernels: no such instruction"):
+        library()
+    assert not any((tmp_path / "cache" / "kernels").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(NoKernels, match="cannot be kept or loaded"):
+        library()
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_library_that_is_no_library_is_made_again(own_cache: Path) -> None:
+    path = own_cache / "kernels" / f"{module._digest(module._compiler())}.so"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"torn")
+    library()
+    assert path.stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("kernels")
+def test_every_processor_gets_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own instructions against those that every processor of its kind has."""
+
+    def computed() -> list[torch.Tensor]:
+        library.cache_clear()
+        generator = torch.Generator().manual_seed(0)
+        x, g = (torch.randn(1000, 20, generator=generator) for _ in range(2))
+        # What is not finite, less than normal, halfway between two numbers of bfloat16, negative zero.
+        strange = [torch.nan, torch.inf, -torch.inf, 1e-39, -1e-39, 1.00390625, 1.01171875, -0.0, 3e38, 1e-38]
+        x[3:13, 2] = torch.tensor(strange)
+        found = []
+        for dtype in (torch.bfloat16, torch.float32):
+            maps, gradient = x.to(dtype), g.to(dtype)
+            y, dx, used = torch.empty_like(maps), torch.empty_like(maps), torch.empty(80)
+            running = [torch.zeros(20), torch.ones(20)]
+            weight, bias = torch.rand(20, generator=torch.Generator().manual_seed(1)), torch.zeros(20)
+            d_weight, d_bias = torch.empty(20), torch.empty(20)
+            call("norm", dtype, maps, None, y, 1000, 20, weight, bias, *running, 0.1, 1e-5, 1, 1, used)
+            call("norm_backward", dtype, gradient, maps, dx, 1000, 20, used, d_weight, d_bias, 1, 1)
+            plain = torch.empty_like(maps)
+            call("norm", dtype, maps, maps, plain, 1000, 20, torch.ones(20), bias, *running, 0.1, 0.0, 0, 0, used)
+            found += [y, dx, plain, *running, d_weight, d_bias]
+        return [tensor.view(torch.int16 if tensor.dtype == torch.bfloat16 else torch.int32) for tensor in found]
+
+    own = computed()
+    monkeypatch.setattr(module, "TARGETS", (None,))
+    portable = computed()
+    assert len(list((module.home() / "kernels").iterdir())) == 2
+    for mine, other in zip(own, portable, strict=True):
+        assert torch.equal(mine, other)
