@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.data.counters import uniform
+from ablate.data.rng import uniform
 from ablate.data.dataset import IGNORE
 from ablate.data.transfer import upload
 from ablate.errors import DataError

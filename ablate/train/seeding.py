@@ -10,7 +10,7 @@ import os
 import numpy as np
 import torch
 
-from ablate.data.counters import derive, permutation
+from ablate.data.rng import derive, permutation
 
 
 def seed_initialisation(seed: int) -> None:

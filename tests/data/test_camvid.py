@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.data.camvid import SEQUENCES
+from ablate.data.files.camvid import SEQUENCES
 from ablate.data.dataset import IGNORE, check_dataset, load_dataset
 from ablate.errors import DataError
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.data.decode import (
+from ablate.data.files.decode import (
     Unusable,
     image_array,
     mask_codes,
@@ -15,8 +15,8 @@ from ablate.data.decode import (
     resize_mask,
     stored_palette,
 )
-from ablate.data.findings import Findings
-from ablate.data.labels import Labels, read_labels
+from ablate.data.files.findings import Findings
+from ablate.data.files.labels import Labels, read_labels
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options) -> bytes:

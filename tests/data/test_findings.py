@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.data.findings import Findings, existing_root, first_names
+from ablate.data.files.findings import Findings, existing_root, first_names
 from ablate.errors import DataError
 
 

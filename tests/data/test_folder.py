@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.data import assemble
+from ablate.data.files import assemble
 from ablate.data.dataset import IGNORE, check_dataset
 from ablate.errors import DataError
 from tests.data.pictures import cells, save

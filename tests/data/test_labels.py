@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import IGNORE
-from ablate.data.findings import Findings
-from ablate.data.labels import UNKNOWN, distinct_colours, read_labels
+from ablate.data.files.findings import Findings
+from ablate.data.files.labels import UNKNOWN, distinct_colours, read_labels
 
 
 def read(classes, ignore=(), palette=None):

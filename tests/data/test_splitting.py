@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from ablate.data.findings import Findings
-from ablate.data.splitting import (
+from ablate.data.files.findings import Findings
+from ablate.data.files.splitting import (
     Folders,
     Folds,
     Fractions,

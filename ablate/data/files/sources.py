@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ablate.data.decode import Header, Unusable, read_header
-from ablate.data.findings import Findings
+from ablate.data.files.decode import Header, Unusable, read_header
+from ablate.data.files.findings import Findings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

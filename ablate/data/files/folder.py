@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ablate.data.assemble import Recipe, assemble
+from ablate.data.files.assemble import Recipe, assemble
 from ablate.data.dataset import SPLITS, Dataset
-from ablate.data.findings import Findings, existing_root
-from ablate.data.labels import read_labels
-from ablate.data.pairing import check_pattern, pair_up
-from ablate.data.sources import Pair, check_groups
-from ablate.data.splitting import Folders, Lists, Rule, deal, group_of, pick, read_group, read_split
+from ablate.data.files.findings import Findings, existing_root
+from ablate.data.files.labels import read_labels
+from ablate.data.files.pairing import check_pattern, pair_up
+from ablate.data.files.sources import Pair, check_groups
+from ablate.data.files.splitting import Folders, Lists, Rule, deal, group_of, pick, read_group, read_split
 
 Side = Annotated[int, Field(ge=8, le=8192)]
 

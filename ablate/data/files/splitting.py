@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from ablate.data.counters import derive
+from ablate.data.rng import derive
 from ablate.data.dataset import SPLITS
-from ablate.data.findings import Findings
+from ablate.data.files.findings import Findings
 from ablate.errors import nearest
 
 DEFAULT = {"train": 0.7, "val": 0.15, "test": 0.15, "seed": 0}

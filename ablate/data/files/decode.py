@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-from ablate.data.labels import Labels
+from ablate.data.files.labels import Labels
 
 # Raised with every change here that changes a pixel: it is part of each fingerprint.
 REVISION = 1

@@ -16,7 +16,7 @@ import PIL
 
 from ablate.data import cache
 from ablate.data.dataset import IGNORE, Dataset, Split, moments
-from ablate.data.decode import (
+from ablate.data.files.decode import (
     REVISION,
     Unusable,
     image_array,
@@ -26,10 +26,10 @@ from ablate.data.decode import (
     resize_mask,
     stored_palette,
 )
-from ablate.data.findings import Findings, first_names
-from ablate.data.labels import UNKNOWN, Colour, Labels, distinct_colours
-from ablate.data.native import native_masks
-from ablate.data.sources import (
+from ablate.data.files.findings import Findings, first_names
+from ablate.data.files.labels import UNKNOWN, Colour, Labels, distinct_colours
+from ablate.data.files.native import native_masks
+from ablate.data.files.sources import (
     IMAGES,
     MASKS,
     Pair,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ablate.data.dataset import IGNORE
-from ablate.data.findings import Findings
+from ablate.data.files.findings import Findings
 
 Colour = tuple[int, int, int]
 

@@ -12,9 +12,9 @@ import numpy as np
 import PIL
 
 from ablate.data import cache
-from ablate.data.decode import Unusable, mask_codes, read_picture
-from ablate.data.labels import Labels
-from ablate.data.sources import MASKS, Pair, in_threads, read_bytes
+from ablate.data.files.decode import Unusable, mask_codes, read_picture
+from ablate.data.files.labels import Labels
+from ablate.data.files.sources import MASKS, Pair, in_threads, read_bytes
 from ablate.errors import DataError
 
 

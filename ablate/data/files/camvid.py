@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ablate.data.assemble import Recipe, assemble
+from ablate.data.files.assemble import Recipe, assemble
 from ablate.data.dataset import IGNORE, SPLITS, Dataset
-from ablate.data.findings import Findings, existing_root
-from ablate.data.labels import Labels
-from ablate.data.pairing import pair_up
-from ablate.data.sources import Pair, check_groups
-from ablate.data.street_paint import CLASSES, PALETTE
+from ablate.data.files.findings import Findings, existing_root
+from ablate.data.files.labels import Labels
+from ablate.data.files.pairing import pair_up
+from ablate.data.files.sources import Pair, check_groups
+from ablate.data.street.palette import CLASSES, PALETTE
 
 VOID = 11  # not scored
 

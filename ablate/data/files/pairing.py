@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from ablate.data.findings import Findings
+from ablate.data.files.findings import Findings
 from ablate.errors import nearest
 
 PLACEHOLDERS = ("stem", "parent", "split")

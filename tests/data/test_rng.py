@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.data.counters import _GOLDEN, _mix, derive, permutation, uniform
+from ablate.data.rng import _GOLDEN, _mix, derive, permutation, uniform
 
 
 def test_the_mixer_is_splitmix64():
