@@ -86,7 +86,7 @@ DATASETS = Registry(
     "data set",
     {
         "street": "ablate.data.street.generate:street",
-        "camvid": "ablate.data.files.camvid:camvid",
+        "camvid": "ablate.data.files.folder:camvid",
         "folder": "ablate.data.files.folder:folder",
     },
 )

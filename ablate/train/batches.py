@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablate.data.augment import upload
 from ablate.data.dataset import Dataset, Split
-from ablate.data.transfer import upload
 
 # Data larger than this share of a GPU's free memory, all lanes together, stay with the host: copied batch by batch.
 RESIDENT_SHARE = 0.4

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.data.augment import Augmenter, _columns, _columns_in_one, _mirror, _mirror_in_one
+from ablate.data.augment import Augmenter
 from ablate.errors import DataError
 from ablate.study.spec import AugmentSpec
 
@@ -135,13 +135,18 @@ def test_settings_that_cannot_be_are_refused():
         Augmenter(AugmentSpec(scale=(2.0, 0.5)), None, SIZE)
 
 
-def test_the_ways_of_a_gpu_and_of_a_cpu_move_pixels_alike():
-    images, masks = batch(9)
-    flips = np.arange(9) % 3 == 0
-    columns = torch.from_numpy(np.random.default_rng(0).integers(0, SIZE[1], (9, 11)))
-    for pixels in (images, masks):
-        assert torch.equal(_mirror(pixels, flips), _mirror_in_one(pixels, torch.from_numpy(flips)))
-        assert torch.equal(_columns(pixels, columns), _columns_in_one(pixels, columns))
+@pytest.mark.parametrize("crop", [None, (12, 16)])
+def test_sixteen_bits_are_augmented_as_eight_are(crop: tuple[int, int] | None) -> None:
+    images, masks = batch(12)
+    deep = (images.to(torch.int32) * 257).to(torch.uint16)
+    augment = Augmenter(EVERYTHING, crop, SIZE)
+    bytes_, labels = augment(images, masks, seed=3, epoch=1, samples=np.arange(12))
+    words, same = augment(deep, masks, seed=3, epoch=1, samples=np.arange(12))
+    assert words.dtype == torch.uint16
+    assert torch.equal(labels, same)
+    assert (words.double() / 257 - bytes_.double()).abs().max() <= 1.2
+    one = augment(deep[7:8], masks[7:8], seed=3, epoch=1, samples=np.array([7]))
+    assert torch.equal(one[0], words[7:8])
 
 
 @pytest.mark.cuda

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.data.files.camvid import SEQUENCES
 from ablate.data.dataset import IGNORE, check_dataset, load_dataset
+from ablate.data.files.folder import SEQUENCES
 from ablate.errors import DataError
 
 pytestmark = pytest.mark.camvid

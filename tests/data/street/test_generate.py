@@ -69,10 +69,10 @@ def test_pictures_of_this_version_are_known() -> None:
 
 def test_another_process_draws_the_same_bits(tmp_path: Path) -> None:
     code = (
-        "from ablate.data.street.generate import street; from tests.data.test_street import digest;"
+        "from ablate.data.street.generate import street; from tests.data.street.test_generate import digest;"
         "print(digest(street(size=(32, 48), train=4, val=2, test=2, seed=7)))"
     )
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": root, "ABLATE_CACHE": str(tmp_path)}
     other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest(street(size=(32, 48), train=4, val=2, test=2, seed=7))

@@ -1,15 +1,18 @@
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ablate.data.dataset import IGNORE, Dataset, as_bytes, check_dataset, load_dataset
 from ablate.data.files import assemble
-from ablate.data.dataset import IGNORE, check_dataset
+from ablate.data.files.folder import existing_root
 from ablate.errors import DataError
-from tests.data.pictures import cells, save
+from tests.data.pictures import cells, png, save, tiff
 
 
 def problems(load, **changes) -> list[str]:
@@ -152,10 +155,14 @@ def test_sixteen_bits_are_windowed_by_the_training_images(membrane, load):
         # 12 bits of a microscope in 16: by 65,535 all would be nearly black.
         save(path, np.asarray(Image.open(path)).astype(np.uint16) * 16)
     pixels = load().splits["train"].images
-    assert pixels.min() == 0 and pixels.max() == 255 and pixels.std() > 60
+    assert pixels.dtype == np.uint16
+    assert (pixels.min(), pixels.max()) == (0, 65_535)
+    assert pixels.std() > 60 * 257
     fixed = load(window=[0, 4080])
     grey, _ = cells(int(fixed.splits["val"].names[0]))
-    np.testing.assert_array_equal(fixed.splits["val"].images[0, ..., 0], grey)
+    np.testing.assert_array_equal(fixed.splits["val"].images[0, ..., 0], grey.astype(np.uint16) * 257)
+    assert fixed.white == 65_535
+    assert fixed.mean == pytest.approx((fixed.splits["train"].images / 65_535).mean(), rel=1e-12)
     for path in (membrane / "label").iterdir():
         save(path, np.asarray(Image.open(path)).astype(np.uint16) * 200)
     assert load(classes={"membrane": 0, "cell": 51_000}).num_classes == 2
@@ -205,14 +212,24 @@ def rotated(root: Path) -> None:
     save(root / "image" / "05.png", cells(5)[0], exif=exif.tobytes())
 
 
-def linked(root: Path) -> None:
-    shutil.move(root / "image" / "06.png", root.parent / "06.png")
-    (root / "image" / "06.png").symlink_to(root.parent / "06.png")
-
-
 def dangling(root: Path) -> None:
     (root / "image" / "06.png").unlink()
     (root / "image" / "06.png").symlink_to(root / "image" / "nowhere.png")
+
+
+def piped(root: Path) -> None:
+    (root / "image" / "06.png").unlink()
+    os.mkfifo(root / "image" / "06.png")
+
+
+def huge(root: Path) -> None:
+    with (root / "image" / "06.png").open("r+b") as handle:
+        handle.truncate((2 << 30) + 1)  # sparse: it takes no room
+
+
+def one_value(root: Path) -> None:
+    for path in (root / "label").iterdir():
+        save(path, np.where(np.asarray(Image.open(path)) == 0, 0, 255).astype(np.uint8))
 
 
 def strange(root: Path) -> None:
@@ -241,16 +258,7 @@ def in_colour(root: Path) -> None:
 
 
 def narrowed(root: Path) -> None:
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 32, 24, 16, 2, 0, 0, 0)
-    rows = (b"\0" + b"\0\1" * 96) * 24
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (root / "label" / "11.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    (root / "label" / "11.png").write_bytes(png(np.ones((24, 32, 3), np.uint16), 16))
 
 
 def emptied(root: Path) -> None:
@@ -269,8 +277,14 @@ def emptied(root: Path) -> None:
         (truncated, {}, "data.images: 1 image that cannot be read (truncated): image/04.png"),
         (truncated_jpeg, {"images": "image/*"}, "data.images: 1 image that cannot be read (truncated): image/04.jpg"),
         (rotated, {}, "data.images: 1 image whose EXIF rotation their mask does not share: image/05.png"),
-        (linked, {}, "data.images: 1 image that is a link out of the root: image/06.png; copy the file"),
-        (dangling, {}, "data.images: 1 image that cannot be read (No such file or directory): image/06.png"),
+        (dangling, {}, "data.images: 1 image that is a link to a file that is not there: image/06.png; fetch what"),
+        (piped, {}, "data.images: 1 image that is no regular file: image/06.png"),
+        (huge, {}, "data.images: 1 image of more than 2 GiB: image/06.png"),
+        (
+            one_value,
+            {"ignore": [0], "classes": {"dirt": 7, "cell": 255}},
+            "data.classes: all labelled pixels are 'cell', so that any network scores 100 %",
+        ),
         (strange, {}, "data.classes: label 77 in 2 masks (6 pixels), expected 0, 255: label/07.png, label/08.png"),
         (resized, {}, "data.images: 1 image of another size than their mask: image/09.png (24x32, mask 24x30)"),
         (copied, {}, "data.split: "),
@@ -292,7 +306,7 @@ def test_equal_images_in_two_splits_are_leakage(membrane, load):
     shutil.copy(membrane / "image" / "01.png", membrane / "image" / "03.png")
     assert problems(load, split=lists) == [
         "data.split: 1 image with the same bytes as one in another split: image/03.png (test) = image/01.png (train);"
-        " keep one of each, or put equal images into one group"
+        " keep one of each, or all in one split"
     ]
     shutil.copy(membrane / "image" / "00.png", membrane / "image" / "01.png")
     assert len(load(split={**lists, "test": ["04"]}).splits["train"]) == 2
@@ -313,7 +327,7 @@ def test_an_empty_split(membrane, load):
 
 
 def test_all_problems_at_once(membrane, load):
-    for fault in (truncated, rotated, linked, strange, resized, in_colour):
+    for fault in (truncated, rotated, dangling, strange, resized, in_colour):
         fault(membrane)
     (membrane / "label" / "19.png").unlink()
     (membrane / "image" / "18.png").unlink()
@@ -348,9 +362,157 @@ def test_images_without_a_common_range_need_a_window(membrane, load):
         save(path.with_suffix(".tif"), np.asarray(Image.open(path)).astype(np.float32) / 255)
         path.unlink()
     assert problems(load, images="image/*.tif") == [
-        "data.window: the images hold 32-bit values, which have no common range;"
+        "data.window: the images hold values that have no common range;"
         " give the range that is shown as black to white, such as window: [0, 4095]"
     ]
     dataset = load(images="image/*.tif", window=[0, 1])
     grey, _ = cells(int(dataset.splits["val"].names[0]))
-    np.testing.assert_array_equal(dataset.splits["val"].images[0, ..., 0], grey)
+    np.testing.assert_array_equal(dataset.splits["val"].images[0, ..., 0], grey.astype(np.uint16) * 257)
+
+
+def test_a_missing_root_names_the_nearest_folder_that_exists(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").touch()
+    assert existing_root("here", tmp_path) == tmp_path / "here"
+    assert existing_root(str(tmp_path / "here"), Path("/")) == tmp_path / "here"
+    with pytest.raises(
+        DataError, match=rf"no folder {tmp_path}/here/x/y \(the nearest that exists is {tmp_path}/here\)"
+    ):
+        existing_root("here/x/y", tmp_path)
+    with pytest.raises(DataError, match=f"expected a folder, got the file {tmp_path}/file"):
+        existing_root("file", tmp_path)
+
+
+def test_sixteen_bit_colour_keeps_its_values(membrane: Path, load: Callable[..., Dataset]) -> None:
+    for path in (membrane / "image").iterdir():
+        grey = np.asarray(Image.open(path)).astype(np.uint16) * 16
+        path.write_bytes(png(np.dstack([grey, grey // 2, 4095 - grey]), 16))
+    plain, fixed = load(), load(window=[0, 4095])
+    assert plain.in_channels == 3
+    assert (plain.splits["train"].images.min(), plain.splits["train"].images.max()) == (0, 65_535)
+    grey = cells(int(fixed.splits["val"].names[0]))[0].astype(int) * 16
+    expected = np.rint(np.dstack([grey, grey // 2, 4095 - grey]) * (65_535 / 4095))
+    np.testing.assert_array_equal(fixed.splits["val"].images[0], expected)
+    shown = as_bytes(fixed.splits["val"].images[0])
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown[..., 0], grey // 16)
+    assert load(size=[12, 16]).splits["val"].images.dtype == np.uint16
+    assert load(channels=1).in_channels == 1
+
+
+def test_all_bands_of_a_multi_band_image_are_channels(membrane: Path, load: Callable[..., Dataset]) -> None:
+    for path in list((membrane / "image").iterdir()):
+        grey = np.asarray(Image.open(path))
+        bands = tiff(np.dstack([grey, grey, grey, 255 - grey]), photometric="rgb", extrasamples=[0])
+        path.with_suffix(".tif").write_bytes(bands)
+        path.unlink()
+    dataset = load(images="image/*.tif")
+    image = dataset.splits["val"].images[0]
+    assert (dataset.in_channels, image.dtype) == (4, np.uint8)
+    np.testing.assert_array_equal(image[..., 3], 255 - image[..., 0])
+    assert as_bytes(image).shape == (24, 32, 3)
+    assert problems(load, images="image/*.tif", channels=3) == [
+        "data.channels: expected images that have 3, got 20 of 4; leave out channels, or drop bands"
+    ]
+    (membrane / "image" / "00.tif").write_bytes(tiff(cells(0)[0]))
+    assert problems(load, images="image/*.tif") == [
+        "data.channels: expected one number of bands in all images, got 1 of 1, 19 of 4;"
+        " leave out channels, or drop bands"
+    ]
+
+
+def test_linked_folders_and_files_are_read(membrane: Path, load: Callable[..., Dataset], tmp_path: Path) -> None:
+    plain = load()
+    store = membrane.rename(tmp_path / "store")
+    (membrane / "image").mkdir(parents=True)
+    (membrane / "label").symlink_to(store / "label", target_is_directory=True)
+    for path in (store / "image").iterdir():  # as git annex lays them: a link for each file
+        (membrane / "image" / path.name).symlink_to(Path("../../store/image") / path.name)
+    (membrane / "again").symlink_to(membrane, target_is_directory=True)
+    (membrane / "all").symlink_to(store / "image", target_is_directory=True)
+    assert load().fingerprint == plain.fingerprint
+    assert len(load(images="all/**/*.png").splits["train"]) == 14
+    (store / "image" / "03.png").write_bytes((store / "image" / "04.png").read_bytes())
+    assert load().fingerprint != plain.fingerprint
+
+
+def test_a_pattern_that_matches_nothing_says_what_is_there(membrane: Path, load: Callable[..., Dataset]) -> None:
+    assert problems(load, images="images/*.png") == [
+        f"data.images: no file in {membrane} matches 'images/*.png'; did you mean 'image/*.png'?"
+    ]
+    assert problems(load, masks="labels/*.png") == [
+        f"data.masks: no file in {membrane} matches 'labels/*.png'; did you mean 'label/*.png'?"
+    ]
+    (membrane / "image").rename(membrane / "image [v1]")
+    assert problems(load, images="image [v1]/*.png") == [
+        f"data.images: no file in {membrane} matches 'image [v1]/*.png';"
+        " brackets stand for one of the letters inside them; write [[] for a bracket"
+    ]
+    assert len(load(images="image [[]v1]/*.png").splits["train"]) == 14
+
+
+def test_equal_blank_tiles_are_no_leakage(membrane: Path, load: Callable[..., Dataset]) -> None:
+    for name in range(12):
+        save(membrane / "image" / f"{name:02d}.png", np.zeros((24, 32), np.uint8))
+    plain = load()
+    assert [len(split) for split in plain.splits.values()] == [14, 3, 3]
+    lists = {"train": ["00", "01", "12"], "val": ["02", "13"], "test": ["03", "14"]}
+    assert len(load(split=lists).splits["train"]) == 3
+
+
+def test_copies_of_an_image_are_dealt_to_one_split(membrane: Path, load: Callable[..., Dataset]) -> None:
+    before = load()
+    (first, *_), (other, *_) = before.splits["train"].names, before.splits["test"].names
+    shutil.copy(membrane / "image" / f"{first}.png", membrane / "image" / f"{other}.png")
+    for _ in range(2):  # decoded, and from the cache
+        dataset = load()
+        owner = {name: split for split, part in dataset.splits.items() for name in part.names}
+        assert owner[first] == owner[other]
+        assert len(owner) == 20
+        for split in dataset.splits.values():
+            for name, mask in zip(split.names, split.masks, strict=True):
+                np.testing.assert_array_equal(mask, cells(int(name))[1] // 255)
+
+
+def test_a_channel_without_spread_is_only_shifted(membrane: Path, load: Callable[..., Dataset]) -> None:
+    for path in (membrane / "image").iterdir():
+        grey = np.asarray(Image.open(path))
+        save(path, np.dstack([np.full_like(grey, 77), grey, np.zeros_like(grey)]))
+    for _ in range(2):
+        dataset = load()
+        assert (dataset.std[0], dataset.std[2]) == (1.0, 1.0)
+        assert dataset.std[1] < 0.5
+        assert dataset.mean[0] == pytest.approx(77 / 255)
+
+
+def test_one_class_is_refused_and_no_cure_leads_there(membrane: Path, load: Callable[..., Dataset]) -> None:
+    assert problems(load, classes={"cell": 255}, ignore=[0]) == [
+        "data.classes: one class leaves nothing to tell apart, any network scores 100 %;"
+        " name the background as a class, such as background: 0"
+    ]
+    assert problems(load, classes={"0": "membrane", "255": "cell"}) == [
+        "data.classes: expected names to values, got values to names;"
+        " write each name before what masks store, such as ground: 0"
+    ]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    membrane: Path, load: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*arguments: Any) -> list[assemble.Source]:
+        found = inspect(*arguments)
+        save(membrane / "image" / "05.png", cells(99)[0])
+        return found
+
+    inspect = assemble.inspect
+    monkeypatch.setattr(assemble, "inspect", changed)
+    assert problems(load) == ["data.images: 1 image that changed while the study was read: image/05.png; run again"]
+
+
+def test_data_that_changed_since_the_run_began_are_refused(membrane: Path, tmp_path: Path) -> None:
+    settings = {"root": "set", "images": "image/*.png", "masks": "label/*.png", "classes": {"membrane": 0, "cell": 255}}
+    before = load_dataset("folder", settings, base=tmp_path)
+    assert load_dataset("folder", settings, base=tmp_path, expected=before.fingerprint).files == before.files
+    save(membrane / "image" / "05.png", cells(99)[0])
+    with pytest.raises(DataError, match="the files of the data set 'folder' changed while the study runs; put them"):
+        load_dataset("folder", settings, base=tmp_path, expected=before.fingerprint)

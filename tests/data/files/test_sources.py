@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.data.files.findings import Findings
-from ablate.data.files.pairing import check_pattern, list_files, pair_up
+from ablate.data.dataset import Findings
+from ablate.data.files.sources import check_pattern, list_files, pair_up
 
 
 def make(root: Path, *names: str) -> None:

@@ -1,8 +1,10 @@
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from ablate.data.files.findings import Findings
+from ablate.data.dataset import Findings
 from ablate.data.files.splitting import (
     Folders,
     Folds,
@@ -11,7 +13,6 @@ from ablate.data.files.splitting import (
     deal,
     group_of,
     pick,
-    read_group,
     read_split,
 )
 
@@ -20,13 +21,13 @@ THIRDS = Fractions({"train": 0.7, "val": 0.15, "test": 0.15}, 0)
 
 def read(split, root, base=None):
     findings = Findings()
-    rule = read_split(split, root, base or root, findings)
+    rule, _ = read_split(split, None, root, base or root, findings)
     return rule, [str(problem) for problem in findings.problems()]
 
 
 def dealt(names, groups, rule):
     findings = Findings()
-    chosen = deal(names, groups, rule, findings)
+    chosen = deal(names, groups, rule, findings, {})
     findings.stop()
     return chosen
 
@@ -65,7 +66,7 @@ def test_no_split_is_left_empty_where_groups_are_few():
     groups = ["a"] * 10 + ["b"] * 10 + ["c"] * 10
     assert sorted(set(dealt([str(index) for index in range(30)], groups, THIRDS))) == ["test", "train", "val"]
     findings = Findings()
-    deal(["0", "1", "2"], ["a", "a", "b"], THIRDS, findings)
+    deal(["0", "1", "2"], ["a", "a", "b"], THIRDS, findings, {})
     assert [str(problem) for problem in findings.problems()] == ["data.split: 3 splits need as many groups, got 2"]
 
 
@@ -139,16 +140,40 @@ def test_what_is_no_split_says_why(tmp_path, split, expected):
     assert expected in "\n".join(problems)
 
 
-def test_groups_are_read_from_names_or_from_paths():
+def pattern_of(group: str, findings: Findings) -> re.Pattern[str] | None:
+    return read_split(None, group, Path(), Path(), findings)[1]
+
+
+def test_groups_are_read_from_names_or_from_paths() -> None:
     findings = Findings()
-    sequence = read_group(r"^(\w+)_", findings)
+    sequence = pattern_of(r"^(\w+)_", findings)
     assert sequence is not None
     assert group_of("x/p1_007.png", sequence, findings) == "p1"
-    folder = read_group(r"^[^/]+/", findings)
-    assert folder is not None and group_of("x/p1_007.png", folder, findings) == "x/"
+    folder = pattern_of(r"^[^/]+/", findings)
+    assert folder is not None
+    assert group_of("x/p1_007.png", folder, findings) == "x/"
+    assert group_of("x/p1_007.png", None, findings) is None
     assert not findings
     group_of("x/7.png", sequence, findings)
-    read_group("(", findings)
+    assert pattern_of("(", findings) is None
     texts = [str(problem) for problem in findings.problems()]
     assert texts[0].startswith("data.group: not a regular expression")
     assert texts[1] == "data.group: 1 image in which 'group' finds nothing: x/7.png"
+
+
+def test_copies_of_an_image_and_the_groups_that_share_them_stay_together() -> None:
+    names = [f"{index}.png" for index in range(30)]
+    findings = Findings()
+    copies = {"3.png": "x", "9.png": "x", "20.png": "y", "21.png": "y", "22.png": "y"}
+    chosen = dict(zip(names, deal(names, [None] * 30, THIRDS, findings, copies), strict=True))
+    assert chosen["3.png"] == chosen["9.png"]
+    assert len({chosen[name] for name in ("20.png", "21.png", "22.png")}) == 1
+    groups = [f"p{index // 3}" for index in range(30)]
+    shared = {"0.png": "x", "5.png": "x", "4.png": "y", "29.png": "y"}  # p0 = p1 by x, p1 = p9 by y
+    chosen = dict(zip(names, deal(names, groups, THIRDS, findings, shared), strict=True))
+    assert len({chosen[f"{index}.png"] for index in (0, 1, 2, 3, 4, 5, 27, 28, 29)}) == 1
+    assert not findings
+    deal(names, [None] * 30, THIRDS, findings, dict.fromkeys(names, "x"))
+    assert [str(problem) for problem in findings.problems()] == [
+        "data.split: 3 splits need as many different images, got 1"
+    ]

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from ablate.data.dataset import IGNORE
-from ablate.data.files.findings import Findings
+from ablate.data.dataset import IGNORE, Findings
 from ablate.data.files.labels import UNKNOWN, distinct_colours, read_labels
 
 
@@ -82,5 +81,5 @@ def test_mixed_values_and_colours_twice_a_name_and_too_many_classes():
         "data.classes.b: expected a colour such as [128, 0, 0] or '#800000' for every class and ignored label"
     ]
     assert read(["a", "b", "a"])[1] == ["data.classes: the class 'a' is named twice"]
-    assert read({})[1] == ["data.classes: expected 1 to 253 classes, got 0"]
-    assert read([str(index) for index in range(254)])[1] == ["data.classes: expected 1 to 253 classes, got 254"]
+    assert read({})[1] == ["data.classes: expected 2 to 253 classes, got 0"]
+    assert read([str(index) for index in range(254)])[1] == ["data.classes: expected 2 to 253 classes, got 254"]
