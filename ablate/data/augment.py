@@ -45,11 +45,7 @@ class Augmenter:
     """
 
     def __init__(
-        self,
-        spec: AugmentSpec,
-        crop: tuple[int, int] | None,
-        size: tuple[int, int],
-        ignore_index: int = IGNORE,
+        self, spec: AugmentSpec, crop: tuple[int, int] | None, size: tuple[int, int], ignore_index: int = IGNORE
     ) -> None:
         height, width = size
         self.spec = spec

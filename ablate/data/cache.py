@@ -28,7 +28,8 @@ Arrays = dict[str, np.ndarray]
 class Allocate(Protocol):
     """A function that gives an array of a name, a shape and a type (uint8 where none is named), to be filled."""
 
-    def __call__(self, name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray: ...
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray:
+        """Return the array."""
 
 
 Build = Callable[[Allocate], dict[str, Any]]

@@ -50,6 +50,7 @@ class Network:
         self.decisions = decisions
         mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        self.image_type = torch.uint8 if dataset.white == 255 else torch.uint16
         self._scale, self._shift = 1 / (dataset.white * std), -mean / std
         self.loss: functools.partial[Tensor] = functools.partial(
             LOSSES.get(loss), num_classes=self.num_classes, ignore_index=IGNORE, class_weights=class_weights

@@ -34,7 +34,7 @@ def tiff(pixels: np.ndarray, **options: Any) -> bytes:
 
 
 def png(pixels: np.ndarray, bits: int) -> bytes:
-    """Return a PNG of values (H, W) or (H, W, 1 to 4) with 1, 2, 4, 8 or 16 bits a channel, which Pillow cannot write."""
+    """Return a PNG of values (H, W) or (H, W, 1 to 4) with any number of bits a channel, which Pillow cannot write."""
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     height, width, channels = pixels.shape
 

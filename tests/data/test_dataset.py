@@ -1,3 +1,7 @@
+"""The contract of a data set, and what a plugin is told where it breaks it."""
+
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +36,7 @@ def tiny(**changes: Any) -> Dataset:
     return replace(Dataset("tiny", ("x", "y"), ((0, 0, 0), (9, 9, 9)), splits, "00"), **changes)
 
 
-def test_properties_follow_the_arrays():
+def test_properties_follow_the_arrays() -> None:
     dataset = tiny()
     check_dataset(dataset)
     assert (dataset.num_classes, dataset.in_channels, dataset.size, len(dataset.splits["val"])) == (2, 3, (6, 8), 4)
@@ -42,7 +46,7 @@ def test_properties_follow_the_arrays():
     assert tiny(stored_moments=((0.5,), (0.25,))).std == (0.25,)
 
 
-def test_moments_of_constant_and_reordered_images():
+def test_moments_of_constant_and_reordered_images() -> None:
     assert moments(np.full((2, 3, 3, 1), 51, np.uint8)) == ((0.2,), (0.0,))
     images = np.random.default_rng(1).integers(0, 256, (9, 5, 5, 2), dtype=np.uint8)
     assert moments(images) == moments(images[::-1])
@@ -59,7 +63,7 @@ def test_moments_of_constant_and_reordered_images():
         ({"splits": {"train": tiny().splits["train"]}}, "no split called val or test"),
     ],
 )
-def test_a_plugin_that_breaks_the_contract_is_told_how(changes, expected):
+def test_a_plugin_that_breaks_the_contract_is_told_how(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(DataError, match=expected):
         check_dataset(tiny(**changes))
 
@@ -84,7 +88,7 @@ def test_a_plugin_that_breaks_the_contract_is_told_how(changes, expected):
         ),
     ],
 )
-def test_a_split_that_breaks_the_contract_is_told_how(changes, expected):
+def test_a_split_that_breaks_the_contract_is_told_how(changes: dict[str, Any], expected: str) -> None:
     dataset = tiny()
     splits = {**dataset.splits, "test": replace(dataset.splits["test"], **changes)}
     with pytest.raises(DataError, match=expected):
@@ -92,17 +96,17 @@ def test_a_split_that_breaks_the_contract_is_told_how(changes, expected):
 
 
 @pytest.fixture
-def plugin(monkeypatch):
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Register:
     monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
 
-    def register(factory):
+    def register(factory: Callable[..., Any]) -> None:
         DATASETS.register("mine")(factory)
 
     return register
 
 
-def test_a_plugin_is_called_with_typed_settings_and_the_base_if_it_asks(plugin, tmp_path):
-    seen = {}
+def test_a_plugin_is_called_with_typed_settings_and_the_base_if_it_asks(plugin: Register, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
 
     def mine(*, size: tuple[int, int], base: object) -> Dataset:
         seen.update(size=size, base=base)
@@ -117,7 +121,7 @@ def test_a_plugin_is_called_with_typed_settings_and_the_base_if_it_asks(plugin, 
         load_dataset("mien", {}, base=tmp_path)
 
 
-def test_what_a_plugin_returns_is_checked(plugin, tmp_path):
+def test_what_a_plugin_returns_is_checked(plugin: Register, tmp_path: Path) -> None:
     def mine(*, broken: bool = True) -> Dataset:
         return tiny(palette=()) if broken else None  # type: ignore[return-value]
 
@@ -128,7 +132,7 @@ def test_what_a_plugin_returns_is_checked(plugin, tmp_path):
         load_dataset("mine", {"broken": False}, base=tmp_path)
 
 
-def test_one_line_for_a_kind_of_fault():
+def test_one_line_for_a_kind_of_fault() -> None:
     findings = Findings()
     findings.stop()
     for name in "abcde":

@@ -27,17 +27,7 @@ from ablate.data.files.pixels import (
     resize_labels,
     stored_palette,
 )
-from ablate.data.files.sources import (
-    IMAGES,
-    MASKS,
-    Pair,
-    Source,
-    in_threads,
-    inspect,
-    leaks,
-    manifest,
-    read_bytes,
-)
+from ablate.data.files.sources import IMAGES, MASKS, Pair, Source, in_threads, inspect, leaks, manifest, read_bytes
 from ablate.errors import DataError
 
 LAYOUT = 2  # raised where entries of the cache are made in another way

@@ -44,7 +44,7 @@ def folder(
     palette: dict[str, Any] | None = None,
     base: Path,
 ) -> Dataset:
-    """Return images and masks under the folder `root` (relative to the study file), in PNG, JPEG (images only), TIFF, ...
+    """Return images and masks under the folder `root` (relative to the study file), in PNG, TIFF, JPEG (images) ...
 
     - `images`: a glob such as ``image/*.png``; `masks`: a glob (paired by name) or a pattern such as
       ``label/{stem}_mask.png``, also with ``{parent}``, the image's folder. With ``{split}`` in a pattern the folders

@@ -38,7 +38,7 @@ class Labels:
         return lookup
 
     def apply(self, codes: np.ndarray) -> np.ndarray:
-        """Return class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named at all."""
+        """Return class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named."""
         if codes.dtype.itemsize > 2:
             inside = (codes >= 0) & (codes < len(self._lookup))
             if not inside.all():
@@ -122,7 +122,7 @@ def distinct_colours(count: int) -> tuple[Colour, ...]:
 def _palette(
     classes: tuple[str, ...], asked: Mapping[str, Any] | None, stored: Mapping[str, Colour], findings: Findings
 ) -> tuple[Colour, ...] | None:
-    """Return the colours to draw classes with: as asked for, else as stored in the masks; None leaves the choice open."""
+    """Return the colours to draw classes with: as asked for, else as stored in the masks; None leaves them open."""
     if asked is None and len(stored) < len(classes):
         return None
     chosen = dict(zip(classes, distinct_colours(len(classes)), strict=True)) | dict(stored)

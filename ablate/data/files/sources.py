@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import itertools
 import os
@@ -134,11 +133,10 @@ def list_files(root: Path, pattern: str) -> list[str]:
     """
     if "**" in pattern:
         regex = _regex(pattern)
-        found = [path for path in _walk(root) if regex.fullmatch(path)]
-    else:
-        places = glob.iglob(pattern, root_dir=root)
-        found = [PurePosixPath(place).as_posix() for place in places if not (root / place).is_dir()]
-    return sorted(found, key=natural)
+        return sorted((path for path in _walk(root) if regex.fullmatch(path)), key=natural)
+    places = [path.relative_to(root) for path in root.glob(pattern) if not path.is_dir()]
+    shown = [place.as_posix() for place in places if not any(part.startswith(".") for part in place.parts)]
+    return sorted(shown, key=natural)
 
 
 def _walk(root: Path) -> Iterator[str]:
@@ -235,7 +233,7 @@ def read_bytes(root: Path, path: str, digest: str | None = None) -> bytes:
     try:
         # Without waiting: opening a pipe that nobody writes to would never end.
         descriptor = os.open(root / path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as handle:
+        with os.fdopen(descriptor, "rb") as handle:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise Unusable("that is no regular file", "replace or remove it together with its partner")

@@ -1,3 +1,7 @@
+"""Folders of images and masks: what can be read is read right, what cannot be is named."""
+
+from __future__ import annotations
+
 import os
 import shutil
 from collections.abc import Callable
@@ -15,13 +19,15 @@ from ablate.errors import DataError
 from tests.data.pictures import cells, png, save, tiff
 
 
-def problems(load, **changes) -> list[str]:
+def problems(load: Callable[..., Dataset], **changes: Any) -> list[str]:
+    """Return the lines that tell what is wrong."""
     with pytest.raises(DataError) as caught:
         load(**changes)
     return str(caught.value).splitlines()
 
 
-def test_a_grey_folder_with_masks_of_0_and_255(membrane, load):
+@pytest.mark.usefixtures("membrane")
+def test_a_grey_folder_with_masks_of_0_and_255(load: Callable[..., Dataset]) -> None:
     dataset = load(ignore=[128])
     check_dataset(dataset)
     assert (dataset.name, dataset.classes, dataset.in_channels, dataset.size) == (
@@ -44,7 +50,7 @@ def test_a_grey_folder_with_masks_of_0_and_255(membrane, load):
     assert len(dataset.files) == 40 and "image/00.png" in dataset.files
 
 
-def test_resizing_and_ignored_labels(membrane, load):
+def test_resizing_and_ignored_labels(membrane: Path, load: Callable[..., Dataset]) -> None:
     stored = np.full((24, 32), 255, np.uint8)
     stored[:, :16], stored[:12, 16:] = 0, 128
     for path in (membrane / "label").iterdir():
@@ -55,7 +61,8 @@ def test_resizing_and_ignored_labels(membrane, load):
     assert (mask[:, :8] == 0).all() and (mask[:6, 8:] == IGNORE).all() and (mask[6:, 8:] == 1).all()
 
 
-def test_the_second_time_nothing_is_decoded(membrane, load, monkeypatch):
+@pytest.mark.usefixtures("membrane")
+def test_the_second_time_nothing_is_decoded(load: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
     first = load()
     monkeypatch.setattr(assemble, "inspect", lambda *_: pytest.fail("the files were read again"))
     second = load()
@@ -63,7 +70,7 @@ def test_the_second_time_nothing_is_decoded(membrane, load, monkeypatch):
     np.testing.assert_array_equal(first.splits["val"].masks, second.splits["val"].masks)
 
 
-def test_a_changed_file_is_noticed_and_named(membrane, load):
+def test_a_changed_file_is_noticed_and_named(membrane: Path, load: Callable[..., Dataset]) -> None:
     first = load()
     path = membrane / "image" / "03.png"
     before = path.stat()
@@ -79,7 +86,9 @@ def test_a_changed_file_is_noticed_and_named(membrane, load):
     assert [name for name in first.files if first.files[name] != second.files[name]] == ["image/03.png"]
 
 
-def test_the_fingerprint_is_of_contents_and_settings_and_not_of_the_place(membrane, load, tmp_path):
+def test_the_fingerprint_is_of_contents_and_settings_and_not_of_the_place(
+    membrane: Path, load: Callable[..., Dataset], tmp_path: Path
+) -> None:
     first = load()
     shutil.copytree(membrane, tmp_path / "elsewhere")
     assert load(root="elsewhere").fingerprint == first.fingerprint
@@ -91,19 +100,19 @@ def test_the_fingerprint_is_of_contents_and_settings_and_not_of_the_place(membra
     assert load(split={"train": 0.7, "val": 0.15, "test": 0.15, "seed": 1}).fingerprint != first.fingerprint
 
 
-def test_groups_are_never_divided_and_are_kept(membrane, load, tmp_path):
+def test_groups_are_never_divided_and_are_kept(membrane: Path, load: Callable[..., Dataset]) -> None:
     for index in range(20):
         for part in ("image", "label"):
             (membrane / part / f"{index:02d}.png").rename(membrane / part / f"p{index % 5}_{index:02d}.png")
     dataset = load(group=r"^(\w+?)_")
-    owners = {name: set(split.groups) for name, split in dataset.splits.items()}
+    owners = {name: set(split.groups or ()) for name, split in dataset.splits.items()}
     assert sorted(owner for found in owners.values() for owner in found) == ["p0", "p1", "p2", "p3", "p4"]
     fold = load(group=r"^(\w+?)_", split={"folds": 5, "fold": 1})
     assert [len(fold.splits[name]) for name in ("train", "val", "test")] == [12, 4, 4]
-    assert len(set(fold.splits["test"].groups)) == 1
+    assert len(set(fold.splits["test"].groups or ())) == 1
 
 
-def test_folders_and_lists_as_splits(membrane, load, tmp_path):
+def test_folders_and_lists_as_splits(membrane: Path, load: Callable[..., Dataset], tmp_path: Path) -> None:
     lists = {"train": [f"{index:02d}" for index in range(10)], "val": ["10.png", "11"], "test": "test.txt"}
     (tmp_path / "test.txt").write_text("image/12.png\n13\n")
     dataset = load(split=lists)
@@ -120,7 +129,7 @@ def test_folders_and_lists_as_splits(membrane, load, tmp_path):
     assert by_pattern.fingerprint == by_folder.fingerprint
 
 
-def test_colour_images_with_colour_masks_in_other_formats(load, tmp_path):
+def test_colour_images_with_colour_masks_in_other_formats(load: Callable[..., Dataset], tmp_path: Path) -> None:
     sky, road, void = (128, 128, 128), (128, 64, 128), (0, 0, 0)
     for index in range(3):
         _, mask = cells(index)
@@ -139,7 +148,7 @@ def test_colour_images_with_colour_masks_in_other_formats(load, tmp_path):
         np.testing.assert_array_equal(split.masks[0], wanted)
 
 
-def test_palette_masks_bring_their_colours(membrane, load):
+def test_palette_masks_bring_their_colours(membrane: Path, load: Callable[..., Dataset]) -> None:
     for path in (membrane / "label").iterdir():
         picture = Image.fromarray(np.asarray(Image.open(path)) // 255, "P")
         picture.putpalette([1, 2, 3, 200, 100, 50])
@@ -150,7 +159,7 @@ def test_palette_masks_bring_their_colours(membrane, load):
     assert by_colour.palette == ((200, 100, 50), (1, 2, 3))
 
 
-def test_sixteen_bits_are_windowed_by_the_training_images(membrane, load):
+def test_sixteen_bits_are_windowed_by_the_training_images(membrane: Path, load: Callable[..., Dataset]) -> None:
     for path in (membrane / "image").iterdir():
         # 12 bits of a microscope in 16: by 65,535 all would be nearly black.
         save(path, np.asarray(Image.open(path)).astype(np.uint16) * 16)
@@ -168,7 +177,7 @@ def test_sixteen_bits_are_windowed_by_the_training_images(membrane, load):
     assert load(classes={"membrane": 0, "cell": 51_000}).num_classes == 2
 
 
-def test_other_images_or_other_masks_than_one_size(membrane, load):
+def test_other_images_or_other_masks_than_one_size(membrane: Path, load: Callable[..., Dataset]) -> None:
     for name in ("00", "01"):
         image, mask = cells(int(name), (30, 40))
         save(membrane / "image" / f"{name}.png", image)
@@ -177,7 +186,7 @@ def test_other_images_or_other_masks_than_one_size(membrane, load):
     assert load(size=[24, 32]).size == (24, 32)
 
 
-def test_blanks_quotes_unicode_and_long_paths(membrane, load, tmp_path):
+def test_blanks_quotes_unicode_and_long_paths(membrane: Path, load: Callable[..., Dataset], tmp_path: Path) -> None:
     place = tmp_path / ("a 'b' \"ü\" [x] " + "y" * 150) / "z*"
     place.parent.mkdir()
     shutil.move(membrane, place)
@@ -294,14 +303,16 @@ def emptied(root: Path) -> None:
         (emptied, {}, "data.images: no file in "),
     ],
 )
-def test_bad_input_gives_one_line_each(membrane, load, fault, settings, expected):
+def test_bad_input_gives_one_line_each(
+    membrane: Path, load: Callable[..., Dataset], fault: Callable[[Path], None], settings: dict[str, Any], expected: str
+) -> None:
     fault(membrane)
     found = problems(load, **settings)
     assert [line for line in found if line.startswith(expected)], found
     assert problems(load, **settings) == found
 
 
-def test_equal_images_in_two_splits_are_leakage(membrane, load):
+def test_equal_images_in_two_splits_are_leakage(membrane: Path, load: Callable[..., Dataset]) -> None:
     lists = {"train": ["00", "01"], "val": ["02"], "test": ["03"]}
     shutil.copy(membrane / "image" / "01.png", membrane / "image" / "03.png")
     assert problems(load, split=lists) == [
@@ -312,7 +323,8 @@ def test_equal_images_in_two_splits_are_leakage(membrane, load):
     assert len(load(split={**lists, "test": ["04"]}).splits["train"]) == 2
 
 
-def test_a_group_in_two_splits_is_leakage(membrane, load):
+@pytest.mark.usefixtures("membrane")
+def test_a_group_in_two_splits_is_leakage(load: Callable[..., Dataset]) -> None:
     lists = {"train": ["00", "10"], "val": ["01", "02"], "test": ["11", "12"]}
     assert problems(load, split=lists, group="^(.)") == [
         "data.split: 2 groups with images in more than one split: '0' (train, val), '1' (train, test);"
@@ -320,13 +332,14 @@ def test_a_group_in_two_splits_is_leakage(membrane, load):
     ]
 
 
-def test_an_empty_split(membrane, load):
+@pytest.mark.usefixtures("membrane")
+def test_an_empty_split(load: Callable[..., Dataset]) -> None:
     assert problems(load, split={"train": ["00"], "val": ["01"], "test": []}) == [
         "data.split: the split 'test' has no image"
     ]
 
 
-def test_all_problems_at_once(membrane, load):
+def test_all_problems_at_once(membrane: Path, load: Callable[..., Dataset]) -> None:
     for fault in (truncated, rotated, dangling, strange, resized, in_colour):
         fault(membrane)
     (membrane / "label" / "19.png").unlink()
@@ -337,7 +350,8 @@ def test_all_problems_at_once(membrane, load):
         assert sum(f"/{name}.png" in line for line in found) == 1, name
 
 
-def test_wrong_settings_are_all_named_before_any_file_is_read(membrane, load):
+@pytest.mark.usefixtures("membrane")
+def test_wrong_settings_are_all_named_before_any_file_is_read(load: Callable[..., Dataset]) -> None:
     found = problems(
         load,
         images="/abs/*.png",
@@ -357,7 +371,7 @@ def test_wrong_settings_are_all_named_before_any_file_is_read(membrane, load):
     ]
 
 
-def test_images_without_a_common_range_need_a_window(membrane, load):
+def test_images_without_a_common_range_need_a_window(membrane: Path, load: Callable[..., Dataset]) -> None:
     for path in list((membrane / "image").iterdir()):
         save(path.with_suffix(".tif"), np.asarray(Image.open(path)).astype(np.float32) / 255)
         path.unlink()
@@ -370,7 +384,7 @@ def test_images_without_a_common_range_need_a_window(membrane, load):
     np.testing.assert_array_equal(dataset.splits["val"].images[0, ..., 0], grey.astype(np.uint16) * 257)
 
 
-def test_a_missing_root_names_the_nearest_folder_that_exists(tmp_path):
+def test_a_missing_root_names_the_nearest_folder_that_exists(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "file").touch()
     assert existing_root("here", tmp_path) == tmp_path / "here"
@@ -485,7 +499,8 @@ def test_a_channel_without_spread_is_only_shifted(membrane: Path, load: Callable
         assert dataset.mean[0] == pytest.approx(77 / 255)
 
 
-def test_one_class_is_refused_and_no_cure_leads_there(membrane: Path, load: Callable[..., Dataset]) -> None:
+@pytest.mark.usefixtures("membrane")
+def test_one_class_is_refused_and_no_cure_leads_there(load: Callable[..., Dataset]) -> None:
     assert problems(load, classes={"cell": 255}, ignore=[0]) == [
         "data.classes: one class leaves nothing to tell apart, any network scores 100 %;"
         " name the background as a class, such as background: 0"

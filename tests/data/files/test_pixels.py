@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ablate.data.dataset import IGNORE, Findings
-from ablate.data.files.header import Unusable
+from ablate.data.files.header import MOST_PIXELS, Unusable
 from ablate.data.files.labels import UNKNOWN, Labels, read_labels
 from ablate.data.files.pixels import image_array, read_image, read_mask, resize_image, resize_labels, stored_palette
 from tests.data.pictures import encoded, png, tiff
@@ -181,8 +181,7 @@ def test_any_mask_gives_the_stated_labels_or_an_error(
     labels = labels_of({f"class {code}": code for code in first}, [last])
     try:
         found = labels.apply(read_mask(data, labels))
-    except Unusable as error:
-        assert error.fault
+    except Unusable:
         return
     written = stored.astype(np.int64)
     if stored.dtype == bool or writer in ("1 bit", "palette", "16 bits"):
@@ -220,8 +219,7 @@ def test_any_bands_of_a_tiff_keep_their_values_or_give_an_error(
     )
     try:
         found = read_image(data)
-    except Unusable as error:
-        assert error.fault
+    except Unusable:
         return
     np.testing.assert_array_equal(found, values)
 
@@ -235,9 +233,10 @@ def test_any_damage_to_a_file_is_an_error_or_an_array(data: st.DataObject) -> No
         damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     for read in (read_image, lambda found: read_mask(found, VALUES)):
         try:
-            assert read(bytes(damaged)).size
-        except Unusable as error:
-            assert error.fault
+            found = read(bytes(damaged))
+        except Unusable:
+            continue
+        assert 0 < found.size <= MOST_PIXELS * 8
 
 
 DAMAGED = [
