@@ -30,6 +30,11 @@ def upload(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def movable(pixels: Tensor) -> Tensor:
+    """Return `pixels` as what torch can index and choose on any device: the bits of uint16 as int16, a view."""
+    return pixels.view(torch.int16) if pixels.dtype == torch.uint16 else pixels
+
+
 class Augmenter:
     """Random flip, zoom, crop, brightness and contrast: a pure function of (seed, epoch, sample).
 
@@ -79,7 +84,7 @@ class Augmenter:
             images, masks = self._move(images, masks, seed, epoch, samples)
         elif self.spec.flip:
             flips = upload(self._flips(seed, epoch, samples), images.device)
-            images, masks = _mirror(images, flips), _mirror(masks, flips)
+            images, masks = _mirror(movable(images), flips).view(images.dtype), _mirror(masks, flips)
         if self._shades:
             images = self._shade(images, seed, epoch, samples)
         return images, masks
@@ -103,14 +108,16 @@ class Augmenter:
         near_rows, rows_outside = (upload(part, device) for part in _nearest(rows, self.size[0]))
         near_columns, columns_outside = (upload(part, device) for part in _nearest(columns, self.size[1]))
         masks = _columns(_rows(masks, near_rows), near_columns)
+        bits = movable(images)
         if not self._zooms:
-            return _columns(_rows(images, near_rows), near_columns), masks
+            return _columns(_rows(bits, near_rows), near_columns).view(images.dtype), masks
         masks = masks.masked_fill(rows_outside[:, :, None] | columns_outside[:, None, :], self.ignore_index)
 
         real = np.float32 if images.dtype == torch.uint8 else np.float64
         top, bottom, row_weight = (upload(part, device) for part in _neighbours(rows, self.size[0], real))
         left, right, column_weight = (upload(part, device) for part in _neighbours(columns, self.size[1], real))
-        lines = _blend(_rows(images, top), _rows(images, bottom), row_weight[:, :, None, None])
+        above, below = (_rows(bits, part).view(images.dtype) for part in (top, bottom))
+        lines = _blend(above, below, row_weight[:, :, None, None])
         pixels = _blend(_columns(lines, left), _columns(lines, right), column_weight[:, None, :, None])
         return pixels.div_(_STEPS * _STEPS).round_().to(images.dtype), masks
 
@@ -126,7 +133,7 @@ class Augmenter:
         factors = np.maximum(1 + draws * (self.spec.brightness, self.spec.contrast), 0).astype(np.float32)
         brightness, contrast = upload(factors, images.device).T[..., None, None, None]
         # Whole numbers add up to the same sum in any order; a float mean would not.
-        mean = images.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64).float() / images[0].numel()
+        mean = images.int().sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64).float() / images[0].numel()
         shaded = images.float().mul_(brightness * contrast).add_(brightness * (1 - contrast) * mean)
         return shaded.round_().clamp_(0, torch.iinfo(images.dtype).max).to(images.dtype)
 

@@ -164,6 +164,8 @@ def test_a_gpu_gives_the_same_bits(spec: AugmentSpec, crop: tuple[int, int] | No
     images, masks = batch(16)
     call: dict[str, Any] = {"seed": 0, "epoch": 0, "samples": np.arange(16)}
     augment = Augmenter(spec, crop, SIZE)
-    here = augment(images, masks, **call)
-    there = augment(images.cuda(), masks.cuda(), **call)
-    assert torch.equal(here[0], there[0].cpu()) and torch.equal(here[1], there[1].cpu())
+    for pixels in (images, (images.to(torch.int32) * 257).to(torch.uint16)):
+        here = augment(pixels, masks, **call)
+        there = augment(pixels.cuda(), masks.cuda(), **call)
+        assert torch.equal(here[0], there[0].cpu())
+        assert torch.equal(here[1], there[1].cpu())
