@@ -191,8 +191,11 @@ def load_dataset(name: str, settings: Mapping[str, Any], *, base: Path, expected
         raise DataError(f"data set '{name}' gave a {type(dataset).__name__}, not a Dataset", key="data.name")
     if DATASETS.source(name) != "ablate":
         check_dataset(dataset)
-        dataset = replace(dataset, splits={key: _plain_arrays(split) for key, split in dataset.splits.items()})
-        dataset = replace(dataset, fingerprint=content_digest(dataset))
+        splits = {
+            key: replace(split, images=_plain(split.images), masks=_plain(split.masks))
+            for key, split in dataset.splits.items()
+        }
+        dataset = replace(dataset, splits=splits, fingerprint=content_digest(dataset))
     if expected is not None and dataset.fingerprint != expected:
         if dataset.files:
             message = f"the files of the data set '{name}' changed while the study runs"
@@ -282,13 +285,9 @@ def _check_split(name: str, split: Split, num_classes: int) -> tuple[list[str], 
     return [], counts
 
 
-def _plain_arrays(split: Split) -> Split:
-    """Return the split with arrays that torch can take: no negative strides, bytes in the machine's order."""
-    images = split.images.astype(split.images.dtype.newbyteorder("="), copy=False)
-    return replace(split, images=_forward(images), masks=_forward(split.masks))
-
-
-def _forward(array: np.ndarray) -> np.ndarray:
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Return an array that torch can take: no negative strides, bytes in the machine's order."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return np.ascontiguousarray(array) if min(array.strides) < 0 else array
 
 

@@ -27,7 +27,7 @@ def resident(dataset: Dataset, lanes: int, free: int) -> bool:
 
 
 class DeviceSplit:
-    """One split: images uint8 or uint16 (N, H, W, C), masks uint8 (N, H, W), on the device if `resident`, else the host."""
+    """One split: images uint8 or uint16 (N, H, W, C), masks uint8 (N, H, W); on the device if `resident`, else here."""
 
     def __init__(self, split: Split, device: torch.device, *, resident: bool) -> None:
         with warnings.catch_warnings():

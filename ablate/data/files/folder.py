@@ -129,12 +129,15 @@ camvid.classes = CLASSES  # type: ignore[attr-defined]
 
 def existing_root(root: str, base: Path, *, cure: str = "") -> Path:
     """Return the folder `root`, relative to `base`; `DataError` with the nearest that exists where it does not."""
-    path = (base / Path(root).expanduser()).absolute()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise DataError(f"expected a folder, got the file {path}", key="data.root", cure=cure)
-    near = next(parent for parent in path.parents if parent.is_dir())
+    try:
+        path = (base / Path(root).expanduser()).absolute()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise DataError(f"expected a folder, got the file {path}", key="data.root", cure=cure)
+        near = next(parent for parent in path.parents if parent.is_dir())
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a home that is not known
+        raise DataError(f"no path of a folder ({error})", key="data.root", cure=cure) from None
     raise DataError(f"there is no folder {path} (the nearest that exists is {near})", key="data.root", cure=cure)
 
 

@@ -176,8 +176,11 @@ def _loses_values(tags: dict[int, tuple[int, ...]]) -> bool:
 
 
 @contextlib.contextmanager
-def tiff_page(data: bytes) -> Iterator[tifffile.TiffPage]:
-    """Give the one page of a TIFF; raises `Unusable` where its values have another meaning than brightness."""
+def tiff_page(data: bytes) -> Iterator[tuple[tifffile.TiffPage, list[int], int]]:
+    """Give the one page of a TIFF, its channels that are no alpha (extra samples of kind 1 or 2), its orientation.
+
+    Raises `Unusable` where its values have another meaning than brightness.
+    """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         if len(file.pages) != 1:
             raise _several(len(file.pages))
@@ -190,7 +193,10 @@ def tiff_page(data: bytes) -> Iterator[tifffile.TiffPage]:
             name = getattr(page.compression, "name", page.compression)
             raise Unusable(f"of values that are compressed by {name}", "store it uncompressed or with Deflate")
         _check_parts(page, page.dtype.itemsize, data)
-        yield page
+        first, turned = page.samplesperpixel - len(page.extrasamples), page.tags.valueof(274, 1)
+        kinds = [0] * first + [int(kind) for kind in page.extrasamples]
+        bands = [index for index, kind in enumerate(kinds) if kind not in (1, 2)]
+        yield page, bands, int(turned) if turned in range(2, 9) else 1
 
 
 def _check_parts(page: tifffile.TiffPage, itemsize: int, data: bytes) -> None:
@@ -206,23 +212,11 @@ def _check_parts(page: tifffile.TiffPage, itemsize: int, data: bytes) -> None:
                 raise _too_large()
 
 
-def tiff_bands(page: tifffile.TiffPage) -> list[int]:
-    """Return the indices of the channels that are no alpha (extra samples of kind 1 or 2)."""
-    first = page.samplesperpixel - len(page.extrasamples)
-    return [i for i in range(page.samplesperpixel) if i < first or page.extrasamples[i - first] not in (1, 2)]
-
-
-def tiff_orientation(page: tifffile.TiffPage) -> int:
-    """Return the orientation, 1 (upright) to 8."""
-    value = page.tags.valueof(274, 1)
-    return int(value) if value in range(2, 9) else 1
-
-
 def _tiff_header(data: bytes) -> Header:
-    with tiff_page(data) as page:
+    with tiff_page(data) as (page, bands, orientation):
         depths: dict[str, Depth] = {"uint8": "byte", "uint16": "deep"}
         depth = "float" if page.dtype is not None and page.dtype.kind == "f" else depths.get(str(page.dtype), "wide")
-        orientation, unfit = tiff_orientation(page), None
+        unfit = None
         size = (page.imagelength, page.imagewidth) if orientation < 5 else (page.imagewidth, page.imagelength)
         if depth == "float":
             unfit = "whose values are floating-point numbers", "store whole numbers"
@@ -230,7 +224,7 @@ def _tiff_header(data: bytes) -> Header:
             unfit = f"of {page.samplesperpixel} bands", "store the labels as one band of whole numbers"
         elif page.photometric == 0:
             unfit = "of which 0 is white (MinIsWhite)", "store the labels with 0 as black"
-        return Header(size, len(tiff_bands(page)), depth, orientation, "tifffile", unfit)
+        return Header(size, len(bands), depth, orientation, "tifffile", unfit)
 
 
 def _too_large() -> Unusable:

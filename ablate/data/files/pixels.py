@@ -14,8 +14,6 @@ from ablate.data.files.header import (
     open_picture,
     orientation_of,
     read_header,
-    tiff_bands,
-    tiff_orientation,
     tiff_page,
     tiff_tags,
 )
@@ -206,10 +204,10 @@ def _opaque(picture: Image.Image) -> Image.Image:
 
 def _tiff_pixels(data: bytes) -> np.ndarray:
     """Return the bands of a TIFF (H, W, bands) in their stored type, upright and bright where they are high."""
-    with tiff_page(data) as page:
-        pixels, orientation = page.asarray(), tiff_orientation(page)
+    with tiff_page(data) as (page, bands, orientation):
+        pixels = page.asarray()
         pixels = np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., tiff_bands(page)]
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels[..., bands]
         if page.photometric == 0:
             pixels = np.iinfo(pixels.dtype).max - pixels
     pixels = np.swapaxes(pixels, 0, 1) if orientation >= 5 else pixels

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 
 IMAGES, MASKS = "data.images", "data.masks"
 MOST_BYTES = 2 << 30  # of one file
+LONGEST_NAME = 255
 PLACEHOLDERS = ("stem", "parent", "split")
 
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
@@ -64,7 +66,11 @@ class Source:
 
 def check_pattern(pattern: str, key: str, findings: Findings, *, allowed: Sequence[str] = PLACEHOLDERS) -> bool:
     """Return whether a pattern can be used: relative, inside of the root, with known placeholders only."""
-    inside = bool(pattern) and not pattern.startswith("/") and ".." not in PurePosixPath(pattern).parts
+    parts = PurePosixPath(pattern).parts
+    inside = bool(pattern) and not pattern.startswith("/") and ".." not in parts and "\0" not in pattern
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in parts):
+        findings.say(f"expected names of at most {LONGEST_NAME} bytes, got a longer one", key=key)
+        return False
     if not inside:
         cure = "set root to the folder that holds both images and masks"
         findings.say(f"expected a pattern inside of the root, got '{pattern}'", key=key, cure=cure)
@@ -89,7 +95,8 @@ def pair_up(root: Path, images: str, masks: str, findings: Findings) -> list[tup
     partner: Mapping[str, str]
     if named:
         wanted = {image: _fill(masks, image) for image in candidates}
-        present |= {mask for mask in wanted.values() if (root / mask).is_file()}
+        fits = [mask for mask in wanted.values() if len(os.fsencode(PurePosixPath(mask).name)) <= LONGEST_NAME]
+        present |= {mask for mask in fits if (root / mask).is_file()}
         taken = {mask for image, mask in wanted.items() if mask in present and mask != image}
         found = [image for image in candidates if image not in taken]
         partner = {image: wanted[image] for image in found if wanted[image] in present}
@@ -167,12 +174,10 @@ def _by_key(
 
     By stem or by wildcards, whichever pairs more; by stem where it makes no difference.
     """
-    ways = [_match(images, masks, lambda path: PurePosixPath(path).stem, lambda path: PurePosixPath(path).stem)]
-    image_regex, mask_regex = _regex(image_glob), _regex(mask_glob)
-    if image_regex.groups == mask_regex.groups:
-        ways.append(
-            _match(images, masks, lambda path: _caught(image_regex, path), lambda path: _caught(mask_regex, path))
-        )
+    regexes = _regex(image_glob), _regex(mask_glob)
+    ways = [_match(images, masks, _stem, _stem)]
+    if regexes[0].groups == regexes[1].groups:
+        ways.append(_match(images, masks, partial(_caught, regexes[0]), partial(_caught, regexes[1])))
     return max(ways, key=lambda way: len(way[0]))
 
 
@@ -199,6 +204,10 @@ def _regex(pattern: str) -> re.Pattern[str]:
         else:
             parts.append(_AS_REGEX.get(part) or re.escape(part))
     return re.compile("".join(parts))
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
 
 
 def _caught(regex: re.Pattern[str], path: str) -> str:

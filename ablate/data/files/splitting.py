@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
@@ -227,7 +227,7 @@ def _folders(split: Mapping[str, Any], root: Path, findings: Findings) -> Folder
     fine = True
     for name in SPLITS:
         folder = PurePosixPath(split[name])
-        if folder.is_absolute() or ".." in folder.parts or not (root / folder).is_dir():
+        if folder.is_absolute() or ".." in folder.parts or not _is(root / folder, Path.is_dir):
             findings.say(f"there is no folder '{folder}' in {root}", key=f"{KEY}.{name}")
             fine = False
     return Folders({name: str(PurePosixPath(split[name])) for name in SPLITS}) if fine else None
@@ -238,7 +238,7 @@ def _lists(split: Mapping[str, Any], root: Path, base: Path, findings: Findings)
     for name in SPLITS:
         value = split[name]
         if isinstance(value, str) and value.endswith(".txt"):
-            path = next((path for path in (root / value, base / value) if path.is_file()), None)
+            path = next((path for path in (root / value, base / value) if _is(path, Path.is_file)), None)
             if path is None:
                 findings.say(f"there is no file '{value}' in {root} or {base}", key=f"{KEY}.{name}")
                 continue
@@ -264,6 +264,13 @@ def _seed(split: Mapping[str, Any], findings: Findings) -> int | None:
         return int(seed)
     findings.say(f"expected a whole number from 0 to 4294967295, got {seed!r}", key=f"{KEY}.seed")
     return None
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except (OSError, ValueError):  # such as a name that is too long
+        return False
 
 
 def _is_int(value: Any) -> TypeGuard[int]:

@@ -531,3 +531,19 @@ def test_data_that_changed_since_the_run_began_are_refused(membrane: Path, tmp_p
     save(membrane / "image" / "05.png", cells(99)[0])
     with pytest.raises(DataError, match="the files of the data set 'folder' changed while the study runs; put them"):
         load_dataset("folder", settings, base=tmp_path, expected=before.fingerprint)
+
+
+@pytest.mark.usefixtures("membrane")
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"root": "x" * 300}, "data.root: no path of a folder"),
+        ({"root": "~nobody-of-this-name/set"}, "data.root: no path of a folder"),
+        ({"images": f"{'x' * 300}/*.png"}, "data.images: expected names of at most 255 bytes"),
+        ({"masks": "label/" + "x" * 240 + "{stem}_mask.png"}, "data.masks: no file in"),
+        ({"split": {"train": "x" * 300, "val": "v", "test": "t"}}, "data.split.train: there is no folder"),
+        ({"split": {"train": "x" * 300 + ".txt", "val": ["0"], "test": ["1"]}}, "data.split.train: there is no file"),
+    ],
+)
+def test_names_that_cannot_be_are_said(load: Callable[..., Dataset], changes: dict[str, Any], expected: str) -> None:
+    assert problems(load, **changes)[0].startswith(expected)
