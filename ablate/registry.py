@@ -85,9 +85,9 @@ MODELS = Registry("model", {"unet": "ablate.models.unet:unet"})
 DATASETS = Registry(
     "data set",
     {
-        "street": "ablate.data.street:street",
-        "camvid": "ablate.data.camvid:camvid",
-        "folder": "ablate.data.folder:folder",
+        "street": "ablate.data.street.generate:street",
+        "camvid": "ablate.data.files.folder:camvid",
+        "folder": "ablate.data.files.folder:folder",
     },
 )
 LOSSES = Registry(

@@ -42,7 +42,7 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def equivalence_p(estimate: Estimate, rope: float) -> float:
-    """p of two one-sided t tests (Schuirmann 1987) of a difference outside (−rope, rope); NaN without an interval."""
+    """P of two one-sided t tests (Schuirmann 1987) of a difference outside (−rope, rope); NaN without an interval."""
     if not estimate.has_interval:
         return float("nan")
     lower = special.stdtr(estimate.df, -(estimate.value + rope) / estimate.se)

@@ -45,7 +45,7 @@ class Estimate:
 def from_standard_error(
     value: float, se: float, df: float, *, n: int, confidence: float, method: str, null: float = 0.0
 ) -> Estimate:
-    """value ± t_df · se, with the two-sided p of the same t against `null`.
+    """Value ± t_df · se, with the two-sided p of the same t against `null`.
 
     A standard error of zero is no evidence of exactness (every seed gave the same number): no interval then.
     """

@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 
 def mean_and_classes(sums: Floats) -> Floats:
-    """mIoU followed by the IoU of every class: (..., C, 3) -> (..., 1 + C)."""
+    """MIoU followed by the IoU of every class: (..., C, 3) -> (..., 1 + C)."""
     iou = class_iou(sums)
     return np.concatenate([mean_of_classes(iou)[..., None], iou], axis=-1)
 
@@ -160,21 +160,21 @@ class StudyScores:
         return self._by_variant[variant]
 
     def own_best(self, left: str, right: str, confidence: float | None = None) -> list[Contrast]:
-        """left − right, each at its own best setting, chosen again in every replicate: mIoU, then classes."""
+        """Left − right, each at its own best setting, chosen again in every replicate: mIoU, then classes."""
         confidence = confidence or self.confidence
         return multi_bootstrap_each(self.cells(left), self.cells(right), error_bar="retune", confidence=confidence)
 
     def fixed(
         self, left: tuple[str, str], right: tuple[str, str], *, role: str = "main", confidence: float | None = None
     ) -> list[Contrast]:
-        """left − right at given settings, each side (variant, setting): mIoU, then classes."""
+        """Left − right at given settings, each side (variant, setting): mIoU, then classes."""
         cells = {side: self.cell(*side, role) for side in (left, right)}
         return self.between(cells[left], cells[right], left[1], right[1], confidence)
 
     def between(
         self, left: Replicates, right: Replicates, at: str, against: str, confidence: float | None = None
     ) -> list[Contrast]:
-        """left − right of any replicates by this study's draws, at the settings that they are of."""
+        """Left − right of any replicates by this study's draws, at the settings that they are of."""
         confidence = confidence or self.confidence
         return multi_bootstrap_each({at: left}, {against: right}, at=(at, against), confidence=confidence)
 

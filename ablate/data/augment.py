@@ -1,4 +1,4 @@
-"""Paired augmentation of whole batches of uint8 images and masks, on whatever device they lie."""
+"""Paired augmentation of whole batches of images and masks, on whatever device they lie, and the way to a device."""
 
 from __future__ import annotations
 
@@ -8,17 +8,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.data.counters import uniform
 from ablate.data.dataset import IGNORE
-from ablate.data.transfer import upload
+from ablate.data.rng import uniform
 from ablate.errors import DataError
 
 if TYPE_CHECKING:
     from ablate.study.spec import AugmentSpec
 
-# Interpolation weights are multiples of 1/256: every product and sum below then fits float32's 24 bits exactly, so
-# that a sample's pixels are the same in any batch, with any number of threads and on any device.
+# Interpolation weights are multiples of 1/256: every product and sum below then is exact (in float32 for 8 bits, in
+# float64 for 16), so that a sample's pixels are the same in any batch, with any number of threads and on any device.
 _STEPS = 256
+
+
+def upload(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """Return `values` (an array or a tensor of any shape) on `device`, without waiting for the work queued there."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    # From pageable memory the copy would wait for the stream. The allocator of pinned memory gives a block out again
+    # only when the copies from it are done, so nothing has to be kept here.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def movable(pixels: Tensor) -> Tensor:
+    """Return `pixels` as what torch can index and choose on any device: the bits of uint16 as int16, a view."""
+    return pixels.view(torch.int16) if pixels.dtype == torch.uint16 else pixels
 
 
 class Augmenter:
@@ -36,11 +50,7 @@ class Augmenter:
     """
 
     def __init__(
-        self,
-        spec: AugmentSpec,
-        crop: tuple[int, int] | None,
-        size: tuple[int, int],
-        ignore_index: int = IGNORE,
+        self, spec: AugmentSpec, crop: tuple[int, int] | None, size: tuple[int, int], ignore_index: int = IGNORE
     ) -> None:
         height, width = size
         self.spec = spec
@@ -63,18 +73,18 @@ class Augmenter:
     def __call__(
         self, images: Tensor, masks: Tensor, *, seed: int, epoch: int, samples: np.ndarray
     ) -> tuple[Tensor, Tensor]:
-        """Augmented copies (or the tensors themselves, where nothing is to be done).
+        """Return augmented copies (or the tensors themselves, where nothing is to be done).
 
-        `images` uint8 (B, H, W, C) and `masks` uint8 (B, H, W) of the `size` given before, on one device; `samples`
-        integer (B,): their indices in the split. Returns uint8 tensors of the output's size on the same device.
+        `images` uint8 or uint16 (B, H, W, C) and `masks` uint8 (B, H, W) of the `size` given before, on one device;
+        `samples` integer (B,): their indices in the split. The results have the output's size, and the types given.
         """
         samples = np.asarray(samples)
         # A stream for each purpose: switching one kind of augmentation on leaves the draws of the others as they are.
         if self._moves:
             images, masks = self._move(images, masks, seed, epoch, samples)
         elif self.spec.flip:
-            flips = self._flips(seed, epoch, samples)
-            images, masks = _mirror(images, flips), _mirror(masks, flips)
+            flips = upload(self._flips(seed, epoch, samples), images.device)
+            images, masks = _mirror(movable(images), flips).view(images.dtype), _mirror(masks, flips)
         if self._shades:
             images = self._shade(images, seed, epoch, samples)
         return images, masks
@@ -98,19 +108,22 @@ class Augmenter:
         near_rows, rows_outside = (upload(part, device) for part in _nearest(rows, self.size[0]))
         near_columns, columns_outside = (upload(part, device) for part in _nearest(columns, self.size[1]))
         masks = _columns(_rows(masks, near_rows), near_columns)
+        bits = movable(images)
         if not self._zooms:
-            return _columns(_rows(images, near_rows), near_columns), masks
+            return _columns(_rows(bits, near_rows), near_columns).view(images.dtype), masks
         masks = masks.masked_fill(rows_outside[:, :, None] | columns_outside[:, None, :], self.ignore_index)
 
-        top, bottom, row_weight = (upload(part, device) for part in _neighbours(rows, self.size[0]))
-        left, right, column_weight = (upload(part, device) for part in _neighbours(columns, self.size[1]))
-        lines = _blend(_rows(images, top), _rows(images, bottom), row_weight[:, :, None, None])
+        real = np.float32 if images.dtype == torch.uint8 else np.float64
+        top, bottom, row_weight = (upload(part, device) for part in _neighbours(rows, self.size[0], real))
+        left, right, column_weight = (upload(part, device) for part in _neighbours(columns, self.size[1], real))
+        above, below = (_rows(bits, part).view(images.dtype) for part in (top, bottom))
+        lines = _blend(above, below, row_weight[:, :, None, None])
         pixels = _blend(_columns(lines, left), _columns(lines, right), column_weight[:, None, :, None])
-        return pixels.div_(_STEPS * _STEPS).round_().to(torch.uint8), masks
+        return pixels.div_(_STEPS * _STEPS).round_().to(images.dtype), masks
 
     @staticmethod
     def _axis(source: int, output: int, zoom: np.ndarray, draw: np.ndarray) -> np.ndarray:
-        """Source coordinates (pixel centres at whole numbers) of the output's pixels: float64 (B, output)."""
+        """Return source coordinates (pixel centres at whole numbers) of the output's pixels: float64 (B, output)."""
         slack = source * zoom - output
         start = np.where(zoom == 1.0, np.floor(draw * (slack + 1)), draw * slack)
         return (start[:, None] + np.arange(output) + 0.5) / zoom[:, None] - 0.5
@@ -120,23 +133,23 @@ class Augmenter:
         factors = np.maximum(1 + draws * (self.spec.brightness, self.spec.contrast), 0).astype(np.float32)
         brightness, contrast = upload(factors, images.device).T[..., None, None, None]
         # Whole numbers add up to the same sum in any order; a float mean would not.
-        mean = images.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64).float() / images[0].numel()
+        mean = images.int().sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64).float() / images[0].numel()
         shaded = images.float().mul_(brightness * contrast).add_(brightness * (1 - contrast) * mean)
-        return shaded.round_().clamp_(0, 255).to(torch.uint8)
+        return shaded.round_().clamp_(0, torch.iinfo(images.dtype).max).to(images.dtype)
 
 
 def _nearest(places: np.ndarray, source: int) -> tuple[Tensor, Tensor]:
-    """Index of the nearest source pixel, int64, and whether the place is outside of the source."""
+    """Return the index of the nearest source pixel, int64, and whether the place is outside of the source."""
     near = np.floor(places + 0.5).astype(np.int64)
     outside = (near < 0) | (near >= source)
     return torch.from_numpy(near.clip(0, source - 1)), torch.from_numpy(outside)
 
 
-def _neighbours(places: np.ndarray, source: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The source pixels before and after each place, and the weight of the latter in 1/256."""
+def _neighbours(places: np.ndarray, source: int, real: type[np.floating]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the source pixels before and after each place, and the weight of the latter in 1/256."""
     fixed = np.floor(places * _STEPS + 0.5).astype(np.int64)
     before = fixed // _STEPS
-    weight = (fixed - before * _STEPS).astype(np.float32)
+    weight = (fixed - before * _STEPS).astype(real)
     return (
         torch.from_numpy(before.clip(0, source - 1)),
         torch.from_numpy((before + 1).clip(0, source - 1)),
@@ -144,37 +157,21 @@ def _neighbours(places: np.ndarray, source: int) -> tuple[Tensor, Tensor, Tensor
     )
 
 
-def _mirror(pixels: Tensor, flips: np.ndarray) -> Tensor:
-    """`pixels` (B, H, W, ...) with the samples of `flips` mirrored left-right."""
-    if pixels.device.type != "cpu":
-        return _mirror_in_one(pixels, upload(flips, pixels.device))
-    # Ten times as fast on a CPU as the choice by mask, which costs a GPU one launch instead of one a sample.
-    result = pixels.clone()
-    for index in np.flatnonzero(flips):
-        result[index] = pixels[index].flip(1)
-    return result
-
-
-def _mirror_in_one(pixels: Tensor, flips: Tensor) -> Tensor:
+def _mirror(pixels: Tensor, flips: Tensor) -> Tensor:
+    """Return `pixels` (B, H, W, ...) with the samples of `flips` mirrored left-right."""
     return torch.where(flips.view(-1, *[1] * (pixels.dim() - 1)), pixels.flip(2), pixels)
 
 
 def _rows(pixels: Tensor, rows: Tensor) -> Tensor:
-    """The rows (B, h) of each picture of `pixels` (B, H, ...)."""
+    """Return the rows (B, h) of each image of `pixels` (B, H, ...)."""
     return pixels[torch.arange(len(rows), device=rows.device)[:, None], rows]
 
 
 def _columns(pixels: Tensor, columns: Tensor) -> Tensor:
-    """The columns (B, w) of each picture of `pixels` (B, h, W, ...)."""
-    if pixels.device.type != "cpu":
-        return _columns_in_one(pixels, columns)
-    return torch.stack([picture.index_select(1, index) for picture, index in zip(pixels, columns, strict=True)])
-
-
-def _columns_in_one(pixels: Tensor, columns: Tensor) -> Tensor:
+    """Return the columns (B, w) of each image of `pixels` (B, h, W, ...)."""
     batch = torch.arange(len(columns), device=columns.device)[:, None, None]
     return pixels[batch, torch.arange(pixels.shape[1], device=columns.device)[:, None], columns[:, None, :]]
 
 
 def _blend(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
-    return before.float().mul_(_STEPS - weight).add_(after.float().mul_(weight))
+    return before.to(weight.dtype).mul_(_STEPS - weight).add_(after.to(weight.dtype).mul_(weight))

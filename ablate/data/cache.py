@@ -9,21 +9,29 @@ here may be deleted at any time. The folder is `data` in `$ABLATE_CACHE`, else i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from filelock import FileLock
 
 Arrays = dict[str, np.ndarray]
-Allocate = Callable[[str, tuple[int, ...]], np.ndarray]
+
+
+class Allocate(Protocol):
+    """A function that gives an array of a name, a shape and a type (uint8 where none is named), to be filled."""
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray:
+        """Return the array."""
+
+
 Build = Callable[[Allocate], dict[str, Any]]
 
 # Larger entries are checked by the sizes of their files alone: reading them through would take longer than opening.
@@ -31,25 +39,26 @@ FULLY_CHECKED = 4 << 30
 
 
 def home() -> Path:
-    """The folder of all that is kept on this machine to save time, to be deleted at will; it need not exist yet."""
+    """Return the folder of all that is kept on this machine to save time, to be deleted at will.
+
+    It need not exist yet. Raises `OSError` where neither `ABLATE_CACHE` nor a home folder says where it could be.
+    """
     named = os.environ.get("ABLATE_CACHE")
     try:
         return Path(named).expanduser() if named else Path.home() / ".cache" / "ablate"
-    except RuntimeError:
-        # A user id without an entry in passwd and without HOME, as containers run with: as a cache that cannot be
-        # written.
-        return Path(os.devnull) / "ablate"
+    except RuntimeError:  # a user without an entry in the password file, as in containers
+        raise OSError("there is no home folder; set ABLATE_CACHE to a folder that can be written") from None
 
 
 def root() -> Path:
-    """The folder of the decoded data; it need not exist yet."""
+    """Return the folder of the decoded data; it need not exist yet."""
     return home() / "data"
 
 
 def load(key: str) -> tuple[Arrays, dict[str, Any]] | None:
-    """The arrays and the document stored as `key`, or None where there is no entry or it is damaged."""
-    entry = root() / key
+    """Return the arrays and the document stored as `key`, or None where there is no entry or it is damaged."""
     try:
+        entry = root() / key
         meta = json.loads((entry / "meta.json").read_bytes())
         checked = sum(item["bytes"] for item in meta["arrays"].values()) <= FULLY_CHECKED
         arrays: Arrays = {}
@@ -64,15 +73,14 @@ def load(key: str) -> tuple[Arrays, dict[str, Any]] | None:
 
 
 def fill(key: str, build: Build) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays and the document of `key`; where there is no sound entry, made by `build` and stored.
+    """Return the arrays and the document of `key`; where there is no sound entry, have `build` make and store it.
 
-    `build` is given a function that allocates a named uint8 array of a shape, fills what it allocates and returns a
-    JSON document. Of several processes one builds and the others wait. Where the cache cannot be written (read-only,
-    full), the arrays are in memory and a warning says so.
+    `build` fills what it allocates and returns a JSON document. Of several processes one builds and the others wait.
+    Where the cache cannot be written (read-only, full), the arrays are in memory and a warning says so.
     """
     try:
         root().mkdir(parents=True, exist_ok=True)
-        with _alone(key):
+        with FileLock(root() / f".{key}.lock"):
             found = load(key)
             if found is None:
                 _store(key, build)
@@ -84,11 +92,11 @@ def fill(key: str, build: Build) -> tuple[Arrays, dict[str, Any]]:
         reason = str(trouble)
     except OSError as error:
         reason = str(error)
-    warnings.warn(f"decoded data is kept in memory, not in {root()}: {reason}", stacklevel=2)
+    warnings.warn(f"decoded data is kept in memory, not on the disk: {reason}", stacklevel=2)
     arrays: Arrays = {}
 
-    def allocate(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        arrays[name] = np.empty(shape, np.uint8)
+    def allocate(name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray:
+        arrays[name] = np.empty(shape, dtype)
         return arrays[name]
 
     document = build(allocate)
@@ -96,7 +104,7 @@ def fill(key: str, build: Build) -> tuple[Arrays, dict[str, Any]]:
 
 
 def recall(manifest: str) -> dict[str, Any] | None:
-    """The document remembered for a manifest (a hex digest), or None."""
+    """Return the document remembered for a manifest (a hex digest), or None."""
     try:
         document = json.loads((root() / "manifests" / f"{manifest}.json").read_bytes())
     except (OSError, ValueError):
@@ -106,9 +114,9 @@ def recall(manifest: str) -> dict[str, Any] | None:
 
 def remember(manifest: str, document: Mapping[str, Any]) -> None:
     """Remember a document for a manifest; without effect where the cache cannot be written."""
-    path = root() / "manifests" / f"{manifest}.json"
-    temporary = path.with_name(f".{manifest}.{os.getpid()}-{secrets.token_hex(4)}.part")
     with contextlib.suppress(OSError):
+        path = root() / "manifests" / f"{manifest}.json"
+        temporary = path.with_name(f".{manifest}.{os.getpid()}-{secrets.token_hex(4)}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(document, sort_keys=True), encoding="utf-8")
         temporary.replace(path)
@@ -126,10 +134,10 @@ def _store(key: str, build: Build) -> None:
     temporary = folder / f".{key}.{os.getpid()}-{secrets.token_hex(4)}.part"
     maps: dict[str, np.memmap] = {}
 
-    def allocate(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def allocate(name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray:
         path = temporary / f"{name}.npy"
         try:
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
             # The file is sparse until now; writing to a hole on a full disk would kill the process (SIGBUS).
             if hasattr(os, "posix_fallocate"):
                 with path.open("r+b") as handle:
@@ -157,17 +165,6 @@ def _store(key: str, build: Build) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         for leftover in folder.glob(f".{key}.*.damaged.part"):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(key: str) -> Iterator[None]:
-    """Hold the lock of an entry, waiting for it; the kernel frees it when its holder dies."""
-    descriptor = os.open(root() / f".{key}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _digest(path: Path) -> str:

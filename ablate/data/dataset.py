@@ -1,26 +1,30 @@
-"""What a data set is to the rest of the package: decoded arrays in splits, with names, a fingerprint and statistics."""
+"""A data set as the rest of the package sees it: decoded arrays in splits, with names, a fingerprint and statistics."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablate.errors import DataError, Problem
+from ablate.errors import AblateError, DataError, PluginError, Problem
 from ablate.registry import DATASETS
 from ablate.study.components import create
 
 IGNORE = 255
 SPLITS = ("train", "val", "test")
+SHOWN = 3  # names in a message before "and 9 more"
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split: images uint8 (N, H, W, channels) and masks uint8 (N, H, W) of class indices or `IGNORE`.
+    """One split: images uint8 or uint16 (N, H, W, channels), masks uint8 (N, H, W) of class indices or `IGNORE`.
 
     The arrays are in memory or memory-mapped read-only. `groups` names the sequence or patient of each image; None
     says that the images are independent of each other.
@@ -37,11 +41,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits `train`, `val` and `test` of one data set, all images of one size.
+    """The splits `train`, `val` and `test` of one data set, all images of one size and type.
 
-    `palette` has an RGB colour (0..255) for each class. `fingerprint` is the SHA-256 over all that was read, or over
-    version and parameters of a generated set; `files` maps relative file names to their SHA-256 (empty for a
-    generated set), so that a run can say which files changed.
+    `palette` has an RGB colour (0..255) for each class. `fingerprint` is the SHA-256 over all that was read, over
+    version and parameters of a generated set, or over the arrays of a plugin's set (`load_dataset` sees to that);
+    `files` maps relative file names to their SHA-256 (empty for a generated set), so that a run can say which changed.
     """
 
     name: str
@@ -57,7 +61,7 @@ class Dataset:
     native: Callable[[], Sequence[np.ndarray]] | None = field(default=None, compare=False, repr=False)
 
     def native_test_masks(self) -> Sequence[np.ndarray]:
-        """The masks of the test split at their own size, uint8 (h, w) each; sizes may differ.
+        """Return the masks of the test split at their own size, uint8 (h, w) each; sizes may differ.
 
         Those of the split itself where the data set keeps no others, as a generated one. Raises `DataError` where a
         file cannot be read any more.
@@ -81,48 +85,137 @@ class Dataset:
         return int(height), int(width)
 
     @property
+    def white(self) -> int:
+        """The value of an image that stands for 1.0: 255, or 65,535 where images have 16 bits."""
+        return int(np.iinfo(self.splits["train"].images.dtype).max)
+
+    @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel over all training pixels, as a fraction (0..1)."""
         return self._moments[0]
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation (population) of each channel over all training pixels, as a fraction (0..1)."""
-        return self._moments[1]
+        """What each channel is divided by to be normalised, as a fraction (0..1).
+
+        The standard deviation (population) over all training pixels; 1 for a channel without spread, which so becomes
+        0 everywhere instead of not a number.
+        """
+        return tuple(value if value > 0 else 1.0 for value in self._moments[1])
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self.stored_moments or moments(self.splits["train"].images)
 
 
+@dataclass
+class Findings:
+    """What is wrong with a data set, gathered so that one line tells a kind of fault, its count and three names."""
+
+    _kinds: dict[tuple[str, str, str, str], list[str]] = field(default_factory=dict)
+    _plain: list[Problem] = field(default_factory=list)
+
+    def add(self, name: str, fault: str, *, noun: str = "image", key: str = "data", cure: str = "") -> None:
+        """Add one thing (an image, a mask) called `name` that has `fault`, a phrase such as "without a mask"."""
+        self._kinds.setdefault((noun, fault, key, cure), []).append(name)
+
+    def say(self, message: str, *, key: str = "data", cure: str = "") -> None:
+        """Add a fault that is not about single files."""
+        self._plain.append(Problem(message, key=key, cure=cure))
+
+    def __bool__(self) -> bool:
+        return bool(self._kinds or self._plain)
+
+    def problems(self) -> list[Problem]:
+        """Return one problem for each kind: "12 images without a mask: a, b, c and 9 more"."""
+        found = list(self._plain)
+        for (noun, fault, key, cure), names in self._kinds.items():
+            many = noun if len(names) == 1 else f"{noun}s"
+            found.append(Problem(f"{len(names):,} {many} {fault}: {first_names(names)}", key=key, cure=cure))
+        return found
+
+    def stop(self) -> None:
+        """Raise `DataError` with all that was found, where anything was."""
+        if self:
+            raise DataError(self.problems())
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation of each channel of uint8 images (N, H, W, C), as fractions.
+    """Return mean and population standard deviation of each channel of images (N, H, W, C), as fractions.
 
     Computed from the exact histogram, so that neither the order of the images nor rounding can change them.
     """
-    counts = np.zeros((images.shape[3], 256), dtype=np.int64)
+    white = int(np.iinfo(images.dtype).max)
+    counts = np.zeros((images.shape[3], white + 1), dtype=np.int64)
     for image in images:
         for channel in range(images.shape[3]):
-            counts[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
-    values = np.arange(256) / 255.0
+            counts[channel] += np.bincount(image[..., channel].ravel(), minlength=white + 1)
+    values = np.arange(white + 1) / float(white)
     total = counts.sum(axis=1)
     mean = counts @ values / total
-    variance = np.maximum(counts @ values**2 / total - mean**2, 0.0)
+    # A difference of two nearly equal sums is no spread: one value gives exactly none.
+    spread = (counts > 0).sum(axis=1) > 1
+    variance = np.where(spread, np.maximum(counts @ values**2 / total - mean**2, 0.0), 0.0)
     return tuple(map(float, mean)), tuple(map(float, np.sqrt(variance)))
 
 
-def load_dataset(name: str, settings: Mapping[str, Any], *, base: Path) -> Dataset:
-    """The data set registered as `name`, made with `settings`; relative paths in them start at the folder `base`.
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """Return images (..., C) as they are looked at: uint8 (..., 1 or 3), the first one or three of their channels."""
+    images = images[..., : 3 if images.shape[-1] >= 3 else 1]
+    return images if images.dtype == np.uint8 else (images >> 8).astype(np.uint8)
 
-    Raises `StudyError` for an unknown name and for settings that the data set does not take, `DataError` for data that
-    cannot be used.
+
+def load_dataset(name: str, settings: Mapping[str, Any], *, base: Path, expected: str | None = None) -> Dataset:
+    """Return the data set registered as `name`, made with `settings`; relative paths start at the folder `base`.
+
+    The fingerprint of a plugin's set is made from its arrays, whatever the plugin says. With `expected`, the
+    fingerprint of the same data set in another process, another one is refused: what is scored must be what was
+    trained on. Raises `StudyError` for an unknown name and for settings that the data set does not take, `PluginError`
+    where a plugin fails, `DataError` for data that cannot be used or are not those that are expected.
     """
-    dataset = create(DATASETS, {"name": name, **settings}, base=base)
+    try:
+        dataset = create(DATASETS, {"name": name, **settings}, base=base)
+    except AblateError:
+        raise
+    except Exception as error:
+        if DATASETS.source(name) == "ablate":
+            raise
+        raise _failed(name, error) from error
     if not isinstance(dataset, Dataset):
         raise DataError(f"data set '{name}' gave a {type(dataset).__name__}, not a Dataset", key="data.name")
     if DATASETS.source(name) != "ablate":
         check_dataset(dataset)
+        splits = {
+            key: replace(split, images=_plain(split.images), masks=_plain(split.masks))
+            for key, split in dataset.splits.items()
+        }
+        dataset = replace(dataset, splits=splits, fingerprint=content_digest(dataset))
+    if expected is not None and dataset.fingerprint != expected:
+        if dataset.files:
+            message = f"the files of the data set '{name}' changed while the study runs"
+            raise DataError(message, key="data", cure="put them back, or run into another folder with --out")
+        message = f"the data set '{name}' is another each time it is made (by the SHA-256 of its arrays)"
+        raise DataError(message, key="data.name", cure="seed what it draws")
     return dataset
+
+
+def content_digest(dataset: Dataset) -> str:
+    """Return the SHA-256 over all that a data set holds: arrays, names, groups, classes, and its own fingerprint."""
+    total = hashlib.sha256()
+    for key, split in sorted(dataset.splits.items()):
+        shape = [str(split.images.dtype), split.images.shape, split.names, split.groups]
+        total.update(json.dumps([key, *shape]).encode())
+        for rows in (split.images, split.masks):
+            for row in rows:  # one after the other, so that a mapped array need not fit into memory
+                total.update(np.ascontiguousarray(row).data)
+    total.update(json.dumps([dataset.fingerprint, dataset.classes]).encode())
+    return total.hexdigest()
 
 
 def check_dataset(dataset: Dataset) -> None:
@@ -131,38 +224,78 @@ def check_dataset(dataset: Dataset) -> None:
     absent = [split for split in SPLITS if split not in dataset.splits]
     if absent:
         problems.append(f"no split called {' or '.join(absent)}")
+    if not all(isinstance(name, str) for name in dataset.classes) or len(set(dataset.classes)) < dataset.num_classes:
+        problems.append("expected different names (text) for the classes")
     if len(dataset.palette) != dataset.num_classes:
         problems.append(f"{len(dataset.palette)} palette colours for {dataset.num_classes} classes")
-    if not 1 <= dataset.num_classes < IGNORE:
-        problems.append(f"{dataset.num_classes} classes; expected 1 to {IGNORE - 1}")
-    shapes = set()
+    wrong = [colour for colour in dataset.palette if not _is_colour(colour)]
+    if wrong:
+        problems.append(f"palette: expected three whole numbers 0..255 for each class, got {wrong[0]!r}")
+    if not 2 <= dataset.num_classes < IGNORE:
+        problems.append(f"{dataset.num_classes} classes; expected 2 to {IGNORE - 1}: one leaves nothing to tell apart")
+    shapes, seen = set(), np.zeros(256, dtype=np.int64)
     for name, split in dataset.splits.items():
-        found = _check_split(name, split, dataset.num_classes)
+        found, counts = _check_split(name, split, dataset.num_classes)
         problems += found
         if not found:
-            shapes.add(split.images.shape[1:])
+            seen += counts
+            shapes.add((split.images.shape[1:], str(split.images.dtype)))
     if len(shapes) > 1:
-        problems.append(f"the splits differ in image shape: {sorted(shapes)}")
+        problems.append(f"the splits differ in image shape or type: {sorted(shapes)}")
+    if not problems and np.count_nonzero(seen[: dataset.num_classes]) == 1:
+        problems.append(only_one_class(dataset.classes[int(seen[: dataset.num_classes].argmax())]))
     if problems:
         raise DataError(Problem(f"data set '{dataset.name}': {text}", key="data") for text in problems)
 
 
-def _check_split(name: str, split: Split, num_classes: int) -> list[str]:
-    images, masks = split.images, split.masks
-    if images.dtype != np.uint8 or images.ndim != 4:
-        return [f"{name} images are {images.dtype} {images.shape}; expected uint8 (N, H, W, channels)"]
+def only_one_class(name: str) -> str:
+    """Return what is wrong with masks in which a single class occurs."""
+    return f"all labelled pixels are '{name}', so that any network scores 100 %: nothing is left to tell apart"
+
+
+def _is_colour(colour: Any) -> bool:
+    whole = isinstance(colour, tuple | list) and all(isinstance(part, int | np.integer) for part in colour)
+    return whole and len(colour) == 3 and all(0 <= part <= 255 for part in colour)
+
+
+def _check_split(name: str, split: Split, num_classes: int) -> tuple[list[str], np.ndarray]:
+    """Return what is wrong with a split, and how many pixels have each label, int64 (256,)."""
+    images, masks, counts = split.images, split.masks, np.zeros(256, dtype=np.int64)
+    for noun, array in (("images", images), ("masks", masks)):
+        if not isinstance(array, np.ndarray):
+            return [f"{name} {noun} are a {type(array).__name__}; expected a NumPy array"], counts
+    if images.dtype not in (np.uint8, np.uint16) or images.ndim != 4 or not images.shape[3]:
+        shown = f"{name} images are {images.dtype} {images.shape}"
+        return [f"{shown}; expected uint8 or uint16 (N, H, W, channels)"], counts
     if masks.dtype != np.uint8 or masks.shape != images.shape[:3]:
-        return [f"{name} masks are {masks.dtype} {masks.shape}; expected uint8 {images.shape[:3]}"]
+        return [f"{name} masks are {masks.dtype} {masks.shape}; expected uint8 {images.shape[:3]}"], counts
     if len(split.names) != len(images) or (split.groups is not None and len(split.groups) != len(images)):
-        return [f"{name} has {len(images)} images and another number of names or groups"]
-    if not len(images):
-        return [f"{name} is empty"]
-    counts = np.zeros(256, dtype=np.int64)
+        return [f"{name} has {len(images)} images and another number of names or groups"], counts
+    if not all(isinstance(text, str) for text in (*split.names, *(split.groups or ()))):
+        return [f"{name} has names or groups that are not text"], counts
+    if not images.size:
+        return [f"{name} is empty"], counts
     for mask in masks:
         counts += np.bincount(mask.ravel(), minlength=256)
     wrong = [int(value) for value in np.flatnonzero(counts) if num_classes <= value != IGNORE]
     if wrong:
-        return [f"{name} masks hold {wrong[:3]}; expected 0..{num_classes - 1} or {IGNORE} (ignored)"]
+        return [f"{name} masks hold {wrong[:3]}; expected 0..{num_classes - 1} or {IGNORE} (ignored)"], counts
     if counts[:num_classes].sum() == 0:
-        return [f"{name} has no labelled pixel"]
-    return []
+        return [f"{name} has no labelled pixel"], counts
+    return [], counts
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Return an array that torch can take: no negative strides, bytes in the machine's order."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return np.ascontiguousarray(array) if min(array.strides) < 0 else array
+
+
+def _failed(name: str, error: Exception) -> PluginError:
+    """Return the error of a plugin's data set as one line, at the line of the plugin's file that it came from."""
+    source = DATASETS.source(name)
+    file = source.rpartition(":")[0] or source
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    text = " ".join(str(error).split())
+    message = f"the data set '{name}': {type(error).__name__}{': ' if text else ''}{text}"
+    return PluginError(message, file=file, line=lines[-1] if lines else None)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.data.dataset import IGNORE, Dataset
+from ablate.data.dataset import IGNORE, Dataset, as_bytes
 from ablate.errors import DataError, ResultsError, redacted, visible
 from ablate.plugins import PluginFile
 from ablate.records.files import make_folder, read_file, write_atomic
@@ -300,7 +300,7 @@ def write_test_split(results: Results, study: Study, dataset: Dataset) -> None:
     test, val = dataset.splits["test"], dataset.splits["val"]
     masks = dataset.native_test_masks() if resolution == "native" else test.masks
     write_atomic(results.test / "targets.zip", pack(np.asarray(mask) for mask in masks))
-    write_atomic(results.test / "images.zip", pack_images(np.asarray(test.images)))
+    write_atomic(results.test / "images.zip", pack_images(as_bytes(image) for image in test.images))
     write_atomic(
         index,
         to_json(

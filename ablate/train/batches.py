@@ -1,4 +1,4 @@
-"""The images of a split on the device, as uint8, and batches of them in an order that is given."""
+"""The images of a split on the device, as uint8 or uint16, and batches of them in an order that is given."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.data.counters import permutation
+from ablate.data.augment import movable, upload
 from ablate.data.dataset import Dataset, Split
-from ablate.data.transfer import upload
+from ablate.data.rng import permutation
 
 # Data larger than this share of a GPU's free memory, all workers together, stay with the host: copied batch by batch.
 RESIDENT_SHARE = 0.4
@@ -28,7 +28,7 @@ def resident(dataset: Dataset, lanes: int, free: int) -> bool:
 
 
 class DeviceSplit:
-    """One split: images uint8 (N, H, W, C) and masks uint8 (N, H, W), on the device where `resident`, else the host."""
+    """One split: images uint8 or uint16 (N, H, W, C), masks uint8 (N, H, W); on the device if `resident`, else here."""
 
     def __init__(self, split: Split, device: torch.device, *, resident: bool) -> None:
         with warnings.catch_warnings():
@@ -47,7 +47,8 @@ class DeviceSplit:
     def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return the images and masks at `indices` (B,), on the device."""
         index = upload(indices, self.images.device)
-        return upload(self.images[index], self.device), upload(self.masks[index], self.device)
+        images = movable(self.images)[index].view(self.images.dtype)
+        return upload(images, self.device), upload(self.masks[index], self.device)
 
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Yield all images by index in batches of one shape: images, masks, and how many of the batch are real.

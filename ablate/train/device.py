@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ablate.data.counters import derive
+from ablate.data.rng import derive
 from ablate.errors import DeviceError
 
 # A processor that only has instructions for bfloat16, no matrix unit, has to show in a convolution that they pay: they

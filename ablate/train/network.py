@@ -51,7 +51,8 @@ class Network:
         self.device, self.precision = device, precision
         mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        self._scale, self._shift = 1 / (255 * std), -mean / std
+        self.image_type = torch.uint8 if dataset.white == 255 else torch.uint16
+        self._scale, self._shift = 1 / (dataset.white * std), -mean / std
         self.loss = Loss(LOSSES.get(loss), self.num_classes, IGNORE, class_weights)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = self._fresh_model().to(device, memory_format=layout)  # type: ignore[call-overload]

@@ -1,11 +1,15 @@
-"""Made-up images for the tests: written by Pillow, read by the package."""
+"""Made-up images for the tests: written by Pillow, tifffile or by hand, read by the package."""
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 
@@ -13,6 +17,39 @@ def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
     """Write an image, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
+
+
+def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    """Return the bytes of a file that Pillow writes."""
+    buffer = io.BytesIO()
+    (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(pixels: np.ndarray, **options: Any) -> bytes:
+    """Return the bytes of a TIFF that tifffile writes."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+def png(pixels: np.ndarray, bits: int) -> bytes:
+    """Return a PNG of values (H, W) or (H, W, 1 to 4) with any number of bits a channel, which Pillow cannot write."""
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    height, width, channels = pixels.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    if bits < 8:
+        ones = (pixels[..., 0, None] >> np.arange(bits - 1, -1, -1)) & 1
+        rows = np.packbits(ones.reshape(height, -1).astype(np.uint8), axis=1)
+        lines = [b"\0" + row.tobytes() for row in rows]
+    else:
+        lines = [b"\0" + row.astype(">u2" if bits == 16 else np.uint8).tobytes() for row in pixels]
+    header = struct.pack(">IIBBBBB", width, height, bits, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"".join(lines))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
 
 
 def cells(seed: int, size: tuple[int, int] = (24, 32)) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,14 @@
+"""Augmentation: a sample looks alike in any batch, and image and mask stay together."""
+
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from ablate.data.augment import Augmenter, _columns, _columns_in_one, _mirror, _mirror_in_one
+from ablate.data.augment import Augmenter
 from ablate.errors import DataError
 from ablate.study.spec import AugmentSpec
 
@@ -19,7 +25,7 @@ def batch(count: int, size: tuple[int, int] = SIZE, channels: int = 3) -> tuple[
 
 @pytest.mark.parametrize("crop", [None, (12, 16), (20, 16)])
 @pytest.mark.parametrize("spec", [AugmentSpec(), EVERYTHING, NOTHING, AugmentSpec(flip=False, scale=(1.5, 1.5))])
-def test_a_sample_is_augmented_alike_in_any_batch(spec, crop):
+def test_a_sample_is_augmented_alike_in_any_batch(spec: AugmentSpec, crop: tuple[int, int] | None) -> None:
     images, masks = batch(40)
     augment = Augmenter(spec, crop, SIZE)
     whole = augment(images, masks, seed=5, epoch=2, samples=np.arange(40))
@@ -31,7 +37,7 @@ def test_a_sample_is_augmented_alike_in_any_batch(spec, crop):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("crop", "expected"), [(None, SIZE), ((8, 9), (8, 9))])
-def test_shapes_and_types_are_fixed(crop, expected, channels):
+def test_shapes_and_types_are_fixed(crop: tuple[int, int] | None, expected: tuple[int, int], channels: int) -> None:
     images, masks = batch(4, channels=channels)
     before = images.clone(), masks.clone()
     new_images, new_masks = Augmenter(EVERYTHING, crop, SIZE)(images, masks, seed=0, epoch=0, samples=np.arange(4))
@@ -40,13 +46,13 @@ def test_shapes_and_types_are_fixed(crop, expected, channels):
     assert torch.equal(images, before[0]) and torch.equal(masks, before[1])
 
 
-def test_nothing_to_do_gives_the_tensors_themselves():
+def test_nothing_to_do_gives_the_tensors_themselves() -> None:
     images, masks = batch(3)
     same = Augmenter(NOTHING, None, SIZE)(images, masks, seed=0, epoch=0, samples=np.arange(3))
     assert same[0] is images and same[1] is masks
 
 
-def test_a_flip_mirrors_image_and_mask_of_about_half_of_the_samples():
+def test_a_flip_mirrors_image_and_mask_of_about_half_of_the_samples() -> None:
     images, masks = batch(400)
     new_images, new_masks = Augmenter(AugmentSpec(), None, SIZE)(images, masks, seed=1, epoch=0, samples=np.arange(400))
     flipped = 0
@@ -58,7 +64,7 @@ def test_a_flip_mirrors_image_and_mask_of_about_half_of_the_samples():
     assert 150 < flipped < 250
 
 
-def test_a_crop_shows_a_window_of_both_and_reaches_every_corner():
+def test_a_crop_shows_a_window_of_both_and_reaches_every_corner() -> None:
     size, crop = (6, 7), (4, 4)
     # Each pixel carries its own place, so that a window tells where it was cut.
     places = torch.arange(42, dtype=torch.uint8).reshape(1, 6, 7).repeat(500, 1, 1)
@@ -71,7 +77,7 @@ def test_a_crop_shows_a_window_of_both_and_reaches_every_corner():
     assert counts.sum() == 500 and counts.min() > 20
 
 
-def test_zooming_in_by_two_is_bilinear_for_the_image_and_nearest_for_the_mask():
+def test_zooming_in_by_two_is_bilinear_for_the_image_and_nearest_for_the_mask() -> None:
     ramp = (torch.arange(16, dtype=torch.uint8) * 10).repeat(16, 1)[None]
     images, masks = Augmenter(AugmentSpec(flip=False, scale=(2.0, 2.0)), None, (16, 16))(
         ramp[..., None], ramp, seed=0, epoch=0, samples=np.array([3])
@@ -84,7 +90,7 @@ def test_zooming_in_by_two_is_bilinear_for_the_image_and_nearest_for_the_mask():
     assert apart.abs().max() <= 5
 
 
-def test_zooming_out_ignores_what_lies_outside():
+def test_zooming_out_ignores_what_lies_outside() -> None:
     images = torch.full((50, *SIZE, 3), 200, dtype=torch.uint8)
     masks = torch.full((50, *SIZE), 4, dtype=torch.uint8)
     new_images, new_masks = Augmenter(AugmentSpec(flip=False, scale=(0.5, 0.5)), None, SIZE, ignore_index=255)(
@@ -98,7 +104,7 @@ def test_zooming_out_ignores_what_lies_outside():
     assert len({tuple(mask.nonzero()[0].tolist()) for mask in new_masks == 4}) > 20
 
 
-def test_brightness_and_contrast_keep_the_mask_and_stay_within_their_range():
+def test_brightness_and_contrast_keep_the_mask_and_stay_within_their_range() -> None:
     images, masks = batch(100)
     dim = images // 2
     lit, same = Augmenter(AugmentSpec(flip=False, brightness=0.25), None, SIZE)(
@@ -117,7 +123,7 @@ def test_brightness_and_contrast_keep_the_mask_and_stay_within_their_range():
     assert 0.74 < factors.min() < 0.8 and 1.2 < factors.max() < 1.26
 
 
-def test_seeds_and_epochs_draw_anew_and_kinds_do_not_disturb_each_other():
+def test_seeds_and_epochs_draw_anew_and_kinds_do_not_disturb_each_other() -> None:
     images, masks = batch(30)
     plain = Augmenter(AugmentSpec(), None, SIZE)
     call = {"samples": np.arange(30)}
@@ -128,31 +134,38 @@ def test_seeds_and_epochs_draw_anew_and_kinds_do_not_disturb_each_other():
     assert torch.equal(first[1], shaded[1])
 
 
-def test_settings_that_cannot_be_are_refused():
+def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(DataError, match=r"train\.crop: a crop of 32x16 does not fit the images of 20x28"):
         Augmenter(NOTHING, (32, 16), SIZE)
     with pytest.raises(DataError, match="the smaller factor first"):
         Augmenter(AugmentSpec(scale=(2.0, 0.5)), None, SIZE)
 
 
-def test_the_ways_of_a_gpu_and_of_a_cpu_move_pixels_alike():
-    images, masks = batch(9)
-    flips = np.arange(9) % 3 == 0
-    columns = torch.from_numpy(np.random.default_rng(0).integers(0, SIZE[1], (9, 11)))
-    for pixels in (images, masks):
-        assert torch.equal(_mirror(pixels, flips), _mirror_in_one(pixels, torch.from_numpy(flips)))
-        assert torch.equal(_columns(pixels, columns), _columns_in_one(pixels, columns))
+@pytest.mark.parametrize("crop", [None, (12, 16)])
+def test_sixteen_bits_are_augmented_as_eight_are(crop: tuple[int, int] | None) -> None:
+    images, masks = batch(12)
+    deep = (images.to(torch.int32) * 257).to(torch.uint16)
+    augment = Augmenter(EVERYTHING, crop, SIZE)
+    bytes_, labels = augment(images, masks, seed=3, epoch=1, samples=np.arange(12))
+    words, same = augment(deep, masks, seed=3, epoch=1, samples=np.arange(12))
+    assert words.dtype == torch.uint16
+    assert torch.equal(labels, same)
+    assert (words.double() / 257 - bytes_.double()).abs().max() <= 1.2
+    one = augment(deep[7:8], masks[7:8], seed=3, epoch=1, samples=np.array([7]))
+    assert torch.equal(one[0], words[7:8])
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("crop", [None, (12, 16)])
 @pytest.mark.parametrize("spec", [AugmentSpec(), AugmentSpec(scale=(0.5, 2.0)), EVERYTHING])
-def test_a_gpu_gives_the_same_bits(spec, crop):
+def test_a_gpu_gives_the_same_bits(spec: AugmentSpec, crop: tuple[int, int] | None) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     images, masks = batch(16)
-    call = {"seed": 0, "epoch": 0, "samples": np.arange(16)}
+    call: dict[str, Any] = {"seed": 0, "epoch": 0, "samples": np.arange(16)}
     augment = Augmenter(spec, crop, SIZE)
-    here = augment(images, masks, **call)
-    there = augment(images.cuda(), masks.cuda(), **call)
-    assert torch.equal(here[0], there[0].cpu()) and torch.equal(here[1], there[1].cpu())
+    for pixels in (images, (images.to(torch.int32) * 257).to(torch.uint16)):
+        here = augment(pixels, masks, **call)
+        there = augment(pixels.cuda(), masks.cuda(), **call)
+        assert torch.equal(here[0], there[0].cpu())
+        assert torch.equal(here[1], there[1].cpu())

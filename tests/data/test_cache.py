@@ -1,8 +1,13 @@
+"""The cache of decoded data: built once, checked, rebuilt where damaged, never needed."""
+
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +17,8 @@ from ablate.data import cache as store
 KEY = "ab" * 32
 
 
-def filler(calls: list[int], value: int = 7):
-    def build(allocate):
+def filler(calls: list[int], value: int = 7) -> store.Build:
+    def build(allocate: store.Allocate) -> dict[str, Any]:
         calls.append(1)
         allocate("train_images", (3, 4, 5, 1))[:] = value
         allocate("train_masks", (3, 4, 5))[:] = 1
@@ -22,7 +27,7 @@ def filler(calls: list[int], value: int = 7):
     return build
 
 
-def test_an_entry_is_built_once_and_mapped_afterwards(cache):
+def test_an_entry_is_built_once_and_mapped_afterwards(cache: Path) -> None:
     calls: list[int] = []
     assert store.load(KEY) is None
     for _ in range(2):
@@ -35,7 +40,7 @@ def test_an_entry_is_built_once_and_mapped_afterwards(cache):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "meta", "empty"])
-def test_a_damaged_entry_is_rebuilt(cache, damage):
+def test_a_damaged_entry_is_rebuilt(cache: Path, damage: str) -> None:
     calls: list[int] = []
     store.fill(KEY, filler(calls))
     path = cache / KEY / ("meta.json" if damage in ("meta", "empty") else "train_images.npy")
@@ -44,15 +49,15 @@ def test_a_damaged_entry_is_rebuilt(cache, damage):
     if damage == "remove":
         path.unlink()
     else:
-        path.write_bytes({"flip": data, "truncate": data[:-9], "meta": data[: len(data) // 2], "empty": b""}[damage])
+        path.write_bytes(bytes({"flip": data, "truncate": data[:-9], "meta": data[: len(data) // 2]}.get(damage, b"")))
     assert store.load(KEY) is None
     arrays, _ = store.fill(KEY, filler(calls))
     assert len(calls) == 2 and (arrays["train_images"] == 7).all()
     assert [path.name for path in cache.iterdir() if path.name.endswith(".part")] == []
 
 
-def test_an_error_in_building_leaves_nothing_behind(cache):
-    def build(allocate):
+def test_an_error_in_building_leaves_nothing_behind(cache: Path) -> None:
+    def build(allocate: store.Allocate) -> dict[str, Any]:
         allocate("train_images", (1, 8, 8, 1))
         raise ValueError("no such label")
 
@@ -61,7 +66,7 @@ def test_an_error_in_building_leaves_nothing_behind(cache):
     assert [path.name for path in cache.iterdir() if not path.name.endswith(".lock")] == []
 
 
-def test_leftovers_of_a_killed_process_are_swept(cache):
+def test_leftovers_of_a_killed_process_are_swept(cache: Path) -> None:
     torn = cache / f".{KEY}.123-dead.part"
     torn.mkdir(parents=True)
     (torn / "train_images.npy").write_bytes(b"half")
@@ -69,7 +74,7 @@ def test_leftovers_of_a_killed_process_are_swept(cache):
     assert not torn.exists() and store.load(KEY) is not None
 
 
-def test_where_nothing_can_be_written_the_arrays_are_in_memory(tmp_path, monkeypatch):
+def test_where_nothing_can_be_written_the_arrays_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="decoded data is kept in memory"):
@@ -80,7 +85,8 @@ def test_where_nothing_can_be_written_the_arrays_are_in_memory(tmp_path, monkeyp
     assert store.recall("00") is None
 
 
-def test_a_full_disk_is_an_answer_and_not_a_crash(cache, tmp_path):
+@pytest.mark.usefixtures("cache")
+def test_a_full_disk_is_an_answer_and_not_a_crash() -> None:
     # RLIMIT_FSIZE stands for the full disk: an allocation beyond it fails as ENOSPC does.
     code = f"""
         import resource, signal, sys, warnings
@@ -101,7 +107,8 @@ def test_a_full_disk_is_an_answer_and_not_a_crash(cache, tmp_path):
     assert store.load(KEY) is None
 
 
-def test_processes_that_fill_at_once_share_one_building(cache, tmp_path):
+@pytest.mark.usefixtures("cache")
+def test_processes_that_fill_at_once_share_one_building(tmp_path: Path) -> None:
     code = f"""
         import os, sys, time
         sys.path.insert(0, {str(Path(store.__file__).parents[2])!r})
@@ -122,7 +129,7 @@ def test_processes_that_fill_at_once_share_one_building(cache, tmp_path):
     assert len(list(tmp_path.glob("built-*"))) == 1
 
 
-def test_a_manifest_is_remembered(cache):
+def test_a_manifest_is_remembered(cache: Path) -> None:
     assert store.recall("ff") is None
     store.remember("ff", {"entry": KEY, "files": {"ü b.png": "00"}})
     assert store.recall("ff") == {"entry": KEY, "files": {"ü b.png": "00"}}

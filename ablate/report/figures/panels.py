@@ -146,7 +146,7 @@ def telling(analysis: Analysis) -> Figure:
 
 @once_an_analysis
 def image_scores(analysis: Analysis) -> dict[str, np.ndarray]:
-    """mIoU of every test image (N,) by the shown trial of each variant."""
+    """MIoU of every test image (N,) by the shown trial of each variant."""
     frames = analysis.frames
     key_of = dict(zip(frames.trials["name"], frames.trials["key"], strict=True))
     scores = {}

@@ -128,7 +128,7 @@ class CapturedStep:
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(float(group["lr"]), device=device)
         self._clip_norm: float | None = train["clip_norm"]
-        self._images = torch.zeros(images, dtype=torch.uint8, device=device)
+        self._images = torch.zeros(images, dtype=network.image_type, device=device)
         self._target = torch.zeros(images[:3], dtype=torch.uint8, device=device)
         with untouched(network.model):
             network.model.train()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.data.counters import derive
+from ablate.data.rng import derive
 from ablate.models.attention import gates as attention_gates
 from ablate.models.attention import hooked_gates
 from ablate.records.images import panel_indices

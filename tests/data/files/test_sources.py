@@ -1,9 +1,13 @@
+"""Files before they are decoded: names, pairs and patterns."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
 
-from ablate.data.findings import Findings
-from ablate.data.pairing import check_pattern, list_files, pair_up
+from ablate.data.dataset import Findings
+from ablate.data.files.sources import check_pattern, list_files, pair_up
 
 
 def make(root: Path, *names: str) -> None:
@@ -35,13 +39,13 @@ def pair(root: Path, images: str, masks: str) -> tuple[list[tuple[str, str]], li
         ("img_*.png", "lab_*.png", [("img_1.png", "lab_1.png"), ("img_2.png", "lab_2.png")]),
     ],
 )
-def test_ways_of_naming_pairs(tmp_path, images, masks, files):
+def test_ways_of_naming_pairs(tmp_path: Path, images: str, masks: str, files: list[tuple[str, str]]) -> None:
     make(tmp_path, *(name for both in files for name in both), "i/.hidden.png", "readme.txt")
     assert pair(tmp_path, images, masks) == (sorted(files), [])
 
 
 @pytest.mark.parametrize("masks", ["label/*.png", "label/{stem}.png"])
-def test_what_has_no_partner_is_counted_on_both_sides(tmp_path, masks):
+def test_what_has_no_partner_is_counted_on_both_sides(tmp_path: Path, masks: str) -> None:
     make(tmp_path, *(f"image/{name}.png" for name in "abcdefg"), *(f"label/{name}.png" for name in "fgxyz"))
     found, problems = pair(tmp_path, "image/*.png", masks)
     assert found == [("image/f.png", "label/f.png"), ("image/g.png", "label/g.png")]
@@ -53,7 +57,7 @@ def test_what_has_no_partner_is_counted_on_both_sides(tmp_path, masks):
     ]
 
 
-def test_nothing_found_and_nothing_paired(tmp_path):
+def test_nothing_found_and_nothing_paired(tmp_path: Path) -> None:
     make(tmp_path, "image/a.png", "label/b.png")
     assert "no file in" in pair(tmp_path, "photo/*.png", "photo/{stem}_mask.png")[1][0]
     _, problems = pair(tmp_path, "image/*.png", "label/*.png")
@@ -63,7 +67,7 @@ def test_nothing_found_and_nothing_paired(tmp_path):
     ]
 
 
-def test_a_name_that_fits_two_masks_is_not_guessed(tmp_path):
+def test_a_name_that_fits_two_masks_is_not_guessed(tmp_path: Path) -> None:
     make(tmp_path, "image/a.png", "image/b.png", "label/a.png", "label/a.tif", "label/b.png")
     found, problems = pair(tmp_path, "image/*.png", "label/*")
     assert found == [("image/b.png", "label/b.png")]
@@ -73,7 +77,7 @@ def test_a_name_that_fits_two_masks_is_not_guessed(tmp_path):
     ]
 
 
-def test_files_are_sorted_and_hidden_ones_and_folders_left_out(tmp_path):
+def test_files_are_sorted_and_hidden_ones_and_folders_left_out(tmp_path: Path) -> None:
     make(tmp_path, "b/f10.png", "b/f9.png", "a/1.png", "a/._1.png", ".trash/3.png", "a/x.png/y.png")
     assert list_files(tmp_path, "**/*.png") == ["a/1.png", "a/x.png/y.png", "b/f9.png", "b/f10.png"]
 
@@ -88,7 +92,7 @@ def test_files_are_sorted_and_hidden_ones_and_folders_left_out(tmp_path):
         ("a/*.{png,jpg}", "unknown placeholder '{png,jpg}'"),
     ],
 )
-def test_patterns_that_cannot_be_used(pattern, expected):
+def test_patterns_that_cannot_be_used(pattern: str, expected: str) -> None:
     findings = Findings()
     assert not check_pattern(pattern, "data.masks", findings)
     assert expected in str(findings.problems()[0])

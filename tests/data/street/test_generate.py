@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import IGNORE, Dataset, check_dataset, load_dataset
-from ablate.data.street import VERSION, picture, street
-from ablate.data.street_paint import BICYCLIST, CLASSES, FENCE, PEDESTRIAN, POLE, SIGN
+from ablate.data.street.generate import VERSION, picture, street
+from ablate.data.street.palette import BICYCLIST, CLASSES, FENCE, PEDESTRIAN, POLE, SIGN
 from ablate.errors import StudyError
 
 # Changes where any pixel changes: raise VERSION then, because trials of the old pictures are other trials.
@@ -69,10 +69,10 @@ def test_pictures_of_this_version_are_known() -> None:
 
 def test_another_process_draws_the_same_bits(tmp_path: Path) -> None:
     code = (
-        "from ablate.data.street import street; from tests.data.test_street import digest;"
+        "from ablate.data.street.generate import street; from tests.data.street.test_generate import digest;"
         "print(digest(street(size=(32, 48), train=4, val=2, test=2, seed=7)))"
     )
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": paths, "ABLATE_CACHE": str(tmp_path)}
     other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -1,11 +1,11 @@
-"""What stands where in a street scene, in metres: the layout that is drawn before a single pixel is."""
+"""The layout of a street scene in metres, which is drawn before a single pixel is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ablate.data.street_canvas import NEAR, Draw
-from ablate.data.street_paint import Colour
+from ablate.data.street.canvas import NEAR, Draw
+from ablate.data.street.palette import Colour
 
 Taken = list[tuple[float, float, float, float]]  # patches of ground: x, z and half their extents
 
@@ -78,21 +78,21 @@ class Scene:
     green: dict[int, bool] = field(default_factory=dict)  # by side: grass beyond the pavement
 
     def edge(self, side: int) -> float:
-        """x of the road's edge on a side (-1 left, 1 right)."""
+        """Return x of the road's edge on a side (-1 left, 1 right)."""
         return self.left if side < 0 else self.right
 
     def front(self, side: int) -> float:
-        """x of the fronts of the buildings on a side."""
+        """Return x of the fronts of the buildings on a side."""
         return self.edge(side) + side * (self.pavement[side] + self.setback[side])
 
     def in_view(self, x: float) -> float:
-        """The least z at which a place x beside the camera is well inside the picture."""
+        """Return the least z at which a place x beside the camera is well inside the picture."""
         reach = (self.centre if x < 0 else 1 - self.centre) - 0.03
         return abs(x) * self.focal / reach
 
 
 def lay_out(draw: Draw) -> Scene:
-    """Draws a scene; it does not depend on the size of the picture."""
+    """Draw a scene; it does not depend on the size of the picture."""
     road = draw.between(5.2, 6.8)
     place = draw.between(0.28, 0.42) if draw.chance(0.6) else draw.between(0.58, 0.72)
     scene = Scene(
@@ -144,7 +144,7 @@ def _light(draw: Draw) -> Light:
 
 
 def _build_up(scene: Scene, side: int, draw: Draw) -> None:
-    """A terrace, houses with gaps, or a park with trees."""
+    """Add a terrace, houses with gaps, or a park with trees."""
     kind = draw.pick(("terrace", "terrace", "houses", "houses", "houses", "park"))
     scene.green[side] = kind == "park" or draw.chance(0.75)
     front = scene.front(side)
@@ -175,7 +175,7 @@ def _build_up(scene: Scene, side: int, draw: Draw) -> None:
 
 
 def _add_fences(scene: Scene, draw: Draw) -> None:
-    """Along the gardens, with or without a hedge instead, and as railings at the kerb."""
+    """Add fences along the gardens, or hedges instead, and as railings at the kerb."""
     for side in (-1, 1):
         garden = scene.edge(side) + side * scene.pavement[side]
         if scene.setback[side]:
@@ -195,7 +195,7 @@ def _add_fences(scene: Scene, draw: Draw) -> None:
 
 
 def _free(taken: Taken, x: float, z: float, half_x: float, half_z: float) -> bool:
-    """Claims a patch of ground, unless something stands on it."""
+    """Claim a patch of ground, unless something stands on it."""
     if any(abs(x - a) < half_x + w and abs(z - b) < half_z + d for a, b, w, d in taken):
         return False
     taken.append((x, z, half_x, half_z))
@@ -208,7 +208,7 @@ def _add(scene: Scene, taken: Taken, draw: Draw, kind: str, x: float, z: float, 
 
 
 def _add_traffic(scene: Scene, draw: Draw, taken: Taken) -> None:
-    """Cars driving and parked, and cyclists on the road. A car's z is that of its near end."""
+    """Add cars driving and parked, and cyclists on the road. A car's z is that of its near end."""
     middle = (scene.left + scene.right) / 2
     for _ in range(draw.pick((0, 1, 1, 1, 2))):
         side = draw.pick((-1, 1))
@@ -233,7 +233,7 @@ def _add_traffic(scene: Scene, draw: Draw, taken: Taken) -> None:
 
 
 def _add_people(scene: Scene, draw: Draw, taken: Taken) -> None:
-    """Pedestrians on the pavements and crossing the road."""
+    """Add pedestrians on the pavements and crossing the road."""
     for _ in range(draw.pick((1, 2, 2, 3, 3))):
         if draw.chance(0.5):
             x = draw.between(scene.left, scene.right)
@@ -246,7 +246,7 @@ def _add_people(scene: Scene, draw: Draw, taken: Taken) -> None:
 
 
 def _add_furniture(scene: Scene, draw: Draw, taken: Taken) -> None:
-    """Lamp posts, signs, signals, trees and bins along both kerbs."""
+    """Add lamp posts, signs, signals, trees and bins along both kerbs."""
     kinds = ("lamp", "lamp", "lamp", "sign", "sign", "sign", "signal", "tree", "tree", "bin", "post")
     for side in (-1, 1):
         x = scene.edge(side) + side * 0.5

@@ -20,7 +20,7 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """A seed in [0, 2^63) for the place that `names` spell, such as ``derive(0, "model", epoch)``.
+    """Return a seed in [0, 2^63) for the place that `names` spell, such as ``derive(0, "model", epoch)``.
 
     The coordinates are hashed by SHA-256, so that neighbouring seeds share nothing; 1 and "1" are different names.
     """
@@ -28,7 +28,7 @@ def derive(seed: int, *names: str | int) -> int:
 
 
 def uniform(stream: str, seed: int, epoch: int, samples: np.ndarray, n: int) -> np.ndarray:
-    """`n` uniform values in [0, 1) for each sample: float64 (len(samples), n), with 53 random bits each.
+    """Return `n` uniform values in [0, 1) for each sample: float64 (len(samples), n), with 53 random bits each.
 
     `samples` are integers >= 0 (indices into the data set). A sample's row does not depend on which other samples
     are asked for, nor on their order; its first values do not depend on `n`.
@@ -43,7 +43,7 @@ def uniform(stream: str, seed: int, epoch: int, samples: np.ndarray, n: int) -> 
 
 
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The order in which the `n` training samples are visited in `epoch`: int64 (n,).
+    """Return the order in which the `n` training samples are visited in `epoch`: int64 (n,).
 
     The order of n random 64-bit keys; a tie (less likely than n^2 / 2^65) keeps the smaller index first.
     """
@@ -59,7 +59,7 @@ def _digest(*names: str | int) -> int:
 
 
 def _mix(value: np.ndarray) -> np.ndarray:
-    """The output function of splitmix64."""
+    """Apply the output function of splitmix64."""
     value = (value ^ (value >> np.uint64(30))) * _MIX1
     value = (value ^ (value >> np.uint64(27))) * _MIX2
     return value ^ (value >> np.uint64(31))

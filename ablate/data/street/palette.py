@@ -57,6 +57,12 @@ LEAVES = (
     (0.55, 0.30, 0.18),
     (0.40, 0.28, 0.18),
 )
+LENSES = ((0.95, 0.15, 0.10), (1.0, 0.70, 0.10), (0.15, 0.85, 0.40))
+SIGN_POLES, SIGN_FACES, KERBS = (GREY, GREY, DARK, CREAM), (BLUE, (0.12, 0.42, 0.26), YELLOW), (CREAM, GREY, GREY)
+TRIMS, AWNINGS = (WHITE, CREAM, DARK, GREY), (*WALLS, PALE_BLUE, DARK)
+BINS, HEADLIGHTS = (DARK, GREEN, RED, BLACK, NAVY), (WHITE, WHITE, (1.0, 0.96, 0.8))
+HAIR, TROUSERS = (BLACK, BROWN, DARK, (0.7, 0.6, 0.4)), (NAVY, DARK, BLACK, BROWN, GREY)
+HELMETS = (WHITE, RED, BLACK, YELLOW, SLATE)
 SKIN = ((0.86, 0.68, 0.56), (0.72, 0.52, 0.40), (0.48, 0.33, 0.25), (0.92, 0.76, 0.66))
 
 
@@ -71,5 +77,5 @@ class Material(NamedTuple):
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
-    """The colour, brightened or darkened by a factor."""
+    """Return the colour, brightened or darkened by a factor."""
     return colour[0] * factor, colour[1] * factor, colour[2] * factor

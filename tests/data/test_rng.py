@@ -1,11 +1,15 @@
+"""Random numbers as functions of their coordinates: frozen values, and the tests of randomness."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.data.counters import _GOLDEN, _mix, derive, permutation, uniform
+from ablate.data.rng import _GOLDEN, _mix, derive, permutation, uniform
 
 
-def test_the_mixer_is_splitmix64():
+def test_the_mixer_is_splitmix64() -> None:
     # The published reference sequence of splitmix64.c for the seed 1234567.
     with np.errstate(over="ignore"):
         states = np.uint64(1234567) + np.arange(1, 6, dtype=np.uint64) * _GOLDEN
@@ -18,7 +22,7 @@ def test_the_mixer_is_splitmix64():
     ]
 
 
-def test_values_are_frozen():
+def test_values_are_frozen() -> None:
     # A change of any of these would change every record that was ever made.
     assert uniform("flip", 0, 0, np.arange(3), 2).tolist() == [
         [0.7512336567387989, 0.770749970988365],
@@ -32,14 +36,14 @@ def test_values_are_frozen():
     assert derive(0, 3) == 3838105610450695251
 
 
-def test_a_value_depends_on_its_own_coordinates_only():
+def test_a_value_depends_on_its_own_coordinates_only() -> None:
     whole = uniform("place", 7, 3, np.arange(50), 4)
     some = uniform("place", 7, 3, np.array([31, 2, 2]), 2)
     np.testing.assert_array_equal(some, whole[[31, 2, 2], :2])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
-def test_values_are_uniform(seed):
+def test_values_are_uniform(seed: int) -> None:
     values = uniform("place", seed, 5, np.arange(20_000), 5)
     assert values.shape == (20_000, 5)
     assert values.min() >= 0 and values.max() < 1
@@ -50,7 +54,7 @@ def test_values_are_uniform(seed):
         assert stats.chisquare(np.bincount(low, minlength=64)).pvalue > 1e-3
 
 
-def test_neighbouring_coordinates_are_independent():
+def test_neighbouring_coordinates_are_independent() -> None:
     samples = np.arange(20_000)
     series = [
         uniform("flip", 0, 0, samples, 2)[:, 0],
@@ -65,7 +69,7 @@ def test_neighbouring_coordinates_are_independent():
     assert len({tuple(column[:4]) for column in series}) == len(series)
 
 
-def test_a_permutation_holds_every_index_once_and_no_place_is_preferred():
+def test_a_permutation_holds_every_index_once_and_no_place_is_preferred() -> None:
     orders = np.array([permutation(3, epoch, 10) for epoch in range(3000)])
     assert orders.dtype == np.int64
     np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(10), (3000, 1)))
@@ -74,7 +78,7 @@ def test_a_permutation_holds_every_index_once_and_no_place_is_preferred():
     assert permutation(0, 0, 0).tolist() == []
 
 
-def test_derived_seeds_differ_and_have_63_bits():
+def test_derived_seeds_differ_and_have_63_bits() -> None:
     seeds = [derive(seed, name, index) for seed in range(20) for name in ("a", "b") for index in range(20)]
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) >= 0 and 2**62 < max(seeds) < 2**63

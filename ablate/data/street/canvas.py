@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ablate.data.street_paint import Colour, Material
+from ablate.data.street.palette import Colour, Material
 
 SUPERSAMPLE = 2  # canvas pixels along a side of a picture's pixel
 NEAR = 0.5  # metres; nothing nearer to the camera is drawn
@@ -38,23 +38,23 @@ class Draw:
         self._random = random.Random(seed).random
 
     def between(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Return a number in [low, high)."""
         return low + (high - low) * self._random()
 
     def whole(self, low: int, high: int) -> int:
-        """A whole number from low to high, both included."""
+        """Return a whole number from low to high, both included."""
         return low + int(self._random() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Return True with the given probability."""
         return self._random() < probability
 
     def pick(self, choices: Sequence[Choice]) -> Choice:
-        """One of the choices, all equally likely."""
+        """Return one of the choices, all equally likely."""
         return choices[int(self._random() * len(choices))]
 
     def shade(self, colour: Colour, spread: float = 0.06) -> Colour:
-        """The colour, a little brighter or darker and a little off its hue."""
+        """Return the colour, a little brighter or darker and a little off its hue."""
         bright = self.between(-spread, spread)
         spread /= 1.5
         return (
@@ -64,7 +64,7 @@ class Draw:
         )
 
     def seed(self) -> int:
-        """A coordinate for draws that are to be independent of these."""
+        """Return a coordinate for draws that are to be independent of these."""
         return int(self._random() * 2**48)
 
 
@@ -78,7 +78,7 @@ class Camera:
     height: float  # metres above the ground
 
     def point(self, x: float, y: float, z: float) -> Point:
-        """Canvas column and row of a point of the world."""
+        """Return canvas column and row of a point of the world."""
         return self.centre + self.focal * x / z, self.horizon + self.focal * (self.height - y) / z
 
 
@@ -105,12 +105,12 @@ class Canvas:
         self.rag = _lattice()[down % LATTICE][:, across % LATTICE]  # 0..1, what frays the outlines of foliage
 
     def material(self, material: Material) -> int:
-        """The number under which a material is painted."""
+        """Return the number under which a material is painted."""
         self.materials.append(material)
         return len(self.materials) - 1
 
     def window(self, left: float, right: float, top: float, bottom: float) -> tuple[slice, slice] | None:
-        """The part of the canvas that covers the given bounds, or None where that is none of it."""
+        """Return the part of the canvas that covers the given bounds, or None where that is none of it."""
         first_row, last_row = max(0, math.floor(top)), min(self.rows, math.ceil(bottom))
         first_column, last_column = max(0, math.floor(left)), min(self.columns, math.ceil(right))
         if first_row >= last_row or first_column >= last_column:
@@ -118,28 +118,28 @@ class Canvas:
         return slice(first_row, last_row), slice(first_column, last_column)
 
     def bar(self, number: int, left: float, right: float, top: float, bottom: float) -> None:
-        """An upright bar whose sides fall on the borders of whole picture pixels, at least one of them wide."""
+        """Paint an upright bar whose sides fall on the borders of whole picture pixels, at least one of them wide."""
         width = max(1, round((right - left) / SUPERSAMPLE)) * SUPERSAMPLE
         first = round(((left + right) - width) / 2 / SUPERSAMPLE) * SUPERSAMPLE
         rows = slice(max(0, round(top)), max(0, round(bottom)))
         self.surface[rows, max(0, first) : max(0, first + width)] = number
 
     def box(self, number: int, left: float, right: float, top: float, bottom: float) -> None:
-        """A rectangle along the axes, its sides rounded to canvas pixels."""
+        """Paint a rectangle along the axes, its sides rounded to canvas pixels."""
         self.surface[max(0, round(top)) : max(0, round(bottom)), max(0, round(left)) : max(0, round(right))] = number
 
     def polygon(self, number: int, points: Sequence[Point]) -> None:
-        """A convex polygon, its corners in order."""
+        """Paint a convex polygon, its corners in order."""
         for row, first, last in self._spans(points):
             self.surface[row, first:last] = number
 
     def shadow(self, strength: float, points: Sequence[Point]) -> None:
-        """A convex polygon of shadow; it shows where the ground does."""
+        """Paint a convex polygon of shadow; it shows where the ground does."""
         for row, first, last in self._spans(points):
             self.shade[row, first:last] = strength
 
     def _spans(self, points: Sequence[Point]) -> Iterator[tuple[int, int, int]]:
-        """Row, first and last column (excluded) of the pixels whose centres a convex polygon covers."""
+        """Return row, first and last column (excluded) of the pixels whose centres a convex polygon covers."""
         heights = [point[1] for point in points]
         top, bottom = max(0, math.ceil(min(heights) - 0.5)), min(self.rows, math.ceil(max(heights) - 0.5))
         if top >= bottom:
@@ -163,7 +163,7 @@ class Canvas:
                 yield row, max(0, math.ceil(left[row - top] - 0.5)), last
 
     def ellipse(self, number: int, x: float, y: float, across: float, down: float, hole: float = 0.0) -> None:
-        """An ellipse of half axes `across` and `down`; with a `hole` (a fraction) a ring."""
+        """Paint an ellipse of half axes `across` and `down`; with a `hole` (a fraction) a ring."""
         for row in range(max(0, math.ceil(y - down - 0.5)), min(self.rows, math.ceil(y + down - 0.5))):
             rise = (row + 0.5 - y) / down
             outer = across * math.sqrt(max(0.0, 1 - rise * rise))
@@ -175,7 +175,7 @@ class Canvas:
             self.surface[row, first:last] = number
 
     def clump(self, number: int, x: float, y: float, across: float, down: float, rag: float) -> None:
-        """An ellipse of foliage, its outline frayed by `rag` (a fraction of its area)."""
+        """Paint an ellipse of foliage, its outline frayed by `rag` (a fraction of its area)."""
         at = self.window(x - across, x + across, y - down, y + down)
         if at is None:
             return
@@ -186,7 +186,7 @@ class Canvas:
         self.surface[at][distance <= 1] = number
 
     def limb(self, number: int, start: Point, end: Point, start_width: float, end_width: float | None = None) -> None:
-        """A straight stroke, never thinner than a picture's pixel."""
+        """Paint a straight stroke, never thinner than a picture's pixel."""
         end_width = start_width if end_width is None else end_width
         (xa, ya), (xb, yb) = start, end
         length = math.sqrt((xb - xa) * (xb - xa) + (yb - ya) * (yb - ya)) or 1.0
@@ -216,50 +216,50 @@ class Stand:
         self.side = -1 if mirror else 1
 
     def shows(self, metres: float) -> bool:
-        """Whether a detail of this size is at least a canvas pixel large."""
+        """Return whether a detail of this size is at least a canvas pixel large."""
         return self.scale * metres >= 1
 
     def material(self, label: int, colour: Colour, grain: float = 0.0, cell: float = 0.1) -> int:
-        """The number of a material at this depth."""
+        """Return the number of a material at this depth."""
         return self.canvas.material(Material(label, colour, self.z, grain, cell))
 
     def point(self, x: float, y: float) -> Point:
-        """Canvas column and row of a place in metres."""
+        """Return canvas column and row of a place in metres."""
         return self.column + self.side * x * self.scale, self.row - y * self.scale
 
     def box(self, number: int, left: float, right: float, low: float, high: float) -> None:
-        """A rectangle."""
+        """Paint a rectangle."""
         a, b = self.point(left, high)[0], self.point(right, high)[0]
         self.canvas.box(number, min(a, b), max(a, b), self.row - high * self.scale, self.row - low * self.scale)
 
     def bar(self, number: int, left: float, right: float, low: float, high: float) -> None:
-        """A thin upright, at least a picture's pixel wide."""
+        """Paint a thin upright, at least a picture's pixel wide."""
         a, b = self.point(left, high)[0], self.point(right, high)[0]
         self.canvas.bar(number, min(a, b), max(a, b), self.row - high * self.scale, self.row - low * self.scale)
 
     def polygon(self, number: int, points: Sequence[Point]) -> None:
-        """A convex polygon."""
+        """Paint a convex polygon."""
         self.canvas.polygon(number, [self.point(x, y) for x, y in points])
 
     def ellipse(self, number: int, x: float, y: float, across: float, down: float, hole: float = 0.0) -> None:
-        """An ellipse by its half axes, at least a picture's pixel large; with a `hole` a ring as thick as that."""
+        """Paint an ellipse by its half axes, at least a picture's pixel large; a `hole` leaves a ring that thick."""
         column, row = self.point(x, y)
         across, down = max(across * self.scale, SUPERSAMPLE / 2), max(down * self.scale, SUPERSAMPLE / 2)
         hole = min(hole, max(0.0, 1 - SUPERSAMPLE / min(across, down)))
         self.canvas.ellipse(number, column, row, across, down, hole)
 
     def clump(self, number: int, x: float, y: float, across: float, down: float, rag: float) -> None:
-        """An ellipse of foliage by its half axes."""
+        """Paint an ellipse of foliage by its half axes."""
         column, row = self.point(x, y)
         self.canvas.clump(number, column, row, across * self.scale, down * self.scale, rag)
 
     def limb(self, number: int, start: Point, end: Point, width: float, end_width: float | None = None) -> None:
-        """A straight stroke, at least a picture's pixel thick."""
+        """Paint a straight stroke, at least a picture's pixel thick."""
         end_width = width if end_width is None else end_width
         self.canvas.limb(number, self.point(*start), self.point(*end), width * self.scale, end_width * self.scale)
 
     def shadow(self, strength: float, half_width: float, height: float, sun: Point) -> None:
-        """The shadow that something of this half width and height casts on the ground.
+        """Paint the shadow that something of this half width and height casts on the ground.
 
         `sun` is the shadow's reach along x and z for each metre of height.
         """

@@ -1,44 +1,52 @@
+"""Splits: fractions, folds, folders and lists, with groups that stay whole."""
+
+from __future__ import annotations
+
+import re
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ablate.data.findings import Findings
-from ablate.data.splitting import (
+from ablate.data.dataset import Findings
+from ablate.data.files.splitting import (
     Folders,
     Folds,
     Fractions,
     Lists,
+    Rule,
     deal,
     group_of,
     pick,
-    read_group,
     read_split,
 )
 
 THIRDS = Fractions({"train": 0.7, "val": 0.15, "test": 0.15}, 0)
 
 
-def read(split, root, base=None):
+def read(split: dict[str, Any] | None, root: Path, base: Path | None = None) -> tuple[Rule | None, list[str]]:
     findings = Findings()
-    rule = read_split(split, root, base or root, findings)
+    rule, _ = read_split(split, None, root, base or root, findings)
     return rule, [str(problem) for problem in findings.problems()]
 
 
-def dealt(names, groups, rule):
+def dealt(names: Sequence[str], groups: Sequence[str | None], rule: Fractions | Folds) -> list[str]:
     findings = Findings()
-    chosen = deal(names, groups, rule, findings)
+    chosen = deal(names, groups, rule, findings, {})
     findings.stop()
     return chosen
 
 
 @pytest.mark.parametrize(("count", "expected"), [(20, (14, 3, 3)), (3, (1, 1, 1)), (100, (70, 15, 15)), (7, (5, 1, 1))])
-def test_fractions_are_kept_as_closely_as_whole_images_allow(count, expected):
+def test_fractions_are_kept_as_closely_as_whole_images_allow(count: int, expected: tuple[int, int, int]) -> None:
     names = [f"{index}.png" for index in range(count)]
     chosen = Counter(dealt(names, [None] * count, THIRDS))
     assert (chosen["train"], chosen["val"], chosen["test"]) == expected
 
 
-def test_the_order_of_the_files_has_no_influence_and_the_seed_has():
+def test_the_order_of_the_files_has_no_influence_and_the_seed_has() -> None:
     names = [f"image/{index}.png" for index in range(40)]
     first = dict(zip(names, dealt(names, [None] * 40, THIRDS), strict=True))
     back = dict(zip(names[::-1], dealt(names[::-1], [None] * 40, THIRDS), strict=True))
@@ -52,7 +60,7 @@ def test_the_order_of_the_files_has_no_influence_and_the_seed_has():
 FROZEN_TEST = [f"image/{index}.png" for index in (7, 14, 15, 21, 24, 36)]
 
 
-def test_groups_stay_whole_whatever_their_sizes():
+def test_groups_stay_whole_whatever_their_sizes() -> None:
     groups = [f"p{patient}" for patient, count in enumerate((30, 9, 8, 5, 5, 3, 2, 1)) for _ in range(count)]
     names = [str(index) for index in range(len(groups))]
     chosen = dealt(names, groups, THIRDS)
@@ -61,15 +69,15 @@ def test_groups_stay_whole_whatever_their_sizes():
     assert abs(counts["train"] - 44.1) < 2 and abs(counts["val"] - 9.5) < 2 and abs(counts["test"] - 9.5) < 2
 
 
-def test_no_split_is_left_empty_where_groups_are_few():
+def test_no_split_is_left_empty_where_groups_are_few() -> None:
     groups = ["a"] * 10 + ["b"] * 10 + ["c"] * 10
     assert sorted(set(dealt([str(index) for index in range(30)], groups, THIRDS))) == ["test", "train", "val"]
     findings = Findings()
-    deal(["0", "1", "2"], ["a", "a", "b"], THIRDS, findings)
+    deal(["0", "1", "2"], ["a", "a", "b"], THIRDS, findings, {})
     assert [str(problem) for problem in findings.problems()] == ["data.split: 3 splits need as many groups, got 2"]
 
 
-def test_folds_test_every_image_once_and_never_overlap():
+def test_folds_test_every_image_once_and_never_overlap() -> None:
     names = [f"{index}.png" for index in range(23)]
     groups = [str(index // 2) for index in range(23)]
     tested: Counter[str] = Counter()
@@ -82,7 +90,7 @@ def test_folds_test_every_image_once_and_never_overlap():
     assert tested == Counter(names)
 
 
-def test_lists_name_images_by_path_file_or_stem(tmp_path):
+def test_lists_name_images_by_path_file_or_stem() -> None:
     images = ["a/1.png", "a/2.png", "b/3.png", "b/1.png"]
     findings = Findings()
     rule = Lists({"train": ("a/1.png", "2"), "val": ("3.png",), "test": ("b/1",)})
@@ -97,7 +105,7 @@ def test_lists_name_images_by_path_file_or_stem(tmp_path):
     ]
 
 
-def test_every_form_of_a_split_is_read(tmp_path):
+def test_every_form_of_a_split_is_read(tmp_path: Path) -> None:
     for name in ("tr", "va", "te"):
         (tmp_path / name).mkdir()
     (tmp_path / "train.txt").write_text("\ufeff# names\n1\n\n 2 \n", encoding="utf-8")
@@ -134,21 +142,45 @@ def test_every_form_of_a_split_is_read(tmp_path):
         ({"train": ["c"], "val": ["a"], "test": ["b"], "seed": 0}, "data.split.seed: expected no seed"),
     ],
 )
-def test_what_is_no_split_says_why(tmp_path, split, expected):
+def test_what_is_no_split_says_why(tmp_path: Path, split: dict[str, Any], expected: str) -> None:
     _, problems = read(split, tmp_path)
     assert expected in "\n".join(problems)
 
 
-def test_groups_are_read_from_names_or_from_paths():
+def pattern_of(group: str, findings: Findings) -> re.Pattern[str] | None:
+    return read_split(None, group, Path(), Path(), findings)[1]
+
+
+def test_groups_are_read_from_names_or_from_paths() -> None:
     findings = Findings()
-    sequence = read_group(r"^(\w+)_", findings)
+    sequence = pattern_of(r"^(\w+)_", findings)
     assert sequence is not None
     assert group_of("x/p1_007.png", sequence, findings) == "p1"
-    folder = read_group(r"^[^/]+/", findings)
-    assert folder is not None and group_of("x/p1_007.png", folder, findings) == "x/"
+    folder = pattern_of(r"^[^/]+/", findings)
+    assert folder is not None
+    assert group_of("x/p1_007.png", folder, findings) == "x/"
+    assert group_of("x/p1_007.png", None, findings) is None
     assert not findings
     group_of("x/7.png", sequence, findings)
-    read_group("(", findings)
+    assert pattern_of("(", findings) is None
     texts = [str(problem) for problem in findings.problems()]
     assert texts[0].startswith("data.group: not a regular expression")
     assert texts[1] == "data.group: 1 image in which 'group' finds nothing: x/7.png"
+
+
+def test_copies_of_an_image_and_the_groups_that_share_them_stay_together() -> None:
+    names = [f"{index}.png" for index in range(30)]
+    findings = Findings()
+    copies = {"3.png": "x", "9.png": "x", "20.png": "y", "21.png": "y", "22.png": "y"}
+    chosen = dict(zip(names, deal(names, [None] * 30, THIRDS, findings, copies), strict=True))
+    assert chosen["3.png"] == chosen["9.png"]
+    assert len({chosen[name] for name in ("20.png", "21.png", "22.png")}) == 1
+    groups = [f"p{index // 3}" for index in range(30)]
+    shared = {"0.png": "x", "5.png": "x", "4.png": "y", "29.png": "y"}  # p0 = p1 by x, p1 = p9 by y
+    chosen = dict(zip(names, deal(names, groups, THIRDS, findings, shared), strict=True))
+    assert len({chosen[f"{index}.png"] for index in (0, 1, 2, 3, 4, 5, 27, 28, 29)}) == 1
+    assert not findings
+    deal(names, [None] * 30, THIRDS, findings, dict.fromkeys(names, "x"))
+    assert [str(problem) for problem in findings.problems()] == [
+        "data.split: 3 splits need as many different images, got 1"
+    ]

@@ -1,21 +1,21 @@
-"""Which pair goes to train, val or test: by fractions, by folds, by folders or by lists of names."""
+"""Splits of a data set: by fractions, by folds, by folders or by lists of names, with groups that stay whole."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from ablate.data.counters import derive
-from ablate.data.dataset import SPLITS
-from ablate.data.findings import Findings
+from ablate.data.dataset import SPLITS, Findings
+from ablate.data.rng import derive
 from ablate.errors import nearest
 
 DEFAULT = {"train": 0.7, "val": 0.15, "test": 0.15, "seed": 0}
 KEY = "data.split"
+MOST_BYTES = 64 << 20  # of a list of names
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,10 @@ class Lists:
 Rule = Fractions | Folds | Folders | Lists
 
 
-def read_split(split: Mapping[str, Any] | None, root: Path, base: Path, findings: Findings) -> Rule | None:
-    """The rule that `split` says, or None with what is wrong in `findings`.
+def read_split(
+    split: Mapping[str, Any] | None, group: str | None, root: Path, base: Path, findings: Findings
+) -> tuple[Rule | None, re.Pattern[str] | None]:
+    """Return the rule that `split` says and the expression `group`, or None with what is wrong in `findings`.
 
     - ``{train: 0.7, val: 0.15, test: 0.15, seed: 0}``: fractions that add up to 1;
     - ``{folds: 5, fold: 0, seed: 0}``;
@@ -61,41 +63,44 @@ def read_split(split: Mapping[str, Any] | None, root: Path, base: Path, findings
       (below the root, else beside the study file);
     - ``{train: [...], val: [...], test: [...]}``: lists of names.
     """
-    split = dict(DEFAULT if split is None else split)
-    by_folds = "folds" in split or "fold" in split
-    allowed = ("folds", "fold", "seed") if by_folds else (*SPLITS, "seed")
-    for name in split:
-        if name not in allowed:
-            findings.say(
-                "expected a part of a split, got an unknown key", key=f"{KEY}.{name}", cure=nearest(name, allowed)
-            )
-    if by_folds:
-        return _folds(split, findings)
-    absent = [name for name in SPLITS if name not in split]
-    if absent:
-        findings.say(f"expected train, val and test, got no {' and no '.join(absent)}", key=KEY)
+    rule, pattern = _rule(dict(DEFAULT if split is None else split), root, base, findings), None
+    if group is not None:
+        try:
+            pattern = re.compile(group)
+        except (re.error, RecursionError, OverflowError) as error:
+            findings.say(f"not a regular expression ({error})", key="data.group")
+    return rule, pattern
+
+
+def group_of(image: str, pattern: re.Pattern[str] | None, findings: Findings) -> str | None:
+    """Return the group of an image: the first bracket of the match, or all of it; None without a pattern.
+
+    The pattern is searched in the file's name without ending or, where it contains a "/", in the path.
+    """
+    if pattern is None:
         return None
-    values = [split[name] for name in SPLITS]
-    if all(_is_number(value) for value in values):
-        return _fractions(split, findings)
-    if "seed" in split:
-        findings.say("expected no seed where a split names its images", key=f"{KEY}.seed")
-    if all(isinstance(value, str) for value in values) and not any(value.endswith(".txt") for value in values):
-        return _folders(split, root, findings)
-    return _lists(split, root, base, findings)
+    match = pattern.search(image if "/" in pattern.pattern else PurePosixPath(image).stem)
+    if match is None:
+        findings.add(image, "in which 'group' finds nothing", key="data.group")
+        return ""
+    return next((part for part in match.groups() if part is not None), match.group())
 
 
-def deal(names: Sequence[str], groups: Sequence[str | None], rule: Fractions | Folds, findings: Findings) -> list[str]:
-    """The split of each image, by name and group: groups stay whole, and the order of the images has no influence.
+def deal(
+    names: Sequence[str],
+    groups: Sequence[str | None],
+    rule: Fractions | Folds,
+    findings: Findings,
+    copies: Mapping[str, str],
+) -> list[str]:
+    """Return the split of each image, by name and group: groups stay whole, and the order of the images is nothing.
 
     Groups are taken in the order of their size (the largest first, equal ones in an order that the seed and their
-    names decide) and each goes to the split that lacks the most images of its share.
+    names decide) and each goes to the split that lacks the most images of its share. Images that have one value in
+    `copies`, and the groups that share such images, are one group.
     """
-    units: dict[tuple[str, str], list[int]] = {}
-    for index, (name, group) in enumerate(zip(names, groups, strict=True)):
-        units.setdefault(("image", name) if group is None else ("group", group), []).append(index)
+    units = _units(names, groups, copies)
     order = sorted(units, key=lambda unit: (-len(units[unit]), derive(rule.seed, "split", *unit), unit))
-    what = "images" if all(group is None for group in groups) else "groups"
     if isinstance(rule, Folds):
         labels = [str(fold) for fold in range(rule.folds)]
         targets = dict.fromkeys(labels, len(names) / rule.folds)
@@ -104,6 +109,7 @@ def deal(names: Sequence[str], groups: Sequence[str | None], rule: Fractions | F
         targets = {name: rule.parts[name] * len(names) for name in labels}
     if len(order) < len(labels):
         kind = "folds" if isinstance(rule, Folds) else "splits"
+        what = "groups" if any(group is not None for group in groups) else "different images" if copies else "images"
         findings.say(f"{len(labels)} {kind} need as many {what}, got {len(order)}", key=KEY)
         return ["train"] * len(names)
 
@@ -124,8 +130,31 @@ def deal(names: Sequence[str], groups: Sequence[str | None], rule: Fractions | F
     return chosen
 
 
+def _units(
+    names: Sequence[str], groups: Sequence[str | None], copies: Mapping[str, str]
+) -> dict[tuple[str, str], list[int]]:
+    """Return what is dealt out whole, with the indices of its images."""
+    own = [("image", name) if group is None else ("group", group) for name, group in zip(names, groups, strict=True)]
+    parent = {unit: unit for unit in own}
+
+    def root(unit: tuple[str, str]) -> tuple[str, str]:
+        while parent[unit] != unit:
+            unit = parent[unit]
+        return unit
+
+    first: dict[str, tuple[str, str]] = {}
+    for name, unit in zip(names, own, strict=True):
+        if name in copies:
+            one, other = sorted((root(first.setdefault(copies[name], unit)), root(unit)))
+            parent[other] = one
+    units: dict[tuple[str, str], list[int]] = {}
+    for index, unit in enumerate(own):
+        units.setdefault(root(unit), []).append(index)
+    return units
+
+
 def pick(images: Sequence[str], rule: Lists, findings: Findings) -> dict[str, list[int]]:
-    """The indices of the images that each list names: by path, by file name or by either without its ending."""
+    """Return the indices of the images that each list names: by path, by file name or by either without its ending."""
     places: dict[str, list[int]] = {}
     for index, image in enumerate(images):
         path = PurePosixPath(image)
@@ -141,8 +170,7 @@ def pick(images: Sequence[str], rule: Lists, findings: Findings) -> dict[str, li
                 fault = "matching several images" if found else "matching no image"
                 findings.add(name, fault, noun="name", key=f"{KEY}.{split}")
             elif found[0] in owner:
-                fault = "listed twice"
-                findings.add(f"{name} ({owner[found[0]]}, {split})", fault, noun="image", key=KEY)
+                findings.add(f"{name} ({owner[found[0]]}, {split})", "listed twice", key=KEY)
             else:
                 owner[found[0]] = split
                 chosen[split].append(found[0])
@@ -150,28 +178,27 @@ def pick(images: Sequence[str], rule: Lists, findings: Findings) -> dict[str, li
     return chosen
 
 
-def read_group(pattern: str | None, findings: Findings) -> re.Pattern[str] | None:
-    """The expression that names an image's group, or None where there is none or it is not valid."""
-    if pattern is None:
+def _rule(split: dict[str, Any], root: Path, base: Path, findings: Findings) -> Rule | None:
+    by_folds = "folds" in split or "fold" in split
+    allowed = ("folds", "fold", "seed") if by_folds else (*SPLITS, "seed")
+    for name in split:
+        if name not in allowed:
+            message = "expected a part of a split, got an unknown key"
+            findings.say(message, key=f"{KEY}.{name}", cure=nearest(name, allowed))
+    if by_folds:
+        return _folds(split, findings)
+    absent = [name for name in SPLITS if name not in split]
+    if absent:
+        findings.say(f"expected train, val and test, got no {' and no '.join(absent)}", key=KEY)
         return None
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        findings.say(f"not a regular expression ({error})", key="data.group")
-        return None
-
-
-def group_of(image: str, pattern: re.Pattern[str], findings: Findings) -> str:
-    """The group of an image: the first bracket of the match, or all of it.
-
-    The pattern is searched in the file's name without ending or, where it contains a "/", in the path.
-    """
-    path = PurePosixPath(image)
-    match = pattern.search(image if "/" in pattern.pattern else path.stem)
-    if match is None:
-        findings.add(image, "in which 'group' finds nothing", key="data.group")
-        return ""
-    return next((part for part in match.groups() if part is not None), match.group())
+    values = [split[name] for name in SPLITS]
+    if all(_is_number(value) for value in values):
+        return _fractions(split, findings)
+    if "seed" in split:
+        findings.say("expected no seed where a split names its images", key=f"{KEY}.seed")
+    if all(isinstance(value, str) for value in values) and not any(value.endswith(".txt") for value in values):
+        return _folders(split, root, findings)
+    return _lists(split, root, base, findings)
 
 
 def _fractions(split: Mapping[str, Any], findings: Findings) -> Fractions | None:
@@ -200,7 +227,7 @@ def _folders(split: Mapping[str, Any], root: Path, findings: Findings) -> Folder
     fine = True
     for name in SPLITS:
         folder = PurePosixPath(split[name])
-        if folder.is_absolute() or ".." in folder.parts or not (root / folder).is_dir():
+        if folder.is_absolute() or ".." in folder.parts or not _is(root / folder, Path.is_dir):
             findings.say(f"there is no folder '{folder}' in {root}", key=f"{KEY}.{name}")
             fine = False
     return Folders({name: str(PurePosixPath(split[name])) for name in SPLITS}) if fine else None
@@ -211,11 +238,13 @@ def _lists(split: Mapping[str, Any], root: Path, base: Path, findings: Findings)
     for name in SPLITS:
         value = split[name]
         if isinstance(value, str) and value.endswith(".txt"):
-            path = next((path for path in (root / value, base / value) if path.is_file()), None)
+            path = next((path for path in (root / value, base / value) if _is(path, Path.is_file)), None)
             if path is None:
                 findings.say(f"there is no file '{value}' in {root} or {base}", key=f"{KEY}.{name}")
                 continue
             try:
+                if path.stat().st_size > MOST_BYTES:
+                    raise OSError(f"it has more than {MOST_BYTES >> 20} MiB")
                 lines = path.read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 findings.say(f"{path} cannot be read ({error})", key=f"{KEY}.{name}")
@@ -235,6 +264,13 @@ def _seed(split: Mapping[str, Any], findings: Findings) -> int | None:
         return int(seed)
     findings.say(f"expected a whole number from 0 to 4294967295, got {seed!r}", key=f"{KEY}.seed")
     return None
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except (OSError, ValueError):  # such as a name that is too long
+        return False
 
 
 def _is_int(value: Any) -> TypeGuard[int]:

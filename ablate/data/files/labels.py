@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.data.dataset import IGNORE
-from ablate.data.findings import Findings
+from ablate.data.dataset import IGNORE, Findings
 
 Colour = tuple[int, int, int]
 
@@ -39,7 +38,7 @@ class Labels:
         return lookup
 
     def apply(self, codes: np.ndarray) -> np.ndarray:
-        """Class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named at all."""
+        """Return class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named."""
         if codes.dtype.itemsize > 2:
             inside = (codes >= 0) & (codes < len(self._lookup))
             if not inside.all():
@@ -49,12 +48,12 @@ class Labels:
         return self._lookup[codes]
 
     def shown(self, code: int) -> str:
-        """A stored label for a message: a number, or a colour."""
-        return str(_colour(code)) if self.coloured else str(code)
+        """Return a stored label for a message: a number, or a colour."""
+        return _shown(code, self.coloured)
 
     @property
     def allowed(self) -> str:
-        """All stored labels that have a meaning, for a message."""
+        """Return all stored labels that have a meaning, for a message."""
         texts = [self.shown(code) for code in sorted(self.table)]
         return ", ".join(texts) if len(texts) <= 12 else f"{', '.join(texts[:10])}, ... ({len(texts)} in all)"
 
@@ -65,7 +64,7 @@ def read_labels(
     palette: Mapping[str, Any] | None,
     findings: Findings,
 ) -> Labels | None:
-    """The labels that a study names, or None with what is wrong in `findings`.
+    """Return the labels that a study names, or None with what is wrong in `findings`.
 
     `classes` is a list of names (stored as 0, 1, ...) or maps each name to a value, a list of values, a colour
     ("#rrggbb" or three numbers) or a list of colours. Three numbers are a colour where every class has just three.
@@ -74,8 +73,16 @@ def read_labels(
         for name in sorted({name for name in classes if list(classes).count(name) > 1}):
             findings.say(f"the class '{name}' is named twice", key="data.classes")
         classes = {name: index for index, name in enumerate(classes)}
-    if not 1 <= len(classes) < MOST_CLASSES:
-        findings.say(f"expected 1 to {MOST_CLASSES - 1} classes, got {len(classes)}", key="data.classes")
+    if len(classes) == 1:
+        cure = "name the background as a class, such as background: 0"
+        findings.say("one class leaves nothing to tell apart, any network scores 100 %", key="data.classes", cure=cure)
+        return None
+    if not 2 <= len(classes) < MOST_CLASSES:
+        findings.say(f"expected 2 to {MOST_CLASSES - 1} classes, got {len(classes)}", key="data.classes")
+        return None
+    if all(_is_number(name) for name in classes) and not any(_is_number(value) for value in classes.values()):
+        cure = "write each name before what masks store, such as ground: 0"
+        findings.say("expected names to values, got values to names", key="data.classes", cure=cure)
         return None
     stored = {name: _codes(entry) for name, entry in classes.items()}
     ignored = [_codes(entry) for entry in ignore]
@@ -94,8 +101,9 @@ def read_labels(
             continue
         for code in codes:
             if owners.setdefault(code, name) != name:
-                label = str(_colour(code)) if coloured else str(code)
-                findings.say(f"the label {label} stands for both '{owners[code]}' and '{name}'", key=key)
+                findings.say(
+                    f"the label {_shown(code, coloured)} stands for both '{owners[code]}' and '{name}'", key=key
+                )
             table[code] = target
     first = {name: _chosen(found, coloured) for name, found in stored.items()}
     chosen = {name: _colour(codes[0]) for name, codes in first.items() if codes} if coloured else {}
@@ -103,7 +111,7 @@ def read_labels(
 
 
 def distinct_colours(count: int) -> tuple[Colour, ...]:
-    """`count` colours that can be told apart: hues a golden ratio apart, three brightnesses in turn."""
+    """Return `count` colours that can be told apart: hues a golden ratio apart, three brightnesses in turn."""
     colours = []
     for index in range(count):
         rgb = colorsys.hsv_to_rgb(index * 0.618034 % 1, (0.8, 0.55)[index % 2], (0.95, 0.7, 0.5)[index % 3])
@@ -114,7 +122,7 @@ def distinct_colours(count: int) -> tuple[Colour, ...]:
 def _palette(
     classes: tuple[str, ...], asked: Mapping[str, Any] | None, stored: Mapping[str, Colour], findings: Findings
 ) -> tuple[Colour, ...] | None:
-    """The colours to draw classes with: as asked for, else as stored in the masks; None leaves the choice open."""
+    """Return the colours to draw classes with: as asked for, else as stored in the masks; None leaves them open."""
     if asked is None and len(stored) < len(classes):
         return None
     chosen = dict(zip(classes, distinct_colours(len(classes)), strict=True)) | dict(stored)
@@ -129,7 +137,7 @@ def _palette(
 
 
 def _codes(entry: Any) -> tuple[str, list[Any]]:
-    """What an entry of `classes` may mean: ("value" | "three" | "colour" | "wrong", its parts)."""
+    """Return what an entry of `classes` may mean: ("value" | "three" | "colour" | "wrong", its parts)."""
     if isinstance(entry, str):
         match = _HEX.fullmatch(entry)
         return ("colour", [tuple(int(part, 16) for part in match.groups())]) if match else ("wrong", [])
@@ -144,7 +152,7 @@ def _codes(entry: Any) -> tuple[str, list[Any]]:
 
 
 def _chosen(found: tuple[str, list[Any]], coloured: bool) -> list[int]:
-    """The stored codes of an entry, once it is known whether labels are colours; empty where it does not fit."""
+    """Return the stored codes of an entry, once it is known whether labels are colours; empty where it does not fit."""
     kind, parts = found
     if coloured:
         colours = parts if kind == "colour" else [parts] if kind == "three" else []
@@ -159,6 +167,16 @@ def _triple(parts: list[Any]) -> tuple[int, int, int]:
 
 def _colour(code: int) -> Colour:
     return code >> 16, code >> 8 & 255, code & 255
+
+
+def _shown(code: int, coloured: bool) -> str:
+    if code < 0 and coloured:
+        return "above 255"
+    return str(_colour(code)) if coloured else str(code)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdecimal())
 
 
 def _is_int(value: Any) -> bool:

