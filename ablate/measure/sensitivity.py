@@ -1,4 +1,4 @@
-"""What the choice of the learning rate does to scores: sensitivity, basin, regret, agreement of rankings, budget.
+"""What the choice of the learning rate does to scores: sensitivity, basin, agreement of rankings, budget.
 
 Rates are positive and need not come sorted; scores are better where larger, losses where smaller.
 """
@@ -17,7 +17,7 @@ BUDGET_CURVE_FROM = 8
 
 
 class Sensitivity(NamedTuple):
-    """Learning-rate sensitivity in units of the loss, and the range [low, high] of rates it is the mean over."""
+    """A learning-rate sensitivity in units of the loss, and the range [low, high] of rates it is the mean over."""
 
     value: float
     low: float
@@ -52,7 +52,7 @@ def _by_rate(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.ndarray | float) -> Sensitivity:
-    """Mean over log rate in [a, b] of min(final loss, loss at initialisation) − best, in units of the loss.
+    """Return the mean over log rate in [a, b] of min(final loss, loss at initialisation) − best, in units of the loss.
 
     `rates` (R,) span [a, b]; `final_loss` is the final val loss (R,) or (R, seeds), what is not finite counting as the
     loss at initialisation; `initial_loss` is a number or of the same shape. The mean over seeds is taken first, the
@@ -76,7 +76,7 @@ def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.n
 
 
 def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
-    """The basin of a score over log rate: its optimum, and its width in decades within `delta` of it.
+    """Return the basin of a score over log rate: its optimum, and its width in decades within `delta` of it.
 
     A parabola through the best of `scores` (R,), larger being better, and its neighbours; for a best on the edge of
     the grid through the three rates nearest to that edge. Invalid, NaN with a reason, where it opens upward, or its
@@ -111,19 +111,8 @@ def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
     return Basin(10**vertex, top, 2 * half, bracketed, extrapolated)
 
 
-def regret(scores: np.ndarray) -> np.ndarray:
-    """What each variant loses at each rate against its own best rate: max over rates − score, (V, R) from (V, R).
-
-    Not finite scores must have been given a value (diverged: 0) beforehand.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    if not np.isfinite(scores).all():
-        raise ValueError("a score is not finite; a diverged cell scores 0")
-    return scores.max(axis=-1, keepdims=True) - scores
-
-
 def kendall_tau(scores: np.ndarray) -> np.ndarray:
-    """Kendall's τ_b of the ranking of variants between rates: float64 (R, R) from scores (V, R).
+    """Return Kendall's τ_b of the ranking of variants between rates: float64 (R, R) from scores (V, R).
 
     1 where two rates rank the variants alike, −1 where in reverse; NaN where a rate ties them all or there are fewer
     than two variants. As `scipy.stats.kendalltau` for each pair of columns.
@@ -139,7 +128,7 @@ def kendall_tau(scores: np.ndarray) -> np.ndarray:
 
 
 def budget_curve(val: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Expected test score of the setting that is best on val among n of the B that were tried: (B,), n = 1 … B.
+    """Return the expected test score of the setting that is best on val among n of the B that were tried: (B,), n = 1 … B.
 
     `val` and `test` (B,), larger being better, diverged settings 0. With t_(i) the test scores sorted by val, the mean
     over all subsets of n: Σ_{i≥n} C(i−1, n−1) / C(B, n) · t_(i), after Tang et al. (ACL 2020), there for the maximum

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan, sqrt
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.intervals import Estimate, from_standard_error
-from ablate.analysis.resampling import (
+from ablate.stats.intervals import Estimate, from_standard_error
+from ablate.stats.resampling import (
     Counts,
     Floats,
     Score,
     image_weights,
     interaction_of,
-    mean_iou,
     seed_scores,
     seed_weights,
 )
 
 ErrorBar = Literal["retune", "tune_once"]
-# How the standard error is made, for the rules that tables print.
-SE_TEXT = "SE (SD of the replicates: seeds deviate by √(n/(n − 1)) times, a run's luck with the images counts once)"
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,24 @@ class Replicates:
     seeds: int
     between: Floats = field(default_factory=lambda: np.zeros(()))
     interaction: Floats = field(default_factory=lambda: np.zeros(()))
+
+    def entry(self, place: int) -> Replicates:
+        """Return one entry of a score that is a vector, such as that of one class."""
+        parts = {
+            name: np.asarray(value) for name, value in (("between", self.between), ("interaction", self.interaction))
+        }
+        of_entry = {name: value[..., place] if value.ndim else value for name, value in parts.items()}
+        return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **of_entry)
+
+    def scaled(self, factor: float) -> Replicates:
+        """Return the same of `factor` times the compared score."""
+        return replace(
+            self,
+            test=self.test * factor,
+            test_draws=self.test_draws * factor,
+            between=self.between * factor**2,
+            interaction=self.interaction * factor**2,
+        )
 
 
 class MultiBootstrap:
@@ -86,10 +101,10 @@ class MultiBootstrap:
         val: Sequence[Counts | None],
         test: Sequence[Counts | None],
         *,
-        val_score: Score = mean_iou,
-        test_score: Score = mean_iou,
+        val_score: Score,
+        test_score: Score,
     ) -> Replicates:
-        """Replicates of the cell called `name` from the counts of its seeds, None for a diverged one (it scores 0).
+        """Return the replicates of the cell called `name` from the counts of its seeds, None for a diverged one (it scores 0).
 
         `val[i]` (val images, ...) and `test[i]` (test images, ...) are of the same seed: they are drawn together.
         """
@@ -112,7 +127,7 @@ class MultiBootstrap:
 
 
 def _draws(points: Floats, scores: Floats, drawn: NDArray[np.int64]) -> Floats:
-    """The mean score in every replicate (R, ...), of the seeds on all images (n, ...) and resampled (n, R, ...)."""
+    """Return the mean score in every replicate (R, ...), of the seeds on all images (n, ...) and resampled (n, R, ...)."""
     n = len(points)
     draws = scores.mean(axis=0)
     if n < 2:
@@ -134,7 +149,7 @@ class Contrast:
 
 
 def choose(cells: Mapping[Any, Replicates]) -> Hashable:
-    """The setting with the best mean val score; the first of equals in the mapping's order."""
+    """Return the setting with the best mean val score; the first of equals in the mapping's order."""
     if not cells:
         raise ValueError("a variant without cells has no best setting")
     return max(cells, key=lambda setting: cells[setting].val)
@@ -148,7 +163,7 @@ def multi_bootstrap(
     at: tuple[Hashable, Hashable] | None = None,
     confidence: float = 0.95,
 ) -> Contrast:
-    """Difference of two variants' test scores (scalar), each at its own best setting, or both at `at`.
+    """Return the difference of two variants' test scores (scalar), each at its own best setting, or both at `at`.
 
     The setting is chosen by the mean val score over seeds. `retune`: chosen again in each replicate, so that the
     interval holds the noise of choosing. `tune_once`: chosen once, and only seeds and images vary: the error bar of
@@ -172,7 +187,7 @@ def multi_bootstrap_each(
     at: tuple[Hashable, Hashable] | None = None,
     confidence: float = 0.95,
 ) -> list[Contrast]:
-    """As `multi_bootstrap` for a score that is a vector (say, one entry a class): one contrast an entry."""
+    """Return what `multi_bootstrap` does, for a score that is a vector (say, one entry a class): one contrast an entry."""
     settings = at if at is not None else (choose(left), choose(right))
     again = error_bar == "retune" and at is None
     draws_left, stability_left = _chosen_draws(left, settings[0], again)
@@ -195,7 +210,7 @@ def level(
     at: Hashable | None = None,
     confidence: float = 0.95,
 ) -> list[Estimate]:
-    """One variant's own score(s) at its best setting (or `at`), as in `multi_bootstrap` with t_{n−1}."""
+    """Return one variant's own score(s) at its best setting (or `at`), as in `multi_bootstrap` with t_{n−1}."""
     setting = choose(cells) if at is None else at
     draws, _ = _chosen_draws(cells, setting, error_bar == "retune" and at is None)
     method = f"multi-bootstrap, {error_bar if at is None else 'fixed'}"
@@ -206,7 +221,7 @@ def level(
 def _estimates(
     values: Floats, draws: Floats, cells: Sequence[Replicates], confidence: float, method: str
 ) -> list[Estimate]:
-    """Estimates of values (K,) from replicates (R, K) of one cell, or of the difference of two."""
+    """Return the estimates of values (K,) from replicates (R, K) of one cell, or of the difference of two."""
     n = min(cell.seeds for cell in cells)
     zero = np.zeros(len(values))
     seeds_alone = sum((np.ravel(cell.between) / cell.seeds for cell in cells), zero)
@@ -232,7 +247,7 @@ def _estimate(
 
 
 def _chosen_draws(cells: Mapping[Any, Replicates], setting: Hashable, again: bool) -> tuple[Floats, float]:
-    """Test score in every replicate (R, ...), and the share of the replicates that chose `setting`."""
+    """Return the test score in every replicate (R, ...), and the share of the replicates that chose `setting`."""
     if not again:
         return cells[setting].test_draws, nan
     order = list(cells)

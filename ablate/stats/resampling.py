@@ -1,4 +1,4 @@
-"""What a replicate is made of: how often each image and each seed is drawn, and the scores of the drawn images."""
+"""The parts of a replicate: how often each image and each seed is drawn, and the scores of the drawn images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
+# `Counts` of the images of one run are (images, ...), such as (images, classes, 3) of tp, fp, fn; a `Score` makes of their
+# sums (...) a number, or a vector, for every leading index.
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
@@ -17,8 +19,6 @@ Score = Callable[[Floats], Floats]
 LEAST_GROUPS_DRAWN_WHOLE = 10
 # Numbers of float64 that are worked on at once: about a megabyte.
 _PORTION = 1 << 16
-# From so many terms on numpy adds in another order than one after the other.
-_FEW_CLASSES = 8
 
 
 def image_weights(
@@ -29,7 +29,7 @@ def image_weights(
     block: int | None = None,
     groups: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
-    """How often each of n images is drawn in each replicate: (resamples, n) non-negative integers.
+    """Draw how often each of n images is drawn in each replicate: (resamples, n) non-negative integers.
 
     Without `groups` the images are drawn independently. With `groups` (one name an image) they are dependent
     within a group:
@@ -69,54 +69,19 @@ def _circular_blocks(rng: np.random.Generator, m: int, resamples: int, block: in
 
 
 def _counted(drawn: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """How often each of 0 … n−1 is in each row of `drawn` (resamples, …): (resamples, n)."""
+    """Count how often each of 0 … n−1 is in each row of `drawn` (resamples, …): (resamples, n)."""
     flat = drawn + n * np.arange(len(drawn))[:, None]
     return np.bincount(flat.ravel(), minlength=n * len(drawn)).reshape(len(drawn), n)
 
 
 def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.int64]:
-    """How often each of n seeds is drawn in each replicate: (resamples, n)."""
+    """Draw how often each of n seeds is drawn in each replicate: (resamples, n)."""
     # Drawn one by one and counted: the same distribution as `multinomial`, which takes five times as long for 50 seeds.
     return _counted(rng.integers(0, n, size=(resamples, n)), n)
 
 
-def class_iou(sums: Floats) -> Floats:
-    """IoU = tp / (tp + fp + fn) of summed counts (..., classes, 3); NaN for a class in neither preds nor target."""
-    # Three terms added by name: a reduction over an axis of three is many times slower.
-    union = sums[..., 0] + sums[..., 1] + sums[..., 2]
-    # Where nothing is, 0/0 is the NaN that is wanted.
-    with np.errstate(invalid="ignore"):
-        return np.asarray(sums[..., 0] / union)
-
-
-def over_classes(values: Floats) -> Floats:
-    """Sum over the last axis (..., C) -> (...), where it is short term by term, in the order in which numpy adds."""
-    count = values.shape[-1]
-    if not 0 < count < _FEW_CLASSES:
-        return np.asarray(values.sum(axis=-1))
-    total = values[..., 0].copy()
-    for place in range(1, count):
-        total += values[..., place]
-    return total
-
-
-def mean_of_classes(iou: Floats) -> Floats:
-    """Mean over the classes (..., C) -> (...) of what is not NaN; NaN where nothing is."""
-    there = np.isfinite(iou)
-    if there.all():
-        return over_classes(iou) / iou.shape[-1]
-    found = there.sum(axis=-1)
-    total = over_classes(np.where(there, iou, 0.0))
-    return np.divide(total, found, out=np.full(found.shape, nan), where=found > 0)
-
-
-def mean_iou(sums: Floats) -> Floats:
-    """Mean of `class_iou` over the classes that are there: (..., classes, 3) -> (...)."""
-    return mean_of_classes(class_iou(sums))
-
-
-def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score = mean_iou) -> Floats:
-    """Score in every replicate: counts (images, ...), weights (R, images) -> (R, ...).
+def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score) -> Floats:
+    """Return the score in every replicate: counts (images, ...), weights (R, images) -> (R, ...).
 
     Matrix products in float64, exact while sums stay below 2^53; of as many replicates at a time as the processor's
     cache holds.
@@ -125,7 +90,7 @@ def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score = 
 
 
 def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Iterator[tuple[slice, Floats]]:
-    """The scores of some replicates after another, with their places."""
+    """Yield the scores of some replicates after another, with their places."""
     # A row for every count and a column for every replicate, so that what is added and divided lies side by side.
     rows = np.ascontiguousarray(np.moveaxis(np.asarray(counts, dtype=np.float64), 0, -1))
     flat = rows.reshape(-1, rows.shape[-1])
@@ -137,10 +102,8 @@ def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Itera
         yield part, score(np.moveaxis(sums.reshape(*rows.shape[:-1], -1), -1, 0))
 
 
-def seed_scores(
-    counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score = mean_iou
-) -> tuple[Floats, Floats]:
-    """Scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...); None scores 0."""
+def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> tuple[Floats, Floats]:
+    """Return the scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...); None scores 0."""
     known = [np.asarray(trial) for trial in counts if trial is not None]
     if not known:
         return np.zeros(len(counts)), np.zeros((len(counts), len(weights)))
@@ -160,7 +123,7 @@ def seed_scores(
 
 
 def interaction_of(points: Floats, scores: Floats) -> Floats:
-    """Variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...), n ≥ 2.
+    """Return the variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...), n ≥ 2.
 
     Mean over the replicates of the variance between seeds of (score on the drawn images − score on all images):
     what moves all runs alike drops out.
@@ -192,16 +155,9 @@ class VarianceSplit:
     interaction: float
     n: int
 
-    @property
-    def of_mean(self) -> float:
-        """Variance of the cell's mean over its n seeds."""
-        return (self.seed + self.interaction) / self.n + self.image
 
-
-def variance_split(
-    counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score = mean_iou
-) -> VarianceSplit:
-    """Components of variance of a cell: counts of its n ≥ 2 seeds, image weights (R, images).
+def variance_split(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> VarianceSplit:
+    """Return the components of variance of a cell: counts of its n ≥ 2 seeds, image weights (R, images).
 
     After the separation of Jordan (2023, "Calibrated chaos"): runs differ on a finite test set more than they would
     on the distribution, by the part that resampling the images moves differently for each run. With s_i the score

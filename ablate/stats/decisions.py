@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ablate.analysis.intervals import Estimate
+from ablate.stats.intervals import Estimate
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
@@ -26,7 +26,7 @@ class Decision:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Holm's step-down adjusted p-values, in the order given: (m,) -> (m,).
+    """Return Holm's step-down adjusted p-values, in the order given: (m,) -> (m,).
 
     With p sorted ascending, adjusted p_(i) = max over j ≤ i of min(1, (m − j + 1) · p_(j)); rejecting where it is
     ≤ α keeps the chance of any false rejection at α whatever the dependence (Holm 1979). A contrast without p (NaN)
@@ -42,7 +42,7 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def equivalence_p(estimate: Estimate, rope: float) -> float:
-    """p of two one-sided t tests (Schuirmann 1987) of a difference outside (−rope, rope); NaN without an interval."""
+    """Return the p of two one-sided t tests (Schuirmann 1987) of a difference outside (−rope, rope); NaN without an interval."""
     if not estimate.has_interval:
         return float("nan")
     lower = special.stdtr(estimate.df, -(estimate.value + rope) / estimate.se)
@@ -51,7 +51,7 @@ def equivalence_p(estimate: Estimate, rope: float) -> float:
 
 
 def decide(estimates: Sequence[Estimate], *, rope: float, confidence: float = 0.95) -> list[Decision]:
-    """The decision of every contrast of one family, at α = 1 − confidence. Larger is better.
+    """Decide every contrast of one family at α = 1 − confidence. Larger is better.
 
     - **equivalent**: the printed interval lies inside (−rope, rope), and Holm's adjusted p of the two one-sided tests
       is ≤ α. This comes first: a difference below the rope counts as none, however surely it is not zero.

@@ -30,12 +30,12 @@ class Pilot:
     df: int
 
     def cautious(self, confidence: float = 0.8) -> Pilot:
-        """The same at the upper one-sided confidence bound of the seed variance, df·s²/χ²_{df, 1−confidence}."""
+        """Return the same at the upper one-sided confidence bound of the seed variance, df·s²/χ²_{df, 1−confidence}."""
         return Pilot(self.seed * self.df / float(special.chdtri(self.df, confidence)), self.image, self.df)
 
 
 def power(delta: float, n: int, pilot: Pilot, alpha: float) -> float:
-    """Chance that the primary decision finds a true difference `delta` with n seeds a side, at two-sided level `alpha`.
+    """Return the chance that the primary decision finds a true difference `delta` with n seeds a side, at two-sided level `alpha`.
 
     The decision rejects where |D| > t_{1−α/2, 2(n−1)} · SE, with D ~ N(delta, 2σ²/n + τ²) and
     SE² = 2s²/n + τ², s² the pooled variance between n seeds (σ²·χ²/df, df = 2(n−1)) and τ² the image part.
@@ -60,7 +60,7 @@ def _chi_squares(df: int) -> NDArray[np.float64]:
 
 
 def detectable(n: int, pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
-    """The smallest difference found with chance `wanted` by n seeds a side; NaN below two seeds."""
+    """Return the smallest difference found with chance `wanted` by n seeds a side; NaN below two seeds."""
     if n < 2 or not isfinite(pilot.seed + pilot.image):
         return nan
     top = sqrt(2 * pilot.seed / n + pilot.image) or 1e-12
@@ -70,7 +70,7 @@ def detectable(n: int, pilot: Pilot, alpha: float, wanted: float = 0.8) -> float
 
 
 def floor_of_detection(pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
-    """The smallest difference that any number of seeds could find on these test images: (z_{1−α/2} + z_wanted)·τ.
+    """Return the smallest difference that any number of seeds could find on these test images: (z_{1−α/2} + z_wanted)·τ.
 
     The other side's tail is left out; it is below 10⁻⁶ at any usual level.
     """
@@ -78,7 +78,7 @@ def floor_of_detection(pilot: Pilot, alpha: float, wanted: float = 0.8) -> float
 
 
 def seeds_needed(delta: float, pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
-    """The least seeds a side that find `delta` with chance `wanted`; inf where 1,000 do not, NaN without a pilot."""
+    """Return the least seeds a side that find `delta` with chance `wanted`; inf where 1,000 do not, NaN without a pilot."""
     if not isfinite(pilot.seed + pilot.image) or delta <= 0:
         return nan
     if power(delta, MOST_SEEDS, pilot, alpha) < wanted:
@@ -91,7 +91,7 @@ def seeds_needed(delta: float, pilot: Pilot, alpha: float, wanted: float = 0.8) 
 
 
 def holm_level(alpha: float, contrasts: int, step: int = 1) -> float:
-    """Level at which Holm's procedure judges the contrast of rank `step`: α/(m − step + 1); step 1 is the strictest."""
+    """Return the level at which Holm's procedure judges the contrast of rank `step`: α/(m − step + 1); step 1 is the strictest."""
     return alpha / (contrasts - step + 1)
 
 
@@ -117,7 +117,7 @@ def plan_contrast(
     deltas: Sequence[float] = (0.005, 0.01, 0.02, 0.05),
     wanted: float = 0.8,
 ) -> Plan:
-    """What a contrast with a pilot's variances can see: detectable differences by seeds, seeds by differences.
+    """Plan what a contrast with a pilot's variances can see: detectable differences by seeds, seeds by differences.
 
     `level` is Holm's α for the contrast (`holm_level`); a pilot of few seeds knows its variance badly, so
     `cautious_seeds` repeats the answer at the upper 80 % bound of the seed variance.
