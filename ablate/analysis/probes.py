@@ -1,7 +1,4 @@
-"""What the probes of the live model say: how much longer the steps could be, and what attention gates tell apart.
-
-The columns of every frame are listed at the top of `analyse`.
-"""
+"""The probes of the live model: how much longer the steps could be, and what attention gates tell apart."""
 
 from __future__ import annotations
 
@@ -11,41 +8,22 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.cells import cell_groups, headroom_reason
-from ablate.analysis.frames import Frames
-from ablate.analysis.intervals import Estimate, geometric_interval, mean_estimate
+from ablate.analysis.frames import Frames, layers_frame
 from ablate.analysis.selection import Choice
-from ablate.analysis.trials import layers_frame
 from ablate.measure.stability import censored_headroom
+from ablate.stats.intervals import Estimate, geometric_interval, mean_estimate
 
-HEADROOM_RULE = (
-    "lr_headroom at each probed point of training, points evenly spread from the first epoch to the last: the "
-    "smallest multiple of the optimizer's own step, from 2^-6 to 2^8, that raises the loss of its batch; about 1 is "
-    "the edge of stability. Geometric mean over seeds with Student's t interval on the logarithm; none where a seed "
-    "lies at an end of the range, which says only that the edge lies there or beyond. One batch a point. Descriptive."
-)
-GATES_RULE = (
-    "Each variant at its own best setting, the best epoch's weights, the whole test split. AUROC: chance that a pixel "
-    "of the class has a larger gate coefficient than a pixel of another, 0.5 = not told apart. Over shuffled: less "
-    "the AUROC against the masks of other images, what position alone gives. Over untrained: less that of a gate with "
-    "fresh weights and the same inputs. Lift: mean coefficient of the class over that of all pixels. Means over seeds "
-    "with Student's t intervals, differences paired by run. Descriptive, each class by itself."
-)
-ABLATION_RULE = (
-    "Change of test mIoU where the coefficients of a gate are replaced by their mean over the image, each variant at "
-    "its own best setting; mean over seeds with Student's t interval, test images held fixed. Below zero: where the "
-    "gate looks matters to the trained network. Descriptive."
-)
-_HEADROOM = ["point", "mean", "low", "high", "lowest", "highest", "n", "n_censored", "reason", "rule"]
+_HEADROOM = ["point", "mean", "low", "high", "lowest", "highest", "n", "n_censored", "reason"]
 _SPANNED = ("auroc", "over_shuffled", "over_untrained", "lift")
 _GATES = [
     "variant", "gate", "class", *(f"{name}{end}" for name in _SPANNED for end in ("", "_low", "_high")), "shuffled",
-    "untrained", "n", "reason", "rule",
+    "untrained", "n", "reason",
 ]  # fmt: skip
-_ABLATION = ["variant", "gate", "delta", "low", "high", "n", "reason", "rule"]
+_ABLATION = ["variant", "gate", "delta", "low", "high", "n", "reason"]
 
 
 def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
-    """A row a cell and probed point; empty where headroom was not probed."""
+    """Return a row a cell and probed point; empty where headroom was not probed."""
     rows: list[dict[str, Any]] = []
     measured = frames.trials["lr_headroom"].notna().any()
     for cell in cell_groups(frames) if measured else ():
@@ -61,7 +39,7 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
             row = at | {"point": point + 1, "mean": mean}
             row |= {"low": np.nan, "high": np.nan} if n_censored else {"low": low, "high": high}
             row |= {"lowest": values.min(), "highest": values.max(), "n": len(values), "n_censored": n_censored}
-            rows.append(row | {"reason": headroom_reason(len(values), n_censored), "rule": HEADROOM_RULE})
+            rows.append(row | {"reason": headroom_reason(len(values), n_censored)})
     return pd.DataFrame(rows, columns=["variant", "setting", *frames.axes, *_HEADROOM])
 
 
@@ -71,7 +49,7 @@ def _headroom(frames: Frames, key: str) -> list[float]:
 
 
 def gate_frames(frames: Frames, own_best: Choice, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row a gate and class at own best, and a row a gate of what flattening it does; empty without gates."""
+    """Return a row a gate and class at own best, and a row a gate of what flattening it does; empty without gates."""
     trials = frames.trials
     at_best = (trials["role"] == "main") & (trials["setting"] == trials["variant"].map(own_best))
     chosen = trials[at_best & (trials["status"] == "complete")]
@@ -89,9 +67,7 @@ def gate_frames(frames: Frames, own_best: Choice, confidence: float) -> tuple[pd
         for layer, values in tables.get("gate_ablation", pd.DataFrame()).iterrows():
             estimate = mean_estimate(values.dropna().to_numpy(float), confidence)
             row = {"variant": variant, "gate": layer, "delta": estimate.value, "low": estimate.low}
-            ablated.append(
-                row | {"high": estimate.high, "n": estimate.n, "reason": estimate.reason, "rule": ABLATION_RULE}
-            )
+            ablated.append(row | {"high": estimate.high, "n": estimate.n, "reason": estimate.reason})
     return pd.DataFrame(gates, columns=_GATES), pd.DataFrame(ablated, columns=_ABLATION)
 
 
@@ -106,11 +82,11 @@ def _gate_row(variant: str, layer: str, tables: dict[str, pd.DataFrame], confide
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     row |= {"shuffled": _estimate(shuffled, confidence).value, "untrained": _estimate(untrained, confidence).value}
-    return row | {"n": estimates["auroc"].n, "reason": estimates["auroc"].reason, "rule": GATES_RULE}
+    return row | {"n": estimates["auroc"].n, "reason": estimates["auroc"].reason}
 
 
 def _of(tables: dict[str, pd.DataFrame], measure: str, layer: str) -> pd.Series:
-    """One value a trial, by its key; NaN where the measure could not be had."""
+    """Return one value a trial, by its key; NaN where the measure could not be had."""
     keys = tables["gate_auroc"].columns
     table = tables.get(measure)
     if table is None or layer not in table.index:

@@ -23,24 +23,18 @@ from typing import Literal
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.evidence import Evidence, Refusal, refused
 from ablate.analysis.frames import Frames
-from ablate.analysis.gather import Gatherer
-from ablate.analysis.intervals import Estimate
+from ablate.claims.evidence import Evidence, Gatherer, Refusal
 from ablate.errors import ResultsError
+from ablate.stats.intervals import Estimate
 from ablate.study.conditions import all_match
 from ablate.study.metrics import COUNTS, RATES
 from ablate.study.spec import ClaimSpec
 from ablate.study.trial import level_text
 
 Verdict = Literal["supported", "refuted", "inconclusive"]
-COLUMNS = ["id", "text", "verdict", "value", "low", "high", "threshold", "confidence", "at", "n"]
-COLUMNS += ["comparisons", "rule", "reason"]
-"""
-- `value`, `low`, `high`, `confidence`: the comparison that the verdict hangs on, at the level it was judged at; `at`
-  says which of `comparisons` it is; `threshold` is the number that the interval must lie beyond.
-- `n`: seeds (rounds for throughput) of its smaller side. `rule`: how the number and the verdict were made.
-"""
+COLUMNS = ["id", "text", "verdict", "value", "low", "high", "threshold", "confidence", "at", "n", "comparisons"]
+COLUMNS += ["quantifiers", "quantity", "method", "side", "exact", "reason"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Node:
 
 
 def judge(frames: Frames, analysis: Analysis) -> pd.DataFrame:
-    """The verdict on every claim of the study, a row each; `COLUMNS` are explained beside their list."""
+    """Return the verdict on every claim of the study, a row each (columns: `CLAIMS` of `ablate.analysis.schema`)."""
     gatherer = Gatherer(frames, analysis)
     rows = [_judged(number, claim, gatherer) for number, claim in enumerate(frames.study.claims, start=1)]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -61,7 +55,8 @@ def judge(frames: Frames, analysis: Analysis) -> pd.DataFrame:
 def _judged(number: int, claim: ClaimSpec, gatherer: Gatherer) -> dict[str, object]:
     row: dict[str, object] = {"id": claim.id or f"claim-{number}", "text": text_of(claim), "verdict": "inconclusive"}
     row |= dict.fromkeys(("value", "low", "high", "threshold", "confidence"), nan)
-    row |= {"at": "", "n": 0, "comparisons": 0, "rule": "", "reason": ""}
+    row |= {"at": "", "n": 0, "comparisons": 0, "quantifiers": "", "quantity": "", "method": ""}
+    row |= {"side": "", "exact": False, "reason": ""}
     try:
         tree = tree_of(claim, gatherer)
         verdict, leaf, estimate = verdict_of(tree)
@@ -79,13 +74,17 @@ def _judged(number: int, claim: ClaimSpec, gatherer: Gatherer) -> dict[str, obje
         "at": leaf.at,
         "n": estimate.n,
         "comparisons": len(leaves),
-        "rule": f"{leaf.quantity}: {estimate.method}. {_how(tree, leaf)}",
+        "quantifiers": " ".join(sorted({node.quantifier for node in _nodes(tree) if len(node.parts) > 1})),
+        "quantity": leaf.quantity,
+        "method": estimate.method,
+        "side": "above" if leaf.above else "below",
+        "exact": leaf.exact,
         "reason": "; ".join(reason for reason in reasons if reason),
     }
 
 
 def tree_of(claim: ClaimSpec, gatherer: Gatherer) -> Node:
-    """The claim as a tree over variants and settings; raises `Refusal` where it cannot be judged at all."""
+    """Return the claim as a tree over variants and settings; raises `Refusal` where it cannot be judged at all."""
     picked = _settings(claim, gatherer.frames)
     if claim.variant in ("any", "all"):
         specs = gatherer.frames.study.variants
@@ -110,15 +109,19 @@ def tree_of(claim: ClaimSpec, gatherer: Gatherer) -> Node:
 
 
 def _leaf(claim: ClaimSpec, variant: str, setting: str | None, gatherer: Gatherer) -> Evidence:
-    """One comparison; where it cannot be made it decides nothing, but counts among those to choose from."""
+    """Return one comparison; where it cannot be made it decides nothing, but counts among those to choose from."""
     try:
         return gatherer.gather(claim, variant, setting)
     except (Refusal, ResultsError) as refusal:
-        return refused(claim.metric, f"{variant} at {setting or 'own best'}", str(refusal))
+        nothing = Estimate(nan, nan, nan, reason=str(refusal))
+        at = f"{variant} at {setting or 'own best'}"
+        return Evidence(
+            claim.metric, at, lambda _: nothing, above=True, inclusive=False, threshold=nan, refused=str(refusal)
+        )
 
 
 def _settings(claim: ClaimSpec, frames: Frames) -> list[str | None]:
-    """The settings that `where` picks, in the order of the plan; [None] (own best) without `where`."""
+    """Return the settings that `where` picks, in the order of the plan; [None] (own best) without `where`."""
     if not claim.where:
         return [None]
     main = frames.trials[frames.trials["role"] == "main"].drop_duplicates("setting")
@@ -133,7 +136,7 @@ def _settings(claim: ClaimSpec, frames: Frames) -> list[str | None]:
 
 
 def _tried(settings: list[str | None], variant: str, gatherer: Gatherer) -> list[str | None]:
-    """Those of the settings that a claim about a variant is over: in a search only the variant's own."""
+    """Return those of the settings that a claim about a variant is over: in a search only the variant's own."""
     if gatherer.frames.study.search is None or settings == [None]:
         return settings
     own = [setting for setting in settings if gatherer.scores.members(variant, setting)]
@@ -146,7 +149,7 @@ def _tried(settings: list[str | None], variant: str, gatherer: Gatherer) -> list
 
 
 def leaves_of(tree: Node | Evidence) -> Iterator[Evidence]:
-    """The single comparisons of a claim."""
+    """Yield the single comparisons of a claim."""
     if isinstance(tree, Evidence):
         yield tree
     else:
@@ -155,7 +158,7 @@ def leaves_of(tree: Node | Evidence) -> Iterator[Evidence]:
 
 
 def verdict_of(tree: Node) -> tuple[Verdict, Evidence, Estimate]:
-    """The verdict, the leaf that it hangs on, and that leaf's estimate at the level at which it was judged."""
+    """Return the verdict, the leaf that it hangs on, and that leaf's estimate at the level at which it was judged."""
     supported, leaf, share = _weigh(tree, 1, supporting=True)
     if supported > 0:
         return "supported", leaf, leaf.estimate(share)
@@ -166,9 +169,9 @@ def verdict_of(tree: Node) -> tuple[Verdict, Evidence, Estimate]:
 
 
 def _weigh(tree: Node | Evidence, share: int, *, supporting: bool) -> tuple[float, Evidence, int]:
-    """How far the deciding leaf's interval lies beyond its threshold (> 0: it does), that leaf, and its share of α.
+    """Return how far the deciding leaf's interval lies beyond its threshold, that leaf, and its share of α.
 
-    Supporting, an "any" takes its strongest part with α divided by their number and an "all" its weakest part
+    Above zero it lies beyond.     Supporting, an "any" takes its strongest part with α divided by their number and an "all" its weakest part
     undivided; refuting, the two change places.
     """
     if isinstance(tree, Evidence):
@@ -178,28 +181,6 @@ def _weigh(tree: Node | Evidence, share: int, *, supporting: bool) -> tuple[floa
     parts = [_weigh(part, share, supporting=supporting) for part in tree.parts]
     pick: Callable[..., tuple[float, Evidence, int]] = max if strongest else min
     return pick(parts, key=lambda part: part[0])
-
-
-def _how(tree: Node, leaf: Evidence) -> str:
-    """The rule of the verdict in one sentence."""
-    count = len(list(leaves_of(tree)))
-    side = "above" if leaf.above else "below"
-    one = (
-        f"Supported where the whole interval lies {side} {leaf.threshold_text}, refuted where none of it does, "
-        "inconclusive else"
-    )
-    if leaf.exact:
-        one = "A count without sampling error: compared as it is"
-    if count == 1:
-        return one + "."
-    kinds = {node.quantifier for node in _nodes(tree) if len(node.parts) > 1}
-    if kinds == {"all"}:
-        return f"{one}; of {count} comparisons all must be, each at the full level, while one at α/{count} refutes."
-    if kinds == {"any"}:
-        return f"{one}; of {count} comparisons one must be, at α/{count}, while all at the full level refute."
-    return (
-        f"{one}; over {count} comparisons: 'all' at the full level, 'any' with α divided by the number to choose from."
-    )
 
 
 def _nodes(tree: Node | Evidence) -> Iterator[Node]:
@@ -213,7 +194,7 @@ def _nodes(tree: Node | Evidence) -> Iterator[Node]:
 
 
 def text_of(claim: ClaimSpec) -> str:
-    """The claim as a sentence."""
+    """Return the claim as a sentence."""
     place = _place(claim)
     if claim.left is not None:
         right = claim.right if claim.factor is None else f"{claim.factor:g} × {claim.right}"

@@ -20,7 +20,7 @@ LEAST_EPOCHS = 5
 
 
 def theil_sen_slope(values: np.ndarray) -> np.ndarray:
-    """Return the median of the slopes between all pairs of points, per index of the last axis: (...) from (..., K), K ≥ 2.
+    """Return the median of the slopes between all pairs of points of the last axis: (...) from (..., K), K ≥ 2.
 
     Theil (1950) and Sen (1968); `scipy.stats.theilslopes` for one series, here for many at once. Beyond 1,000 points
     only the pairs half the length apart are used (Theil's abbreviated form), for all of them would fill the memory.

@@ -167,7 +167,10 @@ class DetailTarget:
 
     @property
     def boundary_widths(self) -> list[int]:
-        """Return the widths of boundary bands on these maps, ascending; fewer than stated where several scale to the same."""
+        """Return the widths of boundary bands on these maps, ascending.
+
+        Fewer than stated where several scale to the same.
+        """
         return sorted({scaled_width(width, self.shape) for width in BOUNDARY_WIDTHS})
 
     @property
@@ -217,7 +220,10 @@ class DetailTarget:
 
 
 def thin_hits(preds: np.ndarray, against: DetailTarget, diameter: int) -> np.ndarray:
-    """Count hit and all target pixels (N, C, 2) that a disc of `diameter` pixels of these maps removes; masked preds."""
+    """Count hit and all target pixels (N, C, 2) that a disc of `diameter` pixels of these maps removes.
+
+    Masked preds.
+    """
     pixel, label, cell = against.thin(diameter)
     size = len(preds) * against.num_classes
     total = np.bincount(cell, minlength=size)
@@ -311,6 +317,11 @@ class DetailTargets:
         """Return the sizes (height, width) of the maps, each once, the smallest diagonal first."""
         return sorted((part.shape for part in self._parts.values()), key=lambda shape: float(np.hypot(*shape)))
 
+    @property
+    def pixels(self) -> int:
+        """Return how many pixels all maps have together."""
+        return sum(part.target.size for part in self._parts.values())
+
     def counts(self, preds: np.ndarray | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Count every detail measure per image and class, as `detail_counts`, in the order of the images.
 
@@ -336,10 +347,16 @@ def _stacked(maps: np.ndarray | Sequence[np.ndarray], places: list[int]) -> np.n
 
 
 def recall(counts: np.ndarray) -> np.ndarray:
-    """Return the hit share of each class: float64 (..., C) from counts (..., C, 2); NaN where there is nothing to hit."""
+    """Return the hit share of each class: float64 (..., C) from counts (..., C, 2).
+
+    NaN where there is nothing to hit.
+    """
     return divide(counts[..., 0], counts[..., 1])
 
 
 def mean_recall(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
-    """Return the mean recall over the classes that have thin pixels; `axis` is summed before dividing, as in `mean_iou`."""
+    """Return the mean recall over the classes that have thin pixels.
+
+    `axis` is summed before dividing, as in `mean_iou`.
+    """
     return nan_mean(recall(counts if axis is None else counts.sum(axis=axis)))

@@ -23,7 +23,7 @@ _FEW_TERMS = 8
 
 
 def chunks(labels: np.ndarray) -> Iterator[slice]:
-    """Yield slices of the first axis of a stack (N, H, W) that hold about `_CHUNK_PIXELS` pixels, at least one image."""
+    """Yield slices of the first axis of a stack (N, H, W) of about `_CHUNK_PIXELS` pixels, at least one image."""
     pixels = max(1, int(np.prod(labels.shape[1:])))
     size = max(1, _CHUNK_PIXELS // pixels)
     for start in range(0, len(labels), size):
@@ -162,7 +162,7 @@ def iou(counts: np.ndarray, *, absent: Absent = "both") -> np.ndarray:
 
 
 def dice(counts: np.ndarray, *, absent: Absent = "both") -> np.ndarray:
-    """Return the Dice score 2 tp / (2 tp + fp + fn) of each class: (..., C) from counts (..., C, 3); NaN as in `iou`."""
+    """Return the Dice score 2 tp / (2 tp + fp + fn) of each class, in the shapes of `iou`, NaN as there."""
     twice = 2 * counts[..., TP]
     return _quotient(twice, twice + counts[..., FP] + counts[..., FN], counts, absent)
 

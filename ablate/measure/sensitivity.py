@@ -128,7 +128,7 @@ def kendall_tau(scores: np.ndarray) -> np.ndarray:
 
 
 def budget_curve(val: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return the expected test score of the setting that is best on val among n of the B that were tried: (B,), n = 1 … B.
+    """Return the expected test score of the val-best setting among n of the B that were tried: (B,), n = 1 … B.
 
     `val` and `test` (B,), larger being better, diverged settings 0. With t_(i) the test scores sorted by val, the mean
     over all subsets of n: Σ_{i≥n} C(i−1, n−1) / C(B, n) · t_(i), after Tang et al. (ACL 2020), there for the maximum

@@ -65,7 +65,10 @@ def rise(curve: np.ndarray) -> Measured:
 
 
 def _log(stream: np.ndarray) -> np.ndarray:
-    """Return the logarithm of a stream that is not negative; zero counts as the smallest float32, what is not finite as NaN."""
+    """Return the logarithm of a stream that is not negative.
+
+    Zero counts as the smallest float32, what is not finite as NaN.
+    """
     stream = np.asarray(stream, dtype=np.float64)
     stream = np.where(np.isfinite(stream), stream, np.nan)
     return np.log(np.maximum(stream, float(np.finfo(np.float32).tiny)))
@@ -283,7 +286,7 @@ def _late_oscillation(trial: TrialArrays) -> Measured:
 
 
 @_stability("lr_headroom", title="learning-rate headroom", unit="multiples of the step", order=190)
-def _lr_headroom(trial: TrialArrays) -> Measured:
-    """Return the least of the probed points of training of the factor by which steps could have been longer."""
+def _lr_headroom(trial: TrialArrays) -> float:
+    """Return the least of the probed points of training of the factor by which steps could be longer; NaN unprobed."""
     probed = [value for values in trial.layers.get("lr_headroom", {}).values() for value in values if value is not None]
-    return Measured(min(probed)) if probed else unknown("not measured in this study")
+    return min(probed, default=np.nan)

@@ -104,9 +104,9 @@ class MultiBootstrap:
         val_score: Score,
         test_score: Score,
     ) -> Replicates:
-        """Return the replicates of the cell called `name` from the counts of its seeds, None for a diverged one (it scores 0).
+        """Return the replicates of the cell called `name` from the counts of its seeds.
 
-        `val[i]` (val images, ...) and `test[i]` (test images, ...) are of the same seed: they are drawn together.
+        None stands for a diverged seed, which scores 0.         `val[i]` (val images, ...) and `test[i]` (test images, ...) are of the same seed: they are drawn together.
         """
         if len(val) != len(test) or not val:
             raise ValueError(f"cell {name}: {len(val)} seeds on val, {len(test)} on test")
@@ -127,7 +127,10 @@ class MultiBootstrap:
 
 
 def _draws(points: Floats, scores: Floats, drawn: NDArray[np.int64]) -> Floats:
-    """Return the mean score in every replicate (R, ...), of the seeds on all images (n, ...) and resampled (n, R, ...)."""
+    """Return the mean score in every replicate (R, ...).
+
+    `points` are of the seeds on all images (n, ...), `scores` on the drawn ones (n, R, ...).
+    """
     n = len(points)
     draws = scores.mean(axis=0)
     if n < 2:
@@ -187,7 +190,7 @@ def multi_bootstrap_each(
     at: tuple[Hashable, Hashable] | None = None,
     confidence: float = 0.95,
 ) -> list[Contrast]:
-    """Return what `multi_bootstrap` does, for a score that is a vector (say, one entry a class): one contrast an entry."""
+    """Return what `multi_bootstrap` does for a score that is a vector: one contrast an entry."""
     settings = at if at is not None else (choose(left), choose(right))
     again = error_bar == "retune" and at is None
     draws_left, stability_left = _chosen_draws(left, settings[0], again)

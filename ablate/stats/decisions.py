@@ -42,7 +42,10 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def equivalence_p(estimate: Estimate, rope: float) -> float:
-    """Return the p of two one-sided t tests (Schuirmann 1987) of a difference outside (−rope, rope); NaN without an interval."""
+    """Return the p of two one-sided t tests of a difference outside (−rope, rope) (Schuirmann 1987).
+
+    NaN without an interval.
+    """
     if not estimate.has_interval:
         return float("nan")
     lower = special.stdtr(estimate.df, -(estimate.value + rope) / estimate.se)

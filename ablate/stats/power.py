@@ -35,9 +35,9 @@ class Pilot:
 
 
 def power(delta: float, n: int, pilot: Pilot, alpha: float) -> float:
-    """Return the chance that the primary decision finds a true difference `delta` with n seeds a side, at two-sided level `alpha`.
+    """Return the chance that the primary decision finds a true difference `delta` with n seeds a side.
 
-    The decision rejects where |D| > t_{1−α/2, 2(n−1)} · SE, with D ~ N(delta, 2σ²/n + τ²) and
+    At the two-sided level `alpha`.     The decision rejects where |D| > t_{1−α/2, 2(n−1)} · SE, with D ~ N(delta, 2σ²/n + τ²) and
     SE² = 2s²/n + τ², s² the pooled variance between n seeds (σ²·χ²/df, df = 2(n−1)) and τ² the image part.
     So power = E_s[Φ((delta − c·SE)/σ_D) + Φ((−delta − c·SE)/σ_D)], averaged over the χ² law of s². With τ = 0 it is the
     power of the two-sample t test: noncentral t with df = 2(n−1) and noncentrality delta/√(2σ²/n).
@@ -70,7 +70,7 @@ def detectable(n: int, pilot: Pilot, alpha: float, wanted: float = 0.8) -> float
 
 
 def floor_of_detection(pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
-    """Return the smallest difference that any number of seeds could find on these test images: (z_{1−α/2} + z_wanted)·τ.
+    """Return the smallest difference that any number of seeds could find: (z_{1−α/2} + z_wanted)·τ.
 
     The other side's tail is left out; it is below 10⁻⁶ at any usual level.
     """
@@ -78,7 +78,10 @@ def floor_of_detection(pilot: Pilot, alpha: float, wanted: float = 0.8) -> float
 
 
 def seeds_needed(delta: float, pilot: Pilot, alpha: float, wanted: float = 0.8) -> float:
-    """Return the least seeds a side that find `delta` with chance `wanted`; inf where 1,000 do not, NaN without a pilot."""
+    """Return the least seeds a side that find `delta` with chance `wanted`.
+
+    Inf where 1,000 do not, NaN without a pilot.
+    """
     if not isfinite(pilot.seed + pilot.image) or delta <= 0:
         return nan
     if power(delta, MOST_SEEDS, pilot, alpha) < wanted:
@@ -91,7 +94,10 @@ def seeds_needed(delta: float, pilot: Pilot, alpha: float, wanted: float = 0.8) 
 
 
 def holm_level(alpha: float, contrasts: int, step: int = 1) -> float:
-    """Return the level at which Holm's procedure judges the contrast of rank `step`: α/(m − step + 1); step 1 is the strictest."""
+    """Return the level at which Holm's procedure judges the contrast of rank `step`: α/(m − step + 1).
+
+    Step 1 is the strictest.
+    """
     return alpha / (contrasts - step + 1)
 
 

@@ -9,7 +9,7 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-# `Counts` of the images of one run are (images, ...), such as (images, classes, 3) of tp, fp, fn; a `Score` makes of their
+# Counts of the images of one run are (images, ...), such as (images, classes, 3) of tp, fp, fn; a score makes of their
 # sums (...) a number, or a vector, for every leading index.
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -103,7 +103,10 @@ def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Itera
 
 
 def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> tuple[Floats, Floats]:
-    """Return the scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...); None scores 0."""
+    """Return the scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...).
+
+    None scores 0.
+    """
     known = [np.asarray(trial) for trial in counts if trial is not None]
     if not known:
         return np.zeros(len(counts)), np.zeros((len(counts), len(weights)))
@@ -123,9 +126,9 @@ def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], sco
 
 
 def interaction_of(points: Floats, scores: Floats) -> Floats:
-    """Return the variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...), n ≥ 2.
+    """Return the variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...).
 
-    Mean over the replicates of the variance between seeds of (score on the drawn images − score on all images):
+    For n ≥ 2 seeds.     Mean over the replicates of the variance between seeds of (score on the drawn images − score on all images):
     what moves all runs alike drops out.
     """
     portion = max(1, _PORTION // max(1, scores[:, :1].size))

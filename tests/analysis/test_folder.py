@@ -8,11 +8,11 @@ from pathlib import Path
 
 from planted import plant
 
-from ablate.analysis.folder import read_folder
+from ablate.analysis.load import read_folder
 
 LIGHT = """
 import sys
-from ablate.analysis.folder import read_folder
+from ablate.analysis.load import read_folder
 folder = read_folder(sys.argv[1])
 print(len(folder.rows), [name for name in ("pandas", "scipy", "torch", "optuna", "matplotlib") if name in sys.modules])
 """

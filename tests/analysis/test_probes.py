@@ -13,7 +13,7 @@ from planted import Truth, plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.claims import judge
+from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
 
 Probes = dict[str, dict[str, list[float | None]]]

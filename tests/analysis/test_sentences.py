@@ -12,7 +12,7 @@ import pytest
 from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.claims import judge
+from ablate.claims.verdicts import judge
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.planner import pilot_of, plan_power
 from ablate.analysis.protocol import methods_paragraph

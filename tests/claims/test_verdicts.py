@@ -17,7 +17,7 @@ from ablate.analysis.detail_frames import DETAIL
 from ablate.analysis.evidence import Evidence, bounded_estimate, seeds_estimate
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.gather import Gatherer
-from ablate.analysis.intervals import Estimate, mean_estimate
+from ablate.stats.intervals import Estimate, mean_estimate
 from ablate.study import metrics
 from ablate.study.metrics import STABILITY
 from ablate.study.spec import ClaimSpec

@@ -1,7 +1,4 @@
-"""What each variant reaches at its own best setting, and how its scores answer to the rate, to seeds, to images.
-
-The columns of the frame are listed at the top of `analyse`.
-"""
+"""The variants, each at its own best setting: what it reaches, and how it answers to the rate, to seeds, to images."""
 
 from __future__ import annotations
 
@@ -11,12 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.bootstrap import SE_TEXT
-from ablate.analysis.compare import against, confounds, controls, scored_text
+from ablate.analysis.contrasts import against, confounds, controls, ratio_of
 from ablate.analysis.frames import Frames
+from ablate.analysis.load import ENDED
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import OWN_BEST, Choice, bracket
-from ablate.analysis.statistics import Estimate
+from ablate.analysis.selection import Choice, bracket
 from ablate.measure import segmentation
 
 QUALITY = {
@@ -35,23 +31,11 @@ COMPONENTS = {
     "image_sd": "image",
     "interaction_sd": "interaction",
 }
-LEVELS_RULE = (
-    "T with its interval: Multi-Bootstrap over seeds and test images, the setting chosen on val again in every "
-    f"replicate; mean ± t with n − 1 degrees of freedom × {SE_TEXT}. Components of the "
-    "variance of one run's test mIoU: seed (what would remain on unlimited images), image (the sampling of the test "
-    "images, common to all runs), interaction (what one run gains or loses on just these images). mIoU^I, mIoU^C and "
-    "the worst 10 % of the images: means over seeds."
-)
 
 
-def variants_frame(
-    frames: Frames,
-    scores: StudyScores,
-    v: pd.DataFrame,
-    own_best: Choice,
-    response: Mapping[str, dict[str, Any]],
-) -> pd.DataFrame:
-    """A row a variant; `response` is that of `cells.rate_response`."""
+def variants_frame(scores: StudyScores, own_best: Choice, response: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return a row a variant; `response` is that of `cells.rate_response`."""
+    frames = scores.frames
     sides, copies = against(frames), controls(frames)
     described = frames.run.get("variants", {})
     rows = []
@@ -67,28 +51,24 @@ def variants_frame(
         }
         row |= {"setting": setting or "", **_levels(frames, setting)}
         edge = (
-            bracket(setting, v.T[variant], frames.levels, frames.searched_rates)
+            bracket(setting, scores.v.T[variant], frames.levels, frames.searched_rates)
             if setting
             else "no setting has a result"
         )
         row |= {"unbracketed": bool(edge), "bracket": edge}
-        row |= _scores(frames, scores, v, variant, setting, planned)
+        row |= _scores(scores, variant, setting, planned)
         row["provisional"] = bool(planned["status"].isin(["missing", "failed"]).any())
         row |= response[variant]
         for quantity, name in (("parameters", "parameters_ratio"), ("forward_flops", "flops_ratio")):
-            own, base = (described.get(side, {}).get(quantity) for side in (variant, other))
-            row[quantity] = np.nan if own is None else float(own)
-            row[name] = own / base if own and base else np.nan
-        row |= _modules(described.get(variant, {}))
-        rows.append(row | {"rule": f"{OWN_BEST.text} {scored_text(frames)} {LEVELS_RULE}"})
+            row[quantity] = float(described.get(variant, {}).get(quantity) or np.nan)
+            row[name] = ratio_of(frames, variant, other, quantity)
+        rows.append(row | _modules(described.get(variant, {})))
     return pd.DataFrame(rows)
 
 
-def classes_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> pd.DataFrame:
-    """A row a variant and class, at the variant's own best setting."""
-    rows = []
-    interval = f"Interval of the IoU ({frames.study.measure.confidence:.0%}): Multi-Bootstrap as that of T."
-    rule = f"{classes_rule(frames)} {interval}"
+def classes_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:
+    """Return a row a variant and class, at the variant's own best setting."""
+    frames, rows = scores.frames, []
     for variant in frames.variants:
         setting = own_best.get(variant)
         if setting is None:
@@ -101,18 +81,9 @@ def classes_frame(frames: Frames, scores: StudyScores, own_best: Choice) -> pd.D
         for place, (label, estimate) in enumerate(zip(frames.class_names, scores.level(variant)[1:], strict=True)):
             row: dict[str, Any] = {"variant": variant, "class": label, "pixels": int(pixels[place])}
             row |= {"iou": estimate.value, "iou_low": estimate.low, "iou_high": estimate.high}
-            row |= {"dice": float(dice[place]), "n": estimate.n, "reason": estimate.reason}
-            rows.append(row | {"rule": rule})
-    columns = ["variant", "class", "pixels", "iou", "iou_low", "iou_high", "dice", "n", "reason", "rule"]
+            rows.append(row | {"dice": float(dice[place]), "n": estimate.n, "reason": estimate.reason})
+    columns = ["variant", "class", "pixels", "iou", "iou_low", "iou_high", "dice", "n", "reason"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def classes_rule(frames: Frames) -> str:
-    """What the scores of single classes are, in words."""
-    return (
-        "IoU and Dice of a class on the whole test split, mean over seeds, a diverged seed counting 0. "
-        f"{OWN_BEST.text} {scored_text(frames)} A class in neither target nor predictions has no score. Descriptive."
-    )
 
 
 def _differs(described: Mapping[str, Any]) -> str:
@@ -120,7 +91,10 @@ def _differs(described: Mapping[str, Any]) -> str:
 
 
 def _modules(described: Mapping[str, Any]) -> dict[str, Any]:
-    """How many modules the variant's network has that the baseline's lacks, and the reverse; NaN where unknown."""
+    """Count how many modules the variant's network has that the baseline's lacks, and the reverse.
+
+    NaN where unknown.
+    """
     trees = described.get("modules") or {}
     counts = {f"modules_{way}": len(trees[way]) if way in trees else np.nan for way in ("added", "removed")}
     return counts | {
@@ -136,22 +110,15 @@ def _levels(frames: Frames, setting: str | None) -> dict[str, Any]:
     return {axis: frames.levels[axis][setting] for axis in frames.axes}
 
 
-def _scores(
-    frames: Frames,
-    scores: StudyScores,
-    v: pd.DataFrame,
-    variant: str,
-    setting: str | None,
-    planned: pd.DataFrame,
-) -> dict[str, Any]:
+def _scores(scores: StudyScores, variant: str, setting: str | None, planned: pd.DataFrame) -> dict[str, Any]:
     names = ("val_mean", "test_mean", "test_low", "test_high", "stability_of_choice", *QUALITY, *COMPONENTS)
     row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"n": 0, "n_planned": 0, "reason": ""}
     if setting is None:
         return row | {"n_planned": int(planned.groupby("setting").size().max()), "reason": "no result yet"}
     cell = planned[planned["setting"] == setting]
-    ended = cell[cell["status"].isin(["complete", "diverged"])]
-    estimate: Estimate = scores.level(variant)[0]
-    row |= {"n": len(ended), "n_planned": len(cell), "val_mean": float(v.T[variant][setting])}
+    ended = cell[cell["status"].isin(ENDED)]
+    estimate = scores.level(variant)[0]
+    row |= {"n": len(ended), "n_planned": len(cell), "val_mean": float(scores.v.T[variant][setting])}
     row |= {
         "test_mean": estimate.value,
         "test_low": estimate.low,
