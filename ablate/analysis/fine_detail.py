@@ -102,7 +102,8 @@ def detail_frames(scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, 
 def _cells(scores: StudyScores, own_best: Choice) -> tuple[dict[str, Replicates], np.ndarray, list[str]]:
     """Return the replicates of every variant at its best, target pixels (M, C), and why variants have none.
 
-    Pixels are counted by measure and class.     Raises `ResultsError` or ValueError where the study's target cannot be used at all.
+    Pixels are counted by measure and class. Raises `ResultsError` or ValueError where the study's target cannot be
+    used at all.
     """
     frames = scores.frames
     target = frames.detail_target

@@ -94,8 +94,9 @@ def pilot_of(
 ) -> Pilot:
     """Return the variances of a contrast from the counts of the seeds of its two cells.
 
-    Two or more seeds a cell, None for a diverged one.     seed: mean of the two variances between runs. image: variance over drawn images of the difference of the cells'
-    means, less the runs' own luck with the images (interaction/n of each side), which is in `seed` already.
+    Two or more seeds a cell, None for a diverged one. seed: mean of the two variances between runs. image: variance
+    over drawn images of the difference of the cells' means, less the runs' own luck with the images (interaction/n of
+    each side), which is in `seed` already.
     """
     between, interactions, means = [], [], []
     for side in (left, right):

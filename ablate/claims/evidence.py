@@ -13,7 +13,6 @@ from scipy import special
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
-from ablate.errors import nearest
 from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.detail import mean_recall
@@ -110,8 +109,6 @@ class Gatherer:
             family = self._overlap
         return replace(family(claim, variant, setting), notes=self._notes(claim, variant, setting))
 
-    # --- scores with seeds and images resampled ---------------------------------------------------------------------
-
     def _overlap(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
         split, name = split_of(claim.metric)
         # Detail is counted from the predictions, trial by trial: only where it is compared.
@@ -188,8 +185,6 @@ class Gatherer:
                 raise Refusal(f"no measures of fine detail: {error}") from None
         return self._detail[key]
 
-    # --- one value a seed -------------------------------------------------------------------------------------------
-
     def _of_trials(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
         column = claim.metric.replace("/", "_", 1)
         rises = column in RISES
@@ -201,15 +196,12 @@ class Gatherer:
             subject = f"{claim.metric} of {variant}"
             if rises:
                 height = 1 - 1 / (claim.value or nan)
-                made = self._evidence(
-                    claim,
-                    f"1 − 1/{subject}",
-                    at,
-                    lambda c: bounded_mean(
-                        1 - 1 / left, height, c, least=self._confidence, ends=("never rose", "diverged")
-                    ),
-                )
-                return replace(made, threshold=height)
+                ends = ("never rose", "diverged")
+
+                def bounded(confidence: float) -> Estimate:
+                    return bounded_mean(1 - 1 / left, height, confidence, least=self.analysis.confidence, ends=ends)
+
+                return replace(self._evidence(claim, f"1 − 1/{subject}", at, bounded), threshold=height)
             return self._evidence(claim, subject, at, lambda c: mean_estimate(left, c))
         right = self._values(claim.right, setting, column)
         factor = claim.factor or 1.0
@@ -264,22 +256,20 @@ class Gatherer:
         return values
 
     def _diverged(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
-        def count(name: str) -> tuple[int, int]:
+        counts = []
+        for name in filter(None, (variant, claim.right)):
             members = self.scores.members(name, self._at(name, setting))
-            return sum(member.status == "diverged" for member in members), len(members)
+            counts += [sum(member.status == "diverged" for member in members), len(members)]
 
+        def share(confidence: float) -> Estimate:
+            if claim.right is not None:
+                return share_difference(*counts, confidence)
+            value, low, high = share_interval(*counts, confidence)
+            return Estimate(value, low, high, n=counts[1], confidence=confidence, method="Wilson's interval of a share")
+
+        side = f", {variant} − {claim.right}" if claim.right else f" of {variant}"
         at = self._where(variant, claim.right, setting)
-        k, n = count(variant)
-        if claim.right is None:
-
-            def share(confidence: float) -> Estimate:
-                value, low, high = share_interval(k, n, confidence)
-                return Estimate(value, low, high, n=n, confidence=confidence, method="Wilson's interval of a share")
-
-            return self._evidence(claim, f"share of diverged seeds of {variant}", at, share)
-        other = count(claim.right)
-        quantity = f"share of diverged seeds, {variant} − {claim.right}"
-        return self._evidence(claim, quantity, at, lambda c: share_difference(k, n, *other, c))
+        return self._evidence(claim, f"share of diverged seeds{side}", at, share)
 
     def _convergence(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
         frame = self.analysis.convergence
@@ -294,7 +284,7 @@ class Gatherer:
 
         def estimate(confidence: float) -> Estimate:
             # The verdict's own interval is the 90 % one: twice the error of a 95 % interval on each side.
-            wide = 1 - 0.1 * (1 - confidence) / (1 - self._confidence)
+            wide = 1 - 0.1 * (1 - confidence) / (1 - self.analysis.confidence)
             made = from_standard_error(
                 float(row["gain"]), se, n - 1, n=n, confidence=wide, method="t over seeds of the projected gain"
             )
@@ -303,8 +293,6 @@ class Gatherer:
         above = claim.expect == "under-converged"
         quantity = f"projected gain in val mIoU of {variant}"
         return Evidence(quantity, f"{variant} at {at}", self._levels(estimate), above, False, GAIN_THRESHOLD)
-
-    # --- cost -------------------------------------------------------------------------------------------------------
 
     def _throughput(self, claim: ClaimSpec, variant: str) -> Evidence:
         frame = self.frames.throughput.set_index(["variant", "round"])[claim.metric].dropna()
@@ -340,14 +328,8 @@ class Gatherer:
         evidence = self._evidence(claim, quantity, "the model", lambda _: exact)
         return replace(evidence, threshold=threshold, exact=True)
 
-    # --- common -----------------------------------------------------------------------------------------------------
-
-    @property
-    def _confidence(self) -> float:
-        return self.frames.study.measure.confidence
-
     def _levels(self, estimate: Callable[[float], Estimate]) -> Callable[[int], Estimate]:
-        return lambda share: estimate(1 - (1 - self._confidence) / share)
+        return lambda share: estimate(1 - (1 - self.analysis.confidence) / share)
 
     def _evidence(self, claim: ClaimSpec, quantity: str, at: str, estimate: Callable[[float], Estimate]) -> Evidence:
         assert claim.op is not None
@@ -380,7 +362,7 @@ class Gatherer:
 
 
 def score_of(name: str, classes: tuple[str, ...]) -> Score:
-    """Return what a metric of overlap or detail makes of summed counts; raises `Refusal` for an unknown class."""
+    """Return what a metric of overlap or detail makes of summed counts: (..., C, 3), of thin structures (..., C, 2), -> (...)."""
     if name in DETAIL:
         kind = DETAIL[name]
         if kind.startswith("thin"):
@@ -390,8 +372,6 @@ def score_of(name: str, classes: tuple[str, ...]) -> Score:
     if name in OVERLAP_SCORES:
         return OVERLAP_SCORES[name]
     kind, _, label = name.partition("/")
-    if label not in classes:
-        raise Refusal(f"unknown class '{label}'; {nearest(label, classes)}")
     place, scores = classes.index(label), CLASS_SCORES[kind]
     return lambda sums: scores(sums)[..., place]
 

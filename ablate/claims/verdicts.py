@@ -171,8 +171,8 @@ def verdict_of(tree: Node) -> tuple[Verdict, Evidence, Estimate]:
 def _weigh(tree: Node | Evidence, share: int, *, supporting: bool) -> tuple[float, Evidence, int]:
     """Return how far the deciding leaf's interval lies beyond its threshold, that leaf, and its share of α.
 
-    Above zero it lies beyond.     Supporting, an "any" takes its strongest part with α divided by their number and an "all" its weakest part
-    undivided; refuting, the two change places.
+    Above zero it lies beyond. Supporting, an "any" takes its strongest part with α divided by their number and an
+    "all" its weakest part undivided; refuting, the two change places.
     """
     if isinstance(tree, Evidence):
         return tree.beyond(share, supporting=supporting), tree, share

@@ -42,7 +42,7 @@ def scaled_width(width: float, shape: tuple[int, int], *, at_least: int = 1) -> 
 
 
 def boundary_distance(labels: np.ndarray, limit: int, *, border: bool) -> np.ndarray:
-    """Return the chessboard distance of each pixel to the nearest other label, uint8 (N, H, W), `limit` + 1 where beyond.
+    """Return the chessboard distance of each pixel to the nearest other label: uint8 (N, H, W), at most `limit` + 1.
 
     A pixel at distance d is exactly what the d-fold erosion of its class mask with a 3×3 square removes first, for
     all classes at once. With `border` the outside of the image counts as another label, as boundary IoU has it.

@@ -44,7 +44,7 @@ class Replicates:
 
     def entry(self, place: int) -> Replicates:
         """Return one entry of a score that is a vector, such as that of one class."""
-        parts = {
+        parts: dict[str, Any] = {
             name: np.asarray(value) for name, value in (("between", self.between), ("interaction", self.interaction))
         }
         of_entry = {name: value[..., place] if value.ndim else value for name, value in parts.items()}
@@ -106,7 +106,8 @@ class MultiBootstrap:
     ) -> Replicates:
         """Return the replicates of the cell called `name` from the counts of its seeds.
 
-        None stands for a diverged seed, which scores 0.         `val[i]` (val images, ...) and `test[i]` (test images, ...) are of the same seed: they are drawn together.
+        `val[i]` (val images, ...) and `test[i]` (test images, ...) are of the same seed: they are drawn together. None
+        stands for a diverged seed, which scores 0.
         """
         if len(val) != len(test) or not val:
             raise ValueError(f"cell {name}: {len(val)} seeds on val, {len(test)} on test")

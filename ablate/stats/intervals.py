@@ -144,7 +144,8 @@ def share_interval(count: int, n: int, confidence: float = 0.95) -> tuple[float,
 def share_difference(count: int, n: int, other_count: int, other_n: int, confidence: float = 0.95) -> Estimate:
     """Return the difference of two independent shares with Newcombe's hybrid score interval.
 
-    It is count/n − other_count/other_n.     Combines the two Wilson intervals (Newcombe 1998, method 10); unlike Wald's it has a width at 0 and 1.
+    It is count/n − other_count/other_n. Combines the two Wilson intervals (Newcombe 1998, method 10); unlike Wald's it
+    has a width at 0 and 1.
     """
     p, low, high = share_interval(count, n, confidence)
     q, other_low, other_high = share_interval(other_count, other_n, confidence)

@@ -128,8 +128,8 @@ def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], sco
 def interaction_of(points: Floats, scores: Floats) -> Floats:
     """Return the variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...).
 
-    For n ≥ 2 seeds.     Mean over the replicates of the variance between seeds of (score on the drawn images − score on all images):
-    what moves all runs alike drops out.
+    For n ≥ 2 seeds: mean over the replicates of the variance between seeds of (score on the drawn images − score on
+    all images); what moves all runs alike drops out.
     """
     portion = max(1, _PORTION // max(1, scores[:, :1].size))
     moved = np.concatenate(

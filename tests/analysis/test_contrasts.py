@@ -13,17 +13,15 @@ from planted import Truth, plant
 from planted_counts import draw_study
 from scipy import stats
 
-from ablate.analysis import compare
 from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.contrasts import _confounded, contrasts_frame, ways
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import v_table
 
 
 def primary(frames: Frames) -> pd.DataFrame:
-    v = v_table(frames.trials)
-    made = compare.ways(frames, v)[:1]
-    return compare.contrasts_frame(frames, StudyScores(frames, v), made).set_index("variant")
+    scores = StudyScores(frames)
+    return contrasts_frame(scores, ways(scores)[:1]).set_index("variant")
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +49,13 @@ def test_delta_is_the_difference_of_mean_test_scores(planted_analysis: Analysis,
         assert row["left"] - row["right"] == pytest.approx(row["delta"], abs=1e-12)
 
 
-def test_every_way_is_there_with_its_rule(planted_analysis: Analysis) -> None:
+def test_every_way_is_there_and_one_is_primary(planted_analysis: Analysis) -> None:
     contrasts = planted_analysis.contrasts
     kinds = contrasts.groupby("kind")["variant"].count().to_dict()
     assert kinds == {"own_best": 4, "shared": 4, "matched": 16}
-    assert contrasts["primary"].sum() == 4
-    rules = contrasts.groupby("kind")["rule"].first()
-    assert "This is the primary decision." in rules["own_best"]
-    assert all("Descriptive." in rules[kind] for kind in ("shared", "matched"))
-    assert all("400 replicates" in rule and "±0.005" in rule for rule in rules)
+    assert contrasts["primary"].equals(contrasts["kind"] == "own_best")
+    bars = contrasts.groupby("kind")["error_bar"].unique().map(list).to_dict()
+    assert bars == {"own_best": ["retune"], "shared": ["fixed"], "matched": ["fixed"]}
 
 
 def test_a_pending_trial_makes_a_contrast_provisional(planted_analysis: Analysis) -> None:
@@ -104,7 +100,6 @@ def test_a_rate_that_decides_the_contrast_is_called_a_confound(tmp_path: Path) -
     flags = rows["lr_confounded"]
     assert flags["own_best", "noskip"]
     assert flags.sum() == 1
-    assert any("noskip against unet is lr-confounded" in note for note in analysis.notes)
 
 
 def test_an_undecided_contrast_is_never_called_confounded() -> None:
@@ -123,9 +118,9 @@ def test_an_undecided_contrast_is_never_called_confounded() -> None:
         (["better", "undecided"], False),
         (["better", "better"], False),
     ):
-        assert compare._confounded(frame.assign(decision=decisions)).tolist() == [flag, False]
+        assert _confounded(frame.assign(decision=decisions)).tolist() == [flag, False]
     same = frame.assign(decision=["better", "equivalent"], setting="s1", against_setting="s1")
-    assert not compare._confounded(same).any()  # at the same settings the rate is no cause
+    assert not _confounded(same).any()  # at the same settings the rate is no cause
 
 
 def test_an_edge_of_the_grid_is_said(tmp_path: Path) -> None:
@@ -206,9 +201,8 @@ def test_images_of_a_sequence_are_drawn_in_blocks(tmp_path: Path) -> None:
         tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), images=40, epochs=6, groups=2, predictions=False
     )
     frames = load_results(path)
-    rule = analyse(frames).contrasts["rule"].iloc[0]
-    assert "in circular blocks of 20 within their groups" in rule
-    weights = StudyScores(frames, v_table(frames.trials)).bootstrap.test_weights
+    assert len(set(frames.groups["test"] or ())) == 2
+    weights = StudyScores(frames).bootstrap.test_weights
     assert weights[:, :20].sum(axis=1).tolist() == [20] * 2000  # each sequence keeps its own size
 
 
@@ -218,7 +212,9 @@ def test_declared_confounds_are_shown(tmp_path: Path) -> None:
     (path / "study.yaml").write_text(study.replace("    skip: none\n", "    skip: none\n    train: {batch_size: 4}\n"))
     analysis = analyse(load_results(path))
     assert analysis.contrasts["confounded"].eq("noskip: batch_size 4").all()
-    assert any("declared confounds" in note for note in analysis.notes)
+    assert analysis.variants.set_index("variant")["confounds"].to_dict() == {
+        "unet": "", "noskip": "noskip: batch_size 4",
+    }  # fmt: skip
     assert analysis.contrasts["parameters_ratio"].iloc[0] == pytest.approx(437 / 486)
 
 

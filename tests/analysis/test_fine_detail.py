@@ -11,11 +11,21 @@ import pytest
 from planted import plant
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.detail_frames import BY_CLASS, DETAIL, detail_vector, detail_verdicts_frame, stacked
-from ablate.analysis.frames import load_results
-from ablate.measure.detail import DetailTarget, recall
-from ablate.measure.detail_all import detail_counts, detail_scores
-from ablate.measure.segmentation import iou
+from ablate.analysis.fine_detail import BY_CLASS, DETAIL, detail_vector, detail_verdicts_frame, stacked
+from ablate.analysis.frames import Frames, load_results
+from ablate.measure.detail import DetailTarget, detail_counts, mean_recall, recall
+from ablate.measure.segmentation import iou, mean_iou
+
+
+def detail_scores(counts: dict[str, np.ndarray]) -> dict[str, float]:
+    """The score of each entry of `detail_counts` over all images."""
+    means = {
+        name: mean_iou(table, 0, absent="target" if name == "interior" else "both")
+        for name, table in counts.items()
+        if not name.startswith("thin")
+    }
+    recalls = {name: mean_recall(table, 0) for name, table in counts.items() if name.startswith("thin")}
+    return {name: float(value) for name, value in (means | recalls).items()}
 
 
 def test_the_vector_is_the_measures_themselves() -> None:
@@ -78,10 +88,9 @@ def test_scores_are_means_over_the_seeds(planted_analysis: Analysis) -> None:
     assert row["left"] == pytest.approx(np.mean(seeds))
 
 
-def test_the_rule_says_the_size_and_the_widths_there(planted_analysis: Analysis) -> None:
-    rule = planted_analysis.detail["rule"].iloc[0]
-    assert "Scored at 24 × 32 pixels" in rule
-    assert "a band of 1 pixel here, thin_3 what a disc of 2 pixels removes" in rule
+def test_the_target_knows_its_sizes(planted_frames: Frames) -> None:
+    assert planted_frames.detail_target.shapes == [(24, 32)]
+    assert planted_frames.detail_target.pixels == 16 * 24 * 32
 
 
 def test_lost_needs_all_four_intervals_below_zero() -> None:
@@ -105,7 +114,7 @@ def test_a_variant_without_predictions_is_left_out_and_named(tmp_path: Path) -> 
     next(path.glob("trials/noskip-*seed1*/predictions.zip")).unlink()
     analysis = analyse(load_results(path))
     assert set(analysis.detail["variant"]) == {"residual"}
-    assert any(note.startswith("no measures of fine detail for noskip: ") for note in analysis.notes)
+    assert analysis.no_detail.startswith("no measures of fine detail for noskip: ")
 
 
 def test_a_study_without_test_pictures_has_no_detail(tmp_path: Path) -> None:
@@ -113,4 +122,4 @@ def test_a_study_without_test_pictures_has_no_detail(tmp_path: Path) -> None:
     (path / "test" / "targets.zip").unlink()
     analysis = analyse(load_results(path))
     assert not len(analysis.detail) and not len(analysis.class_detail) and not len(analysis.detail_verdicts)
-    assert "targets.zip: there is no such file" in analysis.notes[-1]
+    assert "targets.zip: there is no such file" in analysis.no_detail

@@ -14,7 +14,6 @@ from planted_counts import draw_study
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import v_table
 
 
 def test_the_planted_levels_lie_in_their_intervals(planted_analysis: Analysis) -> None:
@@ -69,7 +68,7 @@ def test_the_spread_goes_to_what_was_planted() -> None:
             images=100,
             **(quiet | {f"{name}_sd": sd}),
         )
-        parts[name] = StudyScores(frames, v_table(frames.trials)).variance("a", "lr=3e-4")
+        parts[name] = StudyScores(frames).variance("a", "lr=3e-4")
     assert parts["seed"].seed > 20 * max(parts["seed"].image, parts["seed"].interaction)
     assert parts["image"].image > max(parts["image"].seed, parts["image"].interaction)
     assert parts["interaction"].interaction > max(parts["interaction"].seed, parts["interaction"].image)

@@ -14,8 +14,8 @@ from planted import Truth, plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
+from ablate.claims.verdicts import judge
 
 RATES = (2e-3, 1e-3, 5e-4, 3e-4, 1e-4)
 TRUTH = Truth(

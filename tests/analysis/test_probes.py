@@ -13,8 +13,8 @@ from planted import Truth, plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
+from ablate.claims.verdicts import judge
 
 Probes = dict[str, dict[str, list[float | None]]]
 
@@ -112,5 +112,5 @@ def test_gates_stand_beside_their_nulls_run_by_run(tmp_path: Path) -> None:
 
 
 def test_without_probes_there_is_nothing_to_say(tmp_path: Path) -> None:
-    analysis = probed(tmp_path / "p", lambda variant, seed: {})
+    analysis = probed(tmp_path / "p", lambda _variant, _seed: {})
     assert not len(analysis.headroom) and not len(analysis.gates) and not len(analysis.gate_ablation)
