@@ -45,9 +45,7 @@ def against(frames: Frames) -> dict[str, str]:
             alike = [
                 name
                 for name, other in specs.items()
-                if name != variant
-                and not other.control
-                and (other.difference, other.train) == (own.difference, own.train)
+                if not other.control and (other.difference, other.train) == (own.difference, own.train)
             ]
             if alike and frames.baseline not in alike:
                 table[variant] = alike[0]

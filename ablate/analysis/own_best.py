@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.contrasts import against, confounds, controls, ratio_of
-from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import Choice, bracket
+from ablate.analysis.selection import Choice
 from ablate.measure import segmentation
 
 QUALITY = {
@@ -25,12 +24,7 @@ QUALITY = {
 }
 # Scores in which a diverged seed counts 0; a loss has no such value, so it is the mean of the complete seeds.
 _SCORES = set(QUALITY) - {"test_loss"}
-COMPONENTS = {
-    "between_runs_sd": "between_runs",
-    "seed_sd": "seed",
-    "image_sd": "image",
-    "interaction_sd": "interaction",
-}
+COMPONENTS = {f"{part}_sd": part for part in ("between_runs", "seed", "image", "interaction")}
 
 
 def variants_frame(scores: StudyScores, own_best: Choice, response: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
@@ -44,17 +38,10 @@ def variants_frame(scores: StudyScores, own_best: Choice, response: Mapping[str,
         other = sides.get(variant, frames.baseline)
         planned = frames.trials[(frames.trials["variant"] == variant) & (frames.trials["role"] == "main")]
         row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline, "control": variant in copies}
-        row |= {
-            "against": other,
-            "differs": _differs(described.get(variant, {})),
-            "confounds": confounds(frames, [variant]),
-        }
-        row |= {"setting": setting or "", **_levels(frames, setting)}
-        edge = (
-            bracket(setting, scores.v.T[variant], frames.levels, frames.searched_rates)
-            if setting
-            else "no setting has a result"
-        )
+        row |= {"against": other, "differs": _differs(described.get(variant, {}))}
+        row |= {"confounds": confounds(frames, [variant]), "setting": setting or ""}
+        row |= {axis: frames.levels[axis][setting] if setting else np.nan for axis in frames.axes}
+        edge = scores.edge(variant, setting) if setting else "no setting has a result"
         row |= {"unbracketed": bool(edge), "bracket": edge}
         row |= _scores(scores, variant, setting, planned)
         row["provisional"] = bool(planned["status"].isin(["missing", "failed"]).any())
@@ -104,12 +91,6 @@ def _modules(described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _levels(frames: Frames, setting: str | None) -> dict[str, Any]:
-    if setting is None:
-        return dict.fromkeys(frames.axes, np.nan)
-    return {axis: frames.levels[axis][setting] for axis in frames.axes}
-
-
 def _scores(scores: StudyScores, variant: str, setting: str | None, planned: pd.DataFrame) -> dict[str, Any]:
     names = ("val_mean", "test_mean", "test_low", "test_high", "stability_of_choice", *QUALITY, *COMPONENTS)
     row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"n": 0, "n_planned": 0, "reason": ""}
@@ -119,13 +100,8 @@ def _scores(scores: StudyScores, variant: str, setting: str | None, planned: pd.
     ended = cell[cell["status"].isin(ENDED)]
     estimate = scores.level(variant)[0]
     row |= {"n": len(ended), "n_planned": len(cell), "val_mean": float(scores.v.T[variant][setting])}
-    row |= {
-        "test_mean": estimate.value,
-        "test_low": estimate.low,
-        "test_high": estimate.high,
-        "reason": estimate.reason,
-    }
-    row["stability_of_choice"] = scores.stability_of_choice(variant, setting)
+    row |= {"test_mean": estimate.value, "test_low": estimate.low, "test_high": estimate.high}
+    row |= {"reason": estimate.reason, "stability_of_choice": scores.stability_of_choice(variant, setting)}
     for name, column in QUALITY.items():
         if column in ended:
             values = ended[column].mask(ended["status"].eq("diverged"), 0.0 if name in _SCORES else np.nan)

@@ -14,7 +14,7 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST
 from ablate.measure.segmentation import mean_iou
-from ablate.stats.power import Pilot, holm_level, plan_contrast
+from ablate.stats.power import Pilot, detectable, floor_of_detection, holm_level, seeds_needed
 from ablate.stats.resampling import Counts, Score, interaction_of, seed_scores
 from ablate.wording import count_of
 
@@ -56,24 +56,25 @@ def plan_power(
     choice = OWN_BEST.choose(scores.v, copies)
     sides = {name: other for name, other in against(frames).items() if name not in copies}
     level = holm_level(1 - measure.confidence, max(1, len(sides)))
-    detectable, needed = [], []
+    seen, needed = [], []
     for name, other in sides.items():
         pilot, reason = _pilot(scores, (name, choice[name]), (other, choice[other]))
-        plan = plan_contrast(name, pilot, level=level, seeds=seeds, deltas=deltas, wanted=wanted)
+        # A pilot of few seeds knows its variance badly.
+        careful = pilot.cautious() if pilot.df > 0 else pilot
+        floor = floor_of_detection(pilot, level, wanted)
         shared = {"variant": name, "against": other, "level": level, "reason": reason}
         settings = {"setting": choice[name] or "", "against_setting": choice[other] or ""}
         spreads = {"seed_sd": float(np.sqrt(pilot.seed)), "image_sd": float(np.sqrt(pilot.image))}
         pilot_seeds = pilot.df // 2 + 1 if pilot.df else 0
-        detectable += [
-            shared | settings | spreads | {"pilot_seeds": pilot_seeds, "seeds": n, "detectable": found}
-            for n, found in plan.detectable.items()
+        found = [(n, detectable(n, pilot, level, wanted)) for n in seeds]
+        seen += [
+            shared | settings | spreads | {"pilot_seeds": pilot_seeds, "seeds": n, "detectable": least}
+            for n, least in found
         ]
-        needed += [
-            shared | {"delta": d, "seeds": n, "cautious_seeds": plan.cautious_seeds[d], "floor": plan.floor}
-            for d, n in plan.seeds.items()
-        ]
+        counts = [(d, *(seeds_needed(d, one, level, wanted) for one in (pilot, careful))) for d in deltas]
+        needed += [shared | {"delta": d, "seeds": n, "cautious_seeds": more, "floor": floor} for d, n, more in counts]
     return PowerPlan(
-        pd.DataFrame(detectable, columns=[
+        pd.DataFrame(seen, columns=[
             "variant", "against", "setting", "against_setting", "pilot_seeds", "seed_sd", "image_sd", "level", "seeds",
             "detectable", "reason",
         ]),

@@ -362,7 +362,7 @@ class Gatherer:
 
 
 def score_of(name: str, classes: tuple[str, ...]) -> Score:
-    """Return what a metric of overlap or detail makes of summed counts: (..., C, 3), of thin structures (..., C, 2), -> (...)."""
+    """Return the score that a metric of overlap or detail is, a function of summed counts: (..., C, 3) -> (...)."""
     if name in DETAIL:
         kind = DETAIL[name]
         if kind.startswith("thin"):

@@ -16,7 +16,6 @@ import numpy as np
 
 from ablate.measure.segmentation import (
     IGNORE_INDEX,
-    Axis,
     check_maps,
     chunks,
     counts_from_histogram,
@@ -346,17 +345,6 @@ def _stacked(maps: np.ndarray | Sequence[np.ndarray], places: list[int]) -> np.n
     return np.stack(chosen)
 
 
-def recall(counts: np.ndarray) -> np.ndarray:
-    """Return the hit share of each class: float64 (..., C) from counts (..., C, 2).
-
-    NaN where there is nothing to hit.
-    """
-    return divide(counts[..., 0], counts[..., 1])
-
-
-def mean_recall(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
-    """Return the mean recall over the classes that have thin pixels.
-
-    `axis` is summed before dividing, as in `mean_iou`.
-    """
-    return nan_mean(recall(counts if axis is None else counts.sum(axis=axis)))
+def mean_recall(counts: np.ndarray) -> np.ndarray:
+    """Return the mean recall over the classes that have thin pixels: (...) from hit and all pixels (..., C, 2)."""
+    return nan_mean(divide(counts[..., 0], counts[..., 1]))

@@ -1,4 +1,4 @@
-"""What the choice of the learning rate does to scores: sensitivity, basin, agreement of rankings, budget.
+"""The learning rate's effect on scores: sensitivity, basin, agreement of rankings, budget.
 
 Rates are positive and need not come sorted; scores are better where larger, losses where smaller.
 """
@@ -10,19 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ablate.measure import Measured, unknown
 from ablate.wording import count_of
 
 # From how many settings on a tuning-budget curve is worth drawing.
 BUDGET_CURVE_FROM = 8
-
-
-class Sensitivity(NamedTuple):
-    """A learning-rate sensitivity in units of the loss, and the range [low, high] of rates it is the mean over."""
-
-    value: float
-    low: float
-    high: float
-    reason: str | None = None
 
 
 class Basin(NamedTuple):
@@ -51,28 +43,26 @@ def _by_rate(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.log(rates[order]), order
 
 
-def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.ndarray | float) -> Sensitivity:
+def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.ndarray | float) -> Measured:
     """Return the mean over log rate in [a, b] of min(final loss, loss at initialisation) − best, in units of the loss.
 
     `rates` (R,) span [a, b]; `final_loss` is the final val loss (R,) or (R, seeds), what is not finite counting as the
     loss at initialisation; `initial_loss` is a number or of the same shape. The mean over seeds is taken first, the
     integral by the trapezoid rule in log rate, and best is the lowest of the curve (Wortsman et al. 2023, arXiv
-    2309.14322). Comparable between variants only over the same [a, b], which is returned.
+    2309.14322). Comparable between variants only over the same [a, b].
     """
     log_rates, order = _by_rate(rates)
-    low, high = (float(np.exp(end)) for end in (log_rates[0], log_rates[-1])) if len(order) else (math.nan, math.nan)
     final = np.asarray(final_loss, dtype=np.float64)
     if len(final) != len(order):
         raise ValueError(f"{len(final)} losses for {len(order)} rates")
     if len(order) < 2:
-        return Sensitivity(math.nan, low, high, f"{count_of(len(order), 'rate')}; a sensitivity needs two")
+        return unknown(f"{count_of(len(order), 'rate')}; a sensitivity needs two")
     initial = np.broadcast_to(np.asarray(initial_loss, dtype=np.float64), final.shape)
     if not np.isfinite(initial).all():
-        return Sensitivity(math.nan, low, high, "the loss at initialisation is not finite")
+        return unknown("the loss at initialisation is not finite")
     capped = np.minimum(np.where(np.isfinite(final), final, initial), initial)
     curve = capped.reshape(len(order), -1).mean(axis=1)[order]
-    mean = float(np.trapezoid(curve - curve.min(), log_rates) / (log_rates[-1] - log_rates[0]))
-    return Sensitivity(mean, low, high)
+    return Measured(float(np.trapezoid(curve - curve.min(), log_rates) / (log_rates[-1] - log_rates[0])))
 
 
 def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:

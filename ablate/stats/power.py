@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, isfinite, nan, sqrt
@@ -39,8 +38,8 @@ def power(delta: float, n: int, pilot: Pilot, alpha: float) -> float:
 
     At the two-sided level `alpha` the decision rejects where |D| > t_{1−α/2, 2(n−1)} · SE, with
     D ~ N(delta, 2σ²/n + τ²) and SE² = 2s²/n + τ², s² the pooled variance between n seeds (σ²·χ²/df, df = 2(n−1)) and
-    τ² the image part. So power = E_s[Φ((delta − c·SE)/σ_D) + Φ((−delta − c·SE)/σ_D)], averaged over the χ² law of s². With τ = 0 it is the
-    power of the two-sample t test: noncentral t with df = 2(n−1) and noncentrality delta/√(2σ²/n).
+    τ² the image part. So power = E_s[Φ((delta − c·SE)/σ_D) + Φ((−delta − c·SE)/σ_D)], averaged over the χ² law of
+    s². With τ = 0 it is the power of the two-sample t test: noncentral t with df = 2(n−1) and noncentrality delta/√(2σ²/n).
     """
     if n < 2:
         return 0.0
@@ -99,42 +98,3 @@ def holm_level(alpha: float, contrasts: int, step: int = 1) -> float:
     Step 1 is the strictest.
     """
     return alpha / (contrasts - step + 1)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One row of the planner's table: a contrast, what it can see at given seeds, what given differences need."""
-
-    contrast: str
-    pilot: Pilot
-    level: float
-    detectable: dict[int, float]
-    seeds: dict[float, float]
-    cautious_seeds: dict[float, float]
-    floor: float
-
-
-def plan_contrast(
-    contrast: str,
-    pilot: Pilot,
-    *,
-    level: float,
-    seeds: Sequence[int] = (3, 5, 10, 20),
-    deltas: Sequence[float] = (0.005, 0.01, 0.02, 0.05),
-    wanted: float = 0.8,
-) -> Plan:
-    """Plan what a contrast with a pilot's variances can see: detectable differences by seeds, seeds by differences.
-
-    `level` is Holm's α for the contrast (`holm_level`); a pilot of few seeds knows its variance badly, so
-    `cautious_seeds` repeats the answer at the upper 80 % bound of the seed variance.
-    """
-    careful = pilot.cautious() if pilot.df > 0 else Pilot(nan, nan, 0)
-    return Plan(
-        contrast,
-        pilot,
-        level,
-        {n: detectable(n, pilot, level, wanted) for n in seeds},
-        {delta: seeds_needed(delta, pilot, level, wanted) for delta in deltas},
-        {delta: seeds_needed(delta, careful, level, wanted) for delta in deltas},
-        floor_of_detection(pilot, level, wanted),
-    )

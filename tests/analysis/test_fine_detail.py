@@ -13,8 +13,8 @@ from planted import plant
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.fine_detail import BY_CLASS, DETAIL, detail_vector, detail_verdicts_frame, stacked
 from ablate.analysis.frames import Frames, load_results
-from ablate.measure.detail import DetailTarget, detail_counts, mean_recall, recall
-from ablate.measure.segmentation import iou, mean_iou
+from ablate.measure.detail import DetailTarget, detail_counts, mean_recall
+from ablate.measure.segmentation import divide, iou, mean_iou
 
 
 def detail_scores(counts: dict[str, np.ndarray]) -> dict[str, float]:
@@ -24,7 +24,7 @@ def detail_scores(counts: dict[str, np.ndarray]) -> dict[str, float]:
         for name, table in counts.items()
         if not name.startswith("thin")
     }
-    recalls = {name: mean_recall(table, 0) for name, table in counts.items() if name.startswith("thin")}
+    recalls = {name: mean_recall(table.sum(0)) for name, table in counts.items() if name.startswith("thin")}
     return {name: float(value) for name, value in (means | recalls).items()}
 
 
@@ -41,7 +41,7 @@ def test_the_vector_is_the_measures_themselves() -> None:
     excess = [expected["boundary_3"] - expected["interior"], expected["thin_3"] - expected["interior"]]
     assert vector[len(DETAIL) : len(DETAIL) + 2].tolist() == pytest.approx(excess, nan_ok=True)
     classes = vector[len(DETAIL) + 2 :].reshape(len(BY_CLASS), 3)
-    assert classes[2].tolist() == pytest.approx(recall(counts["thin_3"].sum(0)).tolist(), nan_ok=True)
+    assert classes[2].tolist() == pytest.approx(divide(*counts["thin_3"].sum(0).T).tolist(), nan_ok=True)
     assert classes[0].tolist() == pytest.approx(iou(counts["boundary_3"].sum(0)).tolist(), nan_ok=True)
     assert np.nanmean(classes, axis=1).tolist() == pytest.approx([float(expected[name]) for name in BY_CLASS])
 

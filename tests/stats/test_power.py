@@ -13,7 +13,6 @@ from ablate.stats.power import (
     detectable,
     floor_of_detection,
     holm_level,
-    plan_contrast,
     power,
     seeds_needed,
 )
@@ -66,15 +65,14 @@ def test_holms_strictest_step_asks_for_more() -> None:
 
 
 def test_a_plan_says_what_a_careful_reader_of_a_small_pilot_would_ask() -> None:
-    plan = plan_contrast("noskip", Pilot(1e-4, 0.0, 4), level=0.05, seeds=(3, 5), deltas=(0.02,))
-    assert plan.detectable[3] > plan.detectable[5]
+    pilot = Pilot(1e-4, 0.0, 4)
+    assert detectable(3, pilot, 0.05) > detectable(5, pilot, 0.05)
     # chi²_{4, .2} = 1.6488: the variance may be 2.43 times the pilot's
-    assert plan.pilot.cautious().seed == pytest.approx(1e-4 * 4 / 1.64878, rel=1e-4)
-    assert plan.cautious_seeds[0.02] > plan.seeds[0.02]
+    assert pilot.cautious().seed == pytest.approx(1e-4 * 4 / 1.64878, rel=1e-4)
+    assert seeds_needed(0.02, pilot.cautious(), 0.05) > seeds_needed(0.02, pilot, 0.05)
 
 
 def test_no_pilot_no_plan() -> None:
-    plan = plan_contrast("noskip", Pilot(float("nan"), 0.0, 0), level=0.05, seeds=(3,), deltas=(0.02,))
-    assert isnan(plan.detectable[3])
-    assert isnan(plan.seeds[0.02])
-    assert isnan(plan.cautious_seeds[0.02])
+    pilot = Pilot(float("nan"), 0.0, 0)
+    assert isnan(detectable(3, pilot, 0.05))
+    assert isnan(seeds_needed(0.02, pilot, 0.05))
