@@ -259,13 +259,14 @@ class Gatherer:
         counts = []
         for name in filter(None, (variant, claim.right)):
             members = self.scores.members(name, self._at(name, setting))
-            counts += [sum(member.status == "diverged" for member in members), len(members)]
+            counts.append((sum(member.status == "diverged" for member in members), len(members)))
+        (k, n), *other = counts
 
         def share(confidence: float) -> Estimate:
-            if claim.right is not None:
-                return share_difference(*counts, confidence)
-            value, low, high = share_interval(*counts, confidence)
-            return Estimate(value, low, high, n=counts[1], confidence=confidence, method="Wilson's interval of a share")
+            if other:
+                return share_difference(k, n, *other[0], confidence)
+            value, low, high = share_interval(k, n, confidence)
+            return Estimate(value, low, high, n=n, confidence=confidence, method="Wilson's interval of a share")
 
         side = f", {variant} − {claim.right}" if claim.right else f" of {variant}"
         at = self._where(variant, claim.right, setting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,7 +80,7 @@ class Convergence:
 
 
 def convergence(
-    curves: Sequence[np.ndarray],
+    curves: Iterable[np.ndarray],
     *,
     rates: Sequence[float] | np.ndarray | None = None,
     threshold: float = GAIN_THRESHOLD,
@@ -88,7 +88,7 @@ def convergence(
 ) -> Convergence:
     """Judge whether the seeds of one cell had converged at their epoch budget.
 
-    `curves` holds val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. With
+    `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. With
     the t interval over seeds of the projected gain: **under-converged** if its lower bound exceeds `threshold`,
     **converged** if its upper bound is below, else **inconclusive**, as always below three seeds. No verdict
     ("none") for a schedule that ends near zero. Seeds without a late slope (diverged, too short) are left out and
@@ -117,7 +117,7 @@ def realised_gain(val_mean_iou: np.ndarray, budget: int) -> Measured:
 
 
 def continuation(
-    curves: Sequence[np.ndarray], budget: int, *, threshold: float = GAIN_THRESHOLD, confidence: float = 0.9
+    curves: Iterable[np.ndarray], budget: int, *, threshold: float = GAIN_THRESHOLD, confidence: float = 0.9
 ) -> Convergence:
     """Judge whether the seeds of one cell had converged at a `budget` of epochs, now that they were trained beyond it.
 

@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ablate.measure import Measured, unknown
 from ablate.wording import count_of
@@ -33,7 +34,7 @@ class Basin(NamedTuple):
     reason: str | None = None
 
 
-def _by_rate(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_rate(rates: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     rates = np.asarray(rates, dtype=np.float64)
     if rates.ndim != 1 or not (np.isfinite(rates) & (rates > 0)).all():
         raise ValueError(f"expected positive finite rates in one row, got {rates}")
@@ -43,7 +44,7 @@ def _by_rate(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.log(rates[order]), order
 
 
-def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.ndarray | float) -> Measured:
+def lr_sensitivity(rates: ArrayLike, final_loss: ArrayLike, initial_loss: ArrayLike) -> Measured:
     """Return the mean over log rate in [a, b] of min(final loss, loss at initialisation) − best, in units of the loss.
 
     `rates` (R,) span [a, b]; `final_loss` is the final val loss (R,) or (R, seeds), what is not finite counting as the
@@ -65,7 +66,7 @@ def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.n
     return Measured(float(np.trapezoid(curve - curve.min(), log_rates) / (log_rates[-1] - log_rates[0])))
 
 
-def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
+def basin(rates: ArrayLike, scores: ArrayLike, delta: float) -> Basin:
     """Return the basin of a score over log rate: its optimum, and its width in decades within `delta` of it.
 
     A parabola through the best of `scores` (R,), larger being better, and its neighbours; for a best on the edge of
@@ -101,7 +102,7 @@ def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
     return Basin(10**vertex, top, 2 * half, bracketed, extrapolated)
 
 
-def kendall_tau(scores: np.ndarray) -> np.ndarray:
+def kendall_tau(scores: ArrayLike) -> np.ndarray:
     """Return Kendall's τ_b of the ranking of variants between rates: float64 (R, R) from scores (V, R).
 
     1 where two rates rank the variants alike, −1 where in reverse; NaN where a rate ties them all or there are fewer
@@ -117,7 +118,7 @@ def kendall_tau(scores: np.ndarray) -> np.ndarray:
     return np.divide(agreement, untied, out=np.full(agreement.shape, np.nan), where=untied > 0)
 
 
-def budget_curve(val: np.ndarray, test: np.ndarray) -> np.ndarray:
+def budget_curve(val: ArrayLike, test: ArrayLike) -> np.ndarray:
     """Return the expected test score of the val-best setting among n of the B that were tried: (B,), n = 1 … B.
 
     `val` and `test` (B,), larger being better, diverged settings 0. With t_(i) the test scores sorted by val, the mean

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ablate.measure import Measured, TrialArrays, unknown
 from ablate.measure.convergence import theil_sen_slope
@@ -44,21 +45,21 @@ def epoch_medians(values: np.ndarray, steps_per_epoch: int) -> np.ndarray:
     return np.median(table, axis=1) if epochs else np.empty(0)
 
 
-def rise(curve: np.ndarray) -> Measured:
+def rise(curve: ArrayLike) -> Measured:
     """Return how far a loss per epoch rose above its lowest earlier value: max over e of x_e / min over e' < e of x_e'.
 
     `curve` (E,) is the median training loss of each epoch, or the val loss of each epoch. 1 where it never rose,
     infinity where a value is not finite: such a run has diverged. Batch noise and single spikes do not move the
     median of an epoch; a run that goes up again does.
     """
-    curve = np.asarray(curve, dtype=np.float64)
-    if not np.isfinite(curve).all():
+    losses = np.asarray(curve, dtype=np.float64)
+    if not np.isfinite(losses).all():
         return Measured(np.inf)
-    if len(curve) < 2:
-        return unknown(f"{count_of(len(curve), 'epoch')}; a rise needs two")
-    if (curve < 0).any():
+    if len(losses) < 2:
+        return unknown(f"{count_of(len(losses), 'epoch')}; a rise needs two")
+    if (losses < 0).any():
         return unknown("the loss is negative, so that a ratio says nothing")
-    lowest, later = np.minimum.accumulate(curve)[:-1], curve[1:]
+    lowest, later = np.minimum.accumulate(losses)[:-1], losses[1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(later == lowest, 1.0, later / lowest)
     return Measured(max(1.0, float(ratio.max())))
@@ -174,21 +175,21 @@ def roughness(loss: np.ndarray) -> Measured:
     return Measured(float(upper - lower) / descent)
 
 
-def excess_variation(curve: np.ndarray) -> Measured:
+def excess_variation(curve: ArrayLike) -> Measured:
     """Return the way that a curve (E,) went to and fro, in units of its range: (Σ|Δx| − |x_E − x_1|) / (max − min).
 
     Zero exactly where the curve is monotone. Meant for the epoch medians of the training loss.
     """
-    curve = np.asarray(curve, dtype=np.float64)
-    if not np.isfinite(curve).all():
+    values = np.asarray(curve, dtype=np.float64)
+    if not np.isfinite(values).all():
         return unknown("a value is not finite")
-    if len(curve) < 3:
-        return unknown(f"{count_of(len(curve), 'epoch')}; to and fro needs three")
-    changes = np.diff(curve)
+    if len(values) < 3:
+        return unknown(f"{count_of(len(values), 'epoch')}; to and fro needs three")
+    changes = np.diff(values)
     if (changes >= 0).all() or (changes <= 0).all():
         return Measured(0.0)
-    excess = np.abs(changes).sum() - np.abs(curve[-1] - curve[0])
-    return Measured(float(excess / np.ptp(curve)))
+    excess = np.abs(changes).sum() - np.abs(values[-1] - values[0])
+    return Measured(float(excess / np.ptp(values)))
 
 
 def tail_risk(loss: np.ndarray) -> Measured:

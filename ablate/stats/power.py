@@ -39,7 +39,8 @@ def power(delta: float, n: int, pilot: Pilot, alpha: float) -> float:
     At the two-sided level `alpha` the decision rejects where |D| > t_{1−α/2, 2(n−1)} · SE, with
     D ~ N(delta, 2σ²/n + τ²) and SE² = 2s²/n + τ², s² the pooled variance between n seeds (σ²·χ²/df, df = 2(n−1)) and
     τ² the image part. So power = E_s[Φ((delta − c·SE)/σ_D) + Φ((−delta − c·SE)/σ_D)], averaged over the χ² law of
-    s². With τ = 0 it is the power of the two-sample t test: noncentral t with df = 2(n−1) and noncentrality delta/√(2σ²/n).
+    s². With τ = 0 it is the power of the two-sample t test: noncentral t with df = 2(n−1) and noncentrality
+    delta/√(2σ²/n).
     """
     if n < 2:
         return 0.0

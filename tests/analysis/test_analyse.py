@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.schema import CLAIMS, FRAMES, TRIAL_FRAMES, Frame
 from ablate.claims.verdicts import judge
 from ablate.errors import ResultsError
+from tests.planted import Truth, plant
 
 ALL = tuple((variant, lr, seed) for variant in ("unet", "noskip") for lr in (1e-3, 3e-4) for seed in range(2))
 KINDS = {"text": "is_string_dtype", "flag": "is_bool_dtype", "count": "is_integer_dtype", "number": "is_float_dtype"}

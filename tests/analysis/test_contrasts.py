@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from planted import Truth, plant
-from planted_counts import draw_study
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.contrasts import _confounded, contrasts_frame, ways
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
+from tests.planted import Truth, plant
+from tests.planted_counts import draw_study
 
 
 def primary(frames: Frames) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def test_planted_differences_lie_in_their_intervals_and_are_decided(own_best: pd
 
 
 def test_delta_is_the_difference_of_mean_test_scores(planted_analysis: Analysis, own_best: pd.DataFrame) -> None:
-    t = planted_analysis.cells.set_index(["variant", "setting"])["test_mean"]
+    t: Any = planted_analysis.cells.set_index(["variant", "setting"])["test_mean"]
     for variant, row in own_best.iterrows():
         difference = t[variant, row["setting"]] - t["unet", row["against_setting"]]
         assert row["delta"] == pytest.approx(difference, abs=1e-12)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import plant
 
 from ablate.analysis import fine_detail, load
 from ablate.analysis.analyse import analyse
@@ -18,6 +17,7 @@ from ablate.analysis.load import read_folder
 from ablate.errors import ResultsError
 from ablate.measure import TrialArrays
 from ablate.registry import MEASURES, register_measure
+from tests.planted import plant
 
 
 @pytest.fixture

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from planted import Truth, plant
-from planted_counts import draw_study
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
+from tests.planted import Truth, plant
+from tests.planted_counts import draw_study
 
 
 def test_the_planted_levels_lie_in_their_intervals(planted_analysis: Analysis) -> None:
@@ -57,7 +58,7 @@ def test_a_diverged_seed_counts_zero_in_every_score_but_not_in_the_loss(tmp_path
 
 
 def test_the_spread_goes_to_what_was_planted() -> None:
-    quiet = {"seed_sd": 0.0, "image_sd": 0.0, "interaction_sd": 0.0}
+    quiet: dict[str, Any] = {"seed_sd": 0.0, "image_sd": 0.0, "interaction_sd": 0.0}
     parts = {}
     for name, sd in {"seed": 0.3, "image": 0.5, "interaction": 0.5}.items():
         frames = draw_study(
@@ -88,12 +89,13 @@ def test_a_variant_without_results_says_so(tmp_path: Path) -> None:
     )
     row = analyse(load_results(path)).variants.set_index("variant").loc["noskip"]
     assert (row["setting"], row["reason"], row["bracket"]) == ("", "no result yet", "no setting has a result")
-    assert math.isnan(row["test_mean"])
+    assert pd.isna(row["test_mean"])
     assert row["provisional"]
 
 
 def test_scores_of_every_class_are_means_over_the_seeds(planted_analysis: Analysis) -> None:
-    frames, rows = planted_analysis.frames, planted_analysis.classes.set_index(["variant", "class"])
+    frames = planted_analysis.frames
+    rows: Any = planted_analysis.classes.set_index(["variant", "class"])
     assert len(rows) == len(frames.variants) * len(frames.class_names)
     chosen = frames.classes.query("variant == 'noskip' and split == 'test'")
     chosen = chosen[chosen["setting"] == planted_analysis.own_best["noskip"]]
@@ -122,6 +124,6 @@ def test_modules_of_a_variant_are_counted_and_named(planted_frames: Frames) -> N
     run = {**planted_frames.run}
     trees = {"added": ["decoder.0.gate: Gate"], "removed": ["a: Conv2d", "b: Conv2d"]}
     run["variants"] = {**run["variants"], "attention": {**run["variants"]["attention"], "modules": trees}}
-    rows = analyse(dataclasses.replace(planted_frames, run=run)).variants.set_index("variant")
+    rows: Any = analyse(dataclasses.replace(planted_frames, run=run)).variants.set_index("variant")
     assert rows.loc["attention", ["modules_added", "modules_removed"]].tolist() == [1, 2]
     assert rows.loc["attention", "modules"] == "+decoder.0.gate: Gate; −a: Conv2d; −b: Conv2d"

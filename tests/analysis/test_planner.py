@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.planner import PowerPlan, pilot_of, plan_power
 from ablate.analysis.selection import OWN_BEST, v_table
 from ablate.stats.resampling import image_weights
+from tests.planted import Truth, plant
 
 PILOT = Path(__file__).resolve().parents[2] / "results" / "published" / "camvid-small"
 
@@ -33,7 +33,7 @@ def test_the_spread_between_seeds_is_that_of_the_records(pilot: tuple[Frames, Po
     scores: dict[str, list[float]] = {}
     for path in PILOT.glob("trials/*/record.json"):
         record = json.loads(path.read_bytes())
-        rate = float(frames.levels["lr"][chosen[record["variant"]]])
+        rate = float(frames.levels["lr"][str(chosen[record["variant"]])])
         if record["settings"]["lr"] == rate:
             scores.setdefault(record["variant"], []).append(record["metrics"]["test_mean_iou"])
     for row in plan.detectable.drop_duplicates("variant").to_dict("records"):
@@ -90,7 +90,7 @@ def test_the_pilots_variances_are_those_of_its_chosen_cells(planted_analysis: An
     assert list(plan.needed["variant"]) == ["noskip", "residual", "attention"]  # the A/A control is not planned for
     row = plan.detectable.query("variant == 'noskip' and seeds == 4").iloc[0]
     cells = analysis.cells[analysis.cells["own_best"]].set_index("variant")
-    expected = np.mean([cells.loc[name, "test_sd"] ** 2 for name in ("noskip", "unet")])
+    expected = float((cells["test_sd"][["noskip", "unet"]] ** 2).mean())
     assert row["seed_sd"] ** 2 == pytest.approx(expected)
     assert row["level"] == pytest.approx(0.05 / 3)
     assert row["detectable"] > plan.detectable.query("variant == 'noskip' and seeds == 8")["detectable"].iloc[0]

@@ -6,15 +6,16 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from planted import Truth, plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
 from ablate.claims.verdicts import judge
+from tests.planted import Truth, plant
 
 Probes = dict[str, dict[str, list[float | None]]]
 
@@ -30,14 +31,14 @@ def probed(path: Path, change: Callable[[str, int], Probes], **more: object) -> 
     return analyse(load_results(path))
 
 
-def headroom(*values: list[float]) -> Callable[[str, int], Probes]:
-    others = ([7.0, 256.0], [8.0, 256.0], [9.0, 256.0])
+def headroom(*values: list[float | None]) -> Callable[[str, int], Probes]:
+    others: tuple[list[float | None], ...] = ([7.0, 256.0], [8.0, 256.0], [9.0, 256.0])
     return lambda variant, seed: {"lr_headroom": {"all": (values if variant == "unet" else others)[seed]}}
 
 
 def test_headroom_is_averaged_on_the_logarithm_point_by_point(tmp_path: Path) -> None:
     analysis = probed(tmp_path / "p", headroom([1.0, 8.0], [2.0, 8.0], [4.0, 8.0]))
-    rows = analysis.headroom.query("variant == 'unet'").set_index("point")
+    rows: Any = analysis.headroom.query("variant == 'unet'").set_index("point")
     low, high = stats.t.interval(0.95, 2, 1.0, stats.sem([0, 1, 2]))  # octaves
     assert rows.loc[1, ["mean", "low", "high"]].tolist() == pytest.approx([2.0, 2**low, 2**high])
     assert rows.loc[1, ["lowest", "highest", "n", "n_censored"]].tolist() == [1.0, 4.0, 3, 0]
@@ -104,7 +105,7 @@ def test_gates_stand_beside_their_nulls_run_by_run(tmp_path: Path) -> None:
     assert sky["over_shuffled"] == pytest.approx(0.2)
     low, high = stats.t.interval(0.95, 2, 0.11, stats.sem([0.10, 0.11, 0.12]))
     assert (sky["over_untrained_low"], sky["over_untrained_high"]) == pytest.approx((low, high))
-    assert math.isnan(rows.loc["pole", "untrained"])
+    assert rows["untrained"].isna()["pole"]
     ablated = analysis.gate_ablation
     assert ablated[["variant", "gate", "n"]].values.tolist() == [["attention", "g", 3]]
     low, high = stats.t.interval(0.95, 2, -0.021, stats.sem([0.020, 0.021, 0.022]))

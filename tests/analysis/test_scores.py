@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from planted_counts import draw_study
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.scores import StudyScores, mean_and_classes
+from tests.planted_counts import draw_study
 
 
 def test_the_vector_is_the_mean_and_the_classes() -> None:

@@ -100,7 +100,7 @@ def test_test_scores_do_not_move_a_choice() -> None:
 
 
 def test_an_edge_of_the_grid_is_unbracketed() -> None:
-    row = V.loc["a"]
+    row: pd.Series = V.T["a"]
     assert bracket("lr=3e-4", row, LEVELS) == ""
     assert bracket("lr=1e-3", row, LEVELS) == "1e-3 is the highest rate tried"
     assert bracket("lr=1e-4", row, LEVELS) == "1e-4 is the lowest rate tried"

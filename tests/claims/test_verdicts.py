@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isnan, nan, sqrt
+from functools import partial
+from math import nan, sqrt
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.fine_detail import DETAIL
@@ -19,8 +21,10 @@ from ablate.registry import MEASURES
 from ablate.stats.intervals import Estimate, mean_estimate
 from ablate.study import metrics
 from ablate.study.spec import ClaimSpec
+from tests.planted import Truth, plant
 
-PLANTED = {
+Claims = dict[str, tuple[dict[str, Any], str]]
+PLANTED: Claims = {
     # what was planted
     "skips": ({"metric": "test/mean_iou", "left": "noskip", "op": "<", "right": "unet", "margin": 0.01}, "supported"),
     "mirrored": ({"metric": "test/mean_iou", "left": "unet", "op": ">", "right": "noskip"}, "supported"),
@@ -70,7 +74,7 @@ PLANTED = {
         "inconclusive",
     ),
 }
-REFUSED = {
+REFUSED: Claims = {
     "unknown": (
         {"metric": "test/mean_iuo", "left": "noskip", "op": "<", "right": "unet"},
         "expected a metric, got the text 'test/mean_iuo'; did you mean 'test/mean_iou'?",
@@ -99,7 +103,7 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> tuple[Frames, Analysis]:
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Frames, Analysis]:
     claims = [{"id": name, **claim} for name, (claim, _) in (PLANTED | REFUSED).items()]
     path = plant(
         tmp_path_factory.mktemp("claims") / "planted",
@@ -117,12 +121,12 @@ def study(tmp_path_factory) -> tuple[Frames, Analysis]:
 
 
 @pytest.fixture(scope="module")
-def verdicts(study) -> pd.DataFrame:
+def verdicts(study: tuple[Frames, Analysis]) -> pd.DataFrame:
     return judge(*study).set_index("id")
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_truths_come_out_as_planted(verdicts, name) -> None:
+def test_planted_truths_come_out_as_planted(verdicts: pd.DataFrame, name: str) -> None:
     row = verdicts.loc[name]
     assert row["verdict"] == PLANTED[name][1], row.to_dict()
     assert row["quantity"] and row["method"]
@@ -131,14 +135,16 @@ def test_planted_truths_come_out_as_planted(verdicts, name) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_judged_is_inconclusive_and_says_why(verdicts, name) -> None:
+def test_what_cannot_be_judged_is_inconclusive_and_says_why(verdicts: pd.DataFrame, name: str) -> None:
     row = verdicts.loc[name]
     assert row["verdict"] == "inconclusive"
     assert REFUSED[name][1] in row["reason"]
-    assert isnan(row["value"])
+    assert pd.isna(row["value"])
 
 
-def test_a_claim_of_the_primary_comparison_has_the_primary_numbers(study, verdicts) -> None:
+def test_a_claim_of_the_primary_comparison_has_the_primary_numbers(
+    study: tuple[Frames, Analysis], verdicts: pd.DataFrame
+) -> None:
     contrasts = study[1].contrasts
     primary = contrasts[(contrasts["variant"] == "noskip") & contrasts["primary"]].iloc[0]
     for column in ("low", "high"):
@@ -148,7 +154,7 @@ def test_a_claim_of_the_primary_comparison_has_the_primary_numbers(study, verdic
     assert verdicts.loc["skips", "threshold"] == -0.01
 
 
-def test_many_comparisons_are_counted_and_the_deciding_one_named(verdicts) -> None:
+def test_many_comparisons_are_counted_and_the_deciding_one_named(verdicts: pd.DataFrame) -> None:
     assert verdicts.loc["unstable", "comparisons"] == 2
     assert verdicts.loc["unstable", "at"] in ("lr=1e-3", "lr=5e-4")
     any_row, all_row = verdicts.loc["too-slow"], verdicts.loc["all-too-slow"]
@@ -160,21 +166,21 @@ def test_many_comparisons_are_counted_and_the_deciding_one_named(verdicts) -> No
     assert verdicts.loc["size", "exact"] and verdicts.loc["size", "side"] == "below"
 
 
-def test_a_study_without_claims_has_an_empty_table(study) -> None:
+def test_a_study_without_claims_has_an_empty_table(study: tuple[Frames, Analysis]) -> None:
     frames, analysis = study
     bare = replace(frames, study=frames.study.model_copy(update={"claims": []}))
     assert list(judge(bare, analysis).columns) == COLUMNS
     assert not len(judge(bare, analysis))
 
 
-def test_throughput_that_was_not_measured_is_refused(study) -> None:
+def test_throughput_that_was_not_measured_is_refused(study: tuple[Frames, Analysis]) -> None:
     frames, analysis = study
     claim = ClaimSpec(metric="train_images_per_s", left="attention", op=">=", right="unet", factor=0.9)
     bare = replace(frames, profile={}, study=frames.study.model_copy(update={"claims": [claim]}))
     assert "has not been measured alone" in judge(bare, analysis).iloc[0]["reason"]
 
 
-def test_counts_are_compared_as_ratios_or_with_a_margin_as_differences(study) -> None:
+def test_counts_are_compared_as_ratios_or_with_a_margin_as_differences(study: tuple[Frames, Analysis]) -> None:
     frames, analysis = study
     counts = analysis.variants.set_index("variant")["parameters"]
     claim = {"metric": "parameters", "left": "noskip", "op": "<=", "right": "unet"}
@@ -186,7 +192,7 @@ def test_counts_are_compared_as_ratios_or_with_a_margin_as_differences(study) ->
     assert rows["verdict"].tolist() == ["supported", "refuted", "supported"]
 
 
-def test_the_difference_of_rises_lets_a_diverged_seed_count(study) -> None:
+def test_the_difference_of_rises_lets_a_diverged_seed_count(study: tuple[Frames, Analysis]) -> None:
     claim = ClaimSpec(metric="rise", left="noskip", op=">", right="unet", where={"lr": 1e-3})
     evidence = Gatherer(*study).gather(claim, "noskip", "lr=1e-3")
     trials = study[0].trials.query("setting == 'lr=1e-3' and role == 'main'")
@@ -225,7 +231,7 @@ def one(*leaves: Evidence, quantifier: str = "all") -> Node:
         (1.0, nan, True, "inconclusive"),
     ],
 )
-def test_one_comparison(value, half, above, verdict) -> None:
+def test_one_comparison(value: float, half: float, above: bool, verdict: str) -> None:
     assert verdict_of(one(leaf(value, half, above=above)))[0] == verdict
 
 
@@ -261,18 +267,22 @@ def test_nested_some_variant_at_every_setting() -> None:
     assert estimate.low == pytest.approx(2.0 - 2 * 0.9)  # two variants to choose from
 
 
+def divided(values: np.ndarray, k: int) -> Estimate:
+    return mean_estimate(values, 1 - 0.05 / k)
+
+
 def test_a_false_any_is_supported_no_more_often_than_one_interval_errs() -> None:
     """Four comparisons with no difference at all, 95 % intervals: 2.5 % false support at most."""
     rng = np.random.default_rng(0)
     draws, wrong = 1500, 0
     for values in rng.normal(0, 1, (draws, 4, 4)):
-        leaves = [Evidence("x", "x", lambda k, v=v: mean_estimate(v, 1 - 0.05 / k), True, False, 0.0) for v in values]
+        leaves = [Evidence("x", "x", partial(divided, v), True, False, 0.0) for v in values]
         wrong += verdict_of(one(*leaves, quantifier="any"))[0] == "supported"
     assert wrong / draws <= 0.025 + 3 * sqrt(0.025 * 0.975 / draws)
     assert wrong / draws >= 0.01
 
 
-def test_a_quiet_study_does_not_refute_instability_by_three_seeds(tmp_path) -> None:
+def test_a_quiet_study_does_not_refute_instability_by_three_seeds(tmp_path: Path) -> None:
     claim = {"metric": "rise", "variant": "any", "op": ">", "value": 1.1, "where": {"lr": ">=5e-4"}}
     path = plant(tmp_path / "p", variants=("unet",), lrs=(5e-4,), images=2, epochs=6, claims=[claim], predictions=False)
     for steps in path.glob("trials/*/steps.f32"):
@@ -284,7 +294,7 @@ def test_a_quiet_study_does_not_refute_instability_by_three_seeds(tmp_path) -> N
     assert "at least 39 such seeds would tell" in row["reason"]
 
 
-def test_what_has_not_run_yet_decides_nothing_and_hinders_nothing(tmp_path) -> None:
+def test_what_has_not_run_yet_decides_nothing_and_hinders_nothing(tmp_path: Path) -> None:
     rise = {"metric": "rise", "op": ">", "value": 1.1}
     forms = {
         "some-rises": {**rise, "variant": "any", "where": {"lr": ">=5e-4"}, "quantifier": "any"},
@@ -306,13 +316,13 @@ def test_what_has_not_run_yet_decides_nothing_and_hinders_nothing(tmp_path) -> N
     assert (some["verdict"], some["comparisons"]) == ("supported", 6) and "noskip" in some["at"]
     assert some["confidence"] == pytest.approx(1 - 0.05 / 6)
     everyone = rows.loc["all-low"]
-    assert everyone["verdict"] == "inconclusive" and isnan(everyone["value"])
+    assert everyone["verdict"] == "inconclusive" and pd.isna(everyone["value"])
     assert everyone["reason"].startswith("residual has no setting that may be chosen")
     assert rows.loc["all-high", "verdict"] == "refuted"
     assert (rows.loc["of-it", "verdict"], rows.loc["of-it", "comparisons"]) == ("inconclusive", 0)
 
 
-def test_the_metrics_of_claims_are_those_of_the_frames(study) -> None:
+def test_the_metrics_of_claims_are_those_of_the_frames(study: tuple[Frames, Analysis]) -> None:
     frames, _ = study
     numbers = set(frames.trials.select_dtypes("number").columns)
     assert set(metrics.of_trials()) <= numbers
@@ -335,5 +345,5 @@ def test_the_metrics_of_claims_are_those_of_the_frames(study) -> None:
         (PLANTED["level"][0], "test/mean_iou: unet > 0.4, at its own best setting"),
     ],
 )
-def test_a_claim_in_words(claim, text) -> None:
+def test_a_claim_in_words(claim: dict[str, Any], text: str) -> None:
     assert text_of(ClaimSpec(**claim)) == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from ablate.measure.convergence import (
@@ -39,7 +40,7 @@ def test_projected_gain_of_a_line_is_its_slope_times_the_window() -> None:
 
 
 def test_verdicts_on_planted_curves() -> None:
-    def lines(gains: list[float]) -> np.ndarray:
+    def lines(gains: ArrayLike) -> np.ndarray:
         return 0.6 + np.array(gains)[:, None] / 10 * np.arange(50)
 
     spread = np.array([-0.002, -0.001, 0.0, 0.001, 0.002])

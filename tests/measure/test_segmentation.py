@@ -99,7 +99,8 @@ def test_images_scores_follow_their_definition() -> None:
     preds[7] = (target[7] + 1) % 4
     target[8] = 255
     counts = image_counts(preds, target, 4)
-    per_image, per_class = [], {c: [] for c in range(4)}
+    per_image: list[float] = []
+    per_class: dict[int, list[float]] = {c: [] for c in range(4)}
     for p, t in zip(preds, target, strict=True):
         scores = []
         for c in sorted(set(t.ravel().tolist()) - {255}):

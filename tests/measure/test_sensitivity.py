@@ -19,7 +19,6 @@ def test_sensitivity_of_a_parabola_has_a_closed_form() -> None:
     rates = 1e-3 * np.exp(x)
     found = lr_sensitivity(rates, 0.4 + c * x**2, initial_loss=100.0)
     assert found.value == pytest.approx(c * half_width**2 / 3 + c * spacing**2 / 6)
-    assert (found.low, found.high) == pytest.approx((rates[0], rates[-1]))
     shuffled = np.random.default_rng(0).permutation(len(x))
     assert lr_sensitivity(rates[shuffled], 0.4 + c * x[shuffled] ** 2, 100.0).value == pytest.approx(found.value)
     fine = np.linspace(-half_width, half_width, 2001)

@@ -74,7 +74,7 @@ def test_welch_takes_a_factor_and_a_constant_side() -> None:
     ("left", "right", "reason"),
     [([1.0], [2.0, 3.0], "fewer than two seeds"), ([1, 1], [2, 2], "no spread"), ([1, inf], [2, 3], "not finite")],
 )
-def test_welch_without_an_interval_says_why(left, right, reason) -> None:
+def test_welch_without_an_interval_says_why(left: list[float], right: list[float], reason: str) -> None:
     ours = welch_interval(left, right)
     assert not ours.has_interval
     assert isnan(ours.p)
@@ -139,7 +139,7 @@ def test_superiority_gives_no_verdict_below_five_seeds() -> None:
 
 
 @pytest.mark.parametrize(("n", "shift"), [(5, 0.0), (5, 1.0), (10, 1.0)])
-def test_superiority_covers(n, shift) -> None:
+def test_superiority_covers(n: int, shift: float) -> None:
     rng = np.random.default_rng(n)
     truth = stats.norm.cdf(shift / sqrt(2))
     draws = [probability_of_superiority(rng.normal(shift, 1, n), rng.normal(0, 1, n)) for _ in range(500)]
@@ -149,7 +149,7 @@ def test_superiority_covers(n, shift) -> None:
 
 
 @pytest.mark.parametrize(("n", "least"), [(3, 0.10), (4, 0.02857), (5, 0.00794)])
-def test_exact_permutation_and_its_least_p(n, least) -> None:
+def test_exact_permutation_and_its_least_p(n: int, least: float) -> None:
     assert 2 / comb(2 * n, n) == pytest.approx(least, abs=5e-5)
     assert permutation_p([inf] * n, [1.0] * n) == pytest.approx(least, abs=5e-5)
     assert permutation_p([1.0] * n, [1.0] * n) == 1
@@ -177,12 +177,14 @@ def test_without_spread_the_exact_permutation_decides() -> None:
 
 @pytest.mark.parametrize("n", [3, 5])
 @pytest.mark.parametrize("share", [0.35, 0.5, 0.8])
-def test_variants_with_the_same_share_of_loud_runs_are_told_apart_no_more_often_than_the_level(n, share) -> None:
+def test_variants_with_the_same_share_of_loud_runs_are_told_apart_no_more_often_than_the_level(
+    n: int, share: float
+) -> None:
     # In many draws one side is all quiet or all loud, and hardly varies.
     rng, decided, draws = np.random.default_rng(n), 0, 2000
     for _ in range(draws):
-        sides = (rng.random((2, n)) < share) * rng.normal(0.5, 0.1, (2, n)).clip(0, 1)
-        made = welch_or_permutation(*sides, 0.95)
+        left, right = (rng.random((2, n)) < share) * rng.normal(0.5, 0.1, (2, n)).clip(0, 1)
+        made = welch_or_permutation(left, right, 0.95)
         decided += made.has_interval and (made.low > 0 or made.high < 0)
     assert 0 < decided <= stats.binom.ppf(0.999, draws, 0.05)
 
@@ -207,7 +209,7 @@ def test_all_seeds_at_one_end_give_the_exact_bound() -> None:
 
 
 @pytest.mark.parametrize("n", [3, 6])
-def test_the_exact_bound_errs_no_more_often_than_it_may(n) -> None:
+def test_the_exact_bound_errs_no_more_often_than_it_may(n: int) -> None:
     """Runs that rise to infinity with chance p: how often the bound of a study without a rise excludes the truth."""
     rng = np.random.default_rng(n)
     for p in (0.1, 0.4, 1 - 0.025 ** (1 / n) + 1e-9):

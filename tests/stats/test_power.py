@@ -19,7 +19,7 @@ from ablate.stats.power import (
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
-def test_without_image_noise_it_is_the_noncentral_t(n) -> None:
+def test_without_image_noise_it_is_the_noncentral_t(n: int) -> None:
     df, shift = 2 * (n - 1), 0.02 / sqrt(2 * 1e-4 / n)
     edge = stats.t.ppf(0.975, df)
     expected = stats.nct.sf(edge, df, shift) + stats.nct.cdf(-edge, df, shift)
@@ -32,7 +32,7 @@ def test_no_difference_is_found_at_the_level() -> None:
 
 
 @pytest.mark.parametrize("image", [0.0, 1e-4])
-def test_power_is_the_share_of_simulated_decisions(image) -> None:
+def test_power_is_the_share_of_simulated_decisions(image: float) -> None:
     rng = np.random.default_rng(0)
     n, seed, delta, alpha, draws = 5, 4e-4, 0.04, 0.05 / 3, 20_000
     difference = rng.normal(delta, sqrt(2 * seed / n + image), draws)
