@@ -9,7 +9,7 @@ import pytest
 from planted import plant
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.claims import judge
+from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings

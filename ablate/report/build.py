@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from ablate.analysis.folder import read_folder
-from ablate.analysis.spread import uncollected
+from ablate.analysis.load import read_folder
+from contextlib import nullcontext as uncollected
 from ablate.records.store import Results
 from ablate.wording import count_of
 

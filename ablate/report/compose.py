@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ablate import __version__
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.claims import judge
-from ablate.analysis.folder import Folder
+from ablate.claims.verdicts import judge
+from ablate.analysis.load import Folder
 from ablate.analysis.frames import frames_of
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings
-from ablate.analysis.spread import uncollected
+from contextlib import nullcontext as uncollected
 from ablate.errors import ResultsError, nearest
 from ablate.records.files import make_folder, write_atomic
 from ablate.records.store import Results

@@ -17,7 +17,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.spread import leave_interrupts, uncollected, usable_cores
+from contextlib import nullcontext as uncollected
+
+from ablate.parallel import _leave_interrupts as leave_interrupts
+from ablate.parallel import usable_cores
 from ablate.records.files import make_folder, write_atomic
 from ablate.registry import FIGURES
 from ablate.report import figures

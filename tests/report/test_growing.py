@@ -13,7 +13,7 @@ from pathlib import Path
 from planted import Truth, plant
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.claims import judge
+from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
 from ablate.registry import FIGURES
 from ablate.report import page

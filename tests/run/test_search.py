@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.claims import judge
+from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
 from ablate.errors import StudyError
 from ablate.records.store import Results, publish_record, to_json

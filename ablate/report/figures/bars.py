@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.intervals import mean_estimate
+from ablate.stats.intervals import mean_estimate
 from ablate.registry import register_figure
 from ablate.report import style
 from ablate.report.figures.common import (
