@@ -68,8 +68,6 @@ class FolderSource:
         self._results = results
         self._folders: dict[str, TrialFolder] = {}
         self._kept: dict[str, Kept] = {}
-        # Per instance, so that it dies with it.
-        self._preds = lru_cache(maxsize=_PREDS_KEPT)(pictures.unpack_maps)
 
     def add(self, key: str, folder: TrialFolder) -> None:
         """Make the trial `key` known by its folder."""
@@ -113,7 +111,7 @@ class FolderSource:
 
     def preds(self, key: str) -> Maps:
         """See `Source`."""
-        return self._preds(self._folders[key].predictions)
+        return _unpacked(self._folders[key].predictions)
 
     def target(self) -> Maps:
         """See `Source`."""
@@ -126,6 +124,11 @@ class FolderSource:
             self.keep(key, kept)
         assert kept.images is not None
         return kept.images
+
+
+@lru_cache(maxsize=_PREDS_KEPT)
+def _unpacked(path: Path) -> Maps:
+    return pictures.unpack_maps(path)
 
 
 def _read_images(path: Path) -> dict[str, np.ndarray]:

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
-from ablate.report.figures.common import by_variant, order, progress, setting_label
-from ablate.report.style import percent, rate_text
+from ablate.report.format import percent, percent_interval, percent_spread, rate_text
+from ablate.report.lookup import Row, by_variant, order, primary_contrasts, progress, setting_label
 
 ABSENT = "–"
 MISSING = object()

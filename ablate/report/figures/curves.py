@@ -6,27 +6,22 @@ from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
-from ablate.report.figures.common import (
+from ablate.report.figures.marks import PANELS, curve_axis, draw_curve_panels, draw_curves, evenly, finish, looks, spreads
+from ablate.report.figures.theme import FULL, canvas, legend, plain
+from ablate.report.lookup import (
     NotDrawn,
+    among,
     chosen_notes,
     chosen_rule,
     curves_of,
-    draw_curves,
     epochs_at_own_best,
-    finish,
-    looks,
-    loss_axis,
     main_trials,
-    order,
-    percent_axis,
+    only_rate,
     searched,
-    setting_title,
+    setting_lines,
     settings,
-    spreads,
 )
-from ablate.report.style import FULL, canvas, legend
 
-PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
 RULE = (
     "Line: mean over the seeds that did not diverge; band: from the lowest to the highest seed; ×: last finite epoch "
     "of a diverged seed."
@@ -34,63 +29,48 @@ RULE = (
 MOST_SETTINGS = 5
 
 
-@register_figure("curves")
+@register_figure("curves", title="Curves at the chosen rates", order=20)
 def curves(analysis: Analysis) -> Figure:
-    """Training loss, validation loss and validation mIoU of every variant at its own best setting."""
+    """Draw training loss, validation loss and validation mIoU of every variant at its own best setting."""
     frame = epochs_at_own_best(analysis)
     if frame.empty:
         raise NotDrawn("no trial at a chosen setting has finished an epoch")
     figure = canvas(FULL, 2.5)
-    styles, variants = looks(analysis), order(analysis)
-    for axes, (column, title) in zip(figure.subplots(1, 3), PANELS, strict=True):
-        draw_curves(axes, frame, column, variants, styles)
-        axes.set_title(title)
-        if column == "val_mean_iou":
-            percent_axis(axes)
-        else:
-            loss_axis(axes, frame[column])
-    there = set(frame["variant"])
-    shown = [variant for variant in variants if variant in there]
-    legend(figure, styles, shown, notes=chosen_notes(analysis))
+    draw_curve_panels(analysis, figure.subplots(1, 3), frame)
+    legend(figure, looks(analysis), among(analysis, frame["variant"]), notes=chosen_notes(analysis))
     return finish(figure, analysis, f"{RULE} {chosen_rule(analysis)}")
 
 
-@register_figure("curves_by_rate")
+@register_figure("curves_by_rate", title="Curves rate by rate", order=30)
 def curves_by_rate(analysis: Analysis) -> Figure:
-    """The same curves at every setting of the grid: what the learning rate does to each variant."""
-    shown = settings(analysis)
-    if len(shown) < 2:
+    """Draw the same curves at every setting of the grid: what the learning rate does to each variant."""
+    every = settings(analysis)
+    if len(every) < 2:
         raise NotDrawn("the study has one setting only")
     if searched(analysis):
         raise NotDrawn("every variant was searched at settings of its own")
-    if len(shown) > MOST_SETTINGS:
-        # The outermost settings and those between, evenly.
-        step = (len(shown) - 1) / (MOST_SETTINGS - 1)
-        shown = [shown[round(place * step)] for place in range(MOST_SETTINGS)]
+    shown = evenly(every, MOST_SETTINGS)
     trials = main_trials(analysis)
     frame = curves_of(analysis, trials[trials["setting"].isin(shown)])
     if frame.empty:
         raise NotDrawn("no trial has finished an epoch")
     figure = canvas(FULL, 5.2 + 0.14 * (len(analysis.frames.axes) - 1))
-    styles, variants = looks(analysis), order(analysis)
     grid = figure.subplots(len(PANELS), len(shown), sharex=True, sharey="row", squeeze=False)
     by_setting = dict(list(frame.groupby("setting")))
     for row, (column, title) in zip(grid, PANELS, strict=True):
         lived = spreads(frame, column, ["setting", "variant"])
         for axes, setting in zip(row, shown, strict=True):
             own = {variant: spread for (other, variant), spread in lived.items() if other == setting}
-            draw_curves(axes, by_setting.get(setting, frame[:0]), column, variants, styles, own)
-            if axes not in grid[-1]:
-                axes.set_xlabel("")
+            draw_curves(axes, by_setting.get(setting, frame[:0]), column, looks(analysis), own)
+            axes.set_xlabel("")
         row[0].set_ylabel(title)
-        if column == "val_mean_iou":
-            percent_axis(row[0])
-        else:
-            loss_axis(row[0], frame[column])
+        curve_axis(row[0], column, frame[column])
     for axes, setting in zip(grid[0], shown, strict=True):
-        axes.set_title(setting_title(analysis, setting), size=8.5 if len(analysis.frames.axes) == 1 else 7)
-    there = set(frame["variant"])
-    legend(figure, styles, [v for v in variants if v in there], notes={})
-    left_out = len(settings(analysis)) - len(shown)
+        title = "\n".join(map(plain, setting_lines(analysis, setting)))
+        axes.set_title(title, size=8.5 if only_rate(analysis) else 7)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    legend(figure, looks(analysis), among(analysis, frame["variant"]), notes={})
+    left_out = len(every) - len(shown)
     more = f" {left_out} settings between those shown are left out." if left_out else ""
     return finish(figure, analysis, RULE + more)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.render import Column, Table
-from ablate.report.tables.common import axis_columns, in_order, present, rule_of
+from ablate.registry import register_table
+from ablate.report import rules
+
+from ablate.report.tables.table import Column, Table, axis_columns, in_order
 
 
-def purity_table(analysis: Analysis) -> Table:
-    """What else than the component differs: settings, modules, parameters, FLOPs."""
+@register_table("purity", title="What differs", order=90)
+def purity(analysis: Analysis) -> Table:
+    """Return what else than the component differs: settings, modules, parameters, FLOPs."""
     frame = in_order(analysis.variants[~analysis.variants["baseline"].astype(bool)], analysis)
     columns = [
         Column("variant", "Variant"),
@@ -25,11 +28,12 @@ def purity_table(analysis: Analysis) -> Table:
         "the file of the table). At another number of parameters or FLOPs a difference is that of component and "
         "capacity together."
     )
-    return Table("purity", "What differs", rule, frame, present(columns, frame))
+    return Table(frame, columns, rule)
 
 
-def headroom_table(analysis: Analysis) -> Table:
-    """How much longer the steps could be, over training."""
+@register_table("headroom", title="Learning-rate headroom", order=120)
+def headroom(analysis: Analysis) -> Table:
+    """Return how much longer the steps could be, over training."""
     frame = in_order(analysis.headroom, analysis)
     columns = [
         Column("variant", "Variant"),
@@ -41,12 +45,12 @@ def headroom_table(analysis: Analysis) -> Table:
         Column("n", "Seeds", "whole"),
         Column("n_censored", "At an end", "whole"),
     ]
-    rule = rule_of(analysis, "headroom", frame)
-    return Table("headroom", "Learning-rate headroom", rule, frame, present(columns, frame))
+    return Table(frame, columns, rules.headroom(analysis))
 
 
-def gates_table(analysis: Analysis) -> Table:
-    """What the attention gates tell apart, beside what position and inputs alone give."""
+@register_table("gates", title="Attention gates", order=160)
+def gates(analysis: Analysis) -> Table:
+    """Return what the attention gates tell apart, beside what position and inputs alone give."""
     frame = in_order(analysis.gates, analysis)
     columns = [
         Column("variant", "Variant"),
@@ -58,11 +62,12 @@ def gates_table(analysis: Analysis) -> Table:
         Column("lift", "Lift", "factor", "lift_low", "lift_high"),
         Column("n", "Seeds", "whole"),
     ]
-    return Table("gates", "Attention gates", rule_of(analysis, "gates", frame), frame, present(columns, frame))
+    return Table(frame, columns, rules.gates(analysis))
 
 
-def gate_ablation_table(analysis: Analysis) -> Table:
-    """What the attention gates are good for: the score without their pattern."""
+@register_table("gate_ablation", title="Attention gates flattened", order=170)
+def gate_ablation(analysis: Analysis) -> Table:
+    """Return what the attention gates are good for: the score without their pattern."""
     frame = in_order(analysis.gate_ablation, analysis)
     columns = [
         Column("variant", "Variant"),
@@ -70,5 +75,4 @@ def gate_ablation_table(analysis: Analysis) -> Table:
         Column("delta", "Δ test mIoU, points", "delta", "low", "high"),
         Column("n", "Seeds", "whole"),
     ]
-    rule = rule_of(analysis, "gate_ablation", frame)
-    return Table("gate_ablation", "Attention gates flattened", rule, frame, present(columns, frame))
+    return Table(frame, columns, rules.gate_ablation(analysis))
