@@ -39,7 +39,7 @@ class Registry:
         return name in self._entries
 
     def register(self, name: str) -> Callable[[Factory], Factory]:
-        """Decorator that makes a factory known as `name`.
+        """Return a decorator that makes a factory known as `name`.
 
         Raises `PluginError` where the name is taken by another factory; both places are named.
         """
@@ -58,7 +58,7 @@ class Registry:
         return add
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The factory registered as `name`; raises `StudyError` with the nearest choice where there is none."""
+        """Return the factory registered as `name`; raise `StudyError` with the nearest choice where there is none."""
         entry = self._entries.get(name)
         if entry is None:
             raise StudyError(Problem(f"unknown {self.kind} '{name}'", cure=nearest(name, self._entries)))
@@ -70,7 +70,7 @@ class Registry:
         return entry.target
 
     def source(self, name: str) -> str:
-        """Where `name` was registered: "ablate" or "file:line"."""
+        """Return where `name` was registered: "ablate" or "file:line"."""
         return self._entries[name].source
 
 
@@ -106,7 +106,9 @@ class Displays(Registry):
         """
         section = section or self.sections[0]
         if section not in self.sections:
-            raise PluginError(f"the {self.kind} '{name}': unknown section '{section}'", cure=nearest(section, self.sections))
+            raise PluginError(
+                f"the {self.kind} '{name}': unknown section '{section}'", cure=nearest(section, self.sections)
+            )
         if not name.replace("_", "").isalnum() or not name.isascii():
             raise PluginError(f"the {self.kind} '{name}' names its files", cure="take letters, digits and _ only")
         known = super().register(name)

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
-from ablate.report.format import percent, percent_interval, percent_spread, rate_text
-from ablate.report.lookup import Row, by_variant, order, primary_contrasts, progress, setting_label
+from ablate.report.format import percent, rate_text
+from ablate.report.lookup import by_variant, order, progress, setting_label
 
 ABSENT = "–"
 MISSING = object()
@@ -108,7 +108,7 @@ def flatten(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """A value as people write it: small rates as 3e-4, yes and no, a digest by its beginning."""
+    """Return a value as people write it: small rates as 3e-4, yes and no, a digest by its beginning."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -198,7 +198,7 @@ def print_comparison(left: Path, right: Path, console: Console | None = None) ->
 
 
 def _told_apart(names: tuple[str, str], paths: tuple[Path, Path]) -> tuple[str, str]:
-    """The studies' names; where they are one, the folders', as far as needed to tell them apart."""
+    """Return the studies' names; where they are one, the folders', as far as needed to tell them apart."""
     if names[0] != names[1]:
         return names
     parts = [path.resolve().parts for path in paths]

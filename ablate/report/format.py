@@ -28,7 +28,7 @@ def percent(fraction: float | None, digits: int = 1, *, sign: bool = False) -> s
 
 
 def percent_interval(low: float, high: float) -> str:
-    """Return an interval of fractions in per cent, both ends with their signs: "[−2.0, +0.5]"; "" where there is none."""
+    """Return an interval of fractions in per cent with signs, "[−2.0, +0.5]"; "" where there is none."""
     return f"[{percent(low, sign=True)}, {percent(high, sign=True)}]" if math.isfinite(low) else ""
 
 

@@ -150,8 +150,8 @@ def detail(analysis: Analysis) -> str:
     return (
         f"Scored at {size} pixels{own}; widths are given for a diagonal of 600 and scaled (boundary_3 is a band of "
         f"{band} pixel{'s' * (band != '1')} here, thin_3 what a disc of {disc} pixels removes). boundary: IoU of the "
-        "bands inside the masks; trimap: IoU near target boundaries; interior: IoU away from them; thin: recall of thin "
-        f"structures. {_CHOICES['own_best']} The setting is chosen once. A diverged seed counts 0 in all. "
+        "bands inside the masks; trimap: IoU near target boundaries; interior: IoU away from them; thin: recall of "
+        f"thin structures. {_CHOICES['own_best']} The setting is chosen once. A diverged seed counts 0 in all. "
         f"{_interval(analysis)} Descriptive."
     )
 
@@ -174,11 +174,11 @@ def stability(_analysis: Analysis) -> str:
         "Mean over the seeds of a cell, infinite where a seed diverged; the interval is Student's t over seeds. rise: "
         "largest ratio of an epoch's median training loss to the lowest of an earlier epoch (1 = never rose); "
         "val_rise: the same of val loss; spike_rate: spikes of loss or gradient norm per 1,000 steps; spike_score: "
-        "share of steps that spike in the form of OLMo; roughness: IQR of the loss' first differences over its descent; "
-        "excess_variation: way to and fro over the range of the epoch medians; tail_risk: mean of the upper 5 % of the "
-        "steps of log loss; late_oscillation: std of val mIoU about its line over the last epochs; lr_headroom: the "
-        "least of the probed points, its mean geometric and its interval on the logarithm, none where a seed's is an "
-        "end of the range probed."
+        "share of steps that spike in the form of OLMo; roughness: IQR of the loss' first differences over its "
+        "descent; excess_variation: way to and fro over the range of the epoch medians; tail_risk: mean of the upper "
+        "5 % of the steps of log loss; late_oscillation: std of val mIoU about its line over the last epochs; "
+        "lr_headroom: the least of the probed points, its mean geometric and its interval on the logarithm, none where "
+        "a seed's is an end of the range probed."
     )
 
 
@@ -249,10 +249,11 @@ def gates(_analysis: Analysis) -> str:
     """Return what is measured of attention gates."""
     return (
         "Each variant at its own best setting, the best epoch's weights, the whole test split. AUROC: chance that a "
-        "pixel of the class has a larger gate coefficient than a pixel of another, 0.5 = not told apart. Over shuffled: "
-        "less the AUROC against the masks of other images, what position alone gives. Over untrained: less that of a "
-        "gate with fresh weights and the same inputs. Lift: mean coefficient of the class over that of all pixels. "
-        "Means over seeds with Student's t intervals, differences paired by run. Descriptive, each class by itself."
+        "pixel of the class has a larger gate coefficient than a pixel of another, 0.5 = not told apart. Over "
+        "shuffled: less the AUROC against the masks of other images, what position alone gives. Over untrained: less "
+        "that of a gate with fresh weights and the same inputs. Lift: mean coefficient of the class over that of all "
+        "pixels. Means over seeds with Student's t intervals, differences paired by run. Descriptive, each class by "
+        "itself."
     )
 
 

@@ -6,7 +6,16 @@ from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
-from ablate.report.figures.marks import PANELS, curve_axis, draw_curve_panels, draw_curves, evenly, finish, looks, spreads
+from ablate.report.figures.marks import (
+    PANELS,
+    curve_axis,
+    draw_curve_panels,
+    draw_curves,
+    evenly,
+    finish,
+    looks,
+    spreads,
+)
 from ablate.report.figures.theme import FULL, canvas, legend, plain
 from ablate.report.lookup import (
     NotDrawn,

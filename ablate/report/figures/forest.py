@@ -98,7 +98,7 @@ def classes(analysis: Analysis) -> Figure:
 
 @register_figure("detail", title="Fine detail", order=80)
 def detail(analysis: Analysis) -> Figure:
-    """Draw the differences of boundary, thin-structure and interior quality to the baseline, with the verdict on detail."""
+    """Draw the differences of boundary, thin-structure and interior quality to the baseline, with their verdict."""
     verdicts = {variant: str(row["verdict"]) for variant, row in by_variant(analysis.detail_verdicts).items()}
     words = {"lost": "fine detail lost", "gained": "fine detail gained", "undecided": "fine detail: undecided"}
     rule = (
@@ -140,7 +140,7 @@ def _by_variant(
 
 
 def _largest(analysis: Analysis, compared: list[str], table: str) -> tuple[list[str], str]:
-    """Return, of many variants, those that differ most in their primary contrast, and where the others stand, in words."""
+    """Return, of many variants, those that differ most in their primary contrast, and in words where others stand."""
     if len(compared) <= MOST_PANELS:
         return compared, ""
     primary = primary_contrasts(analysis)

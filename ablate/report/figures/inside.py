@@ -32,7 +32,7 @@ BETWEEN = 4
 
 @register_figure("gradients", title="Gradient flow by layer", order=110)
 def gradients(analysis: Analysis) -> Figure:
-    """Draw gradient flow by layer: relative size of one update, and the share that reaches it through a skip connection."""
+    """Draw gradient flow by layer: relative size of an update, and the share that comes through a skip connection."""
     frame = probes(analysis)
     frame = frame[np.isfinite(frame["value"].astype(float))]
     measures = set(frame["measure"])
@@ -77,7 +77,7 @@ def gradients(analysis: Analysis) -> Figure:
 
 
 def _columns(panels: list[tuple[str, list[str]]]) -> list[list[tuple[str, list[str]]]]:
-    """Return the panels in one or two columns of about equal height: of many layers the later ones go to the second column.
+    """Return the panels in one or two columns of about equal height: the later of many layers go to the second one.
 
     A cut lies between two stages of the network (encoder, bottleneck, decoder) where one is near.
     """

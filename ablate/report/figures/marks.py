@@ -1,4 +1,4 @@
-"""The marks that several figures draw alike: curves with bands, crosses of diverged runs, axes of per cent and rates."""
+"""Marks that several figures draw alike: curves with bands, crosses of diverged runs, axes of per cent and rates."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def draw_curves(
 
 
 def curve_axis(axes: Axes, column: str, values: Iterable[float]) -> None:
-    """Set the vertical axis of a panel of curves: per cent of mIoU; of losses logarithmic where they span a factor of six."""
+    """Set the vertical axis of curves: per cent of mIoU; of losses logarithmic where they span a factor of six."""
     if column == "val_mean_iou":
         percent_axis(axes)
         return
@@ -150,7 +150,7 @@ def evenly(shown: Sequence[str], most: int) -> list[str]:
 
 
 def layer_depth(layer: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts layers as the image passes them: encoder, bottleneck, decoder, head; numbers as numbers."""
+    """Return a key that sorts layers as the image passes them: encoder, bottleneck, decoder, head."""
     words = re.findall(r"[A-Za-z_]+|[0-9]+", layer)
     return tuple((0, int(w), "") if w.isdigit() else (_STAGES.get(w, 5), 0, w) for w in words)
 

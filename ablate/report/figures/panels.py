@@ -1,4 +1,4 @@
-"""Figures of test images: all variants on the same ones, the telling ones, crops of thin structures, a variant's own."""
+"""Figures of test images: all variants on the same ones, the telling ones, crops, gates, and a variant's own panel."""
 
 from __future__ import annotations
 
@@ -213,14 +213,13 @@ def tile_sheet(
         y = 1 - (place * tile_high + (tile_high - gap) / 2) / sheet.shape[0]
         axes.annotate(label, (-0.06 / (width - left), y), xycoords="axes fraction", ha="right", va="center", size=7)
     box = {"facecolor": theme.PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-    for (y, x), text in np.ndenumerate(np.array(numbers, dtype=object).reshape(len(numbers), -1)):
-        if text:
-            at = (x + 1) * tile_wide - gap, (y + 1) * tile_high - gap
-            corner = at[0] / sheet.shape[1], 1 - at[1] / sheet.shape[0]
-            axes.annotate(
-                text, corner, xytext=(-1.5, 1.5), xycoords="axes fraction", textcoords="offset points", ha="right",
-                va="bottom", size=6, bbox=box,
-            )  # fmt: skip
+    written = [(y, x, text) for y, texts in enumerate(numbers) for x, text in enumerate(texts) if text]
+    for y, x, text in written:
+        at = ((x + 1) * tile_wide - gap) / sheet.shape[1], 1 - ((y + 1) * tile_high - gap) / sheet.shape[0]
+        axes.annotate(
+            text, at, xytext=(-1.5, 1.5), xycoords="axes fraction", textcoords="offset points", ha="right",
+            va="bottom", size=6, bbox=box,
+        )  # fmt: skip
     room = int((width - left) / len(heads) * 72 / (7 * 0.58))
     if max(map(len, heads)) > room:
         # Narrow columns: the number says which image it is.

@@ -126,7 +126,7 @@ def further_families() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def theme() -> Iterator[None]:
-    """Apply the settings of every figure, for as long as it is drawn and saved; the user's matplotlibrc takes no part."""
+    """Apply the settings of every figure while it is drawn and saved; the user's matplotlibrc takes no part."""
     with matplotlib.rc_context():
         for key, value in matplotlib.rcParamsDefault.items():
             if key not in _BACKEND:
@@ -157,7 +157,7 @@ class Look:
 
 
 def looks(variants: Sequence[str]) -> dict[str, Look]:
-    """Return a look for each variant, in the study's order, the baseline first; the first 132 differ from one another."""
+    """Return a look for each variant, in the study's order, the baseline first; no two of the first 132 are equal."""
     return {
         variant: Look(COLORS[i % len(COLORS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
         for i, variant in enumerate(variants)

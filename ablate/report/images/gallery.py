@@ -109,7 +109,7 @@ class Gallery:
 
     @cached_property
     def palette(self) -> np.ndarray:
-        """Return the colour of every label, uint8 (256, 3): grey levels for classes without one, ignored palest grey."""
+        """Return the colour of every label, uint8 (256, 3): a grey for classes without one, ignored palest grey."""
         table = np.zeros((256, 3), np.uint8)
         given = [colour for colour in self.index.get("palette") or [] if len(colour) == 3]
         for label in range(len(self.classes)):

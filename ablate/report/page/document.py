@@ -17,9 +17,11 @@ from ablate.report.images.gallery import gallery
 from ablate.report.images.tiles import Panel, panels
 from ablate.report.lookup import NotDrawn, order, progress
 from ablate.report.tables.table import Table
-from ablate.report.words import headline, notes, verdict_rows
+from ablate.report.words import notes
 from ablate.report.words.findings import findings
+from ablate.report.words.headline import Card, cards, headline
 from ablate.report.words.methods import methods_paragraph
+from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
 from ablate.wording import count_of
 
 VERDICT_NOTE = (
@@ -38,11 +40,11 @@ class Page:
     subject: str
     headline: str
     unfinished: str
-    cards: Sequence[headline.Card]
-    verdicts: Sequence[verdict_rows.VerdictRow]
+    cards: Sequence[Card]
+    verdicts: Sequence[VerdictRow]
     verdict_note: str
     verdict_rule: str
-    scale: verdict_rows.Scale
+    scale: Scale
     findings: Mapping[str, Sequence[tuple[str, str]]]
     """Topic and sentence, by variant."""
     notes: Sequence[str]
@@ -84,7 +86,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
     frames = analysis.frames
     done, planned = progress(analysis)
     of_trials = f"{done} of {count_of(planned, 'trial')}"
-    rows, scale = verdict_rows.verdict_rows(analysis)
+    rows, scale = verdict_rows(analysis)
     found: dict[str, list[tuple[str, str]]] = {}
     for one in findings(analysis):
         found.setdefault(one.variant, []).append((one.topic, typeset(one.text)))
@@ -101,11 +103,11 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
     return Page(
         study=frames.study.study,
         subject=f"{frames.study.data.name}, {count_of(len(order(analysis)), 'variant')}, {of_trials}",
-        headline=headline.headline(analysis),
+        headline=headline(analysis),
         unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result. Every number here may still change."
         if done < planned
         else "",
-        cards=headline.cards(analysis),
+        cards=cards(analysis),
         verdicts=rows,
         verdict_note=VERDICT_NOTE,
         verdict_rule=rules.primary(analysis),

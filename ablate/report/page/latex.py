@@ -181,7 +181,7 @@ class Fit:
 
 
 def fit_page(labels: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[list[str]], Fit]:
-    """Return the heads in lines no longer than they must be, and the largest type in which the table fits a page upright.
+    """Return the heads in lines as short as they can be, and the largest type in which the table fits a page upright.
 
     Where there is none it is turned, and where that is not enough, scaled down.
     """

@@ -41,19 +41,23 @@ _PARTED = re.compile(r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]
 def render(page: Page, *, reload: bool = False) -> str:
     """Return the HTML of the page; with `reload` it asks the browser to load it anew while a study runs."""
     style, script = style_sheet(), asset("page.js")
-    return _templates().get_template("page.html.j2").render(
-        page=page,
-        looks=variant_looks([row.variant for row in page.verdicts]),
-        reload=RELOAD_EVERY if reload and page.unfinished else 0,
-        # Ours alone, and hashed: nothing of a study ever enters them.
-        style=Markup(style),
-        script=Markup(script),
-        policy=policy(style, script),
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            looks=variant_looks([row.variant for row in page.verdicts]),
+            reload=RELOAD_EVERY if reload and page.unfinished else 0,
+            # Ours alone, and hashed: nothing of a study ever enters them.
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+        )
     )
 
 
 def policy(style: str, script: str) -> str:
-    """Return the content security policy: this style, this script, images within the file, and nothing else whatever."""
+    """Return the content security policy: this style, this script, images within the file, and nothing else."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -76,7 +80,7 @@ def style_sheet() -> str:
 
 
 def variant_looks(variants: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return each variant's classes of the style sheet, `stroke` and `fill`, and its `dashes`, as the figures have it."""
+    """Return each variant's classes of the style sheet, `stroke` and `fill`, and its `dashes`, as in the figures."""
     found = {}
     for variant, look in looks(variants).items():
         place = COLORS.index(look.color)
@@ -117,7 +121,7 @@ def badge_kind(word: str) -> str:
 
 
 def grid(table: Table) -> Markup:
-    """Return a table for the page: at most `MOST_ROWS` rows, words as badges, what is best in bold; all text escaped."""
+    """Return a table for the page: at most `MOST_ROWS` rows, words as badges, the best in bold, all text escaped."""
     short = Table(table.frame.head(MOST_ROWS), table.columns, bold_of=table.bold_of)
     rows: list[list[dict[str, Any]]] = [
         [

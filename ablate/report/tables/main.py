@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.claims import judge
 from ablate.registry import register_table
 from ablate.report import rules
-
-from ablate.analysis.claims import judge
 from ablate.report.format import rate_text
 from ablate.report.lookup import only_rate, primary_contrasts, rows_of
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
@@ -44,9 +43,9 @@ def results(analysis: Analysis) -> Table:
         Column("parameters", "Params", "count", best="min"),
     ]
     rule = (
-        f"{rules.primary(analysis) or rules.contrasts(analysis)} ± is half the {100 * analysis.confidence:.0f} % interval of the "
-        "variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training loss at that "
-        "setting; 1 = never rose."
+        f"{rules.primary(analysis) or rules.contrasts(analysis)} ± is half the {100 * analysis.confidence:.0f} % "
+        "interval of the variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training "
+        "loss at that setting; 1 = never rose."
     )
     return Table(frame, columns, rule)
 

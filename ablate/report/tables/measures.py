@@ -8,7 +8,6 @@ import pandas as pd
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
-
 from ablate.report.format import detail_name
 from ablate.report.lookup import order, rows_of
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates

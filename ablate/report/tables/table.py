@@ -196,8 +196,9 @@ def indexed_rows(table: Table) -> list[tuple[Any, Row]]:
 
 
 def to_csv(table: Table) -> str:
-    """Return the whole frame, fractions as fractions, with every field of it but its rule, and no formatting."""
-    return table.frame.drop(columns="rule", errors="ignore").to_csv(index=False, lineterminator="\n")
+    """Return the frame, fractions as fractions, every field of it without formatting; no rule, nor what a page adds."""
+    added = ["rule", *(column.sub for column in table.columns if column.sub)]
+    return table.frame.drop(columns=added, errors="ignore").to_csv(index=False, lineterminator="\n")
 
 
 def to_markdown(table: Table) -> str:

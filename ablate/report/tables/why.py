@@ -5,7 +5,6 @@ from __future__ import annotations
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
-
 from ablate.report.tables.table import Column, Table, axis_columns, in_order
 
 

@@ -123,7 +123,7 @@ def _span_of_costs(analysis: Analysis, variants: list[str]) -> str:
 
 
 def _component(analysis: Analysis, variant: str, better: bool) -> str:
-    """Return what helps in words of the settings: "block residual rather than plain" for a variant that has it and is better.
+    """Return what helps in words of the settings: "block residual rather than plain" for a better variant that has it.
 
     A variant that is worse shows that what the baseline has instead helps: "skip concat rather than none".
     """
@@ -158,7 +158,7 @@ def _primary(analysis: Analysis) -> pd.DataFrame:
 
 
 def headline(analysis: Analysis, most: int = 4) -> str:
-    """Return the finding in one sentence: every primary decision with its number and interval, the decided ones first."""
+    """Return the finding in one sentence: every primary decision with number and interval, the decided ones first."""
     primary = _primary(analysis)
     if primary.empty:
         return f"{analysis.baseline} stands alone: there is no other variant to compare it with."

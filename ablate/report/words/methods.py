@@ -78,7 +78,9 @@ def _training(analysis: Analysis) -> str:
         tried = sorted({float(rate) for rate in main_trials(analysis)["lr"].dropna()}) if "lr" in grid else []
         beyond = [rate for rate in tried if rate not in {float(rate) for rate in grid["lr"]}] if tried else []
         if beyond:
-            text += f", extended for all variants by lr {listed(map(level_text, beyond))} as a best rate lay on its edge"
+            text += (
+                f", extended for all variants by lr {listed(map(level_text, beyond))} as a best rate lay on its edge"
+            )
     precision = frames.run.get("decisions", {}).get("precision", {}).get("value")
     return text + (f". Arithmetic was {precision}." if precision else ".")
 

@@ -43,7 +43,8 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
     primary = rows_of(primary_contrasts(analysis))
     for row in primary:
         if row["lr_confounded"]:
-            yield f"{row['variant']} against {row['against']} is lr-confounded: the shared setting and own best disagree"
+            pair = f"{row['variant']} against {row['against']}"
+            yield f"{pair} is lr-confounded: the shared setting and own best disagree"
     edges = ", ".join(row["variant"] for row in primary if row["unbracketed"])
     if edges:
         yield f"unbracketed: a best rate lies on the edge of the grid in the contrasts of {edges}"

@@ -11,6 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.format import count_text, number, percent, percent_interval, percent_spread
 from ablate.report.lookup import WHOLE, Row, by_variant, order, primary_contrasts, setting_label
 
+
 @dataclass(frozen=True)
 class Scale:
     """The axis of the small intervals, in the units of their drawing (0 … 200)."""

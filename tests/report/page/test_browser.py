@@ -85,14 +85,14 @@ def find(browser: Chrome, selector: str) -> WebElement:
 
 def column(browser: Chrome, table: str, place: int) -> list[str]:
     rows = browser.find_elements(By.CSS_SELECTOR, f"#{table} tbody tr:not([hidden])")
-    return [row.find_elements(By.TAG_NAME, "td")[place].get_attribute("textContent") for row in rows]
+    return [row.find_elements(By.TAG_NAME, "td")[place].get_attribute("textContent") or "" for row in rows]
 
 
 def script(browser: Chrome, code: str, *arguments: Any) -> Any:
     return browser.execute_script(f"return {code}", *arguments)
 
 
-def test_it_loads_without_a_word_and_without_a_request(browser, page_of_two):
+def test_it_loads_without_a_word_and_without_a_request(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     outside = [url for url in requested(browser) if not url.startswith("data:")]
     assert outside == [page_of_two.as_uri()]
@@ -100,14 +100,14 @@ def test_it_loads_without_a_word_and_without_a_request(browser, page_of_two):
     assert "Against unet" in find(browser, "h1").text
 
 
-def test_every_picture_is_there(browser, page_of_two):
+def test_every_image_is_there(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     sizes = script(browser, "Array.from(document.images, (image) => [image.complete, image.naturalWidth])")
     assert len(sizes) > 30
     assert all(complete and width > 0 for complete, width in sizes)
 
 
-def test_tables_sort_by_number_and_give_their_order_back(browser, page_of_two):
+def test_tables_sort_by_number_and_give_their_order_back(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     table, place = "t-cells", 6
     script(browser, f"document.getElementById('{table}').closest('details').open = true")
@@ -131,7 +131,7 @@ def test_tables_sort_by_number_and_give_their_order_back(browser, page_of_two):
     assert column(browser, table, place) == before
 
 
-def test_tables_filter(browser, page_of_two):
+def test_tables_filter(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     script(browser, "document.getElementById('t-trials').closest('details').open = true")
     box = find(browser, "#f-trials")
@@ -144,7 +144,7 @@ def test_tables_filter(browser, page_of_two):
     assert len(column(browser, "t-trials", 0)) == 18
 
 
-def test_the_slider_moves_between_truth_and_prediction_by_keyboard(browser, page_of_two):
+def test_the_slider_moves_between_truth_and_prediction_by_keyboard(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     slider = find(browser, "#panel-1 input[type=range]")
     over = find(browser, "#panel-1 .compare .over")
@@ -164,18 +164,18 @@ def test_the_slider_moves_between_truth_and_prediction_by_keyboard(browser, page
     assert find(browser, "#panel-2 input[type=range]").get_property("value") == "1"
 
 
-def test_the_cut_follows_a_pressed_pointer_over_the_picture(browser, page_of_two):
+def test_the_cut_follows_a_pressed_pointer_over_the_image(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     picture = find(browser, "#panel-1 .compare")
     script(browser, "arguments[0].scrollIntoView({block: 'center'})", picture)
     drag = ActionChains(browser, duration=0).move_to_element_with_offset(picture, -20, 0).click_and_hold()
     drag.move_by_offset(40, 0).release().perform()
     width = script(browser, "arguments[0].getBoundingClientRect().width", picture)
-    moved = float(find(browser, "#panel-1 input[type=range]").get_property("value"))
+    moved = float(str(find(browser, "#panel-1 input[type=range]").get_property("value")))
     assert moved == pytest.approx(50 + 100 * 20 / width, abs=1.5)
 
 
-def test_variants_are_tabs_by_keyboard(browser, page_of_two):
+def test_variants_are_tabs_by_keyboard(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     first, second = browser.find_elements(By.CSS_SELECTOR, "[role=tab]")
     assert find(browser, "#panel-1").is_displayed() and not find(browser, "#panel-2").is_displayed()
@@ -188,7 +188,7 @@ def test_variants_are_tabs_by_keyboard(browser, page_of_two):
     assert first.get_attribute("aria-selected") == "true"
 
 
-def test_what_is_folded_opens_by_keyboard(browser, page_of_two):
+def test_what_is_folded_opens_by_keyboard(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     rule = find(browser, "section[aria-labelledby=verdicts] details.rule")
     assert not rule.find_element(By.CSS_SELECTOR, "p.rule").is_displayed()
@@ -199,10 +199,9 @@ def test_what_is_folded_opens_by_keyboard(browser, page_of_two):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_numbers_of_the_map_can_be_read_on_their_cells(browser, page_of_two, dark):
+def test_numbers_of_the_map_can_be_read_on_their_cells(browser: Chrome, page_of_two: Path, dark: bool) -> None:
     opened(browser, page_of_two, dark=dark)
-    source = find(browser, "#fig-maps img").get_attribute("src")
-    browser.get(source)
+    browser.get(find(browser, "#fig-maps img").get_attribute("src") or "")
     # The inks that a dark page exchanges are none of the cells' and none of their numbers'.
     exchanged = script(browser, "document.querySelector('style').textContent")
     assert "#1f2328" in exchanged and "#fefefe" not in exchanged and "#262626" not in exchanged
@@ -214,7 +213,7 @@ def test_numbers_of_the_map_can_be_read_on_their_cells(browser, page_of_two, dar
     assert set(texts) == {"rgb(254, 254, 254)", "rgb(38, 38, 38)"}
 
 
-def test_tab_reaches_the_controls(browser, page_of_two):
+def test_tab_reaches_the_controls(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     seen = set()
     find(browser, "body").send_keys(Keys.TAB)
@@ -225,7 +224,7 @@ def test_tab_reaches_the_controls(browser, page_of_two):
     assert {"a", "summary", "button", "input"} <= seen
 
 
-def test_markup_in_names_is_text_and_does_nothing(browser, page_of_hostile):
+def test_markup_in_names_is_text_and_does_nothing(browser: Chrome, page_of_hostile: Path) -> None:
     opened(browser, page_of_hostile)
     assert browser.get_log("browser") == []
     assert [url for url in requested(browser) if not url.startswith("data:")] == [page_of_hostile.as_uri()]
@@ -238,7 +237,7 @@ def test_markup_in_names_is_text_and_does_nothing(browser, page_of_hostile):
 
 
 @pytest.mark.parametrize(("dark", "bright"), [(False, True), (True, False)])
-def test_light_and_dark(browser, page_of_two, dark, bright):
+def test_light_and_dark(browser: Chrome, page_of_two: Path, dark: bool, bright: bool) -> None:
     opened(browser, page_of_two, dark=dark)
     paper, ink = (
         [int(part) for part in script(browser, f"getComputedStyle(document.body).{name}")[4:-1].split(",")]
@@ -266,12 +265,12 @@ def _brightness(png: bytes) -> float:
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])
-def test_no_width_makes_the_page_scroll_sideways(browser, page_of_hostile, width):
+def test_no_width_makes_the_page_scroll_sideways(browser: Chrome, page_of_hostile: Path, width: int) -> None:
     opened(browser, page_of_hostile, width=width)
     assert script(browser, "document.documentElement.scrollWidth") <= width
 
 
-def test_it_prints_with_everything_open(browser, page_of_two):
+def test_it_prints_with_everything_open(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     data = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
     pdf = base64.b64decode(data)
@@ -289,7 +288,7 @@ def test_it_prints_with_everything_open(browser, page_of_two):
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
-def test_a_study_in_progress_says_so_first(browser, unfinished):
+def test_a_study_in_progress_says_so_first(browser: Chrome, unfinished: Path) -> None:
     from ablate.report.build import build_report
 
     opened(browser, build_report(unfinished, only=["page"])[-1])

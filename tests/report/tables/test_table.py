@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ablate.analysis.claims import judge
-from ablate.report.latex import latex, to_latex
-from ablate.report.render import Column, Table, best_rows, cell_text, cells, to_csv, to_markdown
-from ablate.report.tables import all_tables
+from ablate.report.page.latex import latex, to_latex
+from ablate.report.tables.table import Column, Table, all_tables, best_rows, cell_text, cells, to_csv, to_markdown
+from tests.report.conftest import Analysed
 
 COLUMNS = (
     Column("variant", "Variant"),
@@ -35,10 +35,10 @@ def table() -> Table:
             "rise": [1.0, np.inf, 1.0],
         }
     )
-    return Table("main", "Main results", "The rule: 100 % named.", frame, COLUMNS)
+    return Table(frame, COLUMNS, "The rule: 100 % named.", name="main", title="Main results")
 
 
-def test_cells_say_value_interval_and_absence(table):
+def test_cells_say_value_interval_and_absence(table: Table) -> None:
     rows = [[cell.text for cell in row] for row in cells(table)]
     assert rows == [
         ["unet", "62.0 ± 2.0", "–", "1.00"],
@@ -47,40 +47,46 @@ def test_cells_say_value_interval_and_absence(table):
     ]
 
 
-def test_what_is_absent_sorts_below_everything(table):
-    sorts = [row[1].sort for row in cells(table)]
+def test_what_is_absent_sorts_below_everything(table: Table) -> None:
+    sorts = [float(row[1].sort) for row in cells(table)]
     assert sorts[2] < sorts[1] < sorts[0]
     assert isinstance(cells(table)[1][3].sort, float) and np.isfinite(cells(table)[1][3].sort)
 
 
-def test_best_is_bold_and_equals_share_it(table):
+def test_best_is_bold_and_equals_share_it(table: Table) -> None:
     assert best_rows(table, COLUMNS[1]) == {0}
     assert best_rows(table, COLUMNS[3]) == {0, 2}
     assert best_rows(table, COLUMNS[2]) == set()
 
 
-def test_none_is_best_where_all_are_equal(table):
-    level = Table("t", "T", "", table.frame.assign(rise=1.0), COLUMNS)
+def test_none_is_best_where_all_are_equal(table: Table) -> None:
+    level = Table(table.frame.assign(rise=1.0), COLUMNS)
     assert best_rows(level, COLUMNS[3]) == set()
 
 
-def test_a_single_row_is_not_the_best_of_anything(table):
-    alone = Table("one", "One", "", table.frame.head(1), COLUMNS)
+def test_a_single_row_is_not_the_best_of_anything(table: Table) -> None:
+    alone = Table(table.frame.head(1), COLUMNS)
     assert best_rows(alone, COLUMNS[1]) == set()
 
 
-def test_best_is_found_within_groups(table):
+def test_best_is_found_within_groups(table: Table) -> None:
     frame = table.frame.assign(group=["a", "b", "b"], miou=[0.6, 0.5, 0.4])
-    grouped = Table("g", "G", "", frame, COLUMNS, bold_of="group")
+    grouped = Table(frame, COLUMNS, bold_of="group")
     assert best_rows(grouped, COLUMNS[1]) == {1}
 
 
-def test_csv_keeps_fractions(table):
+def test_csv_keeps_fractions(table: Table) -> None:
     back = pd.read_csv(io.StringIO(to_csv(table)))
     pd.testing.assert_frame_equal(back, table.frame)
 
 
-def test_markdown_escapes_and_names_the_rule(table):
+def test_csv_holds_no_rule_and_nothing_that_only_the_page_adds() -> None:
+    frame = pd.DataFrame({"id": ["a"], "value": [0.5], "rule": ["How it was made."], "why": ["Few seeds."]})
+    table = Table(frame, [Column("id", "Id", sub="why"), Column("value", "Value", "number")])
+    assert to_csv(table) == "id,value\na,0.5\n"
+
+
+def test_markdown_escapes_and_names_the_rule(table: Table) -> None:
     text = to_markdown(table)
     lines = text.splitlines()
     assert "The rule: 100 % named." in lines[0]
@@ -90,7 +96,7 @@ def test_markdown_escapes_and_names_the_rule(table):
     assert lines[5].startswith(r"| no\_skip\|&amp;&lt;b&gt; | 55.0 |")
 
 
-def test_latex_is_booktabs_with_bold_and_caption(table):
+def test_latex_is_booktabs_with_bold_and_caption(table: Table) -> None:
     text = to_latex(table)
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{@{}lrrr@{}}", r"\label{tab:main}"):
         assert part in text
@@ -102,24 +108,23 @@ def test_latex_is_booktabs_with_bold_and_caption(table):
     assert text.splitlines()[0] == r"% needs \usepackage{booktabs}"
 
 
-def test_latex_sets_a_wide_table_in_smaller_type(table):
-    wide = Table("w", "W", "", table.frame.assign(variant="x" * 66), COLUMNS)
+def test_latex_sets_a_wide_table_in_smaller_type(table: Table) -> None:
+    wide = Table(table.frame.assign(variant="x" * 66), COLUMNS)
     assert r"\normalsize\setlength{\tabcolsep}{4pt}" in to_latex(table)
     assert r"\footnotesize\setlength{\tabcolsep}{4pt}" in to_latex(wide)
 
 
-def test_latex_of_every_table_is_ascii(two, analysed):
-    analysis = analysed(two)
-    for made in all_tables(analysis, judge(analysis.frames, analysis)):
+def test_latex_of_every_table_is_ascii(two: Path, analysed: Analysed) -> None:
+    for made in all_tables(analysed(two)):
         assert to_latex(made).isascii(), made.name
 
 
-def test_latex_says_which_engine_a_name_beyond_latin_needs(table):
-    named = Table("t", "T", "", table.frame.assign(variant="木"), COLUMNS)
+def test_latex_says_which_engine_a_name_beyond_latin_needs(table: Table) -> None:
+    named = Table(table.frame.assign(variant="木"), COLUMNS)
     assert "XeLaTeX" in to_latex(named).splitlines()[0]
     assert latex("木") == "木"
 
 
-def test_an_interval_without_spread_is_written_with_its_ends():
+def test_an_interval_without_spread_is_written_with_its_ends() -> None:
     column = Column("x", "x", "number", "low", "high", digits=2)
     assert cell_text(column, {"x": 1.5, "low": 1.0, "high": 2.0}) == "1.5 [1.0, 2.0]"

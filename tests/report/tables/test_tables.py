@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ablate.analysis.analyse import Analysis
-from ablate.analysis.claims import judge
-from ablate.report.render import Table, to_markdown
-from ablate.report.tables import all_tables
+from ablate.report.tables.table import Table, all_tables, to_markdown
+from tests.report.conftest import Analysed
 
-Analysed = Callable[[Path], Analysis]
+Tables = dict[str, dict[str, Table]]
 
 
 @pytest.fixture(scope="module")
@@ -21,21 +18,19 @@ def tables(unfinished: Path, two: Path, analysed: Analysed) -> dict[str, dict[st
     """The tables of an unfinished study of four variants with a control, and of a finished one with claims."""
     made = {}
     for name, path in (("unfinished", unfinished), ("two", two)):
-        analysis = analysed(path)
-        every = all_tables(analysis, judge(analysis.frames, analysis))
-        made[name] = {table.name: table for table in every if len(table.frame)}
+        made[name] = {table.name: table for table in all_tables(analysed(path)) if len(table.frame)}
     return made
 
 
-def test_every_table_prints_a_rule_of_whole_sentences(tables):
+def test_every_table_prints_a_rule_of_whole_sentences(tables: Tables) -> None:
     for made in tables.values():
         for table in made.values():
             assert table.rule.endswith(".") and len(table.rule) > 40, table.name
-            missing = [column.key for column in table.columns if column.key not in table.frame]
-            assert not missing, f"{table.name}: {missing}"
+            absent = {column.key for column in table.columns} - set(table.frame)
+            assert not absent, f"{table.name}: {absent}"
 
 
-def test_what_the_analysis_knows_has_a_table(tables):
+def test_what_the_analysis_knows_has_a_table(tables: Tables) -> None:
     expected = {"results", "contrasts", "cells", "classes", "class_dice", "class_differences", "detail", "class_detail"}
     expected |= {"quality", "purity", "learning_rate", "stability", "headroom", "convergence", "ranking", "gates"}
     expected |= {"gate_ablation", "cost", "failures", "trials"}
@@ -43,7 +38,7 @@ def test_what_the_analysis_knows_has_a_table(tables):
     assert "claims" in tables["two"]
 
 
-def test_contrasts_name_their_error_bars_and_the_rule_of_every_way(tables):
+def test_contrasts_name_their_error_bars_and_the_rule_of_every_way(tables: Tables) -> None:
     table = tables["unfinished"]["contrasts"]
     assert dict(zip(table.frame["kind"], table.frame["error_bar"], strict=True)) == {
         "own_best": "retune", "shared": "fixed", "matched": "fixed",
@@ -54,7 +49,7 @@ def test_contrasts_name_their_error_bars_and_the_rule_of_every_way(tables):
     assert table.rule.count("Multi-Bootstrap") == 1
 
 
-def test_dice_of_a_class_lies_above_its_iou(tables):
+def test_dice_of_a_class_lies_above_its_iou(tables: Tables) -> None:
     iou, dice = tables["two"]["classes"], tables["two"]["class_dice"]
     assert [column.label for column in iou.columns] == [column.label for column in dice.columns]
     ious, dices = (
@@ -64,7 +59,7 @@ def test_dice_of_a_class_lies_above_its_iou(tables):
     assert (dices >= ious).all() and (ious > 0).any()
 
 
-def test_detail_of_a_class_is_a_row_with_a_difference_a_measure(tables, two, analysed):
+def test_detail_of_a_class_is_a_row_with_a_difference_a_measure(tables: Tables, two: Path, analysed: Analysed) -> None:
     table, long = tables["two"]["class_detail"], analysed(two).class_detail
     assert len(table.frame) == len(long) / long["measure"].nunique()
     row = table.frame.query("variant == 'noskip' and `class` == 'pole'").iloc[0]
@@ -73,6 +68,6 @@ def test_detail_of_a_class_is_a_row_with_a_difference_a_measure(tables, two, ana
         assert np.array_equal(shown, [one["delta"], one["low"], one["high"], one["pixels"]], equal_nan=True)
 
 
-def test_a_claim_shows_its_rule_beside_its_reason(tables):
+def test_a_claim_shows_its_rule_beside_its_reason(tables: Tables) -> None:
     claims = tables["two"]["claims"].frame
     assert claims["why"].str.contains("Supported where the whole interval").all()
