@@ -167,9 +167,9 @@ def _rates(analysis: Analysis) -> dict[str, float]:
 
 
 def _parts(analysis: Analysis, setting: str) -> list[tuple[str, str]]:
-    """Return axis and level of a setting, as text."""
-    found = analysis.frames.settings[setting]
-    return list(zip(found.levels, found.values, strict=True))
+    """Return axis and level of a setting, as text; none for a contrast that has no setting yet."""
+    found = analysis.frames.settings.get(setting)
+    return [] if found is None else list(zip(found.levels, found.values, strict=True))
 
 
 def setting_words(analysis: Analysis, setting: str) -> str:
