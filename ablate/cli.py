@@ -213,7 +213,7 @@ def dashboard(
     expose: Annotated[bool, typer.Option("--expose", help="Allow an address other machines can reach.")] = False,
 ) -> None:
     """Open the Optuna dashboard on a study, with each trial's settings, curves and panel."""
-    from ablate.report.figures.thumbnail import write_curves
+    from ablate.report.figures.curves import write_curves
     from ablate.run.dashboard import serve
 
     serve(_folder(results), host=host, port=port, expose=expose, curves=write_curves)

@@ -1,7 +1,7 @@
 """How every frame of numbers was made, in words, once a frame: what stands under its tables and figures.
 
 Each function takes the `Analysis` and says it from facts: the study's `measure`, the groups of its images, its profile,
-the kinds of its contrasts. `RULES` holds them by the name of the frame.
+the kinds of its contrasts. What needs no facts is a text by itself.
 """
 
 from __future__ import annotations
@@ -41,6 +41,66 @@ _ERROR_BARS = {
     ),
 }
 _SE = "SE (SD of the replicates: seeds deviate by √(n/(n − 1)) times, a run's luck with the images counts once)"
+# What is made alike in every study.
+_ALIKE = {
+    "detail_verdicts": (
+        "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further than the "
+        "interior IoU does, each with an interval below zero; gained where all four lie above zero; else undecided."
+    ),
+    "stability": (
+        "Mean over the seeds of a cell, infinite where a seed diverged; the interval is Student's t over seeds. "
+        "rise: largest ratio of an epoch's median training loss to the lowest of an earlier epoch (1 = never rose); "
+        "val_rise: the same of val loss; spike_rate: spikes of loss or gradient norm per 1,000 steps; spike_score: "
+        "share of steps that spike in the form of OLMo; roughness: IQR of the loss' first differences over its "
+        "descent; excess_variation: way to and fro over the range of the epoch medians; tail_risk: mean of the "
+        "upper 5 % of the steps of log loss; late_oscillation: std of val mIoU about its line over the last epochs; "
+        "lr_headroom: the least of the probed points, its mean geometric and its interval on the logarithm, none "
+        "where a seed's is an end of the range probed."
+    ),
+    "convergence": (
+        "Per seed the Theil–Sen slope of val mIoU over the last fifth of the epochs (5 to 20), times their number, "
+        "is the projected gain; the 90 % interval is Student's t over seeds. Under-converged where it lies above "
+        f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. No "
+        "verdict for a schedule that ends near zero."
+    ),
+    "extension": (
+        "The decisive check of convergence, by training on: per seed the mean val mIoU of the last fifth of the "
+        "shorter budget (5 to 20 epochs) is taken from that of as many epochs at the end of the longer one; the 90 "
+        "% interval is Student's t over seeds. Verdict on the shorter budget: under-converged where the interval "
+        f"lies above {GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three "
+        "seeds. Projected: what the shorter curves alone had said."
+    ),
+    "sensitivity": (
+        f"{_CHOICES['own_best']} Chosen again: share of the bootstrap replicates that choose the same setting. "
+        "lr_sensitivity: mean over log rate, over the range stated, of min(final val loss, loss at initialisation) "
+        "minus its lowest, a diverged seed counting as the loss at initialisation. Basin: parabola in log rate "
+        "through the best V and its neighbours; width in decades within the rope of its top."
+    ),
+    "ranking": (
+        "Kendall's tau-b between the rankings of the variants by V at two settings, 1 where both rank them alike. "
+        "Descriptive."
+    ),
+    "headroom": (
+        "lr_headroom at each probed point of training, points evenly spread from the first epoch to the last: the "
+        "smallest multiple of the optimizer's own step, from 2^-6 to 2^8, that raises the loss of its batch; about "
+        "1 is the edge of stability. Geometric mean over seeds with Student's t interval on the logarithm; none "
+        "where a seed lies at an end of the range, which says only that the edge lies there or beyond. One batch a "
+        "point. Descriptive."
+    ),
+    "gates": (
+        "Each variant at its own best setting, the best epoch's weights, the whole test split. AUROC: chance that a "
+        "pixel of the class has a larger gate coefficient than a pixel of another, 0.5 = not told apart. Over "
+        "shuffled: less the AUROC against the masks of other images, what position alone gives. Over untrained: "
+        "less that of a gate with fresh weights and the same inputs. Lift: mean coefficient of the class over that "
+        "of all pixels. Means over seeds with Student's t intervals, differences paired by run. Descriptive, each "
+        "class by itself."
+    ),
+    "gate_ablation": (
+        "Change of test mIoU where the coefficients of a gate are replaced by their mean over the image, each "
+        "variant at its own best setting; mean over seeds with Student's t interval, test images held fixed. Below "
+        "zero: where the gate looks matters to the trained network. Descriptive."
+    ),
+}
 
 
 def _confidence(analysis: Analysis) -> str:
@@ -160,67 +220,6 @@ def _span(widths: list[int]) -> str:
     return " to ".join(dict.fromkeys(map(str, (min(widths), max(widths)))))
 
 
-def detail_verdicts(_analysis: Analysis) -> str:
-    """Return when fine detail counts as lost or gained."""
-    return (
-        "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further than the interior "
-        "IoU does, each with an interval below zero; gained where all four lie above zero; else undecided."
-    )
-
-
-def stability(_analysis: Analysis) -> str:
-    """Return what the measures of stability are."""
-    return (
-        "Mean over the seeds of a cell, infinite where a seed diverged; the interval is Student's t over seeds. rise: "
-        "largest ratio of an epoch's median training loss to the lowest of an earlier epoch (1 = never rose); "
-        "val_rise: the same of val loss; spike_rate: spikes of loss or gradient norm per 1,000 steps; spike_score: "
-        "share of steps that spike in the form of OLMo; roughness: IQR of the loss' first differences over its "
-        "descent; excess_variation: way to and fro over the range of the epoch medians; tail_risk: mean of the upper "
-        "5 % of the steps of log loss; late_oscillation: std of val mIoU about its line over the last epochs; "
-        "lr_headroom: the least of the probed points, its mean geometric and its interval on the logarithm, none where "
-        "a seed's is an end of the range probed."
-    )
-
-
-def convergence(_analysis: Analysis) -> str:
-    """Return how it is judged whether a cell had converged."""
-    return (
-        "Per seed the Theil–Sen slope of val mIoU over the last fifth of the epochs (5 to 20), times their number, is "
-        "the projected gain; the 90 % interval is Student's t over seeds. Under-converged where it lies above "
-        f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. No "
-        "verdict for a schedule that ends near zero."
-    )
-
-
-def extension(_analysis: Analysis) -> str:
-    """Return how training on checks the verdict of a shorter budget."""
-    return (
-        "The decisive check of convergence, by training on: per seed the mean val mIoU of the last fifth of the "
-        "shorter budget (5 to 20 epochs) is taken from that of as many epochs at the end of the longer one; the 90 % "
-        "interval is Student's t over seeds. Verdict on the shorter budget: under-converged where the interval lies "
-        f"above {GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. "
-        "Projected: what the shorter curves alone had said."
-    )
-
-
-def sensitivity(_analysis: Analysis) -> str:
-    """Return how the sensitivity to the learning rate and its basin are measured."""
-    return (
-        f"{_CHOICES['own_best']} Chosen again: share of the bootstrap replicates that choose the same setting. "
-        "lr_sensitivity: mean over log rate, over the range stated, of min(final val loss, loss at initialisation) "
-        "minus its lowest, a diverged seed counting as the loss at initialisation. Basin: parabola in log rate through "
-        "the best V and its neighbours; width in decades within the rope of its top."
-    )
-
-
-def ranking(_analysis: Analysis) -> str:
-    """Return how rankings at two settings are compared."""
-    return (
-        "Kendall's tau-b between the rankings of the variants by V at two settings, 1 where both rank them alike. "
-        "Descriptive."
-    )
-
-
 def budget(analysis: Analysis) -> str:
     """Return what a tuning-budget curve expects, and what it is uniform over."""
     search = analysis.frames.study.search
@@ -232,38 +231,6 @@ def budget(analysis: Analysis) -> str:
     if search is not None and search.sampler == "tpe":
         text += " The sampler learns: its early settings were worse than its late ones, and the curve hides that order."
     return text
-
-
-def headroom(_analysis: Analysis) -> str:
-    """Return what the headroom of the learning rate is."""
-    return (
-        "lr_headroom at each probed point of training, points evenly spread from the first epoch to the last: the "
-        "smallest multiple of the optimizer's own step, from 2^-6 to 2^8, that raises the loss of its batch; about 1 "
-        "is the edge of stability. Geometric mean over seeds with Student's t interval on the logarithm; none where a "
-        "seed lies at an end of the range, which says only that the edge lies there or beyond. One batch a point. "
-        "Descriptive."
-    )
-
-
-def gates(_analysis: Analysis) -> str:
-    """Return what is measured of attention gates."""
-    return (
-        "Each variant at its own best setting, the best epoch's weights, the whole test split. AUROC: chance that a "
-        "pixel of the class has a larger gate coefficient than a pixel of another, 0.5 = not told apart. Over "
-        "shuffled: less the AUROC against the masks of other images, what position alone gives. Over untrained: less "
-        "that of a gate with fresh weights and the same inputs. Lift: mean coefficient of the class over that of all "
-        "pixels. Means over seeds with Student's t intervals, differences paired by run. Descriptive, each class by "
-        "itself."
-    )
-
-
-def gate_ablation(_analysis: Analysis) -> str:
-    """Return what flattening a gate shows."""
-    return (
-        "Change of test mIoU where the coefficients of a gate are replaced by their mean over the image, each variant "
-        "at its own best setting; mean over seeds with Student's t interval, test images held fixed. Below zero: where "
-        "the gate looks matters to the trained network. Descriptive."
-    )
 
 
 def throughput(analysis: Analysis) -> str:
@@ -286,19 +253,24 @@ def cost(analysis: Analysis) -> str:
     return f"{rates} Latency: of one image; p50 and p95 of the samples." if rates else ""
 
 
-RULES: dict[str, Callable[[Analysis], str]] = {
-    made.__name__: made
-    for made in (
-        *(cells, variants, contrasts, classes, class_contrasts, detail, detail_verdicts, stability, convergence),
-        *(extension, sensitivity, ranking, budget, headroom, gates, gate_ablation, cost),
-    )
+_MADE: dict[str, Callable[[Analysis], str]] = {
+    made.__name__: made for made in (cells, variants, contrasts, classes, class_contrasts, detail, budget, cost)
 }
+FRAMES = (
+    *("cells", "variants", "contrasts", "classes", "class_contrasts", "detail", "detail_verdicts", "stability"),
+    *("convergence", "extension", "sensitivity", "ranking", "budget", "headroom", "gates", "gate_ablation", "cost"),
+)
+
+
+def rule(analysis: Analysis, frame: str) -> str:
+    """Return how the numbers of a frame of the analysis, one of `FRAMES`, were made; "" where there are none."""
+    return _ALIKE[frame] if frame in _ALIKE else _MADE[frame](analysis)
 
 
 def all_rules(analysis: Analysis) -> dict[str, str]:
-    """Return the rule of every frame that the study has numbers in, by the frame's name, in the order of `RULES`."""
-    made = {name: rule(analysis) for name, rule in RULES.items() if len(getattr(analysis, name, analysis.variants))}
-    return {name: text for name, text in made.items() if text}
+    """Return the rule of every frame that the study has numbers in, by the frame's name, in the order of `FRAMES`."""
+    there = (name for name in FRAMES if len(getattr(analysis, name, analysis.variants)))
+    return {name: text for name in there if (text := rule(analysis, name))}
 
 
 # --- claims ---------------------------------------------------------------------------------------------------------

@@ -6,21 +6,11 @@ from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
+from ablate.report import lookup
 from ablate.report.figures.bars import draw_bars
 from ablate.report.figures.maps import MOST_NUMBERS, NARROWEST, draw_map
 from ablate.report.figures.marks import draw_curve_panels, finish, looks
 from ablate.report.figures.theme import FULL, canvas, legend
-from ablate.report.lookup import (
-    NotDrawn,
-    among,
-    chosen_notes,
-    chosen_rule,
-    epochs_at_own_best,
-    only_rate,
-    order,
-    own_settings,
-    searched,
-)
 
 RULE = (
     "Above: mean over the seeds that did not diverge, band from the lowest to the highest seed, × a diverged seed. "
@@ -33,10 +23,10 @@ RULE = (
 @register_figure("consolidated", title="Consolidated results", section="consolidated", order=0)
 def consolidated(analysis: Analysis) -> Figure:
     """Draw curves, test loss and test mIoU with intervals, and the map over variant × learning rate, in one figure."""
-    frame = epochs_at_own_best(analysis)
+    frame = lookup.epochs_at_own_best(analysis)
     if frame.empty:
-        raise NotDrawn("no trial at a chosen setting has finished an epoch")
-    variants = order(analysis)
+        raise lookup.NotDrawn("no trial at a chosen setting has finished an epoch")
+    variants = lookup.order(analysis)
     below = 0.75 + 0.25 * max(3, len(variants))
     figure = canvas(FULL, 2.3 + below)
     upper, lower = figure.subfigures(2, 1, height_ratios=[2.2, below], squeeze=False).ravel()
@@ -45,9 +35,9 @@ def consolidated(analysis: Analysis) -> Figure:
     draw_bars(analysis, loss, "test_loss")
     draw_bars(analysis, miou, "test_mean_iou")
     miou.set_yticks([])
-    columns = max(1, *map(len, own_settings(analysis).values()))
+    columns = max(1, *map(len, lookup.own_settings(analysis).values()))
     narrow = FULL / 3 / columns < NARROWEST or columns * len(variants) > MOST_NUMBERS
-    named = only_rate(analysis) and not searched(analysis)
+    named = lookup.only_rate(analysis) and not lookup.searched(analysis)
     # Cells without room for their numbers are read by the scale.
     draw_map(analysis, cells, "test_mean", FULL / 3, bar=narrow, named=named)
     cells.set_yticks([])
@@ -57,6 +47,6 @@ def consolidated(analysis: Analysis) -> Figure:
     loss.set_title("Test loss")
     miou.set_title("Test mIoU, %")
     cells.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
-    legend(figure, looks(analysis), among(analysis, frame["variant"]), notes=chosen_notes(analysis))
+    legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
     rule = RULE.format(confidence=100 * analysis.confidence)
-    return finish(figure, analysis, f"{chosen_rule(analysis)} {rule}")
+    return finish(figure, analysis, f"{lookup.chosen_rule(analysis)} {rule}")

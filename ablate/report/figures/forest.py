@@ -12,21 +12,11 @@ from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
+from ablate.report import lookup
 from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, label_rows, looks, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, plain
 from ablate.report.format import detail_name, number, percent, short_names, shorten
-from ablate.report.lookup import (
-    NotDrawn,
-    by_variant,
-    only_rate,
-    others,
-    primary_contrasts,
-    seeds_text,
-    setting_label,
-    setting_values,
-    settings_axis,
-)
 
 # Panels of a figure: more of them fill more than a page.
 MOST_PANELS = 12
@@ -36,9 +26,9 @@ KINDS = {"shared": "shared,", "matched": "both at"}
 @register_figure("contrasts", title="Differences to the baseline three ways", order=10)
 def contrasts(analysis: Analysis) -> Figure:
     """Draw the difference of test mIoU to the baseline three ways: own best, shared and matched rates."""
-    compared = others(analysis)
+    compared = lookup.others(analysis)
     if not compared:
-        raise NotDrawn("there is nothing to compare the baseline with")
+        raise lookup.NotDrawn("there is nothing to compare the baseline with")
     # A rate at which one side has no result yet is no contrast.
     there = analysis.contrasts[analysis.contrasts["setting"].isin(analysis.cells["setting"])]
     by_name = dict(list(there.groupby("variant")))
@@ -46,7 +36,7 @@ def contrasts(analysis: Analysis) -> Figure:
     # In an unfinished study a variant may have no result yet.
     kept = {variant: rows for variant, rows in kept.items() if rows["primary"].astype(bool).any()}
     if not kept:
-        raise NotDrawn("no two variants have a result to compare")
+        raise lookup.NotDrawn("no two variants have a result to compare")
     compared, left_out = _largest(analysis, list(kept), "contrasts")
     kept = {variant: kept[variant] for variant in compared}
     most = max(len(rows) for rows in kept.values())
@@ -77,7 +67,7 @@ def contrasts(analysis: Analysis) -> Figure:
     _name_axes(grid, "Δ test mIoU, points")
     rule = (
         "Filled: the primary contrast, each side at its own best rate, chosen on validation; its "
-        f"{100 * analysis.confidence:.0f} % interval holds {seeds_text(analysis)}, images and the choosing; p "
+        f"{100 * analysis.confidence:.0f} % interval holds {lookup.seeds_text(analysis)}, images and the choosing; p "
         "and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: descriptive. "
         f"{_band(analysis)} Arrow: goes on beyond the axis.{_axes(analysis)}{left_out}"
     )
@@ -90,7 +80,7 @@ def classes(analysis: Analysis) -> Figure:
     frame = analysis.class_contrasts[analysis.class_contrasts["kind"] == "own_best"]
     rule = (
         f"Difference of the class's test IoU at own best settings with its {100 * analysis.confidence:.0f} % "
-        f"interval over {seeds_text(analysis)} and images. Descriptive: not corrected for the number of "
+        f"interval over {lookup.seeds_text(analysis)} and images. Descriptive: not corrected for the number of "
         f"classes. Filled where the interval excludes zero. {_band(analysis)}"
     )
     return _by_variant(analysis, frame, "class", lambda name: name, "Δ IoU, points", rule, "class_differences")
@@ -99,7 +89,7 @@ def classes(analysis: Analysis) -> Figure:
 @register_figure("detail", title="Fine detail", order=80)
 def detail(analysis: Analysis) -> Figure:
     """Draw the differences of boundary, thin-structure and interior quality to the baseline, with their verdict."""
-    verdicts = {variant: str(row["verdict"]) for variant, row in by_variant(analysis.detail_verdicts).items()}
+    verdicts = {variant: str(row["verdict"]) for variant, row in lookup.by_variant(analysis.detail_verdicts).items()}
     words = {"lost": "fine detail lost", "gained": "fine detail gained", "undecided": "fine detail: undecided"}
     rule = (
         "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
@@ -122,9 +112,9 @@ def _by_variant(
     notes: dict[str, str] | None = None,
 ) -> Figure:
     frame = frame[np.isfinite(frame["delta"].astype(float))] if len(frame) else frame
-    compared = [variant for variant in others(analysis) if variant in set(frame.get("variant", ()))]
+    compared = [variant for variant in lookup.others(analysis) if variant in set(frame.get("variant", ()))]
     if not compared:
-        raise NotDrawn("no two variants have finished trials with stored predictions to compare")
+        raise lookup.NotDrawn("no two variants have finished trials with stored predictions to compare")
     compared, left_out = _largest(analysis, compared, table)
     frame = frame[frame["variant"].isin(compared)]
     shown = list(dict.fromkeys(frame[field]))
@@ -143,7 +133,7 @@ def _largest(analysis: Analysis, compared: list[str], table: str) -> tuple[list[
     """Return, of many variants, those that differ most in their primary contrast, and in words where others stand."""
     if len(compared) <= MOST_PANELS:
         return compared, ""
-    primary = primary_contrasts(analysis)
+    primary = lookup.primary_contrasts(analysis)
     delta = dict(zip(primary["variant"], primary["delta"].astype(float).abs(), strict=True))
     known = {variant: value if np.isfinite(value := delta.get(variant, np.nan)) else -1.0 for variant in compared}
     kept = set(sorted(compared, key=lambda variant: -known[variant])[:MOST_PANELS])
@@ -243,15 +233,15 @@ def _label(row: Mapping[Any, Any], analysis: Analysis) -> str:
         return "own best"
     if row["kind"] == "confirmed":
         return "confirmed"
-    return f"{KINDS[row['kind']]} {setting_values(analysis, row['setting'])}"
+    return f"{KINDS[row['kind']]} {lookup.setting_values(analysis, row['setting'])}"
 
 
 def _decided(row: pd.Series, analysis: Analysis) -> str:
     """Return the primary decision, the settings it is made at, and the p that explains what the interval does not."""
     text = str(row["decision"])
-    if only_rate(analysis):
+    if lookup.only_rate(analysis):
         # Several values of each side are too long for a panel.
-        here, there = (setting_label(analysis, row[key]) for key in ("setting", "against_setting"))
+        here, there = (lookup.setting_label(analysis, row[key]) for key in ("setting", "against_setting"))
         text = f"{text} at {here if here == there else f'{here} and {there}'}"
     return f"{text}, p {number(p, 2)}" if np.isfinite(p := float(row["p_holm"])) else text
 
@@ -265,7 +255,7 @@ def _band(analysis: Analysis) -> str:
 
 def _axes(analysis: Analysis) -> str:
     """Return what the values of a setting are, where there are several."""
-    return "" if only_rate(analysis) else f" A setting: {settings_axis(analysis)}."
+    return "" if lookup.only_rate(analysis) else f" A setting: {lookup.settings_axis(analysis)}."
 
 
 def _merged(lists: list[list[str]]) -> list[str]:

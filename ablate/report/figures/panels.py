@@ -121,7 +121,8 @@ def gates(analysis: Analysis) -> Figure:
 
 def _where(image: np.ndarray, window: Crop, size: tuple[int, int]) -> np.ndarray:
     """Return the whole image with the window outlined, in a tile of `size`, with its own proportions."""
-    small, scale = fitted(image, size)
+    small = fitted(image, size)
+    scale = small.shape[1] / image.shape[1]
     place = (scale * length for length in (window.top, window.left, window.height, window.width))
     return centred(with_outline(small, *place), size)
 

@@ -11,21 +11,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from ablate.analysis.analyse import Analysis
 from ablate.measure.stability import epoch_medians, spike_steps
 from ablate.registry import register_figure
+from ablate.report import lookup
 from ablate.report.figures import theme
 from ablate.report.figures.marks import evenly, finish, looks
 from ablate.report.figures.theme import FULL, Look, canvas, plain
 from ablate.report.format import number, short_names
-from ablate.report.lookup import (
-    NotDrawn,
-    main_trials,
-    only_rate,
-    order,
-    own_settings,
-    searched,
-    setting_lines,
-    setting_values,
-    settings_axis,
-)
 
 MOST_ROWS = 6
 MOST_COLUMNS = 5
@@ -35,27 +25,27 @@ MOST_POINTS = 600
 @register_figure("streams", title="Stability of the training loss", order=100)
 def streams(analysis: Analysis) -> Figure:
     """Draw the training loss of every step of the least stable seed of every cell, spikes marked."""
-    trials = main_trials(analysis)
+    trials = lookup.main_trials(analysis)
     trials = trials[trials["status"].isin(["complete", "diverged"])]
     chosen = _least_stable(trials)
     variants = _rows(analysis, trials)
-    columns = {variant: evenly(own_settings(analysis)[variant], MOST_COLUMNS) for variant in variants}
+    columns = {variant: evenly(lookup.own_settings(analysis)[variant], MOST_COLUMNS) for variant in variants}
     shown = {cell: row for cell, row in chosen.items() if cell[1] in columns.get(cell[0], ())}
     worst = {cell: (row, steps) for cell, row in shown.items() if len(steps := analysis.frames.steps(row["key"]))}
     if not worst:
-        raise NotDrawn("no trial has stored its steps")
-    each = searched(analysis)
+        raise lookup.NotDrawn("no trial has stored its steps")
+    each = lookup.searched(analysis)
     titles = 0.2 * len(variants) if each else 0.14 * (len(analysis.frames.axes) - 1)
     figure = canvas(FULL, 0.5 + titles + 0.85 * len(variants))
     most = max(map(len, columns.values()))
     grid = figure.subplots(len(variants), most, sharex=True, sharey=True, squeeze=False)
-    drawn, short = [], short_names(order(analysis), 13)
+    drawn, short = [], short_names(lookup.order(analysis), 13)
     for row, variant in zip(grid, variants, strict=True):
         for axes in row[len(columns[variant]) :]:
             axes.set_visible(False)
         for axes, setting in zip(row, columns[variant], strict=False):
             if each:
-                axes.set_title(plain(setting_values(analysis, setting)), size=6.5, pad=3)
+                axes.set_title(plain(lookup.setting_values(analysis, setting)), size=6.5, pad=3)
             if (variant, setting) in worst:
                 trial, steps = worst[variant, setting]
                 drawn.append(_stream(axes, trial, steps, looks(analysis)[variant]))
@@ -70,12 +60,12 @@ def streams(analysis: Analysis) -> Figure:
         grid[0][0].yaxis.set_minor_locator(NullLocator())
     if not each:
         for axes, setting in zip(grid[0], columns[variants[0]], strict=True):
-            title = "\n".join(map(plain, setting_lines(analysis, setting)))
-            axes.set_title(title, size=8.5 if only_rate(analysis) else 7)
+            title = "\n".join(map(plain, lookup.setting_lines(analysis, setting)))
+            axes.set_title(title, size=8.5 if lookup.only_rate(analysis) else 7)
     for axes in grid[-1]:
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
-    left_out = len(order(analysis)) - len(variants)
+    left_out = len(lookup.order(analysis)) - len(variants)
     rule = (
         "Pale: training loss of every step of the cell's least stable seed (largest rise); line: median of each "
         "epoch; R: its rise, the largest ratio of an epoch's median to the lowest before it; ▲: spikes, steps "
@@ -83,9 +73,9 @@ def streams(analysis: Analysis) -> Figure:
         "deviations; ×: diverged."
     )
     more = f" Shown: the baseline and the {len(variants) - 1} least stable variants." if left_out else ""
-    between = max(len(own_settings(analysis)[variant]) - len(columns[variant]) for variant in variants)
+    between = max(len(lookup.own_settings(analysis)[variant]) - len(columns[variant]) for variant in variants)
     more += f" {between} settings between those shown are left out." if between else ""
-    more += f" Above each: {settings_axis(analysis)}." if each else ""
+    more += f" Above each: {lookup.settings_axis(analysis)}." if each else ""
     return finish(figure, analysis, rule + more)
 
 
@@ -98,7 +88,7 @@ def _least_stable(trials: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
 
 
 def _rows(analysis: Analysis, trials: pd.DataFrame) -> list[str]:
-    variants = order(analysis)
+    variants = lookup.order(analysis)
     if len(variants) <= MOST_ROWS:
         return variants
     rise = trials.groupby("variant")["rise"].max()

@@ -22,37 +22,24 @@ from matplotlib.lines import Line2D
 
 from ablate.report.format import short_names
 
+# The colours of the variants, on a light and on a dark page: what is nearly black there becomes nearly white here.
 # Lightness alternates between neighbours: the first four are told apart in grey by it alone, the others by line and
 # marker too. Simulated colour blindness keeps neighbours distinct; a test computes both.
-COLORS = (
-    "#22304f",  # ink blue, the baseline
-    "#d1442f",  # vermilion
-    "#3fa0d8",  # sky
-    "#f2b134",  # amber
-    "#77318c",  # purple
-    "#6bbf8a",  # mint
-    "#0c6b58",  # pine
-    "#7a1f2b",  # wine
-    "#ec8fb5",  # pink
-    "#8a5a2b",  # brown
-    "#b3a5e8",  # lavender
-    "#bccf3a",  # lime
-)
-# The same variants on a dark page: what is nearly black there becomes nearly white.
-DARK_COLORS = (
-    "#dfe7f7",
-    "#ef6b57",
-    "#4fb0e8",
-    "#f2b134",
-    "#c184d6",
-    "#6bbf8a",
-    "#2fa68c",
-    "#b8606e",
-    "#ec8fb5",
-    "#c08b55",
-    "#b3a5e8",
-    "#bccf3a",
-)
+INKS = {
+    "#22304f": "#dfe7f7",  # ink blue, the baseline
+    "#d1442f": "#ef6b57",  # vermilion
+    "#3fa0d8": "#4fb0e8",  # sky
+    "#f2b134": "#f2b134",  # amber
+    "#77318c": "#c184d6",  # purple
+    "#6bbf8a": "#6bbf8a",  # mint
+    "#0c6b58": "#2fa68c",  # pine
+    "#7a1f2b": "#b8606e",  # wine
+    "#ec8fb5": "#ec8fb5",  # pink
+    "#8a5a2b": "#c08b55",  # brown
+    "#b3a5e8": "#b3a5e8",  # lavender
+    "#bccf3a": "#bccf3a",  # lime
+}
+COLORS, DARK_COLORS = tuple(INKS), tuple(INKS.values())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 1)))
 
@@ -61,10 +48,8 @@ MUTED = "#626b76"
 GRID = "#e3e6ea"
 PAPER = "#ffffff"
 ALARM = "#b3261e"
-# What a dark page replaces in an SVG: see `ablate.report.figures.files`.
-DARK = {INK: "#e6e9ee", MUTED: "#9aa4b1", GRID: "#333a44", PAPER: "#14171c", ALARM: "#ff8a80"} | dict(
-    zip(COLORS, DARK_COLORS, strict=True)
-)
+# What a dark page replaces in an SVG: see `ablate.report.figures.saving`.
+DARK = {INK: "#e6e9ee", MUTED: "#9aa4b1", GRID: "#333a44", PAPER: "#14171c", ALARM: "#ff8a80"} | INKS
 
 FAMILY = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
 # Fonts that systems have for the letters of names that DejaVu Sans has not: Chinese, Japanese, Korean, Indic, Thai.

@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 IGNORED = (235, 237, 240)  # palest grey: not scored
 WRONG = (179, 38, 30)
@@ -60,14 +60,8 @@ def with_outline(image: np.ndarray, top: float, left: float, height: float, widt
 
 def mosaic(rows: Sequence[Sequence[np.ndarray]], gap: int) -> np.ndarray:
     """Return tiles of one size (H, W, 3), row by row, with `gap` white pixels between them."""
-    height, width = rows[0][0].shape[:2]
-    shape = len(rows) * (height + gap) - gap, len(rows[0]) * (width + gap) - gap, 3
-    sheet = np.full(shape, 255, np.uint8)
-    for y, row in enumerate(rows):
-        for x, tile in enumerate(row):
-            top, left = y * (height + gap), x * (width + gap)
-            sheet[top : top + height, left : left + width] = tile
-    return sheet
+    padded = [[np.pad(tile, ((0, gap), (0, gap), (0, 0)), constant_values=255) for tile in row] for row in rows]
+    return np.concatenate([np.concatenate(row, axis=1) for row in padded])[:-gap, :-gap]
 
 
 def reduce(tile: np.ndarray, most: int, *, labels: bool) -> np.ndarray:
@@ -86,19 +80,14 @@ def enlarge(tile: np.ndarray, times: int) -> np.ndarray:
     return tile.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def fitted(tile: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """Return the tile as large as fits into `size` (height, width) with its own proportions, and its scale."""
-    scale = min(size[0] / tile.shape[0], size[1] / tile.shape[1])
-    wide, high = (max(1, int(length * scale)) for length in (tile.shape[1], tile.shape[0]))
-    return np.asarray(Image.fromarray(tile).resize((wide, high), Image.Resampling.LANCZOS)), scale
+def fitted(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the tile as large as fits into `size` (height, width) with its own proportions."""
+    return np.asarray(ImageOps.contain(Image.fromarray(tile), size[::-1], Image.Resampling.LANCZOS))
 
 
 def centred(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the tile in the middle of a white one of `size` (height, width)."""
-    sheet = np.full((*size, 3), 255, np.uint8)
-    top, left = (size[0] - tile.shape[0]) // 2, (size[1] - tile.shape[1]) // 2
-    sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return sheet
+    """Return the tile, which fits, in the middle of a white one of `size` (height, width)."""
+    return np.asarray(ImageOps.pad(Image.fromarray(tile), size[::-1], color="white"))
 
 
 # --- small files ----------------------------------------------------------------------------------------------------

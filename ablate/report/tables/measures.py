@@ -1,4 +1,4 @@
-"""The tables of single measures: classes, fine detail, quality, learning rate, stability, convergence, cost."""
+"""The tables of single measures: classes, detail, quality, rates, stability, cost, and what lies behind them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def detail(analysis: Analysis) -> Table:
         Column("delta", "Δ, points", "delta", "low", "high"),
         Column("verdict", "Detail", "word"),
     ]
-    return Table(frame, columns, f"{rules.detail(analysis)} {rules.detail_verdicts(analysis)}")
+    return Table(frame, columns, f"{rules.detail(analysis)} {rules.rule(analysis, 'detail_verdicts')}")
 
 
 @register_table("class_detail", title="Fine detail per class", order=70)
@@ -130,7 +130,7 @@ def learning_rate(analysis: Analysis) -> Table:
         Column("basin_optimum", "Basin optimum", "rate"),
         Column("basin_width", "Width, decades", "number", best="max"),
     ]
-    return Table(frame, columns, rules.sensitivity(analysis))
+    return Table(frame, columns, rules.rule(analysis, "sensitivity"))
 
 
 @register_table("stability", title="Stability", order=110)
@@ -162,7 +162,7 @@ def stability(analysis: Analysis) -> Table:
             if name != "lr_headroom" or shown[name].notna().any()
         ),
     ]
-    return Table(shown, columns, rules.stability(analysis), bold_of="variant")
+    return Table(shown, columns, rules.rule(analysis, "stability"), bold_of="variant")
 
 
 @register_table("convergence", title="Convergence at the epoch budget", order=130)
@@ -177,7 +177,7 @@ def convergence(analysis: Analysis) -> Table:
         Column("n", "Seeds", "whole"),
         Column("reason", "Reason"),
     ]
-    return Table(frame, columns, rules.convergence(analysis))
+    return Table(frame, columns, rules.rule(analysis, "convergence"))
 
 
 @register_table("extension", title="What training on brought", order=140)
@@ -196,7 +196,7 @@ def extension(analysis: Analysis) -> Table:
         Column("n", "Seeds", "whole"),
         Column("reason", "Reason"),
     ]
-    return Table(frame, columns, rules.extension(analysis))
+    return Table(frame, columns, rules.rule(analysis, "extension"))
 
 
 @register_table("ranking", title="Ranking between settings", order=150)
@@ -208,7 +208,7 @@ def ranking(analysis: Analysis) -> Table:
         Column("tau", "Kendall τ", "number", digits=2),
         Column("n_variants", "Variants", "whole"),
     ]
-    return Table(analysis.ranking, columns, rules.ranking(analysis))
+    return Table(analysis.ranking, columns, rules.rule(analysis, "ranking"))
 
 
 @register_table("cost", title="Cost", order=180)
@@ -238,3 +238,75 @@ def cost(analysis: Analysis) -> Table:
         Column("peak_memory_mib", "Peak memory, MiB", "number", best="min"),
     ]
     return Table(in_order(frame, analysis), columns, rules.cost(analysis))
+
+
+# --- why: what differs, how long the steps could be, what attention gates are good for ------------------------------
+
+
+@register_table("purity", title="What differs", order=90)
+def purity(analysis: Analysis) -> Table:
+    """Return what else than the component differs: settings, modules, parameters, FLOPs."""
+    frame = in_order(analysis.variants[~analysis.variants["baseline"].astype(bool)], analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("differs", "Settings that differ"),
+        Column("confounds", "Training settings of its own"),
+        Column("modules_added", "Modules added", "whole"),
+        Column("modules_removed", "removed", "whole"),
+        Column("parameters_ratio", "Params", "factor"),
+        Column("flops_ratio", "FLOPs", "factor"),
+    ]
+    rule = (
+        "Against the baseline (an A/A control: what it copies, for parameters and FLOPs): the resolved settings in "
+        "which the study makes the variant differ, and the modules by which its network then does (their lines are in "
+        "the file of the table). At another number of parameters or FLOPs a difference is that of component and "
+        "capacity together."
+    )
+    return Table(frame, columns, rule)
+
+
+@register_table("headroom", title="Learning-rate headroom", order=120)
+def headroom(analysis: Analysis) -> Table:
+    """Return how much longer the steps could be, over training."""
+    frame = in_order(analysis.headroom, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        Column("point", "Point", "whole"),
+        Column("mean", "Headroom", "factor", "low", "high"),
+        Column("lowest", "Lowest", "factor"),
+        Column("highest", "Highest", "factor"),
+        Column("n", "Seeds", "whole"),
+        Column("n_censored", "At an end", "whole"),
+    ]
+    return Table(frame, columns, rules.rule(analysis, "headroom"))
+
+
+@register_table("gates", title="Attention gates", order=160)
+def gates(analysis: Analysis) -> Table:
+    """Return what the attention gates tell apart, beside what position and inputs alone give."""
+    frame = in_order(analysis.gates, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("gate", "Gate"),
+        Column("class", "Class"),
+        Column("auroc", "AUROC", "number", "auroc_low", "auroc_high"),
+        Column("over_shuffled", "over shuffled", "number", "over_shuffled_low", "over_shuffled_high", digits=2),
+        Column("over_untrained", "over untrained", "number", "over_untrained_low", "over_untrained_high", digits=2),
+        Column("lift", "Lift", "factor", "lift_low", "lift_high"),
+        Column("n", "Seeds", "whole"),
+    ]
+    return Table(frame, columns, rules.rule(analysis, "gates"))
+
+
+@register_table("gate_ablation", title="Attention gates flattened", order=170)
+def gate_ablation(analysis: Analysis) -> Table:
+    """Return what the attention gates are good for: the score without their pattern."""
+    frame = in_order(analysis.gate_ablation, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("gate", "Gate flattened"),
+        Column("delta", "Δ test mIoU, points", "delta", "low", "high"),
+        Column("n", "Seeds", "whole"),
+    ]
+    return Table(frame, columns, rules.rule(analysis, "gate_ablation"))
