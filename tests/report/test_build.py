@@ -126,6 +126,8 @@ def test_a_report_says_its_rules_once_and_has_pdf_only_where_asked_for(two: Path
     for csv in (path / "tables").glob("*.csv"):
         assert "rule" not in csv.read_text(encoding="utf-8").splitlines()[0].split(",")
     assert {one.suffix for one in build_report(path, only=["maps"], pdf=True)} == {".png", ".svg", ".pdf"}
+    build_report(path, only=["maps"])
+    assert not (path / "figures" / "maps.pdf").exists(), "of an earlier state"
 
 
 def test_an_unknown_part_is_refused_with_the_nearest(two: Path) -> None:

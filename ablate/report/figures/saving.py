@@ -84,11 +84,11 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
     try:
         figure = variant_panel(analysis, variant) if variant is not None else made(FIGURES, name, analysis)
     except NotDrawn as reason:
-        for kind in _TIMES:
-            # A figure of an earlier state would contradict the page.
-            (folder / f"{name}.{kind}").unlink(missing_ok=True)
+        _remove(folder, name, list(_TIMES))
         return Drawn(name, place.title, place.section, reason=str(reason))
     encoded = encode(figure, list(dict.fromkeys([*formats, *(["svg"] if variant is None else [])])))
+    if formats:
+        _remove(folder, name, [kind for kind in _TIMES if kind not in formats])
     files = tuple(folder / f"{name}.{kind}" for kind in formats)
     for path in files:
         folder.mkdir(exist_ok=True)
@@ -99,6 +99,12 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
     rule = next((text.get_text() for text in figure.texts if text.get_gid() == "rule"), "")
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return Drawn(name, place.title, place.section, files, "", source, " ".join(rule.split()), width, height)
+
+
+def _remove(folder: Path, name: str, kinds: Sequence[str]) -> None:
+    """Remove files of an earlier state, which would contradict the page."""
+    for kind in kinds:
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)
 
 
 def encode(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
