@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # `python -m ablate.cli` looks for modules in the working folder first: a stranger's json.py there is not ours.
+    del sys.path[0]
+
+import io
 from pathlib import Path
 from typing import Annotated, Any
+
+# Ctrl-C while this is imported ends the process as it ends any other; a command that can do better takes over later.
+if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import typer
 
@@ -36,7 +46,11 @@ RESULTS = Path("results")
 
 
 def main() -> None:
-    """Entry point: an error that is the user's to mend is one line each, and exit code 2."""
+    """Run the command line: an error that is the user's to mend is one line each, and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that is no UTF-8 is shown escaped and ends nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except AblateError as error:
@@ -45,7 +59,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         if not is_full_disk(error):
-            raise
+            if error.filename is None:
+                raise
+            print(f"ablate: {Problem(error.strerror or str(error), file=os.fsdecode(error.filename))}", file=sys.stderr)
+            sys.exit(2)
         print(f"ablate: {error}; mend it and run the same command again: nothing finished is lost", file=sys.stderr)
         sys.exit(1)
 
@@ -80,7 +97,7 @@ def retry(
     out: Out = None,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="KEY=VALUE", help="As for run.")] = None,
 ) -> None:
-    """As run, and the failed trials once more."""
+    """Run what is missing of a study, and its failed trials once more."""
     _run(study, override, plugin, out, only, retry=True)
 
 
@@ -96,35 +113,30 @@ def _run(
     allow_code_change: bool = False,
     retry: bool = False,
 ) -> None:
-    from ablate.run.executors.nursery import nursery_if_useful
+    plugins = _plugins(plugin)
+    from ablate.study.overrides import selection
+    from ablate.study.reader import read_study
 
-    # First of all, so that it imports while the study is read and planned here.
-    with nursery_if_useful() as nursery:
-        plugins = _plugins(plugin)
-        from ablate.study.reader import read_study
-        from ablate.study.selection import selection
+    loaded = read_study(study, override or ())
+    folder, origin = out or RESULTS / loaded.name, None
+    if extend is not None:
+        # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
+        loaded, origin = loaded.extended(extend), folder
+        folder = folder.with_name(f"{folder.name}-x{extend:g}")
+    wanted = selection(only or [], loaded)
+    from ablate.run.command import run_study
 
-        loaded = read_study(study, override or ())
-        folder, origin = out or RESULTS / loaded.name, None
-        if extend is not None:
-            # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
-            loaded, origin = loaded.extended(extend), folder
-            folder = folder.with_name(f"{folder.name}-x{extend:g}")
-        wanted = selection(only or [], loaded)
-        from ablate.run.command import run_study
-
-        outcome = run_study(
-            loaded,
-            folder,
-            plugins=plugins,
-            wanted=wanted,
-            retry=retry,
-            profile=not no_profile,
-            allow_code_change=allow_code_change,
-            origin=origin,
-            nursery=nursery,
-        )
-        raise typer.Exit(outcome)
+    outcome = run_study(
+        loaded,
+        folder,
+        plugins=plugins,
+        wanted=wanted,
+        retry=retry,
+        profile=not no_profile,
+        allow_code_change=allow_code_change,
+        origin=origin,
+    )
+    raise typer.Exit(outcome)
 
 
 @app.command()
@@ -137,19 +149,15 @@ def plan(
     ] = None,
 ) -> None:
     """Print the trials, what each variant changes, and what it will cost, without training."""
-    from ablate.analysis.spread import uncollected
+    _load_plugins(plugin)
+    from ablate.run.plan.view import print_plan, print_power
+    from ablate.study.reader import read_study
 
-    with uncollected():
-        _load_plugins(plugin)
-        from ablate.run.plan.view import print_plan, print_power
-        from ablate.study.reader import read_study
-
-        loaded = read_study(study, override or ())
-        if power is not None:
-            print_power(loaded, _folder(power))
-        else:
-            print_plan(loaded)
-    _leave()
+    loaded = read_study(study, override or ())
+    if power is not None:
+        print_power(loaded, _folder(power))
+    else:
+        print_plan(loaded)
 
 
 @app.command()
@@ -171,6 +179,19 @@ def status(results: Folder = None) -> None:
 
 
 @app.command()
+def verify(
+    results: Folder = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put damaged files aside, so that they are made again.")
+    ] = False,
+) -> None:
+    """Check every file of a study's results again: digests, records, curves, scores; name what is damaged."""
+    from ablate.run.verify import print_verification
+
+    raise typer.Exit(print_verification(_folder(results), repair=repair))
+
+
+@app.command()
 def report(
     results: Folder = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh the report as trials end.")] = False,
@@ -182,6 +203,7 @@ def report(
     from ablate.report.build import build_report
 
     folder = _folder(results)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         written = build_report(folder, watch=watch, pdf=pdf, plugins=plugins or ())
     except KeyboardInterrupt:
@@ -190,7 +212,6 @@ def report(
     for path in written:
         if path.suffix == ".html":
             print(path)
-    _leave()
 
 
 @app.command()
@@ -252,22 +273,11 @@ def _load_plugins(files: list[Path] | None) -> list[Any]:
 
 
 def _plugins(files: list[Path] | None) -> Any:
+    from ablate.plugins import Plugins
+
     loaded = _load_plugins(files)
-    from ablate.run.setup import Plugins
 
     return Plugins(tuple(path.absolute() for path in files or []), tuple(loaded))
-
-
-def _leave() -> None:
-    """End here and now, for a command that has done all it had to and started nothing that runs on.
-
-    All memory goes with the process. Python would first look through it and take down torch or a large report piece by
-    piece, which takes up to half a second.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):
-            stream.flush()
-    os._exit(0)
 
 
 def _one_thread() -> None:
@@ -280,10 +290,10 @@ def _one_thread() -> None:
 
 
 def _folder(given: Path | None) -> Path:
-    """A results folder by path or study name; the one that changed last where nothing is given."""
+    """Return a results folder by path or study name; the one that changed last where nothing is given."""
     if given is not None:
         for path in (given, RESULTS / given):
-            if (path / "run.json").exists():
+            if (path / "run.json").exists() or (path / "study.resolved.yaml").exists():
                 return path
         raise StudyError(
             Problem("no results here", file=str(given), cure=nearest(given.name, _known()) or "run a study first")

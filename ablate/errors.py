@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ class Problem:
         text = ": ".join([*head, self.message])
         text = f"{text}; {self.cure}" if self.cure else text
         # One problem is one line whatever a user's own text contains.
-        return " ".join(text.splitlines())
+        return visible(redacted(" ".join(text.splitlines())))
 
 
 class AblateError(Exception):
@@ -64,7 +65,7 @@ class DeviceError(AblateError):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """The cure "did you mean X" for a mistyped word, or the list of choices where none is near."""
+    """Return the cure "did you mean X" for a mistyped word, or the list of choices where none is near."""
     import difflib
 
     known = sorted({str(choice) for choice in choices})
@@ -74,7 +75,26 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"choose from {', '.join(known)}" if known else ""
 
 
+def visible(text: str) -> str:
+    """Return `text` with its control characters and lone surrogates escaped: no text of a stranger moves a cursor."""
+    return "".join(
+        sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
+# user:password@ in a URL; password=, ?token= and their kin in one, or on a command line.
+_IN_URL = re.compile(r"(?<=://)([^\s/@:]*):[^\s/]*@")
+_AS_SETTING = re.compile(
+    r"(?i)(?<![a-z])((?:api[_-]?key|private[_-]?key|token|secret|password|passwd|pwd|credentials?)=)[^\s&;,}\"'…]+"
+)
+
+
+def redacted(text: str) -> str:
+    """Return `text` with `…` in the place of passwords: those of URLs, and values of keys named like a secret."""
+    return _AS_SETTING.sub(r"\1…", _IN_URL.sub(r"\1:…@", text))
+
+
 def is_full_disk(error: BaseException) -> bool:
-    """Whether `error` says that a file could not be written for want of space, quota or leave."""
+    """Return whether `error` says that a file could not be written for want of space, quota or leave."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     return isinstance(error, OSError) and error.errno in full

@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import importlib.util
 import random
+import site
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ENTRY_POINTS = "ablate.plugins"
+_SCHEMES = ("purelib", "platlib")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,14 @@ class PluginFile:
 
     file: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """The plugin files that the user named, and all files that loading them brought in, with their hashes."""
+
+    files: tuple[Path, ...] = ()
+    loaded: tuple[PluginFile, ...] = ()
 
 
 def load_plugins(files: Sequence[Path | str] = (), *, entry_points: bool = True) -> list[PluginFile]:
@@ -41,9 +52,28 @@ def load_plugins(files: Sequence[Path | str] = (), *, entry_points: bool = True)
     loaded = [found for file in files for found in _load_file(Path(file))]
     if entry_points:
         # By name, so that the order of installation decides nothing.
-        for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda item: (item.name, item.value)):
+        for point in sorted(_entry_points(), key=lambda item: (item.name, item.value)):
             loaded += _load_entry_point(point)
     return list({item.file: item for item in loaded}.values())
+
+
+def _entry_points() -> set[metadata.EntryPoint]:
+    """Find the entry points of what is installed in the environment, never those of a folder that one works in."""
+    folders = [entry for entry in sys.path if entry and _is_installed(Path(entry))]
+    return {
+        point
+        for distribution in metadata.distributions(path=folders)
+        for point in distribution.entry_points
+        if point.group == ENTRY_POINTS
+    }
+
+
+def _is_installed(folder: Path) -> bool:
+    """Return whether `folder` is one of the environment's, of the user's own site, or named by a .pth file there."""
+    known = [*site.getsitepackages(), site.getusersitepackages(), *(sysconfig.get_path(name) for name in _SCHEMES)]
+    if any(folder.resolve() == Path(entry).resolve() for entry in known):
+        return True
+    return folder.name in ("site-packages", "dist-packages") and folder.resolve() != Path.cwd()
 
 
 def _load_file(path: Path) -> list[PluginFile]:
@@ -119,7 +149,7 @@ def _hashed(path: Path) -> PluginFile:
 
 
 def random_states() -> dict[str, Any]:
-    """The global generators' states, by the name of their library; of those that are imported."""
+    """Return the global generators' states, by the name of their library; of those that are imported."""
     states: dict[str, Any] = {"random": random.getstate()}
     if "numpy" in sys.modules:
         kind, keys, *rest = sys.modules["numpy"].random.get_state()

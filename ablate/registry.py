@@ -39,7 +39,7 @@ class Registry:
         return name in self._entries
 
     def register(self, name: str) -> Callable[[Factory], Factory]:
-        """Return a decorator that makes a factory known as `name`.
+        """Make a decorator that makes a factory known as `name`.
 
         Raises `PluginError` where the name is taken by another factory; both places are named.
         """
@@ -58,7 +58,7 @@ class Registry:
         return add
 
     def get(self, name: str) -> Callable[..., Any]:
-        """Return the factory registered as `name`; raise `StudyError` with the nearest choice where there is none."""
+        """Return the factory registered as `name`; raises `StudyError` with the nearest choice where there is none."""
         entry = self._entries.get(name)
         if entry is None:
             raise StudyError(Problem(f"unknown {self.kind} '{name}'", cure=nearest(name, self._entries)))
@@ -70,7 +70,7 @@ class Registry:
         return entry.target
 
     def source(self, name: str) -> str:
-        """Return where `name` was registered: "ablate" or "file:line"."""
+        """Return the place where `name` was registered: "ablate" or "file:line"."""
         return self._entries[name].source
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from ablate.records.record import Record
 from ablate.records.store import Results, publish_record, read_record
 from ablate.run.driver import Driver
-from ablate.run.executors.base import Event
+from ablate.run.events import Epoch, Finished, Running, WorkerEvent
 from ablate.study.trial import Trial
 
 
@@ -23,7 +24,7 @@ class CannedExecutor:
 
     def __init__(self, results: Path, source: Path) -> None:
         self._results = Results(results)
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
         folder = Results(source).trial(next(Results(source).folders()).name)
         record = read_record(folder.record)
         assert record is not None
@@ -48,10 +49,10 @@ class CannedExecutor:
         folder = self._results.trial(trial.name)
         publish_record(folder, record)
         self.published_s += time.perf_counter() - began
-        self._events.put({"event": "running", "trial": trial.name})
+        self._events.put(Running(trial.name, os.getpid(), os.getppid()))
         for row in self._curve:
-            self._events.put({"event": "epoch", "trial": trial.name, **row})
-        self._events.put({"event": "ended", "trial": trial.name, "record": record.model_dump(mode="json")})
+            self._events.put(Epoch.of({"trial": trial.name, **row}))
+        self._events.put(Finished(trial.name, record))
         return trial
 
     def _canned(self, trial: Trial) -> Record:
@@ -77,7 +78,7 @@ class CannedExecutor:
         }  # fmt: skip
         return self._record.model_copy(update={**identity, "metrics": metrics})
 
-    def events(self, timeout: float) -> list[Event]:
+    def events(self, timeout: float) -> list[WorkerEvent]:
         """What has happened."""
         found = []
         while not self._events.empty():

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ablate.run.executors.environment import worker_environment
+from ablate.run.executor import worker_environment
 from ablate.study.trial import Trial
 from ablate.train.decisions import Decisions
 from ablate.train.hardware import device_class, has_bfloat16

@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from ablate.plugins import load_plugins
-from ablate.run.progress import Display
+from ablate.run.display import Display
 from ablate.run.setup import Plugins, prepare, writable
 from ablate.study.reader import read_study
 from benchmarks.canned import CannedDriver

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from planted_pixels import IGNORE, Corruptor, count, mean_iou, scenes
 
-from ablate.records import pictures
+from ablate.records import images as pictures
 from ablate.records.files import write_atomic
 from ablate.records.record import Record
 from ablate.records.store import Results, publish_record, to_json
@@ -145,7 +145,7 @@ def plant(
         ]
     ]
     spec = _study(name, variants, lrs, seeds, epochs, size, truth, confirm, claims, measure)
-    write_atomic(results.study, yaml.safe_dump(spec, sort_keys=False).encode())
+    write_atomic(results.path / "study.yaml", yaml.safe_dump(spec, sort_keys=False).encode())
     write_atomic(results.run, to_json(_run(name, variants, plan, truth, images, classes)))
     if profile:
         write_atomic(results.profile, to_json(_profile(variants, truth, size, _rng(seed, "profile"))))

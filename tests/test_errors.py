@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.errors import AblateError, PluginError, Problem, StudyError, nearest
+from ablate.errors import AblateError, PluginError, Problem, StudyError, nearest, redacted, visible
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,36 @@ def test_the_nearest_choice_or_all_of_them() -> None:
     assert nearest("epoch", ["epochs", "lr"]) == "did you mean 'epochs'?"
     assert nearest("zzz", ["b", "a"]) == "choose from a, b"
     assert nearest("zzz", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ü × …", "plain ü × …"),
+        ("\x1b[2J\x1b[31mred\x07", r"\x1b[2J\x1b[31mred\x07"),
+        ("right-to-left \u202e and \x9b31m", r"right-to-left \u202e and \x9b31m"),
+        ("not UTF-8: \udcff", r"not UTF-8: \udcff"),
+        ("[bold]text[/bold]", "[bold]text[/bold]"),
+    ],
+)
+def test_control_characters_are_shown_escaped(text: str, shown: str) -> None:
+    assert visible(text) == shown
+    assert str(Problem(text)) == shown
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("postgresql://me:pw@host/db", "postgresql://me:…@host/db"),
+        ("cannot reach mysql+pymysql://me:p:w@host:3306/db now", "cannot reach mysql+pymysql://me:…@host:3306/db now"),
+        ("postgresql://host/db?user=me&password=pw", "postgresql://host/db?user=me&password=…"),
+        ("-o track.api_key=abc -o x=1", "-o track.api_key=… -o x=1"),
+        ("WANDB_API_KEY=abc", "WANDB_API_KEY=…"),
+        ("sqlite:///a@b/optuna.db", "sqlite:///a@b/optuna.db"),
+        ("tokens=5, keyboard=7", "tokens=5, keyboard=7"),
+    ],
+)
+def test_passwords_are_redacted(text: str, kept: str) -> None:
+    assert redacted(text) == kept
+    assert redacted(kept) == kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,19 +132,49 @@ def test_an_import_that_changes_a_global_random_state_is_refused(text: str, libr
         load_plugins([path], entry_points=False)
 
 
-def test_an_entry_point_is_loaded_and_named_where_it_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin(tmp_path, MODEL.format(name="installed", body=SOUND), "beside_installed.py")
-    info = tmp_path / "beside_installed-1.0.dist-info"
-    info.mkdir()
+def installed(folder: Path, value: str) -> None:
+    info = folder / "beside_installed-1.0.dist-info"
+    info.mkdir(exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: beside-installed\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ablate.plugins]\nnets = beside_installed\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    (info / "entry_points.txt").write_text(f"[ablate.plugins]\nnets = {value}\n")
+
+
+def test_an_entry_point_is_loaded_and_named_where_it_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = tmp_path / "lib" / "site-packages"
+    environment.mkdir(parents=True)
+    plugin(environment, MODEL.format(name="installed", body=SOUND), "beside_installed.py")
+    installed(environment, "beside_installed")
+    monkeypatch.syspath_prepend(str(environment))
     (loaded,) = load_plugins()
-    assert loaded.file == str(tmp_path / "beside_installed.py")
+    assert loaded.file == str(environment / "beside_installed.py")
     assert "installed" in MODELS
-    (info / "entry_points.txt").write_text("[ablate.plugins]\nnets = beside_missing\n")
+    installed(environment, "beside_missing")
     with pytest.raises(PluginError, match="nets = beside_missing: cannot be imported: ModuleNotFoundError"):
         load_plugins()
+
+
+@pytest.mark.parametrize("name", ["study", "site-packages"])
+def test_an_entry_point_of_the_working_folder_is_never_loaded(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    plugin(folder, "raise SystemExit('the stranger ran')\n", "beside_installed.py")
+    installed(folder, "beside_installed")
+    monkeypatch.chdir(folder)
+    for entry in ("", str(folder)):
+        monkeypatch.syspath_prepend(entry)
+        assert load_plugins() == []
+
+
+def test_the_command_imports_nothing_of_the_folder_it_is_called_in(tmp_path: Path) -> None:
+    for name in ("torch", "json", "yaml", "typing_extensions", "profile", "types"):
+        plugin(tmp_path, f"raise SystemExit('{name} of the stranger ran')\n", f"{name}.py")
+    (tmp_path / "study.yaml").write_text("study: s\ndata: {name: street}\nseeds: 1\n")
+    command = Path(sys.executable).with_name("ablate")
+    done = subprocess.run([command, "plan", "study.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert "stranger" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

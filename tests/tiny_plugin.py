@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -90,6 +91,8 @@ class Misbehaving(TwoConvolutions):
             raise RuntimeError("this model always raises")
         if self.act == "sleep":
             time.sleep(600)
+        if self.act == "hold":
+            ctypes.PyDLL(None).sleep(60)  # and nothing else of this interpreter runs meanwhile
         if self.act == "kill":
             os.kill(os.getpid(), 9)
         if self.act == "memory":
@@ -99,5 +102,5 @@ class Misbehaving(TwoConvolutions):
 
 @ablate.register_model("misbehaving")
 def misbehaving(*, in_channels: int, num_classes: int, act: str = "raise", at: int = 3, once: str = "") -> nn.Module:
-    """A network that raises, sleeps, kills its process, is out of memory, or explodes."""
+    """A network that raises, sleeps, holds the interpreter, kills its process, is out of memory, or explodes."""
     return Misbehaving(in_channels, num_classes, act, at, once)

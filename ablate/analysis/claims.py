@@ -28,7 +28,7 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.gather import Gatherer
 from ablate.analysis.intervals import Estimate
 from ablate.errors import ResultsError
-from ablate.study.conditions import all_match
+from ablate.study.claims import all_match
 from ablate.study.metrics import COUNTS, RATES
 from ablate.study.spec import ClaimSpec
 from ablate.study.trial import level_text

@@ -33,7 +33,12 @@ FULLY_CHECKED = 4 << 30
 def home() -> Path:
     """The folder of all that is kept on this machine to save time, to be deleted at will; it need not exist yet."""
     named = os.environ.get("ABLATE_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "ablate"
+    try:
+        return Path(named).expanduser() if named else Path.home() / ".cache" / "ablate"
+    except RuntimeError:
+        # A user id without an entry in passwd and without HOME, as containers run with: as a cache that cannot be
+        # written.
+        return Path(os.devnull) / "ablate"
 
 
 def root() -> Path:

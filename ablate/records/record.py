@@ -1,10 +1,13 @@
-"""The record of a trial: the one truth about what it was and how it ended. Free of torch."""
+"""The JSON files of a results folder as types: the record of a trial, the run, the test split, the profile."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ablate.errors import redacted, visible
+from ablate.study.trial import Trial, without_location
 
 SCHEMA = 1
 Resolution = Literal["trained", "native"]
@@ -15,7 +18,7 @@ FINISHED: frozenset[str] = frozenset({"complete", "diverged", "pruned"})
 
 
 class Record(BaseModel):
-    """What `record.json` holds.
+    """`record.json`: a trial, what it was and how it ended.
 
     Everything but `timing` and `provenance` is a function of the trial alone: bit-equal on a CPU however
     often the trial was interrupted. Fractions are fractions; losses are in nats; -1 counts no epoch.
@@ -25,7 +28,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA
-    key: str = Field(description="Hash of what the trial computes (study.keys.trial_keys).")
+    key: str = Field(description="Hash of what the trial computes (study.trial.trial_keys).")
     study: str
     variant: str
     settings: dict[str, Any] = Field(description="The grid's settings, e.g. {'lr': 0.001}.")
@@ -44,5 +47,155 @@ class Record(BaseModel):
     layers: dict[str, dict[str, list[float | None]]] = Field(
         default_factory=dict, description="Probes: measure -> layer -> one value a probed epoch."
     )
+    files: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of the files beside the record; empty in records of older versions."
+    )
     timing: dict[str, Any] = Field(default_factory=dict, description="Seconds and rates seen while lanes were shared.")
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        trial: Trial,
+        status: str,
+        *,
+        reason: str | None = None,
+        metrics: dict[str, float | None] | None = None,
+        missing: dict[str, str] | None = None,
+        layers: dict[str, dict[str, list[float | None]]] | None = None,
+        timing: dict[str, Any] | None = None,
+        provenance: dict[str, Any] | None = None,
+        resolution: str = "trained",
+    ) -> Record:
+        """Return the record of a trial that ended with `status`; the one place where a trial becomes a record."""
+        values: dict[str, Any] = {
+            "key": trial.key,
+            "study": trial.study,
+            "variant": trial.variant,
+            "settings": trial.settings,
+            "seed": trial.seed,
+            "role": trial.role,
+            "model": trial.model,
+            "data": without_location(trial.data),
+            "train": trial.train,
+            "status": status,
+            "resolution": resolution,
+            "reason": visible(redacted(reason)) if reason is not None else None,
+            "metrics": metrics or {},
+            "missing": missing or {},
+            "layers": layers or {},
+            "timing": timing or {},
+            "provenance": provenance or {},
+        }
+        return cls(**values)
+
+
+def _inside(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError("expected the name of a folder, got a path")
+    return _printable(name)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected printable text, got a control character")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_printable)]
+
+
+class _Document(BaseModel):
+    """Base of the files whose keys may grow: what is known has its type, what is not is left alone."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class PlanEntry(_Document):
+    """A planned trial as `run.json` lists it."""
+
+    name: Annotated[str, AfterValidator(_inside)]
+    key: Name
+    variant: Name
+    settings: dict[str, Any]
+    seed: int
+    role: Literal["main", "confirm"] = "main"
+
+
+class DataEntry(_Document):
+    """The data as `run.json` lists them."""
+
+    name: str = ""
+    fingerprint: str = ""
+    classes: list[str] = []
+    size: list[int] = []
+    resolution: Resolution = "trained"
+    splits: dict[str, int] = {}
+    absent: dict[str, list[str]] = {}
+
+
+class PluginEntry(_Document):
+    """A plugin file as `run.json` lists it."""
+
+    file: str
+    sha256: str
+
+
+class RunDocument(_Document):
+    """`run.json`: what a folder of results was made with. It is the marker of such a folder.
+
+    `id` is random, made with the folder, and names it to an Optuna storage that several studies share.
+    """
+
+    schema_version: int = SCHEMA
+    study: Name = ""
+    id: str = ""
+    command: str = ""
+    versions: dict[str, str] = {}
+    device: dict[str, Any] = {}
+    git: dict[str, Any] = {}
+    data: DataEntry = DataEntry()
+    plugins: list[PluginEntry] = []
+    decisions: dict[str, Any] = {}
+    variants: dict[str, dict[str, Any]] = {}
+    extended_from: dict[str, int] = {}
+    plan: list[PlanEntry] = []
+    search: dict[str, Any] = {}
+
+
+class IndexDocument(_Document):
+    """`test/index.json`: the images of the test split and of val, and how they are to be looked at."""
+
+    classes: list[str] = []
+    palette: list[Annotated[list[int], Field(min_length=3, max_length=3)]] = []
+    ignore_index: int = 255
+    size: Annotated[list[int], Field(min_length=2, max_length=2)] = [0, 0]
+    resolution: Resolution = "trained"
+    names: list[str] = []
+    groups: list[str] | None = None
+    val_names: list[str] = []
+    val_groups: list[str] | None = None
+    fingerprint: str = ""
+
+
+class ProfileDocument(_Document):
+    """`profile.json`: each variant measured alone, as numbers or lists of them, one a round."""
+
+    device: str = ""
+    machine: str = ""
+    rounds: int = 0
+    variants: dict[str, dict[str, float | list[float] | None]] = {}
+
+
+class DataDocument(_Document):
+    """`data.json`: the digest of every file of the data set."""
+
+    files: dict[str, str] = {}
+
+
+DOCUMENTS: dict[str, type[_Document]] = {
+    "run.json": RunDocument,
+    "index.json": IndexDocument,
+    "profile.json": ProfileDocument,
+    "data.json": DataDocument,
+}

@@ -11,8 +11,27 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate.errors import ResultsError
-from ablate.records.files import publish_once, read_whole, write_atomic
-from ablate.records.record import SCHEMA, Record
+from ablate.records.files import (
+    lock,
+    make_folder,
+    open_own,
+    publish_once,
+    read_file,
+    refuse_link,
+    sha256,
+    sync,
+    write_atomic,
+)
+from ablate.records.record import DOCUMENTS, FINISHED, SCHEMA, Record
+
+# What a record's digests cover: the files whose bytes follow from the trial. Those of the weights are torch's, and
+# their digest stands in the record's provenance.
+NUMBERS = ("epochs.jsonl", "steps.f32", "images.npz", "predictions.zip", "gates.npz")
+WEIGHTS = ("best.pt",)
+# All that belongs to a finished trial, and is taken along where another folder reuses it.
+TRIAL_FILES = ("record.json", *NUMBERS, *WEIGHTS, "last.pt")
+# Seconds that a second attempt at a trial waits for the first to publish.
+_PUBLISH_SECONDS = 60.0
 
 
 class _File:
@@ -47,13 +66,30 @@ class TrialFolder:
         """Checkpoints, the newest first (two generations are kept)."""
         return [path for path in (self.path / "checkpoint.pt", self.path / "checkpoint.previous.pt") if path.exists()]
 
+    def make(self) -> None:
+        """Make the folder where it is not there; raises `ResultsError` where it, or the one around it, is a link."""
+        refuse_link(self.path.parent)
+        make_folder(self.path)
+
+    def digests(self, names: tuple[str, ...] = NUMBERS) -> dict[str, str]:
+        """Return the SHA-256 of those of the files that are there, by name."""
+        return {name: sha256(read_file(path)) for name in names if (path := self.path / name).is_file()}
+
+    def copy_from(self, other: TrialFolder) -> None:
+        """Take over a finished trial of another results folder: the files known by name, its record last."""
+        self.make()
+        for name in (*TRIAL_FILES[1:], TRIAL_FILES[0]):
+            if (source := other.path / name).exists():
+                with open_own(source, "rb") as handle:
+                    write_atomic(self.path / name, handle.read())
+
 
 class Results:
     """`results/<study>/`: the study as resolved, the run's decisions, the trials, the test split, the report."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.study = self.path / "study.yaml"
+        self.resolved = self.path / "study.resolved.yaml"
         self.run = self.path / "run.json"
         self.profile = self.path / "profile.json"
         self.trials = self.path / "trials"
@@ -64,8 +100,18 @@ class Results:
         self.journal = self.path / "optuna.log"
         self.lock = self.path / ".lock"
 
+    @property
+    def study(self) -> Path:
+        """The study as resolved; folders of older versions have it as `study.yaml`."""
+        older = self.path / "study.yaml"
+        return older if not self.resolved.exists() and older.exists() else self.resolved
+
+    def is_marked(self) -> bool:
+        """Return whether this is a results folder: `run.json` names a study, or a resolved study lies here."""
+        return self.resolved.exists() or bool(self.read_run().get("study"))
+
     def trial(self, name: str) -> TrialFolder:
-        """The folder of the trial called `name`."""
+        """Return the folder of the trial called `name`."""
         return TrialFolder(self.trials / name)
 
     def folders(self) -> Iterator[TrialFolder]:
@@ -81,6 +127,8 @@ class Results:
         for folder in self.folders():
             try:
                 record = read_record(folder.record)
+                if record is not None and not folder.name.endswith(f"-{record.key[:8]}"):
+                    raise ResultsError("the record of another trial", file=str(folder.record))
             except ResultsError as error:
                 bad[folder.record] = str(error)
                 continue
@@ -89,31 +137,60 @@ class Results:
         return records, bad
 
     def read_run(self) -> dict[str, Any]:
-        """What `run.json` says, or an empty dict before the first run."""
+        """Return what `run.json` says, or an empty dict before the first run."""
         return read_json(self.run) or {}
 
 
 def read_json(path: Path) -> Any:
-    """The JSON document at `path`, or None where there is none; `ResultsError` where it cannot be parsed."""
+    """Return the JSON document at `path`, or None where there is none.
+
+    A file of a results folder whose name is known (`run.json`, `index.json`, ...) is held against its type. Raises
+    `ResultsError` for what cannot be read or parsed, or is of another type.
+    """
     try:
-        return json.loads(path.read_bytes())
+        document = json.loads(read_file(path))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ResultsError(f"cannot be read ({error.strerror})", file=str(path)) from None
     except (ValueError, RecursionError) as error:
         raise ResultsError(f"not valid JSON ({error})", file=str(path), cure="delete it and run again") from None
+    model = DOCUMENTS.get(path.name)
+    if model is not None:
+        _refuse_newer(document, path)
+        try:
+            model.model_validate(document)
+        except ValidationError as error:
+            raise ResultsError(f"damaged: {_first(error)}", file=str(path), cure="delete it and run again") from None
+    return document
+
+
+def _refuse_newer(document: Any, path: Path) -> None:
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        message = f"written by a newer version (schema {version}, this one knows {SCHEMA})"
+        raise ResultsError(message, file=str(path), cure="update ablate")
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return ": ".join([*([".".join(map(str, first["loc"]))] if first["loc"] else []), first["msg"]])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines at `path`; empty where there is none. A torn last line, of a killed writer, is left out."""
+    """Return the JSON lines at `path`; empty where there is none. A torn last line, of a killed writer, is left out."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path).split(b"\n")
     except FileNotFoundError:
         return []
+    lines = lines if lines[-1] else lines[:-1]
     rows = []
     for number, line in enumerate(lines):
         try:
             rows.append(json.loads(line))
-        except ValueError:
+            if not isinstance(rows[-1], dict):
+                raise ResultsError("a line is not a JSON object", file=str(path), line=number + 1)
+        except (ValueError, RecursionError):
             if number + 1 < len(lines):
                 raise ResultsError("a line is not valid JSON", file=str(path), line=number + 1) from None
     return rows
@@ -148,47 +225,49 @@ def finite(value: float | None) -> float | None:
 
 
 def read_record(path: Path) -> Record | None:
-    """The record at `path`, None where there is none.
+    """Return the record at `path`, None where there is none.
 
     Raises `ResultsError` for what is no record or comes from a newer version of the schema.
     """
     try:
-        # One pass from bytes to record, in two thirds of the time. What is wrong is found out, and said, below.
-        record = Record.model_validate_json(read_whole(path))
-    except (OSError, ValidationError):
-        pass
-    else:
-        if record.schema_version <= SCHEMA:
-            return record
-    document = read_json(path)
-    if document is None:
+        data = read_file(path)
+    except FileNotFoundError:
         return None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise ResultsError(
-            f"written by a newer version (schema {version}, this one knows {SCHEMA})",
-            file=str(path),
-            cure="update ablate",
-        )
+    except OSError as error:
+        raise ResultsError(f"cannot be read ({error.strerror})", file=str(path)) from None
     try:
-        return Record.model_validate(document)
+        record = Record.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ResultsError(f"not a record: {place}: {first['msg']}", file=str(path)) from None
+        _refuse_newer(read_json(path), path)
+        raise ResultsError(f"not a record: {_first(error)}", file=str(path)) from None
+    _refuse_newer({"schema_version": record.schema_version}, path)
+    return record
 
 
 def publish_record(folder: TrialFolder, record: Record) -> bool:
-    """Publish a finished trial's record, once; a failed one is overwritten by later attempts."""
+    """Publish the record of a trial once it and all it rests on is durable; True where this call published it.
+
+    The curves are synced and every file's digest is put into the record before it appears. A finished record is never
+    replaced, a failed one by the next attempt's.
+    """
+    finished = record.status in FINISHED
+    if finished:
+        for name in (*NUMBERS, *WEIGHTS):
+            sync(folder.path / name)
+        weights = folder.digests(WEIGHTS)
+        provenance = record.provenance | ({"weights": weights} if weights else {})
+        record = record.model_copy(update={"files": folder.digests(), "provenance": provenance})
     data = to_json(record.model_dump(mode="json"))
-    if record.status == "failed":
-        write_atomic(folder.record, data)
+    if publish_once(folder.record, data):
         return True
-    existing = read_record(folder.record) if folder.record.exists() else None
-    if existing is not None and existing.status == "failed":
+    with lock(folder.path / ".publish", timeout=_PUBLISH_SECONDS) as held:
+        if not held:
+            raise ResultsError("another process is publishing the record", file=str(folder.record), cure="run again")
+        existing = read_record(folder.record)
+        if existing is not None and existing.status in FINISHED:
+            return False
         write_atomic(folder.record, data)
-        return True
-    return publish_once(folder.record, data)
+    return True
 
 
 def quarantine(path: Path, reason: str) -> Path:
@@ -199,5 +278,5 @@ def quarantine(path: Path, reason: str) -> Path:
         count += 1
         target = path.with_name(f"{path.name}.bad{count}")
     path.rename(target)
-    target.with_name(target.name + ".why").write_text(reason + "\n", encoding="utf-8")
+    write_atomic(target.with_name(target.name + ".why"), (reason + "\n").encode("utf-8", "backslashreplace"))
     return target

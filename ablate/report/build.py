@@ -11,7 +11,7 @@ from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
 from ablate.errors import ResultsError, nearest
 from ablate.plugins import load_plugins
-from ablate.records.files import write_atomic
+from ablate.records.files import make_folder, write_atomic
 from ablate.records.store import Results
 from ablate.registry import FIGURES
 from ablate.report.figures.saving import FORMATS, draw_all, panel_names
@@ -96,7 +96,7 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
 
     The rules behind their numbers are `rules.json`, by the names of the tables. Returns the files written.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     written = []
     for table in tables:
         for suffix, text in ((".csv", to_csv), (".md", to_markdown), (".tex", to_latex)):

@@ -1,18 +1,20 @@
-"""`ablate run` and `ablate profile` from a study to an exit code: folder, lock, driver, closing words."""
+"""`ablate run` and `ablate profile` from a study to an exit code: folder, lock, driver, closing words.
+
+What takes long to import is imported when the fork server has begun to import it, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ablate.errors import ResultsError
+from ablate.plugins import Plugins
 from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
-from ablate.run.driver import Driver, orphans
-from ablate.run.executors.local import LocalExecutor
-from ablate.run.executors.nursery import Nursery
-from ablate.run.progress import Display
-from ablate.run.setup import Plugins, lock_note, prepare, quarantine_bad_records, writable
+from ablate.run.events import Profiled
+from ablate.run.executor import LocalExecutor, on_signals, start_fork_server
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.wording import count_of
@@ -23,23 +25,46 @@ def run_study(
     path: Path,
     *,
     plugins: Plugins | None = None,
-    wanted: Callable[[Trial], bool] = lambda trial: True,
+    wanted: Callable[[Trial], bool] = lambda _trial: True,
     retry: bool = False,
     profile: bool = True,
     allow_code_change: bool = False,
     origin: Path | None = None,
-    nursery: Nursery | None = None,
 ) -> int:
     """Run what is missing, going on from the shorter trials in `origin` where the study extends another.
 
-    0 all done, 1 some trials failed or the study paused, 130 Ctrl-C, 143 SIGTERM.
+    0 every wanted trial has a result, 1 some failed or have none, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
     if origin is not None and not Results(origin).read_run().get("plan"):
         cure = "run the study without --extend first"
         raise ResultsError("there are no shorter trials to go on from", file=str(origin), cure=cure)
+    with on_signals(_leave):  # the driver takes over once trials run
+        if retry or study.spec.search or not all(Results(path).trial(t.name).record.exists() for t in study.trials()):
+            start_fork_server()
+        return _run(study, path, plugins or Plugins(), wanted, retry, profile, allow_code_change, origin)
+
+
+def _leave(number: int) -> NoReturn:
+    """End before the first trial: nothing is lost."""
+    raise SystemExit(128 + number)
+
+
+def _run(
+    study: Study,
+    path: Path,
+    plugins: Plugins,
+    wanted: Callable[[Trial], bool],
+    retry: bool,
+    profile: bool,
+    allow_code_change: bool,
+    origin: Path | None,
+) -> int:
+    from ablate.run.display import Display
+    from ablate.run.driver import Driver, orphans
+    from ablate.run.setup import lock_note, prepare, quarantine_bad_records, writable
+
     display = Display()
-    plugins = plugins or Plugins()
-    results = writable(path)
+    results = writable(path, study)
     with lock(results.lock, lock_note()) as held:
         if not held:
             holder = results.lock.read_text(encoding="utf-8") or "another process"
@@ -51,19 +76,10 @@ def run_study(
             display.say(note)
         decisions = prepared.decisions
         display.say(
-            f"{study.name}: {', '.join(prepared.devices)} ({decisions.device}), {count_of(decisions.lanes, 'lane')} of "
-            f"{count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
+            f"{study.name}: {', '.join(prepared.devices)} ({decisions.device}), {count_of(decisions.lanes, 'worker')} "
+            f"of {count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
         )
-        driver = Driver(
-            prepared,
-            display,
-            plugins=plugins,
-            wanted=wanted,
-            retry=retry,
-            profile=profile,
-            origin=origin,
-            nursery=nursery,
-        )
+        driver = Driver(prepared, display, plugins=plugins, wanted=wanted, retry=retry, profile=profile, origin=origin)
         outcome = driver.run()
         left = orphans(results, driver.plan)
     for note in outcome.notes:
@@ -76,16 +92,25 @@ def run_study(
 
 
 def closing_line(path: Path, code: int) -> str:
-    """What to do next."""
-    if code in (130, 143):
+    """Return what to do next."""
+    if code > 128:
         return "stopped; the same command goes on where this one left"
     return f"results in {path}; `ablate report {path}` makes tables, figures and the page"
 
 
 def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float) -> int:
     """Measure each variant of a study alone on its device; writes `profile.json`. 0, or 1 where it could not."""
+    with on_signals(_leave):
+        start_fork_server()
+        return _profile(study, path, plugins, seconds)
+
+
+def _profile(study: Study, path: Path, plugins: Plugins, seconds: float) -> int:
+    from ablate.run.display import Display
+    from ablate.run.setup import lock_note, prepare, writable
+
     display = Display()
-    results = writable(path)
+    results = writable(path, study)
     with lock(results.lock, lock_note()) as held:
         if not held:
             raise ResultsError("a run holds this folder", file=str(path), cure="profile when it has ended")
@@ -103,9 +128,9 @@ def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float)
             found = executor.profile(seconds)
         finally:
             executor.close()
-        if "profile" in found:
-            write_atomic(results.profile, to_json(found["profile"]))
+        if isinstance(found, Profiled):
+            write_atomic(results.profile, to_json(found.profile))
             display.say(f"wrote {results.profile}")
             return 0
-    display.say(f"no profile: {found['reason']}")
+    display.say(f"no profile: {found.reason}")
     return 1

@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study: the ledger brought up to date, artifacts attached, the server started on loopback."""
+"""optuna-dashboard on a study: the mirror brought up to date, artifacts attached, the server started on loopback."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ablate.errors import AblateError
-from ablate.records.files import lock
+from ablate.records.files import lock, make_folder, refuse_links
 from ablate.records.record import Record
-from ablate.records.store import Results, read_lines
-from ablate.run.driver import searched_axes
-from ablate.run.ledger import Ledger
-from ablate.run.panel import write_panel
+from ablate.records.store import Results
+from ablate.run.display import write_panel
+from ablate.run.optuna_mirror import mirror_of
 from ablate.run.setup import lock_note
 from ablate.study.reader import read_study
 from ablate.study.trial import Trial
@@ -39,8 +38,9 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | N
             f"--host {host}: the dashboard has no login and can delete trials", cure="add --expose if that is meant"
         )
     results = Results(path)
+    refuse_links(path)
     artifacts = path / "artifacts"
-    artifacts.mkdir(exist_ok=True)
+    make_folder(artifacts)
     with lock(results.lock, lock_note()) as held:
         if held:
             bring_up_to_date(results, artifacts, curves)
@@ -58,34 +58,37 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | N
 
 
 def bring_up_to_date(results: Results, artifacts: Path, curves: Painter | None) -> None:
-    """Rebuild the ledger where it differs from the records or lacks pictures of them."""
+    """Rebuild the Optuna mirror where it differs from the records or lacks pictures of them."""
     study = read_study(results.study, check_components=False)
-    names = {entry["key"]: entry["name"] for entry in results.read_run()["plan"]}
-    records = [record for record in results.records()[0] if record.key in names]
-    trials = {record.key: _trial_of(record) for record in records}
-    plan = [*study.trials(), *trials.values()]
-    ledger = Ledger(results.journal, study.name, plan, study.spec.run.storage, searched_axes(study))
-    epochs = {record.key: read_lines(results.trial(names[record.key]).epochs) for record in records}
-    ledger.synchronise(records, epochs)
-    if not ledger.lack_pictures():
+    entries = {entry["key"]: entry for entry in results.read_run()["plan"]}
+    known = [
+        (_planned(record, entries[record.key]), record) for record in results.records()[0] if record.key in entries
+    ]
+    mirror = mirror_of(study, results, [*study.trials(), *(trial for trial, _ in known)])
+
+    def curve_of(trial: Trial) -> Path:
+        return results.trial(entries[trial.key]["name"]).epochs
+
+    mirror.synchronise(known, curve_of)
+    if not mirror.lack_pictures():
         return
     painters: dict[str, Painter] = {"panel": write_panel, **({"curves": curves} if curves else {})}
     with tempfile.TemporaryDirectory() as scratch:
 
-        def pictures(record: Record) -> list[Path]:
-            painted = [
-                paint(results, names[record.key], Path(scratch) / f"{label}.png") for label, paint in painters.items()
-            ]
+        def pictures(trial: Trial) -> list[Path]:
+            name = entries[trial.key]["name"]
+            painted = [paint(results, name, Path(scratch) / f"{label}.png") for label, paint in painters.items()]
             return [path for path in painted if path is not None]
 
-        ledger.replay(trials, records, epochs, pictures, artifacts)
+        mirror.replay(known, curve_of, pictures, artifacts)
 
 
-def _trial_of(record: Record) -> Trial:
+def _planned(record: Record, entry: Mapping[str, Any]) -> Trial:
+    """Return the trial of a record as the plan has it: a variant may have got another name since."""
     return Trial(
         record.study,
-        record.variant,
-        record.settings,
+        entry["variant"],
+        entry["settings"],
         record.seed,
         record.role,
         record.model,

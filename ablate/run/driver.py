@@ -1,30 +1,53 @@
-"""The driver: pending trials to an executor, events to the ledger, the display and the tracker, until all is done."""
+"""The driver: pending trials to an executor and what becomes of them to the listeners, until all is done."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import ResultsError
 from ablate.records.files import write_atomic
 from ablate.records.record import FINISHED, Record
-from ablate.records.store import finite, publish_record, read_json, read_lines, read_record, to_json
-from ablate.run.executors.base import Event
-from ablate.run.executors.local import LocalExecutor
-from ablate.run.executors.nursery import Nursery
-from ablate.run.ledger import Ledger
+from ablate.records.store import (
+    Results,
+    TrialFolder,
+    finite,
+    publish_record,
+    quarantine,
+    read_json,
+    read_record,
+    to_json,
+)
+from ablate.run.display import Display, closing_notes
+from ablate.run.events import (
+    Begun,
+    Dropped,
+    Ended,
+    Epoch,
+    Event,
+    Failed,
+    Finished,
+    Listener,
+    Planned,
+    Profiled,
+    Said,
+    Stopped,
+    WorkerEvent,
+    one_line,
+)
+from ablate.run.executor import LocalExecutor, on_signals
 from ablate.run.manifest import plan_entry, resolution_of
-from ablate.run.progress import Display, closing_notes
+from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
-from ablate.run.tracking import Tracker
-from ablate.study.study import Study
-from ablate.study.trial import Trial, without_location
+from ablate.run.status import TrialFolders
+from ablate.run.wandb import Tracker
+from ablate.study.trial import Trial
 
 # How long running trials have to write their checkpoints once they are asked to stop.
 GRACE_SECONDS = 30.0
@@ -47,79 +70,86 @@ class Driver:
         display: Display,
         *,
         plugins: Plugins,
-        wanted: Callable[[Trial], bool] = lambda trial: True,
+        wanted: Callable[[Trial], bool] = lambda _trial: True,
         retry: bool = False,
         profile: bool = True,
         origin: Path | None = None,
-        nursery: Nursery | None = None,
     ) -> None:
         self.prepared, self.display, self.plugins = prepared, display, plugins
         self.study, self.results = prepared.study, prepared.results
-        self.wanted, self.retry, self.with_profile = wanted, retry, profile
-        self.origin, self.nursery = origin, nursery
+        self.wanted, self.retry, self.with_profile, self.origin = wanted, retry, profile, origin
         self.outcome = Outcome()
         self.plan = list(prepared.plan)
+        self.folders = TrialFolders(self.results)
         self.records: dict[str, Record] = {}
         self.failures: Counter[str] = Counter()
         self.pending: list[Trial] = []
         self.running: dict[str, Trial] = {}
+        self.listeners: list[Listener] = [display]
         self.begun = 0
         self.stopping: str | None = None
         self.signals = 0
+        self._asked, self._stopped_at = False, 0.0
 
     # -- before and after ---------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        """Until every wanted trial has a record, or the run is stopped."""
-        self._read_records()
+        """Run until every wanted trial has a record, or the run is stopped."""
+        self._read_records(self.plan)
         self._reuse()
-        spec = self.study.spec
-        self.ledger = Ledger(self.results.journal, spec.study, self.plan, spec.run.storage, searched_axes(self.study))
-        if self.ledger.synchronise(list(self.records.values()), self._curves()):
-            self.outcome.notes += self.ledger.notes
-        self.tracker = Tracker(spec, self.results)
+        self._enter(self.plan)
+        self._attempt(OptunaMirror.title, self._follow, self._mirror)
+        self._attempt(Tracker.title, self._follow, lambda: Tracker(self.study.spec, self.results))
         executor = self._executor()
         try:
-            with self._signals(executor), self.display.live():
+            with on_signals(self._on_signal), self.display.live():
                 self._phase(executor, self.plan)
                 self._later_phases(executor)
                 self._profile(executor)
         finally:
             executor.close()
-            for name in list(self.running):
-                self.ledger.end(name, None)
-            self.outcome.notes += self.tracker.close()
+            for trial in list(self.running.values()):
+                self._tell(Dropped(trial))
+            for listener in self.listeners:
+                self._attempt(listener.title, lambda: self._note(*listener.close()))  # noqa: B023 (called at once)
         self._conclude()
         return self.outcome
 
-    def _read_records(self) -> None:
-        for trial in self.plan:
-            record = read_record(self.results.trial(trial.name).record)
-            if record is not None:
+    def _read_records(self, trials: Sequence[Trial]) -> None:
+        """Take in the records that stand, wherever a trial lies; one of another trial is put aside."""
+        for trial in trials:
+            folder = self.folder(trial)
+            record = read_record(folder.record)
+            if record is not None and record.key != trial.key:
+                aside = quarantine(folder.record, f"the record of another trial ({record.key})")
+                self.display.say(f"{trial.name}: the record in its folder is another trial's; moved to {aside.name}")
+            elif record is not None:
                 self.records[trial.key] = record
+
+    def folder(self, trial: Trial) -> TrialFolder:
+        """Return where the trial lies."""
+        return self.folders.of(trial.key, trial.name)
 
     def _reuse(self) -> None:
         """Take over finished trials of other folders where the study allows it."""
         folders = [self.study.base / folder for folder in self.study.spec.run.reuse]
-        resolution = resolution_of(self.study)
-        found = reusable(folders, self.prepared.dataset.fingerprint, resolution) if folders else {}
+        for folder in folders:
+            if not Results(folder).run.is_file():
+                raise ResultsError("no results to reuse here", key="run.reuse", file=str(folder))
+        if not folders:
+            return
+        found = reusable(folders, self.prepared.dataset.fingerprint, resolution_of(self.study))
         for trial in self.plan:
-            source = found.get(trial.key)
-            target = self.results.trial(trial.name)
-            if source is None or trial.key in self.records:
-                continue
-            shutil.rmtree(target.path, ignore_errors=True)
-            shutil.copytree(source, target.path)
-            record = read_record(target.record)
-            if record is not None:
-                self.records[trial.key] = record
+            if trial.key in found and trial.key not in self.records:
+                self.results.trial(trial.name).copy_from(TrialFolder(found[trial.key]))
+                self._read_records([trial])
 
-    def _curves(self) -> dict[str, list[dict[str, Any]]]:
-        return {
-            trial.key: read_lines(self.results.trial(trial.name).epochs)
-            for trial in self.plan
-            if trial.key in self.records
-        }
+    def _mirror(self) -> OptunaMirror:
+        mirror = mirror_of(self.study, self.results, self.plan)
+        known = [(trial, self.records[trial.key]) for trial in self.plan if trial.key in self.records]
+        if mirror.synchronise(known, lambda trial: self.folder(trial).epochs):
+            self._note(*mirror.notes)
+        return mirror
 
     def _executor(self) -> LocalExecutor:
         spec, decisions = self.study.spec, self.prepared.decisions
@@ -138,7 +168,8 @@ class Driver:
             provenance=provenance,
             trial_timeout=spec.run.trial_timeout,
             keeps_steps=decisions.keeps_steps,
-            nursery=self.nursery,
+            folder_of=lambda trial: self.folder(trial).name,
+            should_stop=lambda: self.stopping is not None,
         )
 
     # -- phases -------------------------------------------------------------------------------------------
@@ -146,15 +177,15 @@ class Driver:
     def _phase(self, executor: LocalExecutor, trials: Sequence[Trial]) -> None:
         """Run those of `trials` that have no finished record."""
         self.pending = [trial for trial in trials if self._is_pending(trial)]
-        # The longest first: a long one begun last would leave the other lanes idle. The order of the plan among equals.
+        # The longest first: one begun last would leave the other workers idle. The order of the plan among equals.
         flops = {name: item["forward_flops"] or 0 for name, item in self.results.read_run()["variants"].items()}
         self.pending.sort(key=lambda trial: -flops[trial.variant] * trial.train["epochs"])
-        self.display.plan(self.plan, self.records, self.pending)
-        while (self.pending or self.running) and not self._is_over():
+        self._tell(Planned(self.plan, self.records, self.pending))
+        while (self.pending or self.running) and not self._is_over(executor):
             while self.pending and executor.free() and self.stopping is None:
                 self._start(executor)
             for event in executor.events(timeout=0.2):
-                self._handle(event, executor)
+                self._handle(event)
             self.display.refresh()
 
     def _is_pending(self, trial: Trial) -> bool:
@@ -163,13 +194,17 @@ class Driver:
             return False
         return record is None or self.retry
 
-    def _is_over(self) -> bool:
+    def _is_over(self, executor: LocalExecutor) -> bool:
+        """Whether the run is being stopped and nothing is left to wait for; running trials are asked to stop, once."""
         if self.stopping is None:
             return False
+        if not self._asked:
+            self._asked = True
+            executor.stop(self.stopping)
         return not self.running or self.signals > 1 or time.monotonic() - self._stopped_at > GRACE_SECONDS
 
     def _later_phases(self, executor: LocalExecutor) -> None:
-        """What rests on trials that have run: a search's next rounds, rates beyond an edge, seeds for the chosen."""
+        """Run what rests on trials that have run: a search's next rounds, rates beyond an edge, confirming seeds."""
         if self.study.spec.search is not None:
             from ablate.run.search import further_rounds
 
@@ -177,7 +212,7 @@ class Driver:
         if self.study.spec.on_edge != "extend" and self.study.spec.confirm is None:
             return
         # Choosing takes the statistics along, which most runs can do without.
-        from ablate.run.phases import beyond_edges, confirmation
+        from ablate.run.followups import beyond_edges, confirmation
 
         for further in (beyond_edges, confirmation):
             # Nothing is chosen from a part of the grid.
@@ -192,19 +227,18 @@ class Driver:
             if trials is None:
                 return
             self.plan += trials
-            self.ledger.extend(self.plan)
-            self._extend_manifest(trials)
-            for trial in trials:
-                record = read_record(self.results.trial(trial.name).record)
-                if record is not None:
-                    self.records[trial.key] = record
+            self._read_records(trials)
+            self._enter(trials)
             self._phase(executor, trials)
 
-    def _extend_manifest(self, trials: Sequence[Trial]) -> None:
+    def _enter(self, trials: Sequence[Trial]) -> None:
+        """Enter `trials` in the manifest's plan, with the folders where they lie."""
         run = self.results.read_run()
-        known = {entry["key"] for entry in run["plan"]}
-        run["plan"] += [plan_entry(trial) for trial in trials if trial.key not in known]
-        write_atomic(self.results.run, to_json(run))
+        plan = {entry["key"]: entry for entry in run["plan"]}
+        for trial in trials:
+            plan[trial.key] = {**plan_entry(trial), "name": self.folder(trial).name}
+        if list(plan.values()) != run["plan"]:
+            write_atomic(self.results.run, to_json({**run, "plan": list(plan.values())}))
 
     def _profile(self, executor: LocalExecutor) -> None:
         measure = self.study.spec.measure
@@ -212,10 +246,10 @@ class Driver:
             return
         self.display.say(f"profiling each variant alone on the device (at most {measure.profile_seconds:.0f} s)")
         found = executor.profile(measure.profile_seconds, lambda: self.stopping is not None)
-        if "profile" in found:
-            write_atomic(self.results.profile, to_json(found["profile"]))
+        if isinstance(found, Profiled):
+            write_atomic(self.results.profile, to_json(found.profile))
         else:
-            self.outcome.notes.append(f"no profile: {found['reason']}")
+            self._note(f"no profile: {found.reason}")
 
     # -- events -------------------------------------------------------------------------------------------
 
@@ -224,124 +258,129 @@ class Driver:
         self.pending.remove(trial)
         self.running[trial.name] = trial
         self.begun += 1
-        self.ledger.begin(trial)
-        self.display.started(trial)
-        self.tracker.started(trial)
+        self._tell(Begun(trial))
 
-    def _handle(self, event: Event, executor: LocalExecutor) -> None:
-        kind, name = event["event"], event.get("trial")
-        if kind == "epoch":
-            self.ledger.report(event["trial"], event["epoch"], event["val_mean_iou"])
-            self.display.epoch(event)
-            self.tracker.epoch(event)
-        elif kind == "ended" and name in self.running:
-            self._ended(self.running.pop(name), Record.model_validate(event["record"]))
-        elif kind == "interrupted" and name in self.running:
-            trial = self.running.pop(name)
-            self.ledger.end(trial.name, None)
-            self.tracker.dropped(trial)
-        elif kind == "failed":
-            self._failed(event, executor)
+    def _handle(self, event: WorkerEvent) -> None:
+        if isinstance(event, Epoch) and event.trial in self.running:
+            self._tell(event)
+        elif isinstance(event, Finished) and event.trial in self.running:
+            self._ended(self.running.pop(event.trial), event.record)
+        elif isinstance(event, Stopped) and event.trial in self.running:
+            self._stopped(self.running.pop(event.trial), event.reason)
+        elif isinstance(event, Failed):
+            self._failed(event)
+        elif isinstance(event, Said):
+            self.display.say(event.text)
+
+    def _tell(self, event: Event) -> None:
+        """Pass an event on; a listener that fails is left behind, the run goes on."""
+        for listener in list(self.listeners):
+            if not self._attempt(listener.title, listener.on, event):
+                self.listeners.remove(listener)
+
+    def _follow(self, make: Callable[[], Listener]) -> None:
+        self.listeners.append(make())
+
+    def _attempt(self, title: str, act: Callable[..., Any], *arguments: Any) -> bool:
+        """Do for a listener what must not spoil the run; False, and a note, where it failed."""
+        try:
+            act(*arguments)
+        except Exception as error:
+            self._note(f"{title} failed ({one_line(error)}); the records are complete without it")
+            return False
+        return True
+
+    def _note(self, *notes: str) -> None:
+        self.outcome.notes += [note for note in notes if note not in self.outcome.notes]
 
     def _ended(self, trial: Trial, record: Record) -> None:
         self.records[trial.key] = record
-        self.ledger.end(trial.name, record)
-        self.display.ended(trial, record)
-        self.tracker.ended(trial, record)
+        self._tell(Ended(trial, record))
 
-    def _failed(self, event: Event, executor: LocalExecutor) -> None:
-        name = event.get("trial")
-        trial = self.running.pop(name, None) if name else None
-        if trial is not None and event.get("traceback"):
+    def _stopped(self, trial: Trial, reason: str) -> None:
+        """Leave a trial without a record; where its worker alone was stopped it goes on in this run."""
+        self._tell(Dropped(trial))
+        if self.stopping is None and reason in signal.Signals.__members__:
+            self.display.say(f"{trial.name}: its worker got {reason}; it goes on from its checkpoint")
+            self.pending.append(trial)
+        elif self.stopping is None:
+            self._note(f"{trial.name}: {reason}")
+
+    def _failed(self, event: Failed) -> None:
+        trial = self.running.pop(event.trial, None) if event.trial else None
+        if trial is not None:
+            record = self._published(trial)
+            if record is not None:  # its worker died between the record and the word of it
+                self._ended(trial, record)
+                return
             with contextlib.suppress(OSError):
-                (self.results.trial(trial.name).path / "error.txt").write_text(event["traceback"], encoding="utf-8")
-        if event.get("pause"):
-            if self.stopping is None:  # every lane meets the same full disk
-                self.outcome.notes.append(
-                    f"the study pauses: {event['reason']}; mend it and run the same command again"
-                )
+                if event.traceback:
+                    write_atomic(self.folder(trial).path / "error.txt", event.traceback.encode(), lasting=False)
+        if event.pause:
+            if self.stopping is None:  # every worker meets the same full disk
+                self._note(f"the study pauses: {event.reason}; mend it and run the same command again")
             self.outcome.exit_code = 1
-            if trial is not None:
-                self.ledger.end(trial.name, None)
-                self.tracker.dropped(trial)
-            self.interrupt(executor, "pause")
-            return
+            self.interrupt("pause")
         if trial is None:
+            return
+        if self.stopping is not None:  # nothing counts as failed that was being stopped: it is run again
+            self._tell(Dropped(trial))
             return
         self.failures[trial.key] += 1
         attempts = self.study.spec.run.attempts
-        if self.failures[trial.key] < attempts and self.stopping is None:
-            self.display.say(
-                f"{trial.name}: {event['reason']}; attempt {self.failures[trial.key] + 1} of {attempts} follows"
-            )
-            self.ledger.end(trial.name, None)
-            self.tracker.dropped(trial)
+        if self.failures[trial.key] < attempts:
+            following = self.failures[trial.key] + 1
+            self.display.say(f"{trial.name}: {event.reason}; attempt {following} of {attempts} follows")
+            self._tell(Dropped(trial))
             self.pending.append(trial)
             return
-        record = failed_record(trial, event["reason"], self.failures[trial.key])
+        record = failed_record(trial, event.reason, self.failures[trial.key])
         with contextlib.suppress(OSError):
-            self.results.trial(trial.name).path.mkdir(parents=True, exist_ok=True)
-            publish_record(self.results.trial(trial.name), record)
+            folder = self.folder(trial)
+            folder.make()
+            publish_record(folder, record)
         self._ended(trial, record)
+
+    def _published(self, trial: Trial) -> Record | None:
+        """Return the finished record of the trial, if it stands."""
+        with contextlib.suppress(ResultsError, OSError):
+            record = read_record(self.folder(trial).record)
+            if record is not None and record.key == trial.key and record.status in FINISHED:
+                return record
+        return None
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _signals(self, executor: LocalExecutor) -> Iterator[None]:
-        def on_signal(number: int, frame: Any) -> None:
-            self.signals += 1
-            self.outcome.exit_code = 128 + number
-            self.interrupt(executor, signal.Signals(number).name)
+    def _on_signal(self, number: int) -> None:
+        self.signals += 1
+        self.outcome.exit_code = 128 + number
+        self.interrupt(signal.Signals(number).name)
 
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def interrupt(self, executor: LocalExecutor, reason: str) -> None:
-        """Start no more trials and ask the running ones for a checkpoint."""
+    def interrupt(self, reason: str) -> None:
+        """Have no more trials started, and the running ones asked for a checkpoint."""
         if self.stopping is None:
-            self.stopping, self._stopped_at = reason, time.monotonic()
-            executor.stop(reason)
+            self._stopped_at = time.monotonic()
+            self.stopping = reason
 
     def _conclude(self) -> None:
         if self.outcome.exit_code:
             return
-        self.outcome.notes += closing_notes(self.plan, self.records, begun=self.begun)
-        if any(self.records[trial.key].status == "failed" for trial in self.plan if trial.key in self.records):
+        self._note(*closing_notes(self.plan, self.records, begun=self.begun))
+        missing = [trial.name for trial in self.plan if self.wanted(trial) and trial.key not in self.records]
+        if missing:
+            self._note(
+                f"without a record: {', '.join(missing[:3])}{' …' * (len(missing) > 3)}; the same command goes on"
+            )
+        if missing or any(self.records[t.key].status == "failed" for t in self.plan if t.key in self.records):
             self.outcome.exit_code = 1
 
 
-def searched_axes(study: Study) -> Mapping[str, Any] | None:
-    """What the ledger needs to know of a search; None where there is none."""
-    if study.spec.search is None:
-        return None
-    from ablate.run.search import ledger_axes
-
-    return ledger_axes(study)
-
-
 def failed_record(trial: Trial, reason: str, attempts: int) -> Record:
-    """The record of a trial that its machine failed."""
-    return Record(
-        key=trial.key,
-        study=trial.study,
-        variant=trial.variant,
-        settings=trial.settings,
-        seed=trial.seed,
-        role=trial.role,
-        model=trial.model,
-        data=without_location(trial.data),
-        train=trial.train,
-        status="failed",
-        reason=reason,
-        metrics={"attempts": finite(attempts)},
-    )
+    """Return the record of a trial that its machine failed."""
+    return Record.of(trial, "failed", reason=reason, metrics={"attempts": finite(attempts)})
 
 
-def orphans(results: Any, plan: Sequence[Trial]) -> list[str]:
-    """Trial folders that are no longer in the plan, because the study was edited."""
+def orphans(results: Results, plan: Sequence[Trial]) -> list[str]:
+    """Return the names of trial folders that are no longer in the plan, because the study was edited."""
     names = {trial.name for trial in plan} | {entry["name"] for entry in results.read_run().get("plan", [])}
     return [folder.name for folder in results.folders() if folder.name not in names and read_json(folder.record)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ablate.data.dataset import Dataset
-from ablate.run.executors.environment import worker_environment
+from ablate.run.executor import worker_environment
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train.batches import data_bytes

@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
+import secrets
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ablate.data.dataset import IGNORE, Dataset
-from ablate.errors import ResultsError
+from ablate.errors import ResultsError, redacted, visible
 from ablate.plugins import PluginFile
-from ablate.records.files import write_atomic
-from ablate.records.pictures import pack, pack_images
-from ablate.records.record import Resolution
+from ablate.records.files import make_folder, read_file, write_atomic
+from ablate.records.images import pack, pack_images
+from ablate.records.record import SCHEMA, Resolution
 from ablate.records.store import Results, read_json, to_json
 from ablate.study.spec import SearchSpec
 from ablate.study.study import Study
@@ -40,22 +42,41 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_state(folder: Path) -> dict[str, Any]:
-    """Commit and cleanliness of the git checkout around `folder`; empty outside of one."""
+def git_state(folder: Path) -> dict[str, str]:
+    """Return the commit of the git checkout around `folder`; empty outside of one.
+
+    Read from the files of `.git`: the program would run what the folder's own configuration names (filters, hooks,
+    a file-system monitor). Whether files were changed since is therefore not said.
+    """
     try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
-        return {}
+        for parent in (folder.resolve(), *folder.resolve().parents):
+            if (parent / ".git").exists():
+                return _head(parent / ".git")
+    except (OSError, ValueError, ResultsError):
+        pass
+    return {}
 
 
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()
+def _head(git: Path) -> dict[str, str]:
+    if git.is_file():  # a worktree, or a submodule: "gitdir: <path>"
+        git = git.parent / _line(git).removeprefix("gitdir:").strip()
+    common = git / _line(git / "commondir") if (git / "commondir").is_file() else git
+    head = _line(git / "HEAD")
+    if head.startswith("ref: refs/"):
+        name = head.removeprefix("ref: ")
+        loose = common / name
+        packed = read_file(common / "packed-refs").decode() if (common / "packed-refs").is_file() else ""
+        named = (line.split(" ")[0] for line in packed.splitlines() if line.endswith(f" {name}"))
+        head = _line(loose) if loose.is_file() else next(named, "")
+    return {"commit": head} if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", head) else {}
+
+
+def _line(path: Path) -> str:
+    return read_file(path)[:4096].decode().partition("\n")[0].strip()
 
 
 def shorter_epochs(study: Study) -> dict[str, int]:
-    """The epochs of each variant in the study that `study` extends; empty where it extends none."""
+    """Return the epochs of each variant in the study that `study` extends; empty where it extends none."""
     shorter = study.origin
     if shorter is None:
         return {}
@@ -63,7 +84,7 @@ def shorter_epochs(study: Study) -> dict[str, int]:
 
 
 def machine() -> dict[str, Any]:
-    """The machine, without its name."""
+    """Return the machine, without its name."""
     import torch
 
     from ablate.train.hardware import cores, device_class
@@ -86,10 +107,22 @@ def gpu_driver() -> str | None:
 
 
 def command_line() -> str:
-    """The command as typed, without the path of the program and without anything that looks like a secret."""
+    """Return the command as typed, without the path of the program and without anything that looks like a secret."""
     import shlex
 
-    return shlex.join(["ablate", *sys.argv[1:]]) if sys.argv[1:] else "ablate (from Python)"
+    words = [visible(redacted(word)) for word in sys.argv[1:]]
+    return shlex.join(["ablate", *words]) if words else "ablate (from Python)"
+
+
+def check_study(results: Results, study: Study) -> None:
+    """Refuse the results folder of another study: its trials would be orphans here, and its tables overwritten."""
+    known = results.read_run().get("study")
+    if known and known != study.name:
+        raise ResultsError(
+            f"the results of the study '{known}', not of '{study.name}'",
+            file=str(results.path),
+            cure="choose another folder with --out",
+        )
 
 
 def check_data(results: Results, dataset: Dataset) -> None:
@@ -113,7 +146,7 @@ def check_data(results: Results, dataset: Dataset) -> None:
 
 
 def resolution_of(study: Study) -> Resolution:
-    """Where a study scores the test split: at the size "trained" at, or at the masks' own, "native"."""
+    """Return where a study scores the test split: at the size "trained" at, or at the masks' own, "native"."""
     return "native" if study.spec.measure.native else "trained"
 
 
@@ -134,24 +167,40 @@ def check_resolution(results: Results, study: Study) -> None:
         )
 
 
-def check_plugins(results: Results, plugins: dict[str, str], allow_change: bool) -> bool:
-    """Refuse changed plugin code, naming the file; with `allow_change` True says that it changed."""
-    for known in results.read_run().get("plugins", []):
-        now = plugins.get(known["file"])
-        if now is not None and now != known["sha256"]:
-            if allow_change:
-                return True
-            raise ResultsError(
-                f"the plugin '{known['file']}' changed since trials here were run",
-                file=str(results.path),
-                cure="undo the change, run into another folder with --out, or pass --allow-code-change",
-            )
-    return False
+def check_plugins(results: Results, plugins: Mapping[str, str], allow_change: bool) -> bool:
+    """Refuse changed plugin code, naming the file; with `allow_change` return True where it changed.
+
+    The whole set is compared by content: a plugin that was renamed and edited is a known one that is gone and a new
+    one that came. A known one that is only not loaded now, or one that only came, changes no trial that stands.
+    """
+    known = {item["file"]: item["sha256"] for item in results.read_run().get("plugins", [])}
+    gone = sorted(file for file, digest in known.items() if digest not in plugins.values())
+    if not gone or set(plugins.values()) <= set(known.values()):
+        return False
+    if allow_change:
+        return True
+    changed = next((file for file in gone if file in plugins), None)
+    what = "changed" if changed else "was renamed and changed, or replaced,"
+    raise ResultsError(
+        f"the plugin '{changed or gone[0]}' {what} since trials here were run",
+        file=str(results.path),
+        cure="undo the change, run into another folder with --out, or pass --allow-code-change",
+    )
 
 
 def plugin_digests(loaded: Sequence[PluginFile]) -> dict[str, str]:
-    """File name -> sha256, of the plugins and the modules beside them that they import."""
-    return {Path(plugin.file).name: plugin.sha256 for plugin in loaded}
+    """Return the SHA-256 of the plugins, and of the modules beside them that they import, by the file's name.
+
+    Files of one name are told apart by as many of the folders above them as it takes.
+    """
+    paths = {Path(plugin.file): plugin.sha256 for plugin in loaded}
+    found = {}
+    for path, digest in paths.items():
+        length = 1
+        while length < len(path.parts) and sum(other.parts[-length:] == path.parts[-length:] for other in paths) > 1:
+            length += 1
+        found["/".join(path.parts[-length:])] = digest
+    return found
 
 
 def write_run(
@@ -163,10 +212,14 @@ def write_run(
     variants: dict[str, Any],
     plugins: dict[str, str],
 ) -> None:
-    """Write `run.json` and `data.json`."""
+    """Write `run.json` and `data.json`; the folder's `id` is made the first time, and kept."""
+    before = results.read_run()
+    # A plugin that is only not loaded now stays known, or its next edit would pass unseen.
+    known = {item["file"]: item["sha256"] for item in before.get("plugins", []) if item["file"] not in plugins}
     document = {
-        "schema_version": 1,
+        "schema_version": SCHEMA,
         "study": study.spec.study,
+        "id": before.get("id") or secrets.token_hex(8),
         "command": _reproducing(results),
         "versions": versions(),
         "device": machine(),
@@ -180,7 +233,7 @@ def write_run(
             "splits": {name: len(split) for name, split in dataset.splits.items()},
             "absent": absent_classes(dataset),
         },
-        "plugins": [{"file": name, "sha256": digest} for name, digest in sorted(plugins.items())],
+        "plugins": [{"file": name, "sha256": digest} for name, digest in sorted((known | plugins).items())],
         "decisions": decisions.to_json(),
         "variants": variants,
         **({"extended_from": shorter_epochs(study)} if study.origin is not None else {}),
@@ -193,19 +246,19 @@ def write_run(
 
 
 def _reproducing(results: Results) -> str:
-    """The command that made the trials: a profile that is added to them keeps that of their run."""
+    """Return the command that made the trials: a profile that is added to them keeps that of their run."""
     typed = command_line()
     known = results.read_run().get("command")
     return str(known) if known and typed.startswith("ablate profile") else typed
 
 
 def search_identity(search: SearchSpec) -> dict[str, Any]:
-    """What decides the proposals of a search: all of it but its budget."""
+    """Return all that decides the proposals of a search, which is all of it but its budget."""
     return search.model_dump(mode="json", exclude={"trials"})
 
 
 def plan_entry(trial: Trial) -> dict[str, Any]:
-    """A trial as `run.json` lists it."""
+    """Return a trial as `run.json` lists it."""
     return {
         "name": trial.name,
         "key": trial.key,
@@ -228,14 +281,14 @@ def absent_classes(dataset: Dataset) -> dict[str, list[str]]:
 
 
 def write_test_split(results: Results, study: Study, dataset: Dataset) -> None:
-    """Write the test targets and pictures once, so that a report needs no data set.
+    """Write the test targets and images once, so that a report needs no data set.
 
-    Targets have the size that is scored, pictures the size that is trained at.
+    Targets have the size that is scored, images the size that is trained at.
     """
     index, resolution = results.test / "index.json", resolution_of(study)
     if index.exists() and (read_json(index) or {}).get("resolution", "trained") == resolution:
         return
-    results.test.mkdir(parents=True, exist_ok=True)
+    make_folder(results.test)
     test, val = dataset.splits["test"], dataset.splits["val"]
     masks = dataset.native_test_masks() if resolution == "native" else test.masks
     write_atomic(results.test / "targets.zip", pack(np.asarray(mask) for mask in masks))

@@ -3,7 +3,7 @@
 In a round every variant tries one setting with all its seeds; what the sampler is told is V, the mean over the seeds
 of val mIoU at the best epoch, a diverged seed counting 0. A proposal depends on the study and on the variant's own
 earlier rounds and on nothing else, not on which trial ended first: a search that was stopped, or run on another
-number of lanes, proposes the same. The settings of a round are written into the plan (`run.json`) before its trials
+number of workers, proposes the same. The settings of a round are written into the plan (`run.json`) before its trials
 start; where a later version of Optuna would have proposed others, those of the plan stand.
 """
 
@@ -19,8 +19,8 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from ablate.records.store import Results, read_record
-from ablate.run.ledger import plain
 from ablate.run.manifest import search_identity
+from ablate.run.status import TrialFolders
 from ablate.study.spec import SearchSpec, SpaceSpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical, derived_seed
@@ -34,7 +34,7 @@ RANDOM_FIRST = 5
 
 
 def opening(study: Study, results: Results) -> list[Trial]:
-    """The trials to begin with: of all rounds that the folder's plan knows and that still hold, or of the first.
+    """Return the trials to begin with: of all rounds of the folder's plan that still hold, or of the first.
 
     A round holds where the search is the same but for its budget, and its trials would have the same keys today.
     """
@@ -48,7 +48,7 @@ def opening(study: Study, results: Results) -> list[Trial]:
 
 
 def further_rounds(study: Study, results: Results) -> Iterator[list[Trial]]:
-    """The trials of each next round, until every variant has tried as many settings as the study says.
+    """Yield the trials of each next round, until every variant has tried as many settings as the study says.
 
     The caller runs what is yielded, and enters it in the plan before the next is asked for. A variant whose round has
     a trial without a record goes no further.
@@ -69,7 +69,7 @@ def further_rounds(study: Study, results: Results) -> Iterator[list[Trial]]:
 
 
 def _known(study: Study, results: Results) -> dict[str, list[Settings]]:
-    """The settings of the rounds that the folder's plan knows and that still hold, by variant."""
+    """Return the settings of the rounds that the folder's plan knows and that still hold, by variant."""
     assert study.spec.search is not None
     run = results.read_run()
     rounds: dict[str, list[Settings]] = {variant: [] for variant in study.variants}
@@ -104,7 +104,7 @@ class _Chain:
         self._adopted: list[Settings] = []
 
     def adopt(self, rounds: Sequence[Settings]) -> None:
-        """Settings that the plan knows already, to be taken round by round instead of what is proposed."""
+        """Take settings that the plan knows already, round by round, instead of what is proposed."""
         self._adopted = list(rounds)
         if self._adopted:
             self.advance()
@@ -122,7 +122,7 @@ class _Chain:
         return True
 
     def propose(self) -> Settings:
-        """The next setting, unlike all before; {} where there is none."""
+        """Return the next setting, unlike all before; {} where there is none."""
         for _ in range(MOST_REPEATS):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Optuna calls some of its samplers experimental
@@ -147,10 +147,10 @@ class _Chain:
         return True
 
     def _score(self, results: Results, settings: Settings) -> tuple[float | None, bool]:
-        """V of a round (None where the machine failed all its trials), and whether every trial has a record."""
-        scores = []
+        """Return V of a round (None where the machine failed all its trials), and whether every trial has a record."""
+        scores, folders = [], TrialFolders(results)
         for trial in self._plan.cell(self._variant, settings, self._plan.seeds_of(self._variant)):
-            record = read_record(results.trial(trial.name).record)
+            record = read_record(folders.of(trial.key, trial.name).record)
             if record is None:
                 return None, False
             if record.status != "failed":
@@ -173,7 +173,7 @@ class _Chain:
             self._asked = None
 
     def _value(self, name: str, level: Any) -> Any:
-        """A level as the study has it: a choice by its place, a number of few digits within its bounds."""
+        """Return a level as the study has it: a choice by its place, a number of few digits within its bounds."""
         space = self._space[name]
         if space.choices is not None:
             return space.choices[level]
@@ -190,14 +190,14 @@ class _Chain:
 
 
 def search_axes(study: Study) -> dict[str, BaseDistribution]:
-    """Optuna's description of the space: choices go by their place, numbers by their bounds."""
+    """Return Optuna's description of the space: choices go by their place, numbers by their bounds."""
     assert study.spec.search is not None
     train = study.spec.train.model_dump(mode="json")
     return {name: _axis(space, _default(train, name)) for name, space in study.spec.search.space.items()}
 
 
-def ledger_axes(study: Study) -> dict[str, BaseDistribution]:
-    """As `search_axes` with the choices themselves: what the ledger's trials, which hold levels, are described by."""
+def mirror_axes(study: Study) -> dict[str, BaseDistribution]:
+    """Return `search_axes` with the choices themselves, for the mirror's trials, which hold levels."""
     assert study.spec.search is not None
     named = {
         name: CategoricalDistribution([plain(choice) for choice in space.choices])
@@ -205,6 +205,11 @@ def ledger_axes(study: Study) -> dict[str, BaseDistribution]:
         if space.choices is not None
     }
     return search_axes(study) | named
+
+
+def plain(value: Any) -> Any:
+    """Return a level as Optuna may hold it: a scalar, or the text of a list (a crop, say)."""
+    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
 def _axis(space: SpaceSpec, default: Any) -> BaseDistribution:

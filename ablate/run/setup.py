@@ -1,4 +1,4 @@
-"""What has to stand before the first trial: the folder, its lock, data, decisions, the manifest."""
+"""All that has to stand before the first trial: the folder, its lock, data, decisions, the manifest."""
 
 from __future__ import annotations
 
@@ -11,27 +11,19 @@ from typing import Any
 
 from ablate.data.dataset import Dataset, load_dataset
 from ablate.errors import ResultsError
-from ablate.plugins import PluginFile
-from ablate.records.files import sweep, write_atomic
+from ablate.plugins import Plugins
+from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.record import Resolution
-from ablate.records.store import Results, quarantine, read_json
+from ablate.records.store import Results, quarantine, read_record
 from ablate.run import manifest
 from ablate.run.gpu_setup import Probe, probe
 from ablate.run.plan.describe import describe_variants
-from ablate.study.dump import dump_study
+from ablate.study.reader import dump_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train.decisions import FUSED, Decisions, check_fused, decide
 from ablate.train.engines import Choice
 from ablate.train.hardware import device_names
-
-
-@dataclass(frozen=True)
-class Plugins:
-    """The plugin files that the user named, and all files that loading them brought in, with their hashes."""
-
-    files: tuple[Path, ...] = ()
-    loaded: tuple[PluginFile, ...] = ()
 
 
 @dataclass
@@ -49,21 +41,26 @@ class Prepared:
 
 
 def data_settings(study: Study) -> dict[str, Any]:
-    """The settings of the study's data set, without its name."""
+    """Return the settings of the study's data set, without its name."""
     return {name: value for name, value in study.data.items() if name != "name"}
 
 
-def writable(path: Path) -> Results:
-    """The results folder at `path`, made where it is not there.
+def writable(path: Path, study: Study | None = None) -> Results:
+    """Return the results folder at `path`, made where it is not there.
 
-    Raises `ResultsError` before any training where it cannot be written or belongs to something else.
+    Raises `ResultsError` before anything is written where it cannot be written, holds something else than results
+    (of `study`, where given), or has a symbolic link in it. Its marker is `run.json`; what a run that ended before
+    its first trial leaves is taken for an empty folder.
     """
     results = Results(path)
-    foreign = path.is_dir() and any(path.iterdir()) and not results.study.exists() and not (path / ".lock").exists()
-    if foreign or (path.exists() and not path.is_dir()):
-        raise ResultsError("not a results folder of ablate", file=str(path), cure="choose another folder with --out")
     try:
-        results.trials.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path.is_dir() and (results.is_marked() or _is_empty(path))):
+            what = "neither empty nor a results folder of ablate" if path.is_dir() else "not a folder"
+            raise ResultsError(what, file=str(path), cure="choose another folder with --out")
+        if study is not None:
+            manifest.check_study(results, study)
+        refuse_links(path)
+        make_folder(results.trials)
         probe = path / ".writable"
         probe.touch()
         probe.unlink()
@@ -71,8 +68,14 @@ def writable(path: Path) -> Results:
         raise ResultsError(
             f"cannot be written ({error.strerror})", file=str(path), cure="choose another folder with --out"
         ) from None
-    sweep(path)
     return results
+
+
+def _is_empty(path: Path) -> bool:
+    return all(
+        item.name in (".lock", ".writable") or (item.name == "trials" and item.is_dir() and not any(item.iterdir()))
+        for item in path.iterdir()
+    )
 
 
 def prepare(
@@ -82,11 +85,18 @@ def prepare(
     plugins: Plugins,
     allow_code_change: bool,
     dataset: Dataset | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Prepared:
-    """Load the data, take or read the decisions, check what changed, write the manifest."""
+    """Load the data, take or read the execution config, check what changed, write the manifest.
+
+    To be called under the folder's lock.
+    """
+    manifest.check_study(results, study)
+    for folder in (results.path, results.test):
+        sweep(folder)
     with study.located():
         dataset = dataset or load_dataset(study.data["name"], data_settings(study), base=study.base)
+        study.check_data(dataset.num_classes, dataset.size)
     manifest.check_data(results, dataset)
     manifest.check_resolution(results, study)
     digests = manifest.plugin_digests(plugins.loaded)
@@ -100,8 +110,8 @@ def prepare(
         devices = device_names(study.spec.run.devices)
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
     decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset, plugins, say)
-    write_atomic(results.study, dump_study(study).encode())
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
+    write_atomic(results.resolved, dump_study(study).encode())
     manifest.write_test_split(results, study, dataset)
     return Prepared(study, results, dataset, plan, devices, decisions, changed, notes)
 
@@ -179,11 +189,13 @@ def reusable(folders: Sequence[Path], fingerprint: str, resolution: Resolution) 
     found: dict[str, Path] = {}
     for path in folders:
         other = Results(path)
+        if not other.is_marked():
+            raise ResultsError("no results to reuse here", file=str(path), cure="mend run.reuse, or take it out")
         data = other.read_run().get("data") or {}
         if data.get("fingerprint") != fingerprint or data.get("resolution", "trained") != resolution:
             continue
         for folder in other.folders():
-            record = read_json(folder.record)
-            if isinstance(record, dict) and record.get("status") in ("complete", "diverged"):
-                found[record["key"]] = folder.path
+            record = read_record(folder.record)
+            if record is not None and record.status in ("complete", "diverged"):
+                found[record.key] = folder.path
     return found

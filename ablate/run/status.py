@@ -1,19 +1,59 @@
-"""How far a study is, read from its records; asks no running process."""
+"""How far a study is, and where each of its trials lies, read from the records; asks no running process."""
 
 from __future__ import annotations
 
-import fcntl
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.records.store import Results, read_lines
+from ablate.errors import ResultsError, visible
+from ablate.records.files import lock
+from ablate.records.store import Results, TrialFolder, read_lines, read_record
 from ablate.wording import count_of
 
 STATES = ("complete", "diverged", "pruned", "failed", "begun", "missing")
+
+
+class TrialFolders:
+    """Where the trials of a plan lie: under their own names, or where a trial of the same key ran under another.
+
+    A renamed variant or another order of axes changes the name of a folder and nothing of what was computed.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._known: dict[str, TrialFolder] = {}
+        self._by_suffix: dict[str, list[TrialFolder]] | None = None
+
+    def of(self, key: str, name: str) -> TrialFolder:
+        """Return the folder of the trial with this key, whose own name is `name`; the same one at every call."""
+        if key not in self._known:
+            self._known[key] = self._find(key, self._results.trial(name))
+        return self._known[key]
+
+    def _find(self, key: str, own: TrialFolder) -> TrialFolder:
+        if own.record.exists():
+            return own
+        if self._by_suffix is None:
+            self._by_suffix = defaultdict(list)
+            for folder in self._results.folders():
+                self._by_suffix[folder.name.rpartition("-")[2]].append(folder)
+        others = [folder for folder in self._by_suffix.get(key[:8], []) if folder.name != own.name]
+        if (found := next((folder for folder in others if _has_record(folder, key)), None)) is not None:
+            return found
+        begun = [folder for folder in [own, *others] if folder.checkpoints()]
+        return begun[0] if begun else own
+
+
+def _has_record(folder: TrialFolder, key: str) -> bool:
+    try:
+        record = read_record(folder.record)
+    except ResultsError:
+        return False
+    return record is not None and record.key == key
 
 
 def print_status(path: Path, console: Console | None = None) -> int:
@@ -30,7 +70,7 @@ def print_status(path: Path, console: Console | None = None) -> int:
         counts.setdefault(entry["variant"], Counter())[state] += 1
     total: Counter[str] = sum(counts.values(), Counter())
     trials = count_of(sum(total.values()), "trial")
-    table = Table(title=f"{run['study']}: {_done(total)} of {trials} done", title_justify="left")
+    table = Table(title=Text(f"{run['study']}: {_done(total)} of {trials} done"), title_justify="left")
     table.add_column("variant")
     shown = [state for state in STATES if total[state]]
     for state in shown:
@@ -41,9 +81,9 @@ def print_status(path: Path, console: Console | None = None) -> int:
     for entry in run["plan"]:
         record = by_key.get(entry["key"])
         if record is not None and record.status in ("failed", "diverged"):
-            console.print(Text(f"{entry['name']}: {record.status}: {record.reason}"), soft_wrap=True)
+            console.print(Text(visible(f"{entry['name']}: {record.status}: {record.reason}")), soft_wrap=True)
     for place, reason in bad.items():
-        console.print(Text(f"{place}: {reason}"), soft_wrap=True)
+        console.print(Text(visible(f"{place}: {reason}")), soft_wrap=True)
     console.print("a run is going on" if _held(results.lock) else "no run is going on")
     return 0 if _done(total) == sum(total.values()) else 1
 
@@ -57,12 +97,11 @@ def _unfinished(results: Results, name: str) -> str:
 
 
 def _held(path: Path) -> bool:
-    """Whether a process holds the lock of the folder, without taking it."""
-    try:
-        with path.open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    """Whether a process holds the lock of the folder."""
+    if not path.exists():
         return False
-    except OSError:
-        return True
-    return False
+    try:
+        with lock(path) as free:
+            return not free
+    except OSError:  # a copy that only may be read
+        return False

@@ -1,14 +1,13 @@
 """A worker process: takes trials over a pipe, runs them one after another on one device, and reports events.
 
-Commands come as JSON lines on standard input, events leave as JSON lines on the original standard output. When the
-pipe closes, the driver is gone, and the worker ends at once: every file it writes bears that.
+When the driver is gone the worker ends at once, by the pipe's end or by the kernel: every file it writes bears that.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
+import ctypes
+import importlib
 import os
 import queue
 import signal
@@ -17,116 +16,214 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import is_full_disk
+from ablate.run.events import (
+    Epoch,
+    Failed,
+    Finished,
+    Profiled,
+    Progress,
+    Running,
+    Said,
+    Stopped,
+    WorkerEvent,
+    one_line,
+)
+from ablate.study.trial import Trial
 
 if TYPE_CHECKING:
     from ablate.records.store import TrialFolder
 
+# Signals that ask a worker to checkpoint and end its trial; the driver starts with them blocked for its children.
+ASKING = (signal.SIGTERM, signal.SIGHUP)
+# Seconds between two words that a trial is getting on.
+PROGRESS_SECONDS = 10.0
+# How long a trial waits for another process that still runs it, such as one whose driver was killed.
+LOCK_SECONDS = 300.0
+PR_SET_PDEATHSIG = 1
+# Set where this module is imported by the fork server that the process of this id starts.
+FORK_SERVER_OF = "ABLATE_FORK_SERVER_OF"
+# What the fork server loads once for all workers; an optimizer's first step asks for `torch._dynamo`.
+MODULES = ("torch", "torch._dynamo", "ablate.models.unet", "ablate.plugins", "ablate.train.trial")
+# Libraries that allocate for themselves have no exception of their own for it.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
-OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker process is made for: a device, a results folder, and the environment and plugins of the run."""
+
+    results: Path
+    base: Path
+    device: str
+    environment: Mapping[str, str]
+    log: Path
+    plugins: tuple[Path, ...] = ()
+    origin: Path | None = None
 
 
-class _Channel:
-    """Events to the driver, on a descriptor that no stray print reaches."""
+@dataclass(frozen=True)
+class Run:
+    """Command: run the trial in the folder of this name."""
 
-    def __init__(self) -> None:
-        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-        os.dup2(2, 1)
+    trial: Trial
+    folder: str
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Command: measure every variant alone, for about so many seconds in all."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Command: checkpoint and end the trial that runs."""
+
+    reason: str
+
+
+class Quit:
+    """Command: end."""
+
+
+def serve(connection: Connection, assignment: Assignment) -> None:
+    """Serve the driver at the other end of the connection until it says `Quit` or is gone."""
+    settle(assignment)
+    driver = _Driver(connection)
+    for number in ASKING:
+        signal.signal(number, driver.on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
+    try:
+        server = _Server(assignment, driver)
+    except Exception as error:
+        driver.send(Failed(None, one_line(error), traceback.format_exc(), pause=True))
+        return
+    while not isinstance(command := driver.commands.get(), Quit):
+        if isinstance(command, Run):
+            server.run(command)
+        elif isinstance(command, Profile):
+            server.profile(command)
+
+
+def settle(assignment: Assignment) -> None:
+    """Make this process a worker: a session of its own, the log for what it prints, the device's environment."""
+    die_with_parent()
+    with contextlib.suppress(OSError):  # it leads one already
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
+    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.close(log)
+    os.environ.clear()
+    os.environ.update(assignment.environment)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text("ablate-worker", encoding="ascii")
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, whatever it is doing then (Linux).
+
+    A thread that waits for the parent's end does not get to run while a C call holds the interpreter.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def become_fork_server() -> None:
+    """Tie the fork server to the driver, keep it off the driver's terminal, and load what every worker needs.
+
+    A session of its own keeps a terminal's signals away; those sent by hand were blocked when it was started.
+    """
+    die_with_parent()
+    with contextlib.suppress(OSError):
+        os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+    for name in MODULES:
+        # What cannot be imported here fails in the worker that needs it, and is said there.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+class _Driver:
+    """The driver as a worker sees it: its commands, read by a thread so that a stop arrives during a trial."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._lock = threading.Lock()
-
-    def send(self, event: dict[str, Any]) -> None:
-        with self._lock:
-            self._out.write(json.dumps(event) + "\n")
-            self._out.flush()
-
-
-class _Commands:
-    """Commands from the driver, read by a thread so that a stop arrives in the middle of a trial."""
-
-    def __init__(self) -> None:
-        self.waiting: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.commands: queue.SimpleQueue[Run | Profile | Quit] = queue.SimpleQueue()
         self.stop_reason: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        for line in sys.stdin:
-            command = json.loads(line)
-            if command["op"] == "stop":
-                self.stop_reason = command["reason"]
-            else:
-                self.waiting.put(command)
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                command = self._connection.recv()
+                if isinstance(command, Stop):
+                    self.stop_reason = command.reason
+                else:
+                    self.commands.put(command)
         os._exit(0)  # the driver is gone
 
-    def on_signal(self, number: int, frame: Any) -> None:
+    def on_signal(self, number: int, _frame: Any) -> None:
         self.stop_reason = signal.Signals(number).name
 
-
-def main(argv: list[str] | None = None) -> None:
-    """Serve commands until told to quit."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--origin", type=Path)
-    parser.add_argument("--plugin", type=Path, action="append", default=[])
-    arguments = parser.parse_args(argv)
-    channel, commands = _Channel(), _Commands()
-    signal.signal(signal.SIGTERM, commands.on_signal)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
-    try:
-        server = _Server(arguments, channel, commands)
-    except Exception as error:
-        channel.send({"event": "broken", "reason": describe(error), "traceback": traceback.format_exc()})
-        return
-    channel.send({"event": "ready", "pid": os.getpid()})
-    while True:
-        command = commands.waiting.get()
-        if command["op"] == "quit":
-            return
-        if command["op"] == "run":
-            server.run(command)
-        elif command["op"] == "profile":
-            server.profile(command)
+    def send(self, event: WorkerEvent) -> None:
+        with self._lock:
+            self._connection.send(event)
 
 
 class _Server:
-    def __init__(self, arguments: argparse.Namespace, channel: _Channel, commands: _Commands) -> None:
+    """What a worker keeps from trial to trial."""
+
+    def __init__(self, assignment: Assignment, driver: _Driver) -> None:
         from ablate.plugins import load_plugins
         from ablate.records.store import Results
         from ablate.study.reader import read_study
         from ablate.train.decisions import Decisions
         from ablate.train.workbench import Workbench
 
-        load_plugins(arguments.plugin)
-        self.results = Results(arguments.results)
+        load_plugins(assignment.plugins)
+        self.results = Results(assignment.results)
         self.study = read_study(self.results.study)
-        self.channel, self.commands = channel, commands
-        self.device: str = arguments.device
+        self.driver = driver
+        self.device = assignment.device
         decisions = Decisions.from_json(self.results.read_run()["decisions"])
-        self.origin = Results(arguments.origin) if arguments.origin else None
-        self.bench = Workbench(arguments.device, decisions, arguments.base)
+        self.origin = Results(assignment.origin) if assignment.origin else None
+        self.bench = Workbench(assignment.device, decisions, assignment.base)
+        self._progress = 0.0
 
-    def run(self, command: dict[str, Any]) -> None:
-        """One trial; whatever happens, exactly one closing event."""
-        from ablate.records.files import lock
-        from ablate.study.trial import Trial
+    def run(self, command: Run) -> None:
+        """Run one trial; whatever happens, exactly one closing event is sent."""
         from ablate.train.extend import inherit
         from ablate.train.state import Interrupted, Options
         from ablate.train.trial import run_trial
 
-        trial = Trial(**command["trial"])
-        folder = self.results.trial(trial.name)
-        event: dict[str, Any] = {"trial": trial.name}
+        trial, folder = command.trial, self.results.trial(command.folder)
         options = Options(
             measure=self.study.spec.measure,
             checkpoint_every=self.study.spec.run.checkpoint_every,
-            on_event=self.channel.send,
-            should_stop=lambda: self.commands.stop_reason,
+            on_event=lambda row: self.driver.send(Epoch.of(row)),
+            should_stop=lambda: self.should_stop(trial.name),
             provenance={
-                **command["provenance"],
+                **command.provenance,
                 "device": self.device,
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
@@ -134,78 +231,98 @@ class _Server:
             },
         )
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            with lock(folder.lock) as held:
-                if not held:
-                    raise RuntimeError("another process is running this trial")
-                self.channel.send({**event, "event": "running", "at": time.time()})
+            folder.make()
+            with self.locked(trial, folder):
+                self.driver.send(Running(trial.name, os.getpid(), os.getppid()))
                 if self.origin is not None and trial.parent is not None:
                     options.provenance["extended"] = inherit(trial, folder, self.parent(trial.parent))
                 record = run_trial(trial, self.bench, folder, options)
-            self.channel.send({**event, "event": "ended", "record": record.model_dump(mode="json")})
+            self.driver.send(Finished(trial.name, record))
         except Interrupted as error:
-            self.commands.stop_reason = None
-            self.channel.send({**event, "event": "interrupted", "reason": str(error)})
+            self.driver.stop_reason = None
+            self.driver.send(Stopped(trial.name, str(error)))
         except Exception as error:
-            failed = {**event, **classify(error), "traceback": traceback.format_exc()}
+            failed = classify(error, trial.name)
             # A device that is broken answers this with the same error, and the first one is the reason.
             with contextlib.suppress(RuntimeError):
                 self.bench.forget_network()
-            self.channel.send(failed)
+            self.driver.send(failed)
+
+    def should_stop(self, trial: str) -> str | None:
+        """Return the reason to end the trial, if there is one; between two steps, so that it also tells of progress."""
+        now = time.monotonic()
+        if now - self._progress >= PROGRESS_SECONDS:
+            self._progress = now
+            self.driver.send(Progress(trial))
+        return self.driver.stop_reason
+
+    @contextlib.contextmanager
+    def locked(self, trial: Trial, folder: TrialFolder) -> Iterator[None]:
+        """Hold the lock of the trial's folder, waiting for a process that is about to end.
+
+        Raises `Interrupted` where it was asked to stop meanwhile, or the other one did not end: the trial is not lost.
+        """
+        from ablate.records.files import lock
+        from ablate.train.state import Interrupted
+
+        limit = time.monotonic() + LOCK_SECONDS
+        said = False
+        while True:
+            with lock(folder.lock) as held:
+                if held:
+                    yield
+                    return
+            if not said:
+                said = True
+                self.driver.send(Said(f"{trial.name}: waits for another process that still runs it"))
+            if self.driver.stop_reason is not None or time.monotonic() > limit:
+                raise Interrupted(self.driver.stop_reason or "another process runs this trial")
+            time.sleep(0.2)
 
     def parent(self, key: str) -> TrialFolder:
-        """The folder of the shorter trial with this key in the results that are extended."""
+        """Return the folder of the shorter trial with this key in the results that are extended."""
         assert self.origin is not None
         names = {entry["key"]: entry["name"] for entry in self.origin.read_run()["plan"]}
         return self.origin.trial(names.get(key, "missing"))
 
-    def profile(self, command: dict[str, Any]) -> None:
+    def profile(self, command: Profile) -> None:
         """Measure the variants alone on the device; one event with the profile, or with what went wrong."""
         from ablate.train.profile import profile_variants
 
         try:
-            profile = profile_variants(self.study.representatives(), self.bench, seconds=command["seconds"])
-            self.channel.send({"event": "profiled", "profile": profile})
+            profile = profile_variants(self.study.representatives(), self.bench, seconds=command.seconds)
+            self.driver.send(Profiled(profile))
         except Exception as error:
-            self.channel.send({**classify(error), "traceback": traceback.format_exc()})
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
+            self.driver.send(classify(error))
 
 
 def out_of_memory(error: BaseException | None) -> BaseException | None:
-    """The exception that says that memory ran out: `error` or what it came of (a graph's recording ends in another)."""
+    """Return the exception that says that memory ran out: `error`, or what it came of (as in a graph's capture)."""
     import torch
 
     while error is not None:
         if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
             return error
-        # Libraries on the device that allocate for themselves have no exception of their own.
         if isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY):
             return error
         error = error.__cause__ or error.__context__
     return None
 
 
-def classify(error: BaseException) -> dict[str, Any]:
-    """A `failed` event: the reason, whether the process can go on, and whether the whole study has to pause."""
+def classify(error: BaseException, trial: str | None = None) -> Failed:
+    """Return the event for an exception: the reason, and whether the process and the study can go on."""
     import torch
 
     from ablate.train.recording import RecordingFailed
 
+    trace = "".join(traceback.format_exception(error))
     cause = out_of_memory(error)
     if cause is not None:
-        return {"event": "failed", "reason": f"out of memory: {describe(cause)}", "fresh_process": True}
-    if isinstance(error, (torch.AcceleratorError, RecordingFailed)):
-        # The device may answer every later call of this process with the same error.
-        return {"event": "failed", "reason": describe(error), "fresh_process": True}
-    if is_full_disk(error):
-        return {"event": "failed", "reason": describe(error), "pause": True}
-    return {"event": "failed", "reason": describe(error)}
+        return Failed(trial, f"out of memory: {one_line(cause)}", trace, fresh_process=True)
+    # The device may answer every later call of this process with the same error.
+    broken = isinstance(error, (torch.AcceleratorError, RecordingFailed))
+    return Failed(trial, one_line(error), trace, fresh_process=broken, pause=not broken and is_full_disk(error))
 
 
-if __name__ == "__main__":
-    main()
+if os.environ.get(FORK_SERVER_OF) == str(os.getppid()):
+    become_fork_server()

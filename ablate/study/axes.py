@@ -20,12 +20,12 @@ NAMED = {"optimizer": OPTIMIZERS, "loss": LOSSES}
 
 
 def axis_name(key: str) -> str:
-    """The one name of an axis: a field of train goes without the "train." that may be written before it."""
+    """Return the one name of an axis: a field of train goes without the "train." that may be written before it."""
     return key.removeprefix("train.")
 
 
 def train_fields(model: type[BaseModel] = TrainSpec, prefix: str = "") -> list[str]:
-    """The fields of train by dotted name, those inside `augment` too."""
+    """Return the fields of train by dotted name, those inside `augment` too."""
     names: list[str] = []
     for name, info in model.model_fields.items():
         inner = info.annotation
@@ -37,7 +37,7 @@ def train_fields(model: type[BaseModel] = TrainSpec, prefix: str = "") -> list[s
 
 
 def check_train(values: Mapping[str, Any], path: KeyPath, *, registered: bool) -> tuple[dict[str, Any], list[Finding]]:
-    """Some fields of train as JSON values, no defaults filled in, and what is wrong with them.
+    """Return some fields of train as JSON values, no defaults filled in, and what is wrong with them.
 
     With `registered` the names of optimizer and loss must be known.
     """
@@ -63,7 +63,7 @@ def _known(path: KeyPath) -> list[str]:
 def check_level(
     axis: str, value: Any, path: KeyPath, models: Sequence[Signature], *, registered: bool
 ) -> tuple[Any, list[Finding]]:
-    """A level of `axis` as JSON value, and what is wrong with it as that field."""
+    """Return a level of `axis` as JSON value, and what is wrong with it as that field."""
     if axis.startswith("model."):
         setting = axis.removeprefix("model.")
         found: list[Finding] = []
@@ -83,7 +83,7 @@ def check_level(
 
 
 def check_axis(axis: str, path: KeyPath, models: Sequence[Signature], *, structural: bool) -> list[Finding]:
-    """What is wrong with the name of an axis."""
+    """Return what is wrong with the name of an axis."""
     if axis.startswith("model."):
         setting = axis.removeprefix("model.")
         lacking = next((takes for takes in models if setting not in takes.parameters), None)
@@ -111,7 +111,7 @@ def check_axis(axis: str, path: KeyPath, models: Sequence[Signature], *, structu
 def check_grid(
     grid: Mapping[str, Sequence[Any]], models: Sequence[Signature], *, structural: bool
 ) -> tuple[dict[str, list[Any]], list[Finding]]:
-    """The grid's sound axes by their one name, with checked levels, and what is wrong with the others."""
+    """Return the grid's sound axes by their one name, with checked levels, and what is wrong with the others."""
     axes: dict[str, list[Any]] = {}
     findings: list[Finding] = []
     for key, levels in grid.items():
@@ -149,7 +149,7 @@ def _check_levels(
 
 
 def check_search(search: SearchSpec, grid: Mapping[str, Any], *, structural: bool) -> list[Finding]:
-    """What is wrong with a search: its fields, its bounds as values of them, and a grid beside it."""
+    """Return what is wrong with a search: its fields, its bounds as values of them, and a grid beside it."""
     findings: list[Finding] = []
     if grid:
         findings.append(Finding(("search",), "expected either grid or search, got both", "remove one of the two"))
@@ -172,7 +172,7 @@ def check_search(search: SearchSpec, grid: Mapping[str, Any], *, structural: boo
 
 
 def search_levels(search: SearchSpec) -> dict[str, list[Any]]:
-    """What a condition on a searched axis can be held against: its choices, or the ends of its range."""
+    """Return what a condition on a searched axis can be held against: its choices, or the ends of its range."""
     return {
         name: list(space.choices) if space.choices is not None else [space.low, space.high]
         for name, space in search.space.items()

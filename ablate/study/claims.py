@@ -1,16 +1,21 @@
-"""Claims against the study they are made about: their variants, the levels that `where` picks, their names."""
+"""Claims against the study they are made about: their variants, their names, and conditions such as ">=5e-4"."""
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ablate.errors import nearest
 from ablate.study.axes import axis_name
-from ablate.study.conditions import matches
 from ablate.study.metrics import complaints
 from ablate.study.problems import Finding, KeyPath, shown
 from ablate.study.spec import ClaimSpec
+from ablate.study.yamlfile import Refused, scalar
+
+OPERATORS = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge}
+CONDITION = re.compile(r"\s*(<=|>=|<|>)\s*(\S+)\s*")
 
 
 def claim_findings(
@@ -22,7 +27,7 @@ def claim_findings(
     *,
     searched: bool = False,
 ) -> list[Finding]:
-    """What is wrong with the claims of a study that has these variants and axes (and `broken` ones besides).
+    """Return what is wrong with the claims of a study that has these variants and axes (and `broken` ones besides).
 
     `classes` are those of its data set, None where only the data themselves tell. `searched`: every variant tries
     settings of its own.
@@ -70,3 +75,34 @@ def _where(axis: str, condition: Any, path: KeyPath, axes: Mapping[str, Sequence
         return []
     message = f"expected a condition that a level of the grid fulfils, got {shown(condition)}"
     return [Finding(path, message, f"the levels are {', '.join(map(str, levels))}")]
+
+
+def matches(condition: Any, level: Any) -> bool:
+    """Return whether a level of an axis fulfils a condition; raises `ValueError` for a condition that says nothing.
+
+    A number, text or truth value is fulfilled by the level equal to it, ">=5e-4" by the numbers from 5e-4 on.
+    """
+    if isinstance(condition, str) and condition.lstrip()[:1] in ("<", ">"):
+        found = CONDITION.fullmatch(condition)
+        bound = _number(found[2]) if found else None
+        if found is None or bound is None:
+            raise ValueError(f"expected a condition such as '>=5e-4', got '{condition}'")
+        if isinstance(level, bool) or not isinstance(level, int | float):
+            return False
+        return bool(OPERATORS[found[1]](level, bound))
+    if isinstance(condition, bool) or isinstance(level, bool):
+        return condition is level
+    return bool(condition == level)
+
+
+def all_match(where: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Return whether a setting fulfils every condition of `where`."""
+    return all(axis in settings and matches(condition, settings[axis]) for axis, condition in where.items())
+
+
+def _number(text: str) -> int | float | None:
+    try:
+        value = scalar(text)
+    except Refused:
+        return None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

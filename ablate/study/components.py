@@ -40,7 +40,7 @@ class Parameter:
     location: bool
 
     def check(self, value: Any, path: KeyPath) -> tuple[Any, list[Finding]]:
-        """The value as JSON (defaults filled in), or what is wrong with it."""
+        """Return the value as JSON (defaults filled in), or what is wrong with it."""
         try:
             typed = self.adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
@@ -59,13 +59,13 @@ class Signature:
     summary: str = ""
 
     def defaults(self) -> dict[str, Any]:
-        """The settings that have a default, as JSON values."""
+        """Return the settings that have a default, as JSON values."""
         return {name: item.default for name, item in self.parameters.items() if not item.required}
 
     def check(
         self, settings: Mapping[str, Any], path: KeyPath, extra_keys: tuple[str, ...] = ("name",)
     ) -> tuple[dict[str, Any], list[Finding]]:
-        """`settings` (without the name) as JSON values, unchanged in what they leave out, and what is wrong."""
+        """Return `settings` (without the name) as JSON values, unchanged in what they leave out, and what is wrong."""
         values: dict[str, Any] = {}
         findings: list[Finding] = []
         for key, value in settings.items():
@@ -80,11 +80,11 @@ class Signature:
         return values, findings
 
     def missing(self, settings: Mapping[str, Any]) -> list[str]:
-        """The required settings that are not given."""
+        """Return the required settings that are not given."""
         return [name for name, item in self.parameters.items() if item.required and name not in settings]
 
     def without_locations(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that say what the component is, not where its files lie."""
+        """Return the settings that say what the component is, not where its files lie."""
         return {key: value for key, value in settings.items() if not _is_location(self.parameters.get(key), key)}
 
 
@@ -93,7 +93,7 @@ def _is_location(parameter: Parameter | None, key: str) -> bool:
 
 
 def signature(registry: Registry, name: str) -> Signature:
-    """The signature of the factory registered as `name`.
+    """Return the signature of the factory registered as `name`.
 
     Raises `StudyError` where there is none, `PluginError` where its parameters are positional or not annotated.
     """
@@ -174,7 +174,7 @@ def create(registry: Registry, component: Mapping[str, Any], **context: Any) -> 
 
 
 def find(registry: Registry, name: Any, path: KeyPath) -> tuple[Signature | None, list[Finding]]:
-    """The signature of `name`, or the finding that there is none, at `path`."""
+    """Return the signature of `name`, or the finding that there is none, at `path`."""
     if name not in registry:
         cure = nearest(str(name), registry)
         return None, [Finding(path, f"expected a registered {registry.kind}, got {shown(name)}", cure)]

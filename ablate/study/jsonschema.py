@@ -13,7 +13,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of study files, as JSON values.
+    """Return the schema of study files, as JSON values.
 
     Components of plugins are in it where they are registered; whatever else names a component may have any setting,
     so that an editor without the plugins complains about nothing.
@@ -69,7 +69,7 @@ def _component(registry: Registry, described: dict[str, Any], definitions: dict[
 
 
 def _settings(registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The settings of all registered components of a kind; of two of one name any is right."""
+    """Return the settings of all registered components of a kind; of two of one name any is right."""
     merged: dict[str, list[Any]] = {}
     for name in registry:
         for key, item in _properties(registry, name, definitions)[0].items():

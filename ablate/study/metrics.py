@@ -58,7 +58,7 @@ Complaint = tuple[str, str, str]
 
 
 def split_of(metric: str) -> tuple[str, str]:
-    """The split that a metric is of ("test" where none is said), and its name without it."""
+    """Return the split that a metric is of ("test" where none is said), and its name without it."""
     for split in ("test", "val"):
         if metric.startswith(f"{split}/"):
             return split, metric.removeprefix(f"{split}/")
@@ -74,7 +74,7 @@ def known_metrics(classes: Sequence[str] | None = None) -> list[str]:
 
 
 def complaints(claim: ClaimSpec, classes: Sequence[str] | None = None) -> Iterator[Complaint]:
-    """What is wrong with a claim's metric, or with the form in which it is claimed; `classes` None: not known here."""
+    """Find what is wrong with a claim's metric, or with its form; `classes` is None where they are not known here."""
     split, name = split_of(claim.metric)
     kind, _, label = name.partition("/")
     if label and kind in PER_CLASS:
@@ -96,7 +96,7 @@ def complaints(claim: ClaimSpec, classes: Sequence[str] | None = None) -> Iterat
 
 
 def near_metric(metric: str, classes: Sequence[str] | None = None) -> str:
-    """The cure for an unknown metric: the nearest name, or those that claims are mostly about."""
+    """Return the cure for an unknown metric: the nearest name, or those that claims are mostly about."""
     found = nearest(metric, known_metrics(classes))
     if found.startswith("did you mean"):
         return found

@@ -1,4 +1,4 @@
-"""What may be called what: names that are safe as folder names everywhere, and keys that look like secrets."""
+"""Rules of names: names that are safe as folder names everywhere, and keys that look like secrets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
+from ablate.errors import redacted
 from ablate.study.problems import Finding, KeyPath, shown
 
 MAX_LENGTH = 64
@@ -22,7 +22,7 @@ SECRET = re.compile(r"(?i)(^|[_-])(api[_-]?key|private[_-]?key|token|secret|pass
 
 
 def name_findings(name: str, path: KeyPath) -> list[Finding]:
-    """What keeps `name` from being the name of a folder on every file system."""
+    """Return what keeps `name` from being the name of a folder on every file system."""
     if len(name) > MAX_LENGTH:
         return [Finding(path, f"expected a name of at most {MAX_LENGTH} characters, got one of {len(name)}")]
     if not ALLOWED.fullmatch(name):
@@ -37,7 +37,7 @@ def name_findings(name: str, path: KeyPath) -> list[Finding]:
 
 
 def variant_name_findings(names: Iterable[str], path: KeyPath = ("variants",)) -> list[Finding]:
-    """As `name_findings` for every name, and pairs that a file system without case could not tell apart."""
+    """Return the `name_findings` of every name, and pairs that a file system without case could not tell apart."""
     findings: list[Finding] = []
     seen: dict[str, str] = {}
     for name in names:
@@ -53,7 +53,7 @@ def variant_name_findings(names: Iterable[str], path: KeyPath = ("variants",)) -
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key is named like a secret, such as `api_key` or `WANDB_TOKEN`."""
+    """Return whether a key is named like a secret, such as `api_key` or `WANDB_TOKEN`."""
     return bool(SECRET.search(key))
 
 
@@ -78,10 +78,5 @@ def secret_findings(value: Any, path: KeyPath = ()) -> list[Finding]:
 
 
 def has_password(text: str) -> bool:
-    """Whether `text` is a URL such as postgresql://user:password@host/name."""
-    if "://" not in text:
-        return False
-    try:
-        return urlsplit(text).password is not None
-    except ValueError:
-        return False
+    """Return whether `text` is a URL with a password, as user:password@host or ?password=."""
+    return "://" in text and redacted(text) != text

@@ -1,4 +1,4 @@
-"""What is wrong with a study, said plainly: pydantic's errors become "expected …, got …" at a key path."""
+"""The faults of a study, said plainly: pydantic's errors become "expected …, got …" at a key path."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Places:
-    """Where every key path was written: a line of the file, or the override that set it."""
+    """The place where every key path was written: a line of the file, or the override that set it."""
 
     file: str
     lines: Mapping[KeyPath, int]
     overrides: Mapping[KeyPath, str] = field(default_factory=dict)
 
     def problem(self, finding: Finding) -> Problem:
-        """The finding with its place, that of the nearest enclosing key where the key itself is not written."""
+        """Return the finding with its place, that of the nearest enclosing key where the key itself is not written."""
         key = dotted(finding.path)
         paths = [finding.path[:end] for end in range(len(finding.path), -1, -1)]
         # An override replaces all that the file says at its key and below.
@@ -52,7 +52,7 @@ class Places:
         return Problem(finding.message, key=key, file=self.file, line=line, cure=finding.cure)
 
     def locate(self, problem: Problem) -> Problem:
-        """A problem about a key of the study that was found by somebody who does not know the file."""
+        """Give a problem about a key of the study, found by who does not know the file, its place."""
         if problem.file or not problem.key:
             return problem
         parts = re.findall(r"[^.\[\]]+", problem.key)
@@ -70,13 +70,13 @@ def dotted(path: KeyPath) -> str:
 
 
 def excerpt(text: str) -> str:
-    """A user's text on one line, without control characters, and not too long."""
+    """Return a user's text on one line, without control characters, and not too long."""
     safe = "".join(sign if sign.isprintable() else "�" for sign in " ".join(text.split()))
     return safe if len(safe) <= EXCERPT else f"{safe[: EXCERPT - 1]}…"
 
 
 def shown(value: Any) -> str:
-    """A value as a message names it."""
+    """Return a value as a message names it."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -120,6 +120,8 @@ EXPECTED: dict[str, str] = {
     "string_too_long": "at most {max_length} characters",
     "string_pattern_mismatch": "text matching {pattern}",
 }
+# Words that people write for a choice whose name is far from them.
+MEANT = {"off": "disabled", "no": "disabled", "none": "disabled", "on": "online"}
 NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 NUMBERS = frozenset({"int_type", "float_type", "int_parsing", "float_parsing", "int_from_float"})
 
@@ -128,9 +130,9 @@ def translate(
     error: ValidationError,
     raw: Any,
     prefix: KeyPath = (),
-    known: Callable[[KeyPath], Iterable[str]] = lambda path: (),
+    known: Callable[[KeyPath], Iterable[str]] = lambda _path: (),
 ) -> list[Finding]:
-    """The findings of a pydantic error about `raw`, which was written at `prefix`.
+    """Return the findings of a pydantic error about `raw`, which was written at `prefix`.
 
     `known` gives the keys that may stand at a path, for the cure of an unknown one. Alternatives of a union that
     went wrong at one place become one finding, "expected a or b".
@@ -153,7 +155,7 @@ def _only_types(items: list[Any]) -> bool:
 
 
 def _path(loc: tuple[int | str, ...], raw: Any, kind: str) -> tuple[KeyPath, Any]:
-    """The part of pydantic's `loc` that is keys of `raw` (the rest names alternatives of a union), and the value."""
+    """Return the part of pydantic's `loc` that is keys of `raw` (others name a union's alternatives), and the value."""
     path: list[Any] = []
     node = raw
     for index, part in enumerate(loc):
@@ -183,7 +185,8 @@ def _finding(path: KeyPath, items: list[Any], prefix: KeyPath, known: Callable[[
         return Finding(full, message, cure)
     if kind == "literal_error" and len(items) == 1 and isinstance(inner, str):
         choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
-        return Finding(full, f"expected {_choices(first)}, got {shown(inner)}", nearest(inner, choices))
+        cure = f"write '{MEANT[inner]}'" if MEANT.get(inner) in choices else nearest(inner, choices)
+        return Finding(full, f"expected {_choices(first)}, got {shown(inner)}", cure)
     # An alternative of the right type that is out of its bounds was meant, whatever the others would have liked.
     items = [pair for pair in items if not _only_types([pair])] or items
     expected = " or ".join(dict.fromkeys(_expectation(item) for item, _ in items))
@@ -202,6 +205,8 @@ def _expectation(item: Mapping[str, Any]) -> str:
     if template is None:
         return f"something else ({excerpt(str(item['msg']))})"
     context = item.get("ctx", {})
+    if kind == "too_short" and context.get("min_length") == 1:
+        return "at least one value"
     return template.format(
         **{key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
     )
@@ -211,6 +216,10 @@ def _cure(items: list[Any], inner: Any) -> str:
     kinds = {item["type"] for item, _ in items}
     if isinstance(inner, str) and kinds & NUMBERS:
         return "remove the quotes" if NUMBER.fullmatch(inner) else ""
+    if kinds == {"string_type"} and isinstance(inner, int | float):
+        return f'quote it: "{excerpt(json.dumps(inner))}"'
+    if kinds == {"tuple_type"} and isinstance(inner, int | float):
+        return f"write {json.dumps([inner, inner])}"
     if kinds == {"list_type"} and inner is not None and not isinstance(inner, Mapping):
         return f"write {json.dumps([inner])}"
     return ""

@@ -1,4 +1,4 @@
-"""A study file to a `Study`: everything that is wrong with it at once, each with file, line, key and cure."""
+"""A study file to a `Study`, all that is wrong with it at once and in its place; and a `Study` back to a file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from ablate.errors import Problem, StudyError, nearest
-from ablate.study.dump import dump_study
 from ablate.study.names import secret_findings
 from ablate.study.overrides import apply_overrides
 from ablate.study.problems import Finding, KeyPath, Places, shown, translate
 from ablate.study.resolve import resolve
 from ablate.study.spec import StudySpec
 from ablate.study.study import Study
-from ablate.study.yamlfile import MAX_BYTES, parse_bytes
-
-__all__ = ["dump_study", "read_study"]
+from ablate.study.yamlfile import MAX_BYTES, Refused, parse_bytes, scalar
 
 MAX_PROBLEMS = 100
 # What stands in for a required part that is broken, so that the rest can still be checked.
@@ -31,7 +29,7 @@ LIST_STAND_INS: dict[str, Any] = {"claims": {"metric": "", "variant": "any", "ex
 
 
 def read_study(path: Path | str, overrides: Sequence[str] = (), *, check_components: bool = True) -> Study:
-    """The study that the file at `path` says, with `overrides` such as "train.epochs=3" put in.
+    """Return the study that the file at `path` says, with `overrides` such as "train.epochs=3" put in.
 
     With `check_components` the models, data sets, losses and optimizers that it names are imported, their settings
     checked and defaults filled in. Without, nothing is imported (a report needs no torch): the settings stand as
@@ -45,7 +43,7 @@ def read_study(path: Path | str, overrides: Sequence[str] = (), *, check_compone
         raise StudyError(message, file=str(path), line=1, cure="begin with 'study: <name>'")
     values, origins, problems = apply_overrides(document.value, overrides)
     places = Places(str(path), document.lines, origins)
-    findings = [*document.findings, *secret_findings(values)]
+    findings = [*map(_turned, document.findings), *secret_findings(values)]
     spec, broken = _typed(values, findings)
     touched = {str(item.path[0]) if item.path else "" for item in findings}
     study, found = resolve(spec, path, registered=check_components, broken=touched)
@@ -55,6 +53,13 @@ def read_study(path: Path | str, overrides: Sequence[str] = (), *, check_compone
         raise StudyError(_presented(problems))
     assert study is not None
     return dataclasses.replace(study, places=places)
+
+
+def _turned(finding: Finding) -> Finding:
+    """Give classes that are written as value: name, a number as key, the cure that leads to name: value."""
+    if finding.path != ("data", "classes") or not finding.message.startswith("expected text as a key"):
+        return finding
+    return dataclasses.replace(finding, cure="write every name before its value: {ground: 0, thing: 1}")
 
 
 def _read(path: Path) -> bytes:
@@ -73,7 +78,7 @@ def _read(path: Path) -> bytes:
 
 
 def _typed(values: dict[str, Any], findings: list[Finding]) -> tuple[StudySpec, set[KeyPath]]:
-    """The spec of all that is well-formed; the rest is added to `findings`, and its paths are given back.
+    """Return the spec of all that is well-formed; the rest is added to `findings`, and its paths are given back.
 
     What is malformed is cut out and the remainder validated again, so that one slip hides no other.
     """
@@ -96,7 +101,7 @@ def _typed(values: dict[str, Any], findings: list[Finding]) -> tuple[StudySpec, 
 
 
 def _covered(path: KeyPath, broken: Iterable[KeyPath]) -> bool:
-    """Whether something at or above `path` is already known to be broken, so that this follows from that."""
+    """Return whether something at or above `path` is already known to be broken, so that this follows from that."""
     return any(path[: len(known)] == known for known in broken)
 
 
@@ -120,7 +125,7 @@ def _cut(values: dict[str, Any], path: KeyPath) -> KeyPath:
 
 
 def known_keys(path: KeyPath) -> list[str]:
-    """The keys that may stand at a path of a study file, as far as the schema decides it."""
+    """Return the keys that may stand at a path of a study file, as far as the schema decides it."""
     models: list[type[BaseModel]] = [StudySpec]
     for part in path:
         inner: list[type[BaseModel]] = []
@@ -145,3 +150,42 @@ def _presented(problems: list[Problem]) -> list[Problem]:
         return ordered
     more = Problem(f"and {len(ordered) - MAX_PROBLEMS} more problems", file=ordered[0].file)
     return [*ordered[:MAX_PROBLEMS], more]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text so that the reader, which follows YAML 1.2, reads the same text."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    try:
+        plain = scalar(value) == value
+    except Refused:
+        plain = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump_study(study: Study) -> str:
+    """Return the resolved study as YAML; reading it gives the same trials, whatever the defaults become."""
+    document = study.spec.model_dump(mode="json")
+    document["variants"] = {
+        name: {**item.difference, **({"train": item.train} if item.train else {}), **_control(item.control)}
+        for name, item in study.spec.variants.items()
+    }
+    document["claims"] = [claim.model_dump(mode="json", exclude_defaults=True) for claim in study.spec.claims]
+    if study.spec.search is not None:
+        document["search"] = study.spec.search.model_dump(mode="json", exclude_none=True)
+    document = {key: value for key, value in document.items() if value not in (None, [], {})}
+    header = f"# The study {study.name} as it was resolved; relative paths start at the original study file.\n"
+    return header + yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )
+
+
+def _control(control: bool) -> dict[str, bool]:
+    return {"control": True} if control else {}

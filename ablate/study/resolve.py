@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import nearest
+from ablate.errors import nearest, redacted
 from ablate.registry import DATASETS
 from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train, search_levels
 from ablate.study.claims import claim_findings
 from ablate.study.components import find
 from ablate.study.names import name_findings
 from ablate.study.problems import Finding, shown
-from ablate.study.spec import Component, StudySpec, VariantSpec
+from ablate.study.spec import Component, RunSpec, StudySpec, VariantSpec
 from ablate.study.study import Study, Variant
 from ablate.study.trial import canonical, without_location
 from ablate.study.variants import Variants
+
+# The databases that an Optuna storage may lie in.
+DATABASES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "redis", "rediss")
 
 
 def resolve(
     spec: StudySpec, path: Path, *, registered: bool = True, broken: Collection[str] = ()
 ) -> tuple[Study | None, list[Finding]]:
-    """The study, or None and everything that is wrong with it.
+    """Return the study, or None and everything that is wrong with it.
 
     `broken` are the top-level keys of which something could not be read: what follows from that is not said again.
     Without `registered` no component is imported and none is checked: names and settings stand as written.
@@ -34,6 +38,7 @@ def resolve(
         findings.append(
             Finding(("prune",), "not run by this version", "leave it out: every trial is trained to its end")
         )
+    findings += _machine(spec.run) if registered else []
     variants = Variants(spec, registered=registered)
     axes, found = check_grid(spec.grid, variants.models, structural=not registered)
     findings += found
@@ -78,7 +83,7 @@ def resolve(
 
 
 def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[str, Any], list[Finding]]:
-    """The data with defaults, and what of it is in a trial's key."""
+    """Return the data with defaults, and what of it is in a trial's key."""
     if not registered:
         settings = spec.data.settings
         named = {"name": spec.data.name}
@@ -86,8 +91,9 @@ def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[st
     takes, findings = find(DATASETS, spec.data.name, ("data", "name"))
     if takes is None:
         return {}, {}, findings
+    findings += _turned_classes(spec)
     settings, found = takes.check(spec.data.settings, ("data",))
-    findings += found
+    findings += found if not findings else []
     for key in takes.missing(spec.data.settings):
         message = f"expected a value for the setting '{key}' of the data set '{takes.name}', got none"
         findings.append(Finding(("data",), message, "add it"))
@@ -98,8 +104,37 @@ def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[st
     return full, identity, findings
 
 
+def _turned_classes(spec: StudySpec) -> list[Finding]:
+    """Classes written as value: name; the values of a map of names are never all text while its keys are numbers."""
+    written = spec.data.settings.get("classes")
+    if not isinstance(written, dict) or not written:
+        return []
+    if not all(name.isdecimal() and isinstance(value, str) for name, value in written.items()):
+        return []
+    right = ", ".join(f"{value}: {name}" for name, value in list(written.items())[:2])
+    message = "expected the name of a class before its value, got the value first"
+    return [Finding(("data", "classes"), message, f"write {{{right}{', …' if len(written) > 2 else ''}}}")]
+
+
+def _machine(run: RunSpec) -> list[Finding]:
+    """Find settings of the run that cannot be meant here: thousands of threads, a storage that is no URL."""
+    cores = os.cpu_count() or 1
+    findings = []
+    for key in ("lanes", "threads"):
+        value = getattr(run, key)
+        if isinstance(value, int) and value > 4 * cores:
+            message = f"expected at most {4 * cores}, four for each of the {cores} cores here, got {value:,}"
+            findings.append(Finding(("run", key), message, "write auto"))
+    if run.storage is not None:
+        scheme = run.storage.partition("://")[0] if "://" in run.storage else ""
+        if scheme.partition("+")[0] not in DATABASES:
+            message = f"expected the URL of a database, got {shown(redacted(run.storage))}"
+            findings.append(Finding(("run", "storage"), message, "write, for example, sqlite:///optuna.db"))
+    return findings
+
+
 def _classes(spec: StudySpec, *, registered: bool) -> list[str] | None:
-    """The names of the classes where the settings, or the data set whatever its settings, tell; else None."""
+    """Return the names of the classes where the settings, or the data set whatever its settings, tell; else None."""
     written = spec.data.settings.get("classes")
     if isinstance(written, dict | list):
         return [str(name) for name in written]
@@ -178,7 +213,7 @@ def _computes(study: Study, variant: Variant) -> str:
 def _resolved(
     spec: StudySpec, variants: Variants, axes: dict[str, list[Any]], baseline: str, data: dict[str, Any]
 ) -> StudySpec:
-    """The spec with everything written out, so that its dump says the same study whatever defaults become."""
+    """Return the spec with everything written out, so that its dump says the same study whatever defaults become."""
     shared = variants.shared_settings()
     written = {}
     for name, built in variants.built.items():

@@ -13,9 +13,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
+MAX_EPOCHS = 100_000
 Scalar = bool | int | float | str | None
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
@@ -46,11 +48,18 @@ class AugmentSpec(Spec):
     brightness: NonNegativeFloat = Field(0.0, description="Largest relative change of brightness.")
     contrast: NonNegativeFloat = Field(0.0, description="Largest relative change of contrast.")
 
+    @field_validator("scale")
+    @classmethod
+    def _smaller_first(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"expected the smaller factor first, got [{scale[0]:g}, {scale[1]:g}]")
+        return scale
+
 
 class TrainSpec(Spec):
-    """How one trial is trained. Every field may be an axis of the grid."""
+    """The training of one trial. Every field may be an axis of the grid."""
 
-    epochs: PositiveInt = Field(12, description="Passes over the training split.", le=100_000)
+    epochs: PositiveInt = Field(12, description="Passes over the training split.", le=MAX_EPOCHS)
     batch_size: PositiveInt = Field(8, description="Images a step.", le=65_536)
     lr: PositiveFloat = Field(3e-4, description="Learning rate.", le=1e3)
     optimizer: str = Field("adam", description="Registered optimizer: adam, adamw, sgd.")
@@ -71,7 +80,7 @@ class TrainSpec(Spec):
 
 
 class MeasureSpec(Spec):
-    """What is measured besides the curves, and how."""
+    """Measures besides the curves, and how they are taken."""
 
     native: bool = Field(False, description="Score the test split at the masks' own size, not at the size trained at.")
     profile: bool = Field(True, description="End the run with each variant alone on the device (throughput).")
@@ -88,9 +97,11 @@ class MeasureSpec(Spec):
 
 
 class RunSpec(Spec):
-    """Where and how trials run; none of it changes what a trial computes, so none of it is in a trial's key."""
+    """The machine side of a run: none of it changes what a trial computes, so none of it is in a trial's key."""
 
-    devices: list[str] | Literal["auto"] = Field("auto", description="'auto', or a list such as [cpu] or [cuda:0].")
+    devices: Annotated[list[str], Field(min_length=1)] | Literal["auto"] = Field(
+        "auto", description="'auto', or a list such as [cpu] or [cuda:0]."
+    )
     lanes: PositiveInt | Literal["auto"] = Field("auto", description="Trials at a time on a device.")
     threads: PositiveInt | Literal["auto"] = Field("auto", description="CPU threads of a lane.")
     engine: Literal["auto", "eager", "fused", "compiled", "graph", "compiled_graph"] = Field(
@@ -118,7 +129,7 @@ class TrackSpec(Spec):
 
 
 class SpaceSpec(Spec):
-    """Where the sampler looks for one setting: a range, or a list of choices."""
+    """The room in which the sampler looks for one setting: a range, or a list of choices."""
 
     low: int | float | None = Field(None, description="Smallest value.")
     high: int | float | None = Field(None, description="Largest value.")

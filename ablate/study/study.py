@@ -15,7 +15,7 @@ from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
 from ablate.study.problems import Places
-from ablate.study.spec import StudySpec, TrainSpec
+from ablate.study.spec import MAX_EPOCHS, StudySpec, TrainSpec
 from ablate.study.trial import Trial, canonical, derived_seed, trial_keys
 
 MODEL_AXIS = "model."
@@ -76,7 +76,7 @@ class Study:
             raise type(error)(map(self.places.locate, error.problems)) from None
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
-        """The seeds of a variant; a control's are derived from its name, so that they are not its original's."""
+        """Return the seeds of a variant; a control's are derived from its name, so that they are not its original's."""
         if not self.variants[variant].control:
             return self.seeds
         return tuple(derived_seed("control", variant, seed) for seed in self.seeds)
@@ -94,7 +94,7 @@ class Study:
             yield dict(zip(axes, levels, strict=True))
 
     def trials(self) -> list[Trial]:
-        """The plan: every variant at every setting with every seed, less what is excluded, in a fixed order.
+        """Return the plan: every variant at every setting with every seed, less what is excluded, in a fixed order.
 
         A study with `search` has none: its settings come from a sampler, and `trial` makes a trial of each.
         """
@@ -114,7 +114,7 @@ class Study:
         return [self.trial(name, first, self.seeds_of(name)[0]) for name in self.variants]
 
     def excludes(self, variant: str, settings: Mapping[str, Any]) -> bool:
-        """Whether the study's `exclude` leaves this cell out."""
+        """Return whether the study's `exclude` leaves this cell out."""
         cell = {"variant": variant, **self.variants[variant].levels, **settings}
         return any(
             all(key in cell and canonical(cell[key]) == canonical(value) for key, value in rule.items())
@@ -131,7 +131,7 @@ class Study:
     def cell(
         self, variant: str, settings: Mapping[str, Any], seeds: tuple[int, ...], role: str = "main"
     ) -> list[Trial]:
-        """The trials of one variant at one setting, one a seed."""
+        """Return the trials of one variant at one setting, one a seed."""
         chosen = self.variants[variant]
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
@@ -149,12 +149,12 @@ class Study:
         return trials
 
     def _in_order(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A setting with its axes in the file's order, whatever kept it: a trial's name follows that order."""
+        """Return a setting with its axes in the file's order, whatever kept it: a trial's name follows that order."""
         axes = [*self.spec.grid, *(self.spec.search.space if self.spec.search else ())]
         return {axis: settings[axis] for axis in dict.fromkeys([*axes, *settings]) if axis in settings}
 
     def train_settings(self, variant: Variant, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A complete `TrainSpec` as JSON values: the study's, under the variant's own, under the setting's."""
+        """Return a complete `TrainSpec` as JSON values: the study's, under the variant's own, under the setting's."""
         merged = self.spec.train.model_dump(mode="json")
         for key, value in variant.train.items():
             _assign(merged, key, value)
@@ -164,7 +164,7 @@ class Study:
         return TrainSpec.model_validate(merged).model_dump(mode="json")
 
     def extended(self, factor: float) -> Study:
-        """The same study with `factor` times the epochs; its trials name the shorter ones as their `parent`.
+        """Return the same study with `factor` times the epochs; its trials name the shorter ones as their `parent`.
 
         Raises `StudyError` where a schedule is not constant (it has made its own plateau), where epochs are an axis
         of the grid, or where `factor` adds no epoch.
@@ -186,8 +186,11 @@ class Study:
         if schedules:
             message = f"expected a constant schedule, got {', '.join(sorted(schedules))}"
             find("train.schedule", message, "a schedule that has ended cannot go on; set train.epochs instead")
-        if not (math.isfinite(factor) and round(self.spec.train.epochs * factor) > self.spec.train.epochs):
+        epochs = [self.train_settings(variant, {})["epochs"] for variant in self.variants.values()]
+        if not (math.isfinite(factor) and round(min(epochs) * factor) > min(epochs)):
             find("--extend", f"expected a factor that adds epochs, got {factor}", "write --extend 2")
+        elif round(max(epochs) * factor) > MAX_EPOCHS:
+            find("--extend", f"expected at most {MAX_EPOCHS:,} epochs in the end, got more", "write --extend 2")
         if problems:
             raise StudyError(problems)
         train = self.spec.train.model_copy(update={"epochs": round(self.spec.train.epochs * factor)})
@@ -201,6 +204,31 @@ class Study:
         }
         spec = self.spec.model_copy(update={"train": train, "variants": specs})
         return dataclasses.replace(self, spec=spec, variants=variants, origin=self)
+
+    def check_data(self, num_classes: int, size: tuple[int, int]) -> None:
+        """Raise `StudyError` for settings of training that the data contradict: class weights, and crops of `size`."""
+        findings: dict[str, Problem] = {}
+
+        def check(train: Mapping[str, Any], key: str) -> None:
+            weights, crop = train.get("class_weights"), train.get("crop")
+            if isinstance(weights, list | tuple) and len(weights) != num_classes:
+                message = f"expected {num_classes} weights, one a class, got {len(weights)}"
+                findings.setdefault(message, Problem(message, key=f"{key}class_weights"))
+            if crop is not None and (crop[0] > size[0] or crop[1] > size[1]):
+                message = f"expected a crop within the images of {size[0]} × {size[1]}, got {crop[0]} × {crop[1]}"
+                findings.setdefault(message, Problem(message, key=f"{key}crop"))
+
+        check(self.spec.train.model_dump(mode="json"), "train.")
+        for name, variant in self.variants.items():
+            check(variant.train, f"variants.{name}.train.")
+        for axis, levels in self.spec.grid.items():
+            for level in levels:
+                check({axis: level}, "grid.")
+        for axis, space in (self.spec.search.space if self.spec.search else {}).items():
+            for level in space.choices or []:
+                check({axis: level}, "search.space.")
+        if findings:
+            raise StudyError(findings.values())
 
     def differences(self, variant: str) -> dict[str, tuple[Any, Any]]:
         """Fields of the model and, as "train.<field>", of training in which a variant differs from the baseline.

@@ -84,7 +84,7 @@ class Trial:
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no blanks, NaN and infinities refused."""
+    """Return the one JSON text of a value: sorted keys, no blanks, NaN and infinities refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -96,7 +96,7 @@ def trial_keys(
     train: Mapping[str, Any],
     control: str | None = None,
 ) -> list[str]:
-    """A key a seed: 64 hex digits over all that decides a trial's numbers, and nothing else.
+    """Return a key a seed: 64 hex digits over all that decides a trial's numbers, and nothing else.
 
     `model`, `data` and `train` are complete (defaults filled in), so that writing a default out changes nothing;
     `data` has no location and, for a generated set, its version. `control` is the name of an A/A copy, which is a
@@ -111,18 +111,18 @@ def trial_keys(
 
 
 def without_location(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a data set less where it lies: neither a key nor a record knows the place."""
+    """Return settings of a data set less where it lies: neither a key nor a record knows the place."""
     return {name: value for name, value in data.items() if name != "root"}
 
 
 def derived_seed(*names: str | int) -> int:
-    """A seed in [2^31, 2^32) that depends on `names` alone: far from what people write, the same in every study."""
+    """Return a seed in [2^31, 2^32) that depends on `names` alone, far from what people write."""
     digest = hashlib.sha256(canonical(["seed", *names]).encode()).digest()
     return 2**31 + int.from_bytes(digest[:4], "big") % 2**31
 
 
 def trial_name(variant: str, settings: Mapping[str, Any], seed: int, key: str) -> str:
-    """The folder name `<variant>-<axis><value>...-seed<seed>-<first 8 of the key>`, safe on every file system."""
+    """Return the folder name `<variant>-<axis><value>...-seed<seed>-<8 of the key>`, safe on every file system."""
     parts = "-".join(f"{axis.rsplit('.', 1)[-1]}{level_text(value)}" for axis, value in settings.items())
     if len(parts) > SETTINGS_LENGTH:
         parts = parts[:SETTINGS_LENGTH].rstrip(".-")
@@ -130,7 +130,7 @@ def trial_name(variant: str, settings: Mapping[str, Any], seed: int, key: str) -
 
 
 def level_text(value: Any) -> str:
-    """A level as it stands in names: 0.0003 is "3e-4", true "true", none "none", a list "1-2"."""
+    """Return a level as it stands in names: 0.0003 is "3e-4", true "true", none "none", a list "1-2"."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -144,7 +144,7 @@ def level_text(value: Any) -> str:
 
 @lru_cache(maxsize=1024, typed=True)
 def number_text(value: int | float) -> str:
-    """The shortest exact text of a finite number: 0.0003 -> 3e-4, 0.05 -> 0.05, 12 -> 12."""
+    """Return the shortest exact text of a finite number: 0.0003 -> 3e-4, 0.05 -> 0.05, 12 -> 12."""
     if isinstance(value, int):
         return str(value)
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()

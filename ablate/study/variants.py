@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from ablate.registry import MODELS
-from ablate.study import factors as designs
 from ablate.study.axes import check_train
 from ablate.study.components import Signature, find
 from ablate.study.names import variant_name_findings
 from ablate.study.problems import Finding, KeyPath, shown
 from ablate.study.spec import StudySpec, VariantSpec
 from ablate.study.study import MODEL_AXIS, Variant
-from ablate.study.trial import canonical
+from ablate.study.trial import canonical, level_text
 
 MAX_VARIANTS = 1000
+Design = Literal["grid", "one_at_a_time", "leave_one_out"]
 
 
 class Variants:
@@ -39,7 +41,7 @@ class Variants:
         return list(self.signatures.values())
 
     def shared_settings(self) -> dict[str, Any]:
-        """The shared model's settings with its defaults."""
+        """Return the shared model's settings with its defaults."""
         takes = self.signatures.get(self.spec.model.name)
         return (takes.defaults() if takes else {}) | self.shared
 
@@ -92,15 +94,15 @@ class Variants:
             checked.append(value)
         return checked
 
-    def _generated(self) -> list[designs.Generated]:
+    def _generated(self) -> list[Generated]:
         if not self.factors or len(self.factors) < len(self.spec.factors):
             return []
-        planned = designs.count(self.factors, self.spec.design)
+        planned = count(self.factors, self.spec.design)
         if planned > MAX_VARIANTS:
             message = f"expected at most {MAX_VARIANTS} variants, got {planned:,} combinations"
             self.findings.append(Finding(("factors",), message, "write design: one_at_a_time"))
             return []
-        return designs.generate(self.factors, self.spec.design)
+        return generate(self.factors, self.spec.design)
 
     def _build(self) -> dict[str, Variant]:
         written = self.spec.variants
@@ -154,7 +156,7 @@ class Variants:
         return Variant(name, {"name": model_name, **settings}, train, spec.control, dict(levels))
 
     def check_axes(self, axes: Mapping[str, Any]) -> None:
-        """A variant cannot set what the grid varies: one of the two would be without effect."""
+        """Find the variants that set what the grid varies: one of the two would be without effect."""
         for name, variant in self.built.items():
             spec = self.spec.variants.get(name)
             for axis in axes:
@@ -170,13 +172,61 @@ class Variants:
                     self.findings.append(Finding((*place, *key.split(".")), message, "remove it here or from the grid"))
 
     def trials(self, axes: Mapping[str, Any], seeds: int) -> int:
-        """How many trials the plan has before anything is excluded."""
+        """Count the trials of the plan before anything is excluded."""
         return len(self.built) * math.prod(len(levels) for levels in axes.values()) * seeds
 
 
 def _sets(values: Mapping[str, Any], key: str) -> bool:
-    """Whether nested `values` have an entry at a dotted key."""
+    """Return whether nested `values` have an entry at a dotted key."""
     head, _, rest = key.partition(".")
     if head not in values or not rest:
         return head in values
     return isinstance(values[head], Mapping) and _sets(values[head], rest)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A variant that a design makes: its name and the level of every factor."""
+
+    name: str
+    levels: dict[str, Any]
+
+
+def count(factors: Mapping[str, Sequence[Any]], design: Design) -> int:
+    """Count the variants that `generate` makes, without making them."""
+    if design == "grid":
+        return math.prod(len(levels) for levels in factors.values())
+    if design == "one_at_a_time":
+        return 1 + sum(len(levels) - 1 for levels in factors.values())
+    return 1 + len(factors)
+
+
+def generate(factors: Mapping[str, Sequence[Any]], design: Design) -> list[Generated]:
+    """Return the variants of a design, the natural baseline first.
+
+    `grid` and `one_at_a_time` start from the first level of every factor (named "baseline"): the former makes every
+    combination, the latter changes one factor at a time. `leave_one_out` starts from the last level of every factor
+    (named "full") and puts one factor at a time back to its first level ("without-<factor>"): there the contrast of
+    interest is with the full model, so that is its baseline.
+    """
+    first = {name: levels[0] for name, levels in factors.items()}
+    last = {name: levels[-1] for name, levels in factors.items()}
+    if design == "grid":
+        return [
+            _named(dict(zip(factors, combination, strict=True)), first)
+            for combination in itertools.product(*factors.values())
+        ]
+    if design == "one_at_a_time":
+        changed = [first | {name: level} for name, levels in factors.items() for level in levels[1:]]
+        return [_named(first, first), *(_named(levels, first) for levels in changed)]
+    left_out = [Generated(f"without-{_label(name)}", last | {name: first[name]}) for name in factors]
+    return [Generated("full", last), *left_out]
+
+
+def _named(levels: dict[str, Any], first: Mapping[str, Any]) -> Generated:
+    different = [f"{_label(name)}-{level_text(level)}" for name, level in levels.items() if level is not first[name]]
+    return Generated("+".join(different) or "baseline", levels)
+
+
+def _label(factor: str) -> str:
+    return factor.rsplit(".", 1)[-1]

@@ -32,6 +32,7 @@ NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 UNDERSCORES = re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?")
+COLOUR_AS_COMMENT = re.compile(r"[:,\[] +(#[0-9a-fA-F]{6})\b")
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Refused(Exception):
 
 
 def scalar(text: str) -> Any:
-    """The value of an unquoted scalar by the core schema of YAML 1.2; raises `Refused` where it is ambiguous."""
+    """Return the value of an unquoted scalar by the core schema of YAML 1.2; raises `Refused` where it is ambiguous."""
     if text in NULL:
         return None
     if text in BOOL:
@@ -80,7 +81,7 @@ def scalar(text: str) -> Any:
 
 
 def parse_bytes(data: bytes, file: str) -> Document:
-    """The document in `data`; raises `StudyError` where it is no UTF-8, no YAML, or absurdly large."""
+    """Return the document in `data`; raises `StudyError` where it is no UTF-8, no YAML, or absurdly large."""
     if len(data) > MAX_BYTES:
         raise StudyError(f"expected a file of at most {MAX_BYTES:,} bytes, got {len(data):,}", file=file)
     try:
@@ -102,7 +103,7 @@ def parse_bytes(data: bytes, file: str) -> Document:
 
 
 def parse_value(text: str) -> Document:
-    """A value given on the command line, read as in a file; raises `Refused` where it is no YAML."""
+    """Return a value given on the command line, read as in a file; raises `Refused` where it is no YAML."""
     strange = Reader.NON_PRINTABLE.search(text)
     if strange:
         raise Refused(f"expected printable text, got the character U+{ord(strange.group()):04X}")
@@ -113,7 +114,7 @@ def parse_value(text: str) -> Document:
 
 
 class _Fatal(Exception):
-    """What makes further reading pointless."""
+    """A fault that makes further reading pointless."""
 
     def __init__(self, message: str, line: int, cure: str = "") -> None:
         super().__init__(message)
@@ -132,6 +133,10 @@ def parse(text: str) -> Document:
         written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
         if "\t" in written[: len(written) - len(written.lstrip())]:
             raise _Fatal("expected spaces for indentation, got a tab", line, "replace it by spaces") from None
+        coloured = COLOUR_AS_COMMENT.search(text)
+        if coloured:
+            line, cure = text.count("\n", 0, coloured.start()) + 1, f'quote a colour: "{coloured[1]}"'
+            raise _Fatal("expected a value, got a comment, which a # begins", line, cure) from None
         raise _Fatal(f"expected valid YAML, got: {error.problem or error.context}", line) from None
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML lets escapes such as "\\UFFFFFFFF" and directives of a thousand digits end in bare ValueErrors.

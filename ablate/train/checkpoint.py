@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from ablate.errors import ResultsError
-from ablate.records.files import sha256, sync_folder, write_atomic
+from ablate.records.files import sha256, sync, sync_folder, write_atomic
 from ablate.records.store import TrialFolder, quarantine
 from ablate.train.failpoints import failpoint
 
@@ -97,8 +96,7 @@ class CheckpointWriter:
             failpoint("save", state["step"])
             # The streams must be on disk as far as this checkpoint counts them.
             for stream in (self._folder.epochs, self._folder.steps):
-                with stream.open("rb") as handle:
-                    os.fsync(handle.fileno())
+                sync(stream)
             current = self._folder.path / "checkpoint.pt"
             if current.exists():
                 current.replace(self._folder.path / "checkpoint.previous.pt")

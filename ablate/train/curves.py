@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import numpy as np
 
+from ablate.records.files import append, cut, read_file
 from ablate.records.store import TrialFolder, finite
 
 STEP_BYTES = 8  # two little-endian float32: loss and gradient norm
@@ -23,15 +23,15 @@ class Curves:
         """Open for writing, cut back to `steps` steps and `epochs` epochs (0, 0 begins anew)."""
         self._folder = folder
         for path in (folder.epochs, folder.steps):
-            path.touch()
-        lines = folder.epochs.read_bytes().splitlines(keepends=True)[:epochs]
-        stored = np.fromfile(folder.steps, dtype="<f4")[: 2 * steps]
+            append(path, b"")
+        lines = read_file(folder.epochs).splitlines(keepends=True)[:epochs]
+        stored = np.frombuffer(read_file(folder.steps)[: STEP_BYTES * steps], dtype="<f4")
         if len(lines) < epochs or len(stored) < 2 * steps:
             raise ValueError("the curves are shorter than the checkpoint says")
         self.epochs: list[dict[str, Any]] = [json.loads(line) for line in lines]
         self._rows: list[np.ndarray] = [stored.reshape(-1, 2)] if steps else []
-        os.truncate(folder.epochs, sum(len(line) for line in lines))
-        os.truncate(folder.steps, steps * STEP_BYTES)
+        cut(folder.epochs, sum(len(line) for line in lines))
+        cut(folder.steps, steps * STEP_BYTES)
 
     @property
     def steps(self) -> np.ndarray:
@@ -44,13 +44,11 @@ class Curves:
         """Append rows (n, 2) of loss and gradient norm."""
         rows = np.ascontiguousarray(rows, dtype="<f4")
         self._rows.append(rows)
-        with self._folder.steps.open("ab") as handle:
-            handle.write(rows.tobytes())
+        append(self._folder.steps, rows.tobytes())
 
     def add_epoch(self, epoch: int, **values: float) -> dict[str, Any]:
         """Append an epoch (1-based); values that are not finite are stored as null."""
         row: dict[str, Any] = {"epoch": epoch, **{name: finite(value) for name, value in values.items()}}
         self.epochs.append(row)
-        with self._folder.epochs.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        append(self._folder.epochs, (json.dumps(row) + "\n").encode())
         return row

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import torch
 
 from ablate.errors import ResultsError
-from ablate.records.files import write_atomic
+from ablate.records.files import read_file, write_atomic
 from ablate.records.store import TrialFolder, read_record
 from ablate.study.trial import Trial
 from ablate.train import checkpoint
@@ -31,9 +29,9 @@ def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
         last = checkpoint.unpack(parent.last.read_bytes())
     except ResultsError as error:
         return f"started over: {error}"
-    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.make()
     for source, target in ((parent.epochs, folder.epochs), (parent.steps, folder.steps)):
-        shutil.copyfile(source, target)
+        write_atomic(target, read_file(source))
     best = {
         "epoch": int(record.metrics["best_epoch"] or 0),
         "mean_iou": record.metrics["val_mean_iou"],

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ablate.records.files import write_atomic
-from ablate.records.pictures import pack
+from ablate.records.images import pack
 from ablate.records.store import TrialFolder, finite
 from ablate.train import checkpoint
 from ablate.train.counts import mean_iou

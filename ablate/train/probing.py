@@ -12,7 +12,7 @@ from torch import Tensor
 from ablate.data.counters import derive
 from ablate.models.attention import gates as attention_gates
 from ablate.models.attention import hooked_gates
-from ablate.records.pictures import panel_indices
+from ablate.records.images import panel_indices
 from ablate.records.store import finite
 from ablate.study.spec import MeasureSpec
 from ablate.train import probes

@@ -14,7 +14,7 @@ from ablate.records.files import sweep
 from ablate.records.record import Record
 from ablate.records.store import TrialFolder, finite, publish_record
 from ablate.study.spec import AugmentSpec
-from ablate.study.trial import Trial, without_location
+from ablate.study.trial import Trial
 from ablate.train import checkpoint
 from ablate.train.curves import Curves
 from ablate.train.evaluate import Evaluation, evaluate, evaluation, score
@@ -55,7 +55,7 @@ class _Run:
 
     def __init__(self, trial: Trial, bench: Workbench, folder: TrialFolder, options: Options) -> None:
         self.began = time.monotonic()
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.make()
         sweep(folder.path)
         self.trial, self.bench, self.folder, self.options = trial, bench, folder, options
         self.settings = trial.train
@@ -319,18 +319,9 @@ class _Run:
 
     def _record(self, status: str, reason: str | None, metrics: dict[str, float | None]) -> Record:
         wall = self.seconds["earlier"] + time.monotonic() - self.began
-        trial = self.trial
-        return Record(
-            key=trial.key,
-            study=trial.study,
-            variant=trial.variant,
-            settings=trial.settings,
-            seed=trial.seed,
-            role=trial.role,
-            model=trial.model,
-            data=without_location(trial.data),
-            train=trial.train,
-            status=status,
+        return Record.of(
+            self.trial,
+            status,
             resolution="native" if self.options.measure.native else "trained",
             reason=reason,
             metrics=metrics,

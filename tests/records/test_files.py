@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from ablate.records.files import lock, publish_once, read_whole, sweep, write_atomic
+from ablate.errors import ResultsError
+from ablate.records.files import (
+    append,
+    cut,
+    lock,
+    make_folder,
+    publish_once,
+    read_file,
+    refuse_links,
+    sweep,
+    write_atomic,
+)
 
 # Counts the durable steps of a write and kills the process before the n-th of them.
 KILLER = """\
@@ -89,11 +100,82 @@ def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path: Path) ->
     assert path.read_text() == f"pid {os.getpid()}"
 
 
-def test_a_file_is_read_whole(tmp_path: Path) -> None:
+def test_a_file_is_read_file(tmp_path: Path) -> None:
     for content in (b"", b"x", bytes(range(256)) * 5000):
         (tmp_path / "file").write_bytes(content)
-        assert read_whole(tmp_path / "file") == content
+        assert read_file(tmp_path / "file") == content
     with pytest.raises(FileNotFoundError):
-        read_whole(tmp_path / "none")
+        read_file(tmp_path / "none")
     with pytest.raises(IsADirectoryError):
-        read_whole(tmp_path)
+        read_file(tmp_path)
+
+
+def test_no_write_follows_a_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_bytes(b"mine")
+    inside = tmp_path / "results"
+    (inside / "trials" / "t").mkdir(parents=True)
+    link = inside / "trials" / "t" / "epochs.jsonl"
+    link.symlink_to(outside / "precious")
+    for write in (
+        lambda: write_atomic(link, b"x"),
+        lambda: publish_once(link, b"x"),
+        lambda: append(link, b"x"),
+        lambda: cut(link, 0),
+        lambda: lock(link, "x").__enter__(),
+        lambda: refuse_links(inside),
+    ):
+        with pytest.raises(ResultsError, match=r"epochs\.jsonl: a symbolic link, which is never written through"):
+            write()
+    link.unlink()
+    (inside / "tables").symlink_to(outside)
+    with pytest.raises(ResultsError, match="tables: a symbolic link"):
+        make_folder(inside / "tables")
+    with pytest.raises(ResultsError, match="tables: a symbolic link"):
+        refuse_links(inside)
+    assert (outside / "precious").read_bytes() == b"mine" and link.is_symlink() is False
+    # The folder itself may lie elsewhere: that is the user's own choice.
+    (inside / "tables").unlink()
+    (tmp_path / "elsewhere").symlink_to(inside)
+    refuse_links(tmp_path / "elsewhere")
+    # W&B has links in a folder of its own, which may be none itself.
+    (inside / "wandb").mkdir()
+    (inside / "wandb" / "latest-run").symlink_to(outside)
+    refuse_links(inside)
+    (inside / "wandb" / "latest-run").unlink()
+    (inside / "wandb").rmdir()
+    (inside / "wandb").symlink_to(outside)
+    with pytest.raises(ResultsError, match="wandb: a symbolic link"):
+        refuse_links(inside)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(ResultsError, match="not a regular file"):
+        read_file(tmp_path / "record.json")
+
+
+def test_a_stream_grows_and_is_cut_back(tmp_path: Path) -> None:
+    path = tmp_path / "steps.f32"
+    cut(path, 0)
+    append(path, b"12345678")
+    append(path, b"abcd")
+    cut(path, 8)
+    assert path.read_bytes() == b"12345678"
+
+
+def test_the_file_of_a_living_writer_is_not_swept(tmp_path: Path) -> None:
+    living, own = tmp_path / f".a.{os.getppid()}-0123abcd.part", tmp_path / f".b.{os.getpid()}-0123abcd.part"
+    dead, foreign = tmp_path / f".c.{2**22 + 1}-0123abcd.part", tmp_path / ".notes.part"
+    for path in (living, own, dead, foreign):
+        path.touch()
+    assert sweep(tmp_path) == 2
+    assert sorted(tmp_path.iterdir()) == sorted([living, foreign])
+
+
+def test_a_lock_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with lock(path, "first") as first, lock(path, "second", timeout=0.1) as second:
+        assert first and not second
+    assert path.read_text() == "first"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import pytest
 
 from ablate.errors import ResultsError
 from ablate.records.record import SCHEMA, Record
-from ablate.records.store import Results, publish_record, quarantine, read_lines, read_record, to_json
+from ablate.records.store import Results, publish_record, quarantine, read_json, read_lines, read_record, to_json
+from ablate.study.trial import Trial
 
 
 def make(status: str = "complete", **more: Any) -> Record:
@@ -92,3 +96,136 @@ def test_a_torn_last_line_is_left_out_and_one_before_it_is_an_error(tmp_path: Pa
     with pytest.raises(ResultsError, match="not valid JSON"):
         read_lines(path)
     assert read_lines(tmp_path / "none") == []
+
+
+def test_a_finished_record_is_not_replaced_by_a_failed_one(tmp_path: Path) -> None:
+    folder = Results(tmp_path).trial("t")
+    folder.make()
+    assert publish_record(folder, make()) is True
+    before = folder.record.read_bytes()
+    assert publish_record(folder, make("failed", reason="killed")) is False
+    assert publish_record(folder, make("diverged")) is False
+    assert folder.record.read_bytes() == before
+
+
+def test_the_second_attempt_that_failed_replaces_the_first(tmp_path: Path) -> None:
+    folder = Results(tmp_path).trial("t")
+    folder.make()
+    for reason in ("first", "second"):
+        assert publish_record(folder, make("failed", reason=reason)) is True
+    found = read_record(folder.record)
+    assert found is not None and found.reason == "second"
+
+
+def test_of_many_that_publish_at_once_one_does(tmp_path: Path) -> None:
+    folder = Results(tmp_path).trial("t")
+    folder.make()
+    publish_record(folder, make("failed", reason="an attempt before"))
+    with ThreadPoolExecutor(8) as pool:
+        published = list(pool.map(lambda seed: publish_record(folder, make(metrics={"seed": seed})), range(16)))
+    assert published.count(True) == 1
+    found = read_record(folder.record)
+    assert found is not None and found.metrics["seed"] == published.index(True)
+
+
+def test_a_record_carries_the_digests_of_its_files(tmp_path: Path) -> None:
+    folder = Results(tmp_path).trial("t")
+    folder.make()
+    folder.steps.write_bytes(b"steps")
+    folder.best.write_bytes(b"weights")
+    publish_record(folder, make())
+    found = read_record(folder.record)
+    assert found is not None
+    assert found.files == {"steps.f32": hashlib.sha256(b"steps").hexdigest()}
+    assert found.provenance["weights"] == {"best.pt": hashlib.sha256(b"weights").hexdigest()}
+
+
+def test_records_of_older_versions_without_digests_are_read(tmp_path: Path) -> None:
+    document = make().model_dump(mode="json")
+    del document["files"]
+    (tmp_path / "record.json").write_text(json.dumps(document))
+    found = read_record(tmp_path / "record.json")
+    assert found is not None and found.files == {}
+
+
+def test_the_record_appears_after_its_files_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the moment at which a power loss could leave the record, all that it rests on has been synced."""
+    folder = Results(tmp_path).trial("t")
+    folder.make()
+    for path in (folder.epochs, folder.steps, folder.images, folder.predictions):
+        path.write_bytes(b"data")
+    trace: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        trace.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def link(source: Path, target: Path) -> None:
+        trace.append(f"link {target.name}")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", link)
+    publish_record(folder, make())
+    published = trace.index("link record.json")
+    assert {"epochs.jsonl", "steps.f32", "images.npz", "predictions.zip"} <= set(trace[:published])
+    # The record's own content before its name, and its name last of all.
+    assert trace[published - 1].startswith(".record.json.") and trace[published + 1 :] == ["t"]
+
+
+def test_a_record_in_the_folder_of_another_trial_is_bad(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for name in ("v-seed0-kkkkkkkk", "v-seed0-00000000"):
+        results.trial(name).make()
+        publish_record(results.trial(name), make())
+    records, bad = results.records()
+    assert len(records) == 1
+    assert {path.parent.name: reason.partition(": ")[2] for path, reason in bad.items()} == {
+        "v-seed0-00000000": "the record of another trial"
+    }
+
+
+TYPED: dict[str, tuple[str, Any, str]] = {
+    "a list": ("run.json", [], "damaged: Input should be a valid dictionary"),
+    "a plan of text": ("run.json", {"plan": "all"}, r"damaged: plan: Input should be a valid list"),
+    "a trial elsewhere": (
+        "run.json",
+        {"plan": [{"name": "../x", "key": "k", "variant": "v", "settings": {}, "seed": 0}]},
+        r"damaged: plan\.0\.name: .*expected the name of a folder, got a path",
+    ),
+    "a name that moves the cursor": ("run.json", {"study": "a\x1b[2J"}, "damaged: study: .*a control character"),
+    "a newer run.json": ("run.json", {"schema_version": SCHEMA + 1}, "written by a newer version"),
+    "an index of numbers": ("index.json", {"names": [1]}, r"damaged: names\.0: Input should be a valid string"),
+    "a colour of two": ("index.json", {"palette": [[1, 2]]}, r"damaged: palette\.0: "),
+    "a profile of text": ("profile.json", {"variants": {"v": {"parameters": "x"}}}, r"damaged: variants\.v\.param"),
+    "digests of numbers": ("data.json", {"files": {"a": 1}}, r"damaged: files\.a: "),
+}
+
+
+@pytest.mark.parametrize(("name", "document", "says"), TYPED.values(), ids=TYPED)
+def test_documents_have_types(name: str, document: Any, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(json.dumps(document))
+    with pytest.raises(ResultsError, match=says) as caught:
+        read_json(tmp_path / name)
+    assert len(str(caught.value).splitlines()) == 1 and str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_a_trial_is_copied_by_known_names_and_no_link_is_followed(tmp_path: Path) -> None:
+    source, target = Results(tmp_path / "a").trial("t"), Results(tmp_path / "b").trial("t")
+    source.make()
+    source.steps.write_bytes(b"steps")
+    (source.path / "virus.sh").write_text("rm -r /")
+    publish_record(source, make())
+    target.copy_from(source)
+    assert sorted(path.name for path in target.path.iterdir()) == ["record.json", "steps.f32"]
+    assert read_record(target.record) == read_record(source.record)
+    (tmp_path / "secret").write_text("mine")
+    source.images.symlink_to(tmp_path / "secret")
+    with pytest.raises(ResultsError, match=r"images\.npz: a symbolic link"):
+        Results(tmp_path / "c").trial("t").copy_from(source)
+
+
+def test_a_trial_becomes_a_record_without_the_place_of_its_data() -> None:
+    trial = Trial("s", "v", {"lr": 1e-3}, 0, "main", {"name": "unet"}, {"name": "x", "root": "/home/me"}, {}, "k")
+    record = Record.of(trial, "failed", reason="cannot reach postgresql://me:pw@host\x1b[2J", metrics={"attempts": 2.0})
+    assert record.data == {"name": "x"} and record.metrics == {"attempts": 2.0} and record.resolution == "trained"
+    assert record.reason == r"cannot reach postgresql://me:…@host\x1b[2J"

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from ablate.run.executors.environment import worker_environment
+from ablate.analysis.frames import load_results
+from ablate.plugins import Plugins
+from ablate.records.store import Results, TrialFolder, publish_record
+from ablate.run.display import Display
+from ablate.run.driver import Driver, copy_trial
+from ablate.run.events import Event, Failed, Finished, Stopped, WorkerEvent
+from ablate.run.executor import worker_environment
+from ablate.run.setup import prepare, writable
+from ablate.study.trial import Trial
 from tests.run.conftest import PLUGIN, STUDY, Command
+from tests.run.test_optuna_mirror import record_of, study_in
 
 ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("[1e-2, 1e-3]", "[1e-2]")
 
@@ -131,6 +144,120 @@ def test_finished_trials_of_another_study_are_taken_over_where_allowed(undisturb
     assert command.records() == undisturbed.records()
 
 
+def test_a_folder_to_reuse_that_is_not_there_is_an_error(command: Command) -> None:
+    command.study(STUDY.replace("threads: 1", "threads: 1, reuse: [nowhere]"))
+    done = command.run()
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "run.reuse: no results to reuse here" in done.stderr
+
+
+def test_what_is_taken_over_are_known_files_and_no_links(undisturbed: Command, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(next(undisturbed.results.glob("trials/narrow*")), source)
+    (source / "best.pt").unlink()
+    (source / "best.pt").symlink_to("/etc/passwd")
+    (source / "mine.txt").write_text("not yours")
+    copy_trial(TrialFolder(source), TrialFolder(tmp_path / "target"))
+    copied = {path.name for path in (tmp_path / "target").iterdir()}
+    assert copied == {path.name for path in source.iterdir()} - {"best.pt", "mine.txt", ".lock", "error.txt"}
+    assert (tmp_path / "target" / "record.json").read_bytes() == (source / "record.json").read_bytes()
+
+
+def test_trials_are_found_by_their_keys_whatever_their_folders_are_called(command: Command) -> None:
+    assert command.run().returncode == 0
+    records = command.records()
+    # A variant renamed, and the axes in another order with one added whose level is the default.
+    command.study(STUDY.replace("narrow:", "slim:").replace("{lr:", "{optimizer: [adam], lr:"))
+    done = command.run()
+    assert done.returncode == 0 and "to run" not in done.stdout, done.stdout
+    assert "no longer in the study" not in done.stdout and command.records() == records
+    frames = load_results(command.results)
+    assert sorted(set(frames.trials["variant"])) == ["slim", "wide"]
+    assert set(frames.trials["status"]) == {"complete"} and len(frames.trials) == 4
+    assert command("status").returncode == 0
+
+
+class Scripted:
+    """An executor that answers each trial with the events of a script."""
+
+    def __init__(self, *answers: Callable[[Trial], WorkerEvent]) -> None:
+        self.answers, self.waiting = list(answers), list[WorkerEvent]()
+
+    def free(self) -> int:
+        return 1
+
+    def start(self, pending: list[Trial]) -> Trial:
+        self.waiting.append(self.answers.pop(0)(pending[0]))
+        return pending[0]
+
+    def events(self, timeout: float) -> list[WorkerEvent]:  # noqa: ARG002 (the executor's signature)
+        found, self.waiting = self.waiting, []
+        return found
+
+    def stop(self, reason: str) -> None:
+        """Nothing runs."""
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+def scripted(folder: Path, *answers: Callable[[Trial], WorkerEvent]) -> tuple[Driver, Scripted, io.StringIO]:
+    """A driver of a study of one trial and what it prints."""
+    study = study_in(folder, ONE)
+    printed = io.StringIO()
+    prepared = prepare(study, writable(folder / "out"), plugins=Plugins(), allow_code_change=False)
+    driver = Driver(prepared, Display(Console(file=printed, width=200)), plugins=Plugins(), profile=False)
+    executor = Scripted(*answers)
+    driver._executor = lambda: executor  # type: ignore[assignment, return-value, method-assign]
+    return driver, executor, printed
+
+
+def test_a_trial_that_has_no_record_at_the_end_is_no_success(tmp_path: Path) -> None:
+    driver, _, _ = scripted(tmp_path, lambda trial: Stopped(trial.name, "another process runs this trial"))
+    outcome = driver.run()
+    assert outcome.exit_code == 1
+    assert any(note.startswith("without a record: only-lr0.01-seed0-") for note in outcome.notes)
+
+
+def test_a_worker_that_dies_after_its_record_stands_has_not_failed(tmp_path: Path) -> None:
+    def publishes(trial: Trial) -> WorkerEvent:
+        folder = Results(tmp_path / "out").trial(trial.name)
+        folder.path.mkdir()
+        publish_record(folder, record_of(trial))
+        return Failed(trial.name, "killed (9, SIGKILL)")
+
+    driver, _, printed = scripted(tmp_path, publishes)
+    assert driver.run().exit_code == 0
+    assert "complete" in printed.getvalue() and "killed" not in printed.getvalue()
+
+
+def test_the_record_of_another_trial_is_put_aside(tmp_path: Path) -> None:
+    driver, _, printed = scripted(tmp_path, lambda trial: Finished(trial.name, record_of(trial)))
+    (trial,) = driver.plan
+    folder = Results(tmp_path / "out").trial(trial.name)
+    folder.path.mkdir()
+    publish_record(folder, record_of(trial).model_copy(update={"key": "0" * 64}))
+    assert driver.run().exit_code == 0
+    assert "is another trial's; moved to record.json.bad" in printed.getvalue()
+
+
+def test_a_listener_that_fails_is_a_note_and_the_others_go_on(tmp_path: Path) -> None:
+    class Broken:
+        title = "the broken one"
+
+        def on(self, event: Event) -> None:
+            raise ValueError(type(event).__name__)
+
+        def close(self) -> list[str]:
+            return []
+
+    driver, _, _ = scripted(tmp_path, lambda trial: Finished(trial.name, record_of(trial)))
+    driver.listeners.insert(0, Broken())
+    outcome = driver.run()
+    note = "the broken one failed (ValueError: Planned); the records are complete without it"
+    assert outcome.exit_code == 0 and outcome.notes == [note]
+
+
 def test_the_run_file_says_what_a_reader_has_to_know(undisturbed: Command) -> None:
     run = json.loads((undisturbed.results / "run.json").read_bytes())
     assert {"torch", "optuna", "python"} <= set(run["versions"])
@@ -138,7 +265,7 @@ def test_the_run_file_says_what_a_reader_has_to_know(undisturbed: Command) -> No
     assert run["variants"]["wide"]["differs"] == {"width": [4, 8]}
     assert run["decisions"]["threads"]["value"] == 1 and run["decisions"]["threads"]["why"]
     assert run["data"]["splits"] == {"train": 12, "val": 5, "test": 5}
-    text = (undisturbed.results / "run.json").read_text() + (undisturbed.results / "study.yaml").read_text()
+    text = (undisturbed.results / "run.json").read_text() + (undisturbed.results / "study.resolved.yaml").read_text()
     assert str(undisturbed.folder) not in text
 
 
@@ -191,7 +318,8 @@ def test_a_profile_that_is_added_keeps_the_command_of_the_run(command: Command) 
     assert json.loads((command.results / "run.json").read_text())["command"].startswith("ablate run study.yaml")
 
 
-def test_a_study_begun_with_fused_kernels_is_not_gone_on_with_without_them(kernels: None, command: Command) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_a_study_begun_with_fused_kernels_is_not_gone_on_with_without_them(command: Command) -> None:
     assert command.run("--only", "variant=narrow").returncode == 0
     begun = (command.results / "run.json").read_bytes()
     done = command.run(CC="no-such-compiler", ABLATE_CACHE=str(command.folder / "other"))

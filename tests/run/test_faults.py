@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ablate.records.files import lock
 from tests.conftest import missing
 from tests.run.conftest import STUDY, Command
+from tests.run.test_optuna_mirror import study_in
 
 pytestmark = pytest.mark.faults
 
@@ -29,15 +31,29 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
 
 
 def workers(folder: Path) -> list[int]:
-    """Worker processes of the study in `folder`, by their names (forked) or command lines (started)."""
+    """Worker processes of the study in `folder`, by their names."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdigit() else []
-            named = bool(words) and (entry / "comm").read_text().strip() == "ablate-worker"
-            if (named or "ablate.run.worker" in words) and str((entry / "cwd").readlink()) == str(folder):
+            named = entry.name.isdigit() and (entry / "comm").read_text().strip() == "ablate-worker"
+            if named and str((entry / "cwd").readlink()) == str(folder):
                 found.append(int(entry.name))
     return found
+
+
+def parent(pid: int) -> int:
+    """The parent of a process: of a worker, the fork server."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def send(number: signal.Signals, *pids: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def statuses(command: Command) -> set[str]:
+    return {record["status"] for record in command.records().values()}
 
 
 def training(command: Command) -> bool:
@@ -97,6 +113,114 @@ def test_a_stopped_run_ends_cleanly_and_goes_on(
     assert not workers(command.folder)
     assert command.run().returncode == 0
     assert command.records() == slow.records()
+
+
+def test_sigterm_to_one_worker_restarts_its_trial(command: Command, slow: Command) -> None:
+    command.study(SLOW)
+    process = command.start()
+    wait_for(lambda: training(command) and bool(workers(command.folder)))
+    send(signal.SIGTERM, workers(command.folder)[0])
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "its worker got SIGTERM; it goes on from its checkpoint" in output
+    assert command.records() == slow.records()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_workers_that_die_while_stopping_leave_no_failure(
+    command: Command, slow: Command, number: signal.Signals, code: int
+) -> None:
+    command.study(SLOW)
+    process = command.start()
+    wait_for(lambda: training(command) and bool(workers(command.folder)))
+    there = workers(command.folder)
+    send(number, process.pid, *there, parent(there[0]))
+    send(signal.SIGKILL, there[0])
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert statuses(command) <= {"complete"} and not workers(command.folder)
+    assert command.run().returncode == 0
+    assert command.records() == slow.records()
+
+
+def test_a_closed_pipe_does_not_end_a_run(command: Command, undisturbed: Command) -> None:
+    process = command.start()
+    assert process.stdout is not None and process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=240) == 0
+    assert command.records() == undisturbed.records()
+
+
+def test_processes_that_stand_still_for_a_while_go_on(command: Command, slow: Command) -> None:
+    command.study(SLOW)
+    process = command.start()
+    wait_for(lambda: training(command) and bool(workers(command.folder)))
+    worker = workers(command.folder)[0]
+    for pid in (worker, process.pid, parent(worker)):
+        send(signal.SIGSTOP, pid)
+        time.sleep(0.3)
+        send(signal.SIGCONT, pid)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert command.records() == slow.records()
+
+
+def test_a_fork_server_that_stands_still_does_not_keep_the_run_from_stopping(command: Command) -> None:
+    command.study(SLOW.replace("lanes: 2", "lanes: 1"))
+    process = command.start()
+    wait_for(lambda: training(command) and bool(workers(command.folder)))
+    worker = workers(command.folder)[0]
+    send(signal.SIGSTOP, parent(worker))
+    send(signal.SIGKILL, worker)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert statuses(command) <= {"complete"}
+
+
+def test_a_worker_in_a_call_that_holds_the_interpreter_dies_with_its_driver(command: Command) -> None:
+    once = command.folder / "once"
+    model = f"{{sick: {{name: misbehaving, act: hold, once: {once}}}}}"
+    command.study(STUDY.replace("{narrow: {}, wide: {width: 8}}", model).replace("[1e-2, 1e-3]", "[1e-2]"))
+    process = command.start()
+    wait_for(once.exists)
+    assert workers(command.folder)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not workers(command.folder), seconds=5)
+    done = command.run()
+    assert done.returncode == 0 and statuses(command) == {"complete"}, done.stdout
+
+
+def test_a_trial_waits_for_a_process_that_still_holds_it(command: Command) -> None:
+    text = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("[1e-2, 1e-3]", "[1e-2]")
+    (trial,) = study_in(command.folder, text).trials()
+    folder = command.results / "trials" / trial.name
+    folder.mkdir(parents=True)
+    with lock(folder / ".lock") as held:
+        assert held
+        process = command.start()
+        assert process.stdout is not None
+        assert any("waits for another process that still runs it" in line for line in process.stdout)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert statuses(command) == {"complete"}
+
+
+def test_ctrl_c_while_the_program_is_being_imported_leaves_no_traceback(command: Command) -> None:
+    process = command.start()
+
+    def caught() -> bool:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+        return bool(mask & 1 << (signal.SIGINT - 1))
+
+    wait_for(caught)  # by Python itself, which begins
+    wait_for(lambda: not caught())
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130) and output == ""
 
 
 def test_a_second_run_in_the_same_folder_is_refused(command: Command) -> None:
@@ -180,7 +304,7 @@ def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbe
     assert command.records() == undisturbed.records()
 
 
-def test_two_lanes_that_meet_a_full_disk_say_it_once(small_disk: Path) -> None:
+def test_two_workers_that_meet_a_full_disk_say_it_once(small_disk: Path) -> None:
     command = Command(small_disk)
     command.study(STUDY.replace("lanes: 1", "lanes: 2"))
     (small_disk / "filler").write_bytes(b"0" * 1024 * (1500 - 12 - 60))

@@ -13,7 +13,7 @@ import torch
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.data.dataset import load_dataset
 from ablate.run import gpu_setup, manifest, setup
-from ablate.run.executors.environment import worker_environment
+from ablate.run.executor import worker_environment
 from ablate.run.gpu_setup import Probe, engine_answers, lane_rate, probe
 from ablate.study.reader import read_study
 from ablate.study.spec import MeasureSpec

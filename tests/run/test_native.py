@@ -9,7 +9,7 @@ import pytest
 
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
-from ablate.records.pictures import unpack_maps
+from ablate.records.images import unpack_maps
 from tests.data.pictures import cells, save
 from tests.run.conftest import Command
 
@@ -86,8 +86,8 @@ def test_native_scores_end_to_end_and_never_mixed(command: Command, folder: Path
         json.loads(path.read_bytes())["resolution"] for path in (folder / "elsewhere").glob("trials/*/record.json")
     } == {"trained"}
     assert other.trials["key"].tolist() == frames.trials["key"].tolist()
-    study = (folder / "elsewhere" / "study.yaml").read_text()
-    (folder / "elsewhere" / "study.yaml").write_text(study.replace("native: false", "native: true"))
+    study = (folder / "elsewhere" / "study.resolved.yaml").read_text()
+    (folder / "elsewhere" / "study.resolved.yaml").write_text(study.replace("native: false", "native: true"))
     mixed = load_results(folder / "elsewhere").trials
     assert mixed["status"].eq("missing").all()
     assert mixed["reason"].iloc[0] == "complete, but scored at the trained size, this study at the native one"

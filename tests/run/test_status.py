@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.store import Results
-from ablate.run.panel import write_panel
+from ablate.run.display import write_panel
 from tests.conftest import missing
 from tests.run.conftest import Command
 

@@ -433,7 +433,68 @@ CLAIMS = {
     ),
 }
 
-FILES = {**SCALARS, **FORM, **BYTES, **KEYS, **PLAN}
+CURES = {
+    "off for disabled": (
+        GOOD + "track: {wandb: off}\n",
+        "study.yaml:10: track.wandb: expected 'auto', 'offline', 'online' or 'disabled', got the text 'off'; "
+        "write 'disabled'",
+    ),
+    "a number for a name": (named("2024"), 'study.yaml:1: study: expected text, got 2024; quote it: "2024"'),
+    "one number for a size": (
+        changed("size: [32, 48]", "size: 64"),
+        "study.yaml:2: data.size: expected a list, got 64; write [64, 64]",
+    ),
+    "a colour without quotes": (
+        GOOD + "claims: {ground: #000000, thing: #ffffff}\n",
+        'study.yaml:10: expected a value, got a comment, which a # begins; quote a colour: "#000000"',
+    ),
+    "the larger factor first": (
+        train("augment: {scale: [2, 1]}"),
+        "study.yaml:9: train.augment.scale: expected the smaller factor first, got [2, 1]",
+    ),
+    "no device": (
+        GOOD + "run: {devices: []}\n",
+        "study.yaml:10: run.devices: expected at least one value, got an empty list",
+    ),
+    "a storage that is no URL": (
+        GOOD + "run: {storage: optuna.db}\n",
+        "study.yaml:10: run.storage: expected the URL of a database, got the text 'optuna.db'; "
+        "write, for example, sqlite:///optuna.db",
+    ),
+    "a storage of another kind": (
+        GOOD + "run: {storage: 'https://x/y'}\n",
+        "study.yaml:10: run.storage: expected the URL of a database, got the text 'https://x/y'; "
+        "write, for example, sqlite:///optuna.db",
+    ),
+    "a password in a query": (
+        GOOD + "run: {storage: 'mysql://host/db?password=hunter2'}\n",
+        "study.yaml:10: run.storage: expected a URL without a password, got one with it; "
+        "put it into the environment (PGPASSWORD) or ~/.pgpass",
+    ),
+}
+FOLDER = "data: {name: folder, root: x, images: '*.png', masks: '*_m.png', size: [32, 48], classes: CLASSES}"
+
+
+def folder(classes: str) -> str:
+    return changed(
+        "data: {name: street, size: [32, 48], train: 8, val: 4, test: 4}", FOLDER.replace("CLASSES", classes)
+    )
+
+
+TURNED = {
+    "value: name": (
+        folder("{0: ground}"),
+        "study.yaml:2: data.classes: expected text as a key, got 0; "
+        "write every name before its value: {ground: 0, thing: 1}",
+    ),
+    "value: name, quoted": (
+        folder('{"0": ground, "255": thing, "7": other}'),
+        "study.yaml:2: data.classes: expected the name of a class before its value, got the value first; "
+        "write {ground: 0, thing: 255, …}",
+    ),
+}
+
+FILES: dict[str, tuple[str | bytes, str]] = {**SCALARS, **FORM, **BYTES, **KEYS, **PLAN, **CURES, **TURNED}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -556,3 +617,38 @@ def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
         read_study(tmp_path / "benchmrk.yaml")
     with pytest.raises(StudyError, match="cannot be read"):
         read_study(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["lanes", "threads"])
+def test_more_than_the_machine_can_mean(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert problems(tmp_path, GOOD + f"run: {{{key}: 10000}}\n") == [
+        f"study.yaml:10: run.{key}: expected at most 8, four for each of the 2 cores here, got 10,000; write auto"
+    ]
+    assert read_study(write(tmp_path, GOOD + f"run: {{{key}: 8}}\n")).spec.run
+    # A report reads the study of a larger machine.
+    assert read_study(write(tmp_path, GOOD + f"run: {{{key}: 64}}\n"), check_components=False).spec.run
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.class_weights=[1, 2, 3]", "train.class_weights: expected 2 weights, one a class, got 3"),
+        ("train.crop=[64, 8]", "train.crop: expected a crop within the images of 32 × 48, got 64 × 8"),
+        ("grid.crop=[[8, 8], [8, 64]]", "grid.crop: expected a crop within the images of 32 × 48, got 8 × 64"),
+        (
+            "variants.noskip.train={class_weights: [1]}",
+            "variants.noskip.train.class_weights: expected 2 weights, one a class, got 1",
+        ),
+    ],
+)
+def test_settings_that_the_data_contradict(override: str, message: str, tmp_path: Path) -> None:
+    study = read_study(write(tmp_path), [override])
+    with pytest.raises(StudyError) as caught, study.located():
+        study.check_data(2, (32, 48))
+    assert str(caught.value) == f"-o {override}: {message}"
+
+
+def test_settings_that_the_data_allow(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path), ["train.crop=[32, 8]", "train.class_weights=[1, 2]"])
+    study.check_data(2, (32, 48))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from ablate.study.components import create, find, signature
 
 
 @pytest.fixture
-def models() -> Iterator[Registry]:
+def models() -> Registry:
     """A registry of models with one known factory."""
     registry = Registry("model", {})
 
@@ -38,7 +37,7 @@ def models() -> Iterator[Registry]:
         """
         return {**locals()}
 
-    yield registry
+    return registry
 
 
 def test_context_is_no_setting_and_defaults_are_json(models: Registry) -> None:

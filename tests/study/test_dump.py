@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ablate.study.dump import dump_study
-from ablate.study.reader import read_study
+from ablate.study.reader import dump_study, read_study
 from tests.conftest import ROOT
 from tests.study.study_files import GOOD, read, write
 

@@ -9,7 +9,7 @@ import pytest
 
 import ablate
 from ablate.errors import StudyError
-from ablate.study.dump import dump_study
+from ablate.study.reader import dump_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from tests.study.study_files import GOOD, read, write
@@ -288,6 +288,8 @@ def test_an_extended_study_goes_on_from_its_shorter_self(tmp_path: Path) -> None
         ("grid.schedule=[constant, poly]", 2.0, "train.schedule: expected a constant schedule, got poly"),
         ("grid.epochs=[2, 3]", 2.0, "grid.epochs: expected epochs outside the grid"),
         ("train.epochs=2", 1.0, "--extend: expected a factor that adds epochs, got 1.0"),
+        ("train.epochs=2", 1e30, "--extend: expected at most 100,000 epochs in the end, got more"),
+        ("train.epochs=2", float("nan"), "--extend: expected a factor that adds epochs, got nan"),
         ("train.epochs=2", float("inf"), "--extend: expected a factor that adds epochs, got inf"),
     ],
 )

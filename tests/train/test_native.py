@@ -12,7 +12,7 @@ import torch
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
-from ablate.records.pictures import unpack, unpack_maps
+from ablate.records.images import unpack_maps
 from ablate.train.native import score_native
 from tests.train.test_trial import STUDY, bench, make_study, run
 
@@ -80,4 +80,4 @@ def test_a_record_of_larger_masks_has_their_counts_and_the_loss_of_the_size_trai
     assert record.metrics["test_loss"] == usual.metrics["test_loss"]
     assert record.metrics["val_mean_iou"] == usual.metrics["val_mean_iou"]
     assert json.loads(folder.record.read_bytes())["resolution"] == "native"
-    assert unpack(tmp_path / "a" / "trials" / trial.name / "predictions.zip").shape[1:] == data.dataset.size
+    assert np.asarray(unpack_maps(tmp_path / "a" / "trials" / trial.name / "predictions.zip")).shape[1:] == data.dataset.size

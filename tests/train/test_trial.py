@@ -16,7 +16,7 @@ import torch
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.measure import segmentation
-from ablate.records.pictures import unpack
+from ablate.records.images import unpack_maps
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
 from ablate.study.reader import read_study
@@ -103,7 +103,7 @@ def test_the_record_says_what_the_files_hold(undisturbed: tuple[Study, Path]) ->
     assert record.metrics["val_mean_iou"] == best["val_mean_iou"]
     counts = np.load(folder.images)
     data = bench(results).data(trial.data).dataset
-    preds = unpack(folder.predictions)
+    preds = unpack_maps(folder.predictions)
     np.testing.assert_array_equal(counts["test"], segmentation.image_counts(preds, data.splits["test"].masks, 3))
     assert record.metrics["test_mean_iou"] == pytest.approx(float(segmentation.mean_iou(counts["test"], axis=0)))
     assert not folder.checkpoints()
@@ -120,7 +120,7 @@ def test_the_weights_kept_are_those_that_were_tested(undisturbed: tuple[Study, P
     workbench = bench(results)
     test = evaluate(network, workbench.data(trial.data).splits["test"], 4, keep_preds=True)
     assert test.preds is not None
-    np.testing.assert_array_equal(test.preds, unpack(folder.predictions))
+    np.testing.assert_array_equal(test.preds, unpack_maps(folder.predictions))
 
 
 def test_a_record_does_not_depend_on_what_its_process_ran_before(

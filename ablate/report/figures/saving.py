@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
 from ablate.parallel import parallel_map, usable_cores
-from ablate.records.files import write_atomic
+from ablate.records.files import make_folder, write_atomic
 from ablate.registry import FIGURES, Place
 from ablate.report.figures.panels import variant_panel
 from ablate.report.figures.theme import DARK, theme
@@ -91,7 +91,7 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
         _remove(folder, name, [kind for kind in _TIMES if kind not in formats])
     files = tuple(folder / f"{name}.{kind}" for kind in formats)
     for path in files:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         write_atomic(path, encoded[path.suffix[1:]], lasting=False)
     if variant is not None:
         return Drawn(name, place.title, place.section, files)

@@ -20,7 +20,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.errors import ResultsError
 from ablate.measure.detail import scaled_width, thin_pixels
 from ablate.measure.segmentation import per_image_mean_iou
-from ablate.records.pictures import PANEL_IMAGES, count, panel_indices, unpack_image, unpack_some
+from ablate.records.images import PANEL_IMAGES, panel_indices, unpack_image, unpack_some
 from ablate.records.store import Results, read_json
 from ablate.report.images import paint
 from ablate.report.lookup import NotDrawn, once_an_analysis, shown_trials
@@ -105,7 +105,11 @@ class Gallery:
     @cached_property
     def count(self) -> int:
         """Return the number of test images."""
-        return len(self.index.get("names") or []) or count(self.results.test / "targets.zip")
+        names = self.index.get("names")
+        if names:
+            return len(names)
+        with zipfile.ZipFile(self.results.test / "targets.zip") as archive:
+            return len(archive.namelist())
 
     @cached_property
     def palette(self) -> np.ndarray:

@@ -44,7 +44,7 @@ class VariantPlan:
         return {name: pair for name, pair in self.differs.items() if name.startswith(TRAIN)}
 
     def to_json(self) -> dict[str, Any]:
-        """As `run.json` holds it; the module differences as lines of `ablate.models.inspect.module_tree`."""
+        """Return it as `run.json` holds it; modules as lines of `ablate.models.inspect.module_tree`."""
         return {
             "model": self.model,
             "differs": {name: list(pair) for name, pair in self.differs.items()},
@@ -84,7 +84,7 @@ class PlanReport:
 
 
 def describe(study: Study, shape: Shape | None = None) -> PlanReport:
-    """The plan of `study`; with the `shape` of its data also parameters, FLOPs and module trees (imports torch).
+    """Return the plan of `study`; with its data's `shape` also parameters, FLOPs and modules (imports torch).
 
     Raises `PluginError` for a model that breaks its contract, `StudyError` for settings no network can be built from.
     """
@@ -112,7 +112,7 @@ def describe(study: Study, shape: Shape | None = None) -> PlanReport:
 
 
 def _range(space: SpaceSpec) -> str:
-    """Where a search looks for one setting, in words."""
+    """Return where a search looks for one setting, in words."""
     if space.choices is not None:
         return f"one of {', '.join(level_text(choice) for choice in space.choices)}"
     assert space.low is not None and space.high is not None
@@ -122,7 +122,7 @@ def _range(space: SpaceSpec) -> str:
 def describe_variants(
     study: Study, in_channels: int, num_classes: int, size: tuple[int, int]
 ) -> dict[str, dict[str, Any]]:
-    """Every variant as `run.json` holds it: settings, differences, parameters, FLOPs of one image, module trees."""
+    """Return every variant as `run.json` holds it: settings, differences, parameters, FLOPs of one image, modules."""
     shape = Shape(in_channels, num_classes, size, {})
     return {name: item.to_json() for name, item in _built(study, shape).items()}
 
@@ -148,7 +148,7 @@ def _built(study: Study, shape: Shape) -> dict[str, VariantPlan]:
 
 
 def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPlan, list[str]]:
-    """A variant with what its network says, and that network's module tree."""
+    """Return a variant with what its network says, and that network's module tree."""
     from ablate.models.inspect import forward_flops, module_tree, on_meta, parameters
     from ablate.plugins import check_model
 
@@ -203,7 +203,7 @@ def _train_flops(trials: list[Trial], variants: list[VariantPlan], shape: Shape)
 
 
 def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
-    """What a reader of the results would object to, said before the machine time is spent."""
+    """Return what a reader of the results would object to, before the machine time is spent."""
     notes = []
     for item in variants:
         if item.confounds:

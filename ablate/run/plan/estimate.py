@@ -21,11 +21,11 @@ MOST_STEPS = 100
 
 
 def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 0.3) -> float | None:
-    """Seconds for all trials of a plan on this machine, left alone; None where the data's shape is not known or
-    a GPU's memory does not suffice.
+    """Return about how many seconds all trials of a plan take on this machine.
 
+    None where the data's shape is not known or a GPU's memory does not suffice.
     The baseline is computed forward and backward on noise for `measure_for` seconds, or `MOST_STEPS` (nothing is
-    trained), as one lane of a run would compute it; the quickest step counts, so that other load does not. The plan's
+    trained), as one worker of a run would compute it; the quickest step counts, so that other load does not. The plan's
     training FLOPs are divided by that rate. Loading, validation, checkpoints and probes are not in it.
     """
     baseline = next(item for item in report.variants if item.name == study.baseline)

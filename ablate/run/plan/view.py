@@ -55,6 +55,7 @@ def _shape(study: Study) -> Shape:
     settings = {key: value for key, value in study.data.items() if key != "name"}
     with study.located():
         data = load_dataset(study.data["name"], settings, base=study.base)
+        study.check_data(data.num_classes, data.size)
     return Shape(
         data.in_channels, data.num_classes, data.size, {name: len(split) for name, split in data.splits.items()}
     )
@@ -84,7 +85,7 @@ def _summary(console: Console, report: PlanReport) -> None:
 
 
 def variants_table(report: PlanReport) -> Table:
-    """A row a variant: what differs from the baseline, parameters and FLOPs with their ratio to the baseline's."""
+    """Return a row a variant: its difference from the baseline, parameters and FLOPs with their ratio to those."""
     table = Table(title="variants", title_justify="left")
     table.add_column("variant", overflow="fold")  # a name that is cut off cannot be typed after --only
     table.add_column("differs from the baseline in")
@@ -133,7 +134,7 @@ def _modules(console: Console, report: PlanReport) -> None:
 
 
 def trials_table(report: PlanReport) -> Table:
-    """A row a cell: variant and setting, and its seeds."""
+    """Return a row a cell: variant and setting, and its seeds."""
     table = Table(title="trials", title_justify="left")
     table.add_column("variant", overflow="fold")
     for axis in report.axes:
@@ -151,7 +152,7 @@ def trials_table(report: PlanReport) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would use: 42 s, 7 min, 3.5 h."""
+    """Return seconds in the unit that a person would use: 42 s, 7 min, 3.5 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     if seconds < 5400:

@@ -89,8 +89,8 @@ def test_window_is_outlined_and_the_rest_untouched() -> None:
 
 
 def test_a_fitted_tile_keeps_its_proportions_and_stands_in_the_middle() -> None:
-    tile, scale = fitted(np.zeros((40, 80, 3), np.uint8), (30, 20))
-    assert tile.shape == (10, 20, 3) and scale == 0.25
+    tile = fitted(np.zeros((40, 80, 3), np.uint8), (30, 20))
+    assert tile.shape == (10, 20, 3)
     sheet = centred(tile, (30, 20))
     assert (sheet[:10] == 255).all() and (sheet[10:20] == 0).all() and (sheet[20:] == 255).all()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from planted import plant
 from rich.console import Console
 
 from ablate.analysis.folder import read_spec
 from ablate.run.plan.pilot import differences, print_power
+from tests.planted import plant
 from tests.study.study_files import GOOD, read
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "results" / "published" / "camvid-small"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from ablate.run.tracking import resolve_mode
+from ablate.records.store import Results
+from ablate.run.wandb import CLOSE_SECONDS, Tracker, resolve_mode
 from tests.run.conftest import STUDY, Command
+from tests.run.test_optuna_mirror import study_in
 
 ONE = STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}").replace("track: {wandb: disabled}\n", "")
 
@@ -70,12 +73,39 @@ def test_disabled_writes_nothing(command: Command) -> None:
     assert not (command.results / "wandb").exists()
 
 
-def test_online_without_a_network_falls_back_and_training_is_unaffected(command: Command, undisturbed: Command) -> None:
+def test_online_with_a_closed_port_goes_offline_at_once(command: Command, undisturbed: Command) -> None:
     command.study(STUDY.replace("wandb: disabled", "wandb: online"))
-    done = command.run(WANDB_API_KEY="y" * 40, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_INIT_TIMEOUT="5")
+    environment = {"no_proxy": "*", "http_proxy": "", "https_proxy": ""}
+    done = command.run(WANDB_API_KEY="y" * 40, WANDB_BASE_URL="http://127.0.0.1:9", **environment)
     assert done.returncode == 0, done.stdout
-    assert "further runs are written offline" in done.stdout or "W&B" in done.stdout
+    assert "W&B cannot be reached (127.0.0.1:9: ConnectionRefusedError" in done.stdout
+    assert len(list(command.results.glob("wandb/offline-run-*"))) == 4
     assert command.records() == undisturbed.records()
+
+
+def test_a_server_that_never_answers_is_not_waited_for_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(CLOSE_SECONDS, "online", 0.2)
+    monkeypatch.setenv("WANDB_API_KEY", "z" * 40)
+    asked, answer = threading.Event(), threading.Event()
+
+    def unreachable() -> None:
+        asked.set()
+        answer.wait(60)
+
+    monkeypatch.setattr("ablate.run.wandb.unreachable", unreachable)
+    tracker = Tracker(study_in(tmp_path, STUDY.replace("wandb: disabled", "wandb: online")).spec, Results(tmp_path))
+    assert asked.wait(10)
+    assert tracker.close() == ["W&B did not finish in time; the records are complete without it"]
+    answer.set()
+
+
+def test_a_mode_that_is_none_is_said_and_written_offline(command: Command) -> None:
+    command.study(ONE.replace("[1e-2, 1e-3]", "[1e-2]"))
+    done = command.run(WANDB_MODE="nonsense")
+    assert done.returncode == 0 and "WANDB_MODE=nonsense is not known" in done.stdout, done.stdout
+    assert len(list(command.results.glob("wandb/offline-run-*"))) == 1
 
 
 def test_online_without_a_key_never_asks(command: Command) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ablate.study.conditions import all_match, matches
+from ablate.study.claims import all_match, matches
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.study.factors import Design, count, generate
+from ablate.study.variants import Design, count, generate
 
 FACTORS = {"skip": ["concat", "none", "attention"], "block": ["plain", "residual"]}
 

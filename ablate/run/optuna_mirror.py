@@ -2,25 +2,30 @@
 
 With `search`, which proposes settings, the only file that imports optuna. The record files are the truth; what stands
 here can be thrown away and is rebuilt whenever it does not agree with them. One process, the driver, talks to it.
+A database that several studies share has an Optuna study for each results folder, and nobody touches another's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from ablate.errors import ResultsError
 from ablate.records.record import Record
+from ablate.records.store import Results, read_lines
+from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, Planned
+from ablate.run.search import mirror_axes, plain
+from ablate.study.study import Study
 from ablate.study.trial import Trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -38,21 +43,25 @@ STATES = {
 COLUMNS = ("best_epoch", "test_mean_iou")
 
 
-class _Flock(JournalFileOpenLock):
+# How long another process may hold the journal's lock.
+LOCK_SECONDS = 10.0
+
+
+class _JournalLock(JournalFileOpenLock):
     """A lock that the kernel frees with its process; Optuna's own are files, which a killed driver leaves behind."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
-        self._path = path
-        self._handle = -1
+        self._held = FileLock(path, timeout=LOCK_SECONDS)
 
     def acquire(self) -> bool:
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        """Wait for the lock; raises `filelock.Timeout` where another process does not give it back."""
+        self._held.acquire()
         return True
 
     def release(self) -> None:
-        os.close(self._handle)
+        """Give the lock back."""
+        self._held.release()
 
 
 class _Journal(BaseJournalBackend):
@@ -62,13 +71,13 @@ class _Journal(BaseJournalBackend):
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = JournalFileBackend(str(path), lock_obj=_Flock(path.with_name(".optuna.lock")))
+        self._file = JournalFileBackend(str(path), lock_obj=_JournalLock(path.with_name(".optuna.lock")))
         self._begun = False
         self._unread: list[dict[str, Any]] = []
         self._unwritten: list[dict[str, Any]] = []
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """What was there before, then what was appended since the last reading."""
+        """Return what was there before, then what was appended since the last reading."""
         if not self._begun:
             self._begun = True
             return self._file.read_logs(log_number_from)
@@ -87,26 +96,47 @@ class _Journal(BaseJournalBackend):
             self._file.append_logs(logs)
 
 
-class Ledger:
+class OptunaMirror:
     """An Optuna study that maximises val mIoU at the best epoch; a diverged trial scores 0."""
+
+    title = "the Optuna mirror"
 
     def __init__(
         self,
         journal: Path,
-        study: str,
+        name: str,
         plan: Sequence[Trial],
         url: str | None = None,
         axes: Mapping[str, BaseDistribution] | None = None,
     ) -> None:
-        """`url` is an RDB storage; by default the journal file beside the records is used.
+        """Open or make the Optuna study called `name`, in the storage `url` or else in the journal file.
 
         `axes` describe settings that are searched, of which the plan does not show the whole range.
         """
-        self._journal, self._name, self._url, self._axes = journal, study, url, dict(axes or {})
+        self._journal, self._name, self._url, self._axes = journal, name, url, dict(axes or {})
         self._distributions = distributions(plan) | self._axes
         self._open: dict[str, int] = {}
         self.notes: list[str] = []
         self._connect()
+
+    def on(self, event: Event) -> None:
+        """Take in an event of the run."""
+        if isinstance(event, Planned):
+            self._distributions = distributions(event.plan) | self._axes
+        elif isinstance(event, Begun):
+            self.begin(event.trial)
+        elif isinstance(event, Epoch):
+            self.report(event.trial, event.epoch, event.val_mean_iou)
+        elif isinstance(event, Ended):
+            self.end(event.trial.name, event.record)
+        elif isinstance(event, Dropped):
+            self.end(event.trial.name, None)
+
+    def close(self) -> list[str]:
+        """Close trials that are still open; the journal is written already."""
+        for trial in list(self._open):
+            self.end(trial, None)
+        return []
 
     def _connect(self) -> None:
         try:
@@ -138,39 +168,33 @@ class Ledger:
         if self._batch is not None:
             self._batch.flush()
 
-    def synchronise(self, records: Iterable[Record], curves: Mapping[str, list[dict[str, Any]]]) -> bool:
+    def synchronise(self, known: Sequence[tuple[Trial, Record]], curve_of: Callable[[Trial], Path]) -> bool:
         """Make the Optuna study agree with the records; True where it had to be rebuilt.
 
-        `curves` holds each key's epochs. It agrees where the finished trials are the records', by key and state,
-        and every distribution is the plan's: a level added to a study breaks Optuna's, so it is made anew.
+        `known` holds the planned trials that have one, `curve_of` gives a trial's file of epochs. It agrees where the
+        finished trials are the records', by key and state, and every distribution is the plan's: a level added to a
+        study breaks Optuna's, so it is made anew.
         """
-        wanted = {record.key: STATES[record.status] for record in records}
+        wanted = {record.key: STATES[record.status] for _, record in known}
         there = {}
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING:
+        for row in self.study.get_trials(deepcopy=False):
+            if row.state == TrialState.RUNNING:
                 # Its driver was killed: nothing will ever end it.
                 with contextlib.suppress(Exception):
-                    self.study.tell(trial.number, state=TrialState.FAIL)
+                    self.study.tell(row.number, state=TrialState.FAIL)
                 self._flush()
-            elif trial.state.is_finished() and "key" in trial.user_attrs:
-                there[trial.user_attrs["key"]] = trial  # a later try at the same trial stands for it
-        same = {key: trial.state for key, trial in there.items() if key in wanted} == wanted
-        stray = [key for key, trial in there.items() if key not in wanted and trial.state != TrialState.FAIL]
-        known = all(trial.distributions == self._distributions for trial in there.values())
-        if same and known and not stray:
+            elif row.state.is_finished() and "key" in row.user_attrs:
+                there[row.user_attrs["key"]] = row  # a later try at the same trial stands for it
+        same = {key: row.state for key, row in there.items() if key in wanted} == wanted
+        stray = [key for key, row in there.items() if key not in wanted and row.state != TrialState.FAIL]
+        fits = all(row.distributions == self._distributions for row in there.values())
+        if same and fits and not stray:
             return False
-        self._rebuild(records, curves)
-        return True
-
-    def extend(self, plan: Sequence[Trial]) -> None:
-        """Take in a plan with more trials."""
-        self._distributions = distributions(plan) | self._axes
-
-    def _rebuild(self, records: Iterable[Record], curves: Mapping[str, list[dict[str, Any]]]) -> None:
         self._discard()
-        for record in records:
-            self._storage.create_new_trial(self._study_id, self._frozen(record, curves.get(record.key, [])))
+        for trial, record in known:
+            self._storage.create_new_trial(self._study_id, self._frozen(trial, record, read_curve(curve_of(trial))))
         self._flush()
+        return True
 
     def _discard(self) -> None:
         if self._url is None:
@@ -179,27 +203,27 @@ class Ledger:
             optuna.delete_study(study_name=self._name, storage=self._storage)
         self._create()
 
-    def _frozen(self, record: Record, epochs: list[dict[str, Any]]) -> FrozenTrial:
+    def _frozen(self, trial: Trial, record: Record, epochs: list[dict[str, Any]]) -> FrozenTrial:
         state = STATES[record.status]
         values = {row["epoch"]: row["val_mean_iou"] for row in epochs if row["val_mean_iou"] is not None}
         return optuna.trial.create_trial(
             state=state,
             value=_value(record) if state == TrialState.COMPLETE else None,
-            params=self._params(record.variant, record.settings, record.seed),
+            params=self._params(trial),
             distributions=self._distributions,
-            user_attrs=_identity(record) | _outcome(record),
+            user_attrs=_identity(trial) | _outcome(record),
             intermediate_values=values,
         )
 
-    def _params(self, variant: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        given = {"variant": variant, **settings, "seed": seed}
+    def _params(self, trial: Trial) -> dict[str, Any]:
+        given = {"variant": trial.variant, **trial.settings, "seed": trial.seed}
         return {name: plain(given[name]) for name in self._distributions}
 
     def begin(self, trial: Trial) -> int:
-        """Enter a trial that starts now; its Optuna number."""
+        """Enter a trial that starts now; return its Optuna number."""
         entered = optuna.trial.create_trial(
             state=TrialState.RUNNING,
-            params=self._params(trial.variant, trial.settings, trial.seed),
+            params=self._params(trial),
             distributions=self._distributions,
             user_attrs={"name": trial.name, **_identity(trial)},
         )
@@ -208,7 +232,7 @@ class Ledger:
         return self._storage.get_trial(self._open[trial.name]).number
 
     def report(self, trial: str, epoch: int, value: float | None) -> None:
-        """An intermediate value (val mIoU after `epoch`) of a running trial."""
+        """Enter an intermediate value (val mIoU after `epoch`) of a running trial."""
         if trial in self._open and value is not None:
             self._storage.set_trial_intermediate_value(self._open[trial], epoch, value)
             self._flush()
@@ -229,7 +253,7 @@ class Ledger:
         self._flush()
 
     def lack_pictures(self) -> bool:
-        """Whether a trial with a result has no pictures for the dashboard yet."""
+        """Return whether a trial with a result has no pictures for the dashboard yet."""
         return any(
             trial.state == TrialState.COMPLETE and not any(name.startswith("artifacts:") for name in trial.system_attrs)
             for trial in self.study.get_trials(deepcopy=False)
@@ -237,24 +261,22 @@ class Ledger:
 
     def replay(
         self,
-        trials: Mapping[str, Trial],
-        records: Iterable[Record],
-        curves: Mapping[str, list[dict[str, Any]]],
-        pictures: Callable[[Record], list[Path]],
+        known: Sequence[tuple[Trial, Record]],
+        curve_of: Callable[[Trial], Path],
+        pictures: Callable[[Trial], list[Path]],
         folder: Path,
     ) -> None:
         """Make the Optuna study anew, with each trial's pictures as artifacts stored under `folder`.
 
-        Anew, because Optuna lets nothing be attached to a trial that has ended. `trials` is by key.
+        Anew, because Optuna lets nothing be attached to a trial that has ended.
         """
         self._discard()
         store = optuna.artifacts.FileSystemArtifactStore(folder)
-        for record in records:
-            trial = trials[record.key]
+        for trial, record in known:
             self.begin(trial)
-            for row in curves.get(record.key, []):
+            for row in read_curve(curve_of(trial)):
                 self.report(trial.name, row["epoch"], row["val_mean_iou"])
-            for picture in pictures(record):
+            for picture in pictures(trial):
                 optuna.artifacts.upload_artifact(
                     artifact_store=store,
                     file_path=str(picture),
@@ -264,8 +286,28 @@ class Ledger:
             self.end(trial.name, record)
 
 
+def mirror_of(study: Study, results: Results, plan: Sequence[Trial]) -> OptunaMirror:
+    """Return the mirror of a results folder.
+
+    In a storage of the study's choice its Optuna study is named by the folder's own id, too: other folders and other
+    people may keep theirs there.
+    """
+    axes = mirror_axes(study) if study.spec.search is not None else None
+    url = study.spec.run.storage
+    name = study.name if url is None else f"{study.name}-{results.read_run()['id']}"
+    return OptunaMirror(results.journal, name, plan, url, axes)
+
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """Return a trial's epochs; none where the file is damaged, since nothing depends on the mirror's."""
+    try:
+        return read_lines(path)
+    except (ResultsError, UnicodeDecodeError):
+        return []
+
+
 def distributions(plan: Sequence[Trial]) -> dict[str, BaseDistribution]:
-    """Optuna's description of the plan's axes: variant, every setting of the grid, seed."""
+    """Return Optuna's description of the plan's axes: variant, every setting of the grid, seed."""
     found: dict[str, BaseDistribution] = {
         "variant": CategoricalDistribution(list(dict.fromkeys(trial.variant for trial in plan)))
     }
@@ -284,23 +326,18 @@ def _axis(levels: list[Any]) -> BaseDistribution:
     return CategoricalDistribution(levels)
 
 
-def plain(value: Any) -> Any:
-    """A level as Optuna may hold it: Optuna's categories are scalars; a list setting (a crop, say) goes by its text."""
-    return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
-
-
 def _value(record: Record) -> float:
     return 0.0 if record.status == "diverged" else float(record.metrics.get("val_mean_iou") or 0.0)
 
 
-def _identity(trial: Trial | Record) -> dict[str, Any]:
-    """What is known of a trial when it begins."""
+def _identity(trial: Trial) -> dict[str, Any]:
+    """Return what is known of a trial when it begins."""
     settings = {"variant": trial.variant, **trial.settings, "seed": trial.seed, "model": trial.model}
     return {"key": trial.key, "role": trial.role, "settings": settings}
 
 
 def _outcome(record: Record) -> dict[str, Any]:
-    """What its record adds."""
+    """Return what the record adds."""
     return {
         "status": record.status,
         **({"reason": record.reason} if record.reason else {}),

@@ -5,22 +5,30 @@ from __future__ import annotations
 import netrc
 import os
 import queue
+import socket
 import threading
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from ablate.records.record import Record
 from ablate.records.store import Results
-from ablate.run.executors.base import Event
+from ablate.run.display import write_panel
+from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, one_line
+from ablate.run.status import TrialFolders
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Trial
 
-CLOSE_SECONDS = 120.0
+# How long the end of a run waits for what is still queued: files are written for sure, a server may not answer.
+CLOSE_SECONDS = {"offline": 60.0, "online": 10.0}
+REACH_SECONDS = 5.0
+INIT_SECONDS = 10.0
+SERVER = "https://api.wandb.ai"
 OFFLINE_ADVICE = "W&B runs were written offline; `wandb sync --yes {path}` sends them"
 
 
 def resolve_mode(setting: str) -> str:
-    """'offline', 'online' or 'disabled': the study's word, else WANDB_MODE, else offline.
+    """Return 'offline', 'online' or 'disabled': the study's word, else WANDB_MODE, else offline.
 
     Decided here and not by W&B, which would show a login menu on a terminal without a key.
     """
@@ -31,7 +39,7 @@ def resolve_mode(setting: str) -> str:
 
 
 def has_key() -> bool:
-    """Whether an online run could log in without asking."""
+    """Return whether an online run could log in without asking."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -40,11 +48,26 @@ def has_key() -> bool:
         return False
 
 
+def unreachable() -> str | None:
+    """Return why W&B's server cannot be reached, or None where it can be or a proxy would have to be asked."""
+    address = urlsplit(os.environ.get("WANDB_BASE_URL") or SERVER)
+    if getproxies():
+        return None
+    try:
+        port = address.port or (80 if address.scheme == "http" else 443)
+        socket.create_connection((address.hostname or "", port), timeout=REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        return f"{address.netloc}: {one_line(error)}"
+    return None
+
+
 class Tracker:
     """Logs trials to W&B from a queue; what goes wrong there is one note at the end of the run."""
 
+    title = "W&B"
+
     def __init__(self, spec: StudySpec, results: Results) -> None:
-        self._spec, self._results = spec, results
+        self._spec, self._results, self._folders = spec, results, TrialFolders(results)
         self.notes: list[str] = []
         self.mode: Any = resolve_mode(spec.track.wandb)
         if self.mode not in ("offline", "online", "disabled"):
@@ -55,34 +78,23 @@ class Tracker:
             self.mode = "offline"
         self._runs: dict[str, Any] = {}
         self._wrote = False
-        self._queue: queue.Queue[tuple[str, Any] | None] = queue.Queue()
+        self._queue: queue.Queue[Event | None] = queue.Queue()
         self._thread: threading.Thread | None = None
         if self.mode != "disabled":
             self._thread = threading.Thread(target=self._serve, daemon=True)
             self._thread.start()
 
-    def started(self, trial: Trial) -> None:
-        """A trial begins."""
-        self._queue.put(("started", trial))
-
-    def epoch(self, event: Event) -> None:
-        """A row of the curves."""
-        self._queue.put(("epoch", event))
-
-    def ended(self, trial: Trial, record: Record) -> None:
-        """The trial's record stands."""
-        self._queue.put(("ended", (trial, record)))
-
-    def dropped(self, trial: Trial) -> None:
-        """The trial was interrupted, or is tried again."""
-        self._queue.put(("dropped", trial))
+    def on(self, event: Event) -> None:
+        """Queue an event of the run."""
+        if self._thread is not None:
+            self._queue.put(event)
 
     def close(self) -> list[str]:
         """Finish what is queued (for a bounded time) and say what there is to say."""
         if self._thread is None:
             return self.notes
         self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS[self.mode])
         if self._thread.is_alive():
             self.notes.append("W&B did not finish in time; the records are complete without it")
         if self.mode == "offline" and self._wrote:
@@ -93,12 +105,14 @@ class Tracker:
     # -- in the thread ------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while (item := self._queue.get()) is not None:
-            kind, what = item
+        if self.mode == "online" and (reason := unreachable()) is not None:
+            self.notes.append(f"W&B cannot be reached ({reason}): runs are written offline")
+            self.mode = "offline"
+        while (event := self._queue.get()) is not None:
             try:
-                getattr(self, f"_on_{kind}")(what)
+                self._take(event)
             except Exception as error:  # whatever W&B raises, training goes on
-                text = f"W&B: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                text = f"W&B: {one_line(error)[:200]}"
                 if self.mode == "online":
                     self.mode = "offline"
                     text += "; further runs are written offline"
@@ -107,7 +121,18 @@ class Tracker:
         for run in self._runs.values():
             run.finish(exit_code=1)
 
-    def _on_started(self, trial: Trial) -> None:
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Begun):
+            self._begin(event.trial)
+        elif isinstance(event, Epoch):
+            self._log(event)
+        elif isinstance(event, Ended):
+            self._end(event.trial, event.record)
+        elif isinstance(event, Dropped):
+            self._drop(event.trial)
+
+    def _begin(self, trial: Trial) -> None:
+        os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
         import wandb
 
         config = {"lr": trial.train["lr"], "variant": trial.variant, "seed": trial.seed, **trial.settings}
@@ -125,6 +150,7 @@ class Tracker:
             reinit="create_new",
             settings=wandb.Settings(
                 silent=True,
+                init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT") or INIT_SECONDS),
                 console="off",
                 disable_git=True,
                 x_disable_stats=True,
@@ -134,18 +160,17 @@ class Tracker:
         )
         self._wrote = True
 
-    def _on_epoch(self, event: Event) -> None:
-        if event["trial"] in self._runs:
+    def _log(self, event: Epoch) -> None:
+        if event.trial in self._runs:
             row = {
-                "train/loss": event["train_loss"],
-                "val/loss": event["val_loss"],
-                "val/mean_iou": event["val_mean_iou"],
+                "train/loss": event.train_loss,
+                "val/loss": event.val_loss,
+                "val/mean_iou": event.val_mean_iou,
+                "lr": event.lr,
             }
-            row["lr"] = event["lr"]
-            self._runs[event["trial"]].log({k: v for k, v in row.items() if v is not None}, step=event["epoch"])
+            self._runs[event.trial].log({k: v for k, v in row.items() if v is not None}, step=event.epoch)
 
-    def _on_ended(self, item: tuple[Trial, Record]) -> None:
-        trial, record = item
+    def _end(self, trial: Trial, record: Record) -> None:
         run = self._runs.pop(trial.name, None)
         if run is None:
             return
@@ -155,7 +180,10 @@ class Tracker:
         for name, value in record.metrics.items():
             split, _, rest = name.partition("_")
             run.summary[f"{split}/{rest}" if split in ("val", "test") else name] = value
-        panel = self._panel(trial) if record.status == "complete" else None
+        folder = self._folders.of(trial.key, trial.name)
+        panel = (
+            write_panel(self._results, folder.name, folder.path / ".panel.png") if record.status == "complete" else None
+        )
         if panel is not None:
             import wandb
 
@@ -164,13 +192,8 @@ class Tracker:
         if panel is not None:
             panel.unlink(missing_ok=True)
 
-    def _on_dropped(self, trial: Trial) -> None:
+    def _drop(self, trial: Trial) -> None:
         run = self._runs.pop(trial.name, None)
         if run is not None:
             run.summary["status"] = "interrupted"
             run.finish(exit_code=1)
-
-    def _panel(self, trial: Trial) -> Path | None:
-        from ablate.run.panel import write_panel
-
-        return write_panel(self._results, trial.name, self._results.trial(trial.name).path / ".panel.png")

@@ -3,30 +3,69 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
+import numpy as np
+from PIL import Image
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from ablate.errors import visible
+from ablate.records.images import panel_indices, unpack_image, unpack_maps
 from ablate.records.record import FINISHED, Record
-from ablate.run.executors.base import Event
+from ablate.records.store import Results, read_json
+from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, Planned
 from ablate.study.trial import Trial
 from ablate.wording import count_of
 
 STYLES = {"complete": "green", "diverged": "magenta", "pruned": "yellow", "failed": "red"}
 FINISHED_ROWS = 12
+# The colours of a panel's error tile.
+RIGHT, WRONG, UNSCORED = np.array([[235, 235, 235], [200, 30, 30], [120, 120, 120]], dtype=np.uint8)
+
+
+class Output:
+    """A stream that falls silent once nobody can read it: a closed pipe or terminal does not end a run."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or do nothing."""
+        return self._attempt(self._stream.write, text) or 0
+
+    def flush(self) -> None:
+        """Flush, or do nothing."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, act: Any, *arguments: Any) -> Any:
+        try:
+            return act(*arguments)
+        except OSError:
+            # Python flushes the stream once more when it ends, which must not fail either.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 class Display:
     """Overall progress with the time left, a row for each running trial, finished ones as a growing table."""
 
+    title = "the display"
+
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(soft_wrap=True)
+        self.console = console or Console(file=Output(sys.stdout), soft_wrap=True)  # type: ignore[arg-type]
         self._live: Live | None = None
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -37,8 +76,7 @@ class Display:
             console=self.console,
         )
         self._task = self._bar.add_task("trials", total=None, left="")
-        self._running: dict[str, dict[str, Any]] = {}
-        self._epochs: dict[str, int] = {}
+        self._running: dict[str, tuple[Trial, Epoch | None]] = {}
         self._finished: list[tuple[Trial, Record]] = []
         self._done = 0
         self._total = 0
@@ -59,36 +97,44 @@ class Display:
             self.console.print(self._finished_table(len(self._finished)))
 
     def say(self, text: str) -> None:
-        """A line that stays."""
-        self.console.print(Text(text), soft_wrap=True)
+        """Print a line that stays."""
+        self.console.print(Text(visible(text)), soft_wrap=True)
 
-    def plan(self, plan: Sequence[Trial], records: Mapping[str, Record], pending: Sequence[Trial]) -> None:
-        """How much there is to do; called again when later phases add trials.
+    def on(self, event: Event) -> None:
+        """Take in an event of the run."""
+        if isinstance(event, Planned):
+            self._plan(event)
+        elif isinstance(event, Begun):
+            self._running[event.trial.name] = (event.trial, None)
+        elif isinstance(event, Epoch):
+            self._running[event.trial] = (self._running[event.trial][0], event)
+            self._work_left -= 1
+            self._work_done += 1
+        elif isinstance(event, Ended):
+            self._ended(event.trial, event.record)
+        elif isinstance(event, Dropped):
+            self._running.pop(event.trial.name, None)
+
+    def close(self) -> list[str]:
+        """Have nothing to add."""
+        return []
+
+    def _plan(self, event: Planned) -> None:
+        """Take in how much there is to do.
 
         The count is of what is wanted now: of trials that `--only` leaves out, or that failed, none is done.
         """
-        self._done = sum(1 for trial in plan if trial.key in records and records[trial.key].status in FINISHED)
-        self._total = self._done + len(pending)
-        self._work_left = sum(trial.train["epochs"] for trial in pending)
+        records = event.records
+        self._done = sum(1 for trial in event.plan if trial.key in records and records[trial.key].status in FINISHED)
+        self._total = self._done + len(event.pending)
+        self._work_left = sum(trial.train["epochs"] for trial in event.pending)
         self._bar.update(self._task, total=self._total, completed=self._done)
-        if pending:
-            self.say(f"{count_of(len(plan), 'trial')}: {self._done} finished, {len(pending)} to run")
+        if event.pending:
+            self.say(f"{count_of(len(event.plan), 'trial')}: {self._done} finished, {len(event.pending)} to run")
 
-    def started(self, trial: Trial) -> None:
-        """A trial was handed to a lane."""
-        self._running[trial.name] = {}
-        self._epochs[trial.name] = trial.train["epochs"]
-
-    def epoch(self, event: Event) -> None:
-        """An epoch of a running trial ended."""
-        self._running[event["trial"]] = event
-        self._work_left -= 1
-        self._work_done += 1
-
-    def ended(self, trial: Trial, record: Record) -> None:
-        """A trial has its record."""
-        seen = self._running.pop(trial.name, {}).get("epoch", 0)
-        self._work_left -= max(0, trial.train["epochs"] - seen)
+    def _ended(self, trial: Trial, record: Record) -> None:
+        _, seen = self._running.pop(trial.name, (trial, None))
+        self._work_left -= max(0, trial.train["epochs"] - (seen.epoch if seen else 0))
         self._done += 1
         self._finished.append((trial, record))
         self._bar.update(self._task, completed=self._done)
@@ -127,14 +173,13 @@ class Display:
         running = Table(box=None, pad_edge=False)
         for title in ("running", "epoch", "loss", "val loss", "val mIoU"):
             running.add_column(title, justify="left" if title == "running" else "right")
-        for name, event in self._running.items():
-            total = self._epochs[name]
+        for name, (trial, seen) in self._running.items():
             running.add_row(
                 Text(name),
-                f"{event.get('epoch', 0)}/{total}",
-                _number(event.get("train_loss")),
-                _number(event.get("val_loss")),
-                _percent(event.get("val_mean_iou")),
+                f"{seen.epoch if seen else 0}/{trial.train['epochs']}",
+                _number(seen.train_loss if seen else None),
+                _number(seen.val_loss if seen else None),
+                _percent(seen.val_mean_iou if seen else None),
             )
         finished = [self._finished_table(FINISHED_ROWS)] if self._finished else []
         return Group(*finished, running, self._bar)
@@ -157,7 +202,7 @@ class Display:
 
 
 def closing_notes(plan: Sequence[Trial], records: Mapping[str, Record], *, begun: int) -> list[str]:
-    """What is to be known when a run has come to its end: that none of its trials was `begun`, which failed."""
+    """Return what is to be known at the end of a run: that none of its trials was `begun`, which failed."""
     notes = []
     ended = [(trial.name, records[trial.key]) for trial in plan if trial.key in records]
     if not begun:
@@ -176,3 +221,32 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def write_panel(results: Results, name: str, path: Path) -> Path | None:
+    """Write the panel of the trial `name` to `path`, at the size trained at; None where it has no predictions."""
+    index = read_json(results.test / "index.json")
+    predictions = results.trial(name).predictions
+    if index is None or not predictions.exists():
+        return None
+    chosen = panel_indices(len(index["names"]))
+    targets = unpack_maps(results.test / "targets.zip", chosen)
+    preds = unpack_maps(predictions, chosen)
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[: len(index["palette"])] = index["palette"]
+    rows = []
+    for number, target, pred in zip(chosen, targets, preds, strict=True):
+        image = unpack_image(results.test / "images.zip", number)
+        error = np.where((target == pred)[..., None], RIGHT, WRONG)
+        error = np.where((target == index["ignore_index"])[..., None], UNSCORED, error)
+        # Scored at the masks' own size, the tiles are as large as those.
+        tiles = [_resized(tile, image.shape[:2]) for tile in (palette[target], palette[pred], error)]
+        rows.append(np.concatenate([image, *tiles], axis=1))
+    Image.fromarray(np.concatenate(rows).astype(np.uint8)).save(path)
+    return path
+
+
+def _resized(tile: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    if tile.shape[:2] == size:
+        return tile
+    return np.asarray(Image.fromarray(tile.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST))

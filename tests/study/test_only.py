@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablate.errors import StudyError
-from ablate.study.selection import selection
+from ablate.study.overrides import selection
 from tests.study.study_files import GOOD, read
 
 AXES = GOOD.replace(

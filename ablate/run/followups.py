@@ -17,11 +17,10 @@ MOST_EXTENSIONS = 2
 
 
 def beyond_edges(study: Study, results: Results) -> Iterator[list[Trial]]:
-    """With `on_edge: extend`: while a variant's best rate is on the grid's edge, the next rate beyond, for all
-    variants.
+    """Yield the trials at the next rate beyond an edge of the grid, while a variant's best rate is there.
 
-    The next rate is edge²/neighbour: the grid's own spacing once more. Yields the new trials of each extension; the
-    caller runs them and enters them in the plan before the next is asked for.
+    For all variants, with `on_edge: extend`. The next rate is edge²/neighbour: the grid's own spacing once more. The
+    caller runs each extension's trials and enters them in the plan before the next is asked for.
     """
     if study.spec.on_edge != "extend" or "lr" not in study.spec.grid:
         return
@@ -63,7 +62,7 @@ def _at_rates(study: Study, rates: list[float]) -> list[Trial]:
 
 
 def confirmation(study: Study, results: Results) -> Iterator[list[Trial]]:
-    """With `confirm`: each variant's chosen setting again, with seeds that took no part in choosing it."""
+    """Yield, with `confirm`, each variant's chosen setting again, with seeds that took no part in choosing it."""
     if study.spec.confirm is None:
         return
     frames = load_results(results.path)
@@ -79,5 +78,5 @@ def confirmation(study: Study, results: Results) -> Iterator[list[Trial]]:
 
 
 def setting_levels(frames: Frames) -> pd.DataFrame:
-    """A row a setting, a column an axis of the grid."""
+    """Return the levels of the grid: a row a setting, a column an axis."""
     return frames.trials.drop_duplicates("setting").set_index("setting")[list(frames.axes)]

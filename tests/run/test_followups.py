@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from planted import Truth, plant
 
 from ablate.records.store import Results
-from ablate.run.phases import beyond_edges, confirmation
+from ablate.run.followups import beyond_edges, confirmation
 from ablate.study.study import Study
+from tests.planted import Truth, plant
 from tests.study.study_files import GOOD, read
 
 RATES = (1e-3, 3e-4, 1e-4)

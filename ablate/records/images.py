@@ -1,0 +1,186 @@
+"""Many small images as one durable file: zips of index PNGs (predictions, targets) and JPEGs (test images); arrays."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ablate.errors import ResultsError
+from ablate.records.files import read_file
+
+# The earliest time a zip can hold: the same arrays give the same bytes whenever they are packed.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_JPEG_QUALITY = 92
+# The most that one file of a results folder may unpack to: a few megabytes of a stranger's can hold any number of
+# zeros.
+MAX_BYTES = 2**31
+PANEL_IMAGES = 8
+_DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def panel_indices(count: int, images: int = PANEL_IMAGES) -> list[int]:
+    """Return the test images that every panel shows: evenly spread over `count`, the same for all variants."""
+    return [int(index) for index in np.linspace(0, count - 1, min(images, count)).round()]
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the arrays `names` of an .npz; raises `ResultsError` for one that is damaged, too large, or lacks them."""
+    _open(path).close()
+    try:
+        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except KeyError as error:
+        raise ResultsError(f"it lacks {error}", file=str(path)) from None
+    except _DAMAGED as error:
+        raise ResultsError(f"its arrays cannot be read ({error})", file=str(path)) from None
+
+
+def pack(arrays: Iterable[np.ndarray]) -> bytes:
+    """Return a zip of the uint8 arrays (H, W) as greyscale PNGs `00000.png`, ...; equal input gives equal bytes."""
+    return _zip((_encode(np.asarray(array), "PNG"), "png") for array in arrays)
+
+
+def unpack_maps(path: Path, indices: Sequence[int] | None = None) -> np.ndarray | list[np.ndarray]:
+    """Pictures of a zip by `pack`, all or those at `indices`, which may differ in size.
+
+    uint8 (N, H, W) where they are of one size, else a list of N maps (h, w).
+    """
+    found = _images(path, indices)
+    return _stack(path, found) if len({image.shape for image in found}) <= 1 else found
+
+
+def unpack_some(path: Path, indices: Sequence[int]) -> np.ndarray:
+    """Return the images at `indices`, in that order, to be looked at: uint8 (len(indices), H, W).
+
+    Of a zip whose images differ in size each is brought to the size of the largest, label by label, so that they
+    can stand in one sheet; `unpack_maps` gives them as they are. Others are not decoded.
+    """
+    found = _images(path, indices)
+    stat = path.stat()
+    sizes = _sizes(path, stat.st_mtime_ns, stat.st_size)
+    if len(sizes) < 2:
+        return _stack(path, found)
+    largest = max(sizes, key=lambda size: (size[0] * size[1], size))
+    return np.stack([_nearest(image, largest) for image in found]) if found else _stack(path, found)
+
+
+@lru_cache(maxsize=64)
+def _sizes(path: Path, *_version: int) -> frozenset[tuple[int, int]]:
+    """Height and width of the PNGs of a zip, from their headers; damaged ones are left out."""
+    found = set()
+    with _open(path) as archive:
+        for name in archive.namelist():
+            try:
+                data = archive.read(name)  # the whole of it, so that its checksum is looked at
+            except _DAMAGED:
+                continue
+            found.add((int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
+    return frozenset(found)
+
+
+def _nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    rows, columns = ((np.arange(new) * 2 + 1) * old // (2 * new) for old, new in zip(image.shape, size, strict=True))
+    return image[rows[:, None], columns[None, :]]
+
+
+def pack_images(images: Iterable[np.ndarray]) -> bytes:
+    """Return a zip of uint8 images (H, W, 3), or (H, W, 1) and (H, W) for grey, as JPEGs `00000.jpg`, ...
+
+    For people to look at, never to compute with: JPEG (of quality 92) is lossy. Of other numbers of channels the first
+    three are shown, or the first alone where there are two.
+    """
+    return _zip((_encode(_as_rgb(np.asarray(image)), "JPEG"), "jpg") for image in images)
+
+
+def unpack_image(path: Path, index: int) -> np.ndarray:
+    """Return the image at `index` of a zip by `pack_images`: uint8 (H, W, 3)."""
+    with _open(path) as archive:
+        return _decode(archive, path, index, "jpg", "RGB")
+
+
+def _as_rgb(image: np.ndarray) -> np.ndarray:
+    if image.ndim == 2:
+        image = image[..., None]
+    return np.repeat(image[..., :1], 3, axis=2) if image.shape[2] < 3 else image[..., :3]
+
+
+def _encode(array: np.ndarray, kind: str) -> bytes:
+    if array.dtype != np.uint8 or array.ndim != (2 if kind == "PNG" else 3):
+        raise ValueError(f"cannot pack {array.dtype} {array.shape} as {kind}")
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(array))
+    if kind == "PNG":
+        image.save(buffer, "PNG")
+    else:
+        image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _zip(members: Iterable[tuple[bytes, str]]) -> bytes:
+    buffer = io.BytesIO()
+    # Stored, not deflated: PNG and JPEG are compressed already.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for index, (data, suffix) in enumerate(members):
+            info = zipfile.ZipInfo(f"{index:05d}.{suffix}", date_time=_EPOCH)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(read_file(path)))
+    except FileNotFoundError:
+        raise ResultsError("there is no such file", file=str(path)) from None
+    except _DAMAGED as error:
+        raise ResultsError(f"not a readable zip ({error})", file=str(path)) from None
+    if sum(item.file_size for item in archive.infolist()) > MAX_BYTES:
+        raise ResultsError(f"expected a zip of at most {MAX_BYTES:,} bytes unpacked, got more", file=str(path))
+    return archive
+
+
+def _decode(archive: zipfile.ZipFile, path: Path, index: int, suffix: str, mode: str) -> np.ndarray:
+    member = f"{index:05d}.{suffix}"
+    try:
+        with Image.open(io.BytesIO(archive.read(member)), formats=("PNG", "JPEG")) as image:
+            return np.asarray(image.convert(mode) if image.mode != mode else image)
+    except KeyError:
+        raise ResultsError(f"there is no image {member} in it", file=str(path)) from None
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
+        raise ResultsError(f"image {member} cannot be read ({error})", file=str(path)) from None
+
+
+def _images(path: Path, indices: Sequence[int] | None) -> list[np.ndarray]:
+    found, total = [], 0
+    with _open(path) as archive:
+        for index in range(len(archive.namelist())) if indices is None else indices:
+            found.append(_decode(archive, path, int(index), "png", "L"))
+            total += found[-1].nbytes
+            if total > MAX_BYTES:
+                raise ResultsError(f"expected images of at most {MAX_BYTES:,} bytes, got more", file=str(path))
+    return found
+
+
+def _stack(path: Path, images: list[np.ndarray]) -> np.ndarray:
+    if not images:
+        return np.zeros((0, 0, 0), np.uint8)
+    if len({image.shape for image in images}) > 1:
+        raise ResultsError("its images differ in size", file=str(path))
+    return np.stack(images)

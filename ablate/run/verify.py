@@ -1,0 +1,202 @@
+"""Every file of a results folder checked again: types, digests, records against the plan, curves and scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablate.errors import AblateError, ResultsError, visible
+from ablate.measure.segmentation import mean_iou
+from ablate.records.files import lock, refuse_link, refuse_links
+from ablate.records.images import read_arrays, unpack_image, unpack_maps
+from ablate.records.record import Record
+from ablate.records.store import (
+    NUMBERS,
+    WEIGHTS,
+    Results,
+    TrialFolder,
+    quarantine,
+    read_json,
+    read_lines,
+    read_record,
+)
+from ablate.study.reader import read_study
+
+STEP_BYTES = 8
+# The files of a trial that its record rests on; the others may have been deleted to save room.
+KEPT = ("epochs.jsonl", "steps.f32", "images.npz")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is damaged, and the files to put aside so that the next run makes them again."""
+
+    file: Path
+    message: str
+    aside: tuple[Path, ...] = ()
+
+
+def print_verification(path: Path, *, repair: bool, say: Callable[[str], None] = print) -> int:
+    """Say what is damaged in the results folder at `path`; with `repair` put it aside, so that it is made again.
+
+    Return 0 where nothing is damaged or all of it was put aside, else 1. Raises `ResultsError` where a run holds the
+    folder that is to be repaired.
+    """
+    results = Results(path)
+    if not repair:
+        return _report(results, list(faults(results)), repair=False, say=say)
+    refuse_links(path)
+    with lock(results.lock, "ablate verify --repair") as held:
+        if not held:
+            raise ResultsError("a run holds this folder", file=str(path), cure="repair it when the run has ended")
+        return _report(results, list(faults(results)), repair=True, say=say)
+
+
+def _report(results: Results, found: list[Fault], *, repair: bool, say: Callable[[str], None]) -> int:
+    moved: set[Path] = set()
+    for fault in found:
+        say(visible(f"{fault.file}: {fault.message}"))
+        for file in fault.aside:
+            if repair and file not in moved and file.exists():
+                say(visible(f"  moved to {quarantine(file, fault.message).name}"))
+                moved.add(file)
+            elif not repair:
+                say(visible(f"  would be put aside: {file.name}"))
+    count = sum(1 for _ in results.folders())
+    checked = f"{count} trial{'' if count == 1 else 's'} checked"
+    if not found:
+        say(f"{checked}: no damage found")
+        return 0
+    say(f"{checked}: {len(found)} fault{'' if len(found) == 1 else 's'} found")
+    if not repair:
+        say("`ablate verify --repair` puts the damaged files aside; `ablate run` then makes them again")
+        return 1
+    say("`ablate run` with the study makes again what was put aside")
+    return 0 if all(fault.aside for fault in found) else 1
+
+
+def faults(results: Results) -> Iterator[Fault]:
+    """Find what is damaged in a results folder; nothing is changed."""
+    plan: dict[str, Mapping[str, Any]] = {}
+    try:
+        plan = {entry["name"]: entry for entry in results.read_run().get("plan", [])}
+    except ResultsError as error:
+        yield _fault(results.run, error, results.run)
+    for file in (results.profile, results.path / "data.json"):
+        try:
+            read_json(file)
+        except ResultsError as error:
+            yield _fault(file, error, file)
+    try:
+        read_study(results.study, check_components=False)
+    except AblateError as error:
+        yield _fault(results.study, error, results.study)
+    yield from _test_split(results)
+    for folder in results.folders():
+        yield from _trial(folder, plan.get(folder.name))
+
+
+def _fault(file: Path, error: Exception, *aside: Path) -> Fault:
+    # The cure of a message is for who reads the file alone; here `--repair` is the cure.
+    text = error.problems[0].message if isinstance(error, AblateError) else str(error)
+    return Fault(file, text, aside)
+
+
+def _test_split(results: Results) -> Iterator[Fault]:
+    index, targets, images = (results.test / name for name in ("index.json", "targets.zip", "images.zip"))
+    if not (index.exists() and targets.exists() and images.exists()):
+        return  # a published folder leaves the images out
+    try:
+        count = len((read_json(index) or {}).get("names", []))
+        found = len(unpack_maps(targets))
+        if found != count:
+            raise ResultsError(f"expected {count} targets, as index.json has names, got {found}")
+        for number in range(count):
+            unpack_image(images, number)
+    except ResultsError as error:
+        place = Path(error.problems[0].file or targets)
+        # The three are written together, and only where there is no index.
+        yield _fault(place, error, index, *([place] if place != index else []))
+
+
+def _trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[Fault]:
+    """Find the damage of one trial; a trial whose record is put aside runs again."""
+    try:
+        refuse_link(folder.path)
+        record = read_record(folder.record)
+        if record is None:
+            return
+        _check_identity(folder, record, planned)
+    except ResultsError as error:
+        yield _fault(folder.record, error, folder.record)
+        return
+    weights = record.provenance.get("weights")
+    for name, digest in {**record.files, **(weights if isinstance(weights, dict) else {})}.items():
+        file = folder.path / name
+        if name not in (*NUMBERS, *WEIGHTS):
+            yield Fault(folder.record, f"a digest of '{name}', which is no file of a trial", (folder.record,))
+        elif not file.exists():
+            if name in KEPT:
+                yield Fault(file, "missing, although the record was made with it", (folder.record,))
+        elif folder.digests((name,)).get(name) != digest:
+            aside = (file,) if name in WEIGHTS else (file, folder.record)
+            yield Fault(file, "its SHA-256 is not the one in the record", aside)
+    for file, check in ((folder.epochs, _check_curves), (folder.images, _check_scores)):
+        try:
+            if record.status in ("complete", "diverged") and file.exists():
+                check(folder, record)
+        except ResultsError as error:
+            yield _fault(Path(error.problems[0].file or file), error, file, folder.record)
+    if folder.predictions.exists():
+        try:
+            unpack_maps(folder.predictions)
+        except ResultsError as error:
+            yield _fault(folder.predictions, error, folder.predictions, folder.record)
+
+
+def _check_identity(folder: TrialFolder, record: Record, planned: Mapping[str, Any] | None) -> None:
+    if not folder.name.endswith(f"-{record.key[:8]}"):
+        raise ResultsError("the record of another trial than the folder's name says")
+    own = {"key": record.key, "variant": record.variant, "settings": record.settings, "seed": record.seed}
+    for name, value in own.items():
+        if planned is not None and planned[name] != value:
+            raise ResultsError(f"its {name} is not that of the plan in run.json")
+
+
+def _check_curves(folder: TrialFolder, record: Record) -> None:
+    """Raise `ResultsError` where the curves are not those of the record."""
+    rows = read_lines(folder.epochs)
+    epochs, metrics = record.metrics.get("epochs_run"), record.metrics
+    if [row.get("epoch") for row in rows] != list(range(1, len(rows) + 1)):
+        raise ResultsError("its epochs are not numbered 1, 2, …", file=str(folder.epochs))
+    if epochs is not None and len(rows) != epochs:
+        raise ResultsError(f"expected {epochs:.0f} epochs, as in the record, got {len(rows)}", file=str(folder.epochs))
+    if rows and rows[-1].get("val_loss") != metrics.get("final_val_loss"):
+        raise ResultsError("its last validation loss is not the record's", file=str(folder.epochs))
+    best = metrics.get("best_epoch")
+    scored = [row.get("val_mean_iou") for row in rows if best is not None and row["epoch"] == best]
+    if best is not None and scored != [metrics.get("val_mean_iou")]:
+        raise ResultsError("its mIoU at the best epoch is not the record's", file=str(folder.epochs))
+    if folder.steps.exists() and record.status == "complete":
+        size, steps = folder.steps.stat().st_size, metrics.get("steps_per_epoch")
+        if epochs is not None and steps is not None and size != epochs * steps * STEP_BYTES:
+            raise ResultsError("its length is not that of the steps in the record", file=str(folder.steps))
+
+
+def _check_scores(folder: TrialFolder, record: Record) -> None:
+    """Raise `ResultsError` where the scores of the record are not those of the counts in `images.npz`."""
+    for split, counts in read_arrays(folder.images, ("val", "test")).items():
+        if counts.ndim != 3 or counts.shape[2] != 3 or not np.issubdtype(counts.dtype, np.integer):
+            raise ResultsError(f"counts of shape {counts.shape}, not (N, C, 3)", file=str(folder.images))
+        said = record.metrics.get(f"{split}_mean_iou")
+        found = float(mean_iou(counts, axis=0))
+        if said is not None and not math.isclose(said, found, rel_tol=0, abs_tol=1e-9):
+            raise ResultsError(
+                f"{split}_mean_iou is {said:.6f} in the record, and {found:.6f} by the counts",
+                file=str(folder.record),
+            )

@@ -1,0 +1,83 @@
+"""The command line under what is not a study or a results folder: one line each, exit 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.planted import plant
+
+ABLATE = Path(sys.executable).with_name("ablate")
+GOOD = "study: small\ndata: {name: street, size: [32, 48], train: 8, val: 4, test: 4}\ntrain: {epochs: 2}\n"
+
+
+def ablate(folder: Path, *words: str | bytes) -> subprocess.CompletedProcess[bytes]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "ABLATE"))}
+    return subprocess.run(
+        [os.fsencode(ABLATE), *map(os.fsencode, words)], cwd=folder, env=environment, capture_output=True, timeout=250
+    )
+
+
+def refused(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The one line of a refusal."""
+    text = done.stderr.decode()  # strictly UTF-8, whatever the names are
+    assert done.returncode == 2 and "Traceback" not in text, text
+    (line,) = text.splitlines()
+    assert line.startswith("ablate: ") and line.isprintable()
+    return line.removeprefix("ablate: ")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "study.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def test_names_that_are_not_utf8(folder: Path) -> None:
+    assert refused(ablate(folder, "plan", b"caf\xe9.yaml")) == (
+        r"caf\udce9.yaml: no such study file; choose from study.yaml"
+    )
+    assert refused(ablate(folder, "status", b"caf\xe9")).startswith(r"caf\udce9: no results here")
+
+
+def test_names_over_255_bytes(folder: Path) -> None:
+    name = "n" * 300
+    assert "File name too long" in refused(ablate(folder, "plan", name))
+    assert "File name too long" in refused(ablate(folder, "status", name))
+
+
+def test_extending_beyond_all_bounds(folder: Path) -> None:
+    line = refused(ablate(folder, "run", "study.yaml", "--extend", "1e30"))
+    assert line == "study.yaml: --extend: expected at most 100,000 epochs in the end, got more; write --extend 2"
+
+
+def test_every_command_names_a_damaged_document_in_one_line(folder: Path) -> None:
+    path = plant(folder / "results" / "p", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=2, images=2)
+    (path / "run.json").write_text(json.dumps({"study": "p", "plan": [{"name": "../../x"}]}))
+    for words in (("status", "p"), ("report", "p"), ("compare", "p", "p")):
+        line = refused(ablate(folder, *words))
+        assert line.startswith("results/p/run.json: damaged: plan.0.name: "), line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read(folder: Path) -> None:
+    (folder / "study.yaml").chmod(0)
+    assert "cannot be read (Permission denied)" in refused(ablate(folder, "plan", "study.yaml"))
+    (folder / "results").mkdir(mode=0)
+    assert "Permission denied" in refused(ablate(folder, "status"))
+
+
+def test_verify_names_damage_and_repairs_it(folder: Path) -> None:
+    path = plant(folder / "results" / "p", variants=("unet", "noskip"), lrs=(1e-3,), seeds=1, epochs=2, images=2)
+    assert ablate(folder, "verify", "p").returncode == 0
+    record = next(path.glob("trials/*/record.json"))
+    record.write_text("{}")
+    done = ablate(folder, "verify", "p")
+    assert done.returncode == 1 and b"not a record" in done.stdout and record.exists()
+    assert ablate(folder, "verify", "p", "--repair").returncode == 0 and not record.exists()
+    assert ablate(folder, "verify", "p").returncode == 0
