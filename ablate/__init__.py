@@ -11,6 +11,7 @@ from ablate.registry import (
     register_measure,
     register_model,
     register_optimizer,
+    register_table,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "register_measure",
     "register_model",
     "register_optimizer",
+    "register_table",
 ]
 
 

@@ -195,6 +195,8 @@ def verify(
 def report(
     results: Folder = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh the report as trials end.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write the figures as PDF too.")] = False,
+    plugins: Plugins = None,
 ) -> None:
     """Make tables, figures and the page of a study from its records."""
     _one_thread()
@@ -203,7 +205,7 @@ def report(
     folder = _folder(results)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        written = build_report(folder, watch=watch)
+        written = build_report(folder, watch=watch, pdf=pdf, plugins=plugins or ())
     except KeyboardInterrupt:
         print("stopped; what was written last stays", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -232,7 +234,7 @@ def dashboard(
     expose: Annotated[bool, typer.Option("--expose", help="Allow an address other machines can reach.")] = False,
 ) -> None:
     """Open the Optuna dashboard on a study, with each trial's settings, curves and panel."""
-    from ablate.report.thumbnail import write_curves
+    from ablate.report.figures.curves import write_curves
     from ablate.run.dashboard import serve
 
     serve(_folder(results), host=host, port=port, expose=expose, curves=write_curves)

@@ -75,6 +75,57 @@ class Registry:
         return self._entries[name].source
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a figure or table stands in a report: its title, its section, and its rank within the section."""
+
+    title: str
+    section: str
+    order: int
+
+
+class Displays(Registry):
+    """The figures or the tables of a report by name, each with its `Place`; the first of `sections` is the default."""
+
+    def __init__(self, kind: str, sections: tuple[str, ...]) -> None:
+        super().__init__(kind, {})
+        self.sections = sections
+        self._places: dict[str, Place] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        rank = {section: rank for rank, section in enumerate(self.sections)}
+        places = self._places.items()
+        return iter([name for name, place in sorted(places, key=lambda item: (rank[item[1].section], item[1].order))])
+
+    def register(
+        self, name: str, *, title: str = "", section: str = "", order: int = 1000
+    ) -> Callable[[Factory], Factory]:
+        """Return a decorator that makes a function known as `name`, with its place in the report.
+
+        The function takes the `Analysis`. `title` is by default the name in words, `section` the first one. Raises
+        `PluginError` for an unknown section, a name that is no file's, or one that is taken.
+        """
+        section = section or self.sections[0]
+        if section not in self.sections:
+            raise PluginError(
+                f"the {self.kind} '{name}': unknown section '{section}'", cure=nearest(section, self.sections)
+            )
+        if not name.replace("_", "").isalnum() or not name.isascii():
+            raise PluginError(f"the {self.kind} '{name}' names its files", cure="take letters, digits and _ only")
+        known = super().register(name)
+
+        def add(factory: Factory) -> Factory:
+            known(factory)
+            self._places[name] = Place(title or name.replace("_", " ").capitalize(), section, order)
+            return factory
+
+        return add
+
+    def place(self, name: str) -> Place:
+        """Return where the figure or table `name` stands."""
+        return self._places[name]
+
+
 def _source_of(factory: Callable[..., Any]) -> str:
     try:
         return f"{inspect.getsourcefile(factory)}:{inspect.getsourcelines(factory)[1]}"
@@ -184,10 +235,12 @@ OPTIMIZERS = Registry(
         "sgd": "ablate.train.optim:sgd",
     },
 )
-FIGURES = Registry("figure", {})
+FIGURES = Displays("figure", ("figures", "consolidated", "predictions"))
+TABLES = Displays("table", ("tables", "claims", "failures"))
 
 register_model = MODELS.register
 register_dataset = DATASETS.register
 register_loss = LOSSES.register
 register_optimizer = OPTIMIZERS.register
 register_figure = FIGURES.register
+register_table = TABLES.register

@@ -1,8 +1,16 @@
-"""Words that go with a number."""
+"""Words that go with a number or a list, as messages and reports put them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def count_of(number: int | str, noun: str) -> str:
-    """ "1 seed", "2 seeds", "3 to 5 seeds": a number, or its text, with its noun in the plural unless it is one."""
+    """Return a number, or its text, with its noun, in the plural unless it is one: "1 seed", "3 to 5 seeds"."""
     return f"{number} {noun}{'' if str(number) == '1' else 's'}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """Return names as they stand in a sentence: "a", "a and b", "a, b and c"; "" for none."""
+    names = list(items)
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)

@@ -6,16 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from planted import plant
 
 from ablate.analysis.analyse import analyse
-from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
-from ablate.analysis.protocol import methods_paragraph
-from ablate.analysis.sentences import findings
-from ablate.report.compose import make_page
-from ablate.report.tables import all_tables
-from ablate.wording import count_of
+from ablate.report.page.document import make_page
+from ablate.wording import count_of, listed
+from tests.planted import plant
 
 
 @pytest.mark.parametrize(
@@ -25,16 +21,19 @@ def test_a_noun_is_in_the_plural_unless_there_is_one(number: int | str, said: st
     assert count_of(number, "seed") == said
 
 
+def test_names_are_listed_as_in_a_sentence() -> None:
+    assert [listed("abc"[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
 def test_a_study_of_one_seed_and_epoch_is_reported_in_the_singular(tmp_path: Path) -> None:
     path = plant(
         tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), seeds=1, images=1, epochs=1, predictions=False
     )
     frames = load_results(path)
     analysis = analyse(frames)
-    tables = all_tables(analysis, judge(frames, analysis))
-    page = make_page(analysis, tables)
-    said = [methods_paragraph(frames, analysis), page.subject, page.unfinished, *analysis.notes]
-    said += [one.text for one in findings(frames, analysis)]
+    page = make_page(analysis, [], [])
+    said = [page.methods, page.subject, page.unfinished, *page.notes]
+    said += [text for sentences in page.findings.values() for _, text in sentences]
     reasons = [frame["reason"] for frame in (analysis.cells, analysis.stability, analysis.convergence)]
     said += [text for reason in reasons for text in reason]
     said += list(frames.trials["missing"].iloc[0].values())

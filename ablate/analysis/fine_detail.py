@@ -17,7 +17,7 @@ from ablate.errors import ResultsError
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, TRIMAP_WIDTHS, DetailTargets
 from ablate.measure.segmentation import iou, nan_mean
 from ablate.parallel import parallel_map
-from ablate.records.pictures import unpack_maps
+from ablate.records.images import unpack_maps
 from ablate.stats.bootstrap import Replicates
 from ablate.stats.intervals import Estimate
 from ablate.stats.resampling import Floats

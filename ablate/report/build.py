@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 
-from ablate.analysis.load import read_folder
-from contextlib import nullcontext as uncollected
+from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.frames import load_results
+from ablate.errors import ResultsError, nearest
+from ablate.plugins import load_plugins
+from ablate.records.files import make_folder, write_atomic
 from ablate.records.store import Results
+from ablate.registry import FIGURES
+from ablate.report.figures.saving import FORMATS, draw_all, panel_names
+from ablate.report.page.document import make_page
+from ablate.report.page.latex import to_latex
+from ablate.report.page.render import render
+from ablate.report.tables.table import Table, all_tables, to_csv, to_markdown
 from ablate.wording import count_of
 
 # Seconds between two looks at a results folder that is being watched.
 LOOK_EVERY = 2.0
+# A table of more rows is data, not something to print.
+MOST_PRINTED = 1000
+PARTS = ("tables", "figures", "page")
 
 
 def build_report(
@@ -21,47 +33,81 @@ def build_report(
     *,
     only: Iterable[str] | None = None,
     watch: bool = False,
-    formats: Sequence[str] | None = None,
+    pdf: bool = False,
+    plugins: Sequence[Path | str] = (),
 ) -> list[Path]:
-    """Write `tables/`, `figures/` and `report.html` into the results folder at `path`; the files written.
+    """Write `tables/`, `figures/` and `report.html` into the results folder at `path`; return the files written.
 
-    `only` names parts ("tables", "figures", "page") or single figures. `formats` are those of the figures, None for
-    all. With `watch` it goes on: whenever a trial ends it writes them anew, until every planned trial has a result.
-    Raises `ResultsError` where there is nothing to report, or a name of `only` is none.
+    `only` names parts ("tables", "figures", "page") or single figures. With `watch` it goes on: whenever a trial ends
+    it writes them anew, until every planned trial has a result. Figures are PNG and SVG, with `pdf` PDF too. `plugins`
+    are files that register figures and tables of their own; installed ones are loaded anyway.
+
+    Raises `ResultsError` where there is nothing to report or a name of `only` is none, `PluginError` where a plugin
+    cannot be loaded or fails.
     """
-    if only is not None:
-        only = list(only)
-        _composer().check_parts(only)
+    load_plugins(plugins)
+    wanted = set(PARTS if only is None else only)
+    for name in wanted.difference(PARTS, FIGURES):
+        raise ResultsError(f"unknown part of a report '{name}'", cure=nearest(name, [*PARTS, *FIGURES]))
+    formats = (*FORMATS, "pdf") if pdf else FORMATS
     results = Results(path)
-    seen = _state(results) if watch else ()
-    written, waiting = _build(results, only, formats, reload=watch)
-    while watch and waiting:
+    while True:
+        seen = _state(results) if watch else ()
+        analysis = analyse(load_results(results.path))
+        written = write_report(analysis, results, wanted, formats, reload=watch)
+        waiting = int((analysis.frames.trials["status"] == "missing").sum())
+        if not (watch and waiting):
+            return written
         print(f"{results.page}: {count_of(waiting, 'trial')} without a result yet", flush=True)
         while _state(results) == seen:
             time.sleep(LOOK_EVERY)
-        seen = _state(results)
-        written, waiting = _build(results, only, formats, reload=True)
-    return written
 
 
 def _state(results: Results) -> tuple[tuple[str, int], ...]:
-    """What tells that something has happened: the records, their times, and the study's own files."""
+    """Return what tells that something has happened: the records, their times, and the study's own files."""
     looked = [results.study, results.run, results.profile, *(folder.record for folder in results.folders())]
     return tuple((str(path), path.stat().st_mtime_ns) for path in looked if path.exists())
 
 
-def _build(
-    results: Results, only: Iterable[str] | None, formats: Sequence[str] | None, *, reload: bool
-) -> tuple[list[Path], int]:
-    """Write the report once: the files written, and how many trials have no result yet."""
-    with uncollected():
-        folder = read_folder(results.path, meanwhile=_composer)
-    written = _composer().compose(folder, results, only=only, formats=formats, reload=reload)
-    return written, sum(row["status"] == "missing" for row in folder.rows)
+def write_report(
+    analysis: Analysis, results: Results, wanted: set[str], formats: Sequence[str], *, reload: bool = False
+) -> list[Path]:
+    """Write the `wanted` parts and figures of a report into its folder; return the files written.
+
+    With `reload` the page of an unfinished study loads itself anew.
+    """
+    tables = all_tables(analysis) if wanted & {"tables", "page"} else []
+    written = write_tables(results.tables, tables) if "tables" in wanted else []
+    whole = wanted & {"figures", "page"}
+    names = [name for name in FIGURES if whole or name in wanted]
+    # The page holds its own figures; files are written where they were asked for.
+    kept = formats if "figures" in wanted or "page" not in wanted else ()
+    drawn = draw_all(analysis, [*names, *(panel_names(analysis) if "figures" in wanted else ())], results.figures, kept)
+    written += [path for one in drawn for path in one.files]
+    if "page" in wanted:
+        page = render(make_page(analysis, tables, drawn), reload=reload)
+        write_atomic(results.page, page.encode(), lasting=False)
+        written.append(results.page)
+    return written
 
 
-def _composer() -> ModuleType:
-    # Imported when records are being read by others: it brings in everything that draws.
-    from ablate.report import compose
+def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
+    """Write every table with rows as CSV, and as Markdown and LaTeX where somebody would read as many.
 
-    return compose
+    The rules behind their numbers are `rules.json`, by the names of the tables. Returns the files written.
+    """
+    make_folder(folder)
+    written = []
+    for table in tables:
+        for suffix, text in ((".csv", to_csv), (".md", to_markdown), (".tex", to_latex)):
+            path = folder / f"{table.name}{suffix}"
+            if not len(table.frame) or (suffix != ".csv" and len(table.frame) > MOST_PRINTED):
+                # One of an earlier state would contradict the page.
+                path.unlink(missing_ok=True)
+                continue
+            write_atomic(path, text(table).encode(), lasting=False)
+            written.append(path)
+    rules = {table.name: table.rule for table in tables if len(table.frame)}
+    path = folder / "rules.json"
+    write_atomic(path, f"{json.dumps(rules, indent=1, ensure_ascii=False)}\n".encode(), lasting=False)
+    return [*written, path]

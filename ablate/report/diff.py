@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
-from ablate.report.figures.common import by_variant, order, progress, setting_label
-from ablate.report.style import percent, rate_text
+from ablate.report.format import percent, percent_interval, percent_spread, rate_text
+from ablate.report.lookup import Row, by_variant, order, primary_contrasts, progress, setting_label
 
 ABSENT = "–"
 MISSING = object()
@@ -58,7 +57,7 @@ class Comparison:
 
     @property
     def same_data(self) -> bool:
-        """Whether nothing of the data differs: only then are the levels comparable."""
+        """Return whether nothing of the data differs: only then are the levels comparable."""
         return not any(difference.part == "data" for difference in self.differences)
 
 
@@ -80,7 +79,7 @@ def compare_studies(left: Path, right: Path) -> Comparison:
 
 
 def differences(left: Frames, right: Frames) -> list[Difference]:
-    """Everything in which the two differ: settings, data, versions, device, code, plugins, decisions."""
+    """Return everything in which the two differ: settings, data, versions, device, code, plugins, decisions."""
     found = []
     for part, one, other in (
         ("settings", _settings(left), _settings(right)),
@@ -101,14 +100,14 @@ def differences(left: Frames, right: Frames) -> list[Difference]:
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted key -> value; lists are one value, and a mapping without keys is none."""
+    """Return nested mappings as dotted key -> value; lists are one value, and a mapping without keys is none."""
     if isinstance(value, Mapping):
         return {key: leaf for name in value for key, leaf in flatten(value[name], f"{path}.{name}".lstrip(".")).items()}
     return {path: value}
 
 
 def as_text(value: Any) -> str:
-    """A value as people write it: small rates as 3e-4, yes and no, a digest by its beginning."""
+    """Return a value as people write it: small rates as 3e-4, yes and no, a digest by its beginning."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -155,21 +154,16 @@ def _decisions(frames: Frames) -> dict[str, Any]:
 
 
 def _sides(analysis: Analysis) -> dict[str, Side]:
-    primary = analysis.contrasts[analysis.contrasts["primary"].astype(bool)] if len(analysis.contrasts) else None
-    contrasts = by_variant(primary) if primary is not None else {}
-    rows = by_variant(analysis.variants)
+    contrasts, rows = by_variant(primary_contrasts(analysis)), by_variant(analysis.variants)
     return {variant: _side(analysis, rows[variant], contrasts.get(variant)) for variant in order(analysis)}
 
 
-def _side(analysis: Analysis, row: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> Side:
-    half = (row["test_high"] - row["test_low"]) / 2
-    miou = percent(row["test_mean"]) + (f" ± {percent(half)}" if np.isfinite(half) else "")
+def _side(analysis: Analysis, row: Row, contrast: Row | None) -> Side:
+    miou = percent_spread(row["test_mean"], row["test_low"], row["test_high"])
     setting = setting_label(analysis, analysis.own_best.get(str(row["variant"])))
     if contrast is None:
         return Side(setting, miou, "", "baseline" if row["baseline"] else "")
-    delta = percent(contrast["delta"], sign=True)
-    if np.isfinite(contrast["low"]):
-        delta += f" [{percent(contrast['low'], sign=True)}, {percent(contrast['high'], sign=True)}]"
+    delta = f"{percent(contrast['delta'], sign=True)} {percent_interval(contrast['low'], contrast['high'])}".rstrip()
     return Side(setting, miou, delta, str(contrast["decision"]))
 
 
@@ -198,7 +192,7 @@ def print_comparison(left: Path, right: Path, console: Console | None = None) ->
 
 
 def _told_apart(names: tuple[str, str], paths: tuple[Path, Path]) -> tuple[str, str]:
-    """The studies' names; where they are one, the folders', as far as needed to tell them apart."""
+    """Return the studies' names; where they are one, the folders', as far as needed to tell them apart."""
     if names[0] != names[1]:
         return names
     parts = [path.resolve().parts for path in paths]

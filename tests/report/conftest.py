@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
 from ablate.report.build import build_report
+from tests.planted import Truth, plant
 from tests.report.hostile import plant_hostile
 
-CLAIMS = [
+Analysed = Callable[[Path], Analysis]
+CLAIMS: list[dict[str, Any]] = [
     {"id": "skips-matter", "metric": "test/mean_iou", "left": "noskip", "op": "<", "right": "unet", "margin": 0.01},
     {"id": "slow-rate", "metric": "convergence", "variant": "any", "where": {"lr": 1e-4}, "expect": "under-converged"},
 ]
@@ -66,7 +68,7 @@ def settings54(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def analysed() -> Callable[[Path], Analysis]:
+def analysed() -> Analysed:
     """The analysis of a results folder, made once."""
     made: dict[Path, Analysis] = {}
 

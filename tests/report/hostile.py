@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from planted import Truth, plant
+from tests.planted import Truth, plant
 
 STUDY = "study<script>alert('study')</script>"
 CLASSES = ["<img src=x onerror=alert(1)>", "$\\frac{1}{0}$", "a&b<b>bold</b>", "{{ 7 * 7 }}", "日本語 \u202e rtl"]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from planted import Truth, plant
 from rich.console import Console
 
 from ablate.report.diff import Difference, as_text, compare_studies, print_comparison
+from tests.planted import Truth, plant
+from tests.report.conftest import Analysed
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two studies of one name that differ in rates, seeds, image size, versions and data."""
     folder = tmp_path_factory.mktemp("pair")
-    shared = {"variants": ("unet", "noskip"), "epochs": 6, "images": 6, "classes": 4, "name": "pair"}
+    shared: dict[str, Any] = {"variants": ("unet", "noskip"), "epochs": 6, "images": 6, "classes": 4, "name": "pair"}
     left = plant(folder / "left", lrs=(1e-3, 3e-4), seeds=2, **shared)
     right = plant(
         folder / "right", lrs=(1e-3,), seeds=1, size=(16, 24), truth=Truth(control={"again": "unet"}), **shared
@@ -29,7 +31,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return left, right
 
 
-def test_every_difference_is_found_and_only_those(pair):
+def test_every_difference_is_found_and_only_those(pair: tuple[Path, Path]) -> None:
     found = {(one.part, one.key): (one.left, one.right) for one in compare_studies(*pair).differences}
     assert found.pop(("data", "fingerprint"))[1] == "ffffffffffff…"
     assert found == {
@@ -41,22 +43,24 @@ def test_every_difference_is_found_and_only_those(pair):
     }
 
 
-def test_a_study_does_not_differ_from_itself(pair):
+def test_a_study_does_not_differ_from_itself(pair: tuple[Path, Path]) -> None:
     found = compare_studies(pair[0], pair[0])
     assert found.differences == () and found.same_data and found.same_trials == 8
 
 
-def test_what_each_says_is_what_its_own_report_says(pair, analysed):
+def test_what_each_says_is_what_its_own_report_says(pair: tuple[Path, Path], analysed: Analysed) -> None:
     found = compare_studies(*pair)
     row = analysed(pair[0]).contrasts.query("primary").iloc[0]
     left, right = found.variants["noskip"]
+    assert left is not None and right is not None
     assert left.decision == row["decision"] and left.delta.startswith(f"{100 * row['delta']:+.1f}".replace("-", "−"))
     assert right.setting == "1e-3"
-    assert found.variants["again"][0] is None and found.variants["unet"][0].decision == "baseline"
+    baseline = found.variants["unet"][0]
+    assert found.variants["again"][0] is None and baseline is not None and baseline.decision == "baseline"
     assert not found.same_data
 
 
-def test_it_prints_both_by_their_folders_and_no_markup(pair):
+def test_it_prints_both_by_their_folders_and_no_markup(pair: tuple[Path, Path]) -> None:
     out = io.StringIO()
     print_comparison(*pair, Console(file=out, width=120))
     text = out.getvalue()
@@ -73,11 +77,13 @@ def test_it_prints_both_by_their_folders_and_no_markup(pair):
         ("0" * 40, "000000000000…"), ("concat", "concat"), ({}, "{}"),
     ],
 )  # fmt: skip
-def test_values_are_written_as_people_write_them(value, text):
+def test_values_are_written_as_people_write_them(value: Any, text: str) -> None:
     assert as_text(value) == text
 
 
-def test_values_that_read_alike_are_shown_to_the_last_digit(pair, monkeypatch):
+def test_values_that_read_alike_are_shown_to_the_last_digit(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ablate.report.diff._settings", lambda frames: {"lr": 1.00001e-3 if frames.axes else 0})
     from ablate.report import diff
 

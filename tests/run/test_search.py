@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ablate.analysis.analyse import analyse
-from ablate.claims.verdicts import judge
 from ablate.analysis.frames import load_results
+from ablate.claims.verdicts import judge
 from ablate.errors import StudyError
 from ablate.records.store import Results, publish_record, to_json
 from ablate.run.manifest import plan_entry, search_identity

@@ -10,22 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
-from ablate.stats.intervals import mean_estimate
 from ablate.registry import register_figure
-from ablate.report import style
-from ablate.report.figures.common import (
-    NotDrawn,
-    at_own_best,
-    by_variant,
-    chosen_rule,
-    finish,
-    label_rows,
-    looks,
-    main_trials,
-    order,
-    percent_axis,
-)
-from ablate.report.style import FULL, canvas, like, number, percent
+from ablate.report.figures import theme
+from ablate.report.figures.marks import finish, label_rows, looks, percent_axis
+from ablate.report.figures.theme import FULL, canvas
+from ablate.report.format import like, number, percent
+from ablate.report.lookup import NotDrawn, at_own_best, by_variant, chosen_rule, main_trials, order
+from ablate.stats.intervals import mean_estimate
 
 RULE = (
     "Bar: mean over seeds; dots: seeds; lines and ±: {confidence:.0f} % intervals, of mIoU that of the tables (seeds "
@@ -38,9 +29,9 @@ RULE = (
 MOST_DOTS = 12
 
 
-@register_figure("test")
+@register_figure("test", title="Test loss and test mIoU", order=40)
 def test_scores(analysis: Analysis) -> Figure:
-    """Test loss and test mIoU as bars with intervals."""
+    """Draw test loss and test mIoU as bars with intervals."""
     variants = order(analysis)
     figure = canvas(FULL, 0.75 + 0.27 * len(variants))
     left, right = figure.subplots(1, 2, sharey=True)
@@ -53,7 +44,7 @@ def test_scores(analysis: Analysis) -> Figure:
 
 
 def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
-    """One horizontal bar a variant, with its interval, its seeds as dots, and its number at the right."""
+    """Draw one horizontal bar a variant, with its interval, its seeds as dots, and its number at the right."""
     rows, styles, variants = by_variant(analysis.variants), looks(analysis), order(analysis)
     miou = column == "test_mean_iou"
     seeds = at_own_best(main_trials(analysis), analysis)
@@ -80,7 +71,7 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
         if np.isfinite(low):
             # Nothing is drawn where no score can be; the number beside it says how wide the interval is.
             low, high = max(low, 0.0), min(high, 1.0) if miou else high
-            axes.plot((low, high), (place, place), color=style.INK, linewidth=1.3, zorder=4, solid_capstyle="butt")
+            axes.plot((low, high), (place, place), color=theme.INK, linewidth=1.3, zorder=4, solid_capstyle="butt")
             reach.append(high)
     position = seeds["variant"].map({variant: place for place, variant in enumerate(variants)})
     # Seeds side by side within the bar rather than on top of one another.
@@ -89,9 +80,9 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     offset = (rank - (size - 1) / 2) * (0.4 / size.clip(lower=3))
     dots = seeds[points], position + offset
     if size.max() > MOST_DOTS:
-        axes.scatter(*dots, s=3, color=style.INK, alpha=0.35, linewidth=0, zorder=5)
+        axes.scatter(*dots, s=3, color=theme.INK, alpha=0.35, linewidth=0, zorder=5)
     else:
-        axes.scatter(*dots, s=7, color=style.PAPER, edgecolor=style.INK, linewidth=0.6, zorder=5)
+        axes.scatter(*dots, s=7, color=theme.PAPER, edgecolor=theme.INK, linewidth=0.6, zorder=5)
     top = max(*reach, float(seeds[points].max()))
     axes.set_xlim(0, top * 1.03)
     for place, text in _numbers(shown, miou).items():
@@ -115,7 +106,7 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
 
 
 def _numbers(shown: Mapping[int, tuple[float, float]], miou: bool) -> dict[int, str]:
-    """What stands beside each bar, value and half its interval, all with the decimals of the smallest value."""
+    """Return what stands beside each bar, value and half its interval, with the decimals of the smallest value."""
     if not shown:
         return {}
     model = number(min(value for value, _ in shown.values()))

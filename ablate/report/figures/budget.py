@@ -7,20 +7,21 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
-from ablate.report.figures.common import NotDrawn, finish, looks, order, percent_axis
-from ablate.report.style import SINGLE, canvas, legend
+from ablate.report.figures.marks import finish, looks, percent_axis
+from ablate.report.figures.theme import SINGLE, canvas, legend
+from ablate.report.lookup import NotDrawn, among
 
 
-@register_figure("budget")
+@register_figure("budget", title="Tuning budget", order=130)
 def budget(analysis: Analysis) -> Figure:
-    """Expected test mIoU of the val-best of n settings, for every variant."""
+    """Draw the expected test mIoU of the val-best of n settings, for every variant."""
     frame = analysis.budget
     if frame.empty:
         raise NotDrawn("a tuning-budget curve needs eight settings of a variant")
     figure = canvas(SINGLE, 2.3)
     axes = figure.subplots()
     styles = looks(analysis)
-    shown = [variant for variant in order(analysis) if variant in set(frame["variant"])]
+    shown = among(analysis, frame["variant"])
     for variant in shown:
         rows = frame[frame["variant"] == variant].sort_values("settings_tried")
         look = styles[variant]

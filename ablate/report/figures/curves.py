@@ -1,96 +1,105 @@
-"""Curves over the epochs: training loss, val loss and val mIoU, at the chosen setting and rate by rate."""
+"""Curves over the epochs: losses and val mIoU at the chosen setting, rate by rate, and of one trial alone."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
+from ablate.records.store import Results, read_lines
 from ablate.registry import register_figure
-from ablate.report.figures.common import (
-    NotDrawn,
-    chosen_notes,
-    chosen_rule,
-    curves_of,
+from ablate.report import lookup
+from ablate.report.figures.marks import (
+    PANELS,
+    curve_axis,
+    draw_curve_panels,
     draw_curves,
-    epochs_at_own_best,
+    evenly,
     finish,
     looks,
-    loss_axis,
-    main_trials,
-    order,
-    percent_axis,
-    searched,
-    setting_title,
-    settings,
     spreads,
 )
-from ablate.report.style import FULL, canvas, legend
+from ablate.report.figures.theme import FULL, canvas, legend, plain
 
-PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
 RULE = (
     "Line: mean over the seeds that did not diverge; band: from the lowest to the highest seed; ×: last finite epoch "
     "of a diverged seed."
 )
 MOST_SETTINGS = 5
+THUMBNAIL = {"training and val loss": ("train_loss", "val_loss"), "val mIoU": ("val_mean_iou",)}
 
 
-@register_figure("curves")
+@register_figure("curves", title="Curves at the chosen rates", order=20)
 def curves(analysis: Analysis) -> Figure:
-    """Training loss, validation loss and validation mIoU of every variant at its own best setting."""
-    frame = epochs_at_own_best(analysis)
+    """Draw training loss, validation loss and validation mIoU of every variant at its own best setting."""
+    frame = lookup.epochs_at_own_best(analysis)
     if frame.empty:
-        raise NotDrawn("no trial at a chosen setting has finished an epoch")
+        raise lookup.NotDrawn("no trial at a chosen setting has finished an epoch")
     figure = canvas(FULL, 2.5)
-    styles, variants = looks(analysis), order(analysis)
-    for axes, (column, title) in zip(figure.subplots(1, 3), PANELS, strict=True):
-        draw_curves(axes, frame, column, variants, styles)
-        axes.set_title(title)
-        if column == "val_mean_iou":
-            percent_axis(axes)
-        else:
-            loss_axis(axes, frame[column])
-    there = set(frame["variant"])
-    shown = [variant for variant in variants if variant in there]
-    legend(figure, styles, shown, notes=chosen_notes(analysis))
-    return finish(figure, analysis, f"{RULE} {chosen_rule(analysis)}")
+    draw_curve_panels(analysis, figure.subplots(1, 3), frame)
+    legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
+    return finish(figure, analysis, f"{RULE} {lookup.chosen_rule(analysis)}")
 
 
-@register_figure("curves_by_rate")
+@register_figure("curves_by_rate", title="Curves rate by rate", order=30)
 def curves_by_rate(analysis: Analysis) -> Figure:
-    """The same curves at every setting of the grid: what the learning rate does to each variant."""
-    shown = settings(analysis)
-    if len(shown) < 2:
-        raise NotDrawn("the study has one setting only")
-    if searched(analysis):
-        raise NotDrawn("every variant was searched at settings of its own")
-    if len(shown) > MOST_SETTINGS:
-        # The outermost settings and those between, evenly.
-        step = (len(shown) - 1) / (MOST_SETTINGS - 1)
-        shown = [shown[round(place * step)] for place in range(MOST_SETTINGS)]
-    trials = main_trials(analysis)
-    frame = curves_of(analysis, trials[trials["setting"].isin(shown)])
+    """Draw the same curves at every setting of the grid: what the learning rate does to each variant."""
+    every = lookup.settings(analysis)
+    if len(every) < 2:
+        raise lookup.NotDrawn("the study has one setting only")
+    if lookup.searched(analysis):
+        raise lookup.NotDrawn("every variant was searched at settings of its own")
+    shown = evenly(every, MOST_SETTINGS)
+    trials = lookup.main_trials(analysis)
+    frame = lookup.curves_of(analysis, trials[trials["setting"].isin(shown)])
     if frame.empty:
-        raise NotDrawn("no trial has finished an epoch")
+        raise lookup.NotDrawn("no trial has finished an epoch")
     figure = canvas(FULL, 5.2 + 0.14 * (len(analysis.frames.axes) - 1))
-    styles, variants = looks(analysis), order(analysis)
     grid = figure.subplots(len(PANELS), len(shown), sharex=True, sharey="row", squeeze=False)
     by_setting = dict(list(frame.groupby("setting")))
     for row, (column, title) in zip(grid, PANELS, strict=True):
         lived = spreads(frame, column, ["setting", "variant"])
         for axes, setting in zip(row, shown, strict=True):
             own = {variant: spread for (other, variant), spread in lived.items() if other == setting}
-            draw_curves(axes, by_setting.get(setting, frame[:0]), column, variants, styles, own)
-            if axes not in grid[-1]:
-                axes.set_xlabel("")
+            draw_curves(axes, by_setting.get(setting, frame[:0]), column, looks(analysis), own)
+            axes.set_xlabel("")
         row[0].set_ylabel(title)
-        if column == "val_mean_iou":
-            percent_axis(row[0])
-        else:
-            loss_axis(row[0], frame[column])
+        curve_axis(row[0], column, frame[column])
     for axes, setting in zip(grid[0], shown, strict=True):
-        axes.set_title(setting_title(analysis, setting), size=8.5 if len(analysis.frames.axes) == 1 else 7)
-    there = set(frame["variant"])
-    legend(figure, styles, [v for v in variants if v in there], notes={})
-    left_out = len(settings(analysis)) - len(shown)
+        title = "\n".join(map(plain, lookup.setting_lines(analysis, setting)))
+        axes.set_title(title, size=8.5 if lookup.only_rate(analysis) else 7)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes={})
+    left_out = len(every) - len(shown)
     more = f" {left_out} settings between those shown are left out." if left_out else ""
     return finish(figure, analysis, RULE + more)
+
+
+def write_curves(results: Results, name: str, path: Path) -> Path | None:
+    """Draw one trial's curves as a small image: the loss of every step, the losses and val mIoU of every epoch.
+
+    Returns the path, None where no epoch was finished.
+    """
+    folder = results.trial(name)
+    epochs = read_lines(folder.epochs)
+    if not epochs:
+        return None
+    steps = np.fromfile(folder.steps, dtype="<f4").reshape(-1, 2)
+    figure = Figure(figsize=(9, 2.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, *others = figure.subplots(1, 3)
+    left.plot(np.arange(1, len(steps) + 1), steps[:, 0], linewidth=0.8)
+    left.set(title="training loss", xlabel="step", yscale="log")
+    for axes, (title, columns) in zip(others, THUMBNAIL.items(), strict=True):
+        for column in columns:
+            values = [np.nan if row[column] is None else row[column] for row in epochs]
+            axes.plot([row["epoch"] for row in epochs], values, marker=".", label=column.replace("_", " "))
+        axes.set(title=title, xlabel="epoch")
+        if len(columns) > 1:
+            axes.legend(frameon=False)
+    figure.savefig(path)
+    return path

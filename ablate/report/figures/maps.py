@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
-from ablate.report import style
-from ablate.report.figures.common import (
-    NotDrawn,
-    finish,
-    order,
-    own_settings,
-    percent_tick,
-    searched,
-    setting_values,
-    settings_axis,
-)
-from ablate.report.style import FULL, canvas, number, percent, plain, short_names
+from ablate.report.figures import theme
+from ablate.report.figures.marks import finish, percent_tick
+from ablate.report.figures.theme import FULL, canvas, plain
+from ablate.report.format import number, percent, short_names
+from ablate.report.lookup import NotDrawn, only_rate, order, own_settings, searched, setting_values, settings_axis
 
 RULE = (
     "mIoU: test mIoU, mean over seeds, %; a diverged seed counts 0 and is counted beside the number (×1). Rise: "
@@ -46,15 +40,14 @@ OWN = " A column holds a setting of each variant's own search, the lowest rate f
 UNNUMBERED = " The numbers of so many cells stand in tables/cells.csv."
 
 
-@register_figure("maps")
+@register_figure("maps", title="Maps over variant and rate", order=50)
 def maps(analysis: Analysis) -> Figure:
-    """Maps of test mIoU and of rise over variant × setting."""
+    """Draw maps of test mIoU and of rise over variant × setting."""
     columns, rows = max(map(len, own_settings(analysis).values())), len(order(analysis))
     beside = columns <= 7
     height = 0.65 + 0.3 * rows
     names = _label_height(analysis, (FULL / 2 if beside else FULL) - 0.9)
-    only_rate = list(analysis.frames.axes) == ["lr"]
-    figure = canvas(FULL, height + names if beside else 2 * height + (2 if only_rate else 1) * names)
+    figure = canvas(FULL, height + names if beside else 2 * height + (2 if only_rate(analysis) else 1) * names)
     left, right = figure.subplots(1, 2) if beside else figure.subplots(2, 1)
     wide = (FULL / 2 if beside else FULL) - 0.9
     draw_map(analysis, left, "test_mean", wide)
@@ -63,7 +56,7 @@ def maps(analysis: Analysis) -> Figure:
     right.set_title("Instability (rise)")
     if beside:
         right.set_yticks([])
-    elif not only_rate:
+    elif not only_rate(analysis):
         # Long names stand beneath both.
         left.set_xticks([])
         left.set_xlabel("")
@@ -72,7 +65,7 @@ def maps(analysis: Analysis) -> Figure:
 
 
 def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: bool = True, named: bool = True) -> None:
-    """One map on `axes`, about so many inches wide: cells by colour and number, the ridge framed.
+    """Draw one map on `axes`, about so many inches wide: cells by colour and number, the ridge framed.
 
     With a `bar` for the colours beside it, and the settings `named` beneath where there is room.
     """
@@ -90,7 +83,6 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
     high = high if high > low else low + 1e-3
     filled = np.where(np.isposinf(known), high, known)
     cell = wide / known.shape[1]
-    import seaborn as sns  # takes as long to import as ten figures to draw: only where this one is drawn
 
     sns.heatmap(
         filled,
@@ -99,7 +91,7 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         vmin=low,
         vmax=high,
         linewidths=min(0.8, 6 * cell),
-        linecolor=style.PAPER,
+        linecolor=theme.PAPER,
         cbar=bar,
         # Named below: seaborn draws the whole figure, several times, to find out whether its labels overlap.
         xticklabels=False,
@@ -108,13 +100,13 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
     )
     if cell >= NARROWEST and known.size <= MOST_NUMBERS:
         _annotate(axes, _texts(known, dead, miou), size=7 if cell >= 0.5 else 6)
-    axes.set_facecolor(style.BAD)
+    axes.set_facecolor(theme.BAD)
     waiting = _cells(analysis, "n", 0.0) < _cells(analysis, "n_planned", 0.0)
     for y, x in np.argwhere(np.isnan(known)):
-        axes.add_patch(Rectangle((x, y), 1, 1, fill=False, hatch="////", edgecolor=style.MUTED, linewidth=0))
+        axes.add_patch(Rectangle((x, y), 1, 1, fill=False, hatch="////", edgecolor=theme.MUTED, linewidth=0))
     for y, x in np.argwhere(waiting & ~np.isnan(known)):
         # A corner cut off, as wide as high on paper whatever the cell's shape.
-        axes.plot(x + 0.97, y + 0.06, marker=_CORNER, color=style.PAPER, markersize=9, markeredgewidth=0, zorder=5)
+        axes.plot(x + 0.97, y + 0.06, marker=_CORNER, color=theme.PAPER, markersize=9, markeredgewidth=0, zorder=5)
     if bar:
         scale = axes.collections[0].colorbar
         scale.outline.set_visible(False)  # type: ignore[union-attr]
@@ -132,10 +124,10 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
 
 
 def _name_settings(analysis: Analysis, axes: Axes, wide: float, *, named: bool) -> None:
-    """Labels of the columns: as many as have room, turned where they are of several values."""
+    """Label the columns: as many as have room, turned where they are of several values."""
     shown = next(iter(own_settings(analysis).values()))
     labels = [plain(setting_values(analysis, setting)) for setting in shown]
-    turned = list(analysis.frames.axes) != ["lr"]
+    turned = not only_rate(analysis)
     cell = wide / len(shown)
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel(settings_axis(analysis))
@@ -152,15 +144,15 @@ def _name_settings(analysis: Analysis, axes: Axes, wide: float, *, named: bool) 
 
 
 def _label_height(analysis: Analysis, wide: float) -> float:
-    """Inches that the labels beneath a map take."""
+    """Return the inches that the labels beneath a map take."""
     shown = next(iter(own_settings(analysis).values()))
-    if list(analysis.frames.axes) == ["lr"] or searched(analysis) or wide / len(shown) < LEAST_NAMED:
+    if only_rate(analysis) or searched(analysis) or wide / len(shown) < LEAST_NAMED:
         return 0.25
     return 0.25 + LETTER * max(len(setting_values(analysis, setting)) for setting in shown)
 
 
 def _cells(analysis: Analysis, column: str, absent: float) -> np.ndarray:
-    """A column of the cells, variants x their settings, both in their order; `absent` where there is none."""
+    """Return a column of the cells, variants x their settings, both in their order; `absent` where there is none."""
     cells, own = analysis.cells, own_settings(analysis)
     values = dict(zip(zip(cells["variant"], cells["setting"], strict=True), cells[column].astype(float), strict=True))
     table = np.full((len(own), max(1, *map(len, own.values()))), absent)
@@ -172,7 +164,7 @@ def _cells(analysis: Analysis, column: str, absent: float) -> np.ndarray:
 
 
 def _annotate(axes: Axes, texts: np.ndarray, size: float) -> None:
-    """The numbers of the cells, dark or bright: whichever has the greater contrast on its cell (WCAG 2)."""
+    """Write the numbers of the cells, dark or bright: whichever has the greater contrast on its cell (WCAG 2)."""
     mesh = axes.collections[0]
     mesh.update_scalarmappable()
     linear = np.asarray(mesh.get_facecolor())[:, :3]
@@ -201,4 +193,4 @@ def _ridge(analysis: Analysis, axes: Axes, width: float) -> None:
         best = analysis.own_best.get(variant)
         if best in shown:
             at = shown.index(best) + 0.04, y + 0.04
-            axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, edgecolor=style.INK, linewidth=width))
+            axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, edgecolor=theme.INK, linewidth=width))

@@ -1,138 +1,55 @@
-"""Panels of test images: a variant's own, all variants on the same images, the telling images, zoomed crops, gates."""
+"""Figures of test images: all variants on the same ones, the telling ones, crops, gates, and a variant's own panel."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from math import ceil
-from weakref import WeakKeyDictionary
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from PIL import Image
 
 from ablate.analysis.analyse import Analysis
-from ablate.errors import ResultsError
-from ablate.measure.segmentation import per_image_mean_iou
-from ablate.records.store import Results
 from ablate.registry import register_figure
-from ablate.report import style
-from ablate.report.figures.common import (
-    NotDrawn,
-    at_own_best,
-    finish,
-    main_trials,
-    once_an_analysis,
-    order,
-    setting_label,
-)
-from ablate.report.panels import (
+from ablate.report.figures import marks, theme
+from ablate.report.figures.theme import FULL, canvas, plain
+from ablate.report.format import percent, short_names, shorten
+from ablate.report.images.gallery import (
+    RUN_SHOWN,
     Chosen,
     Crop,
     Gallery,
     fixed_images,
-    mosaic,
-    reduce,
+    gallery,
+    image_scores,
+    predictions,
+    read_maps,
     telling_images,
-    with_window,
 )
-from ablate.report.sheet import show_sheet
-from ablate.report.style import FULL, canvas, percent, plain, short_names, shorten
+from ablate.report.images.paint import centred, enlarge, fitted, mosaic, overlay, reduce, with_outline
+from ablate.report.lookup import NotDrawn, order, setting_label, shown_trials
 
 # Pixels of the longer side of a tile in a printed figure.
 TILE = 480
 TALLEST = 8.2  # inches, so that a sheet with its rule fits a page
 FINEST = 400  # pixels an inch, more than any of the formats shows
-RUN_SHOWN = "Shown of each variant: its own best setting, the seed with the median validation mIoU."
-NUMBERS = "Number in a picture: mIoU of that image, %. Palest grey in a truth: not scored."
+NUMBERS = "Number in an image: mIoU of that image, %. Palest grey in a truth: not scored."
 
 
-def gallery(analysis: Analysis) -> Gallery:
-    """The pictures of the study; `NotDrawn` where there are none."""
-    if analysis not in _galleries:
-        _galleries[analysis] = Gallery(Results(analysis.frames.path))
-    shown = _galleries[analysis]
-    if not shown.there:
-        raise NotDrawn("the results folder holds no test images")
-    return shown
-
-
-# Several figures show the same images: they are read once for an analysis, and forgotten with it.
-_galleries: WeakKeyDictionary[Analysis, Gallery] = WeakKeyDictionary()
-
-
-@once_an_analysis
-def shown_trials(analysis: Analysis) -> dict[str, str]:
-    """The trial whose pictures stand for each variant: of its own best cell the seed of median val mIoU."""
-    rows = at_own_best(main_trials(analysis), analysis)
-    rows = rows[rows["status"] == "complete"].sort_values(["val_mean_iou", "seed"], kind="stable")
-    shown = {}
-    for variant in order(analysis):
-        own = rows[rows["variant"] == variant]
-        if len(own):
-            shown[variant] = str(own["name"].iloc[(len(own) - 1) // 2])
-    return shown
-
-
-def predictions(analysis: Analysis, pictures: Gallery, chosen: Sequence[Chosen]) -> dict[str, np.ndarray]:
-    """Predictions (n, H, W) of the chosen images for each variant whose shown trial stored them."""
-    found = {}
-    for variant, trial in shown_trials(analysis).items():
-        labels = pictures.predictions(trial, [one.index for one in chosen])
-        if labels is not None:
-            found[variant] = labels
-    if not found:
-        raise NotDrawn("no shown trial has stored its predictions")
-    return found
-
-
-def variant_panel(analysis: Analysis, variant: str) -> Figure:
-    """The fixed test images of one variant: image, truth, prediction, error, one row an image."""
-    pictures = gallery(analysis)
-    chosen = fixed_images(pictures.count)
-    trial = shown_trials(analysis).get(variant)
-    labels = None if trial is None else pictures.predictions(trial, [one.index for one in chosen])
-    if labels is None:
-        raise NotDrawn(f"no trial of {variant} has stored its predictions")
-    rows, marks = [], []
-    scores = image_scores(analysis).get(variant)
-    for one, prediction in zip(chosen, labels, strict=True):
-        marks.append(["", "", _mark(scores, one), ""])
-        image, target = pictures.image(one.index), pictures.target(one.index)
-        tiles = [
-            image,
-            pictures.colorize(target),
-            pictures.colorize(prediction),
-            pictures.error(image, target, prediction),
-        ]
-        rows.append([reduce(tile, TILE, labels=place in (1, 2)) for place, tile in enumerate(tiles)])
-    names = [f"{one.index}\n{shorten(pictures.name(one.index), 12)}" for one in chosen]
-    rule = (
-        f"{variant} at {setting_label(analysis, analysis.own_best[variant])}. {RUN_SHOWN} The same evenly spaced "
-        f"test images for every variant. Error: wrong pixels red on the faded image. {NUMBERS}"
-    )
-    return tile_sheet(analysis, pictures, rows, names, ["image", "truth", "prediction", "error"], rule, marks=marks)
-
-
-def _mark(scores: np.ndarray | None, one: Chosen) -> str:
-    """What is written into a predicted picture: the mIoU of its image."""
-    score = np.nan if scores is None else scores[one.index]
-    return percent(score, 0) if np.isfinite(score) else ""
-
-
-@register_figure("panels")
+@register_figure("panels", title="All variants on the same test images", section="predictions", order=0)
 def panels(analysis: Analysis) -> Figure:
-    """All variants on the same eight test images."""
-    pictures = gallery(analysis)
+    """Draw all variants on the same eight test images."""
+    shown = gallery(analysis)
     rule = f"Evenly spaced test images, the same for all variants. {RUN_SHOWN} {NUMBERS}"
-    return _comparison(analysis, pictures, fixed_images(pictures.count), rule)
+    chosen = fixed_images(shown.count)
+    return _comparison(analysis, shown, chosen, [f"image {one.index}" for one in chosen], rule)
 
 
-@register_figure("telling")
+@register_figure("telling", title="Best, median, worst and most disagreed upon", section="predictions", order=10)
 def telling(analysis: Analysis) -> Figure:
-    """All variants on the best, the median, the worst and the most disagreed upon test image."""
-    pictures = gallery(analysis)
+    """Draw all variants on the best, the median, the worst and the most disagreed upon test image."""
+    shown = gallery(analysis)
     chosen = telling_images(image_scores(analysis))
     if not chosen:
         raise NotDrawn("no variant has scored the test images")
@@ -140,89 +57,124 @@ def telling(analysis: Analysis) -> Figure:
         "Best, median and worst test image by its mIoU averaged over the variants shown; most disagreed upon: the "
         f"largest range of its mIoU between variants; in brackets the image's place in the split. {RUN_SHOWN} {NUMBERS}"
     )
-    heads = [f"{one.why.partition(':')[0]} ({one.index})" for one in chosen]
-    return _comparison(analysis, pictures, chosen, rule, heads)
+    return _comparison(analysis, shown, chosen, [f"{one.why.partition(':')[0]} ({one.index})" for one in chosen], rule)
 
 
-@once_an_analysis
-def image_scores(analysis: Analysis) -> dict[str, np.ndarray]:
-    """MIoU of every test image (N,) by the shown trial of each variant."""
-    frames = analysis.frames
-    key_of = dict(zip(frames.trials["name"], frames.trials["key"], strict=True))
-    scores = {}
-    for variant, trial in shown_trials(analysis).items():
-        # A trial whose counts are damaged has no scores to choose images by.
-        with contextlib.suppress(ResultsError):
-            scores[variant] = per_image_mean_iou(frames.counts(key_of[trial])["test"])
-    return scores
-
-
-@register_figure("crops")
+@register_figure("crops", title="Crops around thin structures", section="predictions", order=20)
 def crops(analysis: Analysis) -> Figure:
-    """Zoomed windows around thin structures: image, truth and every variant."""
-    pictures = gallery(analysis)
-    windows = pictures.crops()
+    """Draw zoomed windows around thin structures: image, truth and every variant."""
+    shown = gallery(analysis)
+    windows = shown.crops()
     if not windows:
         raise NotDrawn("the test images hold no thin structures")
-    chosen = [Chosen(window.index, "") for window in windows]
-    found = predictions(analysis, pictures, chosen)
-    rows, names = [], ["where", "image", "truth", *found]
-    # Enlarged, so that the whole image beside them is still to be recognised.
+    found = predictions(analysis, shown, [window.index for window in windows])
+    names = ["where", "image", "truth", *found]
+    # Enlarged, so that the whole image beside them is still to be recognised; of many variants no more pixels than the
+    # tallest sheet shows.
     times = max(1, ceil(TILE / 2 / windows[0].width))
-    # Of many variants no more pixels than the tallest sheet shows.
     times = min(times, max(1, ceil(FINEST * TALLEST / (len(names) * windows[0].height))))
     size = windows[0].height * times, windows[0].width * times
+    columns = []
     for place, window in enumerate(windows):
-        image, target = pictures.image(window.index), pictures.target(window.index)
-        cuts = [image, pictures.colorize(target), *(pictures.colorize(labels[place]) for labels in found.values())]
-        rows.append(
-            [
-                _fit(image, window, size),
-                *(np.kron(window.cut(tile), np.ones((times, times, 1), np.uint8)) for tile in cuts),
-            ]
-        )
-    across = [list(column) for column in zip(*rows, strict=True)]
+        image, target = shown.image(window.index), shown.target(window.index)
+        cuts = [image, shown.colorize(target), *(shown.colorize(labels[place]) for labels in found.values())]
+        columns.append([_where(image, window, size), *(enlarge(window.cut(tile), times) for tile in cuts)])
+    rows = [list(row) for row in zip(*columns, strict=True)]
     rule = (
         "Windows with the most pixels of thin structures (what an opening with a disc of 6 px at a 600 px diagonal "
         f"removes), at most one of an image. {RUN_SHOWN} Palest grey in a truth: not scored."
     )
     heads = [f"test image {window.index}" for window in windows]
-    return tile_sheet(analysis, pictures, across, names, heads, rule, width=min(FULL, 0.95 + 1.5 * len(windows)))
+    return tile_sheet(analysis, shown, rows, names, heads, rule, width=min(FULL, 0.95 + 1.5 * len(windows)))
 
 
-def _fit(tile: np.ndarray, window: Crop, size: tuple[int, int]) -> np.ndarray:
-    """The whole image with the window outlined, in a tile of the crops' size, with its own proportions."""
-    scale = min(size[0] / tile.shape[0], size[1] / tile.shape[1])
-    resized = Image.fromarray(tile).resize(
-        (max(1, int(tile.shape[1] * scale)), max(1, int(tile.shape[0] * scale))), Image.Resampling.LANCZOS
+@register_figure("gates", title="Attention gates over the image", section="predictions", order=30)
+def gates(analysis: Analysis) -> Figure:
+    """Draw what each attention gate lets through on the fixed test images, one row a gate."""
+    shown = gallery(analysis)
+    paths = {variant: shown.results.trial(trial).path for variant, trial in shown_trials(analysis).items()}
+    found = {variant: maps for variant, path in paths.items() if (maps := read_maps(path / "gates.npz"))}
+    if not found:
+        raise NotDrawn("no shown trial has stored maps of attention gates")
+    chosen = fixed_images(shown.count)
+    images = [reduce(shown.image(one.index), TILE // 2, labels=False) for one in chosen]
+    colours = (255 * matplotlib.colormaps["cividis"](np.arange(256))[:, :3]).astype(np.uint8)
+    rows, names, short = [images], ["image"], short_names(list(found), 12)
+    for variant in order(analysis):
+        for gate, attention in sorted(found.get(variant, {}).items(), key=lambda item: marks.layer_depth(item[0])):
+            if len(attention) == len(images):
+                low, high = (float(end) for end in np.percentile(attention, (2, 98)))
+                stretched = (attention - low) / max(high - low, 1e-6)
+                rows.append([overlay(image, alpha, colours) for image, alpha in zip(images, stretched, strict=True)])
+                name = shorten(gate.removesuffix(".gate"), 12)
+                names.append(f"{name if len(found) == 1 else short[variant]}\n{low:.2f} to {high:.2f}")
+    if len(rows) == 1:
+        raise NotDrawn("the stored maps are not of the test images that are shown")
+    settings = ", ".join(f"{variant} at {setting_label(analysis, analysis.own_best[variant])}" for variant in found)
+    rule = (
+        f"Attention α of every gate ({settings}) over the image in grey, from dark blue (low) to yellow (high); α "
+        "lets the skip through, 0 = shut, 1 = open. Every gate is shown over its own range, from its 2nd to its 98th "
+        f"percentile on these images, written beside it. {RUN_SHOWN}"
     )
-    small = with_window(np.asarray(resized), window, scale)
-    sheet = np.full((*size, 3), 255, np.uint8)
-    top, left = (size[0] - small.shape[0]) // 2, (size[1] - small.shape[1]) // 2
-    sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return sheet
+    return tile_sheet(analysis, shown, rows, names, [str(one.index) for one in chosen], rule, classes=False)
+
+
+def _where(image: np.ndarray, window: Crop, size: tuple[int, int]) -> np.ndarray:
+    """Return the whole image with the window outlined, in a tile of `size`, with its own proportions."""
+    small = fitted(image, size)
+    scale = small.shape[1] / image.shape[1]
+    place = (scale * length for length in (window.top, window.left, window.height, window.width))
+    return centred(with_outline(small, *place), size)
+
+
+def variant_panel(analysis: Analysis, variant: str) -> Figure:
+    """Draw the fixed test images of one variant: image, truth, prediction, error, one row an image."""
+    shown = gallery(analysis)
+    chosen = fixed_images(shown.count)
+    trial = shown_trials(analysis).get(variant)
+    labels = None if trial is None else shown.predictions(trial, [one.index for one in chosen])
+    if labels is None:
+        raise NotDrawn(f"no trial of {variant} has stored its predictions")
+    rows, numbers = [], []
+    scores = image_scores(analysis).get(variant)
+    for one, prediction in zip(chosen, labels, strict=True):
+        numbers.append(["", "", _number(scores, one), ""])
+        image, target = shown.image(one.index), shown.target(one.index)
+        tiles = [image, shown.colorize(target), shown.colorize(prediction), shown.error(image, target, prediction)]
+        rows.append([reduce(tile, TILE, labels=place in (1, 2)) for place, tile in enumerate(tiles)])
+    names = [f"{one.index}\n{shorten(shown.name(one.index), 12)}" for one in chosen]
+    rule = (
+        f"{variant} at {setting_label(analysis, analysis.own_best[variant])}. {RUN_SHOWN} The same evenly spaced "
+        f"test images for every variant. Error: wrong pixels red on the faded image. {NUMBERS}"
+    )
+    return tile_sheet(analysis, shown, rows, names, ["image", "truth", "prediction", "error"], rule, numbers=numbers)
+
+
+def _number(scores: np.ndarray | None, one: Chosen) -> str:
+    """Return what is written into a predicted image: its mIoU."""
+    score = np.nan if scores is None else scores[one.index]
+    return percent(score, 0) if np.isfinite(score) else ""
 
 
 def _comparison(
-    analysis: Analysis, pictures: Gallery, chosen: Sequence[Chosen], rule: str, heads: list[str] | None = None
+    analysis: Analysis, shown: Gallery, chosen: Sequence[Chosen], heads: Sequence[str], rule: str
 ) -> Figure:
-    """One column an image, one row each for image, truth and the variants."""
-    found = predictions(analysis, pictures, chosen)
+    """Draw one column an image, one row each for image, truth and the variants."""
+    found = predictions(analysis, shown, [one.index for one in chosen])
     most = TILE if len(chosen) <= 4 else TILE // 2
     rows = [
-        [reduce(pictures.image(one.index), most, labels=False) for one in chosen],
-        [reduce(pictures.colorize(pictures.target(one.index)), most, labels=True) for one in chosen],
-        *([reduce(pictures.colorize(tile), most, labels=True) for tile in labels] for labels in found.values()),
+        [reduce(shown.image(one.index), most, labels=False) for one in chosen],
+        [reduce(shown.colorize(shown.target(one.index)), most, labels=True) for one in chosen],
+        *([reduce(shown.colorize(tile), most, labels=True) for tile in labels] for labels in found.values()),
     ]
     scores = image_scores(analysis)
-    marks = [[""] * len(chosen)] * 2 + [[_mark(scores.get(variant), one) for one in chosen] for variant in found]
-    heads = heads or [f"image {one.index}" for one in chosen]
-    return tile_sheet(analysis, pictures, rows, ["image", "truth", *found], heads, rule, marks=marks)
+    numbers = [[""] * len(chosen)] * 2 + [[_number(scores.get(variant), one) for one in chosen] for variant in found]
+    return tile_sheet(analysis, shown, rows, ["image", "truth", *found], heads, rule, numbers=numbers)
 
 
 def tile_sheet(
     analysis: Analysis,
-    pictures: Gallery,
+    shown: Gallery,
     rows: list[list[np.ndarray]],
     names: Sequence[str],
     heads: Sequence[str],
@@ -230,11 +182,11 @@ def tile_sheet(
     *,
     width: float = FULL,
     classes: bool = True,
-    marks: Sequence[Sequence[str]] = (),
+    numbers: Sequence[Sequence[str]] = (),
 ) -> Figure:
-    """A mosaic with its rows and columns named and a legend of the classes beneath.
+    """Draw a mosaic with its rows and columns named and a legend of the classes beneath.
 
-    `marks` are short texts, one a tile, written into its lower right corner.
+    `numbers` are short texts, one a tile, written into its lower right corner.
     """
     gap = max(1, rows[0][0].shape[1] // 40)
     sheet = mosaic(rows, gap)
@@ -242,7 +194,7 @@ def tile_sheet(
     short = short_names([name for name in names if "\n" not in name], 13)
     labels = [plain(short.get(name, name)) for name in names]
     left = 0.14 + 0.068 * max(len(line) for label in labels for line in label.split("\n"))
-    named = list(pictures.classes) if classes else []
+    named = list(shown.classes) if classes else []
     called = short_names(named, 16)
     per_line = max(1, int(width * 72 / (6.5 * 0.6 * max(map(len, called.values()), default=1) + 26)))
     lines = ceil(len(named) / per_line)
@@ -253,46 +205,33 @@ def tile_sheet(
         width, high = left + (width - left) * TALLEST / high, TALLEST
     figure = canvas(width, above + high + below)
     figure.set_layout_engine("none")
-    axes = figure.add_axes(
-        (left / width, below / (above + high + below), 1 - left / width, high / (above + high + below))
-    )
-    show_sheet(axes, sheet)
+    total = above + high + below
+    axes = figure.add_axes((left / width, below / total, 1 - left / width, high / total))
+    # Every format keeps the pixels themselves: labels must not be mixed.
+    axes.imshow(sheet, aspect="auto", interpolation="none")
     axes.set_axis_off()
     for place, label in enumerate(labels):
         y = 1 - (place * tile_high + (tile_high - gap) / 2) / sheet.shape[0]
         axes.annotate(label, (-0.06 / (width - left), y), xycoords="axes fraction", ha="right", va="center", size=7)
-    for y, texts in enumerate(marks):
-        for x, text in enumerate(texts):
-            if text:
-                at = (
-                    (x * tile_wide + tile_wide - gap) / sheet.shape[1],
-                    1 - (y * tile_high + tile_high - gap) / len(sheet),
-                )
-                box = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-                axes.annotate(
-                    text,
-                    at,
-                    xytext=(-1.5, 1.5),
-                    xycoords="axes fraction",
-                    textcoords="offset points",
-                    ha="right",
-                    va="bottom",
-                    size=6,
-                    bbox=box,
-                )
+    box = {"facecolor": theme.PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+    written = [(y, x, text) for y, texts in enumerate(numbers) for x, text in enumerate(texts) if text]
+    for y, x, text in written:
+        at = ((x + 1) * tile_wide - gap) / sheet.shape[1], 1 - ((y + 1) * tile_high - gap) / sheet.shape[0]
+        axes.annotate(
+            text, at, xytext=(-1.5, 1.5), xycoords="axes fraction", textcoords="offset points", ha="right",
+            va="bottom", size=6, bbox=box,
+        )  # fmt: skip
     room = int((width - left) / len(heads) * 72 / (7 * 0.58))
     if max(map(len, heads)) > room:
         # Narrow columns: the number says which image it is.
         heads = [head.removeprefix("test ").removeprefix("image ") for head in heads]
     for place, head in enumerate(heads):
-        x = (place * tile_wide + (tile_wide - gap) / 2) / sheet.shape[1]
-        axes.annotate(
-            plain(shorten(head, max(4, room))), (x, 1 + 0.05 / high), xycoords="axes fraction", ha="center", size=7
-        )
+        at = (place * tile_wide + (tile_wide - gap) / 2) / sheet.shape[1], 1 + 0.05 / high
+        axes.annotate(plain(shorten(head, max(4, room))), at, xycoords="axes fraction", ha="center", size=7)
     if named:
-        colours = pictures.palette[: len(named)] / 255
+        colours = shown.palette[: len(named)] / 255
         figure.legend(
-            [Patch(facecolor=colour, edgecolor=style.MUTED, linewidth=0.4) for colour in colours],
+            [Patch(facecolor=colour, edgecolor=theme.MUTED, linewidth=0.4) for colour in colours],
             [plain(called[name]) for name in named],
             loc="lower left",
             bbox_to_anchor=(0.06 / width, 0.0),
@@ -309,9 +248,9 @@ def tile_sheet(
 
 
 def _footed(figure: Figure, analysis: Analysis, rule: str) -> Figure:
-    """`finish` for a figure whose axes have fixed places: all of them move up by what the rule takes."""
+    """Finish a figure whose axes have fixed places: all of them move up by what the rule takes."""
     before = figure.get_figheight()
-    finish(figure, analysis, rule)
+    marks.finish(figure, analysis, rule)
     after = figure.get_figheight()
     extra = (after - before) / after
     for axes in figure.axes:

@@ -10,24 +10,16 @@ from matplotlib.markers import CARETDOWN
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
-from ablate.report import style
-from ablate.report.figures.common import (
-    NotDrawn,
-    by_variant,
-    chosen_notes,
-    finish,
-    label_rows,
-    looks,
-    order,
-    percent_axis,
-    seeds_text,
-)
-from ablate.report.style import FULL, canvas, legend, percent, rate_axis
+from ablate.report.figures import theme
+from ablate.report.figures.marks import finish, label_rows, looks, percent_axis, rate_axis
+from ablate.report.figures.theme import FULL, canvas, legend
+from ablate.report.format import percent
+from ablate.report.lookup import NotDrawn, by_variant, chosen_notes, only_rate, order, seeds_text
 
 
-@register_figure("rates")
+@register_figure("rates", title="mIoU against the learning rate", order=60)
 def rates(analysis: Analysis) -> Figure:
-    """Validation and test mIoU against the learning rate, with the basin of every variant beneath."""
+    """Draw validation and test mIoU against the learning rate, with the basin of every variant beneath."""
     cells = by_rate(analysis)
     levels = sorted(cells["lr"].unique())
     if len(levels) < 2:
@@ -45,9 +37,7 @@ def rates(analysis: Analysis) -> Figure:
     _basins(grid[1][0], analysis, variants)
     _regrets(grid[1][1], cells[cells["lr"].isin(kept)], variants)
     legend(figure, styles, variants, notes=chosen_notes(analysis))
-    more = (
-        "" if list(analysis.frames.axes) == ["lr"] else " At each rate the best of the other settings, by validation."
-    )
+    more = "" if only_rate(analysis) else " At each rate the best of the other settings, by validation."
     rule = (
         f"Points: mean over {seeds_text(analysis)}, a diverged seed counting 0; lines: {100 * analysis.confidence:.0f} "
         "% t interval over seeds, pale where one diverged, cut off at the axis; ring: the chosen rate; mark at the "
@@ -59,7 +49,7 @@ def rates(analysis: Analysis) -> Figure:
 
 
 def by_rate(analysis: Analysis) -> pd.DataFrame:
-    """The cells, one for each variant and rate: where other settings vary too, the one best on validation."""
+    """Return the cells, one for each variant and rate: where other settings vary too, the one best on validation."""
     cells = analysis.cells[np.isfinite(analysis.cells["val_mean"].astype(float))]
     best = cells.sort_values("val_mean", ascending=False, kind="stable").drop_duplicates(["variant", "lr"])
     return best.sort_values(["variant", "lr"])
@@ -131,7 +121,7 @@ def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
             axes.plot(optimum, place, "|", color=look.color, markersize=8, markeredgewidth=1.8)
         else:
             why = "none: the best rate is on the edge" if rows[variant]["unbracketed"] else "none: no quadratic fits"
-            axes.text(0.02, place, why, transform=axes.get_yaxis_transform(), va="center", size=6, color=style.MUTED)
+            axes.text(0.02, place, why, transform=axes.get_yaxis_transform(), va="center", size=6, color=theme.MUTED)
     axes.set_title("Basin and optimum")
 
 

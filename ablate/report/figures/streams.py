@@ -11,55 +11,46 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from ablate.analysis.analyse import Analysis
 from ablate.measure.stability import epoch_medians, spike_steps
 from ablate.registry import register_figure
-from ablate.report import style
-from ablate.report.figures.common import (
-    NotDrawn,
-    finish,
-    looks,
-    main_trials,
-    order,
-    own_settings,
-    searched,
-    setting_title,
-    setting_values,
-    settings_axis,
-)
-from ablate.report.style import FULL, Look, canvas, number, plain, short_names
+from ablate.report import lookup
+from ablate.report.figures import theme
+from ablate.report.figures.marks import evenly, finish, looks
+from ablate.report.figures.theme import FULL, Look, canvas, plain
+from ablate.report.format import number, short_names
 
 MOST_ROWS = 6
 MOST_COLUMNS = 5
 MOST_POINTS = 600
 
 
-@register_figure("streams")
+@register_figure("streams", title="Stability of the training loss", order=100)
 def streams(analysis: Analysis) -> Figure:
-    """Training loss of every step of the least stable seed of every cell, spikes marked."""
-    trials = main_trials(analysis)
+    """Draw the training loss of every step of the least stable seed of every cell, spikes marked."""
+    trials = lookup.main_trials(analysis)
     trials = trials[trials["status"].isin(["complete", "diverged"])]
     chosen = _least_stable(trials)
     variants = _rows(analysis, trials)
-    columns = {variant: _evenly(own_settings(analysis)[variant]) for variant in variants}
+    columns = {variant: evenly(lookup.own_settings(analysis)[variant], MOST_COLUMNS) for variant in variants}
     shown = {cell: row for cell, row in chosen.items() if cell[1] in columns.get(cell[0], ())}
     worst = {cell: (row, steps) for cell, row in shown.items() if len(steps := analysis.frames.steps(row["key"]))}
     if not worst:
-        raise NotDrawn("no trial has stored its steps")
-    each = searched(analysis)
+        raise lookup.NotDrawn("no trial has stored its steps")
+    each = lookup.searched(analysis)
     titles = 0.2 * len(variants) if each else 0.14 * (len(analysis.frames.axes) - 1)
     figure = canvas(FULL, 0.5 + titles + 0.85 * len(variants))
     most = max(map(len, columns.values()))
     grid = figure.subplots(len(variants), most, sharex=True, sharey=True, squeeze=False)
-    drawn, short = [], short_names(order(analysis), 13)
+    drawn, short = [], short_names(lookup.order(analysis), 13)
     for row, variant in zip(grid, variants, strict=True):
         for axes in row[len(columns[variant]) :]:
             axes.set_visible(False)
         for axes, setting in zip(row, columns[variant], strict=False):
             if each:
-                axes.set_title(plain(setting_values(analysis, setting)), size=6.5, pad=3)
+                axes.set_title(plain(lookup.setting_values(analysis, setting)), size=6.5, pad=3)
             if (variant, setting) in worst:
                 trial, steps = worst[variant, setting]
                 drawn.append(_stream(axes, trial, steps, looks(analysis)[variant]))
             else:
-                axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", color=style.MUTED, size=6.5)
+                axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", color=theme.MUTED, size=6.5)
         row[0].set_ylabel(f"{plain(short[variant])}\nloss")
     low = min((float(np.nanmin(loss)) for loss in drawn if np.isfinite(loss).any()), default=1.0)
     if low > 0:
@@ -69,11 +60,12 @@ def streams(analysis: Analysis) -> Figure:
         grid[0][0].yaxis.set_minor_locator(NullLocator())
     if not each:
         for axes, setting in zip(grid[0], columns[variants[0]], strict=True):
-            axes.set_title(setting_title(analysis, setting), size=8.5 if len(analysis.frames.axes) == 1 else 7)
+            title = "\n".join(map(plain, lookup.setting_lines(analysis, setting)))
+            axes.set_title(title, size=8.5 if lookup.only_rate(analysis) else 7)
     for axes in grid[-1]:
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
-    left_out = len(order(analysis)) - len(variants)
+    left_out = len(lookup.order(analysis)) - len(variants)
     rule = (
         "Pale: training loss of every step of the cell's least stable seed (largest rise); line: median of each "
         "epoch; R: its rise, the largest ratio of an epoch's median to the lowest before it; ▲: spikes, steps "
@@ -81,14 +73,14 @@ def streams(analysis: Analysis) -> Figure:
         "deviations; ×: diverged."
     )
     more = f" Shown: the baseline and the {len(variants) - 1} least stable variants." if left_out else ""
-    between = max(len(own_settings(analysis)[variant]) - len(columns[variant]) for variant in variants)
+    between = max(len(lookup.own_settings(analysis)[variant]) - len(columns[variant]) for variant in variants)
     more += f" {between} settings between those shown are left out." if between else ""
-    more += f" Above each: {settings_axis(analysis)}." if each else ""
+    more += f" Above each: {lookup.settings_axis(analysis)}." if each else ""
     return finish(figure, analysis, rule + more)
 
 
 def _least_stable(trials: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    """For every cell the trial with the largest rise; a diverged one is larger than any."""
+    """Return for every cell the trial with the largest rise; a diverged one is larger than any."""
     rise = trials["rise"].astype(float).where(trials["status"] != "diverged", np.inf).fillna(-1.0)
     chosen = trials.assign(_rise=rise).sort_values(["_rise", "seed"], ascending=[False, True], kind="stable")
     chosen = chosen.drop_duplicates(["variant", "setting"])
@@ -96,7 +88,7 @@ def _least_stable(trials: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
 
 
 def _rows(analysis: Analysis, trials: pd.DataFrame) -> list[str]:
-    variants = order(analysis)
+    variants = lookup.order(analysis)
     if len(variants) <= MOST_ROWS:
         return variants
     rise = trials.groupby("variant")["rise"].max()
@@ -104,16 +96,8 @@ def _rows(analysis: Analysis, trials: pd.DataFrame) -> list[str]:
     return [variants[0], *(variant for variant in variants[1:] if variant in rest)]
 
 
-def _evenly(shown: list[str]) -> list[str]:
-    """The outermost settings and those between, evenly, as many as have room."""
-    if len(shown) <= MOST_COLUMNS:
-        return shown
-    step = (len(shown) - 1) / (MOST_COLUMNS - 1)
-    return [shown[round(place * step)] for place in range(MOST_COLUMNS)]
-
-
 def _stream(axes: Axes, trial: pd.Series, steps: np.ndarray, look: Look) -> np.ndarray:
-    """Draws one stream; the loss that was drawn."""
+    """Draw one stream; return the loss that was drawn."""
     loss = steps[:, 0].astype(float)
     loss = np.where(np.isfinite(loss), loss, np.nan)
     places = np.arange(1, len(loss) + 1)
@@ -128,20 +112,20 @@ def _stream(axes: Axes, trial: pd.Series, steps: np.ndarray, look: Look) -> np.n
         places[spikes],
         np.full(len(spikes), 0.05),
         "^",
-        color=style.ALARM,
+        color=theme.ALARM,
         markersize=3,
         transform=axes.get_xaxis_transform(),
     )
     known = np.flatnonzero(np.isfinite(loss))
     if trial["status"] == "diverged" and len(known):
-        axes.plot(places[known[-1]], loss[known[-1]], "x", color=style.ALARM, markersize=5, zorder=4)
+        axes.plot(places[known[-1]], loss[known[-1]], "x", color=theme.ALARM, markersize=5, zorder=4)
     text = "diverged" if trial["status"] == "diverged" else f"R {number(float(trial['rise']))}"
-    axes.text(0.98, 0.94, text, transform=axes.transAxes, ha="right", va="top", size=6.5, color=style.INK)
+    axes.text(0.98, 0.94, text, transform=axes.transAxes, ha="right", va="top", size=6.5, color=theme.INK)
     return loss
 
 
 def thinned(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """About `most` points of a stream that look the same: the lowest and highest of each stretch, in order."""
+    """Return about `most` points of a stream that look the same: the lowest and highest of each stretch, in order."""
     if len(y) <= most:
         return x, y
     stretches = np.array_split(np.arange(len(y)), most // 2)

@@ -6,39 +6,33 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.contrasts import KINDS
-from ablate.report.render import Column, Table
-from ablate.report.style import rate_text
-from ablate.report.tables.common import axis_columns, in_order, present, rule_of
+from ablate.claims.verdicts import judge
+from ablate.registry import register_table
+from ablate.report import rules
+from ablate.report.format import rate_text
+from ablate.report.lookup import only_rate, primary_contrasts, rows_of
+from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
 
 
-def results_table(analysis: Analysis) -> Table:
-    """One row a variant: what it is worth, at which rate, how sure, at what cost."""
-    frame = analysis.variants.copy()
-    primary = analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+@register_table("results", title="Main results", order=0)
+def results(analysis: Analysis) -> Table:
+    """Return one row a variant: what it is worth, at which rate, how sure, at what cost."""
     wanted = ["variant", "delta", "low", "high", "p_holm", "decision", "lr_confounded"]
-    frame = frame.drop(columns=["rule"]).merge(primary[wanted], on="variant", how="left")
+    frame = analysis.variants.merge(primary_contrasts(analysis)[wanted], on="variant", how="left")
     cells = analysis.cells[["variant", "setting", "rise", "n_diverged", "convergence"]]
     cells = cells.assign(seeds=analysis.cells["n"])
     frame = frame.merge(cells, on=["variant", "setting"], how="left")
     for quantity, name in (("train_images_per_s", "train"), ("inference_images_per_s", "inference")):
-        rows = analysis.throughput
-        rows = rows[rows["quantity"] == quantity] if len(rows) else pd.DataFrame(columns=["variant", "value", "ratio"])
-        rows = rows.rename(
-            columns={"value": quantity, "ratio": f"{name}_ratio", "low": f"{name}_low", "high": f"{name}_high"}
-        )
-        kept = [c for c in ("variant", quantity, f"{name}_ratio", f"{name}_low", f"{name}_high") if c in rows.columns]
-        frame = frame.merge(rows[kept].drop_duplicates("variant"), on="variant", how="left")
-    memory = analysis.cost
-    if len(memory):
-        frame = frame.merge(memory[["variant", "peak_memory_bytes"]], on="variant", how="left")
+        frame = with_rates(frame, analysis, quantity, name)
+    if len(analysis.cost):
+        frame = frame.merge(analysis.cost[["variant", "peak_memory_bytes"]], on="variant", how="left")
     frame["chosen"] = [_chosen(row, analysis) for _, row in frame.iterrows()]
     frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for _, row in frame.iterrows()]
     frame["decision_text"] = [_decision(row) for _, row in frame.iterrows()]
     frame = in_order(frame, analysis)
     columns = [
         Column("variant", "Variant"),
-        Column("chosen", "lr" if list(analysis.frames.axes) == ["lr"] else "Setting", "text"),
+        Column("chosen", "lr" if only_rate(analysis) else "Setting"),
         Column("test_mean", "Test mIoU, %", "percent", "test_low", "test_high", best="max", spread=True),
         Column("delta", "Δ, points", "delta", "low", "high"),
         Column("decision_text", "Decision", "word"),
@@ -49,19 +43,20 @@ def results_table(analysis: Analysis) -> Table:
         Column("parameters", "Params", "count", best="min"),
     ]
     rule = (
-        f"{rule_of(analysis, 'contrasts', primary)} ± is half the {100 * analysis.confidence:.0f} % interval of the "
-        "variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training loss at that "
-        "setting; 1 = never rose."
+        f"{rules.primary(analysis) or rules.contrasts(analysis)} ± is half the {100 * analysis.confidence:.0f} % "
+        "interval of the variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training "
+        "loss at that setting; 1 = never rose."
     )
-    return Table("results", "Main results", rule, frame, present(columns, frame))
+    return Table(frame, columns, rule)
 
 
-def contrasts_table(analysis: Analysis) -> Table:
-    """Every contrast three ways."""
+@register_table("contrasts", title="Contrasts three ways", order=10)
+def contrasts(analysis: Analysis) -> Table:
+    """Return every contrast three ways."""
     frame = in_order(analysis.contrasts, analysis)
     frame = frame.assign(
         way=[
-            KINDS.get(kind, kind).lower() + (" (primary)" if primary else "")
+            rules.KINDS[kind].lower() + (" (primary)" if primary else "")
             for kind, primary in zip(frame["kind"], frame["primary"], strict=True)
         ],
         flags=[_flags(row) for _, row in frame.iterrows()],
@@ -85,13 +80,13 @@ def contrasts_table(analysis: Analysis) -> Table:
         Column("flops_ratio", "FLOPs", "factor"),
         Column("flags", "Flags"),
     ]
-    rule = analysis.rules["contrasts"]
-    more = " Only the primary contrasts decide; shared, matched and confirmed ones are descriptive."
-    return Table("contrasts", "Contrasts three ways", rule + more, frame, present(columns, frame))
+    more = "Only the primary contrasts decide; shared, matched and confirmed ones are descriptive."
+    return Table(frame, columns, f"{rules.contrasts(analysis)} {more}")
 
 
-def cells_table(analysis: Analysis) -> Table:
-    """One row a variant and setting."""
+@register_table("cells", title="Cells: every variant at every setting", order=20)
+def cells(analysis: Analysis) -> Table:
+    """Return one row a variant and setting."""
     frame = in_order(analysis.cells, analysis)
     frame = frame.assign(
         chosen=[
@@ -113,18 +108,20 @@ def cells_table(analysis: Analysis) -> Table:
         Column("rise", "Rise", "number"),
         Column("convergence", "Convergence", "word"),
     ]
-    return Table(
-        "cells",
-        "Cells: every variant at every setting",
-        rule_of(analysis, "cells", frame),
-        frame,
-        present(columns, frame),
-        "variant",
-    )
+    return Table(frame, columns, rules.cells(analysis), bold_of="variant")
 
 
-def claims_table(claims: pd.DataFrame) -> Table:
-    """The verdict on every claim of the study."""
+@register_table("claims", title="Claims", section="claims", order=0)
+def claims(analysis: Analysis) -> Table:
+    """Return the verdict on every claim of the study."""
+    frame = judge(analysis.frames, analysis)
+    if len(frame):
+        # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
+        frame["reason"] = frame["reason"].str.replace(f"{analysis.frames.path}/", "", regex=False)
+        frame["why"] = [
+            _why(row["reason"], rules.claim(analysis, claim, row))
+            for claim, row in zip(analysis.frames.study.claims, rows_of(frame), strict=True)
+        ]
     columns = [
         Column("id", "Claim"),
         Column("text", "Says", sub="why"),
@@ -135,23 +132,22 @@ def claims_table(claims: pd.DataFrame) -> Table:
         Column("n", "Seeds", "whole"),
         Column("confidence", "Level, %", "percent"),
     ]
-    if len(claims):
-        claims = claims.assign(why=[_why(r["reason"], r["rule"]) for _, r in claims.iterrows()])
     rule = (
         "A claim is supported or refuted only where the interval of its number lies wholly beyond the threshold; "
         "else it is inconclusive. Numbers are fractions, ratios or losses as the claim's measure has them."
     )
-    return Table("claims", "Claims", rule, claims, present(columns, claims))
+    return Table(frame, columns, rule)
 
 
 def _why(reason: str, rule: str) -> str:
-    """Why a claim has no verdict, or what else to know of it, and the rule behind its number."""
+    """Return why a claim has no verdict, or what else to know of it, and the rule behind its number."""
     sentences = (text[:1].upper() + text[1:] for text in (reason, rule) if text)
     return " ".join(text if text.endswith(".") else f"{text}." for text in sentences)
 
 
-def failures_table(analysis: Analysis) -> Table:
-    """Every planned trial without a full result, with the reason."""
+@register_table("failures", title="Trials without a full result", section="failures", order=0)
+def failures(analysis: Analysis) -> Table:
+    """Return every planned trial without a full result, with the reason."""
     trials = analysis.frames.trials
     frame = in_order(trials[trials["status"] != "complete"], analysis)
     columns = [
@@ -166,12 +162,12 @@ def failures_table(analysis: Analysis) -> Table:
         "Diverged trials are results: they count 0 and are never run again. Failed ones are the machine's; `ablate "
         "retry` runs them. Missing ones have not run yet."
     )
-    kept = frame[[c.key for c in columns if c.key in frame.columns]]
-    return Table("failures", "Trials without a full result", rule, kept, present(columns, frame))
+    return Table(frame[[c.key for c in columns if c.key in frame.columns]], columns, rule)
 
 
-def trials_table(analysis: Analysis) -> Table:
-    """Every planned trial."""
+@register_table("trials", title="Trials", order=200)
+def trials(analysis: Analysis) -> Table:
+    """Return every planned trial."""
     frame = in_order(analysis.frames.trials, analysis).drop(columns=["missing", "folder"], errors="ignore")
     columns = [
         Column("variant", "Variant"),
@@ -187,15 +183,11 @@ def trials_table(analysis: Analysis) -> Table:
         Column("wall_s", "Seconds", "number"),
     ]
     rule = "One row a trial, as its record has it; the epoch is the one with the best validation mIoU."
-    return Table("trials", "Trials", rule, frame, present(columns, frame))
+    return Table(frame, columns, rule)
 
 
 def _chosen(row: pd.Series, analysis: Analysis) -> str:
-    text = (
-        rate_text(float(row["lr"]))
-        if list(analysis.frames.axes) == ["lr"] and np.isfinite(row["lr"])
-        else str(row["setting"])
-    )
+    text = rate_text(float(row["lr"])) if only_rate(analysis) and np.isfinite(row["lr"]) else str(row["setting"])
     return text + ("*" if row["unbracketed"] is True or row["unbracketed"] == 1 else "")
 
 

@@ -1,4 +1,4 @@
-"""The tables of single measures: classes, fine detail, quality, learning rate, stability, convergence, cost."""
+"""The tables of single measures: classes, detail, quality, rates, stability, cost, and what lies behind them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.figures.common import order
-from ablate.report.figures.contrasts import detail_name
-from ablate.report.render import Column, Table
-from ablate.report.tables.common import axis_columns, in_order, present, rule_of
+from ablate.registry import register_table
+from ablate.report import rules
+from ablate.report.format import detail_name
+from ablate.report.lookup import order, rows_of
+from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
 
 
-def classes_table(analysis: Analysis) -> Table:
-    """IoU of every class, a row a variant, at own best settings."""
-    return _by_class(analysis, "iou", "classes", "IoU per class")
+@register_table("classes", title="IoU per class", order=30)
+def classes(analysis: Analysis) -> Table:
+    """Return the IoU of every class, a row a variant, at own best settings."""
+    return _by_class(analysis, "iou")
 
 
-def dice_table(analysis: Analysis) -> Table:
-    """Dice of every class, a row a variant, at own best settings."""
-    return _by_class(analysis, "dice", "class_dice", "Dice per class")
+@register_table("class_dice", title="Dice per class", order=40)
+def class_dice(analysis: Analysis) -> Table:
+    """Return the Dice of every class, a row a variant, at own best settings."""
+    return _by_class(analysis, "dice")
 
 
-def _by_class(analysis: Analysis, score: str, table: str, title: str) -> Table:
+def _by_class(analysis: Analysis, score: str) -> Table:
     rows = analysis.classes
     names = list(dict.fromkeys(rows["class"]))
     # A class may be called "variant", so its column is named as the metric of a claim is.
@@ -32,11 +35,12 @@ def _by_class(analysis: Analysis, score: str, table: str, title: str) -> Table:
         [{"variant": v, **{keys[n]: found[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in found]
     )
     columns = [Column("variant", "Variant"), *(Column(keys[n], n, "percent", best="max") for n in names)]
-    return Table(table, title, analysis.rules["classes"], frame, tuple(columns))
+    return Table(frame, columns, rules.classes(analysis))
 
 
-def class_differences_table(analysis: Analysis) -> Table:
-    """Difference of every class's IoU to the baseline with its interval."""
+@register_table("class_differences", title="Differences per class", order=50)
+def class_differences(analysis: Analysis) -> Table:
+    """Return the difference of every class's IoU to the baseline with its interval."""
     frame = analysis.class_contrasts
     frame = in_order(frame[frame["kind"] == "own_best"] if len(frame) else frame, analysis)
     columns = [
@@ -47,13 +51,12 @@ def class_differences_table(analysis: Analysis) -> Table:
         Column("right", "Its IoU, %", "percent"),
         Column("delta", "Δ, points", "delta", "low", "high"),
     ]
-    return Table(
-        "class_differences", "Differences per class", rule_of(analysis, "class_contrasts", frame), frame, tuple(columns)
-    )
+    return Table(frame, columns, rules.class_contrasts(analysis))
 
 
-def detail_table(analysis: Analysis) -> Table:
-    """Fine detail at own best settings."""
+@register_table("detail", title="Fine detail", order=60)
+def detail(analysis: Analysis) -> Table:
+    """Return fine detail at own best settings."""
     frame = in_order(analysis.detail, analysis)
     verdicts = analysis.detail_verdicts
     by_variant = dict(zip(verdicts["variant"], verdicts["verdict"], strict=True)) if len(verdicts) else {}
@@ -69,16 +72,17 @@ def detail_table(analysis: Analysis) -> Table:
         Column("delta", "Δ, points", "delta", "low", "high"),
         Column("verdict", "Detail", "word"),
     ]
-    return Table("detail", "Fine detail", rule_of(analysis, "detail", frame), frame, tuple(columns))
+    return Table(frame, columns, f"{rules.detail(analysis)} {rules.rule(analysis, 'detail_verdicts')}")
 
 
-def class_detail_table(analysis: Analysis) -> Table:
-    """Fine detail of every class: a row a class and variant, a difference a measure."""
+@register_table("class_detail", title="Fine detail per class", order=70)
+def class_detail(analysis: Analysis) -> Table:
+    """Return fine detail of every class: a row a class and variant, a difference a measure."""
     rows = in_order(analysis.class_detail, analysis)
     measures = list(dict.fromkeys(rows["measure"]))
     columns = [Column("class", "Class"), Column("variant", "Variant"), Column("against", "Against")]
     wide: dict[tuple[str, str], dict[str, object]] = {}
-    for row in rows.to_dict("records"):
+    for row in rows_of(rows):
         cell = wide.setdefault(
             (row["class"], row["variant"]), {name: row[name] for name in ("class", "variant", "against")}
         )
@@ -87,13 +91,12 @@ def class_detail_table(analysis: Analysis) -> Table:
         columns.append(Column(f"{name}_pixels", f"{detail_name(name)}: pixels", "count"))
         columns.append(Column(f"{name}_delta", "Δ, points", "delta", f"{name}_low", f"{name}_high"))
     frame = pd.DataFrame(list(wide.values()))
-    return Table(
-        "class_detail", "Fine detail per class", rule_of(analysis, "detail", rows), frame, present(columns, frame)
-    )
+    return Table(frame, columns, rules.detail(analysis))
 
 
-def quality_table(analysis: Analysis) -> Table:
-    """Other scores of the same predictions."""
+@register_table("quality", title="Quality and its spread", order=80)
+def quality(analysis: Analysis) -> Table:
+    """Return other scores of the same predictions."""
     frame = in_order(analysis.variants, analysis)
     columns = [
         Column("variant", "Variant"),
@@ -109,13 +112,12 @@ def quality_table(analysis: Analysis) -> Table:
         Column("interaction_sd", "of seed × image", "percent", digits=2),
         Column("image_sd", "SD of images, points", "percent", digits=2),
     ]
-    return Table(
-        "quality", "Quality and its spread", rule_of(analysis, "variants", frame), frame, present(columns, frame)
-    )
+    return Table(frame, columns, rules.variants(analysis))
 
 
-def learning_rate_table(analysis: Analysis) -> Table:
-    """How sensitive each variant is to the rate, and how firmly its own was chosen."""
+@register_table("learning_rate", title="Learning rate", order=100)
+def learning_rate(analysis: Analysis) -> Table:
+    """Return how sensitive each variant is to the rate, and how firmly its own was chosen."""
     frame = in_order(analysis.variants, analysis)
     columns = [
         Column("variant", "Variant"),
@@ -128,17 +130,12 @@ def learning_rate_table(analysis: Analysis) -> Table:
         Column("basin_optimum", "Basin optimum", "rate"),
         Column("basin_width", "Width, decades", "number", best="max"),
     ]
-    return Table(
-        "learning_rate",
-        "Learning rate",
-        rule_of(analysis, "sensitivity", frame, "variants"),
-        frame,
-        present(columns, frame),
-    )
+    return Table(frame, columns, rules.rule(analysis, "sensitivity"))
 
 
-def stability_table(analysis: Analysis) -> Table:
-    """Every measure of stability of every cell."""
+@register_table("stability", title="Stability", order=110)
+def stability(analysis: Analysis) -> Table:
+    """Return every measure of stability of every cell."""
     frame = analysis.stability
     axes = list(analysis.frames.axes)
     names = list(dict.fromkeys(frame["measure"])) if len(frame) else []
@@ -165,13 +162,12 @@ def stability_table(analysis: Analysis) -> Table:
             if name != "lr_headroom" or shown[name].notna().any()
         ),
     ]
-    return Table(
-        "stability", "Stability", rule_of(analysis, "stability", frame), shown, present(columns, shown), "variant"
-    )
+    return Table(shown, columns, rules.rule(analysis, "stability"), bold_of="variant")
 
 
-def convergence_table(analysis: Analysis) -> Table:
-    """Whether each cell had converged when its epochs ended."""
+@register_table("convergence", title="Convergence at the epoch budget", order=130)
+def convergence(analysis: Analysis) -> Table:
+    """Return whether each cell had converged when its epochs ended."""
     frame = in_order(analysis.convergence, analysis)
     columns = [
         Column("variant", "Variant"),
@@ -181,17 +177,12 @@ def convergence_table(analysis: Analysis) -> Table:
         Column("n", "Seeds", "whole"),
         Column("reason", "Reason"),
     ]
-    return Table(
-        "convergence",
-        "Convergence at the epoch budget",
-        rule_of(analysis, "convergence", frame),
-        frame,
-        present(columns, frame),
-    )
+    return Table(frame, columns, rules.rule(analysis, "convergence"))
 
 
-def extension_table(analysis: Analysis) -> Table:
-    """What training on brought, where a study was extended."""
+@register_table("extension", title="What training on brought", order=140)
+def extension(analysis: Analysis) -> Table:
+    """Return what training on brought, where a study was extended."""
     frame = in_order(analysis.extension, analysis)
     columns = [
         Column("variant", "Variant"),
@@ -205,36 +196,28 @@ def extension_table(analysis: Analysis) -> Table:
         Column("n", "Seeds", "whole"),
         Column("reason", "Reason"),
     ]
-    rule = rule_of(analysis, "extension", frame)
-    return Table("extension", "What training on brought", rule, frame, present(columns, frame))
+    return Table(frame, columns, rules.rule(analysis, "extension"))
 
 
-def ranking_table(analysis: Analysis) -> Table:
-    """How far the order of the variants depends on the setting."""
+@register_table("ranking", title="Ranking between settings", order=150)
+def ranking(analysis: Analysis) -> Table:
+    """Return how far the order of the variants depends on the setting."""
     columns = [
         Column("setting", "Setting"),
         Column("other", "Other setting"),
         Column("tau", "Kendall τ", "number", digits=2),
         Column("n_variants", "Variants", "whole"),
     ]
-    return Table(
-        "ranking",
-        "Ranking between settings",
-        rule_of(analysis, "ranking", analysis.ranking),
-        analysis.ranking,
-        tuple(columns),
-    )
+    return Table(analysis.ranking, columns, rules.rule(analysis, "ranking"))
 
 
-def cost_table(analysis: Analysis) -> Table:
-    """What each variant costs, alone on the device."""
-    frame = analysis.cost.drop(columns=["rule"], errors="ignore").copy()
+@register_table("cost", title="Cost", order=180)
+def cost(analysis: Analysis) -> Table:
+    """Return what each variant costs, alone on the device."""
+    frame = analysis.cost.copy()
     if len(frame):
         for quantity in ("train_images_per_s", "inference_images_per_s"):
-            rows = analysis.throughput[analysis.throughput["quantity"] == quantity]
-            rows = rows[["variant", "value", "ratio", "low", "high"]].drop_duplicates("variant")
-            rows.columns = pd.Index(["variant", quantity, *(f"{quantity}_{end}" for end in ("ratio", "low", "high"))])
-            frame = frame.merge(rows, on="variant", how="left")
+            frame = with_rates(frame, analysis, quantity, quantity)
         frame["peak_memory_mib"] = frame["peak_memory_bytes"].astype(float) / 2**20
     columns = [
         Column("variant", "Variant"),
@@ -254,5 +237,76 @@ def cost_table(analysis: Analysis) -> Table:
         Column("latency_p95_ms", "p95, ms", "number", best="min"),
         Column("peak_memory_mib", "Peak memory, MiB", "number", best="min"),
     ]
-    rule = f"{rule_of(analysis, 'cost', analysis.cost)} {rule_of(analysis, 'throughput', analysis.throughput)}"
-    return Table("cost", "Cost", rule.strip(), in_order(frame, analysis), present(columns, frame))
+    return Table(in_order(frame, analysis), columns, rules.cost(analysis))
+
+
+# --- why: what differs, how long the steps could be, what attention gates are good for ------------------------------
+
+
+@register_table("purity", title="What differs", order=90)
+def purity(analysis: Analysis) -> Table:
+    """Return what else than the component differs: settings, modules, parameters, FLOPs."""
+    frame = in_order(analysis.variants[~analysis.variants["baseline"].astype(bool)], analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("differs", "Settings that differ"),
+        Column("confounds", "Training settings of its own"),
+        Column("modules_added", "Modules added", "whole"),
+        Column("modules_removed", "removed", "whole"),
+        Column("parameters_ratio", "Params", "factor"),
+        Column("flops_ratio", "FLOPs", "factor"),
+    ]
+    rule = (
+        "Against the baseline (an A/A control: what it copies, for parameters and FLOPs): the resolved settings in "
+        "which the study makes the variant differ, and the modules by which its network then does (their lines are in "
+        "the file of the table). At another number of parameters or FLOPs a difference is that of component and "
+        "capacity together."
+    )
+    return Table(frame, columns, rule)
+
+
+@register_table("headroom", title="Learning-rate headroom", order=120)
+def headroom(analysis: Analysis) -> Table:
+    """Return how much longer the steps could be, over training."""
+    frame = in_order(analysis.headroom, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        *axis_columns(analysis),
+        Column("point", "Point", "whole"),
+        Column("mean", "Headroom", "factor", "low", "high"),
+        Column("lowest", "Lowest", "factor"),
+        Column("highest", "Highest", "factor"),
+        Column("n", "Seeds", "whole"),
+        Column("n_censored", "At an end", "whole"),
+    ]
+    return Table(frame, columns, rules.rule(analysis, "headroom"))
+
+
+@register_table("gates", title="Attention gates", order=160)
+def gates(analysis: Analysis) -> Table:
+    """Return what the attention gates tell apart, beside what position and inputs alone give."""
+    frame = in_order(analysis.gates, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("gate", "Gate"),
+        Column("class", "Class"),
+        Column("auroc", "AUROC", "number", "auroc_low", "auroc_high"),
+        Column("over_shuffled", "over shuffled", "number", "over_shuffled_low", "over_shuffled_high", digits=2),
+        Column("over_untrained", "over untrained", "number", "over_untrained_low", "over_untrained_high", digits=2),
+        Column("lift", "Lift", "factor", "lift_low", "lift_high"),
+        Column("n", "Seeds", "whole"),
+    ]
+    return Table(frame, columns, rules.rule(analysis, "gates"))
+
+
+@register_table("gate_ablation", title="Attention gates flattened", order=170)
+def gate_ablation(analysis: Analysis) -> Table:
+    """Return what the attention gates are good for: the score without their pattern."""
+    frame = in_order(analysis.gate_ablation, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("gate", "Gate flattened"),
+        Column("delta", "Δ test mIoU, points", "delta", "low", "high"),
+        Column("n", "Seeds", "whole"),
+    ]
+    return Table(frame, columns, rules.rule(analysis, "gate_ablation"))

@@ -1,0 +1,158 @@
+"""Marks that several figures draw alike: curves with bands, crosses of diverged runs, axes of per cent and rates."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ablate.analysis.analyse import Analysis
+from ablate.report.figures import theme
+from ablate.report.figures.theme import Look, plain
+from ablate.report.format import rate_text, short_names
+from ablate.report.lookup import order, progress
+
+# What the panels of curves show: a column of the epochs, and its title.
+PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
+
+
+def looks(analysis: Analysis) -> dict[str, Look]:
+    """Return the look of each variant, the same in every figure: the baseline first, then the study's order."""
+    return theme.looks(order(analysis))
+
+
+def finish(figure: Figure, analysis: Analysis, rule: str) -> Figure:
+    """Print the rule beneath the figure, and n of N on it while the study is unfinished."""
+    done, planned = progress(analysis)
+    return theme.finish(
+        figure, rule, f"Unfinished: {done} of {planned} trials have a result." if done < planned else ""
+    )
+
+
+def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd.DataFrame]:
+    """Return mean, lowest and highest of a column over the seeds that did not diverge: (epochs x 3) for each `by`.
+
+    All at once: a search through the rows for each takes seconds where there are thousands of trials.
+    """
+    lived = frame[~frame["status"].eq("diverged").to_numpy(bool)]
+    spread = lived.groupby([*by, "epoch"], sort=True)[column].agg(["mean", "min", "max"])
+    places = spread.groupby(level=list(range(len(by)))).indices
+    epochs = spread.index.get_level_values(-1)
+    values = spread.to_numpy()
+    return {
+        name: pd.DataFrame(values[rows], index=epochs[rows], columns=spread.columns) for name, rows in places.items()
+    }
+
+
+def draw_curve_panels(analysis: Analysis, panels: Iterable[Axes], frame: pd.DataFrame) -> None:
+    """Draw the three `PANELS` of curves, each with its title and its axis."""
+    for axes, (column, title) in zip(panels, PANELS, strict=True):
+        draw_curves(axes, frame, column, looks(analysis), spreads(frame, column, ["variant"]))
+        axes.set_title(title)
+        curve_axis(axes, column, frame[column])
+
+
+def draw_curves(
+    axes: Axes, frame: pd.DataFrame, column: str, looks: Mapping[str, Look], lived: Mapping[str, pd.DataFrame]
+) -> None:
+    """Draw the mean over seeds as a line, their range as a band; a diverged run as a thin line up to its ×.
+
+    `frame` holds `variant key epoch status` and the column; all rows of a variant are of one setting. `lived` are
+    the `spreads` by variant.
+    """
+    dead = frame[frame["status"].eq("diverged").to_numpy(bool)]
+    died = {name: part.groupby("key") for name, part in dead.groupby("variant")}
+    for variant, look in looks.items():
+        if variant in lived:
+            mean, low, high = (lived[variant][name] for name in ("mean", "min", "max"))
+            if (high > low).any():
+                axes.fill_between(mean.index, low, high, color=look.color, alpha=0.16, linewidth=0)
+            axes.plot(mean.index, mean, **look.line(zorder=3))
+            if len(mean) == 1:
+                axes.plot(mean.index, mean, look.marker, color=look.color)
+        for _, run in died.get(variant, ()):
+            known = run[np.isfinite(run[column])]
+            if len(known):
+                axes.plot(known["epoch"], known[column], **look.line(linewidth=0.8, alpha=0.8))
+                last = known["epoch"].iloc[-1:], known[column].iloc[-1:]
+                axes.plot(*last, "x", color=theme.ALARM, markersize=5, zorder=4)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def curve_axis(axes: Axes, column: str, values: Iterable[float]) -> None:
+    """Set the vertical axis of curves: per cent of mIoU; of losses logarithmic where they span a factor of six."""
+    if column == "val_mean_iou":
+        percent_axis(axes)
+        return
+    known = np.array([value for value in values if math.isfinite(value) and value > 0])
+    if len(known) and known.max() / known.min() > 6:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _place: f"{value:g}" if str(f"{value:e}")[0] in "25" else "")
+        axes.tick_params(axis="y", which="minor", labelsize=6.5, labelcolor=theme.MUTED)
+
+
+def percent_axis(axes: Axes, which: str = "y", most: int = 6) -> None:
+    """Write fractions on the axis as per cent, at most about so many labels."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(percent_tick)
+
+
+def percent_tick(value: float, _place: float = 0.0) -> str:
+    """Return a fraction as a tick label in per cent."""
+    return f"{round(100 * value, 6):g}".replace("-", "−")
+
+
+def rate_axis(axes: Axes, rates: Sequence[float]) -> list[float]:
+    """Make the horizontal axis one of learning rates; return those named, thinned where labels would touch."""
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    ordered = sorted(rates)
+    kept = ordered
+    if len(ordered) > 1:
+        # A label takes about 0.35 inch; the axis of a small panel is about 1.7 inches long.
+        span = math.log10(ordered[-1] / ordered[0]) or 1.0
+        gap = span * 0.16
+        kept = ordered[:1]
+        for rate in ordered[1:-1]:
+            if math.log10(rate / kept[-1]) >= gap and math.log10(ordered[-1] / rate) >= gap:
+                kept = [*kept, rate]
+        kept = [*kept, ordered[-1]]
+    axes.set_xticks(kept, [rate_text(rate) for rate in kept])
+    axes.set_xlabel("learning rate")
+    return kept
+
+
+def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
+    """Name the rows of a horizontal chart, the first at the top."""
+    short = short_names(names, most)
+    axes.set_yticks(range(len(names)), [plain(short[name]) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+
+
+def evenly(shown: Sequence[str], most: int) -> list[str]:
+    """Return the outermost of a list and those between, evenly, at most so many."""
+    if len(shown) <= most:
+        return list(shown)
+    step = (len(shown) - 1) / (most - 1)
+    return [shown[round(place * step)] for place in range(most)]
+
+
+def layer_depth(layer: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a key that sorts layers as the image passes them: encoder, bottleneck, decoder, head."""
+    words = re.findall(r"[A-Za-z_]+|[0-9]+", layer)
+    return tuple((0, int(w), "") if w.isdigit() else (_STAGES.get(w, 5), 0, w) for w in words)
+
+
+_STAGES = {"encoder": 0, "bottleneck": 1, "decoder": 2, "head": 9, "up": 0, "gate": 1, "block": 2}

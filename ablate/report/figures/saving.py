@@ -1,0 +1,161 @@
+"""Figures to files: every registered figure drawn once and saved by matplotlib, equal figures as equal bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ablate.analysis.analyse import Analysis
+from ablate.parallel import parallel_map, usable_cores
+from ablate.records.files import make_folder, write_atomic
+from ablate.registry import FIGURES, Place
+from ablate.report.figures.panels import variant_panel
+from ablate.report.figures.theme import DARK, theme
+from ablate.report.images.paint import data_uri
+from ablate.report.lookup import NotDrawn, made, order
+
+FORMATS = ("png", "svg")
+DPI = 200
+# Every format by the entries of its metadata that would hold the time.
+_TIMES: dict[str, tuple[str, ...]] = {"png": (), "svg": ("Date",), "pdf": ("CreationDate", "ModDate")}
+_TIME = "SOURCE_DATE_EPOCH"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of one figure: its files, what the page shows of it, or the reason why there is none."""
+
+    name: str
+    title: str
+    section: str
+    files: tuple[Path, ...] = ()
+    reason: str = ""
+    source: str = ""
+    """The figure as a data URI: an SVG that follows light and dark; "" where the page does not show it."""
+    rule: str = ""
+    width: int = 0
+    height: int = 0
+    """Size on the page, in pixels of CSS."""
+
+
+def panel_names(analysis: Analysis) -> dict[str, str]:
+    """Return the variants' own panels by the names of their files.
+
+    A variant's name may be anything; the file is numbered, and named as far as a file's name allows.
+    """
+    return {
+        f"panel_{place}_{''.join(c if c.isalnum() and c.isascii() else '-' for c in variant)[:40]}": variant
+        for place, variant in enumerate(order(analysis))
+    }
+
+
+def draw_all(analysis: Analysis, names: Sequence[str], folder: Path, formats: Sequence[str]) -> list[Drawn]:
+    """Draw the named figures and panels into the folder, in these formats, by several processes.
+
+    Every registered figure is drawn for the page too, as an SVG, whatever the formats. Raises `PluginError` where the
+    function of a plugin fails.
+    """
+    # Another process knows the built-in figures only, and only what can be packed travels to it.
+    ours = [name for name in names if name not in FIGURES or FIGURES.get(name).__module__.startswith("ablate.")]
+    groups = [ours[start :: usable_cores()] for start in range(usable_cores())]
+    draw = partial(_draw_some, analysis, folder=folder, formats=tuple(formats))
+    drawn = [one for part in parallel_map(draw, [group for group in groups if group]) for one in part]
+    drawn += draw([name for name in names if name not in ours])
+    return sorted(drawn, key=lambda one: names.index(one.name))
+
+
+def _draw_some(analysis: Analysis, names: Sequence[str], *, folder: Path, formats: Sequence[str]) -> list[Drawn]:
+    with theme(), _timeless():
+        return [_draw(analysis, name, folder, formats) for name in names]
+
+
+def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -> Drawn:
+    variant = panel_names(analysis).get(name)
+    place = FIGURES.place(name) if variant is None else Place(name, "", 0)
+    try:
+        figure = variant_panel(analysis, variant) if variant is not None else made(FIGURES, name, analysis)
+    except NotDrawn as reason:
+        _remove(folder, name, list(_TIMES))
+        return Drawn(name, place.title, place.section, reason=str(reason))
+    encoded = encode(figure, list(dict.fromkeys([*formats, *(["svg"] if variant is None else [])])))
+    if formats:
+        _remove(folder, name, [kind for kind in _TIMES if kind not in formats])
+    files = tuple(folder / f"{name}.{kind}" for kind in formats)
+    for path in files:
+        make_folder(folder)
+        write_atomic(path, encoded[path.suffix[1:]], lasting=False)
+    if variant is not None:
+        return Drawn(name, place.title, place.section, files)
+    source = data_uri(adaptive(encoded["svg"]), "image/svg+xml")
+    rule = next((text.get_text() for text in figure.texts if text.get_gid() == "rule"), "")
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    return Drawn(name, place.title, place.section, files, "", source, " ".join(rule.split()), width, height)
+
+
+def _remove(folder: Path, name: str, kinds: Sequence[str]) -> None:
+    """Remove files of an earlier state, which would contradict the page."""
+    for kind in kinds:
+        (folder / f"{name}.{kind}").unlink(missing_ok=True)
+
+
+def encode(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
+    """Return the figure as PNG, SVG or PDF, without the time it was made at: equal figures give equal bytes.
+
+    It is laid out once, at the resolution of the pixels, at which letters are measured best.
+    """
+    figure.set_dpi(DPI)
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    encoded = {}
+    for kind in kinds:
+        data = io.BytesIO()
+        figure.savefig(data, format=kind, dpi=DPI if kind == "png" else 72, metadata=dict.fromkeys(_TIMES[kind]))
+        encoded[kind] = data.getvalue()
+    return encoded
+
+
+@contextlib.contextmanager
+def _timeless() -> Iterator[None]:
+    """Keep the time out of the fonts embedded in a PDF, which fontTools writes into each.
+
+    The variable is that of reproducible-builds.org; what the user has set stays.
+    """
+    if _TIME in os.environ:
+        yield
+        return
+    os.environ[_TIME] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[_TIME]
+
+
+@cache
+def dark_rules() -> bytes:
+    """Return CSS that exchanges the figures' inks where the page is dark.
+
+    matplotlib writes colours into style attributes; rules with attribute selectors reach them. A colour map's own
+    colours and the numbers on it are no inks and stay.
+    """
+    rules = (
+        f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for part in ("fill", "stroke")
+    )
+    return ("<style>@media screen and (prefers-color-scheme: dark){" + "".join(rules) + "}</style>").encode()
+
+
+def adaptive(svg: bytes) -> bytes:
+    """Return the SVG without its metadata and with `dark_rules`."""
+    bare = re.sub(rb"\s*<metadata>.*?</metadata>", b"", svg, flags=re.DOTALL)
+    return bare.replace(b"<defs>", dark_rules() + b"<defs>", 1)

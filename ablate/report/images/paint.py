@@ -1,0 +1,123 @@
+"""Arrays to painted tiles, and tiles to small files: the one place that decides how truth, prediction and error look.
+
+Images are uint8 (H, W, 3), label maps uint8 (H, W).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+IGNORED = (235, 237, 240)  # palest grey: not scored
+WRONG = (179, 38, 30)
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Return the lightness of an image, float32 (H, W) in 0 … 255 (ITU-R BT.601)."""
+    return image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def error_tile(image: np.ndarray, target: np.ndarray, prediction: np.ndarray, ignore_index: int) -> np.ndarray:
+    """Return the image faded to pale grey, wrong pixels red, ignored ones blank."""
+    faded = (185 + grey(image) * 0.25).astype(np.uint8)
+    tile = np.repeat(faded[..., None], 3, axis=2)
+    tile[wrong_pixels(target, prediction, ignore_index)] = WRONG
+    tile[target == ignore_index] = IGNORED
+    return tile
+
+
+def wrong_pixels(target: np.ndarray, prediction: np.ndarray, ignore_index: int) -> np.ndarray:
+    """Return where the prediction is wrong and scored: bool (H, W)."""
+    return (prediction != target) & (target != ignore_index)
+
+
+def overlay(image: np.ndarray, attention: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return the image in grey under its attention in colour.
+
+    `attention` is (h, w) in [0, 1], enlarged to the image by bilinear interpolation; `colours` are uint8 (256, 3).
+    """
+    height, width = image.shape[:2]
+    level = (255 * np.clip(np.nan_to_num(attention), 0, 1)).astype(np.uint8)
+    index = np.asarray(Image.fromarray(level).resize((width, height), Image.Resampling.BILINEAR))
+    share = 0.55
+    mixed = (1 - share) * grey(image)[..., None] + share * colours[index].astype(np.float32)
+    return np.clip(mixed, 0, 255).astype(np.uint8)
+
+
+def with_outline(image: np.ndarray, top: float, left: float, height: float, width: float) -> np.ndarray:
+    """Return a copy of an image with a window outlined in red on white."""
+    outlined = Image.fromarray(image)
+    line = max(1, round(image.shape[1] / 160))
+    box = (round(left), round(top), round(left + width) - 1, round(top + height) - 1)
+    ImageDraw.Draw(outlined).rectangle(box, outline=(255, 255, 255), width=2 * line)
+    ImageDraw.Draw(outlined).rectangle(box, outline=WRONG, width=line)
+    return np.asarray(outlined)
+
+
+def mosaic(rows: Sequence[Sequence[np.ndarray]], gap: int) -> np.ndarray:
+    """Return tiles of one size (H, W, 3), row by row, with `gap` white pixels between them."""
+    padded = [[np.pad(tile, ((0, gap), (0, gap), (0, 0)), constant_values=255) for tile in row] for row in rows]
+    return np.concatenate([np.concatenate(row, axis=1) for row in padded])[:-gap, :-gap]
+
+
+def reduce(tile: np.ndarray, most: int, *, labels: bool) -> np.ndarray:
+    """Return the tile no wider or higher than `most` pixels: labels by their nearest pixel, images by averaging."""
+    height, width = tile.shape[:2]
+    scale = most / max(height, width)
+    if scale >= 1:
+        return tile
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    how = Image.Resampling.NEAREST if labels else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(tile).resize(size, how))
+
+
+def enlarge(tile: np.ndarray, times: int) -> np.ndarray:
+    """Return the tile with every pixel repeated so many times in both directions."""
+    return tile.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def fitted(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the tile as large as fits into `size` (height, width) with its own proportions."""
+    return np.asarray(ImageOps.contain(Image.fromarray(tile), size[::-1], Image.Resampling.LANCZOS))
+
+
+def centred(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the tile, which fits, in the middle of a white one of `size` (height, width)."""
+    return np.asarray(ImageOps.pad(Image.fromarray(tile), size[::-1], color="white"))
+
+
+# --- small files ----------------------------------------------------------------------------------------------------
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Return bytes as a data URI of a media type such as image/svg+xml."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def jpeg_uri(image: np.ndarray) -> str:
+    """Return a photograph as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=82)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def labels_uri(labels: np.ndarray, palette: np.ndarray) -> str:
+    """Return labels in the colours of the palette (256, 3) as a data URI: one byte a pixel before compression."""
+    return _indexed_uri(labels, palette.tobytes())
+
+
+def mask_uri(mask: np.ndarray) -> str:
+    """Return a mask of 0 and 1 as a data URI: red where it is 1, else transparent."""
+    return _indexed_uri(mask, bytes([0, 0, 0, *WRONG]), transparency=0, bits=1)
+
+
+def _indexed_uri(indices: np.ndarray, palette: bytes, **options: int) -> str:
+    indexed = Image.frombytes("P", indices.shape[::-1], np.ascontiguousarray(indices).tobytes())
+    indexed.putpalette(palette)
+    buffer = io.BytesIO()
+    indexed.save(buffer, "PNG", **options)
+    return data_uri(buffer.getvalue(), "image/png")

@@ -1,0 +1,245 @@
+"""What every part of the report looks up in an analysis: variants and settings in order, their labels, chosen runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import pandas as pd
+
+from ablate.analysis.analyse import Analysis
+from ablate.errors import AblateError, PluginError
+from ablate.registry import Displays
+from ablate.report.format import rate_text, shorten
+
+Made = TypeVar("Made")
+Row = dict[str, Any]
+# Letters of a setting where there is room for all of it.
+WHOLE = 200
+
+
+class NotDrawn(Exception):
+    """A figure that a study has no data for; the reason is shown instead of it."""
+
+
+def once_an_analysis(make: Callable[[Analysis], Made]) -> Callable[[Analysis], Made]:
+    """Return `make` with what it made kept for as long as the analysis is: several figures ask for the same."""
+    kept: WeakKeyDictionary[Analysis, Made] = WeakKeyDictionary()
+
+    @wraps(make)
+    def made(analysis: Analysis) -> Made:
+        if analysis not in kept:
+            kept[analysis] = make(analysis)
+        return kept[analysis]
+
+    return made
+
+
+def made(registry: Displays, name: str, analysis: Analysis) -> Any:
+    """Return the figure or table of that name; raise `PluginError` where the function of a plugin fails."""
+    function = registry.get(name)
+    try:
+        return function(analysis)
+    except (AblateError, NotDrawn):
+        raise
+    except Exception as error:
+        if function.__module__.startswith("ablate."):
+            raise
+        said = f"the {registry.kind} '{name}' failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(said, file=registry.source(name)) from error
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows of a frame as dicts; column by column, in a fifth of the time of pandas' own way."""
+    names = [str(name) for name in frame.columns]
+    columns = (frame.iloc[:, place].tolist() for place in range(len(names)))
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def by_variant(frame: pd.DataFrame) -> dict[str, Row]:
+    """Return the first row of each variant as a dict of its columns."""
+    return {str(row["variant"]): row for row in rows_of(frame.drop_duplicates("variant"))} if len(frame) else {}
+
+
+# --- variants and their runs ----------------------------------------------------------------------------------------
+
+
+def order(analysis: Analysis) -> list[str]:
+    """Return the baseline, then the other variants as the study lists them."""
+    return [analysis.baseline, *(v for v in analysis.variants_in_order if v != analysis.baseline)]
+
+
+def others(analysis: Analysis) -> list[str]:
+    """Return the variants that are compared with something, in order."""
+    return among(analysis, analysis.contrasts["variant"])
+
+
+def among(analysis: Analysis, present: Iterable[str]) -> list[str]:
+    """Return the variants that are present, in order."""
+    there = set(present)
+    return [variant for variant in order(analysis) if variant in there]
+
+
+def primary_contrasts(analysis: Analysis) -> pd.DataFrame:
+    """Return the contrasts that decide: each variant against what it is compared with, at own best settings."""
+    return analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+
+
+def main_trials(analysis: Analysis) -> pd.DataFrame:
+    """Return the trials of the grid, without those that confirm."""
+    trials = analysis.frames.trials
+    return trials[trials["role"] == "main"]
+
+
+def at_own_best(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
+    """Return the rows of a frame that belong to each variant's own best setting."""
+    return frame[frame["setting"] == frame["variant"].map(analysis.own_best)]
+
+
+def epochs_at_own_best(analysis: Analysis) -> pd.DataFrame:
+    """Return the curves of the grid's trials at each variant's own best setting."""
+    return curves_of(analysis, at_own_best(main_trials(analysis), analysis))
+
+
+def curves_of(analysis: Analysis, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the epochs of these trials, with their status."""
+    epochs = analysis.frames.epochs
+    return epochs[epochs["key"].isin(trials["key"])].merge(trials[["key", "status"]], on="key", how="left")
+
+
+def progress(analysis: Analysis) -> tuple[int, int]:
+    """Return how many of the planned trials have a result, and how many are planned."""
+    trials = analysis.frames.trials
+    return int(trials["status"].isin(["complete", "diverged", "pruned"]).sum()), len(trials)
+
+
+@once_an_analysis
+def shown_trials(analysis: Analysis) -> dict[str, str]:
+    """Return the trial whose images stand for each variant: of its own best cell the seed of median val mIoU."""
+    rows = at_own_best(main_trials(analysis), analysis)
+    rows = rows[rows["status"] == "complete"].sort_values(["val_mean_iou", "seed"], kind="stable")
+    shown = {}
+    for variant in among(analysis, rows["variant"]):
+        own = rows[rows["variant"] == variant]
+        shown[variant] = str(own["name"].iloc[(len(own) - 1) // 2])
+    return shown
+
+
+# --- settings and their labels --------------------------------------------------------------------------------------
+
+
+def only_rate(analysis: Analysis) -> bool:
+    """Return whether the learning rate is all that distinguishes settings."""
+    return list(analysis.frames.axes) == ["lr"]
+
+
+def searched(analysis: Analysis) -> bool:
+    """Return whether every variant has settings of its own, proposed by a search."""
+    return analysis.frames.study.search is not None
+
+
+def settings(analysis: Analysis) -> list[str]:
+    """Return the settings of the grid, by their axes, the lowest rate first."""
+    axes = list(analysis.frames.axes)
+    cells = analysis.cells.drop_duplicates("setting")
+    return list(cells.sort_values(axes, kind="stable")["setting"]) if axes else list(cells["setting"])
+
+
+@once_an_analysis
+def own_settings(analysis: Analysis) -> dict[str, list[str]]:
+    """Return the settings of each variant by their axes, the lowest rate first: the same for all in a grid."""
+    shown = settings(analysis)
+    if not searched(analysis):
+        return dict.fromkeys(order(analysis), shown)
+    tried = set(zip(analysis.cells["variant"], analysis.cells["setting"], strict=True))
+    return {variant: [s for s in shown if (variant, s) in tried] for variant in order(analysis)}
+
+
+@once_an_analysis
+def _rates(analysis: Analysis) -> dict[str, float]:
+    """Return the rate of every setting, where nothing else is varied."""
+    if not only_rate(analysis):
+        return {}
+    cells = analysis.cells.drop_duplicates("setting")
+    return dict(zip(cells["setting"], cells["lr"].astype(float), strict=True))
+
+
+def _parts(analysis: Analysis, setting: str) -> list[tuple[str, str]]:
+    """Return axis and level of a setting, as text; none for a contrast that has no setting yet."""
+    found = analysis.frames.settings.get(setting)
+    return [] if found is None else list(zip(found.levels, found.values, strict=True))
+
+
+def setting_words(analysis: Analysis, setting: str) -> str:
+    """Return a setting as it is said in a sentence: "lr 1e-3, weight_decay 0.01"; "as given" where nothing varies."""
+    return ", ".join(f"{axis} {level}" for axis, level in _parts(analysis, setting)) or setting
+
+
+def setting_label(analysis: Analysis, setting: str | None, most: int = 48) -> str:
+    """Return a setting as a label of at most so many letters: the rate alone where nothing else varies."""
+    if setting is None:
+        return "–"
+    rate = _rates(analysis).get(setting)
+    return shorten(setting_words(analysis, setting), most) if rate is None else rate_text(rate)
+
+
+def named_setting(analysis: Analysis, setting: str | None) -> str:
+    """Return a setting as a label with the names of its axes: "lr 3e-4"; a dash for none."""
+    label = setting_label(analysis, setting)
+    return label if setting is None or not only_rate(analysis) else f"lr {label}"
+
+
+def setting_lines(analysis: Analysis, setting: str) -> list[str]:
+    """Return a setting as the title of a panel, every axis of the grid in a line of its own."""
+    if only_rate(analysis):
+        return [named_setting(analysis, setting)]
+    return [shorten(f"{axis} {level}", 20) for axis, level in _parts(analysis, setting)] or [setting]
+
+
+def setting_values(analysis: Analysis, setting: str) -> str:
+    """Return a setting as the label of a tick: its values alone, for `settings_axis` names them."""
+    if only_rate(analysis):
+        return setting_label(analysis, setting)
+    return ", ".join(shorten(level, 10) for _, level in _parts(analysis, setting)) or setting
+
+
+def settings_axis(analysis: Analysis) -> str:
+    """Return what `setting_values` are values of."""
+    if only_rate(analysis):
+        return "learning rate"
+    shown = settings(analysis)
+    return ", ".join(shorten(axis, 24) for axis, _ in _parts(analysis, shown[0])) if shown else "setting"
+
+
+# --- the settings at which variants are shown -----------------------------------------------------------------------
+
+
+def _one_for_all(analysis: Analysis) -> bool:
+    return len(analysis.own_best) > 1 and len(set(analysis.own_best.values())) == 1
+
+
+def chosen_notes(analysis: Analysis) -> dict[str, str]:
+    """Return, for a legend, the setting that each variant is drawn at, where they are drawn at different ones."""
+    if _one_for_all(analysis):
+        return {}
+    chosen = analysis.own_best.items()
+    return {variant: f"({named_setting(analysis, setting)})" for variant, setting in chosen if setting is not None}
+
+
+def chosen_rule(analysis: Analysis) -> str:
+    """Return, for the text beneath a figure, at which settings the variants are drawn, and with how many seeds."""
+    one = next(iter(analysis.own_best.values())) if _one_for_all(analysis) else None
+    which = f", {named_setting(analysis, one)} for all" if one is not None else ""
+    return f"Each variant at its own best setting, chosen on validation{which}; {seeds_text(analysis)}."
+
+
+def seeds_text(analysis: Analysis) -> str:
+    """Return how many seeds a cell at a chosen setting has: "3 seeds", "2 to 3 seeds"."""
+    counts = at_own_best(analysis.cells, analysis)["n"].astype(int)
+    counts = counts[counts > 0]
+    if counts.empty:
+        return "no seed yet"
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low if low == high else f'{low} to {high}'} seed{'s' * (high > 1)}"

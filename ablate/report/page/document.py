@@ -1,0 +1,165 @@
+"""What the page says, section by section, before any HTML: headline, verdicts, findings, tables, figures, methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablate import __version__
+from ablate.analysis.analyse import Analysis
+from ablate.registry import FIGURES, TABLES, Displays
+from ablate.report import rules
+from ablate.report.figures.saving import Drawn
+from ablate.report.format import typeset
+from ablate.report.images.gallery import gallery
+from ablate.report.images.tiles import Panel, panels
+from ablate.report.lookup import NotDrawn, order, progress
+from ablate.report.tables.table import Table
+from ablate.report.words import notes
+from ablate.report.words.findings import findings
+from ablate.report.words.headline import Card, cards, headline
+from ablate.report.words.methods import methods_paragraph
+from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
+from ablate.wording import count_of
+
+VERDICT_NOTE = (
+    "Δ against the baseline with its interval, each variant at its own best rate, chosen on validation; grey: "
+    "differences that count as none. The verdict goes by p, which is corrected for the number of variants (Holm); the "
+    "interval is not, so that it may exclude zero where nothing is decided. Rise: 1 = the training loss never rose. "
+    "Speed: against the baseline's, measured alone."
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the page says, as text; the template escapes all of it."""
+
+    study: str
+    subject: str
+    headline: str
+    unfinished: str
+    cards: Sequence[Card]
+    verdicts: Sequence[VerdictRow]
+    verdict_note: str
+    verdict_rule: str
+    scale: Scale
+    findings: Mapping[str, Sequence[tuple[str, str]]]
+    """Topic and sentence, by variant."""
+    notes: Sequence[str]
+    tables: Mapping[str, Sequence[Table]]
+    """The tables that have rows, by section."""
+    figures: Mapping[str, Sequence[Drawn]]
+    """The figures that could be drawn, by section."""
+    absent: Sequence[tuple[str, str]]
+    """The titles of those that could not, and why."""
+    panels: Sequence[Panel]
+    legend: Sequence[tuple[str, str]]
+    """The classes and their colours."""
+    no_panels: str
+    methods: str
+    rules: Sequence[tuple[str, str]]
+    command: str
+    provenance: Sequence[tuple[str, str]]
+    version: str
+
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Return the sections, for the way to them."""
+        return [
+            ("verdicts", "Verdicts"),
+            *([("consolidated", "One figure")] if self.figures["consolidated"] else []),
+            *([("claims", "Claims")] if self.tables["claims"] else []),
+            *([("words", "In words")] if self.findings else []),
+            ("tables", "Tables"),
+            ("figures", "Figures"),
+            ("panels", "Predictions"),
+            ("failures", "Failures"),
+            ("methods", "Methods"),
+            ("provenance", "Provenance"),
+        ]
+
+
+def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn]) -> Page:
+    """Return the page, from the analysis, its tables and its figures."""
+    frames = analysis.frames
+    done, planned = progress(analysis)
+    of_trials = f"{done} of {count_of(planned, 'trial')}"
+    rows, scale = verdict_rows(analysis)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for one in findings(analysis):
+        found.setdefault(one.variant, []).append((one.topic, typeset(one.text)))
+    try:
+        tiles, no_panels, shown = panels(analysis), "", gallery(analysis)
+        legend = [
+            (name, "#{:02x}{:02x}{:02x}".format(*shown.palette[label])) for label, name in enumerate(shown.classes)
+        ]
+    except NotDrawn as reason:
+        tiles, no_panels, legend = [], f"No predictions are shown: {reason}.", []
+    # A page is passed on: a file of this folder is named from here, not from the root of somebody's disk.
+    own = f"{frames.path}/"
+    said = {name: typeset(text.replace(own, "")) for name, text in rules.all_rules(analysis).items()}
+    return Page(
+        study=frames.study.study,
+        subject=f"{frames.study.data.name}, {count_of(len(order(analysis)), 'variant')}, {of_trials}",
+        headline=headline(analysis),
+        unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result. Every number here may still change."
+        if done < planned
+        else "",
+        cards=cards(analysis),
+        verdicts=rows,
+        verdict_note=VERDICT_NOTE,
+        verdict_rule=rules.primary(analysis),
+        scale=scale,
+        findings=found,
+        notes=notes.notes(analysis),
+        tables=_by_section(TABLES, [table for table in tables if len(table.frame)]),
+        figures=_by_section(FIGURES, [one for one in drawn if one.source]),
+        absent=[(one.title, one.reason) for one in drawn if one.reason and one.section],
+        panels=tiles,
+        legend=legend,
+        no_panels=no_panels,
+        methods=typeset(methods_paragraph(analysis)),
+        rules=[(name.replace("_", " "), text) for name, text in said.items()],
+        command=str(frames.run.get("command") or f"ablate run {frames.study.study}.yaml"),
+        provenance=provenance(frames.run),
+        version=__version__,
+    )
+
+
+def _by_section(registry: Displays, parts: Sequence[Any]) -> dict[str, list[Any]]:
+    return {section: [part for part in parts if part.section == section] for section in registry.sections}
+
+
+def provenance(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of how the records came about, as name and value."""
+    rows: list[tuple[str, str]] = []
+    data = run.get("data") or {}
+    splits = data.get("splits") or {}
+    if splits:
+        rows.append(("Images", ", ".join(f"{name} {count}" for name, count in splits.items())))
+    if data.get("fingerprint"):
+        rows.append(("Data fingerprint (SHA-256)", str(data["fingerprint"])))
+    rows += [(f"Version of {name}", str(version)) for name, version in sorted((run.get("versions") or {}).items())]
+    for title, key in (("Device", "device"), ("Code", "git")):
+        if run.get(key):
+            rows.append((title, _flat(run[key])))
+    for plugin in run.get("plugins") or []:
+        rows.append(("Plugin", _flat(plugin)))
+    for name, decision in sorted((run.get("decisions") or {}).items()):
+        rows.append((f"Decided: {name.replace('_', ' ')}", _decision(decision)))
+    return rows
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _decision(decision: Any) -> str:
+    if isinstance(decision, dict) and "value" in decision:
+        why = decision.get("why")
+        return f"{_flat(decision['value'])}{f' ({why})' if why else ''}"
+    return _flat(decision)

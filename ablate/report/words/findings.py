@@ -1,0 +1,339 @@
+"""The findings of a study as sentences, made from its intervals: what differs, where, at which rates, at what cost.
+
+No sentence is stronger than its statistics: "higher" and "lower" are said of the primary decision only where it was
+made, of descriptive numbers only where their interval excludes zero; everything else is said to be undecided.
+Scores are in per cent and their differences in points, as in every rendered table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, isnan, nan
+
+import numpy as np
+
+from ablate.analysis.analyse import Analysis
+from ablate.report.format import points
+from ablate.report.lookup import Row, main_trials, once_an_analysis, rows_of, setting_words
+from ablate.stats.intervals import Estimate, welch_or_permutation
+from ablate.wording import count_of, listed
+
+TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the study says of one variant (or "" for the study) on one of `TOPICS`.
+
+    `decided` says whether the sentence states a difference (or an equivalence), as opposed to the lack of one.
+    """
+
+    topic: str
+    variant: str
+    text: str
+    decided: bool
+
+
+def findings(analysis: Analysis) -> list[Finding]:
+    """Return every finding of the study, by variant and topic; the baseline has those that need no comparison."""
+    made: list[Finding] = []
+    for variant in analysis.variants_in_order:
+        if variant != analysis.baseline:
+            made += _quality(analysis, variant)
+        made += _rates(analysis, variant)
+        if variant != analysis.baseline:
+            made += [*_classes(analysis, variant), *_detail(analysis, variant)]
+        made += [*_stability(analysis, variant), *_convergence(analysis, variant)]
+        made += _gates(analysis, variant)
+        if variant != analysis.baseline:
+            made += _cost(analysis, variant)
+    return made
+
+
+# --- quality --------------------------------------------------------------------------------------------------------
+
+
+def _quality(analysis: Analysis, variant: str) -> list[Finding]:
+    row = _row(analysis, "contrasts", variant, kind="own_best")
+    if row is None:
+        return []
+    other, level = row["against"], f"{analysis.confidence:.0%}"
+    name = f"{variant} (an A/A copy of {other})" if row["control"] else variant
+    if not isfinite(row["low"]):
+        text = f"{name} cannot be compared with {other}: {row['reason'] or 'no interval'}."
+        return [Finding("quality", variant, text, False)]
+    numbers = f"{points(row['delta'])} points of test mIoU ({level} interval {_span(row)}; n = {_seeds_of(row)}"
+    numbers += f"; Holm's p = {row['p_holm']:.2g})" if row["decision"] != "equivalent" else ")"
+    levels = f"{100 * row['left']:.1f} % against {100 * row['right']:.1f} %"
+    if row["decision"] in ("better", "worse"):
+        said = f"{name} scores {'higher' if row['decision'] == 'better' else 'lower'} than {other}: {numbers}, {levels}"
+    elif row["decision"] == "equivalent":
+        said = f"{name} and {other} are equivalent within ±{100 * analysis.rope:g} points: {numbers}, {levels}"
+    else:
+        said = f"Whether {name} differs from {other} is undecided: {numbers}, {levels}"
+    place = row["at"]
+    if row["setting"] != row["against_setting"]:
+        place = f"{variant} at {row['at']}, {other} at {row['against_at']}"
+    text = f"{said}, each at its own best setting ({place}).{_reservations(analysis, row)}"
+    return [Finding("quality", variant, text, row["decision"] != "undecided")]
+
+
+@once_an_analysis
+def _tables(_analysis: Analysis) -> dict[str, dict[str, list[Row]]]:
+    """Return the frames that sentences were made from, each as its rows by their variant."""
+    return {}
+
+
+def _rows(analysis: Analysis, table: str) -> dict[str, list[Row]]:
+    """Return the rows of a frame by their variant, with their settings in words (`at`, `against_at`)."""
+    tables = _tables(analysis)
+    if table not in tables:
+        found: dict[str, list[Row]] = {}
+        for row in rows_of(getattr(analysis, table)):
+            for key, said in (("setting", "at"), ("against_setting", "against_at")):
+                if isinstance(row.get(key), str):
+                    row[said] = setting_words(analysis, row[key])
+            found.setdefault(row["variant"], []).append(row)
+        tables[table] = found
+    return tables[table]
+
+
+def _row(analysis: Analysis, table: str, variant: str, **equal: str) -> Row | None:
+    """Return the first row of a variant whose columns have the values given, or None."""
+    rows = _rows(analysis, table).get(variant, [])
+    return next((row for row in rows if all(row[column] == value for column, value in equal.items())), None)
+
+
+def _of_variant(analysis: Analysis, variant: str) -> Row:
+    return _rows(analysis, "variants")[variant][0]
+
+
+def _reservations(analysis: Analysis, row: Row) -> str:
+    notes = []
+    variants = {name: _of_variant(analysis, name) for name in (row["variant"], row["against"])}
+    for name in (row["variant"], row["against"]):
+        if variants[name]["unbracketed"]:
+            notes.append(f"the optimum of {name} is not bracketed, as {variants[name]['bracket']}")
+    if row["provisional"]:
+        notes.append("trials are still without a result, so this is provisional")
+    if row["confounded"]:
+        notes.append(f"training settings differ as well ({row['confounded']})")
+    return f" Note that {'; '.join(notes)}." if notes else ""
+
+
+def _rates(analysis: Analysis, variant: str) -> list[Finding]:
+    """Say what the setting does to the variant, and how its contrast depends on the setting at which it is made."""
+    said = _sensitivity(analysis, variant)
+    own, shared = (_row(analysis, "contrasts", variant, kind=kind) for kind in ("own_best", "shared"))
+    if own is not None and shared is not None and isfinite(shared["low"]):
+        said += _dependence(analysis, variant, own, shared)
+    decided = own is not None and bool(own["lr_confounded"])
+    return [Finding("learning rate", variant, " ".join(said), decided)] if said else []
+
+
+def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
+    """Say what the variant loses at the other settings, by the means that its own was chosen by."""
+    cells = _rows(analysis, "cells").get(variant, [])
+    best = [row for row in cells if row["regret"] == 0]
+    rest = sorted((row for row in cells if row["regret"] > 0), key=lambda row: row["regret"])
+    if len(best) != 1 or not rest:
+        return []
+    losses = [f"{100 * row['regret']:.1f} less at {row['at']}" for row in rest]
+    if len(losses) > 4:
+        losses = [losses[0], f"{losses[-1]}, and between at the {len(losses) - 2} others"]
+    place = best[0]["at"]
+    return [f"By its mean validation mIoU {variant} is best at {place}; it has {listed(losses)} (points, no test)."]
+
+
+def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
+    rows = _rows(analysis, "contrasts")[variant]
+    matched = [row for row in rows if row["kind"] == "matched" and not isnan(row["low"])]
+    if own["setting"] == own["against_setting"] == shared["setting"]:
+        text = f"It is compared with {own['against']} at the setting that is best for all together"
+    else:
+        text = (
+            f"At the setting that is best for all together ({shared['at']}), the difference of {variant} to "
+            f"{own['against']} is {points(shared['delta'])} points ({_span(shared)}, uncorrected)"
+        )
+    if len(matched) > 1:
+        low, high = (most(matched, key=lambda row: row["delta"]) for most in (min, max))
+        text += (
+            f"; at matched settings the difference runs from {points(low['delta'])} ({low['at']}) to "
+            f"{points(high['delta'])} ({high['at']})"
+        )
+    said = [f"{text}."]
+    if own["lr_confounded"]:
+        said.append(
+            f"The two decisions differ ({shared['decision']} at the shared setting, {own['decision']} at own best): "
+            "a comparison at one rate would have been confounded with the choice of the rate."
+        )
+    return said
+
+
+def _classes(analysis: Analysis, variant: str) -> list[Finding]:
+    rows = [row for row in _rows(analysis, "class_contrasts").get(variant, []) if row["kind"] == "own_best"]
+    rows = sorted((row for row in rows if not isnan(row["low"])), key=lambda row: row["delta"])
+    if not rows:
+        return []
+    lower = [f"{row['class']} ({points(row['delta'])})" for row in rows if row["high"] < 0]
+    higher = [f"{row['class']} ({points(row['delta'])})" for row in reversed(rows) if row["low"] > 0]
+    parts = [f"{word} in {listed(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
+    note = f"points; {analysis.confidence:.0%} intervals, each class by itself, uncorrected"
+    if not parts:
+        text = f"No class's IoU of {variant} has an interval apart from zero ({note})."
+        return [Finding("classes", variant, text, False)]
+    open_ones = len(rows) - len(lower) - len(higher)
+    rest = f"; {open_ones} of {len(rows)} classes {'are' if open_ones > 1 else 'is'} undecided" if open_ones else ""
+    text = f"By class, the IoU of {variant} is {' and '.join(parts)}{rest} ({note})."
+    return [Finding("classes", variant, text, True)]
+
+
+def _detail(analysis: Analysis, variant: str) -> list[Finding]:
+    verdict = _row(analysis, "detail_verdicts", variant)
+    if verdict is None:
+        return []
+    rows = {row["measure"]: row for row in _rows(analysis, "detail").get(variant, [])}
+    words = {"boundary_3": "boundary IoU", "thin_3": "recall of thin structures", "interior": "interior IoU"}
+    numbers = [
+        f"{word} {points(rows[name]['delta'])} ({_span(rows[name])})"
+        for name, word in words.items()
+        if name in rows and isfinite(rows[name]["low"])
+    ]
+    if not numbers:
+        return [Finding("detail", variant, f"Fine detail of {variant} is undecided: {verdict['reason']}.", False)]
+    said = {
+        "lost": f"{variant} loses fine detail beyond what it loses elsewhere",
+        "gained": f"{variant} gains fine detail beyond what it gains elsewhere",
+    }.get(verdict["verdict"], f"Whether {variant} keeps fine detail better or worse than the rest is undecided")
+    text = f"{said}: against {verdict['against']}, {'; '.join(numbers)} points."
+    return [Finding("detail", variant, text, verdict["verdict"] in ("lost", "gained"))]
+
+
+# --- stability and convergence --------------------------------------------------------------------------------------
+
+
+def _stability(analysis: Analysis, variant: str) -> list[Finding]:
+    """Say at which settings the variant rises, diverges, or rises more than what it is compared with."""
+    cells = _rows(analysis, "cells").get(variant, [])
+    other = _of_variant(analysis, variant)["against"]
+    said, more = [], []
+    for cell in cells:
+        if cell["n_diverged"]:
+            said.append(f"at {cell['at']} {cell['n_diverged']} of {count_of(cell['n'], 'seed')} diverged")
+        if variant == analysis.baseline:
+            continue
+        estimate = _rise_difference(analysis, variant, other, cell["setting"])
+        if estimate.has_interval and estimate.low > 0:
+            more.append(f"{cell['at']} ({_rise(cell)} against {_rise_of(analysis, other, cell['setting'])})")
+    parts = []
+    if more:
+        note = f"1 − 1/rise, {analysis.confidence:.0%} intervals, each setting by itself, uncorrected"
+        parts.append(f"The training loss of {variant} rises more than that of {other} at {listed(more)} ({note}).")
+    elif variant != analysis.baseline:
+        parts.append(f"At no setting is the training loss of {variant} shown to rise more than that of {other}.")
+    if said:
+        parts.append(f"Of {variant}, {listed(said)}.")
+    if not parts:
+        known = [cell["rise"] for cell in cells if not isnan(cell["rise"])]
+        worst = max(known, default=nan)
+        if not isfinite(worst):
+            return []
+        parts.append(f"No seed of {variant} diverged; the mean rise of its cells is at most {worst:.2f}.")
+    return [Finding("stability", variant, " ".join(parts), bool(more or said))]
+
+
+def _rise_difference(analysis: Analysis, variant: str, other: str, setting: str) -> Estimate:
+    left, right = (1 - 1 / _rises(analysis).get((name, setting), np.zeros(0)) for name in (variant, other))
+    return welch_or_permutation(left, right, analysis.confidence)
+
+
+@once_an_analysis
+def _rises(analysis: Analysis) -> dict[tuple[str, str], np.ndarray]:
+    """Return the rise of every seed that has a result, by variant and setting, in the order of the plan."""
+    trials = main_trials(analysis)
+    ended = trials[trials["status"].isin(["complete", "diverged"])]
+    cells = ended.groupby(["variant", "setting"], sort=False)["rise"]
+    return {(str(variant), str(setting)): rises.to_numpy(float) for (variant, setting), rises in cells}
+
+
+def _rise_of(analysis: Analysis, variant: str, setting: str) -> str:
+    cell = _row(analysis, "cells", variant, setting=setting)
+    return "no result" if cell is None else _rise(cell)
+
+
+def _rise(cell: Row) -> str:
+    return f"rise {cell['rise']:.2f}" if isfinite(cell["rise"]) else "rise infinite, as a seed diverged"
+
+
+def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
+    rows = _rows(analysis, "convergence").get(variant, [])
+    under = [row for row in rows if row["verdict"] == "under-converged"]
+    done = [row for row in rows if row["verdict"] == "converged"]
+    if all(row["verdict"] == "none" for row in rows):
+        return []
+    parts = []
+    if under:
+        gains = [f"{r['at']} (projected gain {points(r['gain'])} points, 90 % {_span(r)})" for r in under]
+        parts.append(f"{variant} had not converged when its epochs ended at {listed(gains)}")
+    if done:
+        settled = listed(row["at"] for row in done)
+        parts.append(f"{'it' if parts else variant} had converged at {settled}")
+    unknown = len(rows) - len(under) - len(done)
+    if unknown:
+        parts.append(f"{unknown} of {len(rows)} settings {'are' if unknown > 1 else 'is'} inconclusive")
+        if unknown == len(rows):
+            parts = [f"Whether {variant} had converged is inconclusive at every setting"]
+    return [Finding("convergence", variant, f"{'; '.join(parts)}.", bool(under or done))]
+
+
+# --- why and at what cost --------------------------------------------------------------------------------------------
+
+
+def _gates(analysis: Analysis, variant: str) -> list[Finding]:
+    """Say what flattening the attention gates does to mIoU, where the variant has any."""
+    rows = _rows(analysis, "gate_ablation").get(variant, [])
+    if not rows:
+        return []
+    row = next((row for row in rows if row["gate"] == "all"), rows[0])
+    what = "its attention gates" if row["gate"] == "all" else f"its attention gate {row['gate']}"
+    head = f"Replacing the coefficients of {what} by their mean over the image changes the test mIoU of {variant} by"
+    if not isfinite(row["low"]):
+        text = f"{head} {points(row['delta'])} points (no interval: {row['reason']})."
+        return [Finding("gates", variant, text, False)]
+    interval = f"{analysis.confidence:.0%} interval over {row['n']} seeds {_span(row)}"
+    said = f"{head} {points(row['delta'])} points ({interval})"
+    if row["low"] > -analysis.rope and row["high"] < analysis.rope:
+        counts = f"no difference that counts, as it lies within ±{100 * analysis.rope:g} points"
+        return [Finding("gates", variant, f"{said}: {counts}.", True)]
+    if row["high"] < 0:
+        return [Finding("gates", variant, f"{said}: where they look matters to it.", True)]
+    return [Finding("gates", variant, f"{said}: that their pattern helps is not shown.", row["low"] > 0)]
+
+
+def _cost(analysis: Analysis, variant: str) -> list[Finding]:
+    row = _of_variant(analysis, variant)
+    parts = []
+    if isfinite(row["parameters_ratio"]) and isfinite(row["flops_ratio"]):
+        parts.append(f"{row['parameters_ratio']:.3f} times the parameters and {row['flops_ratio']:.3f} times the FLOPs")
+    rates = {row["quantity"]: row for row in _rows(analysis, "throughput").get(variant, [])}
+    shown = False
+    for quantity, word in (("train_images_per_s", "trains"), ("inference_images_per_s", "predicts")):
+        if quantity in rates and isfinite(rates[quantity]["low"]):
+            rate = rates[quantity]
+            parts.append(f"{word} at {rate['ratio']:.3f} times its speed ({rate['low']:.3f} to {rate['high']:.3f})")
+            shown = shown or bool(rate["low"] > 1 or rate["high"] < 1)
+    if not parts:
+        return []
+    text = f"Against {row['against']}, {variant} has {parts[0]}" if "FLOPs" in parts[0] else f"{variant} {parts[0]}"
+    text += f"; it {' and '.join(parts[1:])}." if len(parts) > 1 else "."
+    return [Finding("cost", variant, text, shown)]
+
+
+def _span(row: Row) -> str:
+    """Return the interval of a row with `low` and `high` (fractions), in points."""
+    return f"{points(row['low'])} to {points(row['high'])}"
+
+
+def _seeds_of(row: Row) -> str:
+    """Return how many seeds stand on both sides of a contrast, once where they are as many."""
+    return f"{row['n']}" if row["n"] == row["n_against"] else f"{row['n']} and {row['n_against']}"
