@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
 # What two runs of one trial may differ in: when and where it was computed.
 FREE = ("timing", "provenance")
 # Compared byte by byte: the curves, the counts of every image, the predicted masks, the weights that were tested.
@@ -73,11 +77,7 @@ def _bytes(path: Path) -> bytes | None:
 
 def _optuna(results: Path) -> Counter[str]:
     """Return how many completed Optuna trials there are of each trial key."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    backend = optuna.storages.journal.JournalFileBackend(str(results / "optuna.log"))
-    storage = optuna.storages.JournalStorage(backend)
+    storage = JournalStorage(JournalFileBackend(str(results / "optuna.log")))
     (study,) = optuna.study.get_all_study_summaries(storage)
     trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
     return Counter(trial.user_attrs["key"] for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE)

@@ -93,9 +93,10 @@ class Disturbance:
 
     # -- the command --------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         self.driver = self.command.start()
         self.log = len(self.command.logs) - 1
+        return self.driver
 
     def _has_ended(self) -> bool:
         assert self.driver is not None
@@ -129,14 +130,19 @@ class Disturbance:
             self._two_runners()
         elif what == "full disk":
             self._full_disk()
-        elif verb == "suspend":
-            self._suspend(whom)
-        elif not self._signal(verb, whom):
-            return  # the driver ended before there was anybody to do it to
+        else:
+            whom, victims = self._victims(whom)
+            if not victims:
+                return  # the driver ended before there was anybody to do it to
+            self._suspend(victims) if verb == "suspend" else self._end(verb, whom, victims)
+            what = f"{verb} {whom}"
         self.told.disturbances[what] += 1
 
-    def _victims(self, whom: str) -> list[int]:
-        """Return the processes that a signal is for, waiting for one to be there; none once the driver has ended."""
+    def _victims(self, whom: str) -> tuple[str, list[int]]:
+        """Return who the signal is for, and the processes, waiting for one to be there; none once the driver has ended.
+
+        A driver that has lost its fork server may start its workers itself: then it is a worker instead.
+        """
         driver = self.driver
         assert driver is not None
         found: list[int] = []
@@ -154,30 +160,28 @@ class Disturbance:
                 found[:] = [self.random.choice(sorted(there))]
             return bool(found)
 
-        self._wait(look)
-        return found if driver.poll() is None else []
+        self._wait(look, 5.0 if whom == "server" else PATIENCE)
+        if whom == "server" and not found:
+            return self._victims("worker")
+        return whom, found if driver.poll() is None else []
 
-    def _signal(self, verb: str, whom: str) -> bool:
+    def _end(self, verb: str, whom: str, victims: list[int]) -> None:
         assert self.driver is not None
         number = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}[verb]
-        victims = self._victims(whom)
-        sent = send(victims, number)
-        self.told.kills += sent > 0
-        if sent and (whom == "everything" or whom == "driver"):
+        self.told.kills += send(victims, number) > 0
+        if whom in ("everything", "driver"):
             if not self._ends(self.driver):
                 self.told.wrong.append(f"the driver did not end after: {verb} {whom}")
                 self.driver.kill()
             if whom == "everything" and verb == "kill":
                 self.command.pull_the_plug()
-        return sent > 0
 
     def _ends(self, process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=seconds)
         return process.returncode is not None
 
-    def _suspend(self, whom: str) -> None:
-        victims = self._victims(whom)
+    def _suspend(self, victims: list[int]) -> None:
         send(victims, signal.SIGSTOP)
         pause = self.random.uniform(0.2, 1.5)
         time.sleep(pause)
@@ -194,11 +198,11 @@ class Disturbance:
 
     def _two_runners(self) -> None:
         """Kill the driver and start the command twice at once; one of both is refused."""
-        self._signal("kill", "driver")
-        self._has_ended()
-        self._start()
         assert self.driver is not None
-        self._one_of(self.driver, self.log)
+        if self.driver.poll() is None:
+            self._end("kill", "driver", [self.driver.pid])
+        self._has_ended()
+        self._one_of(self._start(), self.log)
 
     def _one_of(self, first: subprocess.Popen[bytes], log: int) -> None:
         second = self.command.start()
@@ -210,7 +214,8 @@ class Disturbance:
         self.told.refused += len(refused)
         stays = next((process for process in both if process not in refused), first)
         for process in ended:
-            if process not in refused and process is not stays:
+            # The first may have come to its end before the second looked.
+            if process not in refused and process is not stays and process.returncode != 0:
                 self.told.wrong.append(f"of two runners one ended with exit code {process.returncode}")
         if not ended:
             self.told.wrong.append("of two runners neither was refused")

@@ -14,6 +14,7 @@ import os
 import platform
 import random
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -100,8 +101,8 @@ class Soaked:
         """Return all of it as plain data."""
         return {
             "trials": self.trials,
-            **dataclasses.asdict(self.told),
-            **dataclasses.asdict(self.comparison),
+            **vars(self.told),
+            **vars(self.comparison),
             "seconds_undisturbed": round(self.undisturbed, 2),
             "time_ratio": round(self.ratio, 3),
             "machine": {"system": platform.system(), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -146,6 +147,8 @@ def soak(folder: Path, trials: int, times: Mapping[str, int], seed: int, *, mega
         own = stack.enter_context(disk(folder / "disk", megabytes)) if megabytes else None
         command = Command((own or folder) / "disturbed", study, logs=folder)
         told = Disturbance(command, schedule(times, trials, seed), trials=trials, seed=seed, disk=own).run()
+        if own is not None:  # to be looked at when its disk has gone
+            shutil.copytree(command.results, folder / "disturbed" / "results" / "soak")
         return Soaked(trials, told, compare(undisturbed.results, command.results), seconds)
 
 

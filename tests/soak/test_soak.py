@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import optuna
@@ -16,9 +17,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.soak.command import Command
-from tests.soak.compare import FILES, compare
+from tests.soak.compare import FILES, Comparison, compare
+from tests.soak.disturb import Told
 from tests.soak.processes import MARK, Process, fork_servers, workers
-from tests.soak.soak import A_FEW, schedule, soak
+from tests.soak.soak import A_FEW, Soaked, schedule, soak
 
 pytestmark = pytest.mark.faults
 
@@ -58,6 +60,7 @@ def seed(capsys: pytest.CaptureFixture[str]) -> int:
     return seed
 
 
+@pytest.mark.fault(30, "signals to single processes and to all of them: nothing lost, doubled or unequal")
 def test_three_hundred_trials_under_kills_are_those_of_the_undisturbed_run(tmp_path: Path, seed: int) -> None:
     done = soak(tmp_path, 300, A_FEW, seed)
     (tmp_path / "report.md").write_text(done.text(), encoding="utf-8")
@@ -67,7 +70,7 @@ def test_three_hundred_trials_under_kills_are_those_of_the_undisturbed_run(tmp_p
 
 
 def pull_the_plug_ten_times(folder: Path, study: str, seed: int) -> None:
-    """Kill every process of a study at ten random moments; the last start must complete it, equal to an undisturbed one.
+    """Kill every process of a study at ten random moments; the next start must complete it, and equal.
 
     Every second moment lies within the first seconds of a start, the others within the training.
     """
@@ -84,7 +87,7 @@ def pull_the_plug_ten_times(folder: Path, study: str, seed: int) -> None:
                 time.sleep(0.01)
             time.sleep(drawn.uniform(0, 0.6))
         else:
-            time.sleep(drawn.uniform(0, 5))
+            time.sleep(drawn.uniform(0, 4))
         command.pull_the_plug()
         process.wait(timeout=10)
         assert not command.processes()
@@ -99,6 +102,7 @@ def written(command: Command) -> int:
     return sum(path.stat().st_size for path in command.results.glob("trials/*/epochs.jsonl"))
 
 
+@pytest.mark.fault(4, "all processes killed at ten random moments: completed by the same command, equal")
 def test_the_plug_may_be_pulled_at_any_moment(tmp_path: Path, seed: int) -> None:
     pull_the_plug_ten_times(tmp_path, STREET, seed)
 
@@ -111,13 +115,15 @@ def test_the_plug_may_be_pulled_at_any_moment_of_a_study_of_real_images(
     pull_the_plug_ten_times(tmp_path, CAMVID.format(root=camvid_root), seed)
 
 
+@pytest.mark.fault(12, "no file may grow any more: the study pauses, and completes afterwards, equal")
+@pytest.mark.fault(14, "both started together: one goes on, the other is refused")
 def test_a_file_that_may_not_grow_pauses_the_study_and_it_goes_on(tmp_path: Path, seed: int) -> None:
     done = soak(tmp_path, 20, {"full disk": 1, "two runners": 1}, seed)
     assert done.told.disturbances["full disk"] == 1 and done.told.refused == 1, done.text()
     assert done.is_clean, done.text()
 
 
-def trial_folder(results: Path, name: str, key: str, **files: bytes) -> Path:
+def trial_folder(results: Path, name: str, key: str) -> Path:
     """Write a finished trial as small as it can be."""
     folder = results / "trials" / name
     folder.mkdir(parents=True)
@@ -181,6 +187,21 @@ def test_a_marked_process_is_found_with_what_it_forked(tmp_path: Path) -> None:
         assert command.pull_the_plug() >= 2
         parent.wait(timeout=10)
     assert command.processes() == []
+
+
+def test_a_report_is_plain_data_and_says_what_went_wrong() -> None:
+    told = Told(
+        7, disturbances=Counter({"kill worker": 2}), exits=Counter({"0": 1}), kills=2, seconds=15.0, complete=True
+    )
+    done = Soaked(10, told, Comparison(wanted=10), undisturbed=10.0)
+    document = json.loads(json.dumps(done.document()))
+    assert document["disturbances"] == {"kill worker": 2} and document["exits"] == {"0": 1}
+    assert document["time_ratio"] == 1.5 and document["lost"] == [] and done.is_clean
+    assert "| **time ratio** | 1.50 |" in done.text() and "- nothing" in done.text()
+    lossy = Soaked(10, told, Comparison(wanted=10, lost=["one"]), undisturbed=10.0)
+    assert not lossy.is_clean and "| **lost** | 1 |" in lossy.text() and "- one" in lossy.text()
+    told.wrong.append("left running: python")
+    assert not done.is_clean and "- left running: python" in done.text()
 
 
 def test_the_schedule_is_that_of_its_seed() -> None:
