@@ -48,38 +48,48 @@ class Command:
         self.results = folder / "results" / "soak"
         self.mark = secrets.token_hex(8)
         self.plugins = plugins
+        self.environment: dict[str, str] = {}
         self.logs: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "study.yaml").write_text(study, encoding="utf-8")
 
+    def words(self) -> list[str]:
+        """Return the command line."""
+        plugins = [word for plugin in self.plugins for word in ("--plugin", str(plugin))]
+        return [sys.executable, "-m", "ablate.cli", "run", "study.yaml", *plugins]
+
+    def surroundings(self) -> dict[str, str]:
+        """Return the environment of the command, with the mark of this study."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "ABLATE"))}
+        return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", MARK: self.mark, **self.environment}
+
     def start(self) -> subprocess.Popen[bytes]:
         """Start the command in a process group of its own; what it says goes to a file of its own."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "ABLATE"))}
-        words = [sys.executable, "-m", "ablate.cli", "run", "study.yaml"]
-        for plugin in self.plugins:
-            words += ["--plugin", str(plugin)]
         # Beside the folder: its own disk may be full.
         self.logs.append(self._beside / f"{self.folder.name}-{len(self.logs):03d}.txt")
         with self.logs[-1].open("wb") as log:
             return subprocess.Popen(
-                words,
+                self.words(),
                 cwd=self.folder,
-                env={**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", MARK: self.mark},
+                env=self.surroundings(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
+    def run_to_exit(self, seconds: float = 300.0) -> int:
+        """Run until the command ends by itself and return its exit code."""
+        process = self.start()
+        try:
+            return process.wait(timeout=seconds)
+        finally:
+            self.end()
+
     def run(self, seconds: float = 900.0) -> float:
         """Run to the end without any disturbance and return the seconds it took; AssertionError where it failed."""
         began = time.monotonic()
-        process = self.start()
-        try:
-            code = process.wait(timeout=seconds)
-        finally:
-            self.end()
-        assert code == 0, self.said(-1)
+        assert self.run_to_exit(seconds) == 0, self.said(-1)
         return time.monotonic() - began
 
     def said(self, index: int) -> str:
@@ -93,6 +103,13 @@ class Command:
     def processes(self) -> list[Process]:
         """Return every process of this study that is alive."""
         return marked(self.mark)
+
+    def wait_for_training(self, seconds: float = 120.0) -> None:
+        """Return once a trial has written a row of its curves; AssertionError where none does in time."""
+        limit = time.monotonic() + seconds
+        while not any(path.stat().st_size for path in self.results.glob("trials/*/epochs.jsonl")):
+            assert time.monotonic() < limit, "no trial began"
+            time.sleep(0.02)
 
     def workers(self, driver: int) -> list[int]:
         """Return the workers of `driver`."""

@@ -156,11 +156,12 @@ class Disturbance:
                 found[:] = [process.pid for process in self.command.processes()]
             elif whom == "server":
                 found[:] = self.command.fork_servers(driver.pid)
+                return bool(found or self.command.workers(driver.pid))
             elif there := self.command.workers(driver.pid):
                 found[:] = [self.random.choice(sorted(there))]
             return bool(found)
 
-        self._wait(look, 5.0 if whom == "server" else PATIENCE)
+        self._wait(look)
         if whom == "server" and not found:
             return self._victims("worker")
         return whom, found if driver.poll() is None else []

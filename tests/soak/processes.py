@@ -54,9 +54,20 @@ def fork_servers(driver: int, processes: list[Process]) -> list[int]:
 
 
 def workers(driver: int, processes: list[Process]) -> list[int]:
-    """Return the children of the fork servers; where there is no fork server the driver's own children."""
-    servers = set(fork_servers(driver, processes)) or {driver}
-    return [p.pid for p in processes if p.parent in servers and not p.is_helper]
+    """Return the children of the fork servers; where there is none, the driver's own children that are at a trial."""
+    if servers := set(fork_servers(driver, processes)):
+        return [p.pid for p in processes if p.parent in servers and not p.is_helper]
+    return [p.pid for p in processes if p.parent == driver and is_at_a_trial(p.pid)]
+
+
+def is_at_a_trial(pid: int) -> bool:
+    """Return whether a process has a file of a trial open, such as its lock."""
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if "/trials/" in str(descriptor.readlink()):
+                    return True
+    return False
 
 
 def send(pids: list[int], number: signal.Signals) -> int:

@@ -164,14 +164,17 @@ def test_what_is_lost_doubled_or_unequal_is_found_and_named(tmp_path: Path) -> N
     assert found.litter == ["trials/four/.best.pt.1-ab.part", "four/checkpoint.pt"]
 
 
-def test_processes_are_told_apart_by_who_started_whom() -> None:
+def test_processes_are_told_apart_by_who_started_whom(tmp_path: Path) -> None:
     driver, tracker, server = Process(1, 0, "python"), Process(2, 1, "python resource_tracker"), Process(3, 1, "python")
-    own, git = Process(4, 1, "python -m worker"), Process(5, 1, "git status")
-    forked = [Process(6, 3, "python"), Process(7, 3, "python")]
+    git, forked = Process(5, 1, "git status"), [Process(6, 3, "python"), Process(7, 3, "python")]
     assert fork_servers(1, [driver, tracker, server, git, *forked]) == [3]
     assert workers(1, [driver, tracker, server, git, *forked]) == [6, 7]
-    # Without a fork server the driver starts its workers itself.
-    assert fork_servers(1, [driver, tracker, own]) == [] and workers(1, [driver, tracker, own]) == [4]
+    # Without a fork server the driver's own child is a worker once it has a file of a trial open.
+    own = Process(os.getpid(), 1, "python")
+    assert fork_servers(1, [driver, tracker, own]) == [] == workers(1, [driver, tracker, own])
+    (tmp_path / "trials").mkdir()
+    with (tmp_path / "trials" / ".lock").open("wb"):
+        assert workers(1, [driver, tracker, own]) == [os.getpid()]
 
 
 def test_a_marked_process_is_found_with_what_it_forked(tmp_path: Path) -> None:
