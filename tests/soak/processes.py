@@ -54,10 +54,10 @@ def fork_servers(driver: int, processes: list[Process]) -> list[int]:
 
 
 def workers(driver: int, processes: list[Process]) -> list[int]:
-    """Return the children of the fork servers; where there is none, the driver's own children that are at a trial."""
-    if servers := set(fork_servers(driver, processes)):
-        return [p.pid for p in processes if p.parent in servers and not p.is_helper]
-    return [p.pid for p in processes if p.parent == driver and is_at_a_trial(p.pid)]
+    """Return what fork servers have forked, orphans of a dead one included, and children of the driver at a trial."""
+    servers, ours = set(fork_servers(driver, processes)), os.getpid()
+    others = [p for p in processes if p.pid not in servers | {driver} and p.parent != ours and not p.is_helper]
+    return [p.pid for p in others if p.parent != driver or is_at_a_trial(p.pid)]
 
 
 def is_at_a_trial(pid: int) -> bool:

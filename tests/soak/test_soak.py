@@ -169,6 +169,8 @@ def test_processes_are_told_apart_by_who_started_whom(tmp_path: Path) -> None:
     git, forked = Process(5, 1, "git status"), [Process(6, 3, "python"), Process(7, 3, "python")]
     assert fork_servers(1, [driver, tracker, server, git, *forked]) == [3]
     assert workers(1, [driver, tracker, server, git, *forked]) == [6, 7]
+    # Those of a fork server that has died go on as orphans.
+    assert workers(1, [driver, tracker, *(Process(p.pid, 0, p.words) for p in forked)]) == [6, 7]
     # Without a fork server the driver's own child is a worker once it has a file of a trial open.
     own = Process(os.getpid(), 1, "python")
     assert fork_servers(1, [driver, tracker, own]) == [] == workers(1, [driver, tracker, own])
