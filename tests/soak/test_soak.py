@@ -60,6 +60,7 @@ def seed(capsys: pytest.CaptureFixture[str]) -> int:
     return seed
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.fault(30, "signals to single processes and to all of them: nothing lost, doubled or unequal")
 def test_three_hundred_trials_under_kills_are_those_of_the_undisturbed_run(tmp_path: Path, seed: int) -> None:
     done = soak(tmp_path, 300, A_FEW, seed)
@@ -102,19 +103,21 @@ def written(command: Command) -> int:
     return sum(path.stat().st_size for path in command.results.glob("trials/*/epochs.jsonl"))
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.fault(4, "all processes killed at ten random moments: completed by the same command, equal")
 def test_the_plug_may_be_pulled_at_any_moment(tmp_path: Path, seed: int) -> None:
     pull_the_plug_ten_times(tmp_path, STREET, seed)
 
 
 @pytest.mark.camvid
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_plug_may_be_pulled_at_any_moment_of_a_study_of_real_images(
     tmp_path: Path, camvid_root: Path, seed: int
 ) -> None:
     pull_the_plug_ten_times(tmp_path, CAMVID.format(root=camvid_root), seed)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.fault(12, "no file may grow any more: the study pauses, and completes afterwards, equal")
 @pytest.mark.fault(14, "both started together: one goes on, the other is refused")
 def test_a_file_that_may_not_grow_pauses_the_study_and_it_goes_on(tmp_path: Path, seed: int) -> None:

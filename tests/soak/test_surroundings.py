@@ -24,7 +24,7 @@ from tests.conftest import missing
 from tests.soak.command import Command, tiny_study
 from tests.soak.compare import compare
 
-pytestmark = [pytest.mark.faults, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and Linux' signals")]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 STUDY = tiny_study(20, epochs=10)
 CLOCK = """\
