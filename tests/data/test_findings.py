@@ -23,7 +23,6 @@ def test_one_line_for_a_kind_of_fault():
     assert first_names(["a", "b", "c"]) == "a, b, c"
 
 
-@pytest.mark.fault("D1", "the nearest folder that exists is named")
 def test_a_missing_root_names_the_nearest_folder_that_exists(tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / "file").touch()

@@ -170,7 +170,6 @@ def test_other_images_or_other_masks_than_one_size(membrane, load):
     assert load(size=[24, 32]).size == (24, 32)
 
 
-@pytest.mark.fault(24, "images and masks are found and read")
 def test_blanks_quotes_unicode_and_long_paths(membrane, load, tmp_path):
     place = tmp_path / ("a 'b' \"ü\" [x] " + "y" * 150) / "z*"
     place.parent.mkdir()
@@ -281,7 +280,6 @@ def emptied(root: Path) -> None:
         (emptied, {}, "data.images: no file in "),
     ],
 )
-@pytest.mark.fault("D3", "one line each, naming the files and the cure; nothing is trained")
 def test_bad_input_gives_one_line_each(membrane, load, fault, settings, expected):
     fault(membrane)
     found = problems(load, **settings)
@@ -289,7 +287,6 @@ def test_bad_input_gives_one_line_each(membrane, load, fault, settings, expected
     assert problems(load, **settings) == found
 
 
-@pytest.mark.fault("D5", "refused as leakage")
 def test_equal_images_in_two_splits_are_leakage(membrane, load):
     lists = {"train": ["00", "01"], "val": ["02"], "test": ["03"]}
     shutil.copy(membrane / "image" / "01.png", membrane / "image" / "03.png")
@@ -301,7 +298,6 @@ def test_equal_images_in_two_splits_are_leakage(membrane, load):
     assert len(load(split={**lists, "test": ["04"]}).splits["train"]) == 2
 
 
-@pytest.mark.fault("D5", "refused as leakage")
 def test_a_group_in_two_splits_is_leakage(membrane, load):
     lists = {"train": ["00", "10"], "val": ["01", "02"], "test": ["11", "12"]}
     assert problems(load, split=lists, group="^(.)") == [
@@ -310,7 +306,6 @@ def test_a_group_in_two_splits_is_leakage(membrane, load):
     ]
 
 
-@pytest.mark.fault("D6", "refused, naming the split")
 def test_an_empty_split(membrane, load):
     assert problems(load, split={"train": ["00"], "val": ["01"], "test": []}) == [
         "data.split: the split 'test' has no image"

@@ -225,7 +225,6 @@ def test_tab_reaches_the_controls(browser, page_of_two):
     assert {"a", "summary", "button", "input"} <= seen
 
 
-@pytest.mark.fault("R5", "shown as text and does nothing in a browser")
 def test_markup_in_names_is_text_and_does_nothing(browser, page_of_hostile):
     opened(browser, page_of_hostile)
     assert browser.get_log("browser") == []

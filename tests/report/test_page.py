@@ -131,7 +131,6 @@ def test_every_word_of_the_tables_has_a_badge():
     assert badge_kind("anything else") == ""
 
 
-@pytest.mark.fault("R5", "shown as text")
 def test_names_that_are_markup_are_shown_as_text(page_of_hostile):
     html = page_of_hostile.read_text(encoding="utf-8")
     elements = Elements(html)

@@ -53,7 +53,6 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Command:
     return made
 
 
-@pytest.mark.fault(4, "the workers are gone within 5 s; the same command completes the study, equal")
 def test_a_killed_driver_takes_its_workers_along_and_the_command_goes_on(command: Command, slow: Command) -> None:
     command.study(SLOW)
     process = command.start()
@@ -70,7 +69,6 @@ def test_a_killed_driver_takes_its_workers_along_and_the_command_goes_on(command
     assert any("resumed at step" in note for p in command.provenance().values() for note in p["notes"])
 
 
-@pytest.mark.fault(11, "named with its signal, replaced within the run, records equal")
 def test_killed_workers_are_replaced_within_the_run(command: Command, slow: Command) -> None:
     command.study(SLOW.replace("checkpoint_every: 0", "checkpoint_every: 0, attempts: 9"))
     process = command.start()
@@ -87,8 +85,6 @@ def test_killed_workers_are_replaced_within_the_run(command: Command, slow: Comm
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.fault(5, "a checkpoint, exit code 143, no process left; the same command completes the study, equal")
-@pytest.mark.fault(6, "once: a checkpoint, exit code 130, no process left; the same command completes the study, equal")
 def test_a_stopped_run_ends_cleanly_and_goes_on(
     command: Command, slow: Command, number: signal.Signals, code: int
 ) -> None:
@@ -103,7 +99,6 @@ def test_a_stopped_run_ends_cleanly_and_goes_on(
     assert command.records() == slow.records()
 
 
-@pytest.mark.fault(14, "the second is refused, with the pid and host of the first; exit code 2")
 def test_a_second_run_in_the_same_folder_is_refused(command: Command) -> None:
     command.study(SLOW)
     process = command.start()
@@ -117,7 +112,6 @@ def test_a_second_run_in_the_same_folder_is_refused(command: Command) -> None:
         process.communicate(timeout=60)
 
 
-@pytest.mark.fault(17, "rebuilt from the records; nothing is run again")
 def test_a_lost_or_torn_journal_is_rebuilt_from_the_records(command: Command) -> None:
     assert command.run().returncode == 0
     journal = command.results / "optuna.log"
@@ -141,7 +135,6 @@ def test_a_lost_or_torn_journal_is_rebuilt_from_the_records(command: Command) ->
         assert listed.stdout.strip() == str(sorted(name[-8:] for name in command.records()))
 
 
-@pytest.mark.fault("R2", "put aside; the trial runs again to the same record")
 def test_a_bad_record_is_put_aside_and_its_trial_runs_again(command: Command) -> None:
     assert command.run().returncode == 0
     whole = command.records()
@@ -153,7 +146,6 @@ def test_a_bad_record_is_put_aside_and_its_trial_runs_again(command: Command) ->
     assert command.records() == whole
 
 
-@pytest.mark.fault(13, "refused in one line before any training")
 def test_a_read_only_folder_is_refused_before_training(command: Command) -> None:
     target = command.folder / "file"
     target.write_text("in the way")
@@ -174,7 +166,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("room", [160, 90, 24])
-@pytest.mark.fault(12, "the study pauses with one line; with room again it completes, equal")
 def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbed: Command, room: int) -> None:
     command = Command(small_disk)
     filler = small_disk / "filler"
@@ -189,7 +180,6 @@ def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbe
     assert command.records() == undisturbed.records()
 
 
-@pytest.mark.fault(12, "said once, however many workers meet it")
 def test_two_lanes_that_meet_a_full_disk_say_it_once(small_disk: Path) -> None:
     command = Command(small_disk)
     command.study(STUDY.replace("lanes: 1", "lanes: 2"))
@@ -206,7 +196,6 @@ def command_plugin() -> str:
 
 
 @pytest.mark.parametrize("name", ["blanks and 'quotes' and ünï¢ødé-目录", "n" * 150])
-@pytest.mark.fault(24, "everything works, records equal")
 def test_folders_of_any_name_work(tmp_path: Path, name: str, undisturbed: Command) -> None:
     folder = tmp_path / name
     folder.mkdir()
@@ -217,7 +206,6 @@ def test_folders_of_any_name_work(tmp_path: Path, name: str, undisturbed: Comman
     assert command.records() == expected
 
 
-@pytest.mark.fault(18, "refused, naming the file; with `--allow-code-change` the records are marked")
 def test_changed_plugin_code_is_refused_by_name_and_marked_where_allowed(command: Command) -> None:
     plugin = command.folder / "mine.py"
     plugin.write_text(Path(command_plugin()).read_text(encoding="utf-8"), encoding="utf-8")

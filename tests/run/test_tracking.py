@@ -43,7 +43,6 @@ def inspect(run: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.fault("R6", "found nowhere in the results folder")
 def test_every_trial_is_a_run_with_settings_curves_metrics_and_panel(command: Command) -> None:
     command.study(ONE)
     done = command.run(WANDB_API_KEY="x" * 40, WANDB_MODE="offline")
@@ -71,7 +70,6 @@ def test_disabled_writes_nothing(command: Command) -> None:
     assert not (command.results / "wandb").exists()
 
 
-@pytest.mark.fault(21, "the records are those of a run without tracking; what to do later is said")
 def test_online_without_a_network_falls_back_and_training_is_unaffected(command: Command, undisturbed: Command) -> None:
     command.study(STUDY.replace("wandb: disabled", "wandb: online"))
     done = command.run(WANDB_API_KEY="y" * 40, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_INIT_TIMEOUT="5")

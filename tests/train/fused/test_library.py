@@ -53,7 +53,6 @@ def test_a_cache_that_cannot_be_written_is_a_reason(tmp_path: Path, monkeypatch:
         library()
 
 
-@pytest.mark.fault(29, "a file that is no library is made again")
 def test_a_library_that_is_no_library_is_made_again(kernels: None, own_cache: Path) -> None:
     path = own_cache / "kernels" / f"{module._digest(module._compiler())}.so"
     path.parent.mkdir(parents=True)
