@@ -21,6 +21,8 @@ PATIENCE = 120.0
 # Starts without a new record after which a study is given up as one that cannot be completed.
 FRUITLESS = 5
 REFUSED = "another run holds this folder"
+# Ctrl-C, SIGTERM and a closed terminal.
+STOPPED = (129, 130, 143)
 FULL = ("No space left on device", "File too large")
 
 
@@ -106,7 +108,7 @@ class Disturbance:
         self.told.exits[str(code)] += 1
         if code == 0 and self.command.finished() < self.trials:
             self.told.wrong.append(f"exit code 0 with {self.command.finished()} of {self.trials} records")
-        if code not in (0, 130, 143) and code > 0 and not self.expected_end:
+        if code > 0 and code not in STOPPED and not self.expected_end:
             self.told.wrong.append(f"exit code {code}: {self.command.said(self.log).strip().splitlines()[-1:]}")
         return True
 
