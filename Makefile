@@ -4,7 +4,7 @@ PYTHON ?= python3
 EXTRAS ?= dashboard,dev
 BIN := $(VENV)/bin
 
-.PHONY: install run test lint format bench bench-cuda bench-scale publish clean
+.PHONY: install run test soak lint format bench bench-cuda bench-scale publish clean
 
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
@@ -22,6 +22,12 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# A thousand tiny trials under 55 kills, suspensions, second runs and a full disk, beside an undisturbed run: minutes.
+# SOAK='--seed 7' repeats one; the report goes into docs/reliability.md.
+soak: install
+	$(BIN)/python -m tests.soak.soak --report benchmarks/results/soak $(SOAK); code=$$?; \
+	    $(BIN)/python -m tests.reliability; exit $$code
 
 lint: install
 	$(BIN)/ruff check .

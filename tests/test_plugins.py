@@ -89,6 +89,7 @@ def test_modules_beside_a_plugin_are_hashed_with_it(tmp_path: Path) -> None:
         ("raise ValueError('two\\nlines')\n", ":1: cannot be imported: ValueError: two lines"),
     ],
 )
+@pytest.mark.fault("P1", "file and line are named")
 def test_an_import_that_fails_names_its_line(text: str, message: str, tmp_path: Path) -> None:
     path = plugin(tmp_path, text)
     with pytest.raises(PluginError) as caught:
@@ -104,6 +105,7 @@ def test_files_that_are_no_plugins(tmp_path: Path) -> None:
         load_plugins([plugin(tmp_path, "x = 1", "plugin.txt")], entry_points=False)
 
 
+@pytest.mark.fault("P3", "both places are named")
 def test_a_name_that_is_taken_names_both_places(tmp_path: Path) -> None:
     first = plugin(tmp_path, MODEL.format(name="taken", body=SOUND), "first.py")
     second = plugin(tmp_path, MODEL.format(name="taken", body=SOUND), "second.py")
@@ -122,6 +124,7 @@ def test_a_name_that_is_taken_names_both_places(tmp_path: Path) -> None:
         ("import torch\ntorch.rand(3)\n", "torch"),
     ],
 )
+@pytest.mark.fault("P4", "refused, naming the library")
 def test_an_import_that_changes_a_global_random_state_is_refused(text: str, library: str, tmp_path: Path) -> None:
     path = plugin(tmp_path, text)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
@@ -198,6 +201,7 @@ def test_the_command_imports_nothing_of_the_folder_it_is_called_in(tmp_path: Pat
         ),
     ],
 )
+@pytest.mark.fault("P2", "what is wrong is named before training")
 def test_a_model_that_breaks_its_contract(body: str, message: str, tmp_path: Path) -> None:
     path = plugin(tmp_path, MODEL.format(name="unsound", body=body))
     load_plugins([path], entry_points=False)

@@ -47,6 +47,7 @@ os._exit(0)
 
 @pytest.mark.faults
 @pytest.mark.parametrize("how", ["write_atomic", "publish_once"])
+@pytest.mark.fault(2, "the old file or the new one, never a part")
 def test_a_write_killed_at_any_step_leaves_the_old_file_or_the_new(tmp_path: Path, how: str) -> None:
     outcomes = set()
     for limit in range(1, 12):

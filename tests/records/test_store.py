@@ -40,6 +40,7 @@ def test_a_record_is_read_back_as_it_was_published(tmp_path: Path) -> None:
     assert read_record(folder.record) == record
 
 
+@pytest.mark.fault(31, "the record that stands stays")
 def test_a_finished_record_is_never_overwritten_a_failed_one_is(tmp_path: Path) -> None:
     folder = Results(tmp_path).trial("t")
     folder.path.mkdir(parents=True)
@@ -69,6 +70,7 @@ def test_json_is_canonical() -> None:
         (json.dumps({"schema_version": SCHEMA + 1}).encode(), "written by a newer version"),
     ],
 )
+@pytest.mark.fault("R2", "refused with its reason")
 def test_what_is_no_record_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "trials" / "t" / "record.json"
     path.parent.mkdir(parents=True)

@@ -62,6 +62,7 @@ def test_only_picks_trials(command: Command) -> None:
     assert wrong.returncode == 2 and "did you mean 'wide'?" in wrong.stderr
 
 
+@pytest.mark.fault(19, "new trials run, finished ones stay, those no longer in the study are listed")
 def test_an_edited_study_runs_what_is_new_and_lists_what_is_left_over(command: Command) -> None:
     assert command.run().returncode == 0
     first = command.records()
@@ -74,6 +75,7 @@ def test_an_edited_study_runs_what_is_new_and_lists_what_is_left_over(command: C
     assert len(both) == 6 and all(both[name] == record for name, record in first.items())
 
 
+@pytest.mark.fault(8, "`failed` after its attempts, with the reason; the other trials go on; exit code 1")
 def test_a_crash_loop_fails_after_its_attempts_and_the_others_go_on(command: Command) -> None:
     command.study(misbehaving("raise"))
     done = command.run()
@@ -92,6 +94,7 @@ def test_a_crash_loop_fails_after_its_attempts_and_the_others_go_on(command: Com
     assert again.returncode == 1 and "1 to run" in again.stdout
 
 
+@pytest.mark.fault(10, "said, and tried once more in a fresh process, with the same batch size")
 def test_out_of_memory_is_a_reason_and_the_next_attempt_has_a_fresh_process(command: Command) -> None:
     once = command.folder / "once"
     command.study(misbehaving("memory", once=once))
@@ -101,6 +104,7 @@ def test_out_of_memory_is_a_reason_and_the_next_attempt_has_a_fresh_process(comm
     assert {record["status"] for record in command.records().values()} == {"complete"}
 
 
+@pytest.mark.fault(11, "tried again from its checkpoint; the trial completes")
 def test_a_killed_worker_is_replaced_and_its_trial_completed(command: Command) -> None:
     once = command.folder / "once"
     command.study(misbehaving("kill", once=once, at=8))
@@ -112,6 +116,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_completed(command: Command) -
     assert f"{sick}: resumed at step " in done.stdout
 
 
+@pytest.mark.fault(7, "killed after `run.trial_timeout`: `failed`, and the others go on")
 def test_a_hung_worker_is_killed_after_its_time(command: Command) -> None:
     text = misbehaving("sleep").replace("checkpoint_every: 0", "trial_timeout: 15, attempts: 1")
     command.study(text)
@@ -121,6 +126,7 @@ def test_a_hung_worker_is_killed_after_its_time(command: Command) -> None:
     assert records["sick"]["reason"].startswith("timeout") and records["healthy"]["status"] == "complete"
 
 
+@pytest.mark.fault(9, "a result of its own kind, not tried again; the study completes with exit code 0")
 def test_a_diverged_trial_is_a_result(command: Command) -> None:
     command.study(misbehaving("explode", at=4))
     done = command.run()
@@ -289,6 +295,7 @@ def test_an_edge_is_extended_for_all_variants_and_the_chosen_settings_are_confir
     assert "to run" not in command.run().stdout
 
 
+@pytest.mark.fault("R1", "named with its line in the study file; exit code 2")
 def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) -> None:
     command.study(STUDY.replace("lanes: 1", "devices: [cuda:7], lanes: 1"))
     done = command.run()
@@ -316,6 +323,7 @@ def test_a_study_begun_with_fused_kernels_is_not_gone_on_with_without_them(comma
     assert (command.results / "run.json").read_bytes() == begun and len(command.records()) == 2
 
 
+@pytest.mark.fault("R6", "workers do not get it")
 def test_a_worker_sees_its_threads_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "secret")
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")

@@ -18,6 +18,7 @@ from ablate.train.engine.cuda_graph import CaptureFailed, first_words
 from tests.train.test_loop import make_study
 
 
+@pytest.mark.fault(10, "`out of memory` is the reason")
 def test_out_of_memory_is_named_and_ends_the_process() -> None:
     found = classify(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert found.reason.startswith("out of memory: OutOfMemoryError: CUDA out of memory") and found.fresh_process

@@ -498,23 +498,33 @@ FILES: dict[str, tuple[str | bytes, str]] = {**SCALARS, **FORM, **BYTES, **KEYS,
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.fault("S1", "one line with its place, what was expected and what is there")
+@pytest.mark.fault("S2", "one line with its place, what was expected and what is there")
+@pytest.mark.fault("S3", "one line with its place, what was expected and what is there")
+@pytest.mark.fault("S4", "one line with its place, what was expected and what is there")
+@pytest.mark.fault("S5", "one line with its place, what was expected and what is there")
+@pytest.mark.fault("S6", "one line with its place, what was expected and what is there")
+@pytest.mark.fault("S8", "one line with its place, what was expected and what is there")
 def test_a_broken_file_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     text, message = FILES[name]
     assert problems(tmp_path, text) == [message]
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.fault("S7", "refused, with a name that would do")
 def test_a_study_cannot_be_called(name: str, tmp_path: Path) -> None:
     assert problems(tmp_path, named(f"'{name}'")) == [f"study.yaml:1: study: {NAMES[name]}"]
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.fault("S7", "refused, with a name that would do")
 def test_a_variant_cannot_be_called(name: str, tmp_path: Path) -> None:
     (line,) = problems(tmp_path, changed("noskip:", f"'{name}':"))
     assert line.startswith("study.yaml:6: variants.")
     assert line.endswith(NAMES[name])
 
 
+@pytest.mark.fault("S7", "refused where they differ by case only")
 def test_variants_that_differ_by_case_only(tmp_path: Path) -> None:
     (line,) = problems(tmp_path, changed("noskip:", "UNET:"))
     assert line == (
@@ -560,6 +570,7 @@ def test_a_broken_claim(name: str, tmp_path: Path) -> None:
     assert problems(tmp_path, GOOD + f"claims: [{claim}]\n") == [f"study.yaml:10: {message}"]
 
 
+@pytest.mark.fault("S3", "refused, alias by alias")
 def test_alias_bomb_is_refused_alias_by_alias(tmp_path: Path) -> None:
     levels = [
         "a: &a [x, x]",
@@ -570,6 +581,7 @@ def test_alias_bomb_is_refused_alias_by_alias(tmp_path: Path) -> None:
     assert "study.yaml:14: e[1]: expected a plain value, got the alias *d; write the value out" in lines
 
 
+@pytest.mark.fault("S9", "all said at once, in the order of the file")
 def test_all_problems_of_a_file_at_once_in_its_order(tmp_path: Path) -> None:
     text = """\
 study: a/b
@@ -605,6 +617,7 @@ def test_a_hundred_problems_and_no_more(tmp_path: Path) -> None:
     assert lines[-1] == "study.yaml: and 50 more problems"
 
 
+@pytest.mark.fault("S8", "refused; the secret is not repeated")
 def test_a_secret_is_never_repeated(tmp_path: Path) -> None:
     lines = problems(tmp_path, GOOD + "track: {token: hunter2}\n", ["run.password=hunter3", "track.api_key=hunter4"])
     assert len(lines) == 3

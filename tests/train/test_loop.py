@@ -168,6 +168,7 @@ t.run(study.trials()[0], study, t.bench(folder), results, checkpoint_every=0.0)
 
 @pytest.mark.faults
 @pytest.mark.parametrize("place", ["step:5", "epoch:2", "save:4", "between:7"])
+@pytest.mark.fault(1, "goes on from the last checkpoint to the same record, bit for bit")
 def test_a_trial_killed_anywhere_goes_on_to_the_same_record(
     undisturbed: tuple[Study, Path], tmp_path: Path, place: str
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_trial_killed_anywhere_goes_on_to_the_same_record(
     assert not list(folder.path.glob(".*.part"))
 
 
+@pytest.mark.fault(9, "`diverged`, with epoch and step")
 def test_a_loss_that_is_not_finite_is_a_result_with_its_place(tmp_path: Path) -> None:
     text = STUDY.replace("name: two_convolutions", "name: misbehaving, act: explode, at: 5").replace(
         "variants: {narrow: {}, wide: {width: 8}}", "variants: {only: {}}"
