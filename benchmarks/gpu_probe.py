@@ -23,10 +23,10 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from ablate.run.executors.environment import worker_environment
 
 from ablate.data.dataset import Dataset, Split
 from ablate.plugins import load_plugins
+from ablate.run.executor import worker_environment
 from ablate.study.spec import MeasureSpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial

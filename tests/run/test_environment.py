@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from ablate.run.executors.environment import worker_environment
+
+from ablate.run.executor import worker_environment
 
 
 def test_a_worker_sees_one_device(monkeypatch: pytest.MonkeyPatch) -> None:

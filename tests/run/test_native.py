@@ -10,6 +10,7 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
 from ablate.records.images import unpack_maps
+from ablate.report import rules
 from tests.data.pictures import cells, save
 from tests.run.conftest import Command
 
@@ -63,8 +64,8 @@ def test_native_scores_end_to_end_and_never_mixed(command: Command, folder: Path
         assert counted.tolist() == [height * width for height, width in sizes]
         assert frames.counts(key)["val"][..., [0, 2]].sum((1, 2)).max() == 16 * 16  # val chooses at the size trained at
     analysis = analyse(frames)
-    assert len(analysis.detail) and "the masks' own size" in analysis.detail["rule"].iloc[0]
-    assert "Test scores at the masks' own size" in analysis.rules["contrasts/own_best"]
+    assert len(analysis.detail) and "the masks' own size" in rules.detail(analysis)
+    assert "Test scores at the masks' own size" in rules.contrasts(analysis)
 
     # The other resolution is refused in one line before anything is written, and the folder stays as it was.
     before = (command.results / "run.json").read_bytes()

@@ -103,7 +103,9 @@ def test_the_record_says_what_the_files_hold(undisturbed: tuple[Study, Path]) ->
     counts = np.load(folder.images)
     data = bench(results).data(trial.data).dataset
     preds = unpack_maps(folder.predictions)
-    np.testing.assert_array_equal(counts["test"], segmentation.image_counts(preds, data.splits["test"].masks, 3))
+    np.testing.assert_array_equal(
+        counts["test"], segmentation.image_counts(np.asarray(preds), data.splits["test"].masks, 3)
+    )
     assert record.metrics["test_mean_iou"] == pytest.approx(float(segmentation.mean_iou(counts["test"], axis=0)))
     assert not folder.checkpoints()
 

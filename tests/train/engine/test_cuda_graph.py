@@ -116,7 +116,7 @@ def test_a_capture_that_fails_puts_the_stream_back_and_says_what_came_first(monk
     with pytest.raises(CaptureFailed, match=r"cannot be captured as a CUDA graph \(CUDA out of memory") as caught:
         capture_on_cuda(cuda.work)
     assert cuda.now.name == "main"
-    assert classify(caught.value)["reason"].startswith("out of memory: OutOfMemoryError: CUDA out of memory")
+    assert classify(caught.value).reason.startswith("out of memory: OutOfMemoryError: CUDA out of memory")
 
 
 STUDY = """\
