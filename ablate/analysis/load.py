@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -20,9 +16,10 @@ from pydantic import ValidationError
 from ablate.errors import ResultsError
 from ablate.measure import Measured
 from ablate.parallel import parallel_map
-from ablate.records import pictures
+from ablate.records import images as stored
+from ablate.records.files import read_file
 from ablate.records.record import Record
-from ablate.records.store import Results, TrialFolder, read_json, read_record
+from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
 from ablate.registry import MEASURES
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting
@@ -68,7 +65,7 @@ class Arrays:
     @cached_property
     def curves(self) -> np.ndarray:
         """Return the number of every epoch and its `CURVES`: float64 (E, 4), NaN where a value is not finite."""
-        rows = [[row.get(name) for name in ("epoch", *CURVES)] for row in _lines(self.folder.epochs)]
+        rows = [[row.get(name) for name in ("epoch", *CURVES)] for row in read_lines(self.folder.epochs)]
         return np.array(rows, dtype=float).reshape(-1, 1 + len(CURVES))
 
     @property
@@ -80,11 +77,7 @@ class Arrays:
     def images(self) -> dict[str, np.ndarray]:
         """Return the counts of the images, "val" and "test" (N, C, 3), and their losses, "test_loss" (N,)."""
         path = self.folder.images
-        try:
-            with np.load(io.BytesIO(_bytes(path)), allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in ("val", "test", "test_loss")}
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ResultsError(f"not the counts of a trial ({error})", file=str(path)) from None
+        arrays = stored.read_arrays(path, ("val", "test", "test_loss"))
         for split in ("val", "test"):
             if arrays[split].ndim != 3 or arrays[split].shape[2] != 3:
                 raise ResultsError(f"counts of shape {arrays[split].shape}, not (N, C, 3)", file=str(path))
@@ -107,7 +100,7 @@ class Source:
     def __init__(self, results: Results, trials: Mapping[str, Arrays]) -> None:
         self._results, self._trials = results, trials
         # Per instance, so that it dies with it.
-        self._preds = lru_cache(maxsize=_PREDS_KEPT)(pictures.unpack_maps)
+        self._preds = lru_cache(maxsize=_PREDS_KEPT)(stored.unpack_maps)
 
     def counts(self, key: str) -> dict[str, np.ndarray]:
         """Return tp, fp, fn of each image and class of "val" and "test": int64 (N, C, 3)."""
@@ -139,7 +132,7 @@ class Source:
 
     def target(self) -> Maps:
         """Return the test targets in the form of `preds`."""
-        return pictures.unpack_maps(self._results.test / "targets.zip")
+        return stored.unpack_maps(self._results.test / "targets.zip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,20 +299,8 @@ def _measured(function: Any, arrays: Arrays) -> Measured:
     return found if isinstance(found, Measured) else Measured(float(found))
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Read the JSON of every line; one at the end that is being written is left out."""
-    rows, lines = [], _bytes(path).splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise ResultsError("not a line of JSON", file=str(path), line=number) from None
-    return rows
-
-
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise ResultsError(f"cannot be read ({error.strerror})", file=str(path)) from None
