@@ -149,7 +149,7 @@ def plan(
     ] = None,
 ) -> None:
     """Print the trials, what each variant changes, and what it will cost, without training."""
-    _load_plugins(plugin)
+    _plugins(plugin)
     from ablate.run.plan.view import print_plan, print_power
     from ablate.study.reader import read_study
 
@@ -249,6 +249,8 @@ def profile(
     seconds: Annotated[float, typer.Option(help="About how long the measuring takes.")] = 60.0,
 ) -> None:
     """Measure each variant alone on the device, interleaved; the figures join the study's tables."""
+    if not 0 < seconds <= 86_400:
+        raise StudyError(f"--seconds: expected seconds of a day at most, got {seconds:g}", cure="write --seconds 60")
     plugins = _plugins(plugin)
     from ablate.run.command import profile_study
     from ablate.study.reader import read_study
@@ -266,17 +268,10 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def _load_plugins(files: list[Path] | None) -> list[Any]:
-    from ablate.plugins import load_plugins
-
-    return load_plugins(files or [])
-
-
 def _plugins(files: list[Path] | None) -> Any:
-    from ablate.plugins import Plugins
+    from ablate.plugins import Plugins, load_plugins
 
-    loaded = _load_plugins(files)
-    return Plugins(tuple(path.absolute() for path in files or []), tuple(loaded))
+    return Plugins(tuple(path.absolute() for path in files or []), tuple(load_plugins(files or [])))
 
 
 def _one_thread() -> None:
@@ -290,21 +285,16 @@ def _one_thread() -> None:
 
 def _folder(given: Path | None) -> Path:
     """Return a results folder by path or study name; the one that changed last where nothing is given."""
+    known = [path for path in RESULTS.glob("*") if (path / "run.json").exists()]
     if given is not None:
         for path in (given, RESULTS / given):
             if (path / "run.json").exists() or (path / "study.resolved.yaml").exists():
                 return path
-        raise StudyError(
-            Problem("no results here", file=str(given), cure=nearest(given.name, _known()) or "run a study first")
-        )
-    known = [path for path in RESULTS.glob("*") if (path / "run.json").exists()]
+        cure = nearest(given.name, [path.name for path in known]) or "run a study first"
+        raise StudyError(Problem("no results here", file=str(given), cure=cure))
     if not known:
         raise StudyError("no results yet", cure="`ablate run benchmark.yaml` makes some")
     return max(known, key=lambda path: max((path / "run.json").stat().st_mtime, (path / "trials").stat().st_mtime))
-
-
-def _known() -> list[str]:
-    return [path.name for path in RESULTS.glob("*") if (path / "run.json").exists()]
 
 
 if __name__ == "__main__":

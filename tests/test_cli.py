@@ -56,6 +56,12 @@ def test_extending_beyond_all_bounds(folder: Path) -> None:
     assert line == "study.yaml: --extend: expected at most 100,000 epochs in the end, got more; write --extend 2"
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "1e30"])
+def test_a_profile_of_no_length(seconds: str, folder: Path) -> None:
+    line = refused(ablate(folder, "profile", "study.yaml", "--seconds", seconds))
+    assert line.startswith("--seconds: expected seconds of a day at most, got ")
+
+
 def test_every_command_names_a_damaged_document_in_one_line(folder: Path) -> None:
     path = plant(folder / "results" / "p", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=2, images=2)
     (path / "run.json").write_text(json.dumps({"study": "p", "plan": [{"name": "../../x"}]}))

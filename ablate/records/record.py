@@ -89,6 +89,13 @@ def _printable(text: str) -> str:
     return text
 
 
+def _with_rate(settings: dict[str, Any]) -> dict[str, Any]:
+    rate = settings.get("lr")
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+        raise ValueError("expected a number as lr, got something else")
+    return settings
+
+
 Name = Annotated[str, AfterValidator(_printable)]
 
 
@@ -104,7 +111,7 @@ class PlanEntry(_Document):
     name: Annotated[str, AfterValidator(_inside)]
     key: Name
     variant: Name
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(_with_rate)]
     seed: int
     role: Literal["main", "confirm"] = "main"
 
@@ -128,6 +135,24 @@ class PluginEntry(_Document):
     sha256: str
 
 
+class VariantEntry(_Document):
+    """A variant as `run.json` describes it; `differs` has the baseline's value and its own by field."""
+
+    model: dict[str, Any] = {}
+    differs: dict[str, Annotated[list[Any], Field(min_length=2, max_length=2)]] = {}
+    parameters: float | None = None
+    forward_flops: float | None = None
+    modules: dict[str, list[str]] = {}
+    control: bool = False
+
+
+class Decision(_Document):
+    """A value of the execution config, and why it was taken."""
+
+    value: Any = None
+    why: str = ""
+
+
 class RunDocument(_Document):
     """`run.json`: what a folder of results was made with. It is the marker of such a folder.
 
@@ -143,8 +168,8 @@ class RunDocument(_Document):
     git: dict[str, Any] = {}
     data: DataEntry = DataEntry()
     plugins: list[PluginEntry] = []
-    decisions: dict[str, Any] = {}
-    variants: dict[str, dict[str, Any]] = {}
+    decisions: dict[str, Decision] = {}
+    variants: dict[str, VariantEntry] = {}
     extended_from: dict[str, int] = {}
     plan: list[PlanEntry] = []
     search: dict[str, Any] = {}
@@ -165,13 +190,28 @@ class IndexDocument(_Document):
     fingerprint: str = ""
 
 
+class ProfileEntry(_Document):
+    """A variant in `profile.json`: rates and latencies are lists, one value a round or a prediction."""
+
+    parameters: float | None = None
+    forward_flops: float | None = None
+    train_images_per_s: list[float] = []
+    inference_images_per_s: list[float] = []
+    latency_ms: list[float] = []
+    peak_memory_bytes: float | None = None
+
+
 class ProfileDocument(_Document):
-    """`profile.json`: each variant measured alone, as numbers or lists of them, one a round."""
+    """`profile.json`: each variant measured alone on the device, interleaved with the others."""
 
     device: str = ""
     machine: str = ""
     rounds: int = 0
-    variants: dict[str, dict[str, float | list[float] | None]] = {}
+    batch_size: int = 0
+    size: list[int] = []
+    precision: str = ""
+    engine: str = ""
+    variants: dict[str, ProfileEntry] = {}
 
 
 class DataDocument(_Document):
