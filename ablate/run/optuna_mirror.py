@@ -21,6 +21,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 from optuna.trial import FrozenTrial, TrialState
 
 from ablate.errors import ResultsError
+from ablate.records.files import sha256
 from ablate.records.record import Record
 from ablate.records.store import Results, read_lines
 from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, Planned
@@ -293,7 +294,9 @@ def mirror_of(study: Study, results: Results, plan: Sequence[Trial]) -> OptunaMi
     """
     axes = mirror_axes(study) if study.spec.search is not None else None
     url = study.spec.run.storage
-    name = study.name if url is None else f"{study.name}-{results.read_run()['id']}"
+    # A folder that an earlier version made has no id: its place stands for it until it is run again.
+    own = results.read_run().get("id") or sha256(str(results.path.resolve()).encode())[:12]
+    name = study.name if url is None else f"{study.name}-{own}"
     return OptunaMirror(results.journal, name, plan, url, axes)
 
 

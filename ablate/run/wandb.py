@@ -51,7 +51,7 @@ def has_key() -> bool:
 def unreachable() -> str | None:
     """Return why W&B's server cannot be reached, or None where it can be or a proxy would have to be asked."""
     address = urlsplit(os.environ.get("WANDB_BASE_URL") or SERVER)
-    if getproxies():
+    if getproxies().keys() & {address.scheme, "all"}:
         return None
     try:
         port = address.port or (80 if address.scheme == "http" else 443)

@@ -56,7 +56,8 @@ def test_a_trial_without_a_step_for_long_is_said_once_with_the_command_that_ends
     assert executor.events(timeout=0) == []
 
 
-def test_what_is_blocked_or_changed_for_a_start_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_changed_for_a_start_is_put_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     path, main, environment = list(sys.path), sys.modules["__main__"], dict(os.environ)
     with _own_modules_only(), _environment({"ONLY": "this"}):

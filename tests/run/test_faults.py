@@ -227,10 +227,12 @@ def test_a_second_run_in_the_same_folder_is_refused(command: Command) -> None:
     process = command.start()
     try:
         wait_for(lambda: training(command))
+        process.send_signal(signal.SIGSTOP)  # so that it is still there when the second has begun
         second = command.run()
         assert second.returncode == 2
         assert f"pid {process.pid} on " in second.stderr
     finally:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.communicate(timeout=60)
 

@@ -208,8 +208,8 @@ def test_events_of_a_run_become_rows(tmp_path: Path, plan: list[Trial]) -> None:
 
 
 def test_folders_that_share_a_storage_leave_one_another_alone(command: Command) -> None:
-    command.study(STUDY.replace("threads: 1", "threads: 1, storage: 'sqlite:///shared.db'"))
     url = f"sqlite:///{command.folder}/shared.db"
+    command.study(STUDY.replace("threads: 1", f"threads: 1, storage: '{url}'"))
     for out, epochs in (("a", 1), ("b", 2)):
         done = command.run("--out", out, "-o", f"train.epochs={epochs}", "--only", "variant=narrow")
         assert done.returncode == 0 and "Optuna" not in done.stdout, done.stdout + done.stderr

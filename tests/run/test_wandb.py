@@ -75,8 +75,8 @@ def test_disabled_writes_nothing(command: Command) -> None:
 
 def test_online_with_a_closed_port_goes_offline_at_once(command: Command, undisturbed: Command) -> None:
     command.study(STUDY.replace("wandb: disabled", "wandb: online"))
-    environment = {"no_proxy": "*", "http_proxy": "", "https_proxy": ""}
-    done = command.run(WANDB_API_KEY="y" * 40, WANDB_BASE_URL="http://127.0.0.1:9", **environment)
+    no_proxy = {"http_proxy": "", "HTTP_PROXY": "", "all_proxy": "", "ALL_PROXY": ""}
+    done = command.run(WANDB_API_KEY="y" * 40, WANDB_BASE_URL="http://127.0.0.1:9", **no_proxy)
     assert done.returncode == 0, done.stdout
     assert "W&B cannot be reached (127.0.0.1:9: ConnectionRefusedError" in done.stdout
     assert len(list(command.results.glob("wandb/offline-run-*"))) == 4
