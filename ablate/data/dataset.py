@@ -96,7 +96,7 @@ class Dataset:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """What each channel is divided by to be normalised, as a fraction (0..1).
+        """Divisor that normalises each channel, as a fraction (0..1).
 
         The standard deviation (population) over all training pixels; 1 for a channel without spread, which so becomes
         0 everywhere instead of not a number.
@@ -110,7 +110,7 @@ class Dataset:
 
 @dataclass
 class Findings:
-    """What is wrong with a data set, gathered so that one line tells a kind of fault, its count and three names."""
+    """Faults of a data set, gathered so that one line tells a kind of fault, its count and three names."""
 
     _kinds: dict[tuple[str, str, str, str], list[str]] = field(default_factory=dict)
     _plain: list[Problem] = field(default_factory=list)

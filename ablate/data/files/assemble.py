@@ -40,7 +40,7 @@ Deal = Callable[[Mapping[str, str]], Splits]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How files become arrays: all that decides their values besides the files themselves."""
+    """All that decides the values of the arrays besides the files themselves."""
 
     labels: Labels
     size: tuple[int, int] | None

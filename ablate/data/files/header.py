@@ -232,4 +232,4 @@ def _too_large() -> Unusable:
 
 
 def _several(count: int) -> Unusable:
-    return Unusable(f"holding several pictures, such as {count}", "store each picture in a file of its own")
+    return Unusable(f"holding several images, such as {count}", "store each image in a file of its own")

@@ -84,17 +84,17 @@ def read_labels(
         cure = "write each name before what masks store, such as ground: 0"
         findings.say("expected names to values, got values to names", key="data.classes", cure=cure)
         return None
-    stored = {name: _codes(entry) for name, entry in classes.items()}
-    ignored = [_codes(entry) for entry in ignore]
-    coloured = any(kind == "colour" for kind, _ in [*stored.values(), *ignored])
-    coloured = coloured or all(kind == "three" for kind, _ in stored.values())
+    stored = {name: _parse(entry) for name, entry in classes.items()}
+    ignored = [_parse(entry) for entry in ignore]
+    coloured = any(isinstance(part, tuple) for found in (*stored.values(), *ignored) for part in found)
+    coloured = coloured or all(_as_colour(found) for found in stored.values())
 
     table: dict[int, int] = {}
     owners: dict[int, str] = {}
     entries = [(name, index, stored[name]) for index, name in enumerate(classes)]
     for name, target, found in [*entries, *(("ignore", IGNORE, item) for item in ignored)]:
         key = "data.ignore" if name == "ignore" else f"data.classes.{name}"
-        codes = _chosen(found, coloured)
+        codes = _codes(found, coloured)
         if not codes:
             wanted = "a colour such as [128, 0, 0] or '#800000'" if coloured else f"values 0..{HIGHEST_VALUE}"
             findings.say(f"expected {wanted} for every class and ignored label", key=key)
@@ -105,7 +105,7 @@ def read_labels(
                     f"the label {_shown(code, coloured)} stands for both '{owners[code]}' and '{name}'", key=key
                 )
             table[code] = target
-    first = {name: _chosen(found, coloured) for name, found in stored.items()}
+    first = {name: _codes(found, coloured) for name, found in stored.items()}
     chosen = {name: _colour(codes[0]) for name, codes in first.items() if codes} if coloured else {}
     return Labels(tuple(classes), _palette(tuple(classes), palette, chosen, findings), coloured, table)
 
@@ -127,7 +127,7 @@ def _palette(
         return None
     chosen = dict(zip(classes, distinct_colours(len(classes)), strict=True)) | dict(stored)
     for name, entry in (asked or {}).items():
-        codes = _chosen(_codes(entry), True)
+        codes = _codes(_parse(entry), True)
         if name not in chosen or len(codes) != 1:
             expected = "one colour, such as [128, 0, 0] or '#800000'" if name in chosen else "the name of a class"
             findings.say(f"expected {expected}", key=f"data.palette.{name}")
@@ -136,33 +136,34 @@ def _palette(
     return tuple(chosen[name] for name in classes)
 
 
-def _codes(entry: Any) -> tuple[str, list[Any]]:
-    """Return what an entry of `classes` may mean: ("value" | "three" | "colour" | "wrong", its parts)."""
+def _parse(entry: Any) -> list[Any]:
+    """Return the labels that an entry of `classes` names, values or colours; none where it names neither."""
     if isinstance(entry, str):
         match = _HEX.fullmatch(entry)
-        return ("colour", [tuple(int(part, 16) for part in match.groups())]) if match else ("wrong", [])
-    parts = list(entry) if isinstance(entry, list | tuple) else [entry]
-    if parts and all(isinstance(part, str | list | tuple) for part in parts):
-        nested = [_codes(part) for part in parts]
-        fine = all(kind in ("colour", "three") for kind, _ in nested)
-        return ("colour", [_triple(found) for _, found in nested]) if fine else ("wrong", [])
-    if not parts or not all(_is_int(part) and 0 <= part <= HIGHEST_VALUE for part in parts):
-        return "wrong", []
-    return ("three" if len(parts) == 3 and max(parts) <= 255 else "value"), parts
+        return [tuple(int(part, 16) for part in match.groups())] if match else []
+    if not isinstance(entry, list | tuple):
+        return [entry] if _is_value(entry) else []
+    if all(_is_value(part) for part in entry):
+        return list(entry)
+    colours = [_as_colour(_parse(part)) for part in entry]
+    return colours if all(colours) else []
 
 
-def _chosen(found: tuple[str, list[Any]], coloured: bool) -> list[int]:
-    """Return the stored codes of an entry, once it is known whether labels are colours; empty where it does not fit."""
-    kind, parts = found
-    if coloured:
-        colours = parts if kind == "colour" else [parts] if kind == "three" else []
-        return [int(red) << 16 | int(green) << 8 | int(blue) for red, green, blue in colours]
-    return [int(part) for part in parts] if kind in ("value", "three") else []
+def _as_colour(found: list[Any]) -> Colour | None:
+    """Return the one colour that labels are, which three numbers may be, too."""
+    if len(found) == 1 and isinstance(found[0], tuple):
+        return found[0]
+    three = len(found) == 3 and all(isinstance(part, int) and part <= 255 for part in found)
+    return (found[0], found[1], found[2]) if three else None
 
 
-def _triple(parts: list[Any]) -> tuple[int, int, int]:
-    red, green, blue = parts[0] if len(parts) == 1 else parts
-    return red, green, blue
+def _codes(found: list[Any], coloured: bool) -> list[int]:
+    """Return labels as codes, once it is known whether they are colours; none where they do not fit."""
+    has_colours = any(isinstance(part, tuple) for part in found)
+    if not coloured:
+        return [] if has_colours else [int(part) for part in found]
+    colours = found if has_colours else [colour] if (colour := _as_colour(found)) else []
+    return [int(red) << 16 | int(green) << 8 | int(blue) for red, green, blue in colours]
 
 
 def _colour(code: int) -> Colour:
@@ -179,5 +180,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdecimal())
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_VALUE

@@ -118,7 +118,7 @@ def resize_labels(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _load(data: bytes) -> Image.Image:
-    """Return the decoded picture, turned upright."""
+    """Return the decoded image, turned upright."""
     picture = open_picture(data)
     picture.load()  # verify() passes most truncated JPEGs: only decoding tells
     return ImageOps.exif_transpose(picture) if orientation_of(picture) != 1 else picture
@@ -150,7 +150,7 @@ def _two_bytes(data: bytes) -> np.ndarray:
 
 
 def _stored(picture: Image.Image) -> np.ndarray:
-    """Return the values (H, W) of a picture of one band as they are stored, and bright where they are high."""
+    """Return the values (H, W) of an image of one band as they are stored, and bright where they are high."""
     values = np.asarray(picture)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if picture.format == "TIFF":
@@ -178,7 +178,7 @@ def _mask_codes(picture: Image.Image, labels: Labels) -> np.ndarray:
         raise Unusable("in colour, while 'classes' names values", cure)
     values = _stored(picture)
     if values.dtype == bool:
-        # A picture of one bit is shown as 0 and 255; whichever of 1 and 255 the classes name is meant.
+        # An image of one bit is shown as 0 and 255; whichever of 1 and 255 the classes name is meant.
         values = values.astype(np.uint8) * (1 if 1 in labels.table else 255)
     return _grey_codes(values, labels)
 

@@ -57,7 +57,7 @@ class Source:
 
     @property
     def usable(self) -> bool:
-        """Whether both files may be decoded."""
+        """True where both files may be decoded."""
         return self.image is not None and self.mask is not None
 
 

@@ -1,6 +1,6 @@
-"""The canvas of the street scenes: numbered surfaces at twice the picture's resolution, and the camera over them.
+"""The canvas of the street scenes: numbered surfaces at twice the image's resolution, and the camera over them.
 
-Only sums, products, quotients and square roots are used on the way to a picture, and a generator whose stream is
+Only sums, products, quotients and square roots are used on the way to an image, and a generator whose stream is
 fixed: IEEE arithmetic gives the same bits for them on every machine, which no sine or exponential does.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 
 from ablate.data.street.palette import Colour, Material
 
-SUPERSAMPLE = 2  # canvas pixels along a side of a picture's pixel
+SUPERSAMPLE = 2  # canvas pixels along a side of an image's pixel
 NEAR = 0.5  # metres; nothing nearer to the camera is drawn
 LATTICE = 512  # cells along a side of the random lattice that outlines are frayed by
-LEAVES_HIGH = 256  # its cells to the height of a picture
+LEAVES_HIGH = 256  # its cells to the height of an image
 
 Point = tuple[float, float]
 Choice = TypeVar("Choice")
@@ -118,7 +118,7 @@ class Canvas:
         return slice(first_row, last_row), slice(first_column, last_column)
 
     def bar(self, number: int, left: float, right: float, top: float, bottom: float) -> None:
-        """Paint an upright bar whose sides fall on the borders of whole picture pixels, at least one of them wide."""
+        """Paint an upright bar whose sides fall on the borders of whole image pixels, at least one of them wide."""
         width = max(1, round((right - left) / SUPERSAMPLE)) * SUPERSAMPLE
         first = round(((left + right) - width) / 2 / SUPERSAMPLE) * SUPERSAMPLE
         rows = slice(max(0, round(top)), max(0, round(bottom)))
@@ -186,7 +186,7 @@ class Canvas:
         self.surface[at][distance <= 1] = number
 
     def limb(self, number: int, start: Point, end: Point, start_width: float, end_width: float | None = None) -> None:
-        """Paint a straight stroke, never thinner than a picture's pixel."""
+        """Paint a straight stroke, never thinner than an image's pixel."""
         end_width = start_width if end_width is None else end_width
         (xa, ya), (xb, yb) = start, end
         length = math.sqrt((xb - xa) * (xb - xa) + (yb - ya) * (yb - ya)) or 1.0
@@ -233,7 +233,7 @@ class Stand:
         self.canvas.box(number, min(a, b), max(a, b), self.row - high * self.scale, self.row - low * self.scale)
 
     def bar(self, number: int, left: float, right: float, low: float, high: float) -> None:
-        """Paint a thin upright, at least a picture's pixel wide."""
+        """Paint a thin upright, at least an image's pixel wide."""
         a, b = self.point(left, high)[0], self.point(right, high)[0]
         self.canvas.bar(number, min(a, b), max(a, b), self.row - high * self.scale, self.row - low * self.scale)
 
@@ -242,7 +242,7 @@ class Stand:
         self.canvas.polygon(number, [self.point(x, y) for x, y in points])
 
     def ellipse(self, number: int, x: float, y: float, across: float, down: float, hole: float = 0.0) -> None:
-        """Paint an ellipse by its half axes, at least a picture's pixel large; a `hole` leaves a ring that thick."""
+        """Paint an ellipse by its half axes, at least an image's pixel large; a `hole` leaves a ring that thick."""
         column, row = self.point(x, y)
         across, down = max(across * self.scale, SUPERSAMPLE / 2), max(down * self.scale, SUPERSAMPLE / 2)
         hole = min(hole, max(0.0, 1 - SUPERSAMPLE / min(across, down)))
@@ -254,7 +254,7 @@ class Stand:
         self.canvas.clump(number, column, row, across * self.scale, down * self.scale, rag)
 
     def limb(self, number: int, start: Point, end: Point, width: float, end_width: float | None = None) -> None:
-        """Paint a straight stroke, at least a picture's pixel thick."""
+        """Paint a straight stroke, at least an image's pixel thick."""
         end_width = width if end_width is None else end_width
         self.canvas.limb(number, self.point(*start), self.point(*end), width * self.scale, end_width * self.scale)
 

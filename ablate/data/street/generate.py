@@ -22,7 +22,7 @@ from ablate.data.street.things import PAINTERS, fence
 
 VERSION = 1  # raised with every change of a pixel: it is part of the trials' keys
 
-MARGIN = 4.0  # metres beside the picture from which something, or its shadow, may still reach into it
+MARGIN = 4.0  # metres beside the image from which something, or its shadow, may still reach into it
 
 Side = Annotated[int, Field(ge=32, le=1024)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -46,7 +46,7 @@ def street(
             images = allocate(f"{split}_images", (count, *size, 3))
             masks = allocate(f"{split}_masks", (count, *size))
             for index in range(count):
-                images[index], masks[index] = picture(size, seed, split, index)
+                images[index], masks[index] = draw_scene(size, seed, split, index)
         return {}
 
     arrays, _ = cache.fill(hashlib.sha256((text + _source_digest()).encode()).hexdigest(), build)
@@ -71,20 +71,20 @@ street.classes = palette.CLASSES  # type: ignore[attr-defined]
 
 
 def _source_digest() -> str:
-    """Return the SHA-256 of the generator's code: who changes it sees new pictures, whatever the cache holds."""
+    """Return the SHA-256 of the generator's code: who changes it sees new images, whatever the cache holds."""
     total = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         total.update(path.read_bytes())
     return total.hexdigest()
 
 
-def picture(size: tuple[int, int], seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_scene(size: tuple[int, int], seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Return one image, uint8 (H, W, 3), and its mask, uint8 (H, W) of class indices or `IGNORE`."""
     place = ("street", VERSION, seed, split, index)
     scene, draw = lay_out(Draw(*place, "scene")), Draw(*place, "paint")
     rows, columns = size[0] * SUPERSAMPLE, size[1] * SUPERSAMPLE
     camera = Camera(
-        # Of the width in pictures of 2:3; others see as large a part of the street, not more of it.
+        # Of the width in images of 2:3; others see as large a part of the street, not more of it.
         focal=scene.focal * math.sqrt(columns * rows * 1.5),
         centre=scene.centre * columns,
         horizon=scene.horizon * rows,

@@ -50,7 +50,7 @@ def ground(canvas: Canvas, scene: Scene, draw: Draw) -> None:
         surface[paved] = pavement
         surface[paved & (beyond < np.maximum(0.14, z / camera.focal))] = kerb
         surface[paved & (beyond > scene.pavement[side])] = verge
-        joint = 0.02 * camera.focal / z > 0.6  # slabs show their joints where a picture can resolve them
+        joint = 0.02 * camera.focal / z > 0.6  # slabs show their joints where an image can resolve them
         if verge != pavement and joint.any():
             gap = canvas.material(Material(palette.PAVEMENT, scaled(slabs, 0.7), 0))
             between = (_fraction(x * (1 / 0.6)) < 0.04) | (_fraction(z * (1 / 0.6)) < 0.04)

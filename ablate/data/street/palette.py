@@ -67,7 +67,7 @@ SKIN = ((0.86, 0.68, 0.56), (0.72, 0.52, 0.40), (0.48, 0.33, 0.25), (0.92, 0.76,
 
 
 class Material(NamedTuple):
-    """What a surface is: its class and how it takes the light."""
+    """Properties of a surface: its class and how it takes the light."""
 
     label: int
     colour: Colour

@@ -61,7 +61,7 @@ class Thing:
 class Scene:
     """A whole scene. `left` and `right` are the road's edges; pavements and fronts are beyond them, by side."""
 
-    focal: float  # of the picture's width
+    focal: float  # of the image's width
     centre: float  # of the vanishing point, of the width
     horizon: float  # of the height
     eye: float  # metres above the ground
@@ -86,13 +86,13 @@ class Scene:
         return self.edge(side) + side * (self.pavement[side] + self.setback[side])
 
     def in_view(self, x: float) -> float:
-        """Return the least z at which a place x beside the camera is well inside the picture."""
+        """Return the least z at which a place x beside the camera is well inside the image."""
         reach = (self.centre if x < 0 else 1 - self.centre) - 0.03
         return abs(x) * self.focal / reach
 
 
 def lay_out(draw: Draw) -> Scene:
-    """Draw a scene; it does not depend on the size of the picture."""
+    """Draw a scene; it does not depend on the size of the image."""
     road = draw.between(5.2, 6.8)
     place = draw.between(0.28, 0.42) if draw.chance(0.6) else draw.between(0.58, 0.72)
     scene = Scene(

@@ -173,7 +173,7 @@ def fence(canvas: Canvas, plan: Fence, light: Light) -> None:
         x, z = xa + (xb - xa) * part, za + (zb - za) * part
         column, foot = point(x, 0.0, z)
         if abs(column - last) < LEAST_PITCH:
-            continue  # at this distance the picture cannot resolve every picket
+            continue  # at this distance the image cannot resolve every picket
         last = column
         if abs(z - painted) > 1.0:
             paint, painted = canvas.material(Material(palette.FENCE, colour, z, 0.15, 0.1)), z
@@ -231,7 +231,7 @@ def _car(stand: Stand, draw: Draw, light: Light, *, behind: bool) -> None:
 def _flank(
     stand: Stand, draw: Draw, half: float, length: float, waist: float, roof: float, paint: Colour, van: bool
 ) -> None:
-    """Draw the side that is turned to the middle of the picture."""
+    """Draw the side that is turned to the middle of the image."""
     canvas, point = stand.canvas, stand.canvas.camera.point
     x, z = stand.x + (half if stand.x < 0 else -half), stand.z
     body = canvas.material(Material(palette.CAR, scaled(paint, 0.86), z + length / 2))

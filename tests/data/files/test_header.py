@@ -92,10 +92,10 @@ def test_what_is_no_single_sane_image_is_refused() -> None:
     stack = io.BytesIO()
     frames = [Image.fromarray(GREY) for _ in range(3)]
     frames[0].save(stack, "TIFF", save_all=True, append_images=frames[1:])
-    with pytest.raises(Unusable, match="several pictures, such as 3"):
+    with pytest.raises(Unusable, match="several images, such as 3"):
         read_header(stack.getvalue())
     volume = tiff(np.zeros((3, 6, 8, 5), np.uint8), photometric="minisblack", planarconfig="contig")
-    with pytest.raises(Unusable, match="several pictures, such as 3"):
+    with pytest.raises(Unusable, match="several images, such as 3"):
         read_header(volume)
 
 

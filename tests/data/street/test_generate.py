@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import IGNORE, Dataset, check_dataset, load_dataset
-from ablate.data.street.generate import VERSION, picture, street
+from ablate.data.street.generate import VERSION, draw_scene, street
 from ablate.data.street.palette import BICYCLIST, CLASSES, FENCE, PEDESTRIAN, POLE, SIGN
 from ablate.errors import StudyError
 
@@ -164,8 +164,8 @@ def test_any_size_can_be_drawn(size: tuple[int, int]) -> None:
 
 def test_a_larger_picture_shows_the_same_scene_with_more_detail() -> None:
     for index in range(3):
-        small_image, small = picture((64, 96), 0, "train", index)
-        large_image, large = picture((256, 384), 0, "train", index)
+        small_image, small = draw_scene((64, 96), 0, "train", index)
+        large_image, large = draw_scene((256, 384), 0, "train", index)
         assert np.mean(large[2::4, 2::4] == small) > 0.85
         # Not an enlargement: most blocks of 4×4 pixels hold a structure of their own, and more outlines are seen.
         blocks = large_image.reshape(64, 4, 96, 4, 3).astype(float)
