@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
 import secrets
+import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,10 @@ _SIGNATURES: dict[str, list[Any]] = {
 }
 
 
+# Bytes of the digest at the end of a library that is kept.
+SEAL = 32
+
+
 class NoKernels(Exception):
     """The kernels cannot be had on this machine; the message says why in a few words."""
 
@@ -60,12 +68,12 @@ def call(name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None)
 def library() -> ctypes.CDLL:
     """Return the library of this machine, compiled where the cache has none. Raises `NoKernels`."""
     compiler = _compiler()
-    path = home() / "kernels" / f"{_digest(compiler)}.so"
+    name = f"{_digest(compiler)}.so"
     try:
-        loaded = _load(path) if path.exists() else None
-        if loaded is None:
+        path = _folder(name) / name
+        if not _is_trusted(path):
             _compile(compiler, path)
-            loaded = ctypes.CDLL(str(path))
+        loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise NoKernels(f"the compiled kernels cannot be kept or loaded ({error})") from error
     for name, arguments in _SIGNATURES.items():
@@ -75,27 +83,50 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def _load(path: Path) -> ctypes.CDLL | None:
-    """Return what is kept at `path`, or None where it is damaged."""
+def _folder(name: str) -> Path:
+    """Return the cache's folder of libraries; a private one of this process where that cannot be used.
+
+    A cache is for speed only: the engine that was decided does not depend on it.
+    """
+    folder = home() / "kernels"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_ours(folder) and (os.access(folder, os.W_OK) or (folder / name).exists()):
+            return folder
+    private = Path(tempfile.mkdtemp(prefix="ablate-kernels-"))
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    return private
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether `path` belongs to this user and nobody else may write to it: it is code that will be run."""
+    about = path.stat(follow_symlinks=False)
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
+
+
+def _is_trusted(path: Path) -> bool:
+    """Return whether the library at `path` is ours and whole: a truncated one would end the process without a word."""
     try:
-        return ctypes.CDLL(str(path))
+        data = path.read_bytes() if _is_ours(path) else b""
     except OSError:
-        return None
+        return False
+    return len(data) > SEAL and hashlib.sha256(data[:-SEAL]).digest() == data[-SEAL:]
 
 
-def _compiler() -> str:
-    named = os.environ.get("CC")
-    for name in [named] if named else ["cc", "gcc", "clang"]:
-        found = shutil.which(name)
+def _compiler() -> list[str]:
+    """Return the command of the C compiler: `$CC`, which may have options, or the first that is found."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        found = shutil.which(command[0])
         if found:
-            return found
-    raise NoKernels(f"no C compiler on this machine{f' by the name {named}' if named else ''}")
+            return [found, *command[1:]]
+    raise NoKernels(f"no C compiler on this machine{f' by the name {named[0]}' if named else ''}")
 
 
-def _digest(compiler: str) -> str:
+def _digest(compiler: list[str]) -> str:
     """Return what decides the machine code: sources, flags, the compiler's version, the processor's instructions."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    parts = [*(source.read_bytes() for source in SOURCES), repr((FLAGS, TARGETS)).encode(), version]
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
+    parts = [*(source.read_bytes() for source in SOURCES), repr((FLAGS, TARGETS, compiler[1:])).encode(), version]
     parts += [platform.machine().encode(), _instructions()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
@@ -108,23 +139,29 @@ def _instructions() -> bytes:
         return platform.processor().encode()
 
 
-def _compile(compiler: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _compile(compiler: list[str], path: Path) -> None:
     # Of several processes each compiles for itself, and the last rename wins: they are all the same.
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         for target in TARGETS:
             options = [*FLAGS, *([target] if target else [])]
             done = subprocess.run(
-                [compiler, *options, "-o", str(draft), str(MAIN), "-lm"],
+                [*compiler, *options, "-o", str(draft), str(MAIN), "-lm"],
                 capture_output=True,
                 text=True,
                 check=False,
             )
             if done.returncode == 0:
+                # Sealed by the digest of its content, behind which a loader does not look.
+                code = draft.read_bytes()
+                with draft.open("ab") as handle:
+                    handle.write(hashlib.sha256(code).digest())
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                draft.chmod(0o700)
                 draft.replace(path)
                 return
         words = " ".join(done.stderr.split())
-        raise NoKernels(f"{Path(compiler).name} does not compile the kernels: {words[:200]}")
+        raise NoKernels(f"{Path(compiler[0]).name} does not compile the kernels: {words[:200]}")
     finally:
         draft.unlink(missing_ok=True)
