@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ablate.registry import register_dataset, register_figure, register_loss, register_model, register_optimizer
+from ablate.registry import (
+    register_dataset,
+    register_figure,
+    register_loss,
+    register_measure,
+    register_model,
+    register_optimizer,
+)
 
 if TYPE_CHECKING:
     from ablate.analysis.frames import load_results
@@ -16,6 +23,7 @@ __all__ = [
     "register_dataset",
     "register_figure",
     "register_loss",
+    "register_measure",
     "register_model",
     "register_optimizer",
 ]

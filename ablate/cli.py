@@ -137,7 +137,7 @@ def plan(
     ] = None,
 ) -> None:
     """Print the trials, what each variant changes, and what it will cost, without training."""
-    from ablate.analysis.spread import uncollected
+    from contextlib import nullcontext as uncollected
 
     with uncollected():
         _load_plugins(plugin)

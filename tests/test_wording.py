@@ -9,10 +9,10 @@ import pytest
 from planted import plant
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings
+from ablate.claims.verdicts import judge
 from ablate.report.compose import make_page
 from ablate.report.tables import all_tables
 from ablate.wording import count_of

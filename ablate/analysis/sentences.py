@@ -15,11 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.evidence import seeds_estimate
-from ablate.analysis.frames import Frames
-from ablate.analysis.intervals import Estimate, mean_estimate
+from ablate.analysis.frames import Frames, layers_frame
 from ablate.analysis.phrases import Row, at, listed, points, rows_of, seeds_of, span
-from ablate.analysis.trials import layers_frame
+from ablate.stats.intervals import Estimate, mean_estimate, welch_or_permutation
 from ablate.wording import count_of
 
 _ABLATED = "gate_ablation"
@@ -238,7 +236,7 @@ def _stability(frames: Frames, analysis: Analysis, variant: str) -> list[Finding
 
 def _rise_difference(frames: Frames, variant: str, other: str, setting: str) -> Estimate:
     left, right = (1 - 1 / _rises(frames).get((name, setting), np.zeros(0)) for name in (variant, other))
-    return seeds_estimate(left, right, 1.0, 0.0, frames.study.measure.confidence)
+    return welch_or_permutation(left, right, frames.study.measure.confidence)
 
 
 @lru_cache(maxsize=4)

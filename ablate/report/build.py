@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext as uncollected
 from pathlib import Path
 from types import ModuleType
 
-from ablate.analysis.folder import read_folder
-from ablate.analysis.spread import uncollected
+from ablate.analysis.load import read_folder
 from ablate.records.store import Results
 from ablate.wording import count_of
 

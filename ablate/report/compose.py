@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext as uncollected
 from dataclasses import replace
 from pathlib import Path
 
 from ablate import __version__
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.claims import judge
-from ablate.analysis.folder import Folder
 from ablate.analysis.frames import frames_of
+from ablate.analysis.load import Folder
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import findings
-from ablate.analysis.spread import uncollected
+from ablate.claims.verdicts import judge
 from ablate.errors import ResultsError, nearest
 from ablate.records.files import write_atomic
 from ablate.records.store import Results

@@ -6,6 +6,7 @@ import gc
 import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext as uncollected
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +18,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.spread import leave_interrupts, uncollected, usable_cores
+from ablate.parallel import _leave_interrupts as leave_interrupts
+from ablate.parallel import usable_cores
 from ablate.records.files import write_atomic
 from ablate.registry import FIGURES
 from ablate.report import figures

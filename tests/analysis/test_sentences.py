@@ -12,12 +12,11 @@ import pytest
 from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.claims import judge
 from ablate.analysis.frames import Frames, load_results
-from ablate.analysis.planner import pilot_of, plan_power
+from ablate.analysis.planner import plan_power
 from ablate.analysis.protocol import methods_paragraph
 from ablate.analysis.sentences import TOPICS, Finding, findings
-from ablate.analysis.statistics import image_weights
+from ablate.claims.verdicts import judge
 from ablate.study.spec import AugmentSpec
 
 
@@ -232,46 +231,3 @@ def test_a_study_without_a_result_says_nothing_it_cannot_know(tmp_path):
     assert "(4 trials; 4 not yet run)" in methods_paragraph(frames, analysis)
     assert judge(frames, analysis)["verdict"].tolist() == ["inconclusive"]
     assert plan_power(frames).detectable["detectable"].isna().all()
-
-
-# --- the planner on a pilot -----------------------------------------------------------------------------------------
-
-
-def test_the_pilots_variances_are_those_of_its_chosen_cells(study):
-    frames, analysis = study
-    plan = plan_power(frames, seeds=(4, 8), deltas=(0.02,))
-    assert list(plan.needed["variant"]) == ["noskip", "attention"]  # the A/A control is not planned for
-    row = plan.detectable.query("variant == 'noskip' and seeds == 4").iloc[0]
-    cells = analysis.cells[analysis.cells["own_best"]].set_index("variant")
-    expected = np.mean([cells.loc[name, "test_sd"] ** 2 for name in ("noskip", "unet")])
-    assert row["seed_sd"] ** 2 == pytest.approx(expected)
-    assert row["level"] == pytest.approx(0.05 / 2)
-    assert row["detectable"] > plan.detectable.query("variant == 'noskip' and seeds == 8")["detectable"].iloc[0]
-    assert "Holm" in plan.rule
-
-
-def test_a_pilot_of_one_seed_plans_nothing(study):
-    frames, _ = study
-    trials = frames.trials[frames.trials["seed"].eq(frames.trials["seed"].min())]
-    plan = plan_power(replace(frames, trials=trials), seeds=(4,), deltas=(0.02,))
-    assert plan.detectable["detectable"].isna().all()
-    assert plan.needed["reason"].str.contains("a variance needs two").all()
-
-
-def test_a_pilot_finds_planted_variances():
-    """The seed part holds each run's own luck with the images, the image part does not."""
-    rng = np.random.default_rng(0)
-    images, n, seed, image, rest = 50, 300, 0.02, 0.05, 0.05
-    weights = image_weights(rng, images, 300)
-
-    def ratio(sums: np.ndarray) -> np.ndarray:
-        return sums[..., 0] / sums[..., 1]
-
-    def side() -> list[np.ndarray]:
-        values = rng.normal(0, seed, (n, 1)) + rng.normal(0, image, images) + rng.normal(0, rest, (n, images))
-        return list(np.stack([values, np.ones_like(values)], axis=-1))
-
-    pilot = pilot_of(side(), side(), weights, ratio)
-    assert pilot.seed == pytest.approx(seed**2 + rest**2 / images, rel=0.15)
-    assert pilot.image == pytest.approx(2 * image**2 / images, rel=0.45)
-    assert pilot.df == 2 * n - 2

@@ -13,8 +13,8 @@ from pathlib import Path
 from planted import Truth, plant
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
+from ablate.claims.verdicts import judge
 from ablate.registry import FIGURES
 from ablate.report import page
 from ablate.report.build import build_report

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablate.analysis.claims import judge
+from ablate.claims.verdicts import judge
 from ablate.report.latex import latex, to_latex
 from ablate.report.render import Column, Table, best_rows, cell_text, cells, to_csv, to_markdown
 from ablate.report.tables import all_tables

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.claims import judge
+from ablate.claims.verdicts import judge
 from ablate.report.render import Table, to_markdown
 from ablate.report.tables import all_tables
 

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.intervals import mean_estimate
 from ablate.registry import register_figure
 from ablate.report import style
 from ablate.report.figures.common import (
@@ -26,6 +25,7 @@ from ablate.report.figures.common import (
     percent_axis,
 )
 from ablate.report.style import FULL, canvas, like, number, percent
+from ablate.stats.intervals import mean_estimate
 
 RULE = (
     "Bar: mean over seeds; dots: seeds; lines and ±: {confidence:.0f} % intervals, of mIoU that of the tables (seeds "

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.compare import KINDS
+from ablate.analysis.contrasts import KINDS
 from ablate.report.render import Column, Table
 from ablate.report.style import rate_text
 from ablate.report.tables.common import axis_columns, in_order, present, rule_of
