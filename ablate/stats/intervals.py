@@ -9,7 +9,7 @@ from math import ceil, comb, log, log1p, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 # Below this many seeds on a side, the chance that one run beats another gets no verdict.
 LEAST_SEEDS_FOR_SUPERIORITY = 5
@@ -200,6 +200,8 @@ def probability_of_superiority(left: ArrayLike, right: ArrayLike, confidence: fl
 
 
 def _zero(function: Callable[[float], float], low: float, high: float) -> float:
+    from scipy import optimize  # a third of a second to import, which only a report needs
+
     return float(optimize.brentq(function, low, high, xtol=1e-15, rtol=8.9e-16))
 
 
