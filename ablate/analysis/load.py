@@ -59,8 +59,7 @@ class Arrays:
     @cached_property
     def steps(self) -> np.ndarray:
         """Return training loss and gradient norm of every step: float32 (S, 2); a row being written is left out."""
-        data = _bytes(self.folder.steps)
-        return np.frombuffer(data[: len(data) // 8 * 8], dtype="<f4").reshape(-1, 2)
+        return _read_steps(self.folder.steps)
 
     @cached_property
     def curves(self) -> np.ndarray:
@@ -112,7 +111,8 @@ class Source:
 
     def steps(self, key: str) -> np.ndarray:
         """Return training loss and gradient norm of every step: float32 (S, 2)."""
-        return self._trials[key].steps
+        # Not kept: those of thousands of trials would fill the memory.
+        return _read_steps(self._trials[key].folder.steps)
 
     def curves(self, key: str) -> np.ndarray:
         """Return the number of every epoch and its `CURVES`: float64 (E, 4), NaN where a value is not finite."""
@@ -297,6 +297,11 @@ def _measured(function: Any, arrays: Arrays) -> Measured:
     except (ResultsError, ValueError) as error:
         return Measured(math.nan, str(error))
     return found if isinstance(found, Measured) else Measured(float(found))
+
+
+def _read_steps(path: Path) -> np.ndarray:
+    data = _bytes(path)
+    return np.frombuffer(data[: len(data) // 8 * 8], dtype="<f4").reshape(-1, 2)
 
 
 def _bytes(path: Path) -> bytes:
