@@ -64,8 +64,8 @@ def _means(analysis: Analysis, seeds: pd.Series) -> str:
     if int(seeds.max()) < 2:
         return "One seed has no interval, so that nothing can be decided; five are the workable minimum."
     return (
-        f"{100 * analysis.confidence:.0f} % intervals over {count_of(range_of(seeds), 'seed')} and the test images, Holm-corrected "
-        f"decisions; differences within ± {percent(analysis.rope)} points count as none."
+        f"{100 * analysis.confidence:.0f} % intervals over {count_of(range_of(seeds), 'seed')} and the test images, "
+        f"Holm-corrected decisions; differences within ± {percent(analysis.rope)} points count as none."
     )
 
 
