@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -131,6 +132,83 @@ def _source_of(factory: Callable[..., Any]) -> str:
     except (OSError, TypeError):
         return getattr(factory, "__module__", "unknown")
 
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of one trial: a function of its arrays (`ablate.measure.TrialArrays`), and how it is shown.
+
+    `function` returns a number or a `Measured`; a ValueError it raises is the reason why the measure is missing.
+    `if_diverged` is what a diverged trial counts in a mean over seeds where the function gives it no number; NaN
+    leaves it out. `unit` is "" for a fraction or a plain number.
+    """
+
+    name: str
+    title: str
+    unit: str
+    section: str
+    order: int
+    function: Callable[..., Any]
+    source: str
+    if_diverged: float = math.nan
+
+
+class Measures(Mapping[str, Measure]):
+    """The measures of a trial by name, those of lower order first: `MEASURES["rise"].title`.
+
+    Modules that register built-in measures are imported at the first look.
+    """
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._modules = list(modules)
+        self._entries: dict[str, Measure] = {}
+
+    def __getitem__(self, name: str) -> Measure:
+        return self._known()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._known(), key=lambda name: self._entries[name].order))
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    def _known(self) -> dict[str, Measure]:
+        while self._modules:
+            importlib.import_module(self._modules.pop())
+        return self._entries
+
+    def register(
+        self,
+        name: str,
+        *,
+        title: str = "",
+        unit: str = "",
+        section: str = "other",
+        order: int = 1000,
+        if_diverged: float = math.nan,
+    ) -> Callable[[Factory], Factory]:
+        """Return a decorator that makes a function a measure of every trial, known as `name`.
+
+        It becomes a column of the frames of trials and of cells, and what claims may be about. `title` is by default
+        the name in words; see `Measure` for the rest. Raises `PluginError` where the name is taken by another function.
+        """
+
+        def add(function: Factory) -> Factory:
+            source = _source_of(function)
+            taken = self._entries.get(name)
+            if taken is not None and taken.source != source:
+                raise PluginError(
+                    f"the measure '{name}' is registered twice: in {taken.source} and in {source}",
+                    cure="give one of them another name",
+                )
+            words = title or name.replace("_", " ")
+            self._entries[name] = Measure(name, words, unit, section, order, function, source, if_diverged)
+            return function
+
+        return add
+
+
+MEASURES = Measures(["ablate.measure.segmentation", "ablate.measure.stability"])
+register_measure = MEASURES.register
 
 MODELS = Registry("model", {"unet": "ablate.models.unet:unet"})
 DATASETS = Registry(

@@ -12,14 +12,9 @@ from math import sqrt
 
 import numpy as np
 
-from ablate.analysis.statistics import (
-    MultiBootstrap,
-    Replicates,
-    image_weights,
-    multi_bootstrap,
-    seed_weights,
-    t_interval,
-)
+from ablate.stats.bootstrap import MultiBootstrap, Replicates, multi_bootstrap
+from ablate.stats.intervals import t_interval
+from ablate.stats.resampling import image_weights, seed_weights
 
 IMAGES = 30
 # What dominates: SD of a seed's score, of what an image is worth to one variant, of what is left of seed and image.

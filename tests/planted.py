@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from planted_pixels import IGNORE, Corruptor, count, mean_iou, scenes
 
 from ablate.records import images as pictures
 from ablate.records.files import write_atomic
 from ablate.records.record import Record
 from ablate.records.store import Results, publish_record, to_json
+from tests.planted_pixels import IGNORE, Corruptor, count, mean_iou, scenes
 
 CLASSES = ("sky", "building", "road", "fence", "pole", "tree", "car", "sign", "pavement", "person", "rider")
 PALETTE = (
@@ -149,7 +149,7 @@ def plant(
     write_atomic(results.run, to_json(_run(name, variants, plan, truth, images, classes)))
     if profile:
         write_atomic(results.profile, to_json(_profile(variants, truth, size, _rng(seed, "profile"))))
-    _write_test(results, test, splits, classes, size, groups, _rng(seed, "pictures"))
+    _write_test(results, test, classes, size, groups, _rng(seed, "pictures"))
     for entry in plan:
         _write_trial(results, entry, spec, truth, splits, epochs, steps_per_epoch, classes, predictions, seed)
     return results.path
@@ -287,7 +287,6 @@ def _profile(
 def _write_test(
     results: Results,
     test: np.ndarray,
-    splits: Mapping[str, Corruptor],
     classes: int,
     size: tuple[int, int],
     groups: int,
@@ -397,7 +396,13 @@ def _write_trial(
             "diverged_step": float(len(steps)),
         }
         reason = f"the loss is nan at step {len(steps)} (epoch {last})"
-        update = {"status": "diverged", "reason": reason, "metrics": metrics, "timing": timing, "layers": layers}
+        update: dict[str, Any] = {
+            "status": "diverged",
+            "reason": reason,
+            "metrics": metrics,
+            "timing": timing,
+            "layers": layers,
+        }
         publish_record(folder, record.model_copy(update=update))
         return
 
@@ -432,7 +437,13 @@ def _write_trial(
     folder.images.write_bytes(buffer.getvalue())
     if predictions:
         (folder.path / "predictions.zip").write_bytes(pictures.pack(preds["test"]))
-    update = {"status": "complete", "reason": None, "metrics": metrics, "timing": timing, "layers": layers}
+    update = {
+        "status": "complete",
+        "reason": None,
+        "metrics": metrics,
+        "timing": timing,
+        "layers": layers,
+    }
     publish_record(folder, record.model_copy(update=update))
 
 

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from planted import CLASSES
-from planted_pixels import mean_iou
 
 from ablate.analysis.frames import Frames
+from ablate.analysis.load import Source
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting
+from tests.planted import CLASSES
+from tests.planted_pixels import mean_iou
 
 PIXELS = 600
 
 
-class CountsOnly:
+class CountsOnly(Source):
     """A `Source` that has counts and nothing else."""
 
     def __init__(self, counts: Mapping[str, dict[str, np.ndarray]]) -> None:

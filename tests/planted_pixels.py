@@ -25,13 +25,13 @@ def scenes(images: int, size: tuple[int, int], classes: int, rng: np.random.Gene
             left += span
         scene[horizon:] = 2
         for extra in range(5, classes):
-            y, x = rng.integers(0, height - 5), rng.integers(0, width - 7)
+            y, x = int(rng.integers(0, height - 5)), int(rng.integers(0, width - 7))
             scene[y : y + rng.integers(3, 6), x : x + rng.integers(3, 8)] = extra
         if classes > 3 and rng.random() < 0.85:
-            start, tall = 2 + 4 * int(rng.integers(0, width // 8)), max(3, height // 5)
-            for x in range(start, min(width, start + width // 3), 4):
+            left, tall = 2 + 4 * int(rng.integers(0, width // 8)), max(3, height // 5)
+            for x in range(left, min(width, left + width // 3), 4):
                 scene[horizon - tall // 2 : horizon + tall // 2 + 1, x] = 3
-            scene[horizon, start : start + width // 3] = 3
+            scene[horizon, left : left + width // 3] = 3
         if classes > 4 and rng.random() < 0.85:
             for x in 2 + 4 * rng.choice(width // 4, 2, replace=False):
                 scene[int(height * 0.15) : horizon + 2, x] = 4
@@ -95,6 +95,6 @@ def count(preds: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
 
 
 def mean_iou(counts: np.ndarray) -> float:
-    """mIoU of (C, 3) counts over the classes that are present."""
+    """MIoU of (C, 3) counts over the classes that are present."""
     union = counts.sum(-1)
     return float(np.mean(counts[union > 0, 0] / union[union > 0]))

@@ -1,24 +1,12 @@
 """Records on disk to tidy frames: `load_results(path)`. Free of torch and optuna; nothing on disk is changed.
 
-`Frames` has
-
-- `trials`, a row a planned trial: `name key variant setting <axes> seed role status reason`, every metric of the record
-  (`best_epoch epochs_run val_mean_iou test_mean_iou val_loss test_loss …`), `val_score test_score` (the mIoU that
-  counts: 0 for a diverged trial, NaN for one without a result), `schedule`, the measures of `STABILITY`, `lr_headroom`
-  (the least of the probed points), `test_mean_iou_images test_mean_iou_classes test_worst_images`, `wall_s`,
-  `folder`, and `missing` (measure -> why it is NaN). `status` is that of the record, or "missing".
-- `epochs`: `key variant setting <axes> seed epoch train_loss val_loss val_mean_iou`, NaN where not finite
-- `classes`: `key variant setting <axes> seed split class tp fp fn iou dice`
-- `images`: `key variant setting <axes> seed split image mean_iou loss` (loss in nats, test only)
-- `layers`: `key variant setting <axes> seed measure layer point value`
-- `throughput`: `variant round train_images_per_s inference_images_per_s`
-
-and, by trial key, `counts`, `steps`, `preds`. `setting` is the text that identifies a setting: "lr=3e-4".
+The columns of every frame stand in `ablate.analysis.schema`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.folder import Folder, read_folder
-from ablate.analysis.source import Maps, Source
-from ablate.analysis.trials import epochs_frame, layers_frame, numbered_classes, numbered_images, trials_frame
+from ablate.analysis.load import CURVES, Folder, Maps, Source, read_folder
+from ablate.errors import ResultsError
 from ablate.measure import segmentation
-from ablate.measure.detail_sizes import DetailTargets
+from ablate.measure.detail import DetailTargets
+from ablate.registry import MEASURES
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting
 
@@ -40,7 +28,7 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """A results folder as tidy pandas; the columns are listed at the top of this module.
+    """A results folder as tidy pandas, and by trial key the arrays behind it.
 
     `groups` and `names` are by split ("val", "test"); groups are None where images are independent.
     """
@@ -64,17 +52,17 @@ class Frames:
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
-        """The variants in the order of the plan."""
+        """Return the variants in the order of the plan."""
         return tuple(dict.fromkeys(self.trials["variant"]))
 
     @property
     def baseline(self) -> str:
-        """The variant that the others are compared with: the study's, else the first."""
+        """Return the variant that the others are compared with: the study's, else the first."""
         return self.study.baseline or self.variants[0]
 
     @property
     def searched_rates(self) -> tuple[float, float] | None:
-        """The range of learning rates of a search; None without one, or where it lists choices."""
+        """Return the range of learning rates of a search; None without one, or where it lists choices."""
         space = self.study.search.space.get("lr") if self.study.search is not None else None
         if space is None or space.low is None or space.high is None or space.low <= 0:
             return None
@@ -82,12 +70,12 @@ class Frames:
 
     @cached_property
     def levels(self) -> pd.DataFrame:
-        """The levels of every setting: a row a setting (the index), a column an axis."""
+        """Return the levels of every setting: a row a setting (the index), a column an axis."""
         return self.trials.drop_duplicates("setting").set_index("setting")[list(self.axes)]
 
     @cached_property
     def detail_target(self) -> DetailTargets:
-        """The target's side of the measures of fine detail; `ResultsError` where the folder has no targets."""
+        """Return the target's side of the measures of fine detail; `ResultsError` where the folder has no targets."""
         return DetailTargets(self.target, len(self.class_names), self.ignore_index)
 
     @property
@@ -100,17 +88,36 @@ class Frames:
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """A row an epoch of a trial."""
-        return epochs_frame(self.trials, self.axes, self.source)
+        """Return a row an epoch of a trial."""
+        identity = self._identity_columns
+        # Columns of the whole study rather than a frame a trial: thousands of small frames take minutes to join.
+        begun: list[int] = []
+        tables: list[np.ndarray] = []
+        for place, key in enumerate(self.trials["key"].tolist()):
+            try:
+                table = self.source.curves(key)
+            except ResultsError:
+                continue  # not begun
+            begun.append(place)
+            tables.append(table)
+        columns = [*identity, "epoch", *CURVES]
+        values = np.concatenate(tables) if tables else np.empty(0)
+        if not len(values):
+            return pd.DataFrame(columns=columns)
+        frame = self.trials[identity].iloc[np.repeat(begun, [len(table) for table in tables])].reset_index(drop=True)
+        frame["epoch"] = values[:, 0].astype(int)
+        for place, name in enumerate(CURVES, start=1):
+            frame[name] = values[:, place]
+        return frame[columns]
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """A row a probed value."""
+        """Return a row a probed value."""
         return layers_frame(self.trials, self.axes, self.source)
 
     @cached_property
     def classes(self) -> pd.DataFrame:
-        """A row a class of a split of a complete trial, counted over the whole split."""
+        """Return a row a class of a split of a complete trial, counted over the whole split."""
         parts = []
         for row, split, counts in self._counted():
             total = counts.sum(axis=0)
@@ -122,7 +129,7 @@ class Frames:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """A row an image of a split of a complete trial."""
+        """Return a row an image of a split of a complete trial."""
         parts = []
         for row, split, counts in self._counted():
             loss = self.source.image_loss(row["key"]) if split == "test" else None
@@ -136,7 +143,7 @@ class Frames:
 
     @cached_property
     def throughput(self) -> pd.DataFrame:
-        """A row a variant and round of the closing profile; empty where there was none."""
+        """Return a row a variant and round of the closing profile; empty where there was none."""
         columns = ["variant", "round", "train_images_per_s", "inference_images_per_s"]
         parts = []
         profiled = self.profile.get("variants", {})
@@ -149,23 +156,26 @@ class Frames:
         return _concat(parts, columns)
 
     def counts(self, key: str) -> dict[str, np.ndarray]:
-        """tp, fp, fn per image and class of a complete trial: "val" and "test", int64 (N, C, 3).
+        """Return tp, fp, fn per image and class of a complete trial: "val" and "test", int64 (N, C, 3).
 
         Raises `ResultsError` where the trial has none.
         """
         return self.source.counts(key)
 
     def steps(self, key: str) -> np.ndarray:
-        """Training loss and gradient norm of every step: float32 (steps, 2)."""
+        """Return training loss and gradient norm of every step: float32 (steps, 2)."""
         return self.source.steps(key)
 
     def preds(self, key: str) -> Maps:
-        """The test predictions as class indices: uint8 (N, H, W), or a list of N maps (h, w) where sizes differ."""
+        """Return the test predictions as class indices.
+
+        Uint8 (N, H, W), or a list of N maps (h, w) where sizes differ.
+        """
         return self.source.preds(key)
 
     @cached_property
     def target(self) -> Maps:
-        """The test targets as class indices, `ignore_index` where ignored; in the form of `preds`."""
+        """Return the test targets as class indices, `ignore_index` where ignored; in the form of `preds`."""
         return self.source.target()
 
     @property
@@ -173,7 +183,10 @@ class Frames:
         return ["key", "variant", "setting", *self.axes, "seed"]
 
     def _rows(self, row: Mapping[str, Any], part: Mapping[str, Any]) -> pd.DataFrame:
-        """`part` as a frame whose every row names the trial `row`; a level may be a tuple, which is one value."""
+        """Return `part` as a frame whose every row names the trial `row`.
+
+        A level may be a tuple, which is one value.
+        """
         frame = pd.DataFrame(part)
         for place, name in enumerate(self._identity_columns):
             level = row[name]
@@ -190,19 +203,15 @@ class Frames:
 
 
 def load_results(path: Path | str) -> Frames:
-    """The results folder at `path` as frames, finished or not.
+    """Read the results folder at `path` as frames, finished or not.
 
     Raises `ResultsError` where there is no study, or what should be read cannot be; a damaged trial is no error but a
     row with the status "missing" (see `Frames.unreadable`).
     """
-    return frames_of(read_folder(path))
-
-
-def frames_of(folder: Folder) -> Frames:
-    """The frames of what was read of a results folder."""
+    folder = read_folder(path)
     run, index, source = folder.run, folder.index, folder.source
-    trials = trials_frame(folder)
-    class_names = tuple(index.get("classes") or run.get("data", {}).get("classes") or numbered_classes(trials, source))
+    trials = _trials_frame(folder)
+    class_names = index.get("classes") or run.get("data", {}).get("classes") or _numbered(trials, source, "test", 1)
     return Frames(
         path=folder.path,
         study=folder.study,
@@ -210,9 +219,12 @@ def frames_of(folder: Folder) -> Frames:
         profile=folder.profile,
         axes=folder.axes,
         settings=folder.settings,
-        class_names=class_names,
+        class_names=tuple(class_names),
         palette=tuple(tuple(colour) for colour in index.get("palette", ())),
-        names=_names(index, source, trials),
+        names={
+            "val": _tuple(index.get("val_names")) or _numbered(trials, source, "val", 0),
+            "test": _tuple(index.get("names")) or _numbered(trials, source, "test", 0),
+        },
         groups={"val": _tuple(index.get("val_groups")), "test": _tuple(index.get("groups"))},
         ignore_index=int(index.get("ignore_index", segmentation.IGNORE_INDEX)),
         trials=trials,
@@ -221,9 +233,34 @@ def frames_of(folder: Folder) -> Frames:
     )
 
 
-def _names(index: Mapping[str, Any], source: Source, trials: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    named = {"val": index.get("val_names"), "test": index.get("names")}
-    return {split: _tuple(named[split]) or numbered_images(trials, source, split) for split in SPLITS}
+def _trials_frame(folder: Folder) -> pd.DataFrame:
+    """Return a row a planned trial."""
+    columns = ["name", "key", "variant", "setting", *folder.axes, "seed", "role", "status", "reason"]
+    # Columns that exist whatever the trials left behind, so that a study without a result has them too.
+    always = ["val_mean_iou", "test_mean_iou", "val_score", "test_score", *MEASURES, "wall_s"]
+    frame = pd.DataFrame(folder.rows)
+    frame = frame.reindex(columns=list(dict.fromkeys([*columns, *always, *frame.columns, "schedule"])))
+    return frame.astype(dict.fromkeys(always, float))
+
+
+def layers_frame(trials: pd.DataFrame, axes: Sequence[str], source: Source) -> pd.DataFrame:
+    """Return a row a probed value of every trial with a record; `point` counts the probes from 0."""
+    identity = ["key", "variant", "setting", *axes, "seed"]
+    rows = [
+        [*(row[name] for name in identity), measure, layer, point, math.nan if value is None else value]
+        for row in trials.to_dict("records")
+        for measure, layers in source.layers(row["key"]).items()
+        for layer, values in layers.items()
+        for point, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=[*identity, "measure", "layer", "point", "value"])
+
+
+def _numbered(trials: pd.DataFrame, source: Source, split: str, axis: int) -> tuple[str, ...]:
+    """Return names for images (axis 0) or classes (1) that nothing names: "0", "1", ... as many as the counts have."""
+    complete = trials.loc[trials["status"] == "complete", "key"]
+    count = source.counts(complete.iloc[0])[split].shape[axis] if len(complete) else 0
+    return tuple(map(str, range(count)))
 
 
 def _tuple(values: Any) -> tuple[str, ...] | None:

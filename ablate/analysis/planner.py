@@ -9,12 +9,13 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.compare import against, controls
+from ablate.analysis.contrasts import against, controls
 from ablate.analysis.frames import Frames
-from ablate.analysis.power import Pilot, holm_level, plan_contrast
-from ablate.analysis.resampling import Counts, Score, interaction_of, mean_iou, seed_scores
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import OWN_BEST, v_table
+from ablate.analysis.selection import OWN_BEST
+from ablate.measure.segmentation import mean_iou
+from ablate.stats.power import Pilot, detectable, floor_of_detection, holm_level, seeds_needed
+from ablate.stats.resampling import Counts, Score, interaction_of, seed_scores
 from ablate.wording import count_of
 
 SEEDS = (3, 5, 8, 12, 20)
@@ -33,7 +34,12 @@ class PowerPlan:
 
     detectable: pd.DataFrame
     needed: pd.DataFrame
-    rule: str
+    contrasts: int
+    """How many contrasts Holm's correction is over."""
+    level: float
+    """The level of its first step, at which every answer is given."""
+    wanted: float
+    """The chance of finding the difference."""
 
 
 def plan_power(
@@ -45,49 +51,40 @@ def plan_power(
 ) -> PowerPlan:
     """Plan a study like the pilot in `frames`, for each of its contrasts at own best (A/A controls left out)."""
     measure = frames.study.measure
-    v = v_table(frames.trials)
-    scores = StudyScores(frames, v)
+    scores = StudyScores(frames)
     copies = controls(frames)
-    choice = OWN_BEST.choose(v, copies)
+    choice = OWN_BEST.choose(scores.v, copies)
     sides = {name: other for name, other in against(frames).items() if name not in copies}
     level = holm_level(1 - measure.confidence, max(1, len(sides)))
-    detectable, needed = [], []
+    seen, needed = [], []
     for name, other in sides.items():
         pilot, reason = _pilot(scores, (name, choice[name]), (other, choice[other]))
-        plan = plan_contrast(name, pilot, level=level, seeds=seeds, deltas=deltas, wanted=wanted)
+        # A pilot of few seeds knows its variance badly.
+        careful = pilot.cautious() if pilot.df > 0 else pilot
+        floor = floor_of_detection(pilot, level, wanted)
         shared = {"variant": name, "against": other, "level": level, "reason": reason}
         settings = {"setting": choice[name] or "", "against_setting": choice[other] or ""}
         spreads = {"seed_sd": float(np.sqrt(pilot.seed)), "image_sd": float(np.sqrt(pilot.image))}
         pilot_seeds = pilot.df // 2 + 1 if pilot.df else 0
-        detectable += [
-            shared | settings | spreads | {"pilot_seeds": pilot_seeds, "seeds": n, "detectable": found}
-            for n, found in plan.detectable.items()
+        found = [(n, detectable(n, pilot, level, wanted)) for n in seeds]
+        seen += [
+            shared | settings | spreads | {"pilot_seeds": pilot_seeds, "seeds": n, "detectable": least}
+            for n, least in found
         ]
-        needed += [
-            shared | {"delta": d, "seeds": n, "cautious_seeds": plan.cautious_seeds[d], "floor": plan.floor}
-            for d, n in plan.seeds.items()
-        ]
+        counts = [(d, *(seeds_needed(d, one, level, wanted) for one in (pilot, careful))) for d in deltas]
+        needed += [shared | {"delta": d, "seeds": n, "cautious_seeds": more, "floor": floor} for d, n, more in counts]
     return PowerPlan(
-        pd.DataFrame(detectable, columns=[
+        pd.DataFrame(seen, columns=[
             "variant", "against", "setting", "against_setting", "pilot_seeds", "seed_sd", "image_sd", "level", "seeds",
             "detectable", "reason",
         ]),
         pd.DataFrame(needed, columns=[
             "variant", "against", "level", "delta", "seeds", "cautious_seeds", "floor", "reason",
         ]),
-        power_rule(len(sides), level, wanted),
+        len(sides),
+        level,
+        wanted,
     )  # fmt: skip
-
-
-def power_rule(contrasts: int, level: float, wanted: float) -> str:
-    """The sentence under the planner's tables."""
-    return (
-        f"Found with a chance of {wanted:.0%} by the primary decision at level {level:.3g} (Holm's first step over "
-        f"{contrasts} contrasts; the last has {level * contrasts:.3g}): power of the t test with 2(n − 1) degrees of "
-        "freedom, its standard error from the pilot's variance between runs and from the sampling of its test images, "
-        "which more seeds do not lessen (floor). cautious_seeds: at the upper 80 % confidence bound of the pilot's "
-        "variance. The noise of choosing the setting again is not counted."
-    )
 
 
 def pilot_of(
@@ -96,10 +93,11 @@ def pilot_of(
     weights: np.ndarray,
     score: Score = mean_iou,
 ) -> Pilot:
-    """The variances of a contrast from the counts of the seeds of its two cells (None: diverged), two or more each.
+    """Return the variances of a contrast from the counts of the seeds of its two cells.
 
-    seed: mean of the two variances between runs. image: variance over drawn images of the difference of the cells'
-    means, less the runs' own luck with the images (interaction/n of each side), which is in `seed` already.
+    Two or more seeds a cell, None for a diverged one. seed: mean of the two variances between runs. image: variance
+    over drawn images of the difference of the cells' means, less the runs' own luck with the images (interaction/n of
+    each side), which is in `seed` already.
     """
     between, interactions, means = [], [], []
     for side in (left, right):

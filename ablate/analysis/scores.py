@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from ablate.analysis.frames import Frames
-from ablate.analysis.resampling import Counts, Floats, Score, class_iou, mean_of_classes
-from ablate.analysis.selection import bracket
-from ablate.analysis.spread import MANY_TRIALS, spread
-from ablate.analysis.statistics import (
-    Contrast,
-    Estimate,
-    MultiBootstrap,
-    Replicates,
-    VarianceSplit,
-    level,
-    multi_bootstrap_each,
-    variance_split,
-)
-
-ENDED = ("complete", "diverged")
+from ablate.analysis.load import ENDED
+from ablate.analysis.selection import bracket, v_table
+from ablate.measure import segmentation
+from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, level, multi_bootstrap_each
+from ablate.stats.intervals import Estimate
+from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
 
 
 class Member(NamedTuple):
@@ -36,20 +26,20 @@ class Member(NamedTuple):
 
 
 def mean_and_classes(sums: Floats) -> Floats:
-    """mIoU followed by the IoU of every class: (..., C, 3) -> (..., 1 + C)."""
-    iou = class_iou(sums)
-    return np.concatenate([mean_of_classes(iou)[..., None], iou], axis=-1)
+    """Return mIoU followed by the IoU of every class: (..., C, 3) -> (..., 1 + C)."""
+    iou = segmentation.iou(sums)
+    return np.concatenate([segmentation.nan_mean(iou)[..., None], iou], axis=-1)
 
 
 class StudyScores:
     """Replicates of every cell that may be chosen, made when first asked for and kept.
 
-    The compared score is a vector: mIoU, then the IoU of each class. `v` is V by variant and setting
-    (`selection.v_table`); a cell that is NaN there takes no part.
+    The compared score is a vector: mIoU, then the IoU of each class. A cell that is NaN in `v`, V by
+    variant and setting (`selection.v_table`), takes no part.
     """
 
-    def __init__(self, frames: Frames, v: pd.DataFrame, *, seed: int = 0) -> None:
-        self.frames, self.v, self.seed = frames, v, seed
+    def __init__(self, frames: Frames, *, seed: int = 0) -> None:
+        self.frames, self.v, self.seed = frames, v_table(frames.trials), seed
         self.confidence = frames.study.measure.confidence
         self._members: dict[tuple[str, str, str], list[Member]] = {}
         self._unfinished: set[tuple[str, str, str]] = set()
@@ -67,7 +57,7 @@ class StudyScores:
 
     @cached_property
     def bootstrap(self) -> MultiBootstrap:
-        """The draws of images, one for the whole study; raises ValueError where no trial is complete."""
+        """Return the draws of images, one for the whole study; raises ValueError where no trial is complete."""
         complete = (seed.key for cell in self._members.values() for seed in cell if seed.status == "complete")
         key = next(complete, None)
         if key is None:
@@ -84,19 +74,19 @@ class StudyScores:
         )
 
     def members(self, variant: str, setting: str | None, role: str = "main") -> list[Member]:
-        """The seeds of a cell that have a result, complete or diverged."""
+        """Return the seeds of a cell that have a result, complete or diverged."""
         return self._members.get((variant, setting or "", role), [])
 
     def unfinished(self, variant: str, setting: str | None, role: str = "main") -> bool:
-        """Whether a planned trial of a cell, or for None of any cell of the variant, has no result yet."""
+        """Tell whether a planned trial of a cell, or for None of any cell of the variant, has no result yet."""
         return any((name, part) == (variant, role) and setting in (None, at) for name, at, part in self._unfinished)
 
     def rate(self, setting: str | None) -> float:
-        """The learning rate of a setting; NaN for none."""
+        """Return the learning rate of a setting; NaN for none."""
         return np.nan if setting is None else self._rates[setting]
 
     def edge(self, variant: str, setting: str | None) -> str:
-        """Why the rate of `setting` is unbracketed for the variant (`selection.bracket`), "" where it is bracketed."""
+        """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
         if setting is None or setting not in self.cells(variant):
             return ""
         if (variant, setting) not in self._edges:
@@ -106,36 +96,20 @@ class StudyScores:
         return self._edges[variant, setting]
 
     def counts(self, variant: str, setting: str, role: str = "main") -> list[dict[str, np.ndarray] | None]:
-        """Counts of the seeds of a cell, None for a diverged one."""
+        """Return the counts of the seeds of a cell, None for a diverged one."""
         members = self.members(variant, setting, role)
         return [self.frames.counts(seed.key) if seed.status == "complete" else None for seed in members]
 
     def cell(self, variant: str, setting: str, role: str = "main") -> Replicates:
-        """Replicates of one cell."""
-        if (variant, setting, role) not in self._cells:
-            self._cells[variant, setting, role] = self._resampled((variant, setting, role))
-        return self._cells[variant, setting, role]
-
-    def _resampled(self, cell: tuple[str, str, str]) -> Replicates:
-        seeds = self.counts(*cell)
-        val = [None if counts is None else counts["val"] for counts in seeds]
-        test = [None if counts is None else counts["test"] for counts in seeds]
-        entries = 1 + len(self.frames.class_names)
-        return self.replicates("|".join(cell), val, test, mean_and_classes, entries)
-
-    def prepare(self, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """The cells of a large study at once, on all cores; each is the same however and whenever it is made.
-
-        `meanwhile` is called once, of a large study while other processes resample.
-        """
-        settings = {str(variant): self.v.loc[variant].dropna().index for variant in self.v.index}
-        chosen = [(variant, str(setting), "main") for variant, found in settings.items() for setting in found]
-        seeds = [member for cell in chosen for member in self.members(*cell)]
-        if len(seeds) < MANY_TRIALS or not any(member.status == "complete" for member in seeds):
-            meanwhile()
-            return
-        _ = self.bootstrap  # made before the processes part, which share it
-        self._cells |= dict(zip(chosen, spread(self._resampled, chosen, meanwhile=meanwhile), strict=True))
+        """Return the replicates of one cell."""
+        cell = variant, setting, role
+        if cell not in self._cells:
+            seeds = self.counts(*cell)
+            val = [None if counts is None else counts["val"] for counts in seeds]
+            test = [None if counts is None else counts["test"] for counts in seeds]
+            entries = 1 + len(self.frames.class_names)
+            self._cells[cell] = self.replicates("|".join(cell), val, test, mean_and_classes, entries)
+        return self._cells[cell]
 
     def replicates(
         self,
@@ -145,52 +119,52 @@ class StudyScores:
         score: Score,
         entries: int,
     ) -> Replicates:
-        """Replicates of any counts of the seeds of one cell; `score` gives a vector of `entries`."""
+        """Return the replicates of any counts of the seeds of one cell; `score` gives a vector of `entries`."""
         if all(counts is None for counts in test):
             # Where every seed diverged nothing tells the length of the score: it is 0 throughout.
             zeros = np.zeros((self.frames.study.measure.resamples, entries))
             return Replicates(0.0, np.zeros(entries), np.zeros(len(zeros)), zeros, len(test))
-        return self.bootstrap.cell(name, val, test, test_score=score)
+        return self.bootstrap.cell(name, val, test, val_score=segmentation.mean_iou, test_score=score)
 
     def cells(self, variant: str) -> dict[Hashable, Replicates]:
-        """The cells of a variant that may be chosen, by setting, in the order of the plan."""
+        """Return the cells of a variant that may be chosen, by setting, in the order of the plan."""
         if variant not in self._by_variant:
             settings = [str(setting) for setting in self.v.loc[variant].dropna().index]
             self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}
         return self._by_variant[variant]
 
     def own_best(self, left: str, right: str, confidence: float | None = None) -> list[Contrast]:
-        """left − right, each at its own best setting, chosen again in every replicate: mIoU, then classes."""
+        """Return left − right, each at its own best setting, chosen again in every replicate: mIoU, then classes."""
         confidence = confidence or self.confidence
         return multi_bootstrap_each(self.cells(left), self.cells(right), error_bar="retune", confidence=confidence)
 
     def fixed(
         self, left: tuple[str, str], right: tuple[str, str], *, role: str = "main", confidence: float | None = None
     ) -> list[Contrast]:
-        """left − right at given settings, each side (variant, setting): mIoU, then classes."""
+        """Return left − right at given settings, each side (variant, setting): mIoU, then classes."""
         cells = {side: self.cell(*side, role) for side in (left, right)}
         return self.between(cells[left], cells[right], left[1], right[1], confidence)
 
     def between(
         self, left: Replicates, right: Replicates, at: str, against: str, confidence: float | None = None
     ) -> list[Contrast]:
-        """left − right of any replicates by this study's draws, at the settings that they are of."""
+        """Return left − right of any replicates by this study's draws, at the settings that they are of."""
         confidence = confidence or self.confidence
         return multi_bootstrap_each({at: left}, {against: right}, at=(at, against), confidence=confidence)
 
     def level(self, variant: str, confidence: float | None = None) -> list[Estimate]:
-        """A variant's own score at its best setting, chosen again in every replicate: mIoU, then classes."""
+        """Return a variant's own score at its best setting, chosen again in every replicate: mIoU, then classes."""
         return level(self.cells(variant), error_bar="retune", confidence=confidence or self.confidence)
 
     def stability_of_choice(self, variant: str, setting: str) -> float:
-        """The share of the replicates in which `setting` is the variant's best on val."""
+        """Return the share of the replicates in which `setting` is the variant's best on val."""
         cells = self.cells(variant)
         val = np.stack([cell.val_draws for cell in cells.values()])
         return float((np.argmax(np.where(np.isfinite(val), val, -np.inf), axis=0) == list(cells).index(setting)).mean())
 
     def variance(self, variant: str, setting: str) -> VarianceSplit:
-        """Components of variance of the test mIoU of a cell."""
+        """Return the components of variance of the test mIoU of a cell."""
         counts = [None if seed is None else seed["test"] for seed in self.counts(variant, setting)]
         if all(seed is None for seed in counts):
             return VarianceSplit(0.0, 0.0, 0.0, 0.0, len(counts))
-        return variance_split(counts, self.bootstrap.test_weights)
+        return variance_split(counts, self.bootstrap.test_weights, segmentation.mean_iou)

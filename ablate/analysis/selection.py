@@ -1,4 +1,4 @@
-"""Which setting each variant is compared at: rules with a name and a sentence, that see validation scores only."""
+"""The setting that each variant is compared at: named rules that see validation scores only."""
 
 from __future__ import annotations
 
@@ -15,26 +15,16 @@ OUTER = 0.1
 # Variant -> setting; None where nothing can be chosen.
 Choice = dict[str, str | None]
 
-V_TEXT = "V is the mean over seeds of val mIoU at the best-val epoch, a diverged seed counting 0"
-RANKING_TEXT = (
-    "Kendall's tau-b between the rankings of the variants by V at two settings, 1 where both rank them alike. "
-    "Descriptive."
-)
-
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How the settings of a comparison are chosen. It is given V (variants × settings) and nothing else.
-
-    `text` is the sentence that stands under every table made by the rule.
-    """
+    """How the settings of a comparison are chosen. It is given V (variants × settings) and nothing else."""
 
     name: str
-    text: str
     _comparisons: Callable[[pd.DataFrame, Collection[str]], list[Choice]]
 
     def comparisons(self, v: pd.DataFrame, controls: Collection[str] = ()) -> list[Choice]:
-        """The comparisons that the rule makes, each a setting for every variant.
+        """Return the comparisons that the rule makes, each a setting for every variant.
 
         `v` has a row a variant and a column a setting, in the order of the plan, NaN where a cell may not be chosen;
         `controls` are the rows that are A/A copies. Of equals the setting that comes first in the plan is chosen.
@@ -42,14 +32,14 @@ class SelectionRule:
         return self._comparisons(v, controls)
 
     def choose(self, v: pd.DataFrame, controls: Collection[str] = ()) -> Choice:
-        """The one comparison of a rule that makes one; all None where it can make none."""
+        """Return the one comparison of a rule that makes one; all None where it can make none."""
         made = self.comparisons(v, controls)
         if len(made) > 1:
             raise ValueError(f"the rule '{self.name}' makes {len(made)} comparisons")
         return made[0] if made else dict.fromkeys(v.index)
 
 
-def _own_best(v: pd.DataFrame, controls: Collection[str]) -> list[Choice]:
+def _own_best(v: pd.DataFrame, _controls: Collection[str]) -> list[Choice]:
     return [{str(variant): _best(row) for variant, row in v.iterrows()}]
 
 
@@ -61,7 +51,7 @@ def _shared(v: pd.DataFrame, controls: Collection[str]) -> list[Choice]:
     return [{variant: setting if _has(v, variant, setting) else None for variant in v.index}]
 
 
-def _matched(v: pd.DataFrame, controls: Collection[str]) -> list[Choice]:
+def _matched(v: pd.DataFrame, _controls: Collection[str]) -> list[Choice]:
     return [{variant: setting if _has(v, variant, setting) else None for variant in v.index} for setting in v.columns]
 
 
@@ -74,27 +64,18 @@ def _has(v: pd.DataFrame, variant: object, setting: str | None) -> bool:
     return setting is not None and bool(pd.notna(v.loc[variant, setting]))  # type: ignore[index]
 
 
-OWN_BEST = SelectionRule(
-    "own_best",
-    f"Each variant at the setting that is best for it: the highest V of its own. {V_TEXT}.",
-    _own_best,
-)
-SHARED = SelectionRule(
-    "shared",
-    "All variants at one setting: the one with the highest mean of V over the variants (A/A controls left out), among "
-    f"those at which every variant has a result. {V_TEXT}.",
-    _shared,
-)
-MATCHED = SelectionRule(
-    "matched",
-    "All variants at the same setting, for every setting of the grid; nothing is chosen.",
-    _matched,
-)
+# Each variant at the setting that is best for it: the highest V of its own.
+OWN_BEST = SelectionRule("own_best", _own_best)
+# All variants at one setting: that of the highest mean of V over the variants (A/A controls left out), among those at
+# which every variant has a result.
+SHARED = SelectionRule("shared", _shared)
+# All variants at the same setting, for every setting of the grid; nothing is chosen.
+MATCHED = SelectionRule("matched", _matched)
 RULES: Mapping[str, SelectionRule] = {rule.name: rule for rule in (OWN_BEST, SHARED, MATCHED)}
 
 
 def v_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """V of every cell that may be chosen, variants × settings in the order of the plan, from the frame of trials.
+    """Return V of every cell that may be chosen: variants × settings in the order of the plan.
 
     V is the mean of `val_score` over the seeds with a result. NaN, never chosen: a cell without a result, and one
     with a pruned seed, whose survivors' mean would flatter it. Trials of the role "confirm" take no part.
@@ -107,7 +88,7 @@ def v_table(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def bracket(setting: str, row: pd.Series, levels: pd.DataFrame, searched: tuple[float, float] | None = None) -> str:
-    """Why the learning rate of `setting` is unbracketed, "" where rates on both sides were tried.
+    """Say why the learning rate of `setting` is unbracketed, "" where rates on both sides were tried.
 
     `row` is one variant's V by setting; `levels` has a row a setting (its index) and a column an axis, "lr" among
     them. Neighbours are the settings with a result that differ in the rate alone. In a search, where settings differ
@@ -133,7 +114,7 @@ def bracket(setting: str, row: pd.Series, levels: pd.DataFrame, searched: tuple[
 
 
 def alike_but_rate(setting: str, settings: Sequence[str], levels: pd.DataFrame) -> list[str]:
-    """Those of `settings` that differ from `setting` in the learning rate alone, itself included."""
+    """Return those of `settings` that differ from `setting` in the learning rate alone, itself included."""
     others = [levels[axis].tolist() for axis in levels.columns if axis != "lr"]
     if not others:
         return list(settings)
@@ -147,7 +128,7 @@ def _same(left: object, right: object) -> bool:
 
 
 def rank_agreement(v: pd.DataFrame) -> pd.DataFrame:
-    """Kendall's τ_b between the rankings of the variants by V at any two settings: `setting other tau n_variants rule`.
+    """Return Kendall's τ_b between the rankings of the variants by V at any two settings.
 
     Over the variants that have V at both; NaN below two of them.
     """
@@ -156,5 +137,5 @@ def rank_agreement(v: pd.DataFrame) -> pd.DataFrame:
         for other in v.columns[place + 1 :]:
             both = v[[setting, other]].dropna()
             tau = kendall_tau(both.to_numpy())[0, 1] if len(both) > 1 else np.nan
-            rows.append((setting, other, float(tau), len(both), RANKING_TEXT))
-    return pd.DataFrame(rows, columns=["setting", "other", "tau", "n_variants", "rule"])
+            rows.append((setting, other, float(tau), len(both)))
+    return pd.DataFrame(rows, columns=["setting", "other", "tau", "n_variants"])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
-from ablate.measure.measured import Measured, unknown
-from ablate.measure.slope import theil_sen_slope
+from ablate.measure import Measured, unknown
+from ablate.stats.intervals import t_interval
 from ablate.wording import count_of
 
 Verdict = Literal["under-converged", "converged", "inconclusive", "none"]
@@ -20,13 +19,29 @@ LEAST_SEEDS = 3
 LEAST_EPOCHS = 5
 
 
+def theil_sen_slope(values: np.ndarray) -> np.ndarray:
+    """Return the median of the slopes between all pairs of points of the last axis: (...) from (..., K), K ≥ 2.
+
+    Theil (1950) and Sen (1968); `scipy.stats.theilslopes` for one series, here for many at once. Beyond 1,000 points
+    only the pairs half the length apart are used (Theil's abbreviated form), for all of them would fill the memory.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    points = values.shape[-1]
+    if points > 1000:
+        first = np.arange(points // 2)
+        second = first + (points + 1) // 2
+    else:
+        first, second = np.triu_indices(points, k=1)
+    return np.median((values[..., second] - values[..., first]) / (second - first), axis=-1)
+
+
 def late_epochs(epochs: int) -> int:
-    """How many of the last epochs are judged: ⌈0.2·epochs⌉, at least 5 and at most 20."""
+    """Return how many of the last epochs are judged: ⌈0.2·epochs⌉, at least 5 and at most 20."""
     return min(20, max(LEAST_EPOCHS, -(-epochs // 5)))
 
 
 def projected_gain(val_mean_iou: np.ndarray) -> Measured:
-    """Gain of val mIoU that as many epochs again would bring at the late slope, a fraction.
+    """Return the gain of val mIoU that as many epochs again would bring at the late slope, a fraction.
 
     Theil–Sen slope per epoch of the last k = `late_epochs(E)` values of `val_mean_iou` (E,), times k.
     """
@@ -40,7 +55,7 @@ def projected_gain(val_mean_iou: np.ndarray) -> Measured:
 
 
 def ends_near_zero(rates: Sequence[float] | np.ndarray) -> bool:
-    """Whether the learning rate per epoch (E,) ends below a quarter of its peak.
+    """Tell whether the learning rate per epoch (E,) ends below a quarter of its peak.
 
     Such a schedule makes its own plateau: a flat curve then says nothing about the budget. A quarter, because the
     last of a few epochs of a polynomial schedule still starts at more than a tenth.
@@ -65,15 +80,15 @@ class Convergence:
 
 
 def convergence(
-    curves: Sequence[np.ndarray],
+    curves: Iterable[np.ndarray],
     *,
     rates: Sequence[float] | np.ndarray | None = None,
     threshold: float = GAIN_THRESHOLD,
     confidence: float = 0.9,
 ) -> Convergence:
-    """Whether the seeds of one cell had converged at their epoch budget.
+    """Judge whether the seeds of one cell had converged at their epoch budget.
 
-    `curves` holds val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. With
+    `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. With
     the t interval over seeds of the projected gain: **under-converged** if its lower bound exceeds `threshold`,
     **converged** if its upper bound is below, else **inconclusive**, as always below three seeds. No verdict
     ("none") for a schedule that ends near zero. Seeds without a late slope (diverged, too short) are left out and
@@ -85,7 +100,7 @@ def convergence(
 
 
 def realised_gain(val_mean_iou: np.ndarray, budget: int) -> Measured:
-    """Gain of val mIoU that the epochs beyond a `budget` of epochs brought, a fraction.
+    """Return the gain of val mIoU that the epochs beyond a `budget` of epochs brought, a fraction.
 
     Mean of the last k = `late_epochs(budget)` values of `val_mean_iou` (E,) less the mean of the k values up to the
     budget; the two windows must not overlap. Means of windows and not best values, whose maximum grows with the
@@ -102,9 +117,9 @@ def realised_gain(val_mean_iou: np.ndarray, budget: int) -> Measured:
 
 
 def continuation(
-    curves: Sequence[np.ndarray], budget: int, *, threshold: float = GAIN_THRESHOLD, confidence: float = 0.9
+    curves: Iterable[np.ndarray], budget: int, *, threshold: float = GAIN_THRESHOLD, confidence: float = 0.9
 ) -> Convergence:
-    """Whether the seeds of one cell had converged at a `budget` of epochs, now that they were trained beyond it.
+    """Judge whether the seeds of one cell had converged at a `budget` of epochs, now that they were trained beyond it.
 
     As `convergence`, with the gain that came (`realised_gain`) instead of the one that was projected.
     """
@@ -133,15 +148,3 @@ def _judged(
         verdict, said = "inconclusive", "holds"
     reason = f"the {confidence:.0%} interval of the {kind} gain {said} {threshold:g}"
     return Convergence(verdict, mean, low, high, len(known), reason + note)
-
-
-def t_interval(values: np.ndarray, confidence: float) -> tuple[float, float, float]:
-    """Mean and two-sided t interval of independent values (n,); bounds NaN below two, all NaN for none."""
-    n = len(values)
-    if n == 0:
-        return float("nan"), float("nan"), float("nan")
-    mean = float(np.mean(values))
-    if n == 1:
-        return mean, float("nan"), float("nan")
-    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2) * np.std(values, ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half

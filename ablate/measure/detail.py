@@ -7,6 +7,7 @@ wherever the target is, so that no boundary is asked of a model where the target
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,12 +16,10 @@ import numpy as np
 
 from ablate.measure.segmentation import (
     IGNORE_INDEX,
-    Axis,
     check_maps,
     chunks,
     counts_from_histogram,
     divide,
-    joint_histogram,
     mask_ignored,
     nan_mean,
 )
@@ -29,10 +28,12 @@ REFERENCE_DIAGONAL = 600.0
 BOUNDARY_WIDTHS = (3, 12)
 TRIMAP_WIDTHS = (1, 3, 5, 10)
 THIN_DIAMETERS = (3, 6)
+# Pixels, and cells of joint histograms, that are counted at once: what the processor's cache holds.
+_AT_ONCE = 1 << 16
 
 
 def scaled_width(width: float, shape: tuple[int, int], *, at_least: int = 1) -> int:
-    """Pixels on a map of `shape` (H, W) for a width stated at a diagonal of 600 px.
+    """Return the pixels on a map of `shape` (H, W) for a width stated at a diagonal of 600 px.
 
     max(at_least, round(width · diagonal / 600)).
     """
@@ -40,7 +41,7 @@ def scaled_width(width: float, shape: tuple[int, int], *, at_least: int = 1) -> 
 
 
 def boundary_distance(labels: np.ndarray, limit: int, *, border: bool) -> np.ndarray:
-    """Chessboard distance of each pixel to the nearest other label, uint8 (N, H, W), `limit` + 1 where beyond.
+    """Return the chessboard distance of each pixel to the nearest other label: uint8 (N, H, W), at most `limit` + 1.
 
     A pixel at distance d is exactly what the d-fold erosion of its class mask with a 3×3 square removes first, for
     all classes at once. With `border` the outside of the image counts as another label, as boundary IoU has it.
@@ -73,7 +74,7 @@ def _distance(labels: np.ndarray, limit: int, border: bool) -> np.ndarray:
 
 
 def _shifted(shape: tuple[int, ...], dy: int, dx: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Index pairs (here, there) such that `there` is (dy, dx) away from `here`, both inside the image."""
+    """Return the index pairs (here, there) such that `there` is (dy, dx) away from `here`, both inside the image."""
     height, width = shape[1:]
     rows = slice(max(0, -dy), height - max(0, dy)), slice(max(0, dy), height - max(0, -dy))
     columns = slice(max(0, -dx), width - max(0, dx)), slice(max(0, dx), width - max(0, -dx))
@@ -81,7 +82,7 @@ def _shifted(shape: tuple[int, ...], dy: int, dx: int) -> tuple[tuple[slice, ...
 
 
 def _grow(mask: np.ndarray) -> np.ndarray:
-    """Dilation of each image by a 3×3 square."""
+    """Dilate each image by a 3×3 square."""
     wide = mask.copy()
     wide[:, :, 1:] |= mask[:, :, :-1]
     wide[:, :, :-1] |= mask[:, :, 1:]
@@ -92,12 +93,12 @@ def _grow(mask: np.ndarray) -> np.ndarray:
 
 
 def layer_of(distance: np.ndarray, widths: Sequence[int]) -> np.ndarray:
-    """How many of the ascending `widths` each distance exceeds: uint8 in the shape of `distance` (uint8)."""
+    """Count how many of the ascending `widths` each distance exceeds: uint8 in the shape of `distance` (uint8)."""
     return np.searchsorted(widths, np.arange(256), side="left").astype(np.uint8)[distance]
 
 
 def disc(diameter: int) -> np.ndarray:
-    """Offsets (dy, dx), int (P, 2) from 0, of the pixels whose centres lie within a disc of that diameter.
+    """Return the offsets (dy, dx), int (P, 2) from 0, of the pixels whose centres lie within a disc of that diameter.
 
     The centre lies between pixels where the diameter is even: 2 is the 2×2 square, 3 the 3×3 square, 6 a 6×6 square
     without its corners.
@@ -108,7 +109,7 @@ def disc(diameter: int) -> np.ndarray:
 
 
 def thin_pixels(labels: np.ndarray, diameter: int) -> np.ndarray:
-    """Pixels that an opening of their own class mask with a disc of `diameter` pixels removes: bool (N, H, W).
+    """Find the pixels that an opening of their own class mask with a disc of `diameter` pixels removes: bool (N, H, W).
 
     These are the pixels that no disc covers which holds their label only. The image is continued beyond its border
     by repetition, so that the border makes nothing thin.
@@ -150,32 +151,35 @@ class DetailTarget:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of the maps."""
+        """Return height and width of the maps."""
         return self.target.shape[1], self.target.shape[2]
 
     @property
     def limit(self) -> int:
-        """The widest band of any measure, in pixels of these maps."""
+        """Return the widest band of any measure, in pixels of these maps."""
         return scaled_width(max(*BOUNDARY_WIDTHS, *TRIMAP_WIDTHS), self.shape)
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """The target as uint8 with the label C where ignored."""
+        """Return the target as uint8 with the label C where ignored."""
         return mask_ignored(np.zeros_like(self.target), self.target, self.num_classes, self.ignore_index)[1]
 
     @property
     def boundary_widths(self) -> list[int]:
-        """The widths of boundary bands on these maps, ascending; fewer than stated where several scale to the same."""
+        """Return the widths of boundary bands on these maps, ascending.
+
+        Fewer than stated where several scale to the same.
+        """
         return sorted({scaled_width(width, self.shape) for width in BOUNDARY_WIDTHS})
 
     @property
     def trimap_widths(self) -> list[int]:
-        """As `boundary_widths`, of trimaps."""
+        """Return the widths of trimaps, as `boundary_widths`."""
         return sorted({scaled_width(width, self.shape) for width in TRIMAP_WIDTHS})
 
     @cached_property
     def layers(self) -> np.ndarray:
-        """Each pixel's cell in the joint histogram of `detail_counts`, for a prediction of layer 0 and label 0.
+        """Return each pixel's cell in the joint histogram of `detail_counts`, for a prediction of layer 0 and label 0.
 
         Cells are numbered (trimap layer, target layer, preds layer, target label, preds label), the last fastest. A
         pixel's layer is the number of widths that its distance exceeds: to the nearest other target label for
@@ -193,7 +197,7 @@ class DetailTarget:
         return code
 
     def thin(self, diameter: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The labelled pixels on structures thinner than `diameter` pixels of these maps, three arrays (P,).
+        """Return the labelled pixels on structures thinner than `diameter` pixels of these maps, three arrays (P,).
 
         Their flat index, their label, and their cell image · num_classes + label.
         """
@@ -206,7 +210,7 @@ class DetailTarget:
         return self._thin[diameter]
 
     def masked(self, preds: np.ndarray) -> np.ndarray:
-        """Predictions as uint8 (N, H, W) with the label C where the target is ignored; ValueError if unfit."""
+        """Return predictions as uint8 (N, H, W) with the label C where the target is ignored; ValueError if unfit."""
         preds = np.asarray(preds)
         preds = preds[None] if preds.ndim == 2 else preds
         if preds.shape != self.target.shape:
@@ -214,12 +218,11 @@ class DetailTarget:
         return mask_ignored(preds, self.target, self.num_classes, self.ignore_index)[0]
 
 
-def _counts_within(preds: np.ndarray, against: DetailTarget, in_preds: np.ndarray, in_target: np.ndarray) -> np.ndarray:
-    return counts_from_histogram(joint_histogram(preds, against.labels, against.num_classes, in_preds, in_target))
-
-
 def thin_hits(preds: np.ndarray, against: DetailTarget, diameter: int) -> np.ndarray:
-    """Hit and all target pixels (N, C, 2) that a disc of `diameter` pixels of these maps removes; masked preds."""
+    """Count hit and all target pixels (N, C, 2) that a disc of `diameter` pixels of these maps removes.
+
+    Masked preds.
+    """
     pixel, label, cell = against.thin(diameter)
     size = len(preds) * against.num_classes
     total = np.bincount(cell, minlength=size)
@@ -227,69 +230,121 @@ def thin_hits(preds: np.ndarray, against: DetailTarget, diameter: int) -> np.nda
     return np.stack([hit, total], axis=-1).reshape(len(preds), against.num_classes, 2)
 
 
-def boundary_counts(
-    preds: np.ndarray, target: np.ndarray, num_classes: int, width: float = 3, ignore_index: int = IGNORE_INDEX
-) -> np.ndarray:
-    """tp, fp, fn of the boundary bands of each image and class: int64 (N, C, 3).
+def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndarray]:
+    """Count every detail measure at its default widths, per image and class.
 
-    The band of a mask is the mask minus its d-fold erosion by a 3×3 square, the outside of the image counted as
-    outside the mask; d is `width` scaled. `mean_iou` of the counts is boundary IoU (Cheng et al., CVPR 2021),
-    summed over images before dividing.
+    Keys are `boundary_3 boundary_12 trimap_1 trimap_3 trimap_5 trimap_10 interior` (N, C, 3) and `thin_3 thin_6`
+    (N, C, 2), named by the width at a diagonal of 600. On small maps several widths scale to the same pixels; their
+    counts are then equal.
+
+    - boundary: tp, fp, fn of the bands of each mask, the mask minus its d-fold erosion by a 3×3 square, the outside of
+      the image counted as outside the mask; `mean_iou` of the counts is boundary IoU (Cheng et al., CVPR 2021), summed
+      over images before dividing.
+    - trimap: among the pixels within the width of a pixel with another target label, on either side (Kohli, Ladický
+      and Torr, IJCV 2009); the border of the image is no boundary.
+    - interior: among the pixels in no boundary band of the target, so that all variants are scored on the same ones.
+      Classes too thin to have an interior are absent from the target here: score by `mean_iou(..., absent="target")`.
+    - thin: hit and all target pixels that an opening with a disc of the diameter removes from its class mask
+      (`thin_pixels`). The disc has at least two pixels across: one would remove nothing.
+
+    Counted together, every pixel is put into one joint histogram of labels and distances.
     """
-    against = DetailTarget(target, num_classes, ignore_index)
-    masked = against.masked(preds)
-    scaled = scaled_width(width, against.shape)
-    in_preds = boundary_distance(masked, scaled, border=True) <= scaled
-    in_target = boundary_distance(against.labels, scaled, border=True) <= scaled
-    return _counts_within(masked, against, in_preds, in_target)
+    preds = against.masked(preds)
+    borders, trimaps = against.boundary_widths, against.trimap_widths
+    depth, labels = len(borders) + 1, against.num_classes + 1
+    shape = (len(trimaps) + 1, depth, depth, labels, labels)
+    at_border = {f"boundary_{w}": borders.index(scaled_width(w, against.shape)) for w in BOUNDARY_WIDTHS}
+    at_trimap = {f"trimap_{w}": trimaps.index(scaled_width(w, against.shape)) for w in TRIMAP_WIDTHS}
+    counts = {
+        name: np.empty((len(preds), against.num_classes, 3), np.int64) for name in (*at_border, *at_trimap, "interior")
+    }
+    layer = layer_of(boundary_distance(preds, borders[-1], border=True), borders)
+    step = against.layers.dtype.type(labels * labels)
+    cells = math.prod(shape)
+    # Small tables several images at a time; with many classes the tables of all would not fit.
+    together = max(1, _AT_ONCE // max(cells, math.prod(against.shape)))
+    for start in range(0, len(preds), together):
+        part = slice(start, start + together)
+        code = layer[part] * step
+        code += against.layers[part]
+        code += preds[part]
+        images = len(code)
+        places = code.reshape(images, -1) + np.arange(images)[:, None] * cells
+        table = np.bincount(places.ravel(), minlength=images * cells).reshape(images, *shape)
+        for name, place in at_border.items():
+            counts[name][part] = _of_bands(table.sum(axis=1), place + 1)
+        for name, place in at_trimap.items():
+            counts[name][part] = counts_from_histogram(table[:, : place + 1].sum(axis=(1, 2, 3)))
+        counts["interior"][part] = counts_from_histogram(table[:, :, -1].sum(axis=(1, 2)))
+    thin = {f"thin_{d}": thin_hits(preds, against, scaled_width(d, against.shape, at_least=2)) for d in THIN_DIAMETERS}
+    return counts | thin
 
 
-def trimap_counts(
-    preds: np.ndarray, target: np.ndarray, num_classes: int, width: float = 3, ignore_index: int = IGNORE_INDEX
-) -> np.ndarray:
-    """tp, fp, fn of each image and class among the pixels near a target boundary: int64 (N, C, 3).
+def _of_bands(tables: np.ndarray, near: int) -> np.ndarray:
+    """Return tp, fp, fn (N, C, 3) of the first `near` layers of target and preds.
 
-    Counted are pixels within `width`, scaled, of a pixel with another target label, on either side (Kohli, Ladický
-    and Torr, IJCV 2009, there called a trimap); the border of the image is no boundary.
+    `tables` are (N, target layer, preds layer, C + 1, C + 1). A pixel in one band only is a miss or a false alarm
+    whatever its label is in the other.
     """
-    against = DetailTarget(target, num_classes, ignore_index)
-    scaled = scaled_width(width, against.shape)
-    near = boundary_distance(against.labels, scaled, border=False) <= scaled
-    return _counts_within(against.masked(preds), against, near, near)
+    tp = np.diagonal(tables[:, :near, :near].sum(axis=(1, 2)), axis1=1, axis2=2)[:, :-1]
+    predicted = tables[:, :, :near].sum(axis=(1, 2, 3))[:, :-1]
+    labelled = tables[:, :near].sum(axis=(1, 2, 4))[:, :-1]
+    return np.stack([tp, predicted - tp, labelled - tp], axis=-1)
 
 
-def interior_counts(
-    preds: np.ndarray, target: np.ndarray, num_classes: int, width: float = 12, ignore_index: int = IGNORE_INDEX
-) -> np.ndarray:
-    """tp, fp, fn of each image and class among the pixels in no boundary band of the target: int64 (N, C, 3).
+class DetailTargets:
+    """The target's side of every detail measure for maps of any sizes, computed once for all trials.
 
-    What is left of the target's masks after a `width`-fold (scaled) erosion; the predictions do not move the region,
-    so all variants are scored on the same pixels. Classes too thin to have an interior are absent from the target
-    here: score by `mean_iou(..., absent="target")`.
+    `target` is a stack (N, H, W) or a sequence of N maps (h, w) of classes 0 … num_classes - 1 and `ignore_index`.
+    Maps of one size are counted together (`DetailTarget`).
     """
-    against = DetailTarget(target, num_classes, ignore_index)
-    scaled = scaled_width(width, against.shape)
-    far = boundary_distance(against.labels, scaled, border=True) > scaled
-    return _counts_within(against.masked(preds), against, far, far)
+
+    def __init__(
+        self, target: np.ndarray | Sequence[np.ndarray], num_classes: int, ignore_index: int = IGNORE_INDEX
+    ) -> None:
+        self.num_classes, self.count = num_classes, len(target)
+        self._places: dict[tuple[int, ...], list[int]] = {}
+        for place, labels in enumerate(target):
+            self._places.setdefault(labels.shape, []).append(place)
+        self._parts = {
+            shape: DetailTarget(_stacked(target, places), num_classes, ignore_index)
+            for shape, places in self._places.items()
+        }
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Return the sizes (height, width) of the maps, each once, the smallest diagonal first."""
+        return sorted((part.shape for part in self._parts.values()), key=lambda shape: float(np.hypot(*shape)))
+
+    @property
+    def pixels(self) -> int:
+        """Return how many pixels all maps have together."""
+        return sum(part.target.size for part in self._parts.values())
+
+    def counts(self, preds: np.ndarray | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Count every detail measure per image and class, as `detail_counts`, in the order of the images.
+
+        Raises ValueError where the predictions are of another number or size than the targets.
+        """
+        if len(preds) != self.count:
+            raise ValueError(f"{len(preds)} predictions for {self.count} targets")
+        found: dict[str, np.ndarray] = {}
+        for shape, places in self._places.items():
+            for name, table in detail_counts(_stacked(preds, places), self._parts[shape]).items():
+                whole = found.setdefault(name, np.zeros((self.count, *table.shape[1:]), table.dtype))
+                whole[places] = table
+        return found
 
 
-def thin_counts(
-    preds: np.ndarray, target: np.ndarray, num_classes: int, diameter: float = 3, ignore_index: int = IGNORE_INDEX
-) -> np.ndarray:
-    """Hit and all target pixels on thin structures of each image and class: int64 (N, C, 2).
-
-    Thin is what an opening with a disc of `diameter`, scaled, removes from its class mask (`thin_pixels`). The disc
-    has at least two pixels across: one would remove nothing, and two remove what is one pixel wide.
-    """
-    against = DetailTarget(target, num_classes, ignore_index)
-    return thin_hits(against.masked(preds), against, scaled_width(diameter, against.shape, at_least=2))
+def _stacked(maps: np.ndarray | Sequence[np.ndarray], places: list[int]) -> np.ndarray:
+    if isinstance(maps, np.ndarray) and len(places) == len(maps):
+        return maps
+    chosen = [maps[place] for place in places]
+    if len({labels.shape for labels in chosen}) > 1:
+        raise ValueError("preds and target differ in shape")
+    return np.stack(chosen)
 
 
-def recall(counts: np.ndarray) -> np.ndarray:
-    """Hit share of each class: float64 (..., C) from counts (..., C, 2); NaN where there is nothing to hit."""
-    return divide(counts[..., 0], counts[..., 1])
-
-
-def mean_recall(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
-    """Mean recall over the classes that have thin pixels; `axis` is summed before dividing, as in `mean_iou`."""
-    return nan_mean(recall(counts if axis is None else counts.sum(axis=axis)))
+def mean_recall(counts: np.ndarray) -> np.ndarray:
+    """Return the mean recall over the classes that have thin pixels: (...) from hit and all pixels (..., C, 2)."""
+    return nan_mean(divide(counts[..., 0], counts[..., 1]))

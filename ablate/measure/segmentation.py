@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+
+from ablate.measure import TrialArrays
+from ablate.registry import register_measure
 
 IGNORE_INDEX = 255
 TP, FP, FN = 0, 1, 2
@@ -15,10 +18,12 @@ Axis = int | tuple[int, ...] | None
 
 # Stacks are worked on a quarter of a million pixels at a time: the temporaries then stay in the processor's cache.
 _CHUNK_PIXELS = 1 << 18
+# From so many terms on numpy adds in another order than one after the other.
+_FEW_TERMS = 8
 
 
 def chunks(labels: np.ndarray) -> Iterator[slice]:
-    """Slices of the first axis of a stack (N, H, W) that hold about `_CHUNK_PIXELS` pixels, at least one image."""
+    """Yield slices of the first axis of a stack (N, H, W) of about `_CHUNK_PIXELS` pixels, at least one image."""
     pixels = max(1, int(np.prod(labels.shape[1:])))
     size = max(1, _CHUNK_PIXELS // pixels)
     for start in range(0, len(labels), size):
@@ -28,7 +33,7 @@ def chunks(labels: np.ndarray) -> Iterator[slice]:
 def check_maps(
     preds: np.ndarray, target: np.ndarray, num_classes: int, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both label maps as stacks (N, H, W) of integers; one image (H, W) becomes a stack of one.
+    """Return both label maps as stacks (N, H, W) of integers; one image (H, W) becomes a stack of one.
 
     Raises ValueError where shapes differ, a map is not of integers, or the target holds a label that is neither a
     class nor `ignore_index`. Predictions are judged where they are counted, for they may be anything where ignored.
@@ -53,28 +58,18 @@ def check_maps(
     return preds, target
 
 
-def joint_histogram(
-    preds: np.ndarray,
-    target: np.ndarray,
-    num_classes: int,
-    in_preds: np.ndarray | None = None,
-    in_target: np.ndarray | None = None,
-) -> np.ndarray:
-    """Pixels of each image by pair of labels: int64 (N, C + 1, C + 1), rows target, columns preds.
+def joint_histogram(preds: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count the pixels of each image by their pair of labels: int64 (N, C + 1, C + 1), rows target, columns preds.
 
-    Both maps are uint8 (N, H, W) with labels 0 … C; the label C stands for "not here". Outside the bool masks
-    `in_preds` and `in_target`, where given, that map counts as C.
+    Both maps are uint8 (N, H, W) with labels 0 … C; the label C stands for "not here".
     """
     width = num_classes + 1
-    nowhere = np.uint8(num_classes)
     table = np.empty((len(target), width * width), dtype=np.int64)
     for part in chunks(target):
-        rows = target[part] if in_target is None else np.where(in_target[part], target[part], nowhere)
-        columns = preds[part] if in_preds is None else np.where(in_preds[part], preds[part], nowhere)
         # 255 labels squared still fit 16 bits, and the narrow type halves the traffic twice.
-        pair = rows.astype(np.uint16)
+        pair = target[part].astype(np.uint16)
         pair *= np.uint16(width)
-        pair += columns
+        pair += preds[part]
         for index, image in enumerate(pair, start=part.start):
             table[index] = np.bincount(image.ravel(), minlength=width * width)
     return table.reshape(-1, width, width)
@@ -83,7 +78,7 @@ def joint_histogram(
 def mask_ignored(
     preds: np.ndarray, target: np.ndarray, num_classes: int, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both maps as uint8 in which the label C marks every pixel that the target ignores.
+    """Return both maps as uint8 in which the label C marks every pixel that the target ignores.
 
     Raises ValueError where the predictions hold something that is no class at a pixel that counts.
     """
@@ -99,7 +94,7 @@ def mask_ignored(
 
 
 def counts_from_histogram(histogram: np.ndarray) -> np.ndarray:
-    """tp, fp, fn per class, int64 (..., C, 3), from joint histograms (..., C + 1, C + 1)."""
+    """Return tp, fp, fn per class, int64 (..., C, 3), from joint histograms (..., C + 1, C + 1)."""
     inner = histogram[..., :-1, :-1]
     tp = np.diagonal(inner, axis1=-2, axis2=-1)
     predicted = histogram[..., :, :-1].sum(axis=-2)
@@ -107,23 +102,10 @@ def counts_from_histogram(histogram: np.ndarray) -> np.ndarray:
     return np.stack([tp, predicted - tp, labelled - tp], axis=-1)
 
 
-def confusion_matrix(
-    preds: np.ndarray, target: np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX
-) -> np.ndarray:
-    """Confusion matrix over all pixels that count: int64 (C, C), rows target, columns preds.
-
-    `preds` and `target` are integer label maps (N, H, W) or (H, W). Counts are exact at any size; a float32 matrix
-    stops counting at 2^24. Raises ValueError for labels that are no class.
-    """
-    preds, target = check_maps(preds, target, num_classes, ignore_index)
-    masked = mask_ignored(preds, target, num_classes, ignore_index)
-    return joint_histogram(*masked, num_classes).sum(axis=0)[:-1, :-1]
-
-
 def image_counts(
     preds: np.ndarray, target: np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX
 ) -> np.ndarray:
-    """Pixels tp, fp, fn of each image and class: int64 (N, C, 3).
+    """Count the pixels tp, fp, fn of each image and class: int64 (N, C, 3).
 
     Sums over images are enough for every overlap score and every bootstrap over images. Pixels that the target
     ignores count nowhere. Raises ValueError for labels that are no class.
@@ -133,73 +115,85 @@ def image_counts(
     return counts_from_histogram(joint_histogram(*masked, num_classes))
 
 
-def divide(numerator: np.ndarray, denominator: np.ndarray, defined: np.ndarray | None = None) -> np.ndarray:
-    """Quotient as float64, NaN where the denominator is zero or `defined` says no."""
-    where = denominator != 0 if defined is None else (denominator != 0) & defined
-    return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=where)
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Return the quotient as float64, NaN where the denominator is zero."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator != 0)
 
 
 def nan_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of what is not NaN; NaN, without a warning, where nothing is."""
+    """Return the mean of what is not NaN along an axis; NaN, without a warning, where nothing is."""
     known = ~np.isnan(values)
-    return divide(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
+    if values.shape[axis] and known.all():
+        return np.asarray(_sum(values, axis) / values.shape[axis])
+    return divide(_sum(np.where(known, values, 0.0), axis), known.sum(axis=axis))
 
 
-def _defined(counts: np.ndarray, absent: Absent) -> np.ndarray:
-    if absent == "both":
-        return counts.sum(axis=-1) > 0
-    return counts[..., TP] + counts[..., FN] > 0
+def _sum(values: np.ndarray, axis: int) -> np.ndarray:
+    """Sum along an axis; a short one term by term, in numpy's own order: its reduction is many times slower there."""
+    if not 0 < values.shape[axis] < _FEW_TERMS:
+        return np.asarray(values.sum(axis=axis))
+    first, *others = np.moveaxis(values, axis, 0)
+    total = first.copy()
+    for term in others:
+        total += term
+    return np.asarray(total)
+
+
+def _present(counts: np.ndarray, absent: Absent) -> np.ndarray:
+    """Say of which classes there are pixels: bool (..., C)."""
+    there = counts[..., TP] + counts[..., FN]
+    return np.asarray((there if absent == "target" else there + counts[..., FP]) > 0)
+
+
+def _quotient(numerator: np.ndarray, denominator: np.ndarray, counts: np.ndarray, absent: Absent) -> np.ndarray:
+    # Where nothing is, 0/0 is the NaN that is wanted.
+    with np.errstate(invalid="ignore"):
+        quotient = np.asarray(numerator / denominator)
+    return quotient if absent == "both" else np.where(_present(counts, absent), quotient, np.nan)
 
 
 def iou(counts: np.ndarray, *, absent: Absent = "both") -> np.ndarray:
-    """Intersection over union tp / (tp + fp + fn) of each class: float64 (..., C) from counts (..., C, 3).
+    """Return the intersection over union tp / (tp + fp + fn) of each class: float64 (..., C) from counts (..., C, 3).
 
     NaN where a class is absent: from preds and target (`"both"`, as torchmetrics, mmseg and detectron2 have it), or
     already where the target lacks it (`"target"`).
     """
-    return divide(counts[..., TP], counts.sum(axis=-1), _defined(counts, absent))
+    return _quotient(counts[..., TP], counts[..., TP] + counts[..., FP] + counts[..., FN], counts, absent)
 
 
 def dice(counts: np.ndarray, *, absent: Absent = "both") -> np.ndarray:
-    """Dice score 2 tp / (2 tp + fp + fn) of each class: float64 (..., C) from counts (..., C, 3); NaN as in `iou`."""
-    return divide(2 * counts[..., TP], counts.sum(axis=-1) + counts[..., TP], _defined(counts, absent))
+    """Return the Dice score 2 tp / (2 tp + fp + fn) of each class, in the shapes of `iou`, NaN as there."""
+    twice = 2 * counts[..., TP]
+    return _quotient(twice, twice + counts[..., FP] + counts[..., FN], counts, absent)
+
+
+def mean_iou(counts: np.ndarray, axis: Axis = None, *, absent: Absent = "both") -> np.ndarray:
+    """Return the mean IoU over classes, a fraction: (...) from counts (..., C, 3).
+
+    `axis` names the axes summed *before* dividing: `mean_iou(counts, axis=0)` of (N, C, 3) is the mean IoU of the
+    data set that papers report. Without it every leading index is a set of its own. Absent classes (see `iou`) are
+    left out of the mean.
+    """
+    return nan_mean(iou(_total(counts, axis), absent=absent))
+
+
+def mean_dice(counts: np.ndarray, axis: Axis = None, *, absent: Absent = "both") -> np.ndarray:
+    """Return the mean Dice score over classes, a fraction; `axis` and absent classes as in `mean_iou`."""
+    return nan_mean(dice(_total(counts, axis), absent=absent))
+
+
+def pixel_accuracy(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
+    """Return the share of the counted pixels that bear the right label; shapes and `axis` as in `mean_iou`."""
+    total = _total(counts, axis)
+    return divide(total[..., TP].sum(axis=-1), (total[..., TP] + total[..., FN]).sum(axis=-1))
 
 
 def _total(counts: np.ndarray, axis: Axis) -> np.ndarray:
     return counts if axis is None else counts.sum(axis=axis)
 
 
-def mean_iou(counts: np.ndarray, axis: Axis = None, *, absent: Absent = "both") -> np.ndarray:
-    """Mean IoU over classes, a fraction: (...) from counts (..., C, 3).
-
-    `axis` names the axes summed *before* dividing: `mean_iou(counts, axis=0)` of (N, C, 3) is the mean IoU of the
-    data set that papers report. Without it every leading index is a set of its own. Absent classes are left out
-    of the mean; `absent_classes` names them.
-    """
-    return nan_mean(iou(_total(counts, axis), absent=absent))
-
-
-def mean_dice(counts: np.ndarray, axis: Axis = None, *, absent: Absent = "both") -> np.ndarray:
-    """Mean Dice score over classes, a fraction; `axis` and absent classes as in `mean_iou`."""
-    return nan_mean(dice(_total(counts, axis), absent=absent))
-
-
-def pixel_accuracy(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
-    """Share of the counted pixels that bear the right label: (...) from counts (..., C, 3); `axis` as in `mean_iou`."""
-    total = _total(counts, axis)
-    return divide(total[..., TP].sum(axis=-1), (total[..., TP] + total[..., FN]).sum(axis=-1))
-
-
-def absent_classes(counts: np.ndarray, classes: Sequence[str], *, absent: Absent = "both") -> tuple[str, ...]:
-    """Names of the classes that a mean over the whole of `counts` (..., C, 3) leaves out."""
-    total = counts.reshape(-1, *counts.shape[-2:]).sum(axis=0)
-    if len(classes) != len(total):
-        raise ValueError(f"{len(classes)} names for {len(total)} classes")
-    return tuple(name for name, there in zip(classes, _defined(total, absent), strict=True) if not there)
-
-
 def per_image_mean_iou(counts: np.ndarray) -> np.ndarray:
-    """Mean IoU of each image over the classes in its target: float64 (N,) from counts (N, C, 3).
+    """Return the mean IoU of each image over the classes in its target: float64 (N,) from counts (N, C, 3).
 
     NaN for an image of which every pixel is ignored. A class that is only predicted is left out here and counts as
     false positives elsewhere (Wang et al., NeurIPS 2023). Their code scores data of two classes by the foreground
@@ -209,12 +203,12 @@ def per_image_mean_iou(counts: np.ndarray) -> np.ndarray:
 
 
 def mean_iou_over_images(counts: np.ndarray) -> float:
-    """mIoU^I: the mean over images of `per_image_mean_iou`, a fraction (Wang et al., NeurIPS 2023)."""
+    """Return mIoU^I: the mean over images of `per_image_mean_iou`, a fraction (Wang et al., NeurIPS 2023)."""
     return float(nan_mean(per_image_mean_iou(counts)))
 
 
 def mean_iou_over_classes(counts: np.ndarray) -> float:
-    """mIoU^C: per class the mean IoU over the images whose target has it, then the mean over classes (ibid.).
+    """Return mIoU^C: per class the mean IoU over the images whose target has it, then the mean over classes (ibid.).
 
     Unlike mIoU^I it gives a rare class the weight of a frequent one.
     """
@@ -222,29 +216,33 @@ def mean_iou_over_classes(counts: np.ndarray) -> float:
 
 
 def worst_images_mean_iou(counts: np.ndarray, share: float = 0.1) -> float:
-    """mIoU^I over the worst `share` of the images: the max(1, ⌊share·N⌋) of lowest mean IoU (ibid.); a fraction."""
-    return float(_worst(per_image_mean_iou(counts), share))
-
-
-def _worst(scores: np.ndarray, share: float) -> np.ndarray:
-    """Mean over the worst `share` of what is not NaN, along the last axis: (...) from (..., N)."""
+    """Return mIoU^I over the worst `share` of the images: the max(1, ⌊share·N⌋) of lowest mean IoU (ibid.)."""
     if not 0 < share <= 1:
         raise ValueError(f"share must be in (0, 1], got {share}")
-    ordered = np.sort(scores, axis=-1).reshape(-1, scores.shape[-1])  # NaN comes last
-    known = np.count_nonzero(~np.isnan(ordered), axis=1)
+    scores = per_image_mean_iou(counts)
+    ordered = np.sort(scores[~np.isnan(scores)])
     # A share such as 0.29 of 100 is 28.999… in floating point.
-    numbers = np.maximum(1, (share * known + 1e-9).astype(int))
-    means = np.full(len(ordered), np.nan)
-    for number in set(numbers.tolist()):
-        means[numbers == number] = ordered[numbers == number][:, :number].mean(axis=1)
-    return means.reshape(scores.shape[:-1])
+    worst = ordered[: max(1, int(share * len(ordered) + 1e-9))]
+    return float(worst.mean()) if len(worst) else float("nan")
 
 
-def fine_means(counts: np.ndarray, share: float = 0.1) -> np.ndarray:
-    """mIoU^I, mIoU^C and the mIoU^I of the worst `share`, as the three functions above give them, from one pass.
+@register_measure("test_mean_iou_images", title="mean IoU over images", section="quality", order=10, if_diverged=0.0)
+def _over_images(trial: TrialArrays) -> float:
+    """Return mIoU^I of the test split."""
+    return mean_iou_over_images(trial.counts["test"])
 
-    float64 (..., 3) from counts (..., N, C, 3): the N images of one run, or of each of many.
-    """
-    quotients = iou(counts, absent="target")
-    per_image = nan_mean(quotients)
-    return np.stack([nan_mean(per_image), nan_mean(nan_mean(quotients, axis=-2)), _worst(per_image, share)], axis=-1)
+
+@register_measure(
+    "test_mean_iou_classes", title="mean IoU over classes and images", section="quality", order=20, if_diverged=0.0
+)
+def _over_classes(trial: TrialArrays) -> float:
+    """Return mIoU^C of the test split."""
+    return mean_iou_over_classes(trial.counts["test"])
+
+
+@register_measure(
+    "test_worst_images", title="mean IoU of the worst tenth of the images", section="quality", order=30, if_diverged=0.0
+)
+def _worst_images(trial: TrialArrays) -> float:
+    """Return mIoU^I of the worst tenth of the test images."""
+    return worst_images_mean_iou(trial.counts["test"])

@@ -1,4 +1,4 @@
-"""What the choice of the learning rate does to scores: sensitivity, basin, regret, agreement of rankings, budget.
+"""The learning rate's effect on scores: sensitivity, basin, agreement of rankings, budget.
 
 Rates are positive and need not come sorted; scores are better where larger, losses where smaller.
 """
@@ -9,20 +9,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ablate.measure import Measured, unknown
 from ablate.wording import count_of
 
 # From how many settings on a tuning-budget curve is worth drawing.
 BUDGET_CURVE_FROM = 8
-
-
-class Sensitivity(NamedTuple):
-    """Learning-rate sensitivity in units of the loss, and the range [low, high] of rates it is the mean over."""
-
-    value: float
-    low: float
-    high: float
-    reason: str | None = None
 
 
 class Basin(NamedTuple):
@@ -41,7 +34,7 @@ class Basin(NamedTuple):
     reason: str | None = None
 
 
-def _by_rate(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_rate(rates: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     rates = np.asarray(rates, dtype=np.float64)
     if rates.ndim != 1 or not (np.isfinite(rates) & (rates > 0)).all():
         raise ValueError(f"expected positive finite rates in one row, got {rates}")
@@ -51,32 +44,30 @@ def _by_rate(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.log(rates[order]), order
 
 
-def lr_sensitivity(rates: np.ndarray, final_loss: np.ndarray, initial_loss: np.ndarray | float) -> Sensitivity:
-    """Mean over log rate in [a, b] of min(final loss, loss at initialisation) − best, in units of the loss.
+def lr_sensitivity(rates: ArrayLike, final_loss: ArrayLike, initial_loss: ArrayLike) -> Measured:
+    """Return the mean over log rate in [a, b] of min(final loss, loss at initialisation) − best, in units of the loss.
 
     `rates` (R,) span [a, b]; `final_loss` is the final val loss (R,) or (R, seeds), what is not finite counting as the
     loss at initialisation; `initial_loss` is a number or of the same shape. The mean over seeds is taken first, the
     integral by the trapezoid rule in log rate, and best is the lowest of the curve (Wortsman et al. 2023, arXiv
-    2309.14322). Comparable between variants only over the same [a, b], which is returned.
+    2309.14322). Comparable between variants only over the same [a, b].
     """
     log_rates, order = _by_rate(rates)
-    low, high = (float(np.exp(end)) for end in (log_rates[0], log_rates[-1])) if len(order) else (math.nan, math.nan)
     final = np.asarray(final_loss, dtype=np.float64)
     if len(final) != len(order):
         raise ValueError(f"{len(final)} losses for {len(order)} rates")
     if len(order) < 2:
-        return Sensitivity(math.nan, low, high, f"{count_of(len(order), 'rate')}; a sensitivity needs two")
+        return unknown(f"{count_of(len(order), 'rate')}; a sensitivity needs two")
     initial = np.broadcast_to(np.asarray(initial_loss, dtype=np.float64), final.shape)
     if not np.isfinite(initial).all():
-        return Sensitivity(math.nan, low, high, "the loss at initialisation is not finite")
+        return unknown("the loss at initialisation is not finite")
     capped = np.minimum(np.where(np.isfinite(final), final, initial), initial)
     curve = capped.reshape(len(order), -1).mean(axis=1)[order]
-    mean = float(np.trapezoid(curve - curve.min(), log_rates) / (log_rates[-1] - log_rates[0]))
-    return Sensitivity(mean, low, high)
+    return Measured(float(np.trapezoid(curve - curve.min(), log_rates) / (log_rates[-1] - log_rates[0])))
 
 
-def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
-    """The basin of a score over log rate: its optimum, and its width in decades within `delta` of it.
+def basin(rates: ArrayLike, scores: ArrayLike, delta: float) -> Basin:
+    """Return the basin of a score over log rate: its optimum, and its width in decades within `delta` of it.
 
     A parabola through the best of `scores` (R,), larger being better, and its neighbours; for a best on the edge of
     the grid through the three rates nearest to that edge. Invalid, NaN with a reason, where it opens upward, or its
@@ -111,19 +102,8 @@ def basin(rates: np.ndarray, scores: np.ndarray, delta: float) -> Basin:
     return Basin(10**vertex, top, 2 * half, bracketed, extrapolated)
 
 
-def regret(scores: np.ndarray) -> np.ndarray:
-    """What each variant loses at each rate against its own best rate: max over rates − score, (V, R) from (V, R).
-
-    Not finite scores must have been given a value (diverged: 0) beforehand.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    if not np.isfinite(scores).all():
-        raise ValueError("a score is not finite; a diverged cell scores 0")
-    return scores.max(axis=-1, keepdims=True) - scores
-
-
-def kendall_tau(scores: np.ndarray) -> np.ndarray:
-    """Kendall's τ_b of the ranking of variants between rates: float64 (R, R) from scores (V, R).
+def kendall_tau(scores: ArrayLike) -> np.ndarray:
+    """Return Kendall's τ_b of the ranking of variants between rates: float64 (R, R) from scores (V, R).
 
     1 where two rates rank the variants alike, −1 where in reverse; NaN where a rate ties them all or there are fewer
     than two variants. As `scipy.stats.kendalltau` for each pair of columns.
@@ -138,8 +118,8 @@ def kendall_tau(scores: np.ndarray) -> np.ndarray:
     return np.divide(agreement, untied, out=np.full(agreement.shape, np.nan), where=untied > 0)
 
 
-def budget_curve(val: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Expected test score of the setting that is best on val among n of the B that were tried: (B,), n = 1 … B.
+def budget_curve(val: ArrayLike, test: ArrayLike) -> np.ndarray:
+    """Return the expected test score of the val-best setting among n of the B that were tried: (B,), n = 1 … B.
 
     `val` and `test` (B,), larger being better, diverged settings 0. With t_(i) the test scores sorted by val, the mean
     over all subsets of n: Σ_{i≥n} C(i−1, n−1) / C(B, n) · t_(i), after Tang et al. (ACL 2020), there for the maximum

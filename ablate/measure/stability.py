@@ -2,17 +2,19 @@
 
 A run gives two streams per step, training loss and gradient norm before clipping, and curves per epoch. Every measure
 is a `Measured`: a number, or NaN with its reason. Losses are in nats and must not be negative where a logarithm or a
-ratio is taken.
+ratio is taken. The measures of a trial that stand in tables are registered at the end, in their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ablate.measure.measured import Measured, unknown
-from ablate.measure.slope import theil_sen_slope
+from ablate.measure import Measured, TrialArrays, unknown
+from ablate.measure.convergence import theil_sen_slope
+from ablate.registry import register_measure
 from ablate.wording import count_of
 
 SPIKE_FROM = 32
@@ -30,67 +32,57 @@ _LEAST_DIFFERENCES = 20
 
 
 def epoch_medians(values: np.ndarray, steps_per_epoch: int) -> np.ndarray:
-    """Median of each whole epoch of streams (..., S): float64 (..., S // steps_per_epoch).
+    """Return the median of each whole epoch of a stream (S,): float64 (S // steps_per_epoch,).
 
     NaN where a value is not finite.
     """
     if steps_per_epoch < 1:
         raise ValueError(f"steps_per_epoch must be positive, got {steps_per_epoch}")
     values = np.asarray(values, dtype=np.float64)
-    runs, epochs = values.shape[:-1], values.shape[-1] // steps_per_epoch
-    table = values[..., : epochs * steps_per_epoch].reshape(*runs, epochs, steps_per_epoch)
+    epochs = len(values) // steps_per_epoch
+    table = values[: epochs * steps_per_epoch].reshape(epochs, steps_per_epoch)
     table = np.where(np.isfinite(table), table, np.nan)
-    return np.median(table, axis=-1) if epochs else np.empty((*runs, 0))
+    return np.median(table, axis=1) if epochs else np.empty(0)
 
 
-def rise(curve: np.ndarray) -> Measured:
-    """How far a loss per epoch rose above its lowest earlier value: max over e of x_e / min over e' < e of x_e'.
+def rise(curve: ArrayLike) -> Measured:
+    """Return how far a loss per epoch rose above its lowest earlier value: max over e of x_e / min over e' < e of x_e'.
 
     `curve` (E,) is the median training loss of each epoch, or the val loss of each epoch. 1 where it never rose,
     infinity where a value is not finite: such a run has diverged. Batch noise and single spikes do not move the
     median of an epoch; a run that goes up again does.
     """
-    return _rises(np.asarray(curve, dtype=np.float64)[None])[0]
-
-
-def _rises(curves: np.ndarray) -> list[Measured]:
-    """`rise` of every curve of (T, E)."""
-    finite = np.isfinite(curves).all(axis=1).tolist()
-    epochs = curves.shape[1]
-    if epochs < 2:
-        return [
-            unknown(f"{count_of(epochs, 'epoch')}; a rise needs two") if known else Measured(np.inf) for known in finite
-        ]
-    negative = np.asarray((curves < 0).any(axis=1))
-    lowest = np.minimum.accumulate(curves, axis=1)[:, :-1]
-    later = curves[:, 1:]
+    losses = np.asarray(curve, dtype=np.float64)
+    if not np.isfinite(losses).all():
+        return Measured(np.inf)
+    if len(losses) < 2:
+        return unknown(f"{count_of(len(losses), 'epoch')}; a rise needs two")
+    if (losses < 0).any():
+        return unknown("the loss is negative, so that a ratio says nothing")
+    lowest, later = np.minimum.accumulate(losses)[:-1], losses[1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(later == lowest, 1.0, later / lowest)
-    return [
-        Measured(np.inf)
-        if not known
-        else unknown("the loss is negative, so that a ratio says nothing")
-        if below
-        else Measured(max(1.0, highest))
-        for known, below, highest in zip(finite, negative.tolist(), ratio.max(axis=1).tolist(), strict=True)
-    ]
+    return Measured(max(1.0, float(ratio.max())))
 
 
 def _log(stream: np.ndarray) -> np.ndarray:
-    """Logarithm of a stream that is not negative; zero counts as the smallest float32, what is not finite as NaN."""
+    """Return the logarithm of a stream that is not negative.
+
+    Zero counts as the smallest float32, what is not finite as NaN.
+    """
     stream = np.asarray(stream, dtype=np.float64)
     stream = np.where(np.isfinite(stream), stream, np.nan)
     return np.log(np.maximum(stream, float(np.finfo(np.float32).tiny)))
 
 
 def _windows(values: np.ndarray, window: int) -> np.ndarray:
-    """The `window` values before each step, (S, window), infinity where there is none or it is not finite."""
+    """Return the `window` values before each step, (S, window), infinity where there is none or it is not finite."""
     padded = np.concatenate([np.full(window, np.inf), np.where(np.isfinite(values), values, np.inf)])
     return np.lib.stride_tricks.sliding_window_view(padded, window)[: len(values)]
 
 
 def _sorted_median(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Median of the first `count` (R,) entries of each sorted row; NaN where there is none."""
+    """Return the median of the first `count` (R,) entries of each sorted row; NaN where there is none."""
     rows = np.arange(len(ordered))
     low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, ordered.shape[1] - 1)
     middle = (ordered[rows, low] + ordered[rows, high]) / 2
@@ -98,7 +90,7 @@ def _sorted_median(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def _flags(stream: np.ndarray) -> np.ndarray:
-    """Steps of one stream above the median of their window by more than 6 · 1.4826 · MAD of it: bool (S,)."""
+    """Flag the steps of one stream above the median of their window by more than 6 · 1.4826 · MAD of it: bool (S,)."""
     values = _log(stream)
     flags = np.zeros(len(values), dtype=bool)
     # In blocks, so that the windows of a long run never all lie in memory.
@@ -115,7 +107,7 @@ def _flags(stream: np.ndarray) -> np.ndarray:
 
 
 def spike_steps(steps: np.ndarray) -> np.ndarray:
-    """Steps, counted from 0, at which a spike of the loss or of the gradient norm begins: int64 (K,).
+    """Return the steps, counted from 0, at which a spike of the loss or of the gradient norm begins: int64 (K,).
 
     `steps` (S, 2) holds training loss and gradient norm. From step 32 on a step is flagged where the logarithm of
     either exceeds median + 6 · 1.4826 · max(MAD, 0.001) of the up to 128 steps before it, or is not finite; flags of
@@ -128,7 +120,7 @@ def spike_steps(steps: np.ndarray) -> np.ndarray:
 
 
 def spike_rate(steps: np.ndarray) -> Measured:
-    """Spikes (`spike_steps`) per 1,000 eligible steps, those from step 32 on."""
+    """Return the number of spikes (`spike_steps`) per 1,000 eligible steps, those from step 32 on."""
     steps = np.asarray(steps)
     eligible = len(steps) - SPIKE_FROM
     if eligible < _LEAST_ELIGIBLE:
@@ -139,7 +131,7 @@ def spike_rate(steps: np.ndarray) -> Measured:
 
 
 def spike_score(steps: np.ndarray) -> Measured:
-    """Share of all steps that are spikes in the form of OLMo, a fraction, for comparison with `spike_rate`.
+    """Return the share of all steps that are spikes in the form of OLMo, a fraction, for comparison with `spike_rate`.
 
     A step counts where loss or gradient norm, unlogged, exceeds mean + 6 standard deviations of the full window of
     128 steps before it (allenai/OLMo-core, `stability_monitor.py`, "SpikeScore (total)"); flags are not merged.
@@ -160,14 +152,14 @@ def spike_score(steps: np.ndarray) -> Measured:
 
 
 def _finite_start(stream: np.ndarray) -> np.ndarray:
-    """The stream up to its first value that is not finite."""
+    """Return the stream up to its first value that is not finite."""
     stream = np.asarray(stream, dtype=np.float64)
     broken = np.flatnonzero(~np.isfinite(stream))
     return stream[: broken[0]] if len(broken) else stream
 
 
 def roughness(loss: np.ndarray) -> Measured:
-    """Spread of the step-to-step changes of the loss relative to its whole descent, without unit.
+    """Return the spread of the step-to-step changes of the loss relative to its whole descent, without unit.
 
     Interquartile range of the first differences of `loss` (S,) ÷ (median of the first five steps − 5th percentile);
     after the dispersion across time of Chan et al. (ICLR 2020), who detrend by differencing and take the IQR. Steps
@@ -183,34 +175,25 @@ def roughness(loss: np.ndarray) -> Measured:
     return Measured(float(upper - lower) / descent)
 
 
-def excess_variation(curve: np.ndarray) -> Measured:
-    """Way that a curve (E,) went to and fro, in units of its range: (Σ|Δx| − |x_E − x_1|) / (max − min).
+def excess_variation(curve: ArrayLike) -> Measured:
+    """Return the way that a curve (E,) went to and fro, in units of its range: (Σ|Δx| − |x_E − x_1|) / (max − min).
 
     Zero exactly where the curve is monotone. Meant for the epoch medians of the training loss.
     """
-    return _excess_variations(np.asarray(curve, dtype=np.float64)[None])[0]
-
-
-def _excess_variations(curves: np.ndarray) -> list[Measured]:
-    """`excess_variation` of every curve of (T, E)."""
-    finite = np.isfinite(curves).all(axis=1).tolist()
-    epochs = curves.shape[1]
-    if epochs < 3:
-        short = unknown(f"{count_of(epochs, 'epoch')}; to and fro needs three")
-        return [short if known else unknown("a value is not finite") for known in finite]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        changes = np.diff(curves, axis=1)
-        excess = np.abs(changes).sum(axis=1) - np.abs(curves[:, -1] - curves[:, 0])
-        share = excess / np.ptp(curves, axis=1)
-    monotone = (changes >= 0).all(axis=1) | (changes <= 0).all(axis=1)
-    return [
-        Measured(value) if known else unknown("a value is not finite")
-        for known, value in zip(finite, np.where(monotone, 0.0, share).tolist(), strict=True)
-    ]
+    values = np.asarray(curve, dtype=np.float64)
+    if not np.isfinite(values).all():
+        return unknown("a value is not finite")
+    if len(values) < 3:
+        return unknown(f"{count_of(len(values), 'epoch')}; to and fro needs three")
+    changes = np.diff(values)
+    if (changes >= 0).all() or (changes <= 0).all():
+        return Measured(0.0)
+    excess = np.abs(changes).sum() - np.abs(values[-1] - values[0])
+    return Measured(float(excess / np.ptp(values)))
 
 
 def tail_risk(loss: np.ndarray) -> Measured:
-    """Mean of the upper 5 % of the step-to-step differences of log loss, in nats of log loss per step.
+    """Return the mean of the upper 5 % of the step-to-step differences of log loss, in nats of log loss per step.
 
     The conditional value at risk of the differences, as the short-term risk across time of Chan et al. (ICLR 2020),
     with the sign turned: for a loss the bad side is up. Steps from the first non-finite one on are left out.
@@ -225,7 +208,10 @@ def tail_risk(loss: np.ndarray) -> Measured:
 
 
 def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
-    """Standard deviation of val mIoU (E,) about its Theil–Sen line over the last max(5, ⌈0.2·E⌉) epochs; a fraction."""
+    """Return the standard deviation of val mIoU (E,) about its Theil–Sen line over the last epochs, a fraction.
+
+    Over the last max(5, ⌈0.2·E⌉) epochs.
+    """
     curve = np.asarray(val_mean_iou, dtype=np.float64)
     window = max(5, int(np.ceil(0.2 * len(curve) - 1e-9)))
     if len(curve) < window:
@@ -237,57 +223,71 @@ def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
 
 
 def censored_headroom(values: np.ndarray) -> np.ndarray:
-    """Which values of `lr_headroom` (any shape) are ends of the range that is probed, [2⁻⁶, 2⁸]: bool of that shape.
+    """Say which values of `lr_headroom` (any shape) are ends of the range that is probed, [2⁻⁶, 2⁸]: bool.
 
     Such a value says that the edge of stability lies there or beyond.
     """
     values = np.asarray(values, dtype=np.float64)
-    return (values <= LEAST_HEADROOM) | (values >= MOST_HEADROOM)
+    return np.asarray((values <= LEAST_HEADROOM) | (values >= MOST_HEADROOM))
 
 
-def stability(steps: np.ndarray, epochs: Mapping[str, np.ndarray], steps_per_epoch: int) -> dict[str, Measured]:
-    """Every stability measure of one run, by name.
+# --- the measures of a trial, as they stand in tables ----------------------------------------------------------------
 
-    `steps` (S, 2) holds training loss and gradient norm of each step, `epochs` the curves `val_loss` and
-    `val_mean_iou` (E,), NaN where not finite. Epochs of the training loss are the whole ones; a run that ends inside
-    an epoch in a loss that is not finite has `rise` infinity all the same.
-    """
-    steps = np.asarray(steps, dtype=np.float64).reshape(1, -1, 2)
-    return stability_of_runs(steps, {name: np.asarray(curve)[None] for name, curve in epochs.items()}, steps_per_epoch)[
-        0
-    ]
+_stability = partial(register_measure, section="stability")
 
 
-def stability_of_runs(
-    steps: np.ndarray, epochs: Mapping[str, np.ndarray], steps_per_epoch: int
-) -> list[dict[str, Measured]]:
-    """`stability` of every one of T runs of equal length: `steps` (T, S, 2), `epochs` the curves (T, E).
+@_stability("rise", title="rise of the training loss", unit="ratio", order=110)
+def _rise(trial: TrialArrays) -> Measured:
+    """Return `rise` of the epoch medians of the training loss, infinity for a run that left the finite anywhere."""
+    if trial.diverged or not np.isfinite(trial.steps[:, 0]).all():
+        return Measured(np.inf)
+    return rise(epoch_medians(trial.steps[:, 0], trial.steps_per_epoch))
 
-    What a call costs, of many short runs most of the time, is paid once for all of them.
-    """
-    steps = np.asarray(steps, dtype=np.float64)
-    losses = steps[..., 0]
-    curves = {name: np.asarray(curve, dtype=np.float64) for name, curve in epochs.items()}
-    medians = epoch_medians(losses, steps_per_epoch)
-    ended_well = np.isfinite(losses).all(axis=1).tolist()
-    return [
-        {
-            "rise": rise if well else Measured(np.inf),
-            "val_rise": val_rise,
-            "spike_rate": spike_rate(run),
-            "spike_score": spike_score(run),
-            "roughness": roughness(run[:, 0]),
-            "excess_variation": variation,
-            "tail_risk": tail_risk(run[:, 0]),
-            "late_oscillation": late_oscillation(val_mean_iou),
-        }
-        for run, well, rise, val_rise, variation, val_mean_iou in zip(
-            steps,
-            ended_well,
-            _rises(medians),
-            _rises(curves["val_loss"]),
-            _excess_variations(medians),
-            curves["val_mean_iou"],
-            strict=True,
-        )
-    ]
+
+@_stability("val_rise", title="rise of the val loss", unit="ratio", order=120)
+def _val_rise(trial: TrialArrays) -> Measured:
+    """Return `rise` of the val loss."""
+    return rise(trial.epochs["val_loss"])
+
+
+@_stability("spike_rate", title="spikes of loss or gradient norm", unit="per 1,000 steps", order=130)
+def _spike_rate(trial: TrialArrays) -> Measured:
+    """Return `spike_rate` of loss and gradient norm."""
+    return spike_rate(trial.steps)
+
+
+@_stability("spike_score", title="share of steps that spike, OLMo's form", order=140)
+def _spike_score(trial: TrialArrays) -> Measured:
+    """Return `spike_score` of loss and gradient norm."""
+    return spike_score(trial.steps)
+
+
+@_stability("roughness", title="roughness of the training loss", order=150)
+def _roughness(trial: TrialArrays) -> Measured:
+    """Return `roughness` of the training loss."""
+    return roughness(trial.steps[:, 0])
+
+
+@_stability("excess_variation", title="excess variation of the training loss", order=160)
+def _excess_variation(trial: TrialArrays) -> Measured:
+    """Return `excess_variation` of the epoch medians of the training loss."""
+    return excess_variation(epoch_medians(trial.steps[:, 0], trial.steps_per_epoch))
+
+
+@_stability("tail_risk", title="tail risk of the training loss", unit="nats of log loss per step", order=170)
+def _tail_risk(trial: TrialArrays) -> Measured:
+    """Return `tail_risk` of the training loss."""
+    return tail_risk(trial.steps[:, 0])
+
+
+@_stability("late_oscillation", title="late oscillation of val mIoU", order=180)
+def _late_oscillation(trial: TrialArrays) -> Measured:
+    """Return `late_oscillation` of val mIoU."""
+    return late_oscillation(trial.epochs["val_mean_iou"])
+
+
+@_stability("lr_headroom", title="learning-rate headroom", unit="multiples of the step", order=190)
+def _lr_headroom(trial: TrialArrays) -> float:
+    """Return the least of the probed points of training of the factor by which steps could be longer; NaN unprobed."""
+    probed = [value for values in trial.layers.get("lr_headroom", {}).values() for value in values if value is not None]
+    return min(probed, default=np.nan)

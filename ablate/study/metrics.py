@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ablate.errors import nearest
+from ablate.registry import MEASURES
 from ablate.study.problems import shown
 from ablate.study.spec import ClaimSpec
 
@@ -27,29 +28,16 @@ COUNTS = ("parameters", "forward_flops")
 RISES = ("rise", "val_rise")
 SHARES = ("diverged", "diverged_share")
 VERDICTS = ("under-converged", "converged")
-# How stable a run was, from its curves.
-STABILITY = (
-    *RISES,
-    "spike_rate",
-    "spike_score",
-    "roughness",
-    "excess_variation",
-    "tail_risk",
-    "late_oscillation",
-)
-# One value a trial, compared over seeds; a "/" may stand for the first "_", as in "test/loss".
-OF_TRIALS = (
-    *STABILITY,
-    "lr_headroom",
-    "best_epoch",
-    "initial_val_loss",
-    "final_val_loss",
-    "val_loss",
-    "test_loss",
-    "test_mean_iou_images",
-    "test_mean_iou_classes",
-    "test_worst_images",
-)
+
+
+def of_trials() -> tuple[str, ...]:
+    """Return the metrics that are one value a trial, compared over seeds: every registered measure, and some more.
+
+    A "/" may stand for the first "_", as in "test/loss".
+    """
+    return (*MEASURES, "best_epoch", "initial_val_loss", "final_val_loss", "val_loss", "test_loss")
+
+
 # Measured once, without repetition: there is nothing to judge a claim by.
 ONCE = ("peak_memory_bytes", "latency_ms", "latency_p50_ms", "latency_p95_ms", "wall_s")
 
@@ -69,7 +57,7 @@ def known_metrics(classes: Sequence[str] | None = None) -> list[str]:
     """Every name that a metric may have; those of classes where the classes are known."""
     names = [*(f"{split}/{name}" for split in ("test", "val") for name in OVERLAP), *OVERLAP]
     names += [f"{kind}/{label}" for kind in PER_CLASS for label in classes or ()]
-    names += [*DETAIL, *(f"test/{name}" for name in DETAIL), *RATES, *COUNTS, *SHARES, "convergence", *OF_TRIALS]
+    names += [*DETAIL, *(f"test/{name}" for name in DETAIL), *RATES, *COUNTS, *SHARES, "convergence", *of_trials()]
     return [*names, "val/loss", "test/loss"]
 
 
@@ -89,7 +77,7 @@ def complaints(claim: ClaimSpec, classes: Sequence[str] | None = None) -> Iterat
         name not in OVERLAP
         and name not in DETAIL
         and claim.metric not in (*RATES, *COUNTS, *SHARES, "convergence")
-        and claim.metric.replace("/", "_", 1) not in OF_TRIALS
+        and claim.metric.replace("/", "_", 1) not in of_trials()
     ):
         yield "metric", f"expected a metric, got {shown(claim.metric)}", near_metric(claim.metric, classes)
     yield from _form(claim)

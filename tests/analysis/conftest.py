@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from planted import Truth, plant
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
+from tests.planted import Truth, plant
 
 TRUTH = Truth(
     control={"unet-again": "unet"},

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from planted import Truth, plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.cells import budget_frame, convergence_frame, extension_frame
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.selection import v_table
+from tests.planted import Truth, plant
 
 
 def cell(frame: pd.DataFrame, variant: str, lr: float, **more: object) -> pd.Series:
@@ -120,7 +120,6 @@ def test_an_extended_study_says_what_the_further_epochs_brought(planted_frames: 
     assert climbing["gain"] == pytest.approx(0.45 * top * 12 / 24, rel=0.05)
     assert climbing["projected"] == pytest.approx(0.45 * top * 5 / 24, rel=0.1)
     assert cell(rows, "noskip", 1e-3)["verdict"] == "converged"
-    assert rows["rule"].eq(analyse(frames).rules["extension"]).all()
 
 
 def test_response_to_the_rate(planted_analysis: Analysis) -> None:
@@ -152,7 +151,7 @@ def test_the_budget_curve_begins_at_the_mean_and_ends_at_the_choice(tmp_path: Pa
     v = v_table(frames.trials)
     budget = budget_frame(frames, v)
     assert budget["settings_tried"].tolist() == list(range(1, 9))
-    best = frames.trials.loc[frames.trials["val_score"].idxmax(), "test_score"]
+    best = frames.trials["test_score"].iloc[int(frames.trials["val_score"].argmax())]
     assert budget["expected_test"].iloc[[0, -1]].tolist() == pytest.approx([frames.trials["test_score"].mean(), best])
     assert not len(budget_frame(frames, v.iloc[:, :7]))  # seven settings are too few
 

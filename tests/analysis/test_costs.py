@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.costs import throughput_frame
 from ablate.analysis.frames import load_results
+from tests.planted import plant
 
 
 def test_the_planted_ratios_lie_in_their_intervals(planted_analysis: Analysis) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import Truth, plant
-from planted_pixels import count, mean_iou
 
 import ablate
 from ablate.analysis.frames import Frames, load_results
 from ablate.errors import ResultsError
+from tests.planted import Truth, plant
+from tests.planted_pixels import count, mean_iou
 
 
 def test_a_row_a_planned_trial_with_its_status(planted_frames: Frames) -> None:
@@ -33,7 +33,7 @@ def test_a_row_a_planned_trial_with_its_status(planted_frames: Frames) -> None:
 
 def test_scores_are_those_of_the_stored_predictions(planted_frames: Frames) -> None:
     row = planted_frames.trials.query("variant == 'noskip' and lr == 3e-4 and seed == 1").iloc[0]
-    counts = count(planted_frames.preds(row["key"]), planted_frames.target, 5)
+    counts = count(np.asarray(planted_frames.preds(row["key"])), np.asarray(planted_frames.target), 5)
     assert np.array_equal(counts, planted_frames.counts(row["key"])["test"])
     assert row["test_score"] == row["test_mean_iou"] == pytest.approx(mean_iou(counts.sum(0)), abs=1e-15)
     classes = planted_frames.classes.query("key == @row['key'] and split == 'test'")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import Truth, plant
 
+from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames, load_results
-from ablate.analysis.planner import PowerPlan, plan_power
+from ablate.analysis.planner import PowerPlan, pilot_of, plan_power
 from ablate.analysis.selection import OWN_BEST, v_table
+from ablate.stats.resampling import image_weights
+from tests.planted import Truth, plant
 
 PILOT = Path(__file__).resolve().parents[2] / "results" / "published" / "camvid-small"
 
@@ -30,7 +33,7 @@ def test_the_spread_between_seeds_is_that_of_the_records(pilot: tuple[Frames, Po
     scores: dict[str, list[float]] = {}
     for path in PILOT.glob("trials/*/record.json"):
         record = json.loads(path.read_bytes())
-        rate = float(frames.levels["lr"][chosen[record["variant"]]])
+        rate = float(frames.levels["lr"][str(chosen[record["variant"]])])
         if record["settings"]["lr"] == rate:
             scores.setdefault(record["variant"], []).append(record["metrics"]["test_mean_iou"])
     for row in plan.detectable.drop_duplicates("variant").to_dict("records"):
@@ -78,3 +81,43 @@ def test_controls_are_not_planned_for(tmp_path: Path) -> None:
     plan = plan_power(load_results(path))
     assert set(plan.detectable["variant"]) == {"noskip"}
     assert plan.detectable["level"].iloc[0] == pytest.approx(0.05)
+
+
+def test_the_pilots_variances_are_those_of_its_chosen_cells(planted_analysis: Analysis) -> None:
+    analysis = planted_analysis
+    frames = analysis.frames
+    plan = plan_power(frames, seeds=(4, 8), deltas=(0.02,))
+    assert list(plan.needed["variant"]) == ["noskip", "residual", "attention"]  # the A/A control is not planned for
+    row = plan.detectable.query("variant == 'noskip' and seeds == 4").iloc[0]
+    cells = analysis.cells[analysis.cells["own_best"]].set_index("variant")
+    expected = float((cells["test_sd"][["noskip", "unet"]] ** 2).mean())
+    assert row["seed_sd"] ** 2 == pytest.approx(expected)
+    assert row["level"] == pytest.approx(0.05 / 3)
+    assert row["detectable"] > plan.detectable.query("variant == 'noskip' and seeds == 8")["detectable"].iloc[0]
+    assert (plan.contrasts, plan.level) == (3, row["level"])
+
+
+def test_a_pilot_of_one_seed_plans_nothing(planted_frames: Frames) -> None:
+    trials = planted_frames.trials[planted_frames.trials["seed"].eq(planted_frames.trials["seed"].min())]
+    plan = plan_power(replace(planted_frames, trials=trials), seeds=(4,), deltas=(0.02,))
+    assert plan.detectable["detectable"].isna().all()
+    assert plan.needed["reason"].str.contains("a variance needs two").all()
+
+
+def test_a_pilot_finds_planted_variances() -> None:
+    """The seed part holds each run's own luck with the images, the image part does not."""
+    rng = np.random.default_rng(0)
+    images, n, seed, image, rest = 50, 300, 0.02, 0.05, 0.05
+    weights = image_weights(rng, images, 300)
+
+    def ratio(sums: np.ndarray) -> np.ndarray:
+        return sums[..., 0] / sums[..., 1]
+
+    def side() -> list[np.ndarray]:
+        values = rng.normal(0, seed, (n, 1)) + rng.normal(0, image, images) + rng.normal(0, rest, (n, images))
+        return list(np.stack([values, np.ones_like(values)], axis=-1))
+
+    pilot = pilot_of(side(), side(), weights, ratio)
+    assert pilot.seed == pytest.approx(seed**2 + rest**2 / images, rel=0.15)
+    assert pilot.image == pytest.approx(2 * image**2 / images, rel=0.45)
+    assert pilot.df == 2 * n - 2

@@ -7,15 +7,16 @@ controls that differ at the nominal rate over repeated draws.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
-from planted import Truth, plant
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
+from ablate.claims.verdicts import judge
+from tests.planted import Truth, plant
 
 RATES = (2e-3, 1e-3, 5e-4, 3e-4, 1e-4)
 TRUTH = Truth(
@@ -32,7 +33,7 @@ def at(metric: str, where: str | float, **more: object) -> dict[str, object]:
     return {"metric": metric, "where": {"lr": where}, **more}
 
 
-CLAIMS = {
+CLAIMS: dict[str, tuple[dict[str, Any], str]] = {
     "better": (
         {"metric": "test/mean_iou", "left": "residual", "op": ">", "right": "unet", "margin": 0.01},
         "supported",

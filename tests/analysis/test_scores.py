@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from planted_counts import draw_study
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.scores import StudyScores, mean_and_classes
-from ablate.analysis.selection import v_table
+from tests.planted_counts import draw_study
 
 
 def test_the_vector_is_the_mean_and_the_classes() -> None:
@@ -43,7 +42,7 @@ def test_members_are_the_seeds_with_a_result(planted_analysis: Analysis) -> None
 def test_a_cell_of_diverged_seeds_is_zero_throughout() -> None:
     gone = [("b", 3e-4, seed) for seed in range(3)]
     frames = draw_study(np.random.default_rng(0), effects={"a": [0.0], "b": [0.0]}, lrs=(3e-4,), seeds=3, diverged=gone)
-    scores = StudyScores(frames, v_table(frames.trials))
+    scores = StudyScores(frames)
     cell = scores.cell("b", "lr=3e-4")
     assert (cell.val, cell.seeds) == (0.0, 3)
     assert not cell.test_draws.any()
@@ -53,7 +52,7 @@ def test_a_cell_of_diverged_seeds_is_zero_throughout() -> None:
 
 def test_the_share_of_replicates_that_choose_again() -> None:
     frames = draw_study(np.random.default_rng(1), effects={"a": [0.0, 1.0], "b": [0.0, 0.0]}, lrs=(1e-3, 3e-4))
-    scores = StudyScores(frames, v_table(frames.trials))
+    scores = StudyScores(frames)
     assert scores.stability_of_choice("a", "lr=3e-4") == 1.0  # far better
     both = [scores.stability_of_choice("b", setting) for setting in ("lr=1e-3", "lr=3e-4")]
     assert sum(both) == pytest.approx(1.0)
@@ -64,4 +63,4 @@ def test_a_study_without_a_complete_trial_has_no_images_to_draw() -> None:
     gone = [("a", 3e-4, seed) for seed in range(2)]
     frames = draw_study(np.random.default_rng(0), effects={"a": [0.0]}, lrs=(3e-4,), seeds=2, diverged=gone)
     with pytest.raises(ValueError, match="no trial is complete"):
-        _ = StudyScores(frames, v_table(frames.trials)).bootstrap
+        _ = StudyScores(frames).bootstrap

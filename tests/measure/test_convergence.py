@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from ablate.measure.convergence import (
@@ -14,8 +15,8 @@ from ablate.measure.convergence import (
     projected_gain,
     realised_gain,
     t_interval,
+    theil_sen_slope,
 )
-from ablate.measure.slope import theil_sen_slope
 
 
 def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> np.ndarray:
@@ -26,11 +27,11 @@ def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> np.ndar
     return noise
 
 
-def test_late_epochs():
+def test_late_epochs() -> None:
     assert [late_epochs(e) for e in (1, 12, 25, 26, 60, 100, 101, 1000)] == [5, 5, 5, 6, 12, 20, 20, 20]
 
 
-def test_projected_gain_of_a_line_is_its_slope_times_the_window():
+def test_projected_gain_of_a_line_is_its_slope_times_the_window() -> None:
     curve = np.concatenate([np.zeros(40), 0.002 * np.arange(10)])
     assert projected_gain(curve).value == pytest.approx(0.02)
     assert projected_gain(curve[:4]).reason == "4 epochs; a late slope needs 5"
@@ -38,8 +39,8 @@ def test_projected_gain_of_a_line_is_its_slope_times_the_window():
     assert np.isnan(projected_gain(curve).value)
 
 
-def test_verdicts_on_planted_curves():
-    def lines(gains: list[float]) -> np.ndarray:
+def test_verdicts_on_planted_curves() -> None:
+    def lines(gains: ArrayLike) -> np.ndarray:
         return 0.6 + np.array(gains)[:, None] / 10 * np.arange(50)
 
     spread = np.array([-0.002, -0.001, 0.0, 0.001, 0.002])
@@ -58,7 +59,7 @@ def test_verdicts_on_planted_curves():
         assert convergence(lines(centre + spread)).verdict == verdict
 
 
-def test_two_seeds_never_suffice():
+def test_two_seeds_never_suffice() -> None:
     curves = np.tile(0.01 * np.arange(30), (2, 1))
     found = convergence(curves)
     assert found.verdict == "inconclusive"
@@ -66,14 +67,14 @@ def test_two_seeds_never_suffice():
     assert "needs 3" in found.reason
 
 
-def test_a_seed_without_a_late_slope_is_left_out_and_said_so():
+def test_a_seed_without_a_late_slope_is_left_out_and_said_so() -> None:
     curves = [0.01 * np.arange(30) for _ in range(3)] + [np.array([0.1, np.nan])]
     found = convergence(curves)
     assert (found.verdict, found.seeds) == ("under-converged", 3)
     assert "1 of 4 seeds left out" in found.reason
 
 
-def test_realised_gain_is_the_difference_of_two_windows():
+def test_realised_gain_is_the_difference_of_two_windows() -> None:
     # Rises by 0.01 an epoch to the budget of 30 (k = 6), then by 0.001 an epoch.
     curve = np.concatenate([0.01 * np.arange(30), 0.29 + 0.001 * np.arange(1, 31)])
     assert realised_gain(curve, 30).value == pytest.approx(0.29 + 0.001 * 27.5 - 0.01 * 26.5)
@@ -88,7 +89,7 @@ def test_realised_gain_is_the_difference_of_two_windows():
     assert not realised_gain(curve, 30).known
 
 
-def test_training_on_decides_what_the_projection_could_not():
+def test_training_on_decides_what_the_projection_could_not() -> None:
     seeds = 0.001 * np.array([-1, 0, 1])[:, None]
     flat, steep = np.full(30, 0.6), 0.6 + 0.004 * np.arange(30)
     late = np.concatenate([flat, steep])  # a plateau before the next rise: the projection sees nothing coming
@@ -101,7 +102,7 @@ def test_training_on_decides_what_the_projection_could_not():
     assert continuation((late + seeds)[:2], 30).reason == "2 seeds with a gain; a verdict needs 3"
 
 
-def test_no_verdict_where_the_schedule_makes_its_own_plateau():
+def test_no_verdict_where_the_schedule_makes_its_own_plateau() -> None:
     t = np.arange(12)
     cosine, poly = 0.5 * (1 + np.cos(np.pi * t / 12)), (1 - t / 12) ** 0.9
     curves = np.tile(0.6, (5, 12))
@@ -113,7 +114,7 @@ def test_no_verdict_where_the_schedule_makes_its_own_plateau():
     assert convergence(curves, rates=warm).verdict == "converged"
 
 
-def test_t_interval_against_scipy():
+def test_t_interval_against_scipy() -> None:
     values = np.array([0.1, 0.4, 0.2, 0.7])
     mean, low, high = t_interval(values, 0.9)
     expected = stats.t.interval(0.9, 3, loc=values.mean(), scale=stats.sem(values))
@@ -121,7 +122,7 @@ def test_t_interval_against_scipy():
     assert mean == pytest.approx(0.35)
 
 
-def test_false_alarms_over_seeds_stay_near_nominal_under_dependent_noise():
+def test_false_alarms_over_seeds_stay_near_nominal_under_dependent_noise() -> None:
     """Five seeds, AR(1) 0.6: the t verdict at the threshold alarms near 5 %, a trend test on one run far above."""
     rng = np.random.default_rng(11)
     studies, seeds, k = 3000, 5, 20
@@ -142,3 +143,13 @@ def test_false_alarms_over_seeds_stay_near_nominal_under_dependent_noise():
     single = curves[:600, 0] - trend
     alarms = [stats.kendalltau(np.arange(k), run).pvalue < 0.05 for run in single]
     assert np.mean(alarms) > 0.2
+
+
+def test_slope_equals_scipy() -> None:
+    values = np.random.default_rng(0).standard_normal((6, 13))
+    ours = theil_sen_slope(values)
+    assert ours == pytest.approx([stats.theilslopes(row, np.arange(13)).slope for row in values])
+
+
+def test_slope_of_a_very_long_line() -> None:
+    assert theil_sen_slope(0.25 * np.arange(3001)) == pytest.approx(0.25)

@@ -11,17 +11,14 @@ from scipy import ndimage
 
 from ablate.measure.detail import (
     DetailTarget,
-    boundary_counts,
+    DetailTargets,
     boundary_distance,
+    detail_counts,
     disc,
-    interior_counts,
     mean_recall,
     scaled_width,
-    thin_counts,
     thin_pixels,
-    trimap_counts,
 )
-from ablate.measure.detail_all import detail_counts, detail_scores
 from ablate.measure.segmentation import image_counts, iou, mean_iou
 
 
@@ -33,7 +30,60 @@ def patchy(seed: int, shape: tuple[int, int, int], classes: int) -> np.ndarray:
     return np.clip(field, 0, classes - 1).astype(np.uint8)
 
 
-def test_widths_scale_with_the_diagonal():
+# Each measure by itself and by its definition, a class at a time: what the joint histogram must agree with.
+
+
+def counted(
+    preds: np.ndarray, target: np.ndarray, classes: int, in_preds: np.ndarray, in_target: np.ndarray
+) -> np.ndarray:
+    """tp, fp, fn (N, C, 3) of the pixels of each class inside the two regions, ignored ones left out."""
+    table = np.zeros((len(target), classes, 3), dtype=np.int64)
+    for c in range(classes):
+        guess, truth = in_preds & (preds == c) & (target != 255), in_target & (target == c)
+        parts = (guess & truth, guess & ~truth, truth & ~guess)
+        table[:, c] = np.stack([part.sum(axis=(1, 2)) for part in parts], axis=-1)
+    return table
+
+
+def distance(labels: np.ndarray, target: np.ndarray, classes: int, *, border: bool) -> np.ndarray:
+    """Distance to another label, the target's ignored pixels being one."""
+    return boundary_distance(np.where(target == 255, classes, labels).astype(np.uint8), 200, border=border)
+
+
+def boundary_counts(preds: np.ndarray, target: np.ndarray, classes: int, width: float = 3) -> np.ndarray:
+    d = scaled_width(width, target.shape[1:])
+    near = [distance(labels, target, classes, border=True) <= d for labels in (preds, target)]
+    return counted(preds, target, classes, *near)
+
+
+def trimap_counts(preds: np.ndarray, target: np.ndarray, classes: int, width: float = 3) -> np.ndarray:
+    near = distance(target, target, classes, border=False) <= scaled_width(width, target.shape[1:])
+    return counted(preds, target, classes, near, near)
+
+
+def interior_counts(preds: np.ndarray, target: np.ndarray, classes: int, width: float = 12) -> np.ndarray:
+    far = distance(target, target, classes, border=True) > scaled_width(width, target.shape[1:])
+    return counted(preds, target, classes, far, far)
+
+
+def thin_counts(preds: np.ndarray, target: np.ndarray, classes: int, diameter: float = 3) -> np.ndarray:
+    labels = np.where(target == 255, classes, target).astype(np.uint8)
+    thin = thin_pixels(labels, scaled_width(diameter, target.shape[1:], at_least=2))
+    counts = counted(preds, target, classes, thin, thin)
+    return np.stack([counts[..., 0], counts[..., 0] + counts[..., 2]], axis=-1)
+
+
+def detail_scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The score of each entry of `detail_counts` over all images."""
+    return {
+        name: mean_recall(table.sum(0))
+        if name.startswith("thin")
+        else mean_iou(table, 0, absent="target" if name == "interior" else "both")
+        for name, table in counts.items()
+    }
+
+
+def test_widths_scale_with_the_diagonal() -> None:
     assert [scaled_width(w, (360, 480)) for w in (1, 3, 5, 10, 12)] == [1, 3, 5, 10, 12]
     assert [scaled_width(w, (720, 960)) for w in (3, 12)] == [6, 24]
     assert [scaled_width(w, (96, 128)) for w in (1, 3, 5, 10, 12)] == [1, 1, 1, 3, 3]
@@ -41,7 +91,7 @@ def test_widths_scale_with_the_diagonal():
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
-def test_the_band_is_the_mask_minus_its_erosion(width: int):
+def test_the_band_is_the_mask_minus_its_erosion(width: int) -> None:
     labels = patchy(0, (3, 40, 31), 4)
     near = boundary_distance(labels, 6, border=True) <= width
     for image, band in zip(labels, near, strict=True):
@@ -51,7 +101,7 @@ def test_the_band_is_the_mask_minus_its_erosion(width: int):
             assert np.array_equal(band & mask, mask & ~eroded)
 
 
-def test_distance_to_another_label_is_the_chessboard_one():
+def test_distance_to_another_label_is_the_chessboard_one() -> None:
     labels = np.zeros((1, 7, 9), dtype=np.uint8)
     labels[0, 3, 4] = 1
     rows, columns = np.indices((7, 9))
@@ -62,7 +112,7 @@ def test_distance_to_another_label_is_the_chessboard_one():
     assert (boundary_distance(np.zeros((1, 7, 9), np.uint8), 4, border=False) == 5).all()
 
 
-def test_boundary_iou_of_two_squares_counted_by_hand():
+def test_boundary_iou_of_two_squares_counted_by_hand() -> None:
     # On a 360×480 map widths are what they say. A 20×20 square against the same moved right by one pixel; both are
     # far from the border of the image, whose own frame belongs to the band of the background.
     target = np.zeros((1, 360, 480), dtype=np.uint8)
@@ -77,7 +127,7 @@ def test_boundary_iou_of_two_squares_counted_by_hand():
     assert outside.tolist() == [frame + 84, 0, 0]
 
 
-def test_ignored_pixels_count_nowhere_and_ask_no_boundary():
+def test_ignored_pixels_count_nowhere_and_ask_no_boundary() -> None:
     target = np.zeros((1, 360, 480), dtype=np.uint8)
     target[0, :, 240:] = 1
     target[0, :, 230:250] = 255
@@ -95,7 +145,7 @@ def test_ignored_pixels_count_nowhere_and_ask_no_boundary():
     assert trimap_counts(preds, target, 2, 3)[0].tolist() == [[3 * 360, 0, 0], [3 * 360, 0, 0]]
 
 
-def test_trimap_looks_at_both_sides_of_target_boundaries_only():
+def test_trimap_looks_at_both_sides_of_target_boundaries_only() -> None:
     target = np.zeros((1, 360, 480), dtype=np.uint8)
     target[0, :, 240:] = 1
     preds = target.copy()
@@ -107,7 +157,7 @@ def test_trimap_looks_at_both_sides_of_target_boundaries_only():
     assert inner.tolist() == [[336 * 216 - 38 * 38, 0, 38 * 38], [336 * 216, 38 * 38, 0]]
 
 
-def test_disc():
+def test_disc() -> None:
     assert len(disc(1)) == 1
     assert len(disc(2)) == 4
     assert len(disc(3)) == 9
@@ -117,7 +167,7 @@ def test_disc():
 
 
 @pytest.mark.parametrize("diameter", [2, 3, 6])
-def test_thin_pixels_are_what_an_opening_removes(diameter: int):
+def test_thin_pixels_are_what_an_opening_removes(diameter: int) -> None:
     labels = patchy(1, (2, 48, 40), 5)
     labels[0, :, 20] = 4
     thin = thin_pixels(labels, diameter)
@@ -133,7 +183,7 @@ def test_thin_pixels_are_what_an_opening_removes(diameter: int):
             assert np.array_equal(found & (image == c), removed)
 
 
-def test_thin_recall_of_a_pole_and_a_block():
+def test_thin_recall_of_a_pole_and_a_block() -> None:
     target = np.zeros((1, 360, 480), dtype=np.uint8)
     target[0, 100:200, 50:52] = 1  # two pixels wide: thin at 3 and at 6
     target[0, 100:200, 200:204] = 2  # four pixels wide: thin at 6 only
@@ -144,12 +194,12 @@ def test_thin_recall_of_a_pole_and_a_block():
     at_six = thin_counts(preds, target, 4, 6)[0]
     # The disc of diameter 6 lacks its corners, so it leaves one pixel in each corner of the block uncovered.
     assert at_six.tolist() == [[0, 0], [150, 200], [400, 400], [4, 4]]
-    assert mean_recall(thin_counts(preds, target, 4, 3), axis=0) == pytest.approx(0.75)
-    assert mean_recall(at_six[None], axis=0) == pytest.approx((0.75 + 1 + 1) / 3)
-    assert np.isnan(mean_recall(np.zeros((2, 3, 2), dtype=np.int64), axis=0))
+    assert mean_recall(thin_counts(preds, target, 4, 3).sum(0)) == pytest.approx(0.75)
+    assert mean_recall(at_six) == pytest.approx((0.75 + 1 + 1) / 3)
+    assert np.isnan(mean_recall(np.zeros((3, 2), dtype=np.int64)))
 
 
-def test_the_border_of_the_image_makes_nothing_thin():
+def test_the_border_of_the_image_makes_nothing_thin() -> None:
     target = np.zeros((1, 360, 480), dtype=np.uint8)
     target[0, :, 0] = 1  # the visible pixel column of something wider
     target[0, 0:100, 100] = 1  # a pole that leaves the image at its top
@@ -157,7 +207,7 @@ def test_the_border_of_the_image_makes_nothing_thin():
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((5, 96, 128), 4), ((2, 300, 400), 4), ((2, 96, 128), 60)])
-def test_all_measures_at_once_equal_each_alone(shape: tuple[int, int, int], classes: int):
+def test_all_measures_at_once_equal_each_alone(shape: tuple[int, int, int], classes: int) -> None:
     target = patchy(2, shape, classes)
     target[:, :3] = 255
     rng = np.random.default_rng(0)
@@ -178,10 +228,10 @@ def test_all_measures_at_once_equal_each_alone(shape: tuple[int, int, int], clas
     assert set(perfect) == set(counts)
 
 
-def test_preds_that_are_no_class_are_refused():
+def test_preds_that_are_no_class_are_refused() -> None:
     target = np.zeros((1, 8, 8), dtype=np.uint8)
     with pytest.raises(ValueError, match="preds hold the label 2"):
-        boundary_counts(np.full_like(target, 2), target, 2)
+        detail_counts(np.full_like(target, 2), DetailTarget(target, 2))
     with pytest.raises(ValueError, match="differ in shape"):
         detail_counts(target[:, :4], DetailTarget(target, 2))
 
@@ -232,7 +282,7 @@ def every_fourth(camvid_targets: np.ndarray) -> DetailTarget:
 
 @pytest.mark.camvid
 @pytest.mark.parametrize("factor", LADDER)
-def test_the_coarsening_ladder_on_camvid(camvid_targets: np.ndarray, every_fourth: DetailTarget, factor: int):
+def test_the_coarsening_ladder_on_camvid(camvid_targets: np.ndarray, every_fourth: DetailTarget, factor: int) -> None:
     coarse = coarsen(camvid_targets, factor, 11)
     counts = image_counts(coarse, camvid_targets, 11)
     per_class = iou(counts.sum(axis=0))
@@ -246,3 +296,45 @@ def test_the_coarsening_ladder_on_camvid(camvid_targets: np.ndarray, every_fourt
     assert [float(value) for value in found] == pytest.approx(LADDER[factor], abs=0.0005)
     # What is coarse loses its edges and its poles, and nothing of its interior.
     assert detail["interior"] > 0.9999
+
+
+# Maps of several sizes: every image has the counts that it has among maps of its own size.
+
+
+def maps(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    target = [rng.integers(0, 3, (h // 4, w // 4)).astype(np.uint8).repeat(4, 0).repeat(4, 1) for h, w in sizes]
+    for labels in target:
+        labels[:, -1] = 255
+    preds = [np.where(rng.random(t.shape) < 0.2, 0, np.where(t == 255, 1, t)).astype(np.uint8) for t in target]
+    return target, preds
+
+
+def test_each_image_is_measured_by_the_widths_of_its_own_size() -> None:
+    sizes = [(40, 48), (200, 240), (40, 48), (360, 480)]
+    target, preds = maps(np.random.default_rng(0), sizes)
+    found = DetailTargets(target, 3)
+    counts = found.counts(preds)
+    assert found.shapes == [(40, 48), (200, 240), (360, 480)]
+    for place, (labels, guess) in enumerate(zip(target, preds, strict=True)):
+        alone = detail_counts(guess, DetailTarget(labels, 3))
+        for name, table in alone.items():
+            assert (counts[name][place] == table[0]).all(), (name, place)
+    # A width of 3 at a diagonal of 600 is one pixel on the smallest maps and three on the largest.
+    assert (counts["trimap_3"][0] == counts["trimap_1"][0]).all()
+    assert counts["trimap_3"][3].sum() > counts["trimap_1"][3].sum()
+
+
+def test_a_stack_is_what_it_always_was() -> None:
+    target, preds = maps(np.random.default_rng(1), [(40, 48)] * 3)
+    stack = np.stack(target), np.stack(preds)
+    counts, expected = DetailTargets(stack[0], 3).counts(stack[1]), detail_counts(stack[1], DetailTarget(stack[0], 3))
+    assert all((counts[name] == expected[name]).all() for name in expected)
+
+
+def test_predictions_of_another_number_or_size_are_refused() -> None:
+    target, preds = maps(np.random.default_rng(2), [(40, 48), (80, 80)])
+    found = DetailTargets(target, 3)
+    with pytest.raises(ValueError, match="1 predictions for 2 targets"):
+        found.counts(preds[:1])
+    with pytest.raises(ValueError, match="differ in shape"):
+        found.counts(preds[::-1])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.measure.sensitivity import basin, budget_curve, kendall_tau, lr_sensitivity, regret
+from ablate.measure.sensitivity import basin, budget_curve, kendall_tau, lr_sensitivity
 
 
-def test_sensitivity_of_a_parabola_has_a_closed_form():
+def test_sensitivity_of_a_parabola_has_a_closed_form() -> None:
     # final loss = 0.4 + c x², x the log of rate / 1e-3, on a symmetric grid of spacing h reaching ±L: the mean of c x²
     # is c L²/3, and the trapezoid rule adds exactly c h²/6.
     spacing, half_width, c = 0.5, 2.0, 0.3
@@ -19,7 +19,6 @@ def test_sensitivity_of_a_parabola_has_a_closed_form():
     rates = 1e-3 * np.exp(x)
     found = lr_sensitivity(rates, 0.4 + c * x**2, initial_loss=100.0)
     assert found.value == pytest.approx(c * half_width**2 / 3 + c * spacing**2 / 6)
-    assert (found.low, found.high) == pytest.approx((rates[0], rates[-1]))
     shuffled = np.random.default_rng(0).permutation(len(x))
     assert lr_sensitivity(rates[shuffled], 0.4 + c * x[shuffled] ** 2, 100.0).value == pytest.approx(found.value)
     fine = np.linspace(-half_width, half_width, 2001)
@@ -27,7 +26,7 @@ def test_sensitivity_of_a_parabola_has_a_closed_form():
     assert exact == pytest.approx(c * half_width**2 / 3, rel=1e-5)
 
 
-def test_a_diverged_rate_costs_no_more_than_not_training():
+def test_a_diverged_rate_costs_no_more_than_not_training() -> None:
     rates = [1e-4, 1e-3, 1e-2]
     # (0.5·(1 + 0) + 0.5·(0 + 2)) / 2 over two equal gaps.
     assert lr_sensitivity(rates, [2.0, 1.0, np.nan], 3.0).value == pytest.approx(0.75)
@@ -36,7 +35,7 @@ def test_a_diverged_rate_costs_no_more_than_not_training():
     assert lr_sensitivity(rates, [1.0, 1.0, 1.0], 3.0).value == 0.0
 
 
-def test_sensitivity_takes_the_mean_over_seeds_first():
+def test_sensitivity_takes_the_mean_over_seeds_first() -> None:
     rates = [1e-4, 1e-3, 1e-2]
     losses = np.array([[1.5, 2.5], [0.8, 1.2], [np.nan, 1.0]])
     initial = np.array([[3.0, 3.0], [3.0, 3.0], [3.0, 4.0]])
@@ -48,7 +47,7 @@ def test_sensitivity_takes_the_mean_over_seeds_first():
         lr_sensitivity([1e-3, 1e-3], [1.0, 2.0], 3.0)
 
 
-def test_basin_finds_a_planted_parabola():
+def test_basin_finds_a_planted_parabola() -> None:
     rates = np.array([1e-4, 3e-4, 5e-4, 1e-3])
     optimum, top, c = 4e-4, 0.6, 0.2
     scores = top - c * np.log10(rates / optimum) ** 2
@@ -64,7 +63,7 @@ def test_basin_finds_a_planted_parabola():
     assert basin(rates[::-1], scores[::-1], delta=0.001) == found
 
 
-def test_basin_is_invalid_where_the_grid_does_not_hold_the_optimum():
+def test_basin_is_invalid_where_the_grid_does_not_hold_the_optimum() -> None:
     rates = np.array([1e-4, 3e-4, 1e-3])
     outside = basin(rates, 0.6 - 0.2 * np.log10(rates / 1e-5) ** 2, delta=0.005)
     assert not outside.bracketed
@@ -83,14 +82,7 @@ def test_basin_is_invalid_where_the_grid_does_not_hold_the_optimum():
     assert 1e-4 < edge.optimum < 1e-3
 
 
-def test_regret_is_the_distance_to_the_own_best():
-    scores = np.array([[0.5, 0.7, 0.6], [0.4, 0.0, 0.1]])
-    assert regret(scores) == pytest.approx(np.array([[0.2, 0.0, 0.1], [0.0, 0.4, 0.3]]))
-    with pytest.raises(ValueError, match="diverged"):
-        regret([[0.5, np.nan]])
-
-
-def test_kendall_tau_equals_scipy():
+def test_kendall_tau_equals_scipy() -> None:
     scores = np.round(np.random.default_rng(2).random((7, 4)), 1)
     scores[:, 3] = 0.5
     found = kendall_tau(scores)
@@ -103,7 +95,7 @@ def test_kendall_tau_equals_scipy():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_budget_curve_equals_the_enumeration_of_subsets(tied: bool):
+def test_budget_curve_equals_the_enumeration_of_subsets(tied: bool) -> None:
     rng = np.random.default_rng(5)
     val, test = rng.random(8), rng.random(8)
     if tied:
@@ -122,7 +114,7 @@ def test_budget_curve_equals_the_enumeration_of_subsets(tied: bool):
     assert found[0] == pytest.approx(test.mean())
 
 
-def test_budget_curve_of_the_maximum_is_unbiased():
+def test_budget_curve_of_the_maximum_is_unbiased() -> None:
     rng = np.random.default_rng(6)
     draws = rng.standard_normal((20_000, 4))
     estimates = np.mean([budget_curve(row, row)[3] for row in draws[:4000]])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 
+from ablate.measure import Measured
 from ablate.measure.stability import (
     epoch_medians,
     excess_variation,
@@ -14,10 +18,27 @@ from ablate.measure.stability import (
     spike_rate,
     spike_score,
     spike_steps,
-    stability,
-    stability_of_runs,
     tail_risk,
 )
+from ablate.registry import MEASURES
+
+
+@dataclass
+class Trial:
+    """What a trial left behind, as its measures are given it."""
+
+    steps: np.ndarray
+    epochs: Mapping[str, np.ndarray]
+    steps_per_epoch: int
+    diverged: bool = False
+    counts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layers: Mapping[str, Mapping[str, list[float | None]]] = field(default_factory=dict)
+
+
+def measured(trial: Trial) -> dict[str, Measured]:
+    """Every measure of stability but that of the probes."""
+    names = [name for name, one in MEASURES.items() if one.section == "stability" and name != "lr_headroom"]
+    return {name: MEASURES[name].function(trial) for name in names}
 
 
 def falling(steps: int, seed: int = 0, noise: float = 0.1) -> np.ndarray:
@@ -27,11 +48,11 @@ def falling(steps: int, seed: int = 0, noise: float = 0.1) -> np.ndarray:
     return (trend[:, None] * np.exp(noise * rng.standard_normal((steps, 2)))).astype(np.float32)
 
 
-def test_a_monotone_curve_is_stable_by_every_measure():
+def test_a_monotone_curve_is_stable_by_every_measure() -> None:
     loss = np.linspace(2.0, 0.5, 400)
     steps = np.stack([loss, loss], axis=1)
     epochs = {"val_loss": np.linspace(2, 1, 20), "val_mean_iou": np.linspace(0.1, 0.6, 20)}
-    found = stability(steps, epochs, steps_per_epoch=20)
+    found = measured(Trial(steps, epochs, 20))
     assert {name: measure.reason for name, measure in found.items()} == dict.fromkeys(found)
     assert found["rise"].value == 1.0
     assert found["val_rise"].value == 1.0
@@ -43,7 +64,7 @@ def test_a_monotone_curve_is_stable_by_every_measure():
     assert found["late_oscillation"].value == pytest.approx(0.0, abs=1e-12)
 
 
-def test_rise_is_the_worst_ratio_to_the_lowest_before():
+def test_rise_is_the_worst_ratio_to_the_lowest_before() -> None:
     assert rise([4.0, 2.0, 3.0, 1.0, 1.4, 1.2]).value == pytest.approx(1.5)
     assert rise([1.0, 2.0, 0.5, 1.5]).value == pytest.approx(3.0)
     assert rise([1.0, 0.0, 0.0]).value == 1.0
@@ -53,7 +74,7 @@ def test_rise_is_the_worst_ratio_to_the_lowest_before():
     assert np.isnan(rise([-1.0, -2.0]).value)
 
 
-def test_single_spikes_do_not_move_the_rise_but_a_bad_epoch_does():
+def test_single_spikes_do_not_move_the_rise_but_a_bad_epoch_does() -> None:
     steps = falling(400, noise=0.01)
     calm = rise(epoch_medians(steps[:, 0], 20)).value
     spiky = steps.copy()
@@ -63,7 +84,7 @@ def test_single_spikes_do_not_move_the_rise_but_a_bad_epoch_does():
     assert rise(epoch_medians(steps[:, 0], 20)).value == pytest.approx(2.0, rel=0.1)
 
 
-def test_epoch_medians_are_of_whole_epochs():
+def test_epoch_medians_are_of_whole_epochs() -> None:
     values = np.array([3.0, 1.0, 2.0, 9.0, 8.0, 7.0, 5.0])
     assert epoch_medians(values, 3).tolist() == [2.0, 8.0]
     values[4] = np.inf
@@ -72,7 +93,7 @@ def test_epoch_medians_are_of_whole_epochs():
 
 
 @pytest.mark.parametrize("stream", [0, 1])
-def test_planted_spikes_are_recalled_exactly(stream: int):
+def test_planted_spikes_are_recalled_exactly(stream: int) -> None:
     steps = falling(2000, seed=4)
     planted = [40, 160, 161, 162, 700, 1300, 1999]
     steps[planted, stream] *= 5
@@ -80,7 +101,7 @@ def test_planted_spikes_are_recalled_exactly(stream: int):
     assert spike_rate(steps).value == pytest.approx(1000 * 5 / (2000 - 32))
 
 
-def test_spikes_hide_the_next_from_mean_and_deviation_but_not_from_median_and_mad():
+def test_spikes_hide_the_next_from_mean_and_deviation_but_not_from_median_and_mad() -> None:
     # k equal spikes among 128 values raise the threshold of 6 deviations over the spikes themselves from
     # 6·√(k/128) > √(1 − k/128) on, that is from k = 4: the OLMo form sees the first four of seven.
     steps = falling(2000, seed=4)
@@ -90,7 +111,7 @@ def test_spikes_hide_the_next_from_mean_and_deviation_but_not_from_median_and_ma
     assert spike_score(steps).value == pytest.approx(4 / 2000)
 
 
-def test_lognormal_noise_is_no_spike():
+def test_lognormal_noise_is_no_spike() -> None:
     rng = np.random.default_rng(7)
     steps = np.exp(0.5 * rng.standard_normal((10_000, 2)))
     assert spike_rate(steps).value < 0.2
@@ -98,20 +119,20 @@ def test_lognormal_noise_is_no_spike():
     assert spike_score(steps).value > 0
 
 
-def test_a_spike_in_both_streams_is_one():
+def test_a_spike_in_both_streams_is_one() -> None:
     steps = falling(300)
     steps[100] *= 6
     steps[101, 0] *= 6
     assert spike_steps(steps).tolist() == [100]
 
 
-def test_a_loss_that_is_not_finite_is_a_spike():
+def test_a_loss_that_is_not_finite_is_a_spike() -> None:
     steps = falling(200)
     steps[150, 0] = np.nan
     assert spike_steps(steps).tolist() == [150]
 
 
-def test_spike_flags_equal_the_slow_definition():
+def test_spike_flags_equal_the_slow_definition() -> None:
     rng = np.random.default_rng(1)
     steps = np.exp(np.cumsum(0.02 * rng.standard_normal((400, 2)), axis=0) + 0.1 * rng.standard_t(2, (400, 2)))
     flagged = np.zeros(400, dtype=bool)
@@ -133,7 +154,7 @@ def test_spike_flags_equal_the_slow_definition():
     assert spike_score(steps).value == olmo.mean()
 
 
-def test_roughness_of_a_line_with_alternating_steps():
+def test_roughness_of_a_line_with_alternating_steps() -> None:
     # Differences alternate between -3 and +1: their quartiles are -3 and 1.
     loss = 1000 + np.concatenate([[0], np.cumsum(np.tile([-3.0, 1.0], 100))])
     descent = np.median(loss[:5]) - np.percentile(loss, 5)
@@ -145,7 +166,7 @@ def test_roughness_of_a_line_with_alternating_steps():
     assert roughness(broken).value == roughness(loss).value
 
 
-def test_excess_variation_counts_the_way_back():
+def test_excess_variation_counts_the_way_back() -> None:
     assert excess_variation([3.0, 2.0, 1.0]).value == 0.0
     assert excess_variation([1.0, 1.0, 1.0]).value == 0.0
     assert excess_variation([3.0, 1.0, 2.0]).value == pytest.approx((3 - 1) / 2)
@@ -153,7 +174,7 @@ def test_excess_variation_counts_the_way_back():
     assert excess_variation([1.0, 0.0]).reason is not None
 
 
-def test_tail_risk_is_the_mean_of_the_worst_twentieth():
+def test_tail_risk_is_the_mean_of_the_worst_twentieth() -> None:
     changes = np.full(200, -0.01)
     changes[[20, 50, 80, 110, 140]] = [0.1, 0.2, 0.3, 0.4, 0.5]
     changes[170:175] = 0.05
@@ -164,7 +185,7 @@ def test_tail_risk_is_the_mean_of_the_worst_twentieth():
 
 
 @pytest.mark.parametrize("amplitude", [0.01, 0.2])
-def test_late_oscillation_of_a_cosine_is_its_amplitude_over_root_two(amplitude: float):
+def test_late_oscillation_of_a_cosine_is_its_amplitude_over_root_two(amplitude: float) -> None:
     epochs = 200
     late = 40  # a fifth of them, four whole periods
     phase = 2 * np.pi * (np.arange(late) + 0.5) / 10
@@ -176,17 +197,17 @@ def test_late_oscillation_of_a_cosine_is_its_amplitude_over_root_two(amplitude: 
     assert np.isnan(late_oscillation(curve[:4]).value)
 
 
-def test_too_few_data_are_unknown_with_a_reason(recwarn: pytest.WarningsRecorder):
-    found = stability(np.empty((0, 2)), {"val_loss": np.empty(0), "val_mean_iou": np.empty(0)}, 10)
+def test_too_few_data_are_unknown_with_a_reason(recwarn: pytest.WarningsRecorder) -> None:
+    found = measured(Trial(np.empty((0, 2)), {"val_loss": np.empty(0), "val_mean_iou": np.empty(0)}, 10))
     assert len(found) == 8
     assert all(np.isnan(measure.value) and measure.reason for measure in found.values())
     assert not recwarn.list
 
 
-def test_a_run_that_diverges_inside_its_first_epoch_has_risen_without_bound(recwarn: pytest.WarningsRecorder):
+def test_a_run_that_diverges_inside_its_first_epoch_has_risen_without_bound(recwarn: pytest.WarningsRecorder) -> None:
     steps = falling(100)[:70]
     steps[-1] = np.nan
-    found = stability(steps, {"val_loss": np.array([None], dtype=object), "val_mean_iou": np.array([np.nan])}, 80)
+    found = measured(Trial(steps, {"val_loss": np.array([np.nan]), "val_mean_iou": np.array([np.nan])}, 80))
     assert found["rise"] == (np.inf, None)
     assert found["val_rise"] == (np.inf, None)
     assert found["spike_rate"].value == pytest.approx(1000 / 38)
@@ -195,18 +216,20 @@ def test_a_run_that_diverges_inside_its_first_epoch_has_risen_without_bound(recw
     assert not recwarn.list
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(0, 0), (8, 4), (30, 1), (75, 3), (300, 40)])
-def test_measures_of_many_runs_are_bit_equal_to_those_of_each(steps, epochs):
-    rng = np.random.default_rng(steps)
-    runs = np.stack([falling(steps, seed) for seed in range(6)])
-    curves = {name: rng.random((6, epochs)) for name in ("val_loss", "val_mean_iou")}
-    if steps:
-        runs[1, -1, 0] = np.nan
-        runs[2] = np.sort(runs[2], axis=0)
-        runs[3, steps // 2] = -1.0
-        curves["val_loss"][4, -1] = np.inf
-        curves["val_loss"][5, 0] = -1.0
-    together = stability_of_runs(runs, curves, 10)
-    for place, run in enumerate(runs):
-        alone = stability(run, {name: curve[place] for name, curve in curves.items()}, 10)
-        assert repr(together[place]) == repr(alone)  # NaN is not equal to itself
+def test_a_diverged_trial_has_risen_without_bound_whatever_its_steps_are() -> None:
+    curves = {"val_loss": np.linspace(2, 1, 5), "val_mean_iou": np.linspace(0, 1, 5)}
+    assert measured(Trial(falling(100), curves, 20, diverged=True))["rise"] == (np.inf, None)
+
+
+def test_headroom_is_the_least_of_the_probed_points() -> None:
+    headroom = MEASURES["lr_headroom"].function
+    steps = falling(40)
+    assert np.isnan(headroom(Trial(steps, {}, 20)))
+    assert headroom(Trial(steps, {}, 20, layers={"lr_headroom": {"all": [4.0, None, 2.0]}})) == 2.0
+
+
+def test_the_measures_stand_in_their_order() -> None:
+    names = ["rise", "val_rise", "spike_rate", "spike_score", "roughness", "excess_variation", "tail_risk"]
+    found = [name for name, one in MEASURES.items() if one.section == "stability"]
+    assert found == [*names, "late_oscillation", "lr_headroom"]
+    assert all(MEASURES[name].title for name in found)

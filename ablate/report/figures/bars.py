@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.intervals import mean_estimate
 from ablate.registry import register_figure
 from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, label_rows, looks, percent_axis
 from ablate.report.figures.theme import FULL, canvas
 from ablate.report.format import like, number, percent
 from ablate.report.lookup import NotDrawn, at_own_best, by_variant, chosen_rule, main_trials, order
+from ablate.stats.intervals import mean_estimate
 
 RULE = (
     "Bar: mean over seeds; dots: seeds; lines and ±: {confidence:.0f} % intervals, of mIoU that of the tables (seeds "

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.trials import layers_frame
+from ablate.analysis.frames import layers_frame
 from ablate.registry import register_figure
 from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, label_rows, layer_depth, looks

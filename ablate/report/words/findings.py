@@ -13,10 +13,9 @@ from math import isfinite, isnan, nan
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.evidence import seeds_estimate
-from ablate.analysis.intervals import Estimate
 from ablate.report.format import points
 from ablate.report.lookup import Row, main_trials, once_an_analysis, rows_of, setting_words
+from ablate.stats.intervals import Estimate, welch_or_permutation
 from ablate.wording import count_of, listed
 
 TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
@@ -245,7 +244,7 @@ def _stability(analysis: Analysis, variant: str) -> list[Finding]:
 
 def _rise_difference(analysis: Analysis, variant: str, other: str, setting: str) -> Estimate:
     left, right = (1 - 1 / _rises(analysis).get((name, setting), np.zeros(0)) for name in (variant, other))
-    return seeds_estimate(left, right, 1.0, 0.0, analysis.confidence)
+    return welch_or_permutation(left, right, analysis.confidence)
 
 
 @once_an_analysis

@@ -18,6 +18,8 @@ from ablate.study.trial import without_location
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ablate.analysis.planner import PowerPlan
+
 
 def print_power(study: Study, pilot: Path, console: Console | None = None) -> None:
     """Print, from the results of a pilot, what `study` with its seeds (and with others) can find out.
@@ -40,7 +42,18 @@ def print_power(study: Study, pilot: Path, console: Console | None = None) -> No
             console.print(Text(f"note: {variant}: {reason}"), soft_wrap=True)
     for difference in differences(study.spec, frames.study):
         console.print(Text(f"note: the pilot differs: {difference}"), soft_wrap=True)
-    console.print(Text(plan.rule), soft_wrap=True)
+    console.print(Text(power_rule(plan)), soft_wrap=True)
+
+
+def power_rule(plan: PowerPlan) -> str:
+    """Return the sentence under the planner's tables."""
+    return (
+        f"Found with a chance of {plan.wanted:.0%} by the primary decision at level {plan.level:.3g} (Holm's first "
+        f"step over {plan.contrasts} contrasts; the last has {plan.level * plan.contrasts:.3g}): power of the t test "
+        "with 2(n − 1) degrees of freedom, its standard error from the pilot's variance between runs and from the "
+        "sampling of its test images, which more seeds do not lessen (floor). cautious_seeds: at the upper 80 % "
+        "confidence bound of the pilot's variance. The noise of choosing the setting again is not counted."
+    )
 
 
 def differences(study: StudySpec, pilot: StudySpec) -> list[str]:

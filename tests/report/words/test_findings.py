@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.claims import judge
 from ablate.analysis.frames import load_results
+from ablate.claims.verdicts import judge
 from ablate.report.words.findings import TOPICS, Finding, findings
 from ablate.report.words.methods import methods_paragraph
 from ablate.study.spec import AugmentSpec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ablate.analysis.folder import read_spec
+from ablate.analysis.load import read_spec
 from ablate.run.plan.pilot import differences, print_power
 from tests.planted import plant
 from tests.study.study_files import GOOD, read

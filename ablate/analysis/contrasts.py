@@ -1,0 +1,240 @@
+"""Each variant against the baseline, three ways about the learning rate, and the one primary decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.frames import Frames
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
+from ablate.stats.bootstrap import Contrast
+from ablate.stats.decisions import Decision, decide
+from ablate.stats.intervals import Estimate, probability_of_superiority
+
+DECIDED = ("better", "worse", "equivalent")
+KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
+# How the error bar of a way is made: the setting chosen on val again in every replicate, chosen once and run again with
+# fresh seeds, or kept.
+ERROR_BARS = {"own_best": "retune", "confirmed": "tune_once", "shared": "fixed", "matched": "fixed"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to make a contrast: its name (of `KINDS`), and the settings at which it compares."""
+
+    kind: str
+    choice: Choice
+    role: str = "main"
+
+
+def against(frames: Frames) -> dict[str, str]:
+    """Return what every variant is compared with: the baseline, or for an A/A control the variant that it copies."""
+    specs = frames.study.variants
+    table = {}
+    for variant in frames.variants:
+        if variant == frames.baseline:
+            continue
+        table[variant] = frames.baseline
+        own = specs.get(variant)
+        if own is not None and own.control:
+            alike = [
+                name
+                for name, other in specs.items()
+                if not other.control and (other.difference, other.train) == (own.difference, own.train)
+            ]
+            if alike and frames.baseline not in alike:
+                table[variant] = alike[0]
+    return table
+
+
+def controls(frames: Frames) -> set[str]:
+    """Return the variants that are A/A copies."""
+    return {name for name, spec in frames.study.variants.items() if spec.control and name != frames.baseline}
+
+
+def confounds(frames: Frames, variants: Sequence[str]) -> str:
+    """Return the training settings that some of the variants declare for themselves, "" for none."""
+    return "; ".join(
+        f"{name}: {', '.join(f'{key} {value}' for key, value in frames.study.variants[name].train.items())}"
+        for name in variants
+        if name in frames.study.variants and frames.study.variants[name].train
+    )
+
+
+def ways(scores: StudyScores) -> list[Way]:
+    """Return own best, shared, every matched setting, and the confirming trials, each where there is one."""
+    frames, v = scores.frames, scores.v
+    copies = controls(frames)
+    made = [Way("own_best", OWN_BEST.choose(v, copies))]
+    # A search has settings of its own for every variant: hardly ever is there one that two of them have tried.
+    least = 1 if frames.study.search is None else 2
+    shared = SHARED.choose(v, copies)
+    if least == 1 or any(shared.values()):
+        made.append(Way("shared", shared))
+    made += [
+        Way("matched", choice)
+        for choice in MATCHED.comparisons(v, copies)
+        if sum(setting is not None for setting in choice.values()) >= least
+    ]
+    confirming = frames.trials[frames.trials["role"] == "confirm"]
+    if len(confirming):
+        settings: Choice = {str(name): str(part["setting"].iloc[-1]) for name, part in confirming.groupby("variant")}
+        made.append(Way("confirmed", settings, "confirm"))
+    return made
+
+
+CONTRAST_COLUMNS = [
+    "variant", "against", "control", "kind", "setting", "against_setting", "lr", "against_lr", "delta", "low", "high",
+    "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "error_bar", "n", "n_against", "left", "right",
+    "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
+    "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "reason",
+]  # fmt: skip
+
+
+def contrasts_frame(scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:
+    """Return a row a contrast and way."""
+    frames = scores.frames
+    sides = against(frames)
+    copies = controls(frames)
+    rows = []
+    for way in made:
+        found = {name: _contrast(way, name, other, scores) for name, other in sides.items()}
+        decisions = _decisions(found, copies, frames)
+        rows += [
+            _row(scores, way, name, sides[name], found[name], decisions[name]) | {"control": name in copies}
+            for name in sides
+        ]
+    frame = pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
+    if len(frame):
+        frame["lr_confounded"] = _confounded(frame)
+    # A study of one variant has none; its columns have their types all the same.
+    return frame.astype(dict.fromkeys(("control", "primary", "lr_confounded", "unbracketed", "provisional"), bool))
+
+
+def _contrast(way: Way, name: str, other: str, scores: StudyScores) -> Contrast | str:
+    """Return the contrast of mIoU, or why there is none."""
+    for side in (name, other):
+        if _unresolved(way, side, scores):
+            return f"no result of {side} " + (
+                f"at {way.choice.get(side)}" if way.choice.get(side) else "to choose from"
+            )
+    if way.kind == "own_best":
+        return scores.own_best(name, other)[0]
+    at = (name, str(way.choice[name])), (other, str(way.choice[other]))
+    return scores.fixed(*at, role=way.role)[0]
+
+
+def _unresolved(way: Way, side: str, scores: StudyScores) -> bool:
+    setting = way.choice.get(side)
+    return not scores.members(side, setting, way.role)
+
+
+def _decisions(found: Mapping[str, Contrast | str], copies: set[str], frames: Frames) -> dict[str, Decision]:
+    """Decide by Holm over the variants.
+
+    Each control is a family of its own, so that adding one costs the others nothing.
+    """
+    measure = frames.study.measure
+    families = [[name for name in found if name not in copies], *([name] for name in found if name in copies)]
+    decisions: dict[str, Decision] = {}
+    for family in families:
+        estimates = [_estimate(found[name]) for name in family]
+        judged = decide(estimates, rope=measure.rope, confidence=measure.confidence)
+        decisions |= dict(zip(family, judged, strict=True))
+    return decisions
+
+
+def _estimate(contrast: Contrast | str) -> Estimate:
+    if isinstance(contrast, str):
+        return Estimate(np.nan, np.nan, np.nan, reason=contrast)
+    return contrast.estimate
+
+
+def _row(
+    scores: StudyScores, way: Way, name: str, other: str, contrast: Contrast | str, decision: Decision
+) -> dict[str, Any]:
+    frames = scores.frames
+    estimate = _estimate(contrast)
+    settings = {side: way.choice.get(side) for side in (name, other)}
+    cells = {side: _cell(scores, side, settings[side], way.role) for side in (name, other)}
+    mean = {side: float(cell.mean()) if len(cell) else np.nan for side, cell in cells.items()}
+    superior = probability_of_superiority(cells[name], cells[other], frames.study.measure.confidence)
+    row: dict[str, Any] = {"variant": name, "against": other, "kind": way.kind}
+    row |= {"setting": settings[name] or "", "against_setting": settings[other] or ""}
+    row |= {"lr": scores.rate(settings[name]), "against_lr": scores.rate(settings[other])}
+    row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high, "se": estimate.se, "df": estimate.df}
+    row |= {"p": estimate.p, "p_holm": decision.p_holm, "p_equivalent": decision.p_equivalent}
+    row |= {"decision": decision.verdict, "primary": way.kind == "own_best"}
+    row["error_bar"] = ERROR_BARS[way.kind]
+    row |= {"n": len(cells[name]), "n_against": len(cells[other]), "left": mean[name], "right": mean[other]}
+    row["stability"] = np.nan
+    if not isinstance(contrast, str):
+        row["stability"] = contrast.left_stability * contrast.right_stability
+    row["lr_confounded"] = False
+    chosen = way.kind in ("own_best", "shared")
+    row["unbracketed"] = chosen and any(scores.edge(side, settings[side]) for side in (name, other))
+    # A choice rests on all the cells that it was made among.
+    row["provisional"] = any(
+        scores.unfinished(side, None if chosen else settings[side], way.role) for side in (name, other)
+    )
+    row["confounded"] = confounds(frames, [name, other])
+    row |= {"superiority": superior.value, "superiority_low": superior.low, "superiority_high": superior.high}
+    row["superiority_verdict"] = superior.verdict or ""
+    row["parameters_ratio"] = ratio_of(frames, name, other, "parameters")
+    row["flops_ratio"] = ratio_of(frames, name, other, "forward_flops")
+    return row | {"reason": estimate.reason}
+
+
+def _cell(scores: StudyScores, variant: str, setting: str | None, role: str) -> np.ndarray:
+    return np.array([seed.test_score for seed in scores.members(variant, setting, role)], dtype=float)
+
+
+def ratio_of(frames: Frames, name: str, other: str, quantity: str) -> float:
+    """Return a quantity of a variant's network ("parameters", "forward_flops") over that of another; NaN if unknown."""
+    described = frames.run.get("variants", {})
+    values = [described.get(side, {}).get(quantity) for side in (name, other)]
+    return values[0] / values[1] if all(values) else np.nan
+
+
+def _confounded(frame: pd.DataFrame) -> pd.Series:
+    """Flag the own-best rows that are decided otherwise than the shared ones, at different settings."""
+    rows = frame.to_dict("records")
+    shared = {row["variant"]: row for row in rows if row["kind"] == "shared"}
+    flags = []
+    for row in rows:
+        other = shared.get(row["variant"]) if row["kind"] == "own_best" else None
+        flags.append(
+            other is not None
+            and row["decision"] in DECIDED
+            and other["decision"] in DECIDED
+            and row["decision"] != other["decision"]
+            and (row["setting"], row["against_setting"]) != (other["setting"], other["against_setting"])
+        )
+    return pd.Series(flags, index=frame.index, dtype=bool)
+
+
+def class_contrasts_frame(scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:
+    """Return a row a contrast, way (own best, shared) and class."""
+    frames, rows = scores.frames, []
+    for way in made:
+        if way.kind not in ("own_best", "shared"):
+            continue
+        for name, other in against(frames).items():
+            if any(_unresolved(way, side, scores) for side in (name, other)):
+                continue
+            at = (name, str(way.choice[name])), (other, str(way.choice[other]))
+            found = (scores.own_best(name, other) if way.kind == "own_best" else scores.fixed(*at))[1:]
+            left, right = (scores.cell(*side).test[1:] for side in at)
+            for place, label in enumerate(frames.class_names):
+                estimate = found[place].estimate
+                row: dict[str, Any] = {"variant": name, "against": other, "kind": way.kind, "class": label}
+                row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high}
+                row |= {"left": float(left[place]), "right": float(right[place]), "n": estimate.n}
+                rows.append(row | {"reason": estimate.reason})
+    columns = ["variant", "against", "kind", "class", "delta", "low", "high", "left", "right", "n", "reason"]
+    return pd.DataFrame(rows, columns=columns)

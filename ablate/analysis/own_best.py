@@ -1,0 +1,110 @@
+"""The variants, each at its own best setting: what it reaches, and how it answers to the rate, to seeds, to images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.contrasts import against, confounds, controls, ratio_of
+from ablate.analysis.load import ENDED
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import Choice
+from ablate.measure import segmentation
+
+QUALITY = {
+    "mean_iou_images": "test_mean_iou_images",
+    "mean_iou_classes": "test_mean_iou_classes",
+    "worst_images": "test_worst_images",
+    "pixel_accuracy": "test_pixel_accuracy",
+    "dice": "test_dice",
+    "test_loss": "test_loss",
+}
+# Scores in which a diverged seed counts 0; a loss has no such value, so it is the mean of the complete seeds.
+_SCORES = set(QUALITY) - {"test_loss"}
+COMPONENTS = {f"{part}_sd": part for part in ("between_runs", "seed", "image", "interaction")}
+
+
+def variants_frame(scores: StudyScores, own_best: Choice, response: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return a row a variant; `response` is that of `cells.rate_response`."""
+    frames = scores.frames
+    sides, copies = against(frames), controls(frames)
+    described = frames.run.get("variants", {})
+    rows = []
+    for variant in frames.variants:
+        setting = own_best.get(variant)
+        other = sides.get(variant, frames.baseline)
+        planned = frames.trials[(frames.trials["variant"] == variant) & (frames.trials["role"] == "main")]
+        row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline, "control": variant in copies}
+        row |= {"against": other, "differs": _differs(described.get(variant, {}))}
+        row |= {"confounds": confounds(frames, [variant]), "setting": setting or ""}
+        row |= {axis: frames.levels[axis][setting] if setting else np.nan for axis in frames.axes}
+        edge = scores.edge(variant, setting) if setting else "no setting has a result"
+        row |= {"unbracketed": bool(edge), "bracket": edge}
+        row |= _scores(scores, variant, setting, planned)
+        row["provisional"] = bool(planned["status"].isin(["missing", "failed"]).any())
+        row |= response[variant]
+        for quantity, name in (("parameters", "parameters_ratio"), ("forward_flops", "flops_ratio")):
+            row[quantity] = float(described.get(variant, {}).get(quantity) or np.nan)
+            row[name] = ratio_of(frames, variant, other, quantity)
+        rows.append(row | _modules(described.get(variant, {})))
+    return pd.DataFrame(rows)
+
+
+def classes_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:
+    """Return a row a variant and class, at the variant's own best setting."""
+    frames, rows = scores.frames, []
+    for variant in frames.variants:
+        setting = own_best.get(variant)
+        if setting is None:
+            continue
+        seeds = [None if seed is None else seed["test"].sum(axis=0) for seed in scores.counts(variant, setting)]
+        known = [total for total in seeds if total is not None]
+        zero = np.zeros(len(frames.class_names))
+        dice = np.mean([zero if total is None else segmentation.dice(total) for total in seeds], axis=0)
+        pixels = known[0][:, segmentation.TP] + known[0][:, segmentation.FN] if known else zero
+        for place, (label, estimate) in enumerate(zip(frames.class_names, scores.level(variant)[1:], strict=True)):
+            row: dict[str, Any] = {"variant": variant, "class": label, "pixels": int(pixels[place])}
+            row |= {"iou": estimate.value, "iou_low": estimate.low, "iou_high": estimate.high}
+            rows.append(row | {"dice": float(dice[place]), "n": estimate.n, "reason": estimate.reason})
+    columns = ["variant", "class", "pixels", "iou", "iou_low", "iou_high", "dice", "n", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _differs(described: Mapping[str, Any]) -> str:
+    return "; ".join(f"{field}: {old} → {new}" for field, (old, new) in described.get("differs", {}).items())
+
+
+def _modules(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Count how many modules the variant's network has that the baseline's lacks, and the reverse.
+
+    NaN where unknown.
+    """
+    trees = described.get("modules") or {}
+    counts = {f"modules_{way}": len(trees[way]) if way in trees else np.nan for way in ("added", "removed")}
+    return counts | {
+        "modules": "; ".join(
+            f"{sign}{line}" for sign, way in (("+", "added"), ("−", "removed")) for line in trees.get(way, ())
+        )
+    }
+
+
+def _scores(scores: StudyScores, variant: str, setting: str | None, planned: pd.DataFrame) -> dict[str, Any]:
+    names = ("val_mean", "test_mean", "test_low", "test_high", "stability_of_choice", *QUALITY, *COMPONENTS)
+    row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"n": 0, "n_planned": 0, "reason": ""}
+    if setting is None:
+        return row | {"n_planned": int(planned.groupby("setting").size().max()), "reason": "no result yet"}
+    cell = planned[planned["setting"] == setting]
+    ended = cell[cell["status"].isin(ENDED)]
+    estimate = scores.level(variant)[0]
+    row |= {"n": len(ended), "n_planned": len(cell), "val_mean": float(scores.v.T[variant][setting])}
+    row |= {"test_mean": estimate.value, "test_low": estimate.low, "test_high": estimate.high}
+    row |= {"reason": estimate.reason, "stability_of_choice": scores.stability_of_choice(variant, setting)}
+    for name, column in QUALITY.items():
+        if column in ended:
+            values = ended[column].mask(ended["status"].eq("diverged"), 0.0 if name in _SCORES else np.nan)
+            row[name] = float(values.mean())
+    split = scores.variance(variant, setting)
+    return row | {name: float(np.sqrt(getattr(split, part))) for name, part in COMPONENTS.items()}

@@ -1,0 +1,98 @@
+"""The probes of the live model: how much longer the steps could be, and what attention gates tell apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.cells import cell_groups, headroom_reason
+from ablate.analysis.frames import Frames, layers_frame
+from ablate.analysis.selection import Choice
+from ablate.measure.stability import censored_headroom
+from ablate.stats.intervals import Estimate, geometric_interval, mean_estimate
+
+_HEADROOM = ["point", "mean", "low", "high", "lowest", "highest", "n", "n_censored", "reason"]
+_SPANNED = ("auroc", "over_shuffled", "over_untrained", "lift")
+_GATES = [
+    "variant", "gate", "class", *(f"{name}{end}" for name in _SPANNED for end in ("", "_low", "_high")), "shuffled",
+    "untrained", "n", "reason",
+]  # fmt: skip
+_ABLATION = ["variant", "gate", "delta", "low", "high", "n", "reason"]
+
+
+def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
+    """Return a row a cell and probed point; empty where headroom was not probed."""
+    rows: list[dict[str, Any]] = []
+    measured = frames.trials["lr_headroom"].notna().any()
+    for cell in cell_groups(frames) if measured else ():
+        at = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
+        probed = [_headroom(frames, key) for key in cell.columns["key"]]
+        for point in range(max(map(len, probed))):
+            values = np.array([series[point] for series in probed if len(series) > point], dtype=float)
+            values = values[np.isfinite(values)]
+            if not len(values):
+                continue
+            n_censored = int(censored_headroom(values).sum())
+            mean, low, high = geometric_interval(values, confidence)
+            row = at | {"point": point + 1, "mean": mean}
+            row |= {"low": np.nan, "high": np.nan} if n_censored else {"low": low, "high": high}
+            row |= {"lowest": values.min(), "highest": values.max(), "n": len(values), "n_censored": n_censored}
+            rows.append(row | {"reason": headroom_reason(len(values), n_censored)})
+    return pd.DataFrame(rows, columns=["variant", "setting", *frames.axes, *_HEADROOM])
+
+
+def _headroom(frames: Frames, key: str) -> list[float]:
+    layers = frames.source.layers(key).get("lr_headroom", {})
+    return [np.nan if value is None else value for values in layers.values() for value in values]
+
+
+def gate_frames(frames: Frames, own_best: Choice, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row a gate and class at own best, and a row a gate of what flattening it does; empty without gates."""
+    trials = frames.trials
+    at_best = (trials["role"] == "main") & (trials["setting"] == trials["variant"].map(own_best))
+    chosen = trials[at_best & (trials["status"] == "complete")]
+    probes = layers_frame(chosen, frames.axes, frames.source)
+    gates, ablated = [], []
+    for variant, part in probes.groupby("variant", sort=False):
+        # One value a trial: gates are measured once, at the end.
+        tables = {
+            str(measure): rows.pivot_table(index="layer", columns="key", values="value", sort=False, dropna=False)
+            for measure, rows in part.groupby("measure", sort=False)
+            if str(measure).startswith("gate_")
+        }
+        if "gate_auroc" in tables:
+            gates += [_gate_row(str(variant), str(layer), tables, confidence) for layer in tables["gate_auroc"].index]
+        for layer, values in tables.get("gate_ablation", pd.DataFrame()).iterrows():
+            estimate = mean_estimate(values.dropna().to_numpy(float), confidence)
+            row = {"variant": variant, "gate": layer, "delta": estimate.value, "low": estimate.low}
+            ablated.append(row | {"high": estimate.high, "n": estimate.n, "reason": estimate.reason})
+    return pd.DataFrame(gates, columns=_GATES), pd.DataFrame(ablated, columns=_ABLATION)
+
+
+def _gate_row(variant: str, layer: str, tables: dict[str, pd.DataFrame], confidence: float) -> dict[str, Any]:
+    gate, _, label = layer.partition("/")
+    auroc, shuffled, untrained, lift = (
+        _of(tables, name, layer) for name in ("gate_auroc", "gate_auroc_shuffled", "gate_auroc_untrained", "gate_lift")
+    )
+    found = {"auroc": auroc, "over_shuffled": auroc - shuffled, "over_untrained": auroc - untrained, "lift": lift}
+    estimates = {name: _estimate(values, confidence) for name, values in found.items()}
+    row: dict[str, Any] = {"variant": variant, "gate": gate, "class": label}
+    for name, estimate in estimates.items():
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    row |= {"shuffled": _estimate(shuffled, confidence).value, "untrained": _estimate(untrained, confidence).value}
+    return row | {"n": estimates["auroc"].n, "reason": estimates["auroc"].reason}
+
+
+def _of(tables: dict[str, pd.DataFrame], measure: str, layer: str) -> pd.Series:
+    """Return one value a trial, by its key; NaN where the measure could not be had."""
+    keys = tables["gate_auroc"].columns
+    table = tables.get(measure)
+    if table is None or layer not in table.index:
+        return pd.Series(np.nan, keys)
+    return pd.Series(table.loc[layer]).reindex(keys)
+
+
+def _estimate(values: pd.Series, confidence: float) -> Estimate:
+    return mean_estimate(values.dropna().to_numpy(float), confidence)

@@ -1,0 +1,396 @@
+"""From a claim's metric to its evidence: which interval answers it, on which trials, against which threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf, isfinite, nan
+
+import numpy as np
+from scipy import special
+
+from ablate.analysis.analyse import Analysis
+from ablate.analysis.frames import Frames
+from ablate.measure import segmentation
+from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
+from ablate.measure.detail import mean_recall
+from ablate.measure.stability import censored_headroom
+from ablate.stats.bootstrap import MultiBootstrap, Replicates, level, multi_bootstrap
+from ablate.stats.intervals import (
+    Estimate,
+    bounded_mean,
+    from_standard_error,
+    mean_estimate,
+    ratio_interval,
+    share_difference,
+    share_interval,
+    welch_interval,
+    welch_or_permutation,
+)
+from ablate.stats.resampling import Floats, Score
+from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
+from ablate.study.spec import ClaimSpec
+from ablate.wording import count_of
+
+OVERLAP_SCORES: Mapping[str, Score] = {
+    "mean_iou": segmentation.mean_iou,
+    "dice": segmentation.mean_dice,
+    "pixel_accuracy": segmentation.pixel_accuracy,
+}
+CLASS_SCORES: Mapping[str, Score] = {"iou": segmentation.iou, "dice": segmentation.dice}
+
+
+class Refusal(Exception):
+    """Why a claim cannot be judged as it stands; it is then inconclusive, and this is its reason."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One comparison: the number `quantity` at `at`, claimed to lie above (or below) `threshold`.
+
+    `estimate(k)` is its estimate with the error of its interval divided by k (Bonferroni over k comparisons).
+    """
+
+    quantity: str
+    at: str
+    estimate: Callable[[int], Estimate]
+    above: bool
+    inclusive: bool
+    threshold: float
+    exact: bool = False
+    notes: tuple[str, ...] = ()
+    refused: str = ""
+    """Why the comparison could not be made; "" where it was."""
+
+    def beyond(self, share: int, *, supporting: bool) -> float:
+        """Return how far the interval lies wholly on the claimed (or the other) side of the threshold.
+
+        −inf without an interval.
+        """
+        estimate = self.estimate(share)
+        if not estimate.has_interval:
+            return -inf
+        above = self.above == supporting
+        gap = estimate.low - self.threshold if above else self.threshold - estimate.high
+        # The claimed side holds the threshold itself where the operator does, the other side where it does not.
+        return 5e-324 if gap == 0 and self.inclusive == supporting else gap
+
+
+class Gatherer:
+    """Makes the evidence of a study's claims; scores and detail counts are computed once, when first asked for."""
+
+    def __init__(self, frames: Frames, analysis: Analysis) -> None:
+        self.frames, self.analysis = frames, analysis
+        self.scores = analysis.scores
+        self._cells: dict[tuple[str, str, str, str], Replicates] = {}
+        self._by_key = frames.trials.set_index("key")
+        self._any_complete = bool(frames.trials["status"].eq("complete").any())
+        self._detail: dict[str, dict[str, np.ndarray]] = {}
+
+    def gather(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        """Return the comparison of `claim` for `variant` (its left side), at `setting` or, for None, at own best.
+
+        Raises `Refusal` where it cannot be made.
+        """
+        # A study is checked when it is read; one that was written before its rules is refused here.
+        for key, message, cure in complaints(claim, self.frames.class_names):
+            raise Refusal(f"{key}: {message}" + (f"; {cure}" if cure else ""))
+        name = split_of(claim.metric)[1]
+        if name in RATES or name in COUNTS:
+            return self._throughput(claim, variant) if name in RATES else self._count(claim, variant)
+        family = self._of_trials
+        if name == "convergence":
+            family = self._convergence
+        elif name in SHARES:
+            family = self._diverged
+        elif "/" in name or name in OVERLAP or name in DETAIL:
+            family = self._overlap
+        return replace(family(claim, variant, setting), notes=self._notes(claim, variant, setting))
+
+    def _overlap(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        split, name = split_of(claim.metric)
+        # Detail is counted from the predictions, trial by trial: only where it is compared.
+        fixed = setting is not None or name in DETAIL
+        left = self._replicates(variant, self._at(variant, setting) if fixed else None, name, split)
+        at = self._where(variant, claim.right, setting)
+        if claim.right is None:
+            chosen = next(iter(left)) if fixed else None
+            return self._evidence(
+                claim, f"{claim.metric} of {variant}", at, lambda c: level(left, at=chosen, confidence=c)[0]
+            )
+        right = self._replicates(claim.right, self._at(claim.right, setting) if fixed else None, name, split)
+        right = {key: cell.scaled(claim.factor or 1.0) for key, cell in right.items()}
+        both = (next(iter(left)), next(iter(right))) if fixed else None
+
+        def estimate(confidence: float) -> Estimate:
+            return multi_bootstrap(left, right, at=both, confidence=confidence).estimate
+
+        return self._evidence(claim, difference_text(claim, variant), at, estimate)
+
+    def _replicates(self, variant: str, setting: str | None, name: str, split: str) -> dict[str, Replicates]:
+        """Return the replicates of a metric for one setting of a variant, or for all that may be chosen."""
+        settings = [setting] if setting is not None else [str(s) for s in self.scores.v.loc[variant].dropna().index]
+        made = {key: self._cell(variant, key, name, split) for key in settings}
+        if not made:
+            raise Refusal(f"{variant} has no setting that may be chosen")
+        return made
+
+    def _cell(self, variant: str, setting: str, name: str, split: str) -> Replicates:
+        """Return the replicates of a metric for one cell.
+
+        An entry of those that the contrasts have, or made here, once.
+        """
+        members = self.scores.members(variant, setting)
+        if not members:
+            raise Refusal(f"{variant} has no result at {setting}")
+        if all(member.status == "diverged" for member in members) and not self._any_complete:
+            raise Refusal("no trial of the study is complete")
+        kind, _, label = name.partition("/")
+        if split == "test" and name == "mean_iou":
+            return self.scores.cell(variant, setting).entry(0)
+        if split == "test" and kind == "iou" and label in self.frames.class_names:
+            return self.scores.cell(variant, setting).entry(1 + self.frames.class_names.index(label))
+        at = (variant, setting, name, split)
+        if at not in self._cells:
+            score = score_of(name, self.frames.class_names)
+            seeds = self.scores.counts(variant, setting)
+            val = [None if seed is None else seed["val"] for seed in seeds]
+            if name in DETAIL:
+                compared = [
+                    None if seed is None else self._detail_counts(member.key)[DETAIL[name]]
+                    for seed, member in zip(seeds, members, strict=True)
+                ]
+            else:
+                compared = [None if seed is None else seed[split] for seed in seeds]
+            bootstrap = self.scores.bootstrap if split == "test" else self._val_bootstrap
+            self._cells[at] = bootstrap.cell(
+                f"{variant}|{setting}|main", val, compared, val_score=segmentation.mean_iou, test_score=score
+            )
+        return self._cells[at]
+
+    @cached_property
+    def _val_bootstrap(self) -> MultiBootstrap:
+        """Return the study's draws with val in the place of test, for claims about val scores."""
+        made = copy(self.scores.bootstrap)
+        made.test_weights = made.val_weights
+        return made
+
+    def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
+        if key not in self._detail:
+            try:
+                self._detail[key] = self.frames.detail_target.counts(self.frames.preds(key))
+            except ValueError as error:
+                raise Refusal(f"no measures of fine detail: {error}") from None
+        return self._detail[key]
+
+    def _of_trials(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        column = claim.metric.replace("/", "_", 1)
+        rises = column in RISES
+        if column == "lr_headroom":
+            return self._headroom(claim, variant, setting)
+        left = self._values(variant, setting, column)
+        at = self._where(variant, claim.right, setting)
+        if claim.right is None:
+            subject = f"{claim.metric} of {variant}"
+            if rises:
+                height = 1 - 1 / (claim.value or nan)
+                ends = ("never rose", "diverged")
+
+                def bounded(confidence: float) -> Estimate:
+                    return bounded_mean(1 - 1 / left, height, confidence, least=self.analysis.confidence, ends=ends)
+
+                return replace(self._evidence(claim, f"1 − 1/{subject}", at, bounded), threshold=height)
+            return self._evidence(claim, subject, at, lambda c: mean_estimate(left, c))
+        right = self._values(claim.right, setting, column)
+        factor = claim.factor or 1.0
+        quantity = difference_text(claim, variant)
+        if rises:
+            # rise_L > f · rise_R is 1/rise_L < 1/(f · rise_R); so a diverged seed has the finite value 1.
+            left, right, factor = 1 - 1 / left, 1 - 1 / right / factor, 1.0
+            quantity = f"1 − 1/{claim.metric} (0 never rose, 1 diverged), {variant} − {right_side(claim)}"
+        # The permutation test is of no difference.
+        interval = welch_interval if threshold_of(claim) else welch_or_permutation
+        return self._evidence(claim, quantity, at, lambda c: interval(left, right, c, factor=factor))
+
+    def _headroom(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        """Compare lr_headroom by its logarithm to the base of two, where no seed's is an end of the range probed."""
+        octaves = {}
+        for name in filter(None, (variant, claim.right)):
+            values = self._values(name, setting, claim.metric)
+            censored = int(censored_headroom(values).sum())
+            if censored:
+                lie = "lies" if censored == 1 else "lie"
+                of = f"{censored} of {count_of(len(values), 'seed')} of {name}"
+                raise Refusal(f"{of} {lie} at an end of the range probed")
+            octaves[name] = np.log2(values)
+        at = self._where(variant, claim.right, setting)
+        threshold = float(np.log2(claim.factor or 1.0 if claim.right else claim.value or nan))
+
+        def estimate(confidence: float) -> Estimate:
+            if claim.right is None:
+                return mean_estimate(octaves[variant], confidence)
+            interval = welch_interval if threshold else welch_or_permutation
+            return interval(octaves[variant], octaves[claim.right], confidence)
+
+        quantity = f"{claim.metric}, {variant} − {claim.right}" if claim.right else f"{claim.metric} of {variant}"
+        return replace(self._evidence(claim, f"log2 of {quantity}", at, estimate), threshold=threshold)
+
+    def _values(self, variant: str, setting: str | None, column: str) -> Floats:
+        members = self.scores.members(variant, self._at(variant, setting))
+        if not members:
+            raise Refusal(f"{variant} has no result at {self._at(variant, setting)}")
+        if column not in self._by_key:
+            raise Refusal(f"no trial of the study has {column}")
+        trials = self._by_key.loc[[member.key for member in members]]
+        values = trials[column].to_numpy(float)
+        unknown = np.isnan(values)
+        if unknown.any():
+            reasons = [m.get(column, "not measured") for m in trials.loc[unknown, "missing"]]
+            diverged = int((trials.loc[unknown, "status"] == "diverged").sum())
+            why = f"{diverged} of them diverged" if diverged else reasons[0]
+            have = "has" if unknown.sum() == 1 else "have"
+            of = f"{int(unknown.sum())} of {count_of(len(values), 'seed')} of {variant}"
+            raise Refusal(f"{of} {have} no {column} ({why})")
+        return values
+
+    def _diverged(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        counts = []
+        for name in filter(None, (variant, claim.right)):
+            members = self.scores.members(name, self._at(name, setting))
+            counts.append((sum(member.status == "diverged" for member in members), len(members)))
+        (k, n), *other = counts
+
+        def share(confidence: float) -> Estimate:
+            if other:
+                return share_difference(k, n, *other[0], confidence)
+            value, low, high = share_interval(k, n, confidence)
+            return Estimate(value, low, high, n=n, confidence=confidence, method="Wilson's interval of a share")
+
+        side = f", {variant} − {claim.right}" if claim.right else f" of {variant}"
+        at = self._where(variant, claim.right, setting)
+        return self._evidence(claim, f"share of diverged seeds{side}", at, share)
+
+    def _convergence(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+        frame = self.analysis.convergence
+        at = self._at(variant, setting)
+        rows = frame[(frame["variant"] == variant) & (frame["setting"] == at)]
+        if not len(rows):
+            raise Refusal(f"{variant} has no cell at {at}")
+        row = rows.iloc[0]
+        n = int(row["n"])
+        reason = str(row["reason"]) if row["verdict"] == "none" or n < LEAST_SEEDS else ""
+        se = (row["high"] - row["low"]) / 2 / float(special.stdtrit(n - 1, 0.95)) if n > 1 else nan
+
+        def estimate(confidence: float) -> Estimate:
+            # The verdict's own interval is the 90 % one: twice the error of a 95 % interval on each side.
+            wide = 1 - 0.1 * (1 - confidence) / (1 - self.analysis.confidence)
+            made = from_standard_error(
+                float(row["gain"]), se, n - 1, n=n, confidence=wide, method="t over seeds of the projected gain"
+            )
+            return replace(made, low=nan, high=nan, reason=reason) if reason else made
+
+        above = claim.expect == "under-converged"
+        quantity = f"projected gain in val mIoU of {variant}"
+        return Evidence(quantity, f"{variant} at {at}", self._levels(estimate), above, False, GAIN_THRESHOLD)
+
+    def _throughput(self, claim: ClaimSpec, variant: str) -> Evidence:
+        frame = self.frames.throughput.set_index(["variant", "round"])[claim.metric].dropna()
+        for name in filter(None, (variant, claim.right)):
+            if name not in frame.index.get_level_values("variant"):
+                raise Refusal(f"the throughput of {name} has not been measured alone")
+        left = frame[variant]
+        if claim.right is None:
+            return self._evidence(
+                claim, f"{claim.metric} of {variant}", "the profile", lambda c: mean_estimate(left.to_numpy(float), c)
+            )
+        pairs = left.to_frame("left").join(frame[claim.right].rename("right"), how="inner")
+        made = self._evidence(
+            claim,
+            f"{claim.metric}, {variant} / {claim.right}",
+            "the profile",
+            lambda c: ratio_interval(pairs["left"], pairs["right"], c),
+        )
+        return replace(made, threshold=claim.factor or 1.0)
+
+    def _count(self, claim: ClaimSpec, variant: str) -> Evidence:
+        counts = self.analysis.variants.set_index("variant")[claim.metric]
+        value, other = float(counts[variant]), float(counts[claim.right]) if claim.right else 0.0
+        if not isfinite(value - other):
+            raise Refusal(f"{claim.metric} are not known")
+        quantity, threshold = f"{claim.metric} of {variant}", threshold_of(claim)
+        if claim.right and claim.margin:
+            value, quantity = value - (claim.factor or 1.0) * other, difference_text(claim, variant)
+        elif claim.right:
+            value, threshold = value / other if other else nan, claim.factor or 1.0
+            quantity = f"{claim.metric}, {variant} / {claim.right}"
+        exact = Estimate(value, value, value, method="a count without sampling error", confidence=1)
+        evidence = self._evidence(claim, quantity, "the model", lambda _: exact)
+        return replace(evidence, threshold=threshold, exact=True)
+
+    def _levels(self, estimate: Callable[[float], Estimate]) -> Callable[[int], Estimate]:
+        return lambda share: estimate(1 - (1 - self.analysis.confidence) / share)
+
+    def _evidence(self, claim: ClaimSpec, quantity: str, at: str, estimate: Callable[[float], Estimate]) -> Evidence:
+        assert claim.op is not None
+        above, inclusive = claim.op.startswith(">"), claim.op.endswith("=")
+        return Evidence(quantity, at, self._levels(estimate), above, inclusive, threshold_of(claim))
+
+    def _at(self, variant: str, setting: str | None) -> str:
+        chosen = setting if setting is not None else self.analysis.own_best.get(variant)
+        if chosen is None:
+            raise Refusal(f"{variant} has no setting that may be chosen")
+        return chosen
+
+    def _where(self, variant: str, right: str | None, setting: str | None) -> str:
+        if setting is not None:
+            return setting if right else f"{variant} at {setting}"
+        return " and ".join(f"{name} at {self._at(name, None)}" for name in (variant, right) if name)
+
+    def _notes(self, claim: ClaimSpec, variant: str, setting: str | None) -> tuple[str, ...]:
+        rows = self.analysis.variants.set_index("variant")
+        notes = []
+        for name in filter(None, (variant, claim.right)):
+            row = rows.loc[name]
+            if setting is None and row["unbracketed"]:
+                notes.append(f"{name} is unbracketed: {row['bracket']}")
+            if row["provisional"]:
+                notes.append(f"provisional: {name} has trials without a result")
+            if row["confounds"]:
+                notes.append(f"{name} has training settings of its own: {row['confounds']}")
+        return tuple(notes)
+
+
+def score_of(name: str, classes: tuple[str, ...]) -> Score:
+    """Return the score that a metric of overlap or detail is, a function of summed counts: (..., C, 3) -> (...)."""
+    if name in DETAIL:
+        kind = DETAIL[name]
+        if kind.startswith("thin"):
+            return mean_recall
+        absent = "target" if kind == "interior" else "both"
+        return lambda sums: segmentation.mean_iou(sums, absent=absent)  # type: ignore[arg-type]
+    if name in OVERLAP_SCORES:
+        return OVERLAP_SCORES[name]
+    kind, _, label = name.partition("/")
+    place, scores = classes.index(label), CLASS_SCORES[kind]
+    return lambda sums: scores(sums)[..., place]
+
+
+def threshold_of(claim: ClaimSpec) -> float:
+    """Return the number that the interval of the claim must lie beyond."""
+    if claim.value is not None:
+        return claim.value
+    margin = claim.margin or 0.0
+    # Minus nought would be printed as such.
+    return margin if claim.op in (">", ">=") or not margin else -margin
+
+
+def right_side(claim: ClaimSpec) -> str:
+    """Return the right side of a comparison in print."""
+    return f"{claim.factor:g} × {claim.right}" if claim.factor else str(claim.right)
+
+
+def difference_text(claim: ClaimSpec, variant: str) -> str:
+    """Return the name of the difference that a comparison is about."""
+    return f"{claim.metric}, {variant} − {right_side(claim)}"

@@ -1,0 +1,262 @@
+"""Resampling: seeds within every cell together with images, the setting chosen again in each replicate."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import nan, sqrt
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.stats.intervals import Estimate, from_standard_error
+from ablate.stats.resampling import (
+    Counts,
+    Floats,
+    Score,
+    image_weights,
+    interaction_of,
+    seed_scores,
+    seed_weights,
+)
+
+ErrorBar = Literal["retune", "tune_once"]
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """One cell under the bootstrap: the score that chooses, the score that is compared, and both in every replicate.
+
+    `val` is a scalar with draws (R,); `test` may be a scalar or a vector (one entry a class) with draws (R, ...).
+    `between` is the variance of `test` between the seeds, `interaction` the part of it that is each run's own luck
+    with just these images (see `interaction_of`): as `test`, or a scalar for all its entries; NaN below two seeds.
+    """
+
+    val: float
+    test: Floats
+    val_draws: Floats
+    test_draws: Floats
+    seeds: int
+    between: Floats = field(default_factory=lambda: np.zeros(()))
+    interaction: Floats = field(default_factory=lambda: np.zeros(()))
+
+    def entry(self, place: int) -> Replicates:
+        """Return one entry of a score that is a vector, such as that of one class."""
+        parts: dict[str, Any] = {
+            name: np.asarray(value) for name, value in (("between", self.between), ("interaction", self.interaction))
+        }
+        of_entry = {name: value[..., place] if value.ndim else value for name, value in parts.items()}
+        return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **of_entry)
+
+    def scaled(self, factor: float) -> Replicates:
+        """Return the same of `factor` times the compared score."""
+        return replace(
+            self,
+            test=self.test * factor,
+            test_draws=self.test_draws * factor,
+            between=self.between * factor**2,
+            interaction=self.interaction * factor**2,
+        )
+
+
+class MultiBootstrap:
+    """Multi-Bootstrap of a study (Sellam et al., The MultiBERTs, 2022): one set of image draws for everything compared.
+
+    Each replicate draws the images of val and of test once, for all cells alike, and the seeds of every cell
+    independently of other cells: image noise is shared by the variants and cancels as far as they agree, seed noise
+    does not. With s_i the score of seed i on all images, s̄ their mean, s̄* the mean on the drawn images and w_i how
+    often seed i is drawn, a replicate of the cell is s̄* + √(n/(n−1))·(Σ w_i s_i/n − s̄).
+
+    Two changes against the plain form, both for few seeds. The root stands in the replicate instead of before its
+    SD: seeds drawn from n vary by (n−1)/n too little, images do not. And the drawn seeds' deviations are those on
+    all images: the spread of the s_i holds each run's luck with these images already, and drawing images for each run
+    separately would count it again (the excess of the two-way bootstrap, Owen 2007).
+
+    A cell's seed draws depend only on `seed` and the cell's name, so a cell keeps its draws in every contrast and
+    whatever else is in the study.
+    """
+
+    def __init__(
+        self,
+        *,
+        val_images: int,
+        test_images: int,
+        resamples: int = 2000,
+        seed: int = 0,
+        block: int | None = None,
+        val_groups: Sequence[str] | None = None,
+        test_groups: Sequence[str] | None = None,
+    ) -> None:
+        self.resamples, self.seed = resamples, seed
+        rng = np.random.default_rng([seed, 0])
+        blocks = (block if val_groups is not None else None), (block if test_groups is not None else None)
+        self.val_weights = image_weights(rng, val_images, resamples, block=blocks[0], groups=val_groups)
+        self.test_weights = image_weights(rng, test_images, resamples, block=blocks[1], groups=test_groups)
+
+    def cell(
+        self,
+        name: str,
+        val: Sequence[Counts | None],
+        test: Sequence[Counts | None],
+        *,
+        val_score: Score,
+        test_score: Score,
+    ) -> Replicates:
+        """Return the replicates of the cell called `name` from the counts of its seeds.
+
+        `val[i]` (val images, ...) and `test[i]` (test images, ...) are of the same seed: they are drawn together. None
+        stands for a diverged seed, which scores 0.
+        """
+        if len(val) != len(test) or not val:
+            raise ValueError(f"cell {name}: {len(val)} seeds on val, {len(test)} on test")
+        rng = np.random.default_rng([self.seed, 1, zlib.crc32(name.encode())])
+        drawn = seed_weights(rng, len(val), self.resamples)
+        points, scores = seed_scores(test, self.test_weights, test_score)
+        val_points, val_scores = seed_scores(val, self.val_weights, val_score)
+        alone = len(test) < 2
+        return Replicates(
+            float(val_points.mean(axis=0)),
+            points.mean(axis=0),
+            _draws(val_points, val_scores, drawn),
+            _draws(points, scores, drawn),
+            len(test),
+            np.full(points.shape[1:], nan) if alone else points.var(axis=0, ddof=1),
+            np.full(points.shape[1:], nan) if alone else interaction_of(points, scores),
+        )
+
+
+def _draws(points: Floats, scores: Floats, drawn: NDArray[np.int64]) -> Floats:
+    """Return the mean score in every replicate (R, ...).
+
+    `points` are of the seeds on all images (n, ...), `scores` on the drawn ones (n, R, ...).
+    """
+    n = len(points)
+    draws = scores.mean(axis=0)
+    if n < 2:
+        return draws
+    return draws + sqrt(n / (n - 1)) * np.tensordot(drawn / n, points - points.mean(axis=0), axes=1)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """left − right of the compared score, with the settings at which each stands and how firmly they were chosen."""
+
+    estimate: Estimate
+    left_setting: Hashable
+    right_setting: Hashable
+    error_bar: str
+    left_stability: float = nan
+    right_stability: float = nan
+    draws: Floats | None = None
+
+
+def choose(cells: Mapping[Any, Replicates]) -> Hashable:
+    """Return the setting with the best mean val score; the first of equals in the mapping's order."""
+    if not cells:
+        raise ValueError("a variant without cells has no best setting")
+    return max(cells, key=lambda setting: cells[setting].val)
+
+
+def multi_bootstrap(
+    left: Mapping[Any, Replicates],
+    right: Mapping[Any, Replicates],
+    *,
+    error_bar: ErrorBar = "retune",
+    at: tuple[Hashable, Hashable] | None = None,
+    confidence: float = 0.95,
+) -> Contrast:
+    """Return the difference of two variants' test scores (scalar), each at its own best setting, or both at `at`.
+
+    The setting is chosen by the mean val score over seeds. `retune`: chosen again in each replicate, so that the
+    interval holds the noise of choosing. `tune_once`: chosen once, and only seeds and images vary: the error bar of
+    "these settings again with new seeds". `at` names the two settings instead (shared and matched rates).
+
+    Interval: estimate ± t_{2(n−1)} · SE, n the seeds of the smaller chosen cell. SE² = Var(replicates) − Σ i/n, with i
+    the interaction of the two chosen cells (drawing images moves s̄ by it once more than the truth does), but not
+    below what the seeds alone give, Σ between/n.
+    """
+    contrasts = multi_bootstrap_each(left, right, error_bar=error_bar, at=at, confidence=confidence)
+    if len(contrasts) != 1:
+        raise ValueError(f"the compared score has {len(contrasts)} entries; use multi_bootstrap_each")
+    return contrasts[0]
+
+
+def multi_bootstrap_each(
+    left: Mapping[Any, Replicates],
+    right: Mapping[Any, Replicates],
+    *,
+    error_bar: ErrorBar = "retune",
+    at: tuple[Hashable, Hashable] | None = None,
+    confidence: float = 0.95,
+) -> list[Contrast]:
+    """Return what `multi_bootstrap` does for a score that is a vector: one contrast an entry."""
+    settings = at if at is not None else (choose(left), choose(right))
+    again = error_bar == "retune" and at is None
+    draws_left, stability_left = _chosen_draws(left, settings[0], again)
+    draws_right, stability_right = _chosen_draws(right, settings[1], again)
+    a, b = left[settings[0]], right[settings[1]]
+    values = np.ravel(a.test - b.test)
+    draws = (draws_left - draws_right).reshape(len(draws_left), -1)
+    label = error_bar if at is None else "fixed"
+    estimates = _estimates(values, draws, [a, b], confidence, f"multi-bootstrap, {label}")
+    return [
+        Contrast(estimate, settings[0], settings[1], label, stability_left, stability_right, column)
+        for estimate, column in zip(estimates, draws.T, strict=True)
+    ]
+
+
+def level(
+    cells: Mapping[Any, Replicates],
+    *,
+    error_bar: ErrorBar = "retune",
+    at: Hashable | None = None,
+    confidence: float = 0.95,
+) -> list[Estimate]:
+    """Return one variant's own score(s) at its best setting (or `at`), as in `multi_bootstrap` with t_{n−1}."""
+    setting = choose(cells) if at is None else at
+    draws, _ = _chosen_draws(cells, setting, error_bar == "retune" and at is None)
+    method = f"multi-bootstrap, {error_bar if at is None else 'fixed'}"
+    cell = cells[setting]
+    return _estimates(np.ravel(cell.test), draws.reshape(len(draws), -1), [cell], confidence, method)
+
+
+def _estimates(
+    values: Floats, draws: Floats, cells: Sequence[Replicates], confidence: float, method: str
+) -> list[Estimate]:
+    """Return the estimates of values (K,) from replicates (R, K) of one cell, or of the difference of two."""
+    n = min(cell.seeds for cell in cells)
+    zero = np.zeros(len(values))
+    seeds_alone = sum((np.ravel(cell.between) / cell.seeds for cell in cells), zero)
+    twice = sum((np.ravel(cell.interaction) / cell.seeds for cell in cells), zero)
+    return [
+        _estimate(float(value), column, float(least), float(excess), n, len(cells) * (n - 1), confidence, method)
+        for value, column, least, excess in zip(values, draws.T, seeds_alone, twice, strict=True)
+    ]
+
+
+def _estimate(
+    value: float, draws: Floats, least: float, excess: float, n: int, df: int, confidence: float, method: str
+) -> Estimate:
+    # A replicate may leave the score undefined (a class in no drawn image); above one in ten there is no interval.
+    kept = draws[np.isfinite(draws)]
+    if n >= 2 and kept.size < 0.9 * draws.size:
+        reason = "undefined in more than a tenth of the replicates"
+        return Estimate(value, nan, nan, n=n, confidence=confidence, method=method, reason=reason)
+    variance = max(float(kept.var(ddof=1)) - excess, least) if n >= 2 else nan
+    # Sums of equal numbers differ by rounding; that is no spread.
+    se = 0.0 if variance < 1e-24 else sqrt(variance)
+    return from_standard_error(value, se, df, n=n, confidence=confidence, method=method)
+
+
+def _chosen_draws(cells: Mapping[Any, Replicates], setting: Hashable, again: bool) -> tuple[Floats, float]:
+    """Return the test score in every replicate (R, ...), and the share of the replicates that chose `setting`."""
+    if not again:
+        return cells[setting].test_draws, nan
+    order = list(cells)
+    val = np.stack([cells[key].val_draws for key in order])
+    # A cell whose score is undefined in a replicate cannot be chosen there.
+    chosen = np.argmax(np.where(np.isfinite(val), val, -np.inf), axis=0)
+    test = np.stack([cells[key].test_draws for key in order])
+    return test[chosen, np.arange(test.shape[1])], float((chosen == order.index(setting)).mean())

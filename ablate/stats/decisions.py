@@ -1,0 +1,75 @@
+"""From intervals to words: Holm's correction, equivalence, and the one primary decision of a contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from ablate.stats.intervals import Estimate
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The primary decision of one contrast, with the adjusted p-values that it rests on."""
+
+    verdict: Verdict
+    p_holm: float
+    p_equivalent: float
+    reason: str = ""
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Return Holm's step-down adjusted p-values, in the order given: (m,) -> (m,).
+
+    With p sorted ascending, adjusted p_(i) = max over j ≤ i of min(1, (m − j + 1) · p_(j)); rejecting where it is
+    ≤ α keeps the chance of any false rejection at α whatever the dependence (Holm 1979). A contrast without p (NaN)
+    stays in the family of m and comes back as NaN: leaving it out afterwards would loosen the others.
+    """
+    raw = np.asarray(p, dtype=float).ravel()
+    known = np.where(np.isnan(raw), 1.0, raw)
+    order = np.argsort(known, kind="stable")
+    steps = (raw.size - np.arange(raw.size)) * known[order]
+    adjusted = np.empty(raw.size)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return np.where(np.isnan(raw), np.nan, adjusted)
+
+
+def equivalence_p(estimate: Estimate, rope: float) -> float:
+    """Return the p of two one-sided t tests of a difference outside (−rope, rope) (Schuirmann 1987).
+
+    NaN without an interval.
+    """
+    if not estimate.has_interval:
+        return float("nan")
+    lower = special.stdtr(estimate.df, -(estimate.value + rope) / estimate.se)
+    upper = special.stdtr(estimate.df, -(rope - estimate.value) / estimate.se)
+    return float(max(lower, upper))
+
+
+def decide(estimates: Sequence[Estimate], *, rope: float, confidence: float = 0.95) -> list[Decision]:
+    """Decide every contrast of one family at α = 1 − confidence. Larger is better.
+
+    - **equivalent**: the printed interval lies inside (−rope, rope), and Holm's adjusted p of the two one-sided tests
+      is ≤ α. This comes first: a difference below the rope counts as none, however surely it is not zero.
+    - **better** / **worse**: Holm's adjusted p of no difference is ≤ α, by the sign of the estimate.
+    - **undecided**: else. It says that the data do not tell, never that there is no difference.
+    """
+    alpha = 1 - confidence
+    different = holm([estimate.p for estimate in estimates])
+    equal = holm([equivalence_p(estimate, rope) for estimate in estimates])
+    decisions = []
+    for estimate, p, q in zip(estimates, different, equal, strict=True):
+        verdict: Verdict = "undecided"
+        if estimate.has_interval and -rope < estimate.low and estimate.high < rope and q <= alpha:
+            verdict = "equivalent"
+        elif np.isfinite(p) and p <= alpha:
+            verdict = "better" if estimate.value > 0 else "worse"
+        decisions.append(Decision(verdict, float(p), float(q), estimate.reason))
+    return decisions

@@ -1,0 +1,177 @@
+"""The parts of a replicate: how often each image and each seed is drawn, and the scores of the drawn images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Counts of the images of one run are (images, ...), such as (images, classes, 3) of tp, fp, fn; a score makes of their
+# sums (...) a number, or a vector, for every leading index.
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Score = Callable[[Floats], Floats]
+
+# From this many short groups on (patients, not sequences), whole groups are drawn.
+LEAST_GROUPS_DRAWN_WHOLE = 10
+# Numbers of float64 that are worked on at once: about a megabyte.
+_PORTION = 1 << 16
+
+
+def image_weights(
+    rng: np.random.Generator,
+    n: int,
+    resamples: int,
+    *,
+    block: int | None = None,
+    groups: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
+    """Draw how often each of n images is drawn in each replicate: (resamples, n) non-negative integers.
+
+    Without `groups` the images are drawn independently. With `groups` (one name an image) they are dependent
+    within a group:
+
+    - a group of m images gives ⌈m/L⌉ circular blocks of L = min(block, ⌊m/3⌋) images, the last one cut so that
+      m images are drawn (Politis and Romano 1992): the group stays represented by its own size;
+    - where at least ten groups are no longer than `block`, those are drawn whole, as clusters: their number is
+      then the sample size, and dependence inside them needs no model.
+
+    `block` is 20 where groups are given and it is None. `block` without groups takes all images as one sequence.
+    """
+    if n < 1:
+        raise ValueError("there are no images to draw")
+    if groups is None and block is None:
+        return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    block = block or 20
+    names = np.asarray(groups if groups is not None else ["all"] * n)
+    if names.size != n:
+        raise ValueError(f"{names.size} group names for {n} images")
+    weights = np.zeros((resamples, n), dtype=np.int64)
+    members = [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
+    short = [index for index in members if index.size <= block]
+    if len(short) >= LEAST_GROUPS_DRAWN_WHOLE:
+        drawn = rng.multinomial(len(short), np.full(len(short), 1 / len(short)), size=resamples)
+        for column, index in enumerate(short):
+            weights[:, index] = drawn[:, [column]]
+        members = [index for index in members if index.size > block]
+    for index in members:
+        weights[:, index] = _circular_blocks(rng, index.size, resamples, block)
+    return weights
+
+
+def _circular_blocks(rng: np.random.Generator, m: int, resamples: int, block: int) -> NDArray[np.int64]:
+    length = max(1, min(block, m // 3))
+    starts = rng.integers(0, m, size=(resamples, -(-m // length), 1))
+    return _counted(((starts + np.arange(length)) % m).reshape(resamples, -1)[:, :m], m)
+
+
+def _counted(drawn: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Count how often each of 0 … n−1 is in each row of `drawn` (resamples, …): (resamples, n)."""
+    flat = drawn + n * np.arange(len(drawn))[:, None]
+    return np.bincount(flat.ravel(), minlength=n * len(drawn)).reshape(len(drawn), n)
+
+
+def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.int64]:
+    """Draw how often each of n seeds is drawn in each replicate: (resamples, n)."""
+    # Drawn one by one and counted: the same distribution as `multinomial`, which takes five times as long for 50 seeds.
+    return _counted(rng.integers(0, n, size=(resamples, n)), n)
+
+
+def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score) -> Floats:
+    """Return the score in every replicate: counts (images, ...), weights (R, images) -> (R, ...).
+
+    Matrix products in float64, exact while sums stay below 2^53; of as many replicates at a time as the processor's
+    cache holds.
+    """
+    return np.concatenate([part for _, part in _portions(counts, weights, score)])
+
+
+def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Iterator[tuple[slice, Floats]]:
+    """Yield the scores of some replicates after another, with their places."""
+    # A row for every count and a column for every replicate, so that what is added and divided lies side by side.
+    rows = np.ascontiguousarray(np.moveaxis(np.asarray(counts, dtype=np.float64), 0, -1))
+    flat = rows.reshape(-1, rows.shape[-1])
+    drawn = np.ascontiguousarray(weights.T, dtype=np.float64)
+    portion = max(1, _PORTION // max(1, len(flat)))
+    for start in range(0, len(weights), portion):
+        part = slice(start, min(start + portion, len(weights)))
+        sums = flat @ drawn[:, part]
+        yield part, score(np.moveaxis(sums.reshape(*rows.shape[:-1], -1), -1, 0))
+
+
+def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> tuple[Floats, Floats]:
+    """Return the scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...).
+
+    None scores 0.
+    """
+    known = [np.asarray(trial) for trial in counts if trial is not None]
+    if not known:
+        return np.zeros(len(counts)), np.zeros((len(counts), len(weights)))
+    # All seeds in one product: many small ones are slow where the cores are busy. Sums of integers are exact, so
+    # that the numbers are those of each seed by itself.
+    stack = np.stack(known, axis=1)
+    found = np.asarray(score(stack.sum(axis=0, dtype=float)))
+    drawn = np.empty((len(known), len(weights), *found.shape[1:]))
+    for part, scores in _portions(stack, weights, score):
+        drawn[:, part] = np.moveaxis(scores, 1, 0)
+    if len(known) == len(counts):
+        return found, drawn
+    there = [trial is not None for trial in counts]
+    points, resampled = np.zeros((len(counts), *found.shape[1:])), np.zeros((len(counts), *drawn.shape[1:]))
+    points[there], resampled[there] = found, drawn
+    return points, resampled
+
+
+def interaction_of(points: Floats, scores: Floats) -> Floats:
+    """Return the variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...).
+
+    For n ≥ 2 seeds: mean over the replicates of the variance between seeds of (score on the drawn images − score on
+    all images); what moves all runs alike drops out.
+    """
+    portion = max(1, _PORTION // max(1, scores[:, :1].size))
+    moved = np.concatenate(
+        [
+            (scores[:, start : start + portion] - points[:, None]).var(axis=0, ddof=1)
+            for start in range(0, scores.shape[1], portion)
+        ]
+    )
+    there = np.isfinite(moved)
+    total = np.where(there, moved, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, there.sum(axis=0), out=np.full(total.shape, nan), where=there.any(axis=0)))
+
+
+@dataclass(frozen=True)
+class VarianceSplit:
+    """Where the uncertainty of a cell's mean test score comes from; variances of one run in squared score units.
+
+    `between_runs` is what the seeds show on this test set; `seed` is what would remain on unlimited test images;
+    `image` is the sampling of the test images common to all runs; `interaction` is what a single run gains or loses
+    on just these images. Variance of the mean of n runs: (seed + interaction)/n + image.
+    """
+
+    between_runs: float
+    seed: float
+    image: float
+    interaction: float
+    n: int
+
+
+def variance_split(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> VarianceSplit:
+    """Return the components of variance of a cell: counts of its n ≥ 2 seeds, image weights (R, images).
+
+    After the separation of Jordan (2023, "Calibrated chaos"): runs differ on a finite test set more than they would
+    on the distribution, by the part that resampling the images moves differently for each run. With s_i the score
+    of run i: between_runs = var_i(s_i); interaction = mean over replicates of var_i(s*_i − s_i);
+    seed = max(0, between_runs − interaction); image = max(0, var(mean_i s*_i) − interaction/n). NaN below two seeds.
+    """
+    n = len(counts)
+    if n < 2:
+        return VarianceSplit(nan, nan, nan, nan, n)
+    points, draws = seed_scores(counts, weights, score)
+    between = float(points.var(ddof=1))
+    interaction = float(interaction_of(points, draws))
+    image = max(0.0, float(np.nanvar(draws.mean(axis=0), ddof=1)) - interaction / n)
+    return VarianceSplit(between, max(0.0, between - interaction), image, interaction, n)

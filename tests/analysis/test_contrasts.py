@@ -1,0 +1,316 @@
+"""Contrasts: planted differences come out as planted, and an A/A copy differs at the nominal rate."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.contrasts import _confounded, contrasts_frame, ways
+from ablate.analysis.frames import Frames, load_results
+from ablate.analysis.scores import StudyScores
+from tests.planted import Truth, plant
+from tests.planted_counts import draw_study
+
+
+def primary(frames: Frames) -> pd.DataFrame:
+    scores = StudyScores(frames)
+    return contrasts_frame(scores, ways(scores)[:1]).set_index("variant")
+
+
+@pytest.fixture(scope="module")
+def own_best(planted_analysis: Analysis) -> pd.DataFrame:
+    return planted_analysis.contrasts.query("primary").set_index("variant")
+
+
+def test_planted_differences_lie_in_their_intervals_and_are_decided(own_best: pd.DataFrame) -> None:
+    for variant, delta in {"noskip": -0.06, "residual": 0.03, "attention": 0.0, "unet-again": 0.0}.items():
+        assert own_best["low"][variant] < delta < own_best["high"][variant]
+    assert own_best["decision"].to_dict() == {
+        "noskip": "worse",
+        "residual": "better",
+        "attention": "undecided",
+        "unet-again": "undecided",
+    }
+    assert own_best["setting"].eq("lr=3e-4").all()
+
+
+def test_delta_is_the_difference_of_mean_test_scores(planted_analysis: Analysis, own_best: pd.DataFrame) -> None:
+    t: Any = planted_analysis.cells.set_index(["variant", "setting"])["test_mean"]
+    for variant, row in own_best.iterrows():
+        difference = t[variant, row["setting"]] - t["unet", row["against_setting"]]
+        assert row["delta"] == pytest.approx(difference, abs=1e-12)
+        assert row["left"] - row["right"] == pytest.approx(row["delta"], abs=1e-12)
+
+
+def test_every_way_is_there_and_one_is_primary(planted_analysis: Analysis) -> None:
+    contrasts = planted_analysis.contrasts
+    kinds = contrasts.groupby("kind")["variant"].count().to_dict()
+    assert kinds == {"own_best": 4, "shared": 4, "matched": 16}
+    assert contrasts["primary"].equals(contrasts["kind"] == "own_best")
+    bars = contrasts.groupby("kind")["error_bar"].unique().map(list).to_dict()
+    assert bars == {"own_best": ["retune"], "shared": ["fixed"], "matched": ["fixed"]}
+
+
+def test_a_pending_trial_makes_a_contrast_provisional(planted_analysis: Analysis) -> None:
+    contrasts = planted_analysis.contrasts.set_index(["kind", "variant", "setting"])["provisional"]
+    assert contrasts["own_best", "residual", "lr=3e-4"]  # its rate was chosen without a seed of another
+    assert not contrasts["matched", "residual", "lr=3e-4"]
+    assert contrasts["matched", "residual", "lr=1e-3"]
+    assert not contrasts["own_best", "noskip", "lr=3e-4"]
+
+
+def test_holm_is_over_the_variants_and_a_control_is_judged_by_itself(own_best: pd.DataFrame) -> None:
+    p = own_best["p"]
+    ordered = p[["noskip", "residual", "attention"]].sort_values()
+    expected = np.maximum.accumulate(np.minimum(1, ordered.to_numpy() * [3, 2, 1]))
+    assert own_best["p_holm"][ordered.index].tolist() == pytest.approx(expected.tolist())
+    assert own_best["p_holm"]["unet-again"] == p["unet-again"]
+    assert own_best["control"].to_dict()["unet-again"]
+
+
+def test_a_control_is_compared_with_what_it_copies(tmp_path: Path) -> None:
+    truth = Truth(control={"residual-again": "residual"})
+    path = plant(
+        tmp_path / "p", variants=("unet", "residual"), lrs=(3e-4,), images=8, epochs=6, truth=truth, predictions=False
+    )
+    rows = analyse(load_results(path)).contrasts.query("primary").set_index("variant")
+    assert rows["against"].to_dict() == {"residual": "unet", "residual-again": "residual"}
+    assert rows["decision"].to_dict() == {"residual": "better", "residual-again": "undecided"}
+    assert abs(rows["delta"]["residual-again"]) < 0.02
+
+
+def test_a_rate_that_decides_the_contrast_is_called_a_confound(tmp_path: Path) -> None:
+    truth = Truth(optimum={"noskip": 1e-3}, delta={"noskip": 0.03}, unstable_from={}, diverged=())
+    path = plant(
+        tmp_path / "p", lrs=(3e-3, 1e-3, 3e-4, 1e-4), seeds=4, images=12, epochs=6, truth=truth, predictions=False
+    )
+    analysis = analyse(load_results(path))
+    rows = analysis.contrasts.set_index(["kind", "variant"])
+    assert analysis.shared_setting == "lr=3e-4"
+    assert rows["decision"]["shared", "noskip"] == "worse"
+    assert rows["decision"]["own_best", "noskip"] == "better"
+    assert rows["setting"]["own_best", "noskip"] == "lr=1e-3"
+    flags = rows["lr_confounded"]
+    assert flags["own_best", "noskip"]
+    assert flags.sum() == 1
+
+
+def test_an_undecided_contrast_is_never_called_confounded() -> None:
+    # Both ways differ in sign by luck alone; neither is decided.
+    frame = pd.DataFrame(
+        {
+            "variant": ["a", "a"],
+            "kind": ["own_best", "shared"],
+            "setting": ["s1", "s2"],
+            "against_setting": ["s1", "s2"],
+        }
+    )
+    for decisions, flag in (
+        (["better", "worse"], True),
+        (["better", "equivalent"], True),
+        (["better", "undecided"], False),
+        (["better", "better"], False),
+    ):
+        assert _confounded(frame.assign(decision=decisions)).tolist() == [flag, False]
+    same = frame.assign(decision=["better", "equivalent"], setting="s1", against_setting="s1")
+    assert not _confounded(same).any()  # at the same settings the rate is no cause
+
+
+def test_an_edge_of_the_grid_is_said(tmp_path: Path) -> None:
+    path = plant(
+        tmp_path / "p",
+        variants=("unet", "residual"),
+        lrs=(1e-3, 5e-4, 3e-4),
+        seeds=2,
+        images=4,
+        epochs=6,
+        truth=Truth(optimum={"residual": 3e-3}),
+        predictions=False,
+    )
+    analysis = analyse(load_results(path))
+    assert analysis.contrasts.query("primary")["unbracketed"].all()
+    assert analysis.variants["bracket"].tolist() == ["3e-4 is the lowest rate tried", "1e-3 is the highest rate tried"]
+    assert not analysis.contrasts.query("kind == 'matched'")["unbracketed"].any()
+
+
+def test_one_seed_gives_a_difference_without_an_interval(tmp_path: Path) -> None:
+    path = plant(tmp_path / "p", variants=("unet", "noskip"), seeds=1, images=4, epochs=6, predictions=False)
+    row = analyse(load_results(path)).contrasts.query("primary").iloc[0]
+    assert row["delta"] < -0.03
+    assert math.isnan(row["low"]) and math.isnan(row["p_holm"])
+    assert (row["decision"], row["reason"]) == ("undecided", "fewer than two seeds")
+
+
+def test_a_variant_that_always_diverges_scores_zero_and_is_worse(tmp_path: Path) -> None:
+    truth = Truth(diverges_from={"noskip": 1e-5}, diverged=())
+    path = plant(tmp_path / "p", variants=("unet", "noskip"), images=4, epochs=6, truth=truth, predictions=False)
+    analysis = analyse(load_results(path))
+    row = analysis.contrasts.query("primary").iloc[0]
+    assert row["left"] == 0.0
+    assert row["delta"] == pytest.approx(-row["right"])
+    assert row["decision"] == "worse"
+    assert analysis.variants["bracket"].iloc[1] == "every seed diverged at every setting"
+
+
+def test_a_variant_without_results_has_no_contrast(tmp_path: Path) -> None:
+    missing = tuple(("noskip", lr, seed) for lr in (1e-3, 3e-4) for seed in range(2))
+    path = plant(
+        tmp_path / "p",
+        variants=("unet", "noskip", "residual"),
+        lrs=(1e-3, 3e-4),
+        seeds=2,
+        images=8,
+        epochs=6,
+        truth=Truth(missing=missing, diverged=()),
+        predictions=False,
+    )
+    rows = analyse(load_results(path)).contrasts.query("primary").set_index("variant")
+    assert math.isnan(rows["delta"]["noskip"])
+    assert rows["reason"]["noskip"] == "no result of noskip to choose from"
+    # The planned contrast stays in Holm's family: leaving it out afterwards would loosen the others.
+    assert rows["p_holm"]["residual"] == pytest.approx(2 * rows["p"]["residual"])
+
+
+def test_confirming_seeds_are_a_way_of_their_own(tmp_path: Path) -> None:
+    path = plant(
+        tmp_path / "p",
+        variants=("unet", "noskip"),
+        lrs=(1e-3, 3e-4),
+        images=8,
+        epochs=6,
+        confirm=3,
+        predictions=False,
+    )
+    frames = load_results(path)
+    row = analyse(frames).contrasts.query("kind == 'confirmed'").iloc[0]
+    confirming = frames.trials.query("role == 'confirm'").groupby("variant")["test_score"].mean()
+    assert row["delta"] == pytest.approx(confirming["noskip"] - confirming["unet"])
+    assert (row["error_bar"], row["n"], row["decision"], row["primary"]) == ("tune_once", 3, "worse", False)
+    assert not set(frames.trials.query("role == 'confirm'")["seed"]) & {0, 1, 2}
+
+
+def test_images_of_a_sequence_are_drawn_in_blocks(tmp_path: Path) -> None:
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), images=40, epochs=6, groups=2, predictions=False
+    )
+    frames = load_results(path)
+    assert len(set(frames.groups["test"] or ())) == 2
+    weights = StudyScores(frames).bootstrap.test_weights
+    assert weights[:, :20].sum(axis=1).tolist() == [20] * 2000  # each sequence keeps its own size
+
+
+def test_declared_confounds_are_shown(tmp_path: Path) -> None:
+    path = plant(tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), images=2, epochs=6, predictions=False)
+    study = (path / "study.yaml").read_text()
+    (path / "study.yaml").write_text(study.replace("    skip: none\n", "    skip: none\n    train: {batch_size: 4}\n"))
+    analysis = analyse(load_results(path))
+    assert analysis.contrasts["confounded"].eq("noskip: batch_size 4").all()
+    assert analysis.variants.set_index("variant")["confounds"].to_dict() == {
+        "unet": "", "noskip": "noskip: batch_size 4",
+    }  # fmt: skip
+    assert analysis.contrasts["parameters_ratio"].iloc[0] == pytest.approx(437 / 486)
+
+
+def test_superiority_is_the_share_of_pairs(planted_analysis: Analysis, own_best: pd.DataFrame) -> None:
+    scores = planted_analysis.frames.trials.query("lr == 3e-4").groupby("variant")["test_score"].apply(list)
+    pairs = [a > b for a in scores["attention"] for b in scores["unet"]]
+    assert own_best["superiority"]["attention"] == pytest.approx(np.mean(pairs))
+    assert own_best["superiority_verdict"].eq("").all()  # three seeds allow none
+
+
+def test_class_contrasts_average_to_the_contrast(planted_analysis: Analysis, own_best: pd.DataFrame) -> None:
+    classes = planted_analysis.class_contrasts.query("kind == 'own_best'")
+    assert len(classes) == 4 * 5
+    for variant, part in classes.groupby("variant"):
+        assert part["delta"].mean() == pytest.approx(own_best["delta"][variant], abs=1e-12)
+    noskip = classes.query("variant == 'noskip'").set_index("class")
+    assert (noskip["high"][["fence", "pole"]] < 0).all()
+    assert noskip["delta"][["fence", "pole"]].max() < noskip["delta"]["road"]
+
+
+def test_the_same_study_gives_the_same_numbers(planted_path: Path, planted_analysis: Analysis) -> None:
+    again = analyse(load_results(planted_path))
+    assert again is not planted_analysis
+    pd.testing.assert_frame_equal(again.contrasts, planted_analysis.contrasts)
+
+
+def test_another_variant_does_not_move_a_contrast(tmp_path: Path, planted_path: Path) -> None:
+    alone = load_results(planted_path)
+    rows = primary(alone)
+    run = json.loads((planted_path / "run.json").read_text())
+    kept = [entry for entry in run["plan"] if entry["variant"] in ("unet", "residual")]
+    for name in ("study.yaml", "trials", "test"):
+        (tmp_path / name).symlink_to(planted_path / name)
+    (tmp_path / "run.json").write_text(json.dumps(run | {"plan": kept}))
+    fewer = primary(load_results(tmp_path))
+    for column in ("delta", "low", "high", "p"):
+        assert fewer[column]["residual"] == rows[column]["residual"]
+
+
+def test_identical_variants_differ_at_the_nominal_rate() -> None:
+    pairs, wrong = 0, 0
+    for draw in range(5):
+        effects = {f"v{number}": [0.0] for number in range(40)} | {f"c{number}": [0.0] for number in range(40)}
+        copies = {f"c{number}": f"v{number}" for number in range(40)}
+        frames = draw_study(
+            np.random.default_rng(draw), effects=effects, copies=copies, lrs=(3e-4,), seeds=3, resamples=200
+        )
+        rows = primary(frames).query("control")
+        assert (rows["against"].str[1:] == rows.index.str[1:]).all()
+        pairs += len(rows)
+        wrong += int(rows["decision"].isin(["better", "worse"]).sum())
+    assert pairs == 200
+    assert stats.binomtest(wrong, pairs, 0.05).pvalue > 0.05, f"{wrong} of {pairs}"
+
+
+def test_choosing_among_equal_rates_raises_no_false_alarms() -> None:
+    effects = {f"v{number}": [0.0, 0.0, 0.0] for number in range(30)}
+    effects |= {f"c{number}": [0.0, 0.0, 0.0] for number in range(30)}
+    copies = {f"c{number}": f"v{number}" for number in range(30)}
+    wrong = 0
+    for draw in range(2):
+        frames = draw_study(np.random.default_rng(draw), effects=effects, copies=copies, seeds=3, resamples=200)
+        wrong += int(primary(frames).query("control")["decision"].isin(["better", "worse"]).sum())
+    # Noise of the choice is in the interval, so that it covers more than it must: at most the nominal rate.
+    assert stats.binomtest(wrong, 60, 0.05, alternative="greater").pvalue > 0.05
+
+
+def test_a_known_difference_is_found_and_covered() -> None:
+    large = draw_study(
+        np.random.default_rng(99), effects={"a": [0.0], "b": [0.3]}, lrs=(3e-4,), seeds=40, images=1000, resamples=100
+    )
+    population = large.trials.groupby("variant")["test_score"].mean()
+    truth = float(population["b"] - population["a"])
+    effects = {"a": [0.0]} | {f"b{number}": [0.3] for number in range(30)}
+    covered, decided = [], []
+    for draw in range(4):
+        frames = draw_study(np.random.default_rng(draw), effects=effects, lrs=(3e-4,), seeds=5, images=60)
+        rows = primary(frames)
+        covered.append(((rows["low"] < truth) & (truth < rows["high"])).mean())
+        decided.append(rows["decision"].eq("better").mean())
+    assert np.mean(covered) > 0.88
+    assert np.mean(decided) > 0.9
+
+
+def test_a_diverged_seed_is_zero_in_every_replicate() -> None:
+    frames = draw_study(
+        np.random.default_rng(0),
+        effects={"a": [0.0], "b": [0.0]},
+        lrs=(3e-4,),
+        seeds=4,
+        diverged=[("b", 3e-4, 2)],
+    )
+    row = primary(frames).loc["b"]
+    scores = frames.trials.groupby("variant")["test_score"].apply(list)
+    assert row["right"] - row["left"] == pytest.approx(np.mean(scores["a"]) - np.sum(scores["b"]) / 4)
+    # One of four seeds at zero: SD of a replicate's mean is about score·√(3/16/4), so the interval is wide.
+    expected = stats.t.ppf(0.975, 6) * np.mean(scores["a"]) * math.sqrt(3 / 16 / 4) * math.sqrt(4 / 3)
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(expected, rel=0.15)
