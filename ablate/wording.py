@@ -10,6 +10,13 @@ def count_of(number: int | str, noun: str) -> str:
     return f"{number} {noun}{'' if str(number) == '1' else 's'}"
 
 
+def range_of(numbers: Iterable[int]) -> str:
+    """Return the least and the greatest of some numbers as a text: "2 to 3", or "3" where all are equal."""
+    found = [int(number) for number in numbers]
+    low, high = min(found), max(found)
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def listed(items: Iterable[str]) -> str:
     """Return names as they stand in a sentence: "a", "a and b", "a, b and c"; "" for none."""
     names = list(items)

@@ -10,7 +10,7 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
 from ablate.report.page.document import make_page
-from ablate.wording import count_of, listed
+from ablate.wording import count_of, listed, range_of
 from tests.planted import plant
 
 
@@ -19,6 +19,10 @@ from tests.planted import plant
 )
 def test_a_noun_is_in_the_plural_unless_there_is_one(number: int | str, said: str) -> None:
     assert count_of(number, "seed") == said
+
+
+def test_a_range_of_equal_numbers_is_one_number() -> None:
+    assert [range_of(numbers) for numbers in ([3, 2, 3], [3, 3], [1])] == ["2 to 3", "3", "1"]
 
 
 def test_names_are_listed_as_in_a_sentence() -> None:

@@ -90,6 +90,11 @@ class Arrays:
         return {split: self.images[split] for split in ("val", "test")}
 
 
+@lru_cache(maxsize=_PREDS_KEPT)
+def _unpacked(path: Path) -> Maps:
+    return stored.unpack_maps(path)
+
+
 class Source:
     """The arrays behind the frames by the key of their trial.
 
@@ -98,8 +103,6 @@ class Source:
 
     def __init__(self, results: Results, trials: Mapping[str, Arrays]) -> None:
         self._results, self._trials = results, trials
-        # Per instance, so that it dies with it.
-        self._preds = lru_cache(maxsize=_PREDS_KEPT)(stored.unpack_maps)
 
     def counts(self, key: str) -> dict[str, np.ndarray]:
         """Return tp, fp, fn of each image and class of "val" and "test": int64 (N, C, 3)."""
@@ -124,7 +127,7 @@ class Source:
 
     def preds(self, key: str) -> Maps:
         """Return the test predictions as class indices: uint8 (N, H, W), or N maps (h, w) where sizes differ."""
-        return self._preds(self.preds_path(key))
+        return _unpacked(self.preds_path(key))
 
     def preds_path(self, key: str) -> Path:
         """Return the path of the file of `preds`."""

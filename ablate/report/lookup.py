@@ -13,6 +13,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.errors import AblateError, PluginError
 from ablate.registry import Displays
 from ablate.report.format import rate_text, shorten
+from ablate.wording import count_of, range_of
 
 Made = TypeVar("Made")
 Row = dict[str, Any]
@@ -241,5 +242,4 @@ def seeds_text(analysis: Analysis) -> str:
     counts = counts[counts > 0]
     if counts.empty:
         return "no seed yet"
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low if low == high else f'{low} to {high}'} seed{'s' * (high > 1)}"
+    return count_of(range_of(counts), "seed")

@@ -6,7 +6,6 @@ the kinds of its contrasts. What needs no facts is a text by itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,6 @@ from ablate.errors import ResultsError
 from ablate.measure.convergence import GAIN_THRESHOLD
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, scaled_width
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM
-from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
-from ablate.study.spec import ClaimSpec
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 
@@ -276,50 +273,26 @@ def all_rules(analysis: Analysis) -> dict[str, str]:
 # --- claims ---------------------------------------------------------------------------------------------------------
 
 
-def claim(analysis: Analysis, spec: ClaimSpec, row: dict[str, Any]) -> str:
-    """Return how the number of a claim and its verdict were made; "" where it could not be judged.
+def claim(row: dict[str, Any]) -> str:
+    """Return how the number of a claim and its verdict were made, from its row of the frame of verdicts.
 
-    `row` is the claim's in the frame of verdicts: `threshold` and `comparisons` are read.
+    "" for a claim that could not be judged.
     """
     count = int(row["comparisons"])
-    if not count or not math.isfinite(row["threshold"]):
+    if not count:
         return ""
-    if spec.metric in COUNTS:
-        return "A count without sampling error: compared as it is."
-    above = spec.expect == "under-converged" if spec.expect else (spec.op or "").startswith(">")
+    if row["exact"]:
+        return f"{row['quantity']}: a count without sampling error, compared as it is."
     said = (
-        f"{_claim_number(spec)}. Supported where the whole interval lies {'above' if above else 'below'} "
+        f"{row['quantity']}: {row['method']}. Supported where the whole interval lies {row['side']} "
         f"{row['threshold']:g}, refuted where none of it does, inconclusive else"
     )
     if count == 1:
         return f"{said}."
-    own = analysis.frames.study.variants
-    judged = [name for name in analysis.variants_in_order if not (name in own and own[name].control)]
-    over = len(judged) if spec.variant in ("any", "all") else 1
-    # Over several variants, over several settings of each, or both.
-    kinds = ({spec.variant} if over > 1 else set()) | ({spec.quantifier} if count > over else set())
-    if kinds == {"all"}:
+    if row["quantifiers"] == "all":
         return f"{said}; of {count} comparisons all must be, each at the full level, while one at α/{count} refutes."
-    if kinds == {"any"}:
+    if row["quantifiers"] == "any":
         return f"{said}; of {count} comparisons one must be, at α/{count}, while all at the full level refute."
     return (
         f"{said}; over {count} comparisons: 'all' at the full level, 'any' with α divided by the number to choose from."
     )
-
-
-def _claim_number(spec: ClaimSpec) -> str:
-    """Return what the interval of a claim is of, and how it is made."""
-    pair = "" if spec.right is None else f", {spec.left} {'/' if spec.metric in RATES else '−'} {spec.right}"
-    name = spec.metric
-    if name in RATES:
-        return f"{name}{pair}: t over rounds{' on the log ratio' * (spec.right is not None)}"
-    if name in RISES:
-        return f"1 − 1/{name} (0 never rose, 1 diverged){pair}: t over seeds"
-    if name in SHARES:
-        return f"share of diverged seeds{pair}: {'Wilson' if spec.right is None else 'Newcombe'}'s interval of shares"
-    if spec.expect:
-        return "projected gain in val mIoU: t over seeds"
-    if split_of(name)[1] in (*OVERLAP, *DETAIL) or split_of(name)[1].partition("/")[0] in PER_CLASS:
-        kept = "kept" if spec.where else "chosen again in every replicate"
-        return f"{name}{pair}: Multi-Bootstrap over seeds and images, the setting {kept}"
-    return f"{name}{pair}: t over seeds"

@@ -118,10 +118,7 @@ def claims(analysis: Analysis) -> Table:
     if len(frame):
         # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
         frame["reason"] = frame["reason"].str.replace(f"{analysis.frames.path}/", "", regex=False)
-        frame["why"] = [
-            _why(row["reason"], rules.claim(analysis, claim, row))
-            for claim, row in zip(analysis.frames.study.claims, rows_of(frame), strict=True)
-        ]
+        frame["why"] = [_why(row["reason"], rules.claim(row)) for row in rows_of(frame)]
     columns = [
         Column("id", "Claim"),
         Column("text", "Says", sub="why"),

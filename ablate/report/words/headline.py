@@ -11,7 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.format import percent, percent_interval
 from ablate.report.lookup import WHOLE, by_variant, order, primary_contrasts, setting_label, settings
 from ablate.report.words.verdict_rows import speed_text
-from ablate.wording import count_of
+from ablate.wording import count_of, range_of
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def _means(analysis: Analysis, seeds: pd.Series) -> str:
     if int(seeds.max()) < 2:
         return "One seed has no interval, so that nothing can be decided; five are the workable minimum."
     return (
-        f"{100 * analysis.confidence:.0f} % intervals over {_seeds(seeds)} and the test images, Holm-corrected "
-        f"decisions; differences within ± {percent(analysis.rope)} points count as none."
+        f"{100 * analysis.confidence:.0f} % intervals over {count_of(range_of(seeds), 'seed')} and the test images, "
+        f"Holm-corrected decisions; differences within ± {percent(analysis.rope)} points count as none."
     )
 
 
@@ -135,11 +135,6 @@ def _component(analysis: Analysis, variant: str, better: bool) -> str:
     return ", ".join(f"{field} {has} rather than {lacks}" for field, has, lacks in pairs)
 
 
-def _seeds(values: pd.Series) -> str:
-    low, high = int(values.min()), int(values.max())
-    return count_of(low if low == high else f"{low} to {high}", "seed")
-
-
 def _cost(analysis: Analysis, variant: str) -> str:
     row = by_variant(analysis.variants)[variant]
     parts = []
@@ -176,7 +171,7 @@ def headline(analysis: Analysis, most: int = 4) -> str:
             parts.append(f"{words.format(percent(analysis.rope))}: {said}")
     if len(ordered) > most:
         parts.append(f"{len(ordered) - most} more variants below")
-    seeds = _seeds(primary["n"].astype(int))
+    seeds = count_of(range_of(primary["n"]), "seed")
     if (primary["decision"] == "undecided").all():
         # One list, after one colon.
         said = "; ".join(parts).replace("undecided: ", "", 1)

@@ -7,7 +7,7 @@ from ablate.analysis.frames import Frames
 from ablate.report.lookup import main_trials, primary_contrasts, setting_words
 from ablate.study.spec import TrainSpec
 from ablate.study.trial import level_text
-from ablate.wording import count_of, listed
+from ablate.wording import count_of, listed, range_of
 
 
 def methods_paragraph(analysis: Analysis) -> str:
@@ -106,8 +106,7 @@ def _trials(analysis: Analysis) -> str:
     frames, main = analysis.frames, main_trials(analysis)
     seeds = main.groupby(["variant", "setting"], sort=False)["seed"].nunique()
     status = frames.trials["status"].value_counts()
-    each = str(seeds.min()) if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    text = f"Each cell was trained with {count_of(each, 'seed')} ({count_of(len(frames.trials), 'trial')}"
+    text = f"Each cell was trained with {count_of(range_of(seeds), 'seed')} ({count_of(len(frames.trials), 'trial')}"
     for name, word in (
         ("diverged", "diverged"),
         ("pruned", "pruned"),
@@ -120,8 +119,7 @@ def _trials(analysis: Analysis) -> str:
     confirming = frames.trials[frames.trials["role"] == "confirm"]
     if len(confirming):
         fresh = confirming.groupby(["variant", "setting"], sort=False)["seed"].nunique()
-        count = str(fresh.min()) if fresh.min() == fresh.max() else f"{fresh.min()} to {fresh.max()}"
-        text += f"The chosen settings were trained again with {count_of(count, 'fresh seed')} each. "
+        text += f"The chosen settings were trained again with {count_of(range_of(fresh), 'fresh seed')} each. "
     return text + "A diverged trial (loss or gradient not finite) counts with a score of 0."
 
 

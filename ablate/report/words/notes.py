@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ablate.analysis.analyse import Analysis
-from ablate.errors import ResultsError
-from ablate.report.lookup import main_trials, primary_contrasts, rows_of
+from ablate.report.lookup import primary_contrasts, rows_of
 from ablate.wording import count_of
 
 _STATUS = (
@@ -22,7 +21,7 @@ def notes(analysis: Analysis) -> list[str]:
     """Return what limits the study, one sentence each, ready to print."""
     own = f"{analysis.frames.path}/"
     # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
-    said = [text.replace(own, "") for part in (_trials, _contrasts, _study, _detail) for text in part(analysis)]
+    said = [text.replace(own, "") for part in (_trials, _contrasts, _study) for text in part(analysis)]
     return [f"{text[0].upper()}{text[1:]}." for text in said]
 
 
@@ -51,7 +50,7 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
 
 
 def _study(analysis: Analysis) -> Iterator[str]:
-    """Say what the study itself leaves open: declared confounds, a search, few seeds."""
+    """Say what the study itself leaves open: declared confounds, a search, few seeds, detail not measured."""
     frames = analysis.frames
     own = [text for text in analysis.variants["confounds"] if text]
     if own:
@@ -64,25 +63,5 @@ def _study(analysis: Analysis) -> Iterator[str]:
     fewest = int(frames.trials.groupby(["variant", "setting"])["seed"].nunique().min())
     if fewest < LEAST_SEEDS:
         yield f"{count_of(fewest, 'seed')} a cell: five are the workable minimum"
-
-
-def _detail(analysis: Analysis) -> Iterator[str]:
-    """Say why fine detail could not be measured, for the study or for single variants."""
-    frames = analysis.frames
-    try:
-        target = frames.detail_target
-    except (ResultsError, ValueError) as error:
-        yield f"no measures of fine detail: {error}"
-        return
-    known = set(analysis.detail["variant"]) | set(analysis.detail["against"])
-    trials = main_trials(analysis)
-    trials = trials[trials["status"] == "complete"]
-    for variant, setting in analysis.own_best.items():
-        if variant in known:
-            continue
-        for key in trials.loc[(trials["variant"] == variant) & (trials["setting"] == setting), "key"]:
-            try:
-                target.counts(frames.preds(key))
-            except (ResultsError, ValueError) as error:
-                yield f"no measures of fine detail for {variant}: {error}"
-                break
+    if analysis.no_detail:
+        yield analysis.no_detail
