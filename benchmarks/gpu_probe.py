@@ -68,7 +68,7 @@ class EngineCost:
 class LaneRate:
     """What so many workers train together, in images a second, and the memory in use on the device meanwhile."""
 
-    lanes: int
+    workers: int
     images_per_s: float
     used_bytes: int
 
@@ -157,10 +157,10 @@ def _last_words(log: IO[bytes]) -> str:
     return f": {lines[-1].strip()[:200]}" if lines else ""
 
 
-def lane_rate(asked: Probe, engine: str, lanes: int) -> LaneRate | None:
-    """Return what `lanes` processes train together on the variant that comes first; None where one of them failed."""
-    request = asked.request("lane", (engine,), asked.study.representatives()[:1])
-    processes = [asked.start() for _ in range(lanes)]
+def lane_rate(asked: Probe, engine: str, workers: int) -> LaneRate | None:
+    """Return what `workers` processes train together on the variant that comes first; None where one of them failed."""
+    request = asked.request("worker", (engine,), asked.study.representatives()[:1])
+    processes = [asked.start() for _ in range(workers)]
 
     def end() -> None:
         for process in processes:
@@ -178,7 +178,7 @@ def lane_rate(asked: Probe, engine: str, lanes: int) -> LaneRate | None:
                 _say(process, "go\n")
             found = [_hear(process) for process in processes]
             rate = sum(answer["images_per_s"] for answer in found)
-            return LaneRate(lanes, rate, max(int(answer["used_bytes"]) for answer in found))
+            return LaneRate(workers, rate, max(int(answer["used_bytes"]) for answer in found))
         return None
     finally:
         watch.cancel()
@@ -327,7 +327,7 @@ def engine_costs(
             yield EngineCost(trial.variant, engine, error=(str(error).splitlines() or [type(error).__name__])[0][:200])
 
 
-def lane(bench: Bench, seconds: float, go: Callable[[], object]) -> dict[str, float]:
+def worker(bench: Bench, seconds: float, go: Callable[[], object]) -> dict[str, float]:
     """Return one worker's images a second over `seconds` from when `go` returns, and the memory in use then."""
     bench.warm_up()
     bench.probe()
@@ -371,14 +371,14 @@ def main() -> None:
     size = (int(request["size"][0]), int(request["size"][1]))
     batch = max(int(trial.train["batch_size"]) for trial in trials)
     data = DeviceData(random_data(request["channels"], request["classes"], size, batch), device)
-    if request["op"] == "lane":
+    if request["op"] == "worker":
         bench = Bench(trials[0], data, decisions, device, measure)
 
         def go() -> None:
             answer({"ready": True})
             sys.stdin.readline()
 
-        answer(lane(bench, request["seconds"], go))
+        answer(worker(bench, request["seconds"], go))
         return
     for engine in request["engines"]:
         for cost in engine_costs(trials, data, decisions, device, measure, engine, request["seconds"]):

@@ -59,7 +59,7 @@ def render(document: dict[str, Any]) -> str:
     ]  # fmt: skip
     within = sum(abs(row["difference"]) <= row["spread"] for row in document["rows"])
     ways = [
-        f"- {name}: {way['precision']}, {way['engine']}, {count_of(way['lanes'], 'lane')} of "
+        f"- {name}: {way['precision']}, {way['engine']}, {count_of(way['workers'], 'worker')} of "
         f"{count_of(way['threads'], 'thread')}"
         for name in ("fast", "plain")
         for way in (document[name],)

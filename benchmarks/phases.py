@@ -12,40 +12,40 @@ from ablate.records.record import Record
 from ablate.records.store import Results
 
 PHASES = {
-    "start_up": "before the lane's first trial: imports, data, plan, the worker's process",
+    "start_up": "before the worker's first trial: imports, data, plan, the worker's process",
     "training": "training steps, less what warming up cost",
-    "warming_up": "what the first trial of a variant on a lane trained longer than its others (compiling)",
+    "warming_up": "what the first trial of a variant on a worker trained longer than its others (compiling)",
     "validation": "validation",
     "test": "the test pass and the probes on it",
     "rest_of_trials": "the rest of the trials: building the network, epoch boundaries, checkpoints, writing the record",
-    "between_trials": "from one trial's record to the lane's next trial",
-    "idle": "the lane had no trial left while another still ran",
+    "between_trials": "from one trial's record to the worker's next trial",
+    "idle": "the worker had no trial left while another still ran",
     "closing": "after the last trial: closing the ledger and the tracker, ending the workers",
 }
 
 
 @dataclass(frozen=True)
 class _Span:
-    """One trial on its lane, in seconds since the epoch."""
+    """One trial on its worker, in seconds since the epoch."""
 
-    lane: int
+    worker: int
     begin: float
     end: float
     record: Record
 
 
 def phases(results: Path, *, began: float, ended: float) -> dict[str, float]:
-    """Seconds of the wall clock by phase, averaged over the lanes, of one run from `began` to `ended` (time.time()).
+    """Seconds of the wall clock by phase, averaged over the workers, of one run from `began` to `ended` (time.time()).
 
     They add up to the wall-clock time. A trial's begin is the time of its lock file, its end that of its record. The
     folder has to be of this one run, without retries.
     """
     spans = _spans(results)
-    lanes = sorted({span.lane for span in spans})
+    workers = sorted({span.worker for span in spans})
     last = max(span.end for span in spans)
     total = dict.fromkeys(PHASES, 0.0)
-    for lane in lanes:
-        own = sorted((span for span in spans if span.lane == lane), key=lambda span: span.begin)
+    for worker in workers:
+        own = sorted((span for span in spans if span.worker == worker), key=lambda span: span.begin)
         total["start_up"] += own[0].begin - began
         total["between_trials"] += sum(after.begin - before.end for before, after in itertools.pairwise(own))
         total["idle"] += last - own[-1].end
@@ -58,7 +58,7 @@ def phases(results: Path, *, began: float, ended: float) -> dict[str, float]:
             total["warming_up"] += warm
             total["training"] += known["train"] - warm
             total["rest_of_trials"] += span.end - span.begin - sum(known.values())
-    averaged = {name: seconds / len(lanes) for name, seconds in total.items()}
+    averaged = {name: seconds / len(workers) for name, seconds in total.items()}
     averaged["closing"] = ended - last
     return averaged
 
@@ -69,15 +69,15 @@ def _spans(results: Path) -> list[_Span]:
     for trial in folder.folders():
         if trial.record.exists() and trial.lock.exists():
             record = Record.model_validate_json(trial.record.read_bytes())
-            lane = int(record.provenance.get("pid", 0))
-            spans.append(_Span(lane, trial.lock.stat().st_mtime, trial.record.stat().st_mtime, record))
+            worker = int(record.provenance.get("pid", 0))
+            spans.append(_Span(worker, trial.lock.stat().st_mtime, trial.record.stat().st_mtime, record))
     if not spans:
         raise ValueError(f"no finished trials in {results}")
     return spans
 
 
 def _warm_up(span: _Span, own: list[_Span]) -> float:
-    """Seconds by which the variant's first trial on a lane trained longer than its others of as many epochs."""
+    """Seconds by which the variant's first trial on a worker trained longer than its others of as many epochs."""
     alike = [
         other
         for other in own

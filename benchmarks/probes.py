@@ -1,7 +1,7 @@
 """What a device is good at, for networks like these: rates that the engine's defaults follow from. `--help` for usage.
 
 Convolutions by level, forward and backward; upsampling two ways; the first layer padded to 8 channels; engines and
-lanes on whole training steps; matrix products and copies. Works on any GPU, and with `--tiny` on a CPU. Finished parts
+workers on whole training steps; matrix products and copies. Works on any GPU, and with `--tiny` on a CPU. Finished parts
 are kept in `<out>/<name>.parts/`: stop it when you like, the same command goes on.
 """
 
@@ -50,13 +50,13 @@ run: {{deterministic: {deterministic}}}
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What is probed: images, batch, base widths, levels, lanes; seconds for each figure."""
+    """What is probed: images, batch, base widths, levels, workers; seconds for each figure."""
 
     size: tuple[int, int] = (360, 480)
     batch: int = 8
     bases: tuple[int, ...] = (16, 32, 64)
     depth: int = 4
-    lanes: tuple[int, ...] = (1, 2, 4)
+    workers: tuple[int, ...] = (1, 2, 4)
     seconds: float = 0.5
     matrix: int = 8192
     copied: int = 2**30
@@ -181,10 +181,10 @@ def simple_rates(device: Device, sizes: Sizes) -> dict[str, float]:
     return found
 
 
-def engines_and_lanes(
+def engines_and_workers(
     name: str, sizes: Sizes, base: int, scratch: Path, engines: tuple[str, ...], *, deterministic: bool
 ) -> dict[str, Any]:
-    """Images a second of a whole training step by engine, and of lanes with the fastest engine, in fresh processes."""
+    """Images a second of a whole training step by engine, and of workers with the fastest engine, in fresh processes."""
     height, width = sizes.size
     path = scratch / f"probe-{base}.yaml"
     settings = {"height": height, "width": width, "base": base, "depth": sizes.depth, "batch": sizes.batch}
@@ -201,23 +201,25 @@ def engines_and_lanes(
         cost = {key: finite(value) if isinstance(value, float) else value for key, value in cost.items()}
         rows.append({"base": base, "engine": engine, "deterministic": deterministic, "images_per_s": rate, **cost})
     fastest = max(rows, key=lambda row: row["images_per_s"] or 0.0)["engine"]
-    lanes = []
-    for count in sizes.lanes:
+    workers = []
+    for count in sizes.workers:
         rate_of = lane_rate(asked, fastest, count)
-        found = dataclasses.asdict(rate_of) if rate_of else {"lanes": count, "images_per_s": None, "used_bytes": 0}
-        lanes.append({"base": base, "engine": fastest, "deterministic": deterministic, **found})
-    return {"engines": rows, "lanes": lanes}
+        found = dataclasses.asdict(rate_of) if rate_of else {"workers": count, "images_per_s": None, "used_bytes": 0}
+        workers.append({"base": base, "engine": fastest, "deterministic": deterministic, **found})
+    return {"engines": rows, "workers": workers}
 
 
 def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], parts: Parts) -> dict[str, Any]:
     """Everything, a figure after the other."""
     # Whole steps first: their processes share the device with this one, which holds nothing yet.
-    whole: dict[str, list[Any]] = {"engines": [], "lanes": []}
+    whole: dict[str, list[Any]] = {"engines": [], "workers": []}
     for base in sizes.bases:
         for deterministic in (True, False) if name.startswith("cuda") else (True,):
             found = parts.of(
                 f"steps-{base}{'-deterministic' * deterministic}",
-                functools.partial(engines_and_lanes, name, sizes, base, scratch, engines, deterministic=deterministic),
+                functools.partial(
+                    engines_and_workers, name, sizes, base, scratch, engines, deterministic=deterministic
+                ),
             )
             for part, rows in found.items():
                 whole[part] += rows
@@ -250,8 +252,8 @@ def render(document: dict[str, Any]) -> str:
     for title, part, columns in (
         ("Engines, whole training step", "engines",
          ("base", "deterministic", "engine", "images_per_s", "first_s", "step_s", "predict_s", "peak_bytes", "error")),
-        ("Lanes with the fastest engine", "lanes",
-         ("base", "deterministic", "engine", "lanes", "images_per_s", "used_bytes")),
+        ("Workers with the fastest engine", "workers",
+         ("base", "deterministic", "engine", "workers", "images_per_s", "used_bytes")),
         ("Convolutions", "convolutions", ("base", "layer", "channels", "size", *both)),
         ("Upsampling: transposed convolution, or matrix product and pixel shuffle", "upsampling",
          ("base", "level", "way", *both)),

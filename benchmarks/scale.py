@@ -183,7 +183,7 @@ def local(trials: int, scratch: Path) -> Cost:
     costs = []
     for number, only in enumerate((["--only", "variant=v0", "--only", "seed=0", "--only", f"lr={1e-4:.3e}"], [])):
         out = scratch / f"local-{trials}-{number}"
-        words = ["--plugin", str(PLUGIN), "--no-profile", "-o", "run.lanes=1", *only, "--out", str(out)]
+        words = ["--plugin", str(PLUGIN), "--no-profile", "-o", "run.workers=1", *only, "--out", str(out)]
         costs.append(call("ablate.cli", "run", str(study), *words).cost)
     return (costs[1] - costs[0]).each(1e3 / (trials - 1))
 

@@ -217,7 +217,7 @@ def _phases(document: dict[str, Any]) -> str:
         medians = [statistics.median(run[phase] for run in runs) for runs in found.values()]
         rows.append([phase.replace("_", " "), *(f"{seconds:.2f}" for seconds in medians), meaning])
     head = ["phase", *(f"{label}, s" for label in found), ""]
-    return "## Where the time of `ablate` goes (a lane's wall clock)\n\n" + table(head, rows)
+    return "## Where the time of `ablate` goes (a worker's wall clock)\n\n" + table(head, rows)
 
 
 def _quiet(document: dict[str, Any]) -> str:

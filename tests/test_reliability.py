@@ -37,7 +37,7 @@ def test_a_marker_without_a_literal_row_and_outcome_is_refused(tmp_path: Path) -
 
 
 def test_a_row_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such row: tests/test_a.py: test_one: 99"):
+    with pytest.raises(ValueError, match=r"no such row: tests/test_a.py: test_one: 99"):
         page([Injection(99, "x", "tests/test_a.py", "test_one")], None)
 
 

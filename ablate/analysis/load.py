@@ -208,7 +208,11 @@ def read_spec(path: Path) -> StudySpec:
     except FileNotFoundError:
         raise ResultsError("there is no study in this folder", file=str(path), cure="name a results folder") from None
     try:
-        return StudySpec.model_validate(parse_bytes(data, str(path)).value)
+        document = parse_bytes(data, str(path)).value
+        run = document.get("run") if isinstance(document, dict) else None
+        if isinstance(run, dict) and "lanes" in run:  # what earlier versions called the workers
+            run["workers"] = run.pop("lanes")
+        return StudySpec.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -50,7 +50,9 @@ class Record(BaseModel):
     files: dict[str, str] = Field(
         default_factory=dict, description="SHA-256 of the files beside the record; empty in records of older versions."
     )
-    timing: dict[str, Any] = Field(default_factory=dict, description="Seconds and rates seen while lanes were shared.")
+    timing: dict[str, Any] = Field(
+        default_factory=dict, description="Seconds, and rates while workers shared a device."
+    )
     provenance: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod

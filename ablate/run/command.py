@@ -58,7 +58,7 @@ def run_study(
                 display.say(note)
             decisions, devices = prepared.decisions, ", ".join(prepared.devices)
             display.say(
-                f"{study.name}: {devices} ({decisions.device}), {count_of(decisions.lanes, 'worker')} of "
+                f"{study.name}: {devices} ({decisions.device}), {count_of(decisions.workers, 'worker')} of "
                 f"{count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
             )
             driver = Driver(
@@ -104,7 +104,7 @@ def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float)
                 path,
                 base=study.base,
                 devices=prepared.devices[:1],
-                lanes=1,
+                workers=1,
                 threads=prepared.decisions.threads,
                 plugins=plugins.files,
             )

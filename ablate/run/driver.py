@@ -161,7 +161,7 @@ class Driver:
             self.results.path,
             base=self.study.base,
             devices=self.prepared.devices,
-            lanes=decisions.lanes,
+            workers=decisions.workers,
             threads=decisions.threads,
             plugins=self.plugins.files,
             origin=self.origin,

@@ -136,7 +136,7 @@ class _Slot:
 
 
 class LocalExecutor:
-    """As many worker processes for each device as `lanes` says.
+    """As many worker processes for each device as `workers` says.
 
     With `keeps_steps` a worker keeps to its variant as long as there is work of it, since its step was costly to make.
     `folder_of` names the folder of a trial, and `should_stop` ends a wait for a worker's start.
@@ -148,7 +148,7 @@ class LocalExecutor:
         *,
         base: Path,
         devices: Sequence[str],
-        lanes: int,
+        workers: int,
         threads: int,
         plugins: Sequence[Path] = (),
         origin: Path | None = None,
@@ -175,7 +175,7 @@ class LocalExecutor:
                 )
             )
             for device in devices
-            for _ in range(lanes)
+            for _ in range(workers)
         ]
 
     def free(self) -> int:

@@ -145,9 +145,9 @@ def _decisions(
     numbers = ("precision", "engine", "threads", "channels_last", "deterministic")
     differ = [name for name in numbers if getattr(kept, name) != getattr(fresh, name)]
     notes = [f"{name} stays {getattr(kept, name)}, as for the trials that stand" for name in differ]
-    # Lanes do not change bits: they may follow the machine.
+    # Workers do not change bits: they may follow the machine.
     document = kept.to_json()
-    document["lanes"] = fresh.to_json()["lanes"]
+    document["workers"] = fresh.to_json()["workers"]
     return Decisions.from_json(document), notes
 
 

@@ -169,12 +169,18 @@ def _path(loc: tuple[int | str, ...], raw: Any, kind: str) -> tuple[KeyPath, Any
     return tuple(path), node
 
 
+# Keys of earlier versions, and what they are called now.
+RENAMED: Mapping[KeyPath, str] = {("run", "lanes"): "workers"}
+
+
 def _finding(path: KeyPath, items: list[Any], prefix: KeyPath, known: Callable[[KeyPath], Iterable[str]]) -> Finding:
     first, inner = items[0]
     kind = first["type"]
     full = (*prefix, *path)
     if kind == "extra_forbidden":
         word = str(path[-1])
+        if full in RENAMED:
+            return Finding(full, "expected a known key, got one of an earlier version", f"write '{RENAMED[full]}'")
         return Finding(full, "expected a known key, got an unknown one", nearest(word, known(path[:-1])))
     if kind == "missing":
         if isinstance(first["loc"][-1], int):

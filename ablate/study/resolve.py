@@ -120,7 +120,7 @@ def _machine(run: RunSpec) -> list[Finding]:
     """Find settings of the run that cannot be meant here: thousands of threads, a storage that is no URL."""
     cores = os.cpu_count() or 1
     findings = []
-    for key in ("lanes", "threads"):
+    for key in ("workers", "threads"):
         value = getattr(run, key)
         if isinstance(value, int) and value > 4 * cores:
             message = f"expected at most {4 * cores}, four for each of the {cores} cores here, got {value:,}"

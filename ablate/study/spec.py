@@ -102,8 +102,8 @@ class RunSpec(Spec):
     devices: Annotated[list[str], Field(min_length=1)] | Literal["auto"] = Field(
         "auto", description="'auto', or a list such as [cpu] or [cuda:0]."
     )
-    lanes: PositiveInt | Literal["auto"] = Field("auto", description="Trials at a time on a device.")
-    threads: PositiveInt | Literal["auto"] = Field("auto", description="CPU threads of a lane.")
+    workers: PositiveInt | Literal["auto"] = Field("auto", description="Trials at a time on a device.")
+    threads: PositiveInt | Literal["auto"] = Field("auto", description="CPU threads of a worker.")
     engine: Literal["auto", "eager", "fused", "compiled", "graph", "compiled_graph"] = Field(
         "auto",
         description="How a training step is executed: op by op, (on a CPU) with fused kernels between convolutions, "

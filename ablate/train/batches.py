@@ -22,9 +22,9 @@ def data_bytes(dataset: Dataset) -> int:
     return sum(split.images.nbytes + split.masks.nbytes for split in dataset.splits.values())
 
 
-def resident(dataset: Dataset, lanes: int, free: int) -> bool:
-    """Return whether each of `lanes` processes may keep the whole data set on a device with `free` bytes."""
-    return lanes * data_bytes(dataset) < RESIDENT_SHARE * free
+def resident(dataset: Dataset, workers: int, free: int) -> bool:
+    """Return whether each of `workers` processes may keep the whole data set on a device with `free` bytes."""
+    return workers * data_bytes(dataset) < RESIDENT_SHARE * free
 
 
 class DeviceSplit:
@@ -64,12 +64,12 @@ class DeviceSplit:
 class DeviceData:
     """A data set on one device, with what training needs of it besides the images.
 
-    `lanes` processes have the device to themselves, each with the data set once.
+    `workers` processes have the device to themselves, each with the data set once.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device, lanes: int = 1) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device, workers: int = 1) -> None:
         self.dataset = dataset
-        keep = device.type != "cuda" or resident(dataset, lanes, torch.cuda.mem_get_info(device)[0])
+        keep = device.type != "cuda" or resident(dataset, workers, torch.cuda.mem_get_info(device)[0])
         self.splits = {name: DeviceSplit(split, device, resident=keep) for name, split in dataset.splits.items()}
         self.device = device
 

@@ -61,7 +61,7 @@ class Context:
             self.forget_network()
             rest = {name: value for name, value in settings.items() if name != "name"}
             dataset = load_dataset(settings["name"], rest, base=self._base)
-            self._data = (key, DeviceData(dataset, self.device, self.decisions.lanes))
+            self._data = (key, DeviceData(dataset, self.device, self.decisions.workers))
         return self._data[1]
 
     def network(self, trial: Trial) -> Network:

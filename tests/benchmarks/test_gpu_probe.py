@@ -81,7 +81,7 @@ def test_a_probe_takes_the_memory_of_what_is_measured_and_leaves_the_network_as_
 
 def test_two_workers_train_at_the_same_time(tmp_path: Path) -> None:
     rate = lane_rate(asked(tmp_path), "eager", 2)
-    assert rate is not None and rate.lanes == 2 and rate.images_per_s > 0
+    assert rate is not None and rate.workers == 2 and rate.images_per_s > 0
 
 
 def test_a_worker_that_fails_is_no_rate(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_cells_are_compared_by_their_means_and_the_larger_spread() -> None:
     (row,) = paths.compared(trials(0.5, 0.7), trials(0.5, 0.52))
     assert (row["fast"], row["plain"], row["seeds"]) == pytest.approx((0.6, 0.51, 2))
     assert row["difference"] == pytest.approx(0.09) and row["spread"] == pytest.approx(0.2 / 2**0.5)
-    decided = {"precision": "float32", "engine": "fused", "lanes": 2, "threads": 1}
+    decided = {"precision": "float32", "engine": "fused", "workers": 2, "threads": 1}
     document = {"study": "s", "command": "c", "machine": "m", "versions": {}, "fast": decided, "plain": decided}
     text = paths.render({**document, "rows": [row, {**row, "difference": 0.3}]})
     assert "| unet | lr=1e-3 | 60.00 | 51.00 | +9.00 | 14.14 |" in text and "1 of 2 differences are within it" in text

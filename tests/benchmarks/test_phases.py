@@ -14,14 +14,14 @@ from benchmarks.phases import phases
 BEGAN = 1_700_000_000.0
 
 
-def plant(results: Results, name: str, lane: int, begin: float, end: float, train: float) -> None:
+def plant(results: Results, name: str, worker: int, begin: float, end: float, train: float) -> None:
     folder = results.trial(name)
     folder.path.mkdir(parents=True)
     folder.lock.touch()
     timing = {"train_s": train, "validation_s": 1.0, "test_s": 0.5}
     record = Record(
         key=name, study="s", variant="unet", settings={}, seed=0, model={}, data={}, train={"epochs": 1},
-        status="complete", timing=timing, provenance={"pid": lane},
+        status="complete", timing=timing, provenance={"pid": worker},
     )  # fmt: skip
     publish_record(folder, record)
     os.utime(folder.lock, (BEGAN + begin, BEGAN + begin))
@@ -34,7 +34,7 @@ def test_phases_add_up_to_the_wall_clock(tmp_path: Path) -> None:
     plant(results, "a2", 1, 15.0, 21.0, 4.0)
     plant(results, "b1", 2, 6.0, 18.0, 9.0)
     found = phases(tmp_path, began=BEGAN, ended=BEGAN + 25.0)
-    # Two lanes: each phase is the mean of both. The first trial of lane 1 trained 3 s longer than its second.
+    # Two workers: each phase is the mean of both. The first trial of worker 1 trained 3 s longer than its second.
     expected = {
         "start_up": 5.0, "training": 8.5, "warming_up": 1.5, "validation": 1.5, "test": 0.75, "rest_of_trials": 1.75,
         "between_trials": 0.5, "idle": 1.5, "closing": 4.0,

@@ -47,7 +47,7 @@ def test_the_script_writes_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     document = json.loads((tmp_path / "here.json").read_text())
     assert [row["engine"] for row in document["engines"]] == ["eager"]
     assert document["engines"][0]["images_per_s"] > 0 and document["engines"][0]["error"] is None
-    assert [row["lanes"] for row in document["lanes"]] == [1, 2] and document["lanes"][1]["images_per_s"] > 0
+    assert [row["workers"] for row in document["workers"]] == [1, 2] and document["workers"][1]["images_per_s"] > 0
     assert set(document["rates"]) == {"bfloat16_matmul_tflops", "float32_matmul_tflops", "copy_gb_per_s"}
     text = (tmp_path / "here.md").read_text()
     # A second run finds all its parts, so its figures are those of the first.

@@ -33,9 +33,9 @@ def ablate_run(folder: Path, text: str, out: str, *more: str) -> subprocess.Comp
 
 
 def test_workers_on_one_gpu_give_the_records_of_trials_that_ran_alone(tmp_path: Path) -> None:
-    text = STUDY.replace("OPTIONS ", "") + "run: {devices: [cuda:0], engine: graph, lanes: LANES}\n"
-    for lanes in ("2", "1"):
-        done = ablate_run(tmp_path, text.replace("LANES", lanes), lanes)
+    text = STUDY.replace("OPTIONS ", "") + "run: {devices: [cuda:0], engine: graph, workers: LANES}\n"
+    for workers in ("2", "1"):
+        done = ablate_run(tmp_path, text.replace("LANES", workers), workers)
         assert done.returncode == 0, done.stderr
     folders = list(Results(tmp_path / "1").folders())
     assert len(folders) == 8
@@ -49,7 +49,7 @@ def test_workers_on_one_gpu_give_the_records_of_trials_that_ran_alone(tmp_path: 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
 def test_several_gpus_give_the_records_of_one(tmp_path: Path) -> None:
-    text = STUDY.replace("OPTIONS ", "") + "run: {devices: DEVICES, engine: graph, lanes: 1}\n"
+    text = STUDY.replace("OPTIONS ", "") + "run: {devices: DEVICES, engine: graph, workers: 1}\n"
     for devices in ("[cuda:0]", "auto"):
         done = ablate_run(tmp_path, text.replace("DEVICES", devices), devices.strip("[]"))
         assert done.returncode == 0, done.stderr
@@ -94,4 +94,4 @@ def test_a_graph_is_the_default_and_its_reason_is_kept(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     decided = Results(tmp_path / "out").read_run()["decisions"]
     assert decided["engine"]["value"] == "graph" and "compiling would save about 0 s" in decided["engine"]["why"]
-    assert decided["lanes"]["value"] == 1 and decided["deterministic"]["value"] is True
+    assert decided["workers"]["value"] == 1 and decided["deterministic"]["value"] is True

@@ -36,7 +36,7 @@ def test_a_run_is_complete_and_a_second_one_does_nothing(undisturbed: Command) -
     assert len(records) == 4 and {record["status"] for record in records.values()} == {"complete"}
     before = {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("trials/*/*")}
     ends = sorted(records, key=lambda name: (undisturbed.results / "trials" / name / "record.json").stat().st_mtime_ns)
-    # The longest first, so that no lane is left with one at the end.
+    # The longest first, so that no worker is left with one at the end.
     assert [name.split("-")[0] for name in ends] == ["wide", "wide", "narrow", "narrow"]
     again = undisturbed.run()
     assert again.returncode == 0 and "to run" not in again.stdout
@@ -139,8 +139,8 @@ def test_a_diverged_trial_is_a_result(command: Command) -> None:
 
 def test_finished_trials_of_another_study_are_taken_over_where_allowed(undisturbed: Command, command: Command) -> None:
     text = STUDY.replace("study: tiny", "study: other").replace(
-        "run: {checkpoint_every: 0, lanes: 1, threads: 1}",
-        f"run: {{checkpoint_every: 0, lanes: 1, threads: 1, reuse: ['{undisturbed.results}']}}",
+        "run: {checkpoint_every: 0, workers: 1, threads: 1}",
+        f"run: {{checkpoint_every: 0, workers: 1, threads: 1, reuse: ['{undisturbed.results}']}}",
     )
     command.study(text)
     done = command.run()
@@ -297,7 +297,7 @@ def test_an_edge_is_extended_for_all_variants_and_the_chosen_settings_are_confir
 
 @pytest.mark.fault("R1", "named with its line in the study file; exit code 2")
 def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) -> None:
-    command.study(STUDY.replace("lanes: 1", "devices: [cuda:7], lanes: 1"))
+    command.study(STUDY.replace("workers: 1", "devices: [cuda:7], workers: 1"))
     done = command.run()
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 1

@@ -29,7 +29,7 @@ def test_a_worker_stays_with_its_variant_only_where_its_step_was_costly(
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keeps_steps: bool, taken: list[int]
 ) -> None:
     monkeypatch.setattr(LocalExecutor, "_send", lambda *_: None)
-    executor = LocalExecutor(tmp_path, base=tmp_path, devices=["cpu"], lanes=2, threads=1, keeps_steps=keeps_steps)
+    executor = LocalExecutor(tmp_path, base=tmp_path, devices=["cpu"], workers=2, threads=1, keeps_steps=keeps_steps)
     assert [trial.variant for trial in trials] == ["unet", "unet", "noskip", "noskip"]
     pending, begun = list(trials), []
     while pending:
@@ -45,7 +45,7 @@ def test_a_trial_without_a_step_for_long_is_said_once_with_the_command_that_ends
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(LocalExecutor, "_send", lambda *_: None)
-    executor = LocalExecutor(tmp_path, base=tmp_path, devices=["cpu"], lanes=1, threads=1)
+    executor = LocalExecutor(tmp_path, base=tmp_path, devices=["cpu"], workers=1, threads=1)
     executor.start(trials)
     (slot,) = executor._slots
     slot.pid = 4711

@@ -19,7 +19,7 @@ from tests.run.conftest import STUDY, Command
 
 pytestmark = pytest.mark.faults
 
-SLOW = STUDY.replace("epochs: 3", "epochs: 40").replace("lanes: 1", "lanes: 2")
+SLOW = STUDY.replace("epochs: 3", "epochs: 40").replace("workers: 1", "workers: 2")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
@@ -165,7 +165,7 @@ def test_processes_that_stand_still_for_a_while_go_on(command: Command, slow: Co
 
 
 def test_a_fork_server_that_stands_still_does_not_keep_the_run_from_stopping(command: Command) -> None:
-    command.study(SLOW.replace("lanes: 2", "lanes: 1"))
+    command.study(SLOW.replace("workers: 2", "workers: 1"))
     process = command.start()
     wait_for(lambda: training(command) and bool(workers(command.folder)))
     worker = workers(command.folder)[0]
@@ -307,7 +307,7 @@ def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbe
 
 def test_two_workers_that_meet_a_full_disk_say_it_once(small_disk: Path) -> None:
     command = Command(small_disk)
-    command.study(STUDY.replace("lanes: 1", "lanes: 2"))
+    command.study(STUDY.replace("workers: 1", "workers: 2"))
     (small_disk / "filler").write_bytes(b"0" * 1024 * (1500 - 12 - 60))
     done = command.run()
     assert done.returncode == 1

@@ -29,7 +29,7 @@ grid: {lr: [1e-2]}
 seeds: 2
 train: {epochs: 2, batch_size: 4, augment: {flip: false}}
 measure: {gradients: 0, profile: false, native: NATIVE, resamples: 100}
-run: {checkpoint_every: 0, lanes: 1, threads: 1}
+run: {checkpoint_every: 0, workers: 1, threads: 1}
 track: {wandb: disabled}
 """
 

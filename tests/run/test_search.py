@@ -20,7 +20,7 @@ from ablate.run.search import further_rounds, opening
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from tests.run.conftest import STUDY, Command
-from tests.run.test_ledger import record_of, study_in
+from tests.run.test_optuna_mirror import record_of, study_in
 
 SPACE = "{lr: {low: 1e-5, high: 1e-1, log: true}, batch_size: {low: 2, high: 9}, optimizer: {choices: [adam, sgd]}}"
 SEARCH = STUDY.replace(

@@ -25,7 +25,7 @@ grid: {{lr: [1e-2, 3e-3, 1e-3, 3e-4, 1e-4]}}
 seeds: {seeds}
 train: {{epochs: {epochs}, batch_size: 2}}
 measure: {{gradients: 0, gates: false, profile: false}}
-run: {{devices: [cpu], lanes: 2, threads: 1, checkpoint_every: 0, attempts: {attempts}}}
+run: {{devices: [cpu], workers: 2, threads: 1, checkpoint_every: 0, attempts: {attempts}}}
 track: {{wandb: disabled}}
 """
 CELLS = 10

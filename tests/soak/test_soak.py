@@ -33,7 +33,7 @@ variants: {unet: {}, attention: {skip: attention}}
 grid: {lr: [1e-2, 1e-3]}
 seeds: 2
 train: {epochs: 12, batch_size: 4}
-run: {devices: [cpu], lanes: 2, threads: 1, checkpoint_every: 0}
+run: {devices: [cpu], workers: 2, threads: 1, checkpoint_every: 0}
 measure: {profile: false}
 track: {wandb: disabled}
 """
@@ -45,7 +45,7 @@ variants: {{unet: {{}}, noskip: {{skip: none}}}}
 grid: {{lr: [1e-2, 1e-3]}}
 seeds: 1
 train: {{epochs: 4, batch_size: 16}}
-run: {{devices: [cpu], lanes: 2, threads: 1, checkpoint_every: 0}}
+run: {{devices: [cpu], workers: 2, threads: 1, checkpoint_every: 0}}
 measure: {{profile: false}}
 track: {{wandb: disabled}}
 """

@@ -632,7 +632,7 @@ def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
         read_study(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["lanes", "threads"])
+@pytest.mark.parametrize("key", ["workers", "threads"])
 def test_more_than_the_machine_can_mean(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert problems(tmp_path, GOOD + f"run: {{{key}: 10000}}\n") == [

@@ -56,7 +56,7 @@ def test_the_plan_is_a_pure_function_of_the_file(tmp_path: Path) -> None:
         ("  noskip:", "  without:"),
         ("seeds: 2", "seeds: [1, 0]"),
         ("seeds: 2", "seeds: 2\nmeasure: {rope: 0.01}"),
-        ("seeds: 2", "seeds: 2\nrun: {lanes: 1}\ntrack: {wandb: disabled}"),
+        ("seeds: 2", "seeds: 2\nrun: {workers: 1}\ntrack: {wandb: disabled}"),
         ("seeds: 2", "seeds: 2\nclaims: [{metric: rise, variant: any, op: '>', value: 2}]"),
         ("width: 4", "width: 4, skip: concat, block: plain, norm: batch"),
         ("epochs: 2", "epochs: 2, optimizer: adam, schedule: constant, momentum: 0.9"),

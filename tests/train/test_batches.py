@@ -18,7 +18,7 @@ def test_bytes_are_those_of_all_splits() -> None:
 
 def test_all_lanes_together_have_to_fit() -> None:
     free = int(3 * data_bytes(DATA) / RESIDENT_SHARE)
-    assert [resident(DATA, lanes, free) for lanes in (1, 2, 4)] == [True, True, False]
+    assert [resident(DATA, workers, free) for workers in (1, 2, 4)] == [True, True, False]
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -49,9 +49,9 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 0
         seconds = _step_seconds(model, images, torch.device(device), decisions, measure_for)
     except torch.OutOfMemoryError:  # somebody else is on the GPU: the plan comes without
         return None
-    rate = 3 * baseline.forward_flops * batch / seconds * decisions.lanes * len(device_names(study.spec.run.devices))
+    rate = 3 * baseline.forward_flops * batch / seconds * decisions.workers * len(device_names(study.spec.run.devices))
     gain = 1 + COMPILE_GAIN[decisions.precision] * decisions.compiles
-    once = COMPILE_SECONDS * len(study.variants) / decisions.lanes * decisions.compiles
+    once = COMPILE_SECONDS * len(study.variants) / decisions.workers * decisions.compiles
     return report.train_flops / (rate * gain) + once
 
 

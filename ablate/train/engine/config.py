@@ -46,7 +46,7 @@ class Decisions:
     channels_last: bool
     engine: str
     threads: int
-    lanes: int
+    workers: int
     deterministic: bool
     reasons: dict[str, str]
 
@@ -83,7 +83,8 @@ class Decisions:
 
     @classmethod
     def from_json(cls, document: dict[str, dict[str, Any]]) -> Decisions:
-        """Read what `to_json` gave."""
+        """Read what `to_json` gave; earlier versions called the workers lanes."""
+        document = {{"lanes": "workers"}.get(name, name): entry for name, entry in document.items()}
         values = {name: entry["value"] for name, entry in document.items()}
         return cls(**values, reasons={name: entry["why"] for name, entry in document.items()})
 
@@ -113,7 +114,7 @@ def decide(spec: StudySpec, *, trials: int, device: str, train_flops: float, var
         )
     if spec.run.engine == FUSED:
         check_fused(on_cuda)
-    lanes, threads = _lanes(spec, trials=trials, on_cuda=on_cuda, reasons=reasons)
+    workers, threads = _workers(spec, trials=trials, on_cuda=on_cuda, reasons=reasons)
     engine: str = spec.run.engine
     if engine != "auto":
         reasons["engine"] = "the study says so"
@@ -121,7 +122,7 @@ def decide(spec: StudySpec, *, trials: int, device: str, train_flops: float, var
         engine, reasons["engine"] = _gpu_engine(spec, precision, train_flops=train_flops, variants=variants)
     else:
         engine, reasons["engine"] = _cpu_engine(
-            precision, train_flops=train_flops, variants=variants, lanes=lanes, threads=threads
+            precision, train_flops=train_flops, variants=variants, workers=workers, threads=threads
         )
     reasons["deterministic"] = "run.deterministic" if on_cuda else "a CPU with a fixed number of threads always is"
     reasons["device"] = "run.devices"
@@ -131,23 +132,23 @@ def decide(spec: StudySpec, *, trials: int, device: str, train_flops: float, var
         channels_last=True,
         engine=engine,
         threads=threads,
-        lanes=lanes,
+        workers=workers,
         deterministic=spec.run.deterministic or not on_cuda,
         reasons=reasons,
     )
 
 
-def _lanes(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, str]) -> tuple[int, int]:
+def _workers(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, str]) -> tuple[int, int]:
     available = cores()
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    if spec.run.lanes != "auto":
-        lanes = spec.run.lanes
-        reasons["lanes"] = "the study says so"
+    if spec.run.workers != "auto":
+        workers = spec.run.workers
+        reasons["workers"] = "the study says so"
     elif on_cuda:
-        lanes, reasons["lanes"] = 1, "one trial at a time on each GPU"
+        workers, reasons["workers"] = 1, "one trial at a time on each GPU"
     else:
-        lanes = max(1, min(available, trials))
-        reasons["lanes"] = f"{available} cores, {trials} trials: one trial a core beats one trial on all cores"
+        workers = max(1, min(available, trials))
+        reasons["workers"] = f"{available} cores, {trials} trials: one trial a core beats one trial on all cores"
     if spec.run.threads != "auto":
         threads = spec.run.threads
         reasons["threads"] = "the study says so"
@@ -155,9 +156,9 @@ def _lanes(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, st
         threads = int(limit)
         reasons["threads"] = "OMP_NUM_THREADS"
     else:
-        threads = max(1, available // lanes)
-        reasons["threads"] = f"{available} cores shared by {lanes} lanes"
-    return lanes, threads
+        threads = max(1, available // workers)
+        reasons["threads"] = f"{available} cores shared by {workers} workers"
+    return workers, threads
 
 
 def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants: int) -> tuple[str, str]:
@@ -189,8 +190,8 @@ def _lack_of_kernels() -> str | None:
     return None
 
 
-def _cpu_engine(precision: str, *, train_flops: float, variants: int, lanes: int, threads: int) -> tuple[str, str]:
-    lack = "they are for lanes of one thread" if threads > 1 else _lack_of_kernels()
+def _cpu_engine(precision: str, *, train_flops: float, variants: int, workers: int, threads: int) -> tuple[str, str]:
+    lack = "they are for workers of one thread" if threads > 1 else _lack_of_kernels()
     if lack is None:
         return (
             FUSED,
@@ -201,6 +202,6 @@ def _cpu_engine(precision: str, *, train_flops: float, variants: int, lanes: int
         return "eager", without + "no C++ compiler on this machine"
     seconds = train_flops / (CPU_FLOPS_PER_CORE[precision] * cores())
     gain = COMPILE_GAIN[precision]
-    saved, cost = seconds * gain / (1 + gain), COMPILE_SECONDS * variants / lanes
+    saved, cost = seconds * gain / (1 + gain), COMPILE_SECONDS * variants / workers
     why = f"{train_flops / 1e12:.3g} TFLOP of training: compiling would save about {saved:.0f} s and cost {cost:.0f} s"
     return "compiled" if saved > cost else "eager", without + why

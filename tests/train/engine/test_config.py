@@ -29,7 +29,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_compiling_is_decided_by_the_work_of_the_whole_plan() -> None:
-    # 120 GFLOP/s on two cores, 6 % gained, two variants of 60 s on two lanes: worth it from 60 s · 1.06 / 0.06 on.
+    # 120 GFLOP/s on two cores, 6 % gained, two variants of 60 s on two workers: worth it from 60 s · 1.06 / 0.06 on.
     worth = 60 * 1.06 / 0.06 * 120e9
     less, more = (decide(study(), trials=4, device="cpu", train_flops=worth * f, variants=2) for f in (0.99, 1.01))
     assert (less.engine, more.engine) == ("eager", "compiled")
@@ -53,16 +53,16 @@ def test_fused_kernels_are_taken_where_they_can_be_had(monkeypatch: pytest.Monke
     assert made.engine == "fused" and made.fuses and not made.compiles
     # They work on one thread: a trial on all cores is better off without.
     alone = decide(study(), trials=1, device="cpu", train_flops=1.0, variants=1)
-    assert alone.engine == "eager" and "lanes of one thread" in alone.reasons["engine"]
+    assert alone.engine == "eager" and "workers of one thread" in alone.reasons["engine"]
 
 
 @pytest.mark.parametrize(
-    ("run", "trials", "lanes", "threads"),
-    [({}, 8, 2, 1), ({}, 1, 1, 2), ({"lanes": 1}, 8, 1, 2), ({"threads": 2}, 8, 2, 2), ({"lanes": 4}, 8, 4, 1)],
+    ("run", "trials", "workers", "threads"),
+    [({}, 8, 2, 1), ({}, 1, 1, 2), ({"workers": 1}, 8, 1, 2), ({"threads": 2}, 8, 2, 2), ({"workers": 4}, 8, 4, 1)],
 )
-def test_lanes_and_threads_share_the_cores(run: dict[str, object], trials: int, lanes: int, threads: int) -> None:
+def test_lanes_and_threads_share_the_cores(run: dict[str, object], trials: int, workers: int, threads: int) -> None:
     made = decide(study(**run), trials=trials, device="cpu", train_flops=1e9, variants=1)
-    assert (made.lanes, made.threads) == (lanes, threads)
+    assert (made.workers, made.threads) == (workers, threads)
 
 
 def test_what_the_study_says_stands_and_decisions_survive_the_file() -> None:
@@ -85,7 +85,7 @@ def on_gpu(spec: StudySpec, *, train_flops: float = 1e16, variants: int = 4) -> 
 @pytest.mark.usefixtures("gpu")
 def test_a_gpu_replays_graphs_one_trial_at_a_time_deterministically() -> None:
     made = on_gpu(study())
-    assert (made.engine, made.lanes, made.threads, made.precision) == ("graph", 1, 16, "bfloat16")
+    assert (made.engine, made.workers, made.threads, made.precision) == ("graph", 1, 16, "bfloat16")
     assert made.captures and not made.compiles and made.keeps_steps and made.deterministic
     assert not on_gpu(study(deterministic=False)).deterministic
 
@@ -102,9 +102,9 @@ def test_a_gpu_compiles_where_the_plan_repays_it() -> None:
 
 @pytest.mark.usefixtures("gpu")
 def test_each_default_of_a_gpu_is_set_by_hand() -> None:
-    made = on_gpu(study(engine="compiled", lanes=2, threads=3))
-    assert (made.engine, made.lanes, made.threads) == ("compiled", 2, 3)
-    assert {made.reasons[name] for name in ("engine", "lanes", "threads")} == {"the study says so"}
+    made = on_gpu(study(engine="compiled", workers=2, threads=3))
+    assert (made.engine, made.workers, made.threads) == ("compiled", 2, 3)
+    assert {made.reasons[name] for name in ("engine", "workers", "threads")} == {"the study says so"}
 
 
 @pytest.mark.parametrize("where", [
