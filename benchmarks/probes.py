@@ -1,8 +1,8 @@
 """What a device is good at, for networks like these: rates that the engine's defaults follow from. `--help` for usage.
 
 Convolutions by level, forward and backward; upsampling two ways; the first layer padded to 8 channels; engines and
-workers on whole training steps; matrix products and copies. Works on any GPU, and with `--tiny` on a CPU. Finished parts
-are kept in `<out>/<name>.parts/`: stop it when you like, the same command goes on.
+workers on whole training steps; matrix products and copies. Works on any GPU, and with `--tiny` on a CPU.
+Finished parts are kept in `<out>/<name>.parts/`: stop it when you like, the same command goes on.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def simple_rates(device: Device, sizes: Sizes) -> dict[str, float]:
 def engines_and_workers(
     name: str, sizes: Sizes, base: int, scratch: Path, engines: tuple[str, ...], *, deterministic: bool
 ) -> dict[str, Any]:
-    """Images a second of a whole training step by engine, and of workers with the fastest engine, in fresh processes."""
+    """Return images a second of a training step by engine, and of workers with the fastest engine, in fresh processes."""
     height, width = sizes.size
     path = scratch / f"probe-{base}.yaml"
     settings = {"height": height, "width": width, "base": base, "depth": sizes.depth, "batch": sizes.batch}

@@ -175,7 +175,10 @@ def _soak_table(soak: Mapping[str, Any]) -> str:
         "anything else that should not happen": len(soak["wrong"]),
         "time, as a multiple of the undisturbed run's": f"{soak['time_ratio']:.2f}",
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]) + "\n"
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    if soak["wrong"]:
+        lines += ["", "What should not have happened:", "", *(f"- {text}" for text in soak["wrong"])]
+    return "\n".join(lines) + "\n"
 
 
 def current() -> str:

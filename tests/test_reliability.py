@@ -37,7 +37,7 @@ def test_a_marker_without_a_literal_row_and_outcome_is_refused(tmp_path: Path) -
 
 
 def test_a_row_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no such row: tests/test_a.py: test_one: 99"):
+    with pytest.raises(ValueError, match=r"no such row: tests/test_a\.py: test_one: 99"):
         page([Injection(99, "x", "tests/test_a.py", "test_one")], None)
 
 
@@ -60,3 +60,4 @@ def test_the_last_soak_is_told_with_all_that_went_wrong() -> None:
         assert line in lines
     assert "| other disturbances | 2 |" in lines and "| anything else that should not happen | 1 |" in lines
     assert "| time, as a multiple of the undisturbed run's | 1.23 |" in lines
+    assert [line for line in lines if line.startswith("- ")] == ["- left running: python"]
