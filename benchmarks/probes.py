@@ -184,7 +184,7 @@ def simple_rates(device: Device, sizes: Sizes) -> dict[str, float]:
 def engines_and_workers(
     name: str, sizes: Sizes, base: int, scratch: Path, engines: tuple[str, ...], *, deterministic: bool
 ) -> dict[str, Any]:
-    """Return images a second of a training step by engine, and of workers with the fastest engine, in fresh processes."""
+    """Return images a second of a training step by engine, and by workers with the fastest engine, each run anew."""
     height, width = sizes.size
     path = scratch / f"probe-{base}.yaml"
     settings = {"height": height, "width": width, "base": base, "depth": sizes.depth, "batch": sizes.batch}

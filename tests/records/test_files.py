@@ -111,6 +111,7 @@ def test_a_file_is_read_file(tmp_path: Path) -> None:
         read_file(tmp_path)
 
 
+@pytest.mark.fault(28, "no write follows one")
 def test_no_write_follows_a_link(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -151,6 +152,7 @@ def test_no_write_follows_a_link(tmp_path: Path) -> None:
         refuse_links(inside)
 
 
+@pytest.mark.fault(34, "a pipe is refused, not waited for")
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "record.json")
     with pytest.raises(ResultsError, match="not a regular file"):

@@ -95,6 +95,7 @@ def test_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
         unpack_some(path, [5])
 
 
+@pytest.mark.fault(34, "archives that unpack to more than a limit are refused")
 def test_what_unpacks_to_more_than_memory_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablate.records.images.MAX_BYTES", 100_000)
     path = tmp_path / "predictions.zip"

@@ -100,6 +100,7 @@ def test_a_torn_last_line_is_left_out_and_one_before_it_is_an_error(tmp_path: Pa
     assert read_lines(tmp_path / "none") == []
 
 
+@pytest.mark.fault(31, "not replaced by a failure")
 def test_a_finished_record_is_not_replaced_by_a_failed_one(tmp_path: Path) -> None:
     folder = Results(tmp_path).trial("t")
     folder.make()
@@ -119,6 +120,7 @@ def test_the_second_attempt_that_failed_replaces_the_first(tmp_path: Path) -> No
     assert found is not None and found.reason == "second"
 
 
+@pytest.mark.fault(31, "of many that publish at once one does")
 def test_of_many_that_publish_at_once_one_does(tmp_path: Path) -> None:
     folder = Results(tmp_path).trial("t")
     folder.make()
@@ -150,6 +152,7 @@ def test_records_of_older_versions_without_digests_are_read(tmp_path: Path) -> N
     assert found is not None and found.files == {}
 
 
+@pytest.mark.fault(3, "a record has its name only when all that it rests on is synced (traced, no power was cut)")
 def test_the_record_appears_after_its_files_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the moment at which a power loss could leave the record, all that it rests on has been synced."""
     folder = Results(tmp_path).trial("t")

@@ -41,6 +41,7 @@ def test_a_worker_stays_with_its_variant_only_where_its_step_was_costly(
     assert [trials.index(trial) for trial in begun] == taken
 
 
+@pytest.mark.fault(37, "said once, with the command that ends it")
 def test_a_trial_without_a_step_for_long_is_said_once_with_the_command_that_ends_it(
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Command:
     return made
 
 
+@pytest.mark.fault(4, "the workers are gone within 5 s; the same command completes the study, equal")
 def test_a_killed_driver_takes_its_workers_along_and_the_command_goes_on(command: Command, slow: Command) -> None:
     command.study(SLOW)
     process = command.start()
@@ -84,6 +85,7 @@ def test_a_killed_driver_takes_its_workers_along_and_the_command_goes_on(command
     assert any("resumed at step" in note for p in command.provenance().values() for note in p["notes"])
 
 
+@pytest.mark.fault(11, "named with its signal, replaced within the run, records equal")
 def test_killed_workers_are_replaced_within_the_run(command: Command, slow: Command) -> None:
     command.study(SLOW.replace("checkpoint_every: 0", "checkpoint_every: 0, attempts: 9"))
     process = command.start()
@@ -100,6 +102,8 @@ def test_killed_workers_are_replaced_within_the_run(command: Command, slow: Comm
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.fault(5, "a checkpoint, exit code 143, no process left; the same command completes the study, equal")
+@pytest.mark.fault(6, "once: a checkpoint, exit code 130, no process left; the same command completes the study, equal")
 def test_a_stopped_run_ends_cleanly_and_goes_on(
     command: Command, slow: Command, number: signal.Signals, code: int
 ) -> None:
@@ -114,6 +118,7 @@ def test_a_stopped_run_ends_cleanly_and_goes_on(
     assert command.records() == slow.records()
 
 
+@pytest.mark.fault(30, "SIGTERM to a worker: its trial goes on from its checkpoint, records equal")
 def test_sigterm_to_one_worker_restarts_its_trial(command: Command, slow: Command) -> None:
     command.study(SLOW)
     process = command.start()
@@ -126,6 +131,10 @@ def test_sigterm_to_one_worker_restarts_its_trial(command: Command, slow: Comman
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.fault(
+    30,
+    "SIGTERM or SIGHUP to all, and a worker killed meanwhile: no failure is left; completed by the same command, equal",
+)
 def test_workers_that_die_while_stopping_leave_no_failure(
     command: Command, slow: Command, number: signal.Signals, code: int
 ) -> None:
@@ -142,6 +151,7 @@ def test_workers_that_die_while_stopping_leave_no_failure(
     assert command.records() == slow.records()
 
 
+@pytest.mark.fault(30, "a closed pipe: the run completes, equal")
 def test_a_closed_pipe_does_not_end_a_run(command: Command, undisturbed: Command) -> None:
     process = command.start()
     assert process.stdout is not None and process.stdout.readline()
@@ -150,6 +160,7 @@ def test_a_closed_pipe_does_not_end_a_run(command: Command, undisturbed: Command
     assert command.records() == undisturbed.records()
 
 
+@pytest.mark.fault(30, "stopped and continued: the run completes, equal")
 def test_processes_that_stand_still_for_a_while_go_on(command: Command, slow: Command) -> None:
     command.study(SLOW)
     process = command.start()
@@ -164,6 +175,7 @@ def test_processes_that_stand_still_for_a_while_go_on(command: Command, slow: Co
     assert command.records() == slow.records()
 
 
+@pytest.mark.fault(30, "a fork server that stands still: Ctrl-C works")
 def test_a_fork_server_that_stands_still_does_not_keep_the_run_from_stopping(command: Command) -> None:
     command.study(SLOW.replace("workers: 2", "workers: 1"))
     process = command.start()
@@ -178,6 +190,7 @@ def test_a_fork_server_that_stands_still_does_not_keep_the_run_from_stopping(com
     assert statuses(command) <= {"complete"}
 
 
+@pytest.mark.fault(4, "a worker that holds the interpreter dies with it, within 5 s")
 def test_a_worker_in_a_call_that_holds_the_interpreter_dies_with_its_driver(command: Command) -> None:
     once = command.folder / "once"
     model = f"{{sick: {{name: misbehaving, act: hold, once: {once}}}}}"
@@ -207,6 +220,7 @@ def test_a_trial_waits_for_a_process_that_still_holds_it(command: Command) -> No
     assert statuses(command) == {"complete"}
 
 
+@pytest.mark.fault(6, "while the program is being imported: no traceback")
 def test_ctrl_c_while_the_program_is_being_imported_leaves_no_traceback(command: Command) -> None:
     process = command.start()
 
@@ -222,6 +236,7 @@ def test_ctrl_c_while_the_program_is_being_imported_leaves_no_traceback(command:
     assert process.returncode in (-signal.SIGINT, 130) and output == ""
 
 
+@pytest.mark.fault(14, "the second is refused, with the pid and host of the first; exit code 2")
 def test_a_second_run_in_the_same_folder_is_refused(command: Command) -> None:
     command.study(SLOW)
     process = command.start()
@@ -237,6 +252,7 @@ def test_a_second_run_in_the_same_folder_is_refused(command: Command) -> None:
         process.communicate(timeout=60)
 
 
+@pytest.mark.fault(17, "rebuilt from the records; nothing is run again")
 def test_a_lost_or_torn_journal_is_rebuilt_from_the_records(command: Command) -> None:
     assert command.run().returncode == 0
     journal = command.results / "optuna.log"
@@ -260,6 +276,7 @@ def test_a_lost_or_torn_journal_is_rebuilt_from_the_records(command: Command) ->
         assert listed.stdout.strip() == str(sorted(name[-8:] for name in command.records()))
 
 
+@pytest.mark.fault("R2", "put aside; the trial runs again to the same record")
 def test_a_bad_record_is_put_aside_and_its_trial_runs_again(command: Command) -> None:
     assert command.run().returncode == 0
     whole = command.records()
@@ -271,6 +288,7 @@ def test_a_bad_record_is_put_aside_and_its_trial_runs_again(command: Command) ->
     assert command.records() == whole
 
 
+@pytest.mark.fault(13, "refused in one line before any training")
 def test_a_read_only_folder_is_refused_before_training(command: Command) -> None:
     target = command.folder / "file"
     target.write_text("in the way")
@@ -291,6 +309,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("room", [160, 90, 24])
+@pytest.mark.fault(12, "the study pauses with one line; with room again it completes, equal")
 def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbed: Command, room: int) -> None:
     command = Command(small_disk)
     filler = small_disk / "filler"
@@ -305,6 +324,7 @@ def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbe
     assert command.records() == undisturbed.records()
 
 
+@pytest.mark.fault(12, "said once, however many workers meet it")
 def test_two_workers_that_meet_a_full_disk_say_it_once(small_disk: Path) -> None:
     command = Command(small_disk)
     command.study(STUDY.replace("workers: 1", "workers: 2"))
@@ -321,6 +341,7 @@ def command_plugin() -> str:
 
 
 @pytest.mark.parametrize("name", ["blanks and 'quotes' and ünï¢ødé-目录", "n" * 150])
+@pytest.mark.fault(24, "everything works, records equal")
 def test_folders_of_any_name_work(tmp_path: Path, name: str, undisturbed: Command) -> None:
     folder = tmp_path / name
     folder.mkdir()
@@ -331,6 +352,7 @@ def test_folders_of_any_name_work(tmp_path: Path, name: str, undisturbed: Comman
     assert command.records() == expected
 
 
+@pytest.mark.fault(18, "refused, naming the file; with `--allow-code-change` the records are marked")
 def test_changed_plugin_code_is_refused_by_name_and_marked_where_allowed(command: Command) -> None:
     plugin = command.folder / "mine.py"
     plugin.write_text(Path(command_plugin()).read_text(encoding="utf-8"), encoding="utf-8")

@@ -44,6 +44,7 @@ def names(folder: Path) -> list[str]:
     ],
     ids=lambda made: " ".join(made),
 )
+@pytest.mark.fault(27, "refused; nothing in it is changed")
 def test_a_folder_that_holds_something_else_is_refused_and_stays(made: dict[str, str], tmp_path: Path) -> None:
     for name, text in made.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +70,7 @@ def test_an_empty_folder_and_what_a_run_without_a_trial_left_are_taken(tmp_path:
     writable(results.path)
 
 
+@pytest.mark.fault(27, "the results of another study are refused")
 def test_the_results_of_another_study_are_refused(tmp_path: Path) -> None:
     path = plant(tmp_path / "planted", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=2, images=2)
     before = names(path)
@@ -87,6 +89,7 @@ def test_a_folder_of_an_older_version_is_read_by_its_study_yaml(tmp_path: Path) 
     assert results.study == results.resolved
 
 
+@pytest.mark.fault(28, "refused by name")
 def test_a_link_anywhere_inside_is_refused_by_name(tmp_path: Path) -> None:
     path = plant(tmp_path / "planted", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=2, images=2)
     trial = next(Results(path).folders())
@@ -113,6 +116,7 @@ def test_a_link_anywhere_inside_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.fault(27, "refused in one line; exit code 2")
 def test_the_command_refuses_folders_that_are_not_its_own(command: Command) -> None:
     mine = (command.folder / "study.yaml").read_bytes()
     done = command.run("--out", ".")
@@ -139,6 +143,7 @@ def git(folder: Path, *words: str) -> str:
     ).stdout.strip()
 
 
+@pytest.mark.fault(26, "the commit is read; nothing of the folder is run")
 def test_the_commit_is_read_and_nothing_of_the_folder_is_run(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -196,6 +201,7 @@ def known(folder: Path, **plugins: str) -> Results:
         ({"a": "2", "copy": "1"}, None),
     ],
 )
+@pytest.mark.fault(18, "a renamed plugin is noticed, too")
 def test_the_set_of_plugins_is_what_is_compared(now: dict[str, str], said: str | None, tmp_path: Path) -> None:
     results = known(tmp_path, a="1")
     if said is None:
@@ -272,6 +278,7 @@ def test_the_typed_command_is_kept_without_secrets(word: str, kept: str, monkeyp
 
 
 @pytest.mark.faults
+@pytest.mark.fault(28, "no command follows them")
 def test_links_in_a_results_folder_lead_no_command_outside(command: Command) -> None:
     assert command.run().returncode == 0
     outside = command.folder / "outside"

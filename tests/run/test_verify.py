@@ -116,6 +116,7 @@ DAMAGE: dict[str, tuple[Callable[[TrialFolder], object], str, str]] = {
 
 
 @pytest.mark.parametrize(("damage", "file", "message"), DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.fault(33, "`ablate verify` names it; `--repair` puts the trial aside, and it runs again")
 def test_damage_to_a_trial_is_named_and_put_aside(
     damage: Callable[[TrialFolder], object], file: str, message: str, results: Results
 ) -> None:
@@ -150,6 +151,7 @@ DOCUMENTS: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("file", "content"), DOCUMENTS.values(), ids=DOCUMENTS)
+@pytest.mark.fault(33, "damage to the other documents is one line")
 def test_damage_to_a_document_is_one_line_and_put_aside(file: str, content: bytes, results: Results) -> None:
     path = results.path / file
     path.write_bytes(content)
@@ -198,6 +200,7 @@ def test_no_repair_goes_through_a_link(results: Results, tmp_path: Path) -> None
     assert code == 1 and "a symbolic link" in text
 
 
+@pytest.mark.fault(33, "every random bit of the numbers is noticed by `ablate verify`")
 def test_random_damage_to_the_numbers_is_noticed(results: Results) -> None:
     """Any bit of any file that a record rests on."""
     drawn = random.Random(0)

@@ -46,6 +46,7 @@ def inspect(run: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.fault("R6", "found nowhere in the results folder")
 def test_every_trial_is_a_run_with_settings_curves_metrics_and_panel(command: Command) -> None:
     command.study(ONE)
     done = command.run(WANDB_API_KEY="x" * 40, WANDB_MODE="offline")
@@ -73,6 +74,7 @@ def test_disabled_writes_nothing(command: Command) -> None:
     assert not (command.results / "wandb").exists()
 
 
+@pytest.mark.fault(21, "a closed port: written offline, said, records equal")
 def test_online_with_a_closed_port_goes_offline_at_once(command: Command, undisturbed: Command) -> None:
     command.study(STUDY.replace("wandb: disabled", "wandb: online"))
     no_proxy = {"http_proxy": "", "HTTP_PROXY": "", "all_proxy": "", "ALL_PROXY": ""}
@@ -83,6 +85,7 @@ def test_online_with_a_closed_port_goes_offline_at_once(command: Command, undist
     assert command.records() == undisturbed.records()
 
 
+@pytest.mark.fault(21, "a server that never answers is not waited for")
 def test_a_server_that_never_answers_is_not_waited_for_at_the_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

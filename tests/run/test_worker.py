@@ -68,6 +68,7 @@ def test_other_errors_leave_the_process() -> None:
     assert classify(OSError(errno.ENOSPC, "No space left")).pause
 
 
+@pytest.mark.fault(10, "on a CPU, too")
 def test_a_cpu_without_memory_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator") as raised:
         torch.empty(2**55)

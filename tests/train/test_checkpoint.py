@@ -38,6 +38,7 @@ def test_the_newest_of_two_generations_is_used(folder: TrialFolder) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+@pytest.mark.fault(16, "put aside and said; the one before is used")
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder: TrialFolder, damage: str) -> None:
     write(folder, 1)
     write(folder, 2)
@@ -52,6 +53,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder: TrialFolder, d
     assert (folder.path / "checkpoint.pt.bad").exists()
 
 
+@pytest.mark.fault(16, "every single flipped bit is noticed")
 def test_every_single_bit_flip_is_noticed(tmp_path: Path) -> None:
     checkpoint.write_state(tmp_path / "state", {"key": "k", "weight": torch.arange(8.0)})
     data = (tmp_path / "state").read_bytes()
@@ -63,6 +65,7 @@ def test_every_single_bit_flip_is_noticed(tmp_path: Path) -> None:
             checkpoint.unpack(bytes(damaged))
 
 
+@pytest.mark.fault("R4", "refused; its code does not run")
 def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
     target = tmp_path / "owned"
 
@@ -76,6 +79,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
     assert not target.exists()
 
 
+@pytest.mark.fault("R3", "put aside, not used")
 def test_a_checkpoint_of_another_trial_is_not_used(folder: TrialFolder) -> None:
     write(folder, 5, key="other")
     state, notes = checkpoint.load_newest(folder, "k")
@@ -89,6 +93,7 @@ def test_a_snapshot_does_not_follow_the_training() -> None:
     assert torch.equal(copy["a"][0], torch.zeros(3)) and copy["b"] == 1
 
 
+@pytest.mark.fault(12, "the last checkpoint stays intact")
 def test_a_full_disk_is_reported_and_the_checkpoint_before_stays(folder: TrialFolder) -> None:
     import resource
 

@@ -186,6 +186,7 @@ def test_other_images_or_other_masks_than_one_size(membrane: Path, load: Callabl
     assert load(size=[24, 32]).size == (24, 32)
 
 
+@pytest.mark.fault(24, "images and masks are found and read")
 def test_blanks_quotes_unicode_and_long_paths(membrane: Path, load: Callable[..., Dataset], tmp_path: Path) -> None:
     place = tmp_path / ("a 'b' \"ü\" [x] " + "y" * 150) / "z*"
     place.parent.mkdir()
@@ -303,6 +304,7 @@ def emptied(root: Path) -> None:
         (emptied, {}, "data.images: no file in "),
     ],
 )
+@pytest.mark.fault("D3", "one line each, naming the files and the cure; nothing is trained")
 def test_bad_input_gives_one_line_each(
     membrane: Path, load: Callable[..., Dataset], fault: Callable[[Path], None], settings: dict[str, Any], expected: str
 ) -> None:
@@ -312,6 +314,7 @@ def test_bad_input_gives_one_line_each(
     assert problems(load, **settings) == found
 
 
+@pytest.mark.fault("D5", "refused as leakage")
 def test_equal_images_in_two_splits_are_leakage(membrane: Path, load: Callable[..., Dataset]) -> None:
     lists = {"train": ["00", "01"], "val": ["02"], "test": ["03"]}
     shutil.copy(membrane / "image" / "01.png", membrane / "image" / "03.png")
@@ -324,6 +327,7 @@ def test_equal_images_in_two_splits_are_leakage(membrane: Path, load: Callable[.
 
 
 @pytest.mark.usefixtures("membrane")
+@pytest.mark.fault("D5", "refused as leakage")
 def test_a_group_in_two_splits_is_leakage(load: Callable[..., Dataset]) -> None:
     lists = {"train": ["00", "10"], "val": ["01", "02"], "test": ["11", "12"]}
     assert problems(load, split=lists, group="^(.)") == [
@@ -333,6 +337,7 @@ def test_a_group_in_two_splits_is_leakage(load: Callable[..., Dataset]) -> None:
 
 
 @pytest.mark.usefixtures("membrane")
+@pytest.mark.fault("D6", "refused, naming the split")
 def test_an_empty_split(load: Callable[..., Dataset]) -> None:
     assert problems(load, split={"train": ["00"], "val": ["01"], "test": []}) == [
         "data.split: the split 'test' has no image"
@@ -384,6 +389,7 @@ def test_images_without_a_common_range_need_a_window(membrane: Path, load: Calla
     np.testing.assert_array_equal(dataset.splits["val"].images[0, ..., 0], grey.astype(np.uint16) * 257)
 
 
+@pytest.mark.fault("D1", "the nearest folder that exists is named")
 def test_a_missing_root_names_the_nearest_folder_that_exists(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "file").touch()
@@ -511,6 +517,7 @@ def test_one_class_is_refused_and_no_cure_leads_there(load: Callable[..., Datase
     ]
 
 
+@pytest.mark.fault(32, "a file that changes while it is read is refused by name")
 def test_a_file_that_changes_while_it_is_read_is_refused(
     membrane: Path, load: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -524,6 +531,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     assert problems(load) == ["data.images: 1 image that changed while the study was read: image/05.png; run again"]
 
 
+@pytest.mark.fault(32, "data that differ from those of the driver are refused")
 def test_data_that_changed_since_the_run_began_are_refused(membrane: Path, tmp_path: Path) -> None:
     settings = {"root": "set", "images": "image/*.png", "masks": "label/*.png", "classes": {"membrane": 0, "cell": 255}}
     before = load_dataset("folder", settings, base=tmp_path)

@@ -123,6 +123,7 @@ def test_values_that_would_be_changed_are_refused_by_name(data: bytes, fault: st
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 40_000])
+@pytest.mark.fault("D4", "refused by its header")
 def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
     bomb = bytearray(encoded(np.zeros((1, 1), np.uint8)))
     bomb[16:24] = side.to_bytes(4, "big") * 2
@@ -131,6 +132,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
         read_header(bytes(bomb))
 
 
+@pytest.mark.fault(34, "an image that unpacks to more than its place is refused")
 def test_a_strip_that_unpacks_to_more_than_its_place_is_refused() -> None:
     data = tiff(MANY, photometric="minisblack", planarconfig="contig", compression="zlib")
     bomb = zlib.compress(bytes(50_000_000), 9)

@@ -45,6 +45,7 @@ def test_ways_of_naming_pairs(tmp_path: Path, images: str, masks: str, files: li
 
 
 @pytest.mark.parametrize("masks", ["label/*.png", "label/{stem}.png"])
+@pytest.mark.fault("D2", "counted on both sides, the first ones named")
 def test_what_has_no_partner_is_counted_on_both_sides(tmp_path: Path, masks: str) -> None:
     make(tmp_path, *(f"image/{name}.png" for name in "abcdefg"), *(f"label/{name}.png" for name in "fgxyz"))
     found, problems = pair(tmp_path, "image/*.png", masks)

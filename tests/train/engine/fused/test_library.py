@@ -31,6 +31,7 @@ def test_they_are_compiled_once_and_kept(own_cache: Path, monkeypatch: pytest.Mo
     library()
 
 
+@pytest.mark.fault(36, "no compiler: said")
 def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(module.shutil, "which", lambda _name: None)
@@ -82,6 +83,7 @@ def test_a_library_that_is_not_whole_or_not_ours_alone_is_made_again(own_cache: 
 
 
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.fault(29, "a file that is no library is made again")
 def test_a_library_that_is_no_library_is_made_again(own_cache: Path) -> None:
     path = own_cache / "kernels" / f"{module._digest(module._compiler())}.so"
     path.parent.mkdir(parents=True)
