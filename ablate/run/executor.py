@@ -152,6 +152,7 @@ class LocalExecutor:
         threads: int,
         plugins: Sequence[Path] = (),
         origin: Path | None = None,
+        fingerprints: Mapping[str, str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         trial_timeout: float | None = None,
         keeps_steps: bool = True,
@@ -172,6 +173,7 @@ class LocalExecutor:
                     log=results / "workers.log",
                     plugins=tuple(plugins),
                     origin=origin,
+                    fingerprints=fingerprints or {},
                 )
             )
             for device in devices

@@ -18,7 +18,7 @@ from ablate.run import manifest
 from ablate.run.plan.describe import describe_variants
 from ablate.study.reader import dump_study
 from ablate.study.study import Study
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, canonical
 from ablate.train.device import device_names
 from ablate.train.engine.config import FUSED, Decisions, check_fused, decide
 
@@ -35,6 +35,11 @@ class Prepared:
     decisions: Decisions
     code_changed: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of the data set by the canonical JSON of its settings: what every worker has to find."""
+        return {canonical(self.study.data): self.dataset.fingerprint}
 
 
 def data_settings(study: Study) -> dict[str, Any]:
