@@ -161,6 +161,16 @@ def plan(
 
 
 @app.command()
+def check(study: StudyFile, override: Overrides = None, plugin: Plugins = None) -> None:
+    """Check a study before it runs: file, data, plugins, and a batch through every network, loss and optimizer."""
+    _plugins(plugin)
+    from ablate.run.plan.view import print_check
+    from ablate.study.reader import read_study
+
+    print_check(read_study(study, override or ()))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     import json
