@@ -217,11 +217,11 @@ def check_model(component: Mapping[str, Any], *, in_channels: int, num_classes: 
 def check_logits(name: str, logits: Any, images: torch.Tensor, num_classes: int, mode: str) -> None:
     """Raise `PluginError` where what a model makes of float images (N, channels, H, W) are no logits (N, C, H, W)."""
     if getattr(getattr(logits, "dtype", None), "is_floating_point", False) is False:
-        raise MODELS.broken(name, f"expected floating-point logits in {mode} mode, got {_kind(logits)}")
+        raise MODELS.broken(name, f"expected floating-point logits, got {_kind(logits)} in {mode} mode")
     wanted, got = (len(images), num_classes, *images.shape[2:]), tuple(logits.shape)
     if got != wanted:
         shape = tuple(images.shape)
-        raise MODELS.broken(name, f"expected logits {wanted} for images {shape} in {mode} mode, got {got}")
+        raise MODELS.broken(name, f"expected logits {wanted} for images {shape}, got {got} in {mode} mode")
 
 
 def _check_seeding(build: Callable[[], Any], name: str, before: Mapping[str, Any]) -> None:

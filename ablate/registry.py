@@ -8,6 +8,7 @@ import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ablate.errors import PluginError, Problem, StudyError, nearest
@@ -84,9 +85,11 @@ class Registry:
         file, _, line = self.source(name).rpartition(":")
         if isinstance(reason, Exception):
             frames = traceback.extract_tb(reason.__traceback__)
-            line = next((str(frame.lineno) for frame in reversed(frames) if frame.filename == file), line)
+            own = [str(frame.lineno) for frame in frames if frame.filename == file]
+            line = own[-1] if own else line
+            elsewhere = "" if own or not frames else f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})"
             text = " ".join(str(reason).split())
-            reason = f"{type(reason).__name__}{': ' if text else ''}{text}"
+            reason = f"{type(reason).__name__}{': ' if text else ''}{text}{elsewhere}"
         place = {"file": file, "line": int(line)} if line.isdecimal() else {"file": self.source(name)}
         return PluginError(f"the {self.kind} '{name}': {reason}", cure=cure, **place)
 

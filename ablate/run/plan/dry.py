@@ -109,19 +109,25 @@ class _Passes:
         train = trial.train
         batch = [train["batch_size"], train["crop"]]
         return {
-            self.batch: [*batch, train["augment"]],
+            self.augmentation: [*batch, train["augment"]],
             self.network: [trial.model, *batch],
             self.loss: [train["loss"], train["class_weights"], *batch],
             self.optimizer: [train["optimizer"], train["weight_decay"], train["momentum"], trial.model],
         }
 
-    def batch(self, trial: Trial) -> tuple[Tensor, Tensor]:
-        """Return the trial's first images and masks for training."""
-        split = self.splits["train"]
-        samples = np.arange(min(trial.train["batch_size"], len(split)))
+    def augmentation(self, trial: Trial) -> None:
+        """Augment the trial's first batch."""
+        samples = np.arange(min(trial.train["batch_size"], len(self.splits["train"])))
         spec = AugmentSpec.model_validate(trial.train["augment"])
         augment = Augmenter(spec, trial.train["crop"], self.dataset.size, IGNORE)
-        return augment(*split.take(samples), seed=trial.seed, epoch=1, samples=samples)
+        augment(*self.splits["train"].take(samples), seed=trial.seed, epoch=1, samples=samples)
+
+    def _batch(self, trial: Trial) -> tuple[Tensor, Tensor]:
+        """Return images and masks of the number and size of the trial's batches: the corners of the first ones."""
+        split = self.splits["train"]
+        images, masks = split.take(np.arange(min(trial.train["batch_size"], len(split))))
+        height, width = trial.train["crop"] or self.dataset.size
+        return images[:, :height, :width], masks[:, :height, :width]
 
     def network(self, trial: Trial) -> None:
         """Pass the trial's network in evaluation mode and twice, the second time set anew, in training mode."""
@@ -135,9 +141,7 @@ class _Passes:
                     num_classes=self.dataset.num_classes,
                     size=self.dataset.size,
                 )
-            images, _ = self._batch_or_none(trial)
-            if images is None:  # said already, by another check
-                return
+            images, _ = self._batch(trial)
             network = self._made(trial)
             scored, _, _ = next(self.splits["val"].in_order(trial.train["batch_size"]))
             model: nn.Module = network.model
@@ -164,12 +168,6 @@ class _Passes:
         check_logits(name, logits, inputs, self.dataset.num_classes, "training" if model.training else "evaluation")
         return logits
 
-    def _batch_or_none(self, trial: Trial) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        try:
-            return self.batch(trial)
-        except AblateError:
-            return None, None
-
     def _made(self, trial: Trial) -> Network:
         return Network(trial.model, self.dataset, "cross_entropy", None, device=CPU, precision=self.precision)
 
@@ -180,16 +178,13 @@ class _Passes:
             one = forward_flops(network.model, (height, width), self.dataset.in_channels)
         except Exception:  # what is wrong is said by the passes themselves
             return False
-        pixels = height * width
-        per_pixel = one / pixels
-        return per_pixel * (6 * len(images) * pixels + scored[..., 0].numel()) <= self.most_flops
+        evaluated = one / (height * width) * scored[..., 0].numel()
+        return 2 * 3 * one * len(images) + evaluated <= self.most_flops
 
     def loss(self, trial: Trial) -> None:
         """Have the trial's loss judge noise: a scalar that depends on the logits, also of a single image."""
         name, classes = trial.train["loss"], self.dataset.num_classes
-        _, masks = self._batch_or_none(trial)
-        if masks is None:
-            return
+        _, masks = self._batch(trial)
         weights = trial.train["class_weights"]
         if weights == "balanced":
             weights = [1.0] * classes
