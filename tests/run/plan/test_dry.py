@@ -178,8 +178,8 @@ def test_all_that_fails_is_said_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("batch_size: 4", "batch_size: 4, loss: mine, optimizer: own, precision: float32")
     with pytest.raises(AblateError) as caught:
         passed(tmp_path, text.replace("depth: 2", "depth: 5, norm: instance").replace("[32, 48]", "[32, 32]"))
-    network, loss, optimizer = str(caught.value).splitlines()
-    assert "study.yaml:3: model.depth: variant 'unet': at 32 × 32" in network
+    unet, loss, optimizer, noskip = str(caught.value).splitlines()
+    assert "study.yaml:3: model.depth: variant 'unet': at 32 × 32" in unet and "variant 'noskip'" in noskip
     assert "the loss 'mine'" in loss and "the optimizer 'own'" in optimizer
 
 
