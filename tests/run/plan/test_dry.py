@@ -55,7 +55,7 @@ class Net(nn.Module):
         return self.act(logits) if self.training is self.when else logits
 
 
-def refuse(logits: Tensor) -> Tensor:
+def refuse(_logits: Tensor) -> Tensor:
     """Fail in a line of this file."""
     raise AssertionError("sides must be multiples of 64")
 
@@ -70,7 +70,9 @@ def refuse_four(logits: Tensor) -> Tensor:
 def test_a_sound_study_passes_and_leaves_the_random_states_alone(tmp_path: Path) -> None:
     random.seed(5), np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
     before = random_states()
-    passed(tmp_path, GOOD.replace("batch_size: 4", "batch_size: 4, crop: [16, 32], class_weights: balanced, loss: dice"))
+    passed(
+        tmp_path, GOOD.replace("batch_size: 4", "batch_size: 4, crop: [16, 32], class_weights: balanced, loss: dice")
+    )
     assert random_states() == before
 
 
@@ -115,7 +117,9 @@ def test_a_norm_of_one_value_names_depth_and_cures(
 ) -> None:
     monkeypatch.setattr(dry, "MOST_FLOPS", most)  # on the CPU, and on the meta device
     text = GOOD.replace("[32, 48]", "[32, 32]").replace("depth: 2", "depth: 5")
-    with pytest.raises(StudyError, match=r"model\.depth: variant 'unet': at 32 × 32 .*; take depth 4 or larger images$"):
+    with pytest.raises(
+        StudyError, match=r"model\.depth: variant 'unet': at 32 × 32 .*; take depth 4 or larger images$"
+    ):
         passed(tmp_path, text, "model.norm=instance", "variants={unet: {}}")
     with pytest.raises(StudyError, match=r"with batch_size 1 .*; take depth 4 or larger images or batch_size 2$"):
         passed(tmp_path, text, "train.batch_size=1", "variants={unet: {}}")
@@ -163,7 +167,7 @@ def test_a_loss_that_breaks_its_contract(function: Callable[..., Tensor], messag
     [
         (lambda parameters, lr: torch.optim.RMSprop(parameters, lr=lr), r"it is called with \(parameters, \*, lr"),
         (lambda parameters, **_: torch.optim.LBFGS(parameters), "TypeError: .*closure"),
-        (lambda parameters, **_: 3, "expected a torch.optim.Optimizer, got a int"),
+        (lambda _parameters, **_: 3, "expected a torch.optim.Optimizer, got a int"),
     ],
 )
 def test_an_optimizer_that_breaks_its_contract(factory: Callable[..., Any], message: str, tmp_path: Path) -> None:
@@ -174,7 +178,7 @@ def test_an_optimizer_that_breaks_its_contract(factory: Callable[..., Any], mess
 
 def test_all_that_fails_is_said_at_once(tmp_path: Path) -> None:
     LOSSES.register("mine")(plain)
-    OPTIMIZERS.register("own")(lambda parameters, **_: 3)
+    OPTIMIZERS.register("own")(lambda _parameters, **_: 3)
     text = GOOD.replace("batch_size: 4", "batch_size: 4, loss: mine, optimizer: own, precision: float32")
     with pytest.raises(AblateError) as caught:
         passed(tmp_path, text.replace("depth: 2", "depth: 5, norm: instance").replace("[32, 48]", "[32, 32]"))
@@ -193,7 +197,9 @@ def test_a_data_set_that_is_another_each_time(tmp_path: Path) -> None:
         splits = {"train": part(4), "val": part(2), "test": part(2)}
         return Dataset("unseeded", ("a", "b"), ((0, 0, 0), (9, 9, 9)), splits, "1")
 
-    study = read(tmp_path, GOOD.replace("{name: street, size: [32, 48], train: 8, val: 4, test: 4}", "{name: unseeded}"))
+    study = read(
+        tmp_path, GOOD.replace("{name: street, size: [32, 48], train: 8, val: 4, test: 4}", "{name: unseeded}")
+    )
     load_data(study)
     with pytest.raises(DataError, match=r"study\.yaml:2: data.name: .* is another each time it is made .*; seed what"):
         load_data(study, again=True)
