@@ -161,6 +161,16 @@ def plan(
 
 
 @app.command()
+def check(study: StudyFile, override: Overrides = None, plugin: Plugins = None) -> None:
+    """Check a study before it runs: file, data, plugins, and a batch through every network, loss and optimizer."""
+    _plugins(plugin)
+    from ablate.run.plan.view import print_check
+    from ablate.study.reader import read_study
+
+    print_check(read_study(study, override or ()))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     import json
@@ -197,6 +207,9 @@ def report(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh the report as trials end.")] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the figures as PDF too.")] = False,
     plugins: Plugins = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for tables, figures and page; default the results folder.")
+    ] = None,
 ) -> None:
     """Make tables, figures and the page of a study from its records."""
     _one_thread()
@@ -205,7 +218,7 @@ def report(
     folder = _folder(results)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        written = build_report(folder, watch=watch, pdf=pdf, plugins=plugins or ())
+        written = build_report(folder, watch=watch, pdf=pdf, plugins=plugins or (), out=out)
     except KeyboardInterrupt:
         print("stopped; what was written last stays", file=sys.stderr)
         raise typer.Exit(130) from None

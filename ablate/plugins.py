@@ -17,10 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ablate.errors import AblateError, PluginError, Problem
-from ablate.registry import MODELS
+from ablate.errors import AblateError, PluginError
+from ablate.registry import MODELS, Registry
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 ENTRY_POINTS = "ablate.plugins"
@@ -180,41 +181,50 @@ def same_random_state(what: str, source: str) -> Iterator[None]:
 def check_model(component: Mapping[str, Any], *, in_channels: int, num_classes: int, size: tuple[int, int]) -> None:
     """Raise `PluginError` where a model breaks its contract.
 
-    float (2, in_channels, H, W) has to become floating-point logits (2, num_classes, H, W), there must be parameters
-    to train, and initialisation has to follow the global seed, without setting it.
+    In training and in evaluation mode float (2, in_channels, H, W) has to become floating-point logits
+    (2, num_classes, H, W), there must be parameters to train, all of them when it is built, and initialisation has to
+    follow the global seed, without setting it.
     """
     import torch
+    from torch import nn
+    from torch.nn.parameter import is_lazy
 
     from ablate.study.components import create
 
     name = component["name"]
-    source = MODELS.source(name)
 
     def build() -> nn.Module:
         model = create(MODELS, component, in_channels=in_channels, num_classes=num_classes)
         if not isinstance(model, nn.Module):
-            raise _broken(name, source, f"expected a torch.nn.Module, got a {type(model).__name__}")
+            raise MODELS.broken(name, f"expected a torch.nn.Module, got a {type(model).__name__}")
+        lazy = [path for path, tensor in (*model.named_parameters(), *model.named_buffers()) if is_lazy(tensor)]
+        if lazy:
+            message = f"expected parameters of a known shape, got lazy ones ({', '.join(lazy[:3])})"
+            raise MODELS.broken(name, message, "give the layers their channels: torch.nn.Conv2d(in_channels, ...)")
         return model
 
-    from torch import nn
-
     states = random_states()
-    with torch.random.fork_rng(devices=[]), _kept_random_state(), torch.no_grad():
-        model = _called(build, name, source)
+    with kept_random_states(), torch.no_grad(), reported(MODELS, name):
+        model = build()
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise _broken(name, source, "expected parameters to train, got none")
-        _check_seeding(build, name, source, states)
+            raise MODELS.broken(name, "expected parameters to train, got none")
+        _check_seeding(build, name, states)
         images = torch.zeros(2, in_channels, *size)
-        logits = _called(lambda: model(images), name, source)
-    wanted = (2, num_classes, *size)
-    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
-        raise _broken(name, source, f"expected floating-point logits, got {_kind(logits)}")
-    if tuple(logits.shape) != wanted:
-        got = tuple(logits.shape)
-        raise _broken(name, source, f"expected logits {wanted} for images {tuple(images.shape)}, got {got}")
+        for mode in ("training", "evaluation"):
+            check_logits(name, model.train(mode == "training")(images), images, num_classes, mode)
 
 
-def _check_seeding(build: Callable[[], Any], name: str, source: str, before: Mapping[str, Any]) -> None:
+def check_logits(name: str, logits: Any, images: torch.Tensor, num_classes: int, mode: str) -> None:
+    """Raise `PluginError` where what a model makes of float images (N, channels, H, W) are no logits (N, C, H, W)."""
+    if getattr(getattr(logits, "dtype", None), "is_floating_point", False) is False:
+        raise MODELS.broken(name, f"expected floating-point logits, got {_kind(logits)} in {mode} mode")
+    wanted, got = (len(images), num_classes, *images.shape[2:]), tuple(logits.shape)
+    if got != wanted:
+        shape = tuple(images.shape)
+        raise MODELS.broken(name, f"expected logits {wanted} for images {shape}, got {got} in {mode} mode")
+
+
+def _check_seeding(build: Callable[[], Any], name: str, before: Mapping[str, Any]) -> None:
     """Two builds from different seeds must not end in one state: then the factory has set the seed itself."""
     import numpy as np
     import torch
@@ -228,42 +238,41 @@ def _check_seeding(build: Callable[[], Any], name: str, source: str, before: Map
         after.append(random_states())
     same = [library for library in before if after[0][library] == after[1][library]]
     if same:
-        raise _broken(
+        raise MODELS.broken(
             name,
-            source,
             f"expected a model that leaves the global seed alone, got one that sets that of {', '.join(same)}",
             "remove the call that seeds: every seed of the study would give the same network",
         )
 
 
 @contextlib.contextmanager
-def _kept_random_state() -> Iterator[None]:
+def kept_random_states() -> Iterator[None]:
+    """Give the global generators of Python, NumPy and torch's CPU back as they were."""
     import numpy as np
+    import torch
 
     ours, theirs = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         random.setstate(ours)
         np.random.set_state(theirs)  # noqa: NPY002
 
 
-def _called(call: Callable[[], Any], name: str, source: str) -> Any:
+@contextlib.contextmanager
+def reported(registry: Registry, name: str, calls: str = "") -> Iterator[None]:
+    """Say what fails within as one line about the component `name`; memory that runs out is not its fault.
+
+    `calls` are the arguments that it is called with, said where they may be what is wrong.
+    """
     try:
-        return call()
-    except AblateError:
+        yield
+    except (AblateError, MemoryError):
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        last = frames[-1]
-        text = " ".join(str(error).split())
-        raise _broken(
-            name, source, f"{type(error).__name__}: {text} (at {Path(last.filename).name}:{last.lineno})"
-        ) from None
-
-
-def _broken(name: str, source: str, message: str, cure: str = "") -> PluginError:
-    return PluginError(Problem(f"the model '{name}': {message}", file=source, cure=cure))
+        cure = f"it is called with {calls}" if calls and isinstance(error, TypeError) else ""
+        raise registry.broken(name, error, cure) from error
 
 
 def _kind(value: Any) -> str:

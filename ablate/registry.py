@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ablate.errors import PluginError, Problem, StudyError, nearest
@@ -73,6 +75,23 @@ class Registry:
     def source(self, name: str) -> str:
         """Return the place where `name` was registered: "ablate" or "file:line"."""
         return self._entries[name].source
+
+    def broken(self, name: str, reason: str | Exception, cure: str = "") -> PluginError:
+        """Return the error that says in one line what is wrong with the component `name`.
+
+        An exception is said with the deepest line of the plugin's file that it passed; else the place is that of the
+        registration.
+        """
+        file, _, line = self.source(name).rpartition(":")
+        if isinstance(reason, Exception):
+            frames = traceback.extract_tb(reason.__traceback__)
+            own = [str(frame.lineno) for frame in frames if frame.filename == file]
+            line = own[-1] if own else line
+            elsewhere = "" if own or not frames else f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})"
+            text = " ".join(str(reason).split())
+            reason = f"{type(reason).__name__}{': ' if text else ''}{text}{elsewhere}"
+        place = {"file": file, "line": int(line)} if line.isdecimal() else {"file": self.source(name)}
+        return PluginError(f"the {self.kind} '{name}': {reason}", cure=cure, **place)
 
 
 @dataclass(frozen=True)

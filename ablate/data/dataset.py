@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.errors import AblateError, DataError, PluginError, Problem
+from ablate.errors import AblateError, DataError, Problem
 from ablate.registry import DATASETS
 from ablate.study.components import create
 
@@ -186,7 +185,7 @@ def load_dataset(name: str, settings: Mapping[str, Any], *, base: Path, expected
     except Exception as error:
         if DATASETS.source(name) == "ablate":
             raise
-        raise _failed(name, error) from error
+        raise DATASETS.broken(name, error) from error
     if not isinstance(dataset, Dataset):
         raise DataError(f"data set '{name}' gave a {type(dataset).__name__}, not a Dataset", key="data.name")
     if DATASETS.source(name) != "ablate":
@@ -289,13 +288,3 @@ def _plain(array: np.ndarray) -> np.ndarray:
     """Return an array that torch can take: no negative strides, bytes in the machine's order."""
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return np.ascontiguousarray(array) if min(array.strides) < 0 else array
-
-
-def _failed(name: str, error: Exception) -> PluginError:
-    """Return the error of a plugin's data set as one line, at the line of the plugin's file that it came from."""
-    source = DATASETS.source(name)
-    file = source.rpartition(":")[0] or source
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    text = " ".join(str(error).split())
-    message = f"the data set '{name}': {type(error).__name__}{': ' if text else ''}{text}"
-    return PluginError(message, file=file, line=lines[-1] if lines else None)

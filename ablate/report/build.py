@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,15 +36,18 @@ def build_report(
     watch: bool = False,
     pdf: bool = False,
     plugins: Sequence[Path | str] = (),
+    out: Path | str | None = None,
 ) -> list[Path]:
     """Write `tables/`, `figures/` and `report.html` into the results folder at `path`; return the files written.
+
+    With `out` they go into that folder instead, so that results that may only be read have their report, too.
 
     `only` names parts ("tables", "figures", "page") or single figures. With `watch` it goes on: whenever a trial ends
     it writes them anew, until every planned trial has a result. Figures are PNG and SVG, with `pdf` PDF too. `plugins`
     are files that register figures and tables of their own; installed ones are loaded anyway.
 
-    Raises `ResultsError` where there is nothing to report or a name of `only` is none, `PluginError` where a plugin
-    cannot be loaded or fails.
+    Raises `ResultsError` where there is nothing to report, a name of `only` is none or the folder cannot be written,
+    `PluginError` where a plugin cannot be loaded or fails.
     """
     load_plugins(plugins)
     wanted = set(PARTS if only is None else only)
@@ -51,16 +55,35 @@ def build_report(
         raise ResultsError(f"unknown part of a report '{name}'", cure=nearest(name, [*PARTS, *FIGURES]))
     formats = (*FORMATS, "pdf") if pdf else FORMATS
     results = Results(path)
+    target = _target(path if out is None else out, own=out is None)
     while True:
         seen = _state(results) if watch else ()
         analysis = analyse(load_results(results.path))
-        written = write_report(analysis, results, wanted, formats, reload=watch)
+        written = write_report(analysis, target, wanted, formats, reload=watch)
         waiting = int((analysis.frames.trials["status"] == "missing").sum())
         if not (watch and waiting):
             return written
-        print(f"{results.page}: {count_of(waiting, 'trial')} without a result yet", flush=True)
+        print(f"{target.page}: {count_of(waiting, 'trial')} without a result yet", flush=True)
         while _state(results) == seen:
             time.sleep(LOOK_EVERY)
+
+
+def _target(path: Path | str, *, own: bool) -> Results:
+    """Return the folder that a report is written to, found writable before anything is computed.
+
+    One that is not the results' own must be new, empty, or hold an earlier report only.
+    """
+    target = Results(path)
+    known = {target.tables.name, target.figures.name, target.page.name}
+    try:
+        if not own and target.path.exists() and {item.name for item in target.path.iterdir()} - known:
+            raise ResultsError("holds something else than a report", file=str(path), cure="name a new folder")
+        make_folder(target.path)
+        with tempfile.TemporaryFile(dir=target.path):
+            return target
+    except OSError as error:
+        cure = "write the report elsewhere with --out" if own else "choose another folder with --out"
+        raise ResultsError(f"cannot be written ({error.strerror})", file=str(path), cure=cure) from None
 
 
 def _state(results: Results) -> tuple[tuple[str, int], ...]:
@@ -72,7 +95,7 @@ def _state(results: Results) -> tuple[tuple[str, int], ...]:
 def write_report(
     analysis: Analysis, results: Results, wanted: set[str], formats: Sequence[str], *, reload: bool = False
 ) -> list[Path]:
-    """Write the `wanted` parts and figures of a report into its folder; return the files written.
+    """Write the `wanted` parts and figures of a report into the folder `results`; return the files written.
 
     With `reload` the page of an unfinished study loads itself anew.
     """

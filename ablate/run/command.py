@@ -107,6 +107,7 @@ def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float)
                 workers=1,
                 threads=prepared.decisions.threads,
                 plugins=plugins.files,
+                fingerprints=prepared.fingerprints,
             )
             display.say(f"profiling {count_of(len(study.variants), 'variant')}, each alone, for about {seconds:.0f} s")
             try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import ResultsError
+from ablate.errors import DataError, Problem, ResultsError
 from ablate.records.files import write_atomic
 from ablate.records.record import FINISHED, Record
 from ablate.records.store import (
@@ -89,12 +89,17 @@ class Driver:
         self.begun = 0
         self.stopping: str | None = None
         self.signals = 0
+        self.problems: tuple[Problem, ...] = ()
         self._asked, self._stopped_at = False, 0.0
 
     # -- before and after ---------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        """Run until every wanted trial has a record, or the run is stopped."""
+        """Run until every wanted trial has a record, or the run is stopped.
+
+        Raises `DataError`, when the running trials have left their checkpoints, where the data of a worker are not
+        those that the run began with.
+        """
         self._read_records(self.plan)
         self._reuse()
         self._enter(self.plan)
@@ -112,6 +117,9 @@ class Driver:
                 self._tell(Dropped(trial))
             for listener in self.listeners:
                 self._attempt(listener.title, lambda: self._note(*listener.close()))  # noqa: B023 (called at once)
+        if self.problems:
+            with self.study.located():
+                raise DataError(self.problems)
         self._conclude()
         return self.outcome
 
@@ -165,6 +173,7 @@ class Driver:
             threads=decisions.threads,
             plugins=self.plugins.files,
             origin=self.origin,
+            fingerprints=self.prepared.fingerprints,
             provenance=provenance,
             trial_timeout=spec.run.trial_timeout,
             keeps_steps=decisions.keeps_steps,
@@ -316,6 +325,9 @@ class Driver:
             with contextlib.suppress(OSError):
                 if event.traceback:
                     write_atomic(self.folder(trial).path / "error.txt", event.traceback.encode(), lasting=False)
+        if event.problems:  # nothing counts as failed that the user has to mend first
+            self.problems = event.problems
+            self.interrupt("problem")
         if event.pause:
             if self.stopping is None:  # every worker meets the same full disk
                 self._note(f"the study pauses: {event.reason}; mend it and run the same command again")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from ablate.errors import Problem
 from ablate.records.record import Record
 from ablate.study.trial import Trial
 
@@ -65,7 +66,8 @@ class Stopped:
 class Failed:
     """The machine failed the trial (or, without one, the worker).
 
-    `fresh_process`: the process cannot go on; `pause`: no other trial can fare better, as on a full disk.
+    `fresh_process`: the process cannot go on; `pause`: no other trial can fare better, as on a full disk; `problems`:
+    what the user has to mend first, as where the data are not those that the run began with.
     """
 
     trial: str | None
@@ -73,6 +75,7 @@ class Failed:
     traceback: str = ""
     fresh_process: bool = False
     pause: bool = False
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)

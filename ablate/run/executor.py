@@ -152,6 +152,7 @@ class LocalExecutor:
         threads: int,
         plugins: Sequence[Path] = (),
         origin: Path | None = None,
+        fingerprints: Mapping[str, str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         trial_timeout: float | None = None,
         keeps_steps: bool = True,
@@ -172,6 +173,7 @@ class LocalExecutor:
                     log=results / "workers.log",
                     plugins=tuple(plugins),
                     origin=origin,
+                    fingerprints=fingerprints or {},
                 )
             )
             for device in devices
@@ -239,8 +241,7 @@ class LocalExecutor:
         """Have one worker, alone, profile the variants; return its profile or the reason why there is none."""
         for slot in self._slots[1:]:
             slot.end()
-        self._send(self._slots[0], Profile(seconds))
-        # Compiling the variants can take several times as long as measuring them.
+        self._send(self._slots[0], Profile(seconds))  # compiling can take several times as long as measuring
         limit = time.monotonic() + 10 * seconds + 300
         while time.monotonic() < limit and not should_stop():
             for event in self.events(timeout=0.2):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.data.dataset import Dataset, load_dataset
+from ablate.data.dataset import Dataset
 from ablate.errors import ResultsError
 from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
@@ -16,9 +16,10 @@ from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_record
 from ablate.run import manifest
 from ablate.run.plan.describe import describe_variants
+from ablate.run.plan.dry import dry_pass, load_data
 from ablate.study.reader import dump_study
 from ablate.study.study import Study
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, canonical
 from ablate.train.device import device_names
 from ablate.train.engine.config import FUSED, Decisions, check_fused, decide
 
@@ -36,10 +37,10 @@ class Prepared:
     code_changed: bool = False
     notes: list[str] = field(default_factory=list)
 
-
-def data_settings(study: Study) -> dict[str, Any]:
-    """Return the settings of the study's data set, without its name."""
-    return {name: value for name, value in study.data.items() if name != "name"}
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of the data set by the canonical JSON of its settings: what every worker has to find."""
+        return {canonical(self.study.data): self.dataset.fingerprint}
 
 
 def writable(path: Path, study: Study | None = None) -> Results:
@@ -90,9 +91,7 @@ def prepare(
     manifest.check_study(results, study)
     for folder in (results.path, results.test):
         sweep(folder)
-    with study.located():
-        dataset = dataset or load_dataset(study.data["name"], data_settings(study), base=study.base)
-        study.check_data(dataset.num_classes, dataset.size)
+    dataset = dataset or load_data(study)
     manifest.check_data(results, dataset)
     manifest.check_resolution(results, study)
     digests = manifest.plugin_digests(plugins.loaded)
@@ -104,6 +103,8 @@ def prepare(
         plan = opening(study, results)
     with study.located():
         devices = device_names(study.spec.run.devices)
+    if not all(results.trial(trial.name).record.exists() for trial in plan):
+        dry_pass(study, dataset, devices[0])
     variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
     decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset)
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)

@@ -17,12 +17,12 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.errors import is_full_disk
+from ablate.errors import DataError, is_full_disk
 from ablate.run.events import (
     Epoch,
     Failed,
@@ -71,6 +71,7 @@ class Assignment:
     log: Path
     plugins: tuple[Path, ...] = ()
     origin: Path | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ class _Server:
         self.device = assignment.device
         decisions = Decisions.from_json(self.results.read_run()["decisions"])
         self.origin = Results(assignment.origin) if assignment.origin else None
-        self.bench = Context(assignment.device, decisions, assignment.base)
+        self.bench = Context(assignment.device, decisions, assignment.base, assignment.fingerprints)
         self._progress = 0.0
 
     def run(self, command: Run) -> None:
@@ -312,6 +313,8 @@ def classify(error: BaseException, trial: str | None = None) -> Failed:
     from ablate.train.engine.cuda_graph import CaptureFailed
 
     trace = "".join(traceback.format_exception(error))
+    if isinstance(error, DataError):
+        return Failed(trial, str(error), trace, problems=error.problems)
     cause = out_of_memory(error)
     if cause is not None:
         return Failed(trial, f"out of memory: {one_line(cause)}", trace, fresh_process=True)

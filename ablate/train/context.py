@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ablate.data.dataset import load_dataset
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, canonical
 from ablate.train.batches import DeviceData
 from ablate.train.device import prepare_process
 from ablate.train.engine import CAPTURED_SETTINGS, Numbers, Step, install, make_step
@@ -25,11 +26,17 @@ class Context:
     Nothing here carries numbers from trial to trial: a record is the same whichever trials came before it.
     """
 
-    def __init__(self, device: str, decisions: Decisions, base: Path) -> None:
+    def __init__(
+        self, device: str, decisions: Decisions, base: Path, fingerprints: Mapping[str, str] | None = None
+    ) -> None:
+        """Make the place for trials on `device`, whose data sets' relative paths start at `base`.
+
+        `fingerprints` says, by the canonical JSON of a data set's settings, which data the run began with.
+        """
         prepare_process(decisions.threads, decisions.deterministic)
         self.device = torch.device(device)
         self.decisions = decisions
-        self._base = base
+        self._base, self._fingerprints = base, fingerprints or {}
         self._data: tuple[str, DeviceData] | None = None
         self._network: tuple[str, Network] | None = None
         self._step: tuple[str, Step] | None = None
@@ -54,13 +61,17 @@ class Context:
         }
 
     def data(self, settings: dict[str, Any]) -> DeviceData:
-        """Return the data set of `settings` ("name" and its own), decoded and moved once."""
-        key = json.dumps(settings, sort_keys=True)
+        """Return the data set of `settings` ("name" and its own), decoded and moved once.
+
+        Raises `DataError` where it is not the one that the run began with.
+        """
+        key = canonical(settings)
         if self._data is None or self._data[0] != key:
             self._data = None  # the old one goes before the new one comes
             self.forget_network()
             rest = {name: value for name, value in settings.items() if name != "name"}
-            dataset = load_dataset(settings["name"], rest, base=self._base)
+            expected = self._fingerprints.get(key)
+            dataset = load_dataset(settings["name"], rest, base=self._base, expected=expected)
             self._data = (key, DeviceData(dataset, self.device, self.decisions.workers))
         return self._data[1]
 

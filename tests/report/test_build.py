@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -134,6 +135,28 @@ def test_a_report_says_its_rules_once_and_has_pdf_only_where_asked_for(two: Path
 def test_an_unknown_part_is_refused_with_the_nearest(two: Path) -> None:
     with pytest.raises(ResultsError, match=r"unknown part of a report 'tabels'.*'tables'"):
         build_report(two, only=["tabels"])
+
+
+@pytest.mark.fault(13, "`ablate report` names the folder and the cure, and writes elsewhere with `--out`")
+def test_the_report_of_a_folder_that_may_only_be_read_is_written_elsewhere(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    before = {path: path.stat().st_mtime_ns for path in two.rglob("*")}
+    with monkeypatch.context() as patched:  # root may write everywhere
+        patched.setattr("ablate.report.build.tempfile.TemporaryFile", refuse)
+        with pytest.raises(ResultsError, match=r"two: cannot be written \(Permission denied\); .* with --out"):
+            build_report(two)
+    elsewhere = tmp_path / "new" / "report"
+    written = build_report(two, only=["tables", "page"], out=elsewhere)
+    assert written and all(elsewhere in path.parents for path in written)
+    assert build_report(two, only=["tables", "page"], out=elsewhere) == written
+    assert {path: path.stat().st_mtime_ns for path in two.rglob("*")} == before
+    (elsewhere / "letters.txt").write_text("mine")
+    with pytest.raises(ResultsError, match="holds something else than a report"):
+        build_report(two, out=elsewhere)
 
 
 PLUGIN = """

@@ -295,6 +295,45 @@ def test_an_edge_is_extended_for_all_variants_and_the_chosen_settings_are_confir
     assert "to run" not in command.run().stdout
 
 
+OTHER_EACH_TIME = """
+import os
+import ablate
+from ablate.data.dataset import Dataset
+from tests.tiny_plugin import tiny
+
+@ablate.register_dataset("drifting")
+def drifting() -> Dataset:
+    return tiny(seed=os.getpid())
+"""
+
+
+@pytest.mark.fault(32, "the worker refuses, the run ends with the cure and exit code 2; nothing counts as failed")
+def test_data_that_are_others_in_a_worker_end_the_run(command: Command) -> None:
+    (command.folder / "drifting.py").write_text(OTHER_EACH_TIME)
+    command.study(STUDY.replace("{name: tiny}", "{name: drifting}").replace("workers: 1", "workers: 2"))
+    done = command.run("--plugin", "drifting.py")
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "study.yaml:2: data.name: the data set 'drifting' is another each time it is made" in line
+    assert "attempt" not in done.stdout and not command.records()
+
+
+def test_what_would_fail_in_a_trial_is_said_before_one_begins(command: Command) -> None:
+    (command.folder / "loss.py").write_text(
+        "import ablate\n\n@ablate.register_loss('mine')\ndef mine(logits, target):\n    return logits.mean()\n"
+    )
+    for words in (("run",), ("plan",), ("check",)):
+        arguments = (*words, "study.yaml", "--plugin", str(PLUGIN), "--plugin", "loss.py", "-o", "train.loss=mine")
+        done = command(*arguments)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "loss.py:3: the loss 'mine': TypeError" in line and "it is called with (logits, target, *," in line
+    assert not list(command.results.glob("trials/*"))
+    sound = command("check", "study.yaml", "--plugin", str(PLUGIN))
+    assert sound.returncode == 0, sound.stderr
+    assert sound.stdout.startswith("tiny: 2 variants passed a batch in training and in evaluation mode; 12 / 5 / 5")
+
+
 @pytest.mark.fault("R1", "named with its line in the study file; exit code 2")
 def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) -> None:
     command.study(STUDY.replace("workers: 1", "devices: [cuda:7], workers: 1"))

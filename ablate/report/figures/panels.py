@@ -196,13 +196,13 @@ def tile_sheet(
     left = 0.14 + 0.068 * max(len(line) for label in labels for line in label.split("\n"))
     named = list(shown.classes) if classes else []
     called = short_names(named, 16)
-    per_line = max(1, int(width * 72 / (6.5 * 0.6 * max(map(len, called.values()), default=1) + 26)))
-    lines = ceil(len(named) / per_line)
-    above, below = 0.22, 0.16 * lines + 0.08
     high = (width - left) * sheet.shape[0] / sheet.shape[1]
     if high > TALLEST:
         # A sheet that would not fit a page becomes narrower, with the same proportions.
         width, high = left + (width - left) * TALLEST / high, TALLEST
+    per_line = max(1, int(width * 72 / (6.5 * 0.6 * max(map(len, called.values()), default=1) + 26)))
+    lines = ceil(len(named) / per_line)
+    above, below = 0.22, 0.16 * lines + 0.08
     figure = canvas(width, above + high + below)
     figure.set_layout_engine("none")
     total = above + high + below

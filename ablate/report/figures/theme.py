@@ -125,6 +125,8 @@ def theme() -> Iterator[None]:
             yield
 
 
+# Rows of a legend that a figure has room for, and the inches that one more takes.
+LEGEND_ROWS, LEGEND_LINE = 4, 0.16
 _BACKEND = frozenset({"backend", "backend_fallback", "interactive", "toolbar", "timezone", "datapath"})
 
 
@@ -177,11 +179,16 @@ def finish(figure: Figure, rule: str, warning: str = "") -> Figure:
 
 
 def legend(figure: Figure, styles: Mapping[str, Look], variants: Sequence[str], *, notes: Mapping[str, str]) -> None:
-    """Draw one legend above the panels of a figure: each variant once, with what `notes` says of it."""
+    """Draw one legend above the panels of a figure: each variant once, with what `notes` says of it.
+
+    The figure grows by the rows beyond `LEGEND_ROWS`, so that many variants leave the panels their room.
+    """
     columns, labels = _laid_out(variants, notes, figure.get_figwidth() * 72)
     handles: list[Artist] = [
         Line2D([], [], **styles[v].line(marker=styles[v].marker, markersize=4.5, linewidth=1.6)) for v in variants
     ]
+    extra = max(0, -(-len(labels) // columns) - LEGEND_ROWS) * LEGEND_LINE
+    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + extra)
     # matplotlib fills column by column, people read row by row.
     read = [place for column in range(columns) for place in range(column, len(labels), columns)]
     figure.legend(

@@ -86,7 +86,8 @@ class PlanReport:
 def describe(study: Study, shape: Shape | None = None) -> PlanReport:
     """Return the plan of `study`; with its data's `shape` also parameters, FLOPs and modules (imports torch).
 
-    Raises `PluginError` for a model that breaks its contract, `StudyError` for settings no network can be built from.
+    A model's contract is checked by `ablate.run.plan.dry`, before. Raises `StudyError` for settings no network can be
+    built from.
     """
     if shape is None:
         variants = [_settings_only(study, name) for name in study.variants]
@@ -150,11 +151,8 @@ def _built(study: Study, shape: Shape) -> dict[str, VariantPlan]:
 def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPlan, list[str]]:
     """Return a variant with what its network says, and that network's module tree."""
     from ablate.models.inspect import forward_flops, module_tree, on_meta, parameters
-    from ablate.plugins import check_model
 
     channels: dict[str, int] = {"in_channels": shape.in_channels, "num_classes": shape.num_classes}
-    if MODELS.source(variant.model["name"]) != "ablate":
-        check_model(variant.model, size=shape.size, **channels)
 
     def factory() -> nn.Module:
         return _placed(lambda: create(MODELS, variant.model, **channels), study, variant.name)

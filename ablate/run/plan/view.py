@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.data.dataset import load_dataset
-from ablate.errors import DataError
 from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
 from ablate.run.plan.estimate import estimate_seconds
 from ablate.run.plan.pilot import print_power
@@ -18,7 +16,7 @@ from ablate.study.study import Study
 from ablate.study.trial import level_text
 from ablate.wording import count_of
 
-__all__ = ["print_plan", "print_power"]
+__all__ = ["print_check", "print_plan", "print_power"]
 
 MODULES_SHOWN = 8
 TRIALS_SHOWN = 60
@@ -27,15 +25,15 @@ TRIALS_SHOWN = 60
 def print_plan(study: Study, console: Console | None = None, *, estimate: bool = True) -> None:
     """Print the trials, what differs from the baseline, parameters, FLOPs and the time they will take.
 
-    Where the data cannot be read, what does not need it is printed all the same, with the reason.
+    Raises, as the run would: `DataError` for data that cannot be used, and what `dry_pass` finds.
     """
+    from ablate.run.plan.dry import dry_pass, load_data
+
     console = console or Console()
-    notes = []
-    try:
-        report = describe(study, _shape(study))
-    except DataError as error:
-        report = describe(study)
-        notes = [f"without the data no parameters, FLOPs or time: {problem}" for problem in error.problems]
+    data = load_data(study, again=True)
+    dry_pass(study, data)
+    images = {name: len(split) for name, split in data.splits.items()}
+    report = describe(study, Shape(data.in_channels, data.num_classes, data.size, images))
     _summary(console, report)
     console.print(variants_table(report))
     _modules(console, report)
@@ -47,18 +45,8 @@ def print_plan(study: Study, console: Console | None = None, *, estimate: bool =
             console.print(
                 f"time: about {duration(seconds)} of training on this machine ({report.train_flops / 1e12:,.1f} TFLOP)"
             )
-    for note in [*notes, *report.notes]:
+    for note in report.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
-
-
-def _shape(study: Study) -> Shape:
-    settings = {key: value for key, value in study.data.items() if key != "name"}
-    with study.located():
-        data = load_dataset(study.data["name"], settings, base=study.base)
-        study.check_data(data.num_classes, data.size)
-    return Shape(
-        data.in_channels, data.num_classes, data.size, {name: len(split) for name, split in data.splits.items()}
-    )
 
 
 def _summary(console: Console, report: PlanReport) -> None:
@@ -158,3 +146,20 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def print_check(study: Study, console: Console | None = None) -> None:
+    """Print one line where the study's data, components and networks are found sound; raises as `print_plan`."""
+    from ablate.run.plan.dry import dry_pass, load_data
+
+    console = console or Console()
+    data = load_data(study, again=True)
+    dry_pass(study, data)
+    counts = " / ".join(str(len(data.splits[name])) for name in ("train", "val", "test"))
+    console.print(
+        Text(
+            f"{study.name}: {count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation "
+            f"mode; {counts} images (train / val / test), {data.num_classes} classes"
+        ),
+        soft_wrap=True,
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.run.plan.view import duration, print_plan
+from ablate.errors import DataError
+from ablate.run.plan.view import duration, print_check, print_plan
 from tests.study.study_files import GOOD, read
 
 
@@ -69,13 +70,19 @@ def test_a_search_says_what_is_searched(tmp_path: Path) -> None:
     assert "time: about " in text
 
 
-def test_without_the_data_the_rest_is_printed(tmp_path: Path) -> None:
-    text = printed(
-        tmp_path, GOOD.replace("{name: street, size: [32, 48], train: 8, val: 4, test: 4}", "{name: camvid, root: no}")
+def test_data_that_cannot_be_used_end_the_plan(tmp_path: Path) -> None:
+    text = GOOD.replace("{name: street, size: [32, 48], train: 8, val: 4, test: 4}", "{name: camvid, root: no}")
+    with pytest.raises(DataError, match=r"study\.yaml:2: data\.root: "):
+        printed(tmp_path, text)
+
+
+def test_a_check_says_what_was_passed(tmp_path: Path) -> None:
+    text_file = io.StringIO()
+    print_check(read(tmp_path), Console(width=200, file=text_file))
+    assert text_file.getvalue() == (
+        "small: 2 variants passed a batch in training and in evaluation mode; "
+        "8 / 4 / 4 images (train / val / test), 11 classes\n"
     )
-    assert "small: 8 trials" in text
-    assert "note: without the data no parameters, FLOPs or time: " in text
-    assert "study.yaml:2: data.root: " in text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h")])

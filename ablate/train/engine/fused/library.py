@@ -88,8 +88,8 @@ def _folder(name: str) -> Path:
 
     A cache is for speed only: the engine that was decided does not depend on it.
     """
-    folder = home() / "kernels"
     with contextlib.suppress(OSError):
+        folder = home() / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_ours(folder) and (os.access(folder, os.W_OK) or (folder / name).exists()):
             return folder

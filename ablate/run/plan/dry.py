@@ -1,0 +1,254 @@
+"""One dry pass of every variant before a trial begins: what would fail there is said in one line, at its place.
+
+On the CPU, with the study's own first images, batch size, crop, weights, loss and optimizer: a pass in evaluation mode
+and two steps of training, the second of them as that of another trial in the same process. Where the arithmetic of
+that is more than `MOST_FLOPS`, a built-in network passes on the meta device, which knows shapes and computes nothing,
+and a plugin's passes with two images of the real size. What depends on a GPU, on later batches or on the values of
+trained weights a dry pass cannot know.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ablate.data.augment import Augmenter
+from ablate.data.dataset import IGNORE, Dataset, load_dataset
+from ablate.errors import AblateError, Problem, StudyError
+from ablate.models.inspect import forward_flops
+from ablate.plugins import check_logits, check_model, kept_random_states, reported
+from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
+from ablate.study.spec import AugmentSpec
+from ablate.study.study import Study
+from ablate.study.trial import Trial, canonical
+from ablate.train.batches import DeviceSplit
+from ablate.train.device import has_bfloat16
+from ablate.train.losses import Loss
+from ablate.train.network import Network
+from ablate.train.optim import set_rate
+
+# Of all networks together: some seconds of a CPU.
+MOST_FLOPS = 60e9
+# Images of a batch where a plugin's network is too large for the real one.
+FEW = 2
+# What `torch` says where a norm has a single value to work with.
+ONE_VALUE = "Expected more than 1"
+CPU = torch.device("cpu")
+CALLS = {
+    "loss": "(logits, target, *, num_classes, ignore_index, class_weights)",
+    "optimizer": "(parameters, *, lr, weight_decay, momentum)",
+}
+
+
+def load_data(study: Study, *, again: bool = False) -> Dataset:
+    """Return the study's data set; with `again` a plugin's is made twice, as each worker makes it anew.
+
+    Raises `DataError` for data that cannot be used, or are others the second time; `StudyError` for settings of
+    training that they contradict.
+    """
+    name, settings = study.data["name"], {key: value for key, value in study.data.items() if key != "name"}
+    with study.located():
+        dataset = load_dataset(name, settings, base=study.base)
+        if again and DATASETS.source(name) != "ablate":
+            load_dataset(name, settings, base=study.base, expected=dataset.fingerprint)
+        study.check_data(dataset.num_classes, dataset.size)
+    return dataset
+
+
+def dry_pass(study: Study, dataset: Dataset, device: str = "cpu") -> None:
+    """Pass a batch of `dataset` through every network, loss and optimizer of the study, on the CPU.
+
+    Raises `StudyError` or `PluginError` with one problem for each of them that fails. `device` is where the trials
+    will run; their precision is taken over where it is a CPU, too.
+    """
+    trials = study.trials() or study.representatives()
+    passes = _Passes(study, dataset, _precision(study, device), len({canonical(trial.model) for trial in trials}))
+    found: dict[str, AblateError] = {}
+    done: set[str] = set()
+    for trial in trials:
+        for check, parts in passes.checks(trial).items():
+            key = f"{check.__name__} {canonical(parts)}"
+            if key in done:
+                continue
+            done.add(key)
+            try:
+                with kept_random_states(), study.located():
+                    check(trial)
+            except AblateError as error:
+                found.setdefault(str(error), error)
+            except (MemoryError, torch.OutOfMemoryError):
+                continue  # the machine's fault: another may have it
+    if found:
+        errors = list(found.values())
+        raise type(errors[0])([problem for error in errors for problem in error.problems])
+
+
+def _precision(study: Study, device: str) -> torch.dtype:
+    if device.startswith("cuda"):  # what a CPU cannot compute in 16 bits a GPU may
+        return torch.float32
+    wanted = study.spec.train.precision
+    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and has_bfloat16(device)[0]) else torch.float32
+
+
+class _Passes:
+    """The checks of a trial's parts, each on the first batch that it would see."""
+
+    def __init__(self, study: Study, dataset: Dataset, precision: torch.dtype, networks: int) -> None:
+        self.study, self.dataset, self.precision = study, dataset, precision
+        self.most_flops = MOST_FLOPS / networks
+        self.splits = {name: DeviceSplit(split, CPU, resident=True) for name, split in dataset.splits.items()}
+
+    def checks(self, trial: Trial) -> dict[Callable[[Trial], None], list[Any]]:
+        """Return the checks of a trial, each with all that its outcome depends on."""
+        train = trial.train
+        batch = [train["batch_size"], train["crop"]]
+        return {
+            self.augmentation: [*batch, train["augment"]],
+            self.network: [trial.model, *batch],
+            self.loss: [train["loss"], train["class_weights"], *batch],
+            self.optimizer: [train["optimizer"], train["weight_decay"], train["momentum"], trial.model],
+        }
+
+    def augmentation(self, trial: Trial) -> None:
+        """Augment the trial's first batch."""
+        samples = np.arange(min(trial.train["batch_size"], len(self.splits["train"])))
+        spec = AugmentSpec.model_validate(trial.train["augment"])
+        augment = Augmenter(spec, trial.train["crop"], self.dataset.size, IGNORE)
+        augment(*self.splits["train"].take(samples), seed=trial.seed, epoch=1, samples=samples)
+
+    def _batch(self, trial: Trial) -> tuple[Tensor, Tensor]:
+        """Return images and masks of the number and size of the trial's batches: the corners of the first ones."""
+        split = self.splits["train"]
+        images, masks = split.take(np.arange(min(trial.train["batch_size"], len(split))))
+        height, width = trial.train["crop"] or self.dataset.size
+        return images[:, :height, :width], masks[:, :height, :width]
+
+    def network(self, trial: Trial) -> None:
+        """Pass the trial's network in evaluation mode and twice, the second time set anew, in training mode."""
+        name = trial.model["name"]
+        own = MODELS.source(name) == "ablate"
+        with self._said(MODELS, name, "model", trial):
+            if not own:
+                check_model(
+                    trial.model,
+                    in_channels=self.dataset.in_channels,
+                    num_classes=self.dataset.num_classes,
+                    size=self.dataset.size,
+                )
+            images, _ = self._batch(trial)
+            network = self._made(trial)
+            scored, _, _ = next(self.splits["val"].in_order(trial.train["batch_size"]))
+            model: nn.Module = network.model
+            dtype = self.precision
+            if not self._is_light(network, images, scored):
+                if own:
+                    model, dtype = copy.deepcopy(model).to("meta"), torch.float32
+                else:
+                    images, scored = images[:FEW], scored[:FEW]
+            network.reset(trial.seed)
+            model.eval()
+            with torch.no_grad():
+                self._logits(name, model, network.inputs(scored), dtype)
+            for seed in (trial.seed, trial.seed + 1):
+                network.reset(seed)
+                model.train()
+                logits = self._logits(name, model, network.inputs(images), dtype)
+                logits.float().square().mean().backward()
+
+    def _logits(self, name: str, model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+        device = next(model.parameters()).device
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=False):
+            logits: Tensor = model(inputs.to(device))
+        check_logits(name, logits, inputs, self.dataset.num_classes, "training" if model.training else "evaluation")
+        return logits
+
+    def _made(self, trial: Trial) -> Network:
+        return Network(trial.model, self.dataset, "cross_entropy", None, device=CPU, precision=self.precision)
+
+    def _is_light(self, network: Network, images: Tensor, scored: Tensor) -> bool:
+        """Return whether the real batch passes in little time."""
+        height, width = images.shape[1:3]
+        try:
+            one = forward_flops(network.model, (height, width), self.dataset.in_channels)
+        except Exception:  # what is wrong is said by the passes themselves
+            return False
+        evaluated = one / (height * width) * scored[..., 0].numel()
+        return 2 * 3 * one * len(images) + evaluated <= self.most_flops
+
+    def loss(self, trial: Trial) -> None:
+        """Have the trial's loss judge noise: a scalar that depends on the logits, also of a single image."""
+        name, classes = trial.train["loss"], self.dataset.num_classes
+        _, masks = self._batch(trial)
+        weights = trial.train["class_weights"]
+        if weights == "balanced":
+            weights = [1.0] * classes
+        loss = Loss(LOSSES.get(name), classes, IGNORE, None if weights is None else torch.tensor(weights).float())
+        shape = (len(masks), classes, *masks.shape[1:])
+        with self._said(LOSSES, name, "train.loss", trial):
+            logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.precision).requires_grad_()
+            value = loss(logits, masks)
+            if value.dim() or not value.is_floating_point():
+                got = f"{value.dtype} {tuple(value.shape)}"
+                raise LOSSES.broken(name, f"expected one floating-point number for the batch, got {got}")
+            gradient = None
+            if value.requires_grad:
+                (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
+            if gradient is None:
+                raise LOSSES.broken(name, "expected a loss that depends on the logits, got one without their gradient")
+            with torch.no_grad():
+                loss.of_each_image(logits.float(), masks)
+
+    def optimizer(self, trial: Trial) -> None:
+        """Have the trial's optimizer take two steps, and take over its own state."""
+        name = trial.train["optimizer"]
+        try:
+            with kept_random_states():
+                network = self._made(trial)
+        except Exception:
+            return  # said already, by the check of the network
+        with self._said(OPTIMIZERS, name, "train.optimizer", trial):
+            optimizer = network.optimizer(trial.train)
+            if not isinstance(optimizer, torch.optim.Optimizer):
+                raise OPTIMIZERS.broken(name, f"expected a torch.optim.Optimizer, got a {type(optimizer).__name__}")
+            for _ in range(2):
+                for parameter in network.parameters():
+                    parameter.grad = torch.full_like(parameter, 1e-3)
+                set_rate(optimizer, trial.train["lr"])
+                optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+
+    @contextmanager
+    def _said(self, registry: Registry, name: str, key: str, trial: Trial) -> Iterator[None]:
+        """Say what fails within at the plugin's line, or at the study's where the component is built in."""
+        try:
+            if registry.source(name) == "ablate":
+                yield
+                return
+            with reported(registry, name, calls=CALLS.get(registry.kind, "")):
+                yield
+        except (AblateError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise self._problem(error, key, trial) from error
+
+    def _problem(self, error: Exception, key: str, trial: Trial) -> StudyError:
+        text = " ".join(str(error).split())
+        if ONE_VALUE not in text:
+            return StudyError(Problem(f"variant '{trial.variant}': {type(error).__name__}: {text}", key=key))
+        height, width = trial.train["crop"] or self.dataset.size
+        batch = trial.train["batch_size"]
+        message = (
+            f"variant '{trial.variant}': at {height} × {width} with batch_size {batch} a norm of the coarsest level "
+            "is left with one value, which it cannot normalise"
+        )
+        depth = trial.model.get("depth")
+        depths = [f"depth {depth - 1}"] if isinstance(depth, int) and depth > 1 else []
+        norms = ["batch_size 2"] if batch == 1 and trial.model.get("norm") != "instance" else []
+        cure = " or ".join([*depths, "larger images", *norms])
+        return StudyError(Problem(message, key="model.depth" if depths else key, cure=f"take {cure}"))

@@ -1,0 +1,205 @@
+"""The dry pass: what would fail in a trial is said before one begins, in one line at its place."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ablate.data.dataset import Dataset, Split
+from ablate.errors import AblateError, DataError, PluginError, StudyError
+from ablate.plugins import random_states
+from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS
+from ablate.run.plan import dry
+from ablate.run.plan.dry import dry_pass, load_data
+from tests.study.study_files import GOOD, read
+
+HERE = re.escape(__file__)
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Forget what a test registers."""
+    kinds = (MODELS, DATASETS, LOSSES, OPTIMIZERS)
+    before = [dict(kind._entries) for kind in kinds]
+    yield
+    for kind, entries in zip(kinds, before, strict=True):
+        kind._entries.clear()
+        kind._entries.update(entries)
+
+
+def passed(folder: Path, text: str = GOOD, *overrides: str) -> None:
+    """Pass the study dry."""
+    study = read(folder, text, overrides)
+    dry_pass(study, load_data(study))
+
+
+class Net(nn.Module):
+    """A convolution whose logits go through `act` in evaluation mode, or through `train` in training mode."""
+
+    def __init__(self, channels: int, classes: int, act: Callable[[Tensor], Any], train: bool = False) -> None:
+        super().__init__()
+        self.layer, self.act, self.when = nn.Conv2d(channels, classes, 1), act, train
+
+    def forward(self, x: Tensor) -> Any:
+        """(N, channels, H, W) -> logits, and what `act` makes of them."""
+        logits = self.layer(x)
+        return self.act(logits) if self.training is self.when else logits
+
+
+def refuse(_logits: Tensor) -> Tensor:
+    """Fail in a line of this file."""
+    raise AssertionError("sides must be multiples of 64")
+
+
+def refuse_four(logits: Tensor) -> Tensor:
+    """Fail for the real batch only."""
+    if len(logits) == 4:
+        raise ValueError("no batches of four")
+    return logits
+
+
+def test_a_sound_study_passes_and_leaves_the_random_states_alone(tmp_path: Path) -> None:
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
+    before = random_states()
+    passed(
+        tmp_path, GOOD.replace("batch_size: 4", "batch_size: 4, crop: [16, 32], class_weights: balanced, loss: dice")
+    )
+    assert random_states() == before
+
+
+@pytest.mark.parametrize(
+    ("act", "train", "message"),
+    [
+        (lambda logits: {"out": logits}, False, "expected floating-point logits, got a dict in evaluation mode"),
+        (lambda logits: logits[..., ::2, ::2], False, r"got \(2, 11, 16, 24\) in evaluation mode"),
+        (lambda logits: logits.argmax(1), True, "got a tensor of torch.int64 in training mode"),
+        (refuse, False, "AssertionError: sides must be multiples of 64"),
+        (refuse_four, True, "ValueError: no batches of four"),
+        (lambda logits: logits.detach(), True, "RuntimeError: element 0 of tensors does not require grad"),
+    ],
+)
+@pytest.mark.fault("P2", "in training and in evaluation mode, with the real batch")
+def test_a_model_that_fails_in_either_mode(
+    act: Callable[[Tensor], Any], train: bool, message: str, tmp_path: Path
+) -> None:
+    @MODELS.register("unsound")
+    def unsound(*, in_channels: int, num_classes: int) -> nn.Module:
+        return Net(in_channels, num_classes, act, train)
+
+    with pytest.raises(PluginError, match=rf"^{HERE}:\d+: the model 'unsound': .*{message}"):
+        passed(tmp_path, GOOD.replace("{skip: none}", "{name: unsound}"))
+
+
+def test_a_large_plugin_passes_with_two_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry, "MOST_FLOPS", 1.0)
+    seen = []
+
+    @MODELS.register("large")
+    def large(*, in_channels: int, num_classes: int) -> nn.Module:
+        return Net(in_channels, num_classes, lambda logits: seen.append(logits.shape) or logits, True)
+
+    passed(tmp_path, GOOD.replace("{skip: none}", "{name: large}"))
+    assert set(seen) == {(2, 11, 32, 48)}
+
+
+@pytest.mark.parametrize("most", [60e9, 1.0])
+def test_a_norm_of_one_value_names_depth_and_cures(
+    most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry, "MOST_FLOPS", most)  # on the CPU, and on the meta device
+    text = GOOD.replace("[32, 48]", "[32, 32]").replace("depth: 2", "depth: 5")
+    with pytest.raises(
+        StudyError, match=r"model\.depth: variant 'unet': at 32 × 32 .*; take depth 4 or larger images$"
+    ):
+        passed(tmp_path, text, "model.norm=instance", "variants={unet: {}}")
+    with pytest.raises(StudyError, match=r"with batch_size 1 .*; take depth 4 or larger images or batch_size 2$"):
+        passed(tmp_path, text, "train.batch_size=1", "variants={unet: {}}")
+
+
+def plain(logits: Tensor, target: Tensor) -> Tensor:
+    """Take no keywords."""
+    return functional.cross_entropy(logits, target.long(), ignore_index=255)
+
+
+def per_pixel(logits: Tensor, target: Tensor, **_: Any) -> Tensor:
+    """Give a loss for each pixel."""
+    return functional.cross_entropy(logits.float(), target.long(), reduction="none", ignore_index=255)
+
+
+def detached(logits: Tensor, target: Tensor, **_: Any) -> Tensor:
+    """Give a number that no longer knows of the logits."""
+    return torch.tensor(plain(logits, target).item(), requires_grad=True)
+
+
+def never_alone(logits: Tensor, target: Tensor, **_: Any) -> Tensor:
+    """Fail for a single image, as evaluation passes."""
+    if len(logits) == 1:
+        raise ValueError("expected two images")
+    return plain(logits, target)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (plain, r"TypeError: .*'num_classes'.*; it is called with \(logits, target, \*, num_classes"),
+        (per_pixel, r"expected one floating-point number for the batch, got torch.float32 \(4, 32, 48\)"),
+        (detached, "expected a loss that depends on the logits"),
+        (never_alone, "ValueError: expected two images"),
+    ],
+)
+def test_a_loss_that_breaks_its_contract(function: Callable[..., Tensor], message: str, tmp_path: Path) -> None:
+    LOSSES.register("mine")(function)
+    with pytest.raises(PluginError, match=rf"^{HERE}:\d+: the loss 'mine': {message}"):
+        passed(tmp_path, GOOD, "train.loss=mine")
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda parameters, lr: torch.optim.RMSprop(parameters, lr=lr), r"it is called with \(parameters, \*, lr"),
+        (lambda parameters, **_: torch.optim.LBFGS(parameters), "TypeError: .*closure"),
+        (lambda _parameters, **_: 3, "expected a torch.optim.Optimizer, got a int"),
+    ],
+)
+def test_an_optimizer_that_breaks_its_contract(factory: Callable[..., Any], message: str, tmp_path: Path) -> None:
+    OPTIMIZERS.register("mine")(factory)
+    with pytest.raises(PluginError, match=rf"^{HERE}:\d+: the optimizer 'mine': .*{message}"):
+        passed(tmp_path, GOOD, "train.optimizer=mine")
+
+
+def test_all_that_fails_is_said_at_once(tmp_path: Path) -> None:
+    LOSSES.register("mine")(plain)
+    OPTIMIZERS.register("own")(lambda _parameters, **_: 3)
+    text = GOOD.replace("batch_size: 4", "batch_size: 4, loss: mine, optimizer: own, precision: float32")
+    with pytest.raises(AblateError) as caught:
+        passed(tmp_path, text.replace("depth: 2", "depth: 5, norm: instance").replace("[32, 48]", "[32, 32]"))
+    unet, loss, optimizer, noskip = str(caught.value).splitlines()
+    assert "study.yaml:3: model.depth: variant 'unet': at 32 × 32" in unet and "variant 'noskip'" in noskip
+    assert "the loss 'mine'" in loss and "the optimizer 'own'" in optimizer
+
+
+def test_a_data_set_that_is_another_each_time(tmp_path: Path) -> None:
+    @DATASETS.register("unseeded")
+    def unseeded() -> Dataset:
+        def part(count: int) -> Split:
+            masks = np.random.default_rng().integers(0, 2, (count, 8, 8)).astype(np.uint8)
+            return Split(masks[..., None] * np.uint8(200), masks, tuple(map(str, range(count))))
+
+        splits = {"train": part(4), "val": part(2), "test": part(2)}
+        return Dataset("unseeded", ("a", "b"), ((0, 0, 0), (9, 9, 9)), splits, "1")
+
+    study = read(
+        tmp_path, GOOD.replace("{name: street, size: [32, 48], train: 8, val: 4, test: 4}", "{name: unseeded}")
+    )
+    load_data(study)
+    with pytest.raises(DataError, match=r"study\.yaml:2: data.name: .* is another each time it is made .*; seed what"):
+        load_data(study, again=True)
