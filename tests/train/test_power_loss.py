@@ -86,7 +86,7 @@ def traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced]:
     trace.close()
 
 
-@pytest.mark.fault(3, "every prefix of the trace of syncs, names early or late: the same record, or on to the same record")
+@pytest.mark.fault(3, "replayed to every prefix of its syncs, names early or late: the same record, or on to it")
 def test_a_power_loss_at_any_moment_leads_to_the_same_record(
     traced: Traced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
