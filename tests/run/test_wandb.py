@@ -89,6 +89,19 @@ def test_online_with_a_closed_port_goes_offline_at_once(command: Command, undist
     assert command.records() == undisturbed.records()
 
 
+@pytest.mark.fault(26, "W&B does not run git there, either")
+def test_git_is_not_run_for_wandb(command: Command) -> None:
+    command.study(ONE)
+    programs = command.folder / "programs"
+    programs.mkdir()
+    (programs / "git").write_text(f"#!/bin/sh\ntouch {command.folder}/called\n")
+    (programs / "git").chmod(0o755)
+    (command.folder / ".git").mkdir()
+    done = command.run(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}")
+    assert done.returncode == 0 and list(command.results.glob("wandb/offline-run-*")), done.stdout
+    assert not (command.folder / "called").exists()
+
+
 @pytest.mark.fault(21, "its process killed: the run completes, records equal")
 def test_a_killed_process_of_wandb_disturbs_nothing(command: Command, undisturbed: Command) -> None:
     command.study(STUDY.replace("wandb: disabled", "wandb: offline"))
