@@ -34,7 +34,11 @@ def parallel_map(
     context = get_context("fork" if forks else "spawn")
     # A few portions a process, so that all of them end at about the same time.
     portion = -(-len(items) // (4 * count))
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts) as pool:
+    try:
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts)
+    except (OSError, ImportError, NotImplementedError):
+        return [function(item) for item in items]  # no shared memory, and so no locks between processes
+    with pool:
         try:
             return list(pool.map(function, items, chunksize=portion))
         except BaseException:

@@ -83,7 +83,7 @@ INPUT: Mapping[int | str, str] = {
     "R4": "Results: a checkpoint with a malicious pickle",
     "R5": "Results: markup in names and reasons, on the page",
     "R6": "Environment: a W&B key",
-    "R7": "Dashboard: an address that other machines can reach",
+    "R7": "Dashboard: an address that other machines can reach; a web page that claims its address",
 }
 HEAD = """\
 # What happens when something goes wrong

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +13,7 @@ import pytest
 
 from ablate import parallel
 from ablate.parallel import parallel_map
+from tests.conftest import missing
 
 
 def square(item: int) -> tuple[int, int]:
@@ -68,3 +72,13 @@ def test_an_error_is_raised_where_it_was_asked_for() -> None:
 def test_there_are_never_more_processes_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(64)), raising=False)
     assert parallel.usable_cores() == parallel.MOST_WORKERS
+
+
+def test_without_shared_memory_everything_is_done_here() -> None:
+    script = "from ablate.parallel import parallel_map; print(parallel_map(abs, [-1, -2, -3], workers=2))"
+    mount = "mount -t tmpfs -o ro tmpfs /dev/shm && exec"
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "sh", "-c", f"{mount} true"]).returncode:
+        missing("/dev/shm cannot be taken away here (not root?)")
+    words = ["unshare", "-m", "sh", "-c", f'{mount} "$0" -c "$1"', sys.executable, script]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "[1, 2, 3]\n"

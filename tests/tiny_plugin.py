@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -93,6 +94,9 @@ class Misbehaving(TwoConvolutions):
             time.sleep(600)
         if self.act == "hold":
             ctypes.PyDLL(None).sleep(60)  # and nothing else of this interpreter runs meanwhile
+        if self.act == "spawn":
+            Path("child").write_text(str(subprocess.Popen(["sleep", "300"]).pid))
+            return logits
         if self.act == "kill":
             os.kill(os.getpid(), 9)
         if self.act == "memory":
@@ -102,5 +106,5 @@ class Misbehaving(TwoConvolutions):
 
 @ablate.register_model("misbehaving")
 def misbehaving(*, in_channels: int, num_classes: int, act: str = "raise", at: int = 3, once: str = "") -> nn.Module:
-    """A network that raises, sleeps, holds the interpreter, kills its process, is out of memory, or explodes."""
+    """A network that raises, sleeps, holds the interpreter, starts or kills a process, lacks memory or explodes."""
     return Misbehaving(in_channels, num_classes, act, at, once)

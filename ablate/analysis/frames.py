@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.load import CURVES, Folder, Maps, Source, read_folder
-from ablate.errors import ResultsError
+from ablate.errors import ResultsError, visible
 from ablate.measure import segmentation
 from ablate.measure.detail import DetailTargets
 from ablate.registry import MEASURES
@@ -264,7 +264,8 @@ def _numbered(trials: pd.DataFrame, source: Source, split: str, axis: int) -> tu
 
 
 def _tuple(values: Any) -> tuple[str, ...] | None:
-    return None if values is None else tuple(values)
+    """Return names as they can be shown: those of files may have control characters."""
+    return None if values is None else tuple(map(visible, values))
 
 
 def _concat(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from ablate.measure import Measured
 from ablate.parallel import parallel_map
 from ablate.records import images as stored
 from ablate.records.files import read_file
-from ablate.records.record import Record
+from ablate.records.record import Record, computed_by
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
 from ablate.registry import MEASURES
 from ablate.study.spec import StudySpec
@@ -241,6 +241,7 @@ def read_trial(planned: Planned, axes: Sequence[str], study: StudySpec) -> Found
     arrays = Arrays(folder, record)
     row = _identity(entry, axes, study, record)
     row |= {"status": "missing", "reason": problem, "missing": {}, "folder": str(folder.path)}
+    row["computed_by"] = {} if record is None else computed_by(record.provenance)
     if record is not None:
         row |= _of_record(record, arrays, "native" if study.measure.native else "trained")
     if row["status"] in ENDED:

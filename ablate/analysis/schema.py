@@ -98,6 +98,7 @@ TRIAL_FRAMES: Mapping[str, Frame] = {
             "wall_s": _number("time it took", "s"),
             "schedule": Column("any", "schedule of the learning rate, NaN without a record"),
             "missing": Column("any", "measure -> why it is NaN"),
+            "computed_by": Column("any", "what its numbers depend on besides the trial"),
         },
         axes=True,
         measures=True,

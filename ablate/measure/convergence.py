@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from ablate.measure import Measured, unknown
-from ablate.stats.intervals import t_interval
 from ablate.wording import count_of
 
 Verdict = Literal["under-converged", "converged", "inconclusive", "none"]
@@ -129,6 +128,8 @@ def continuation(
 def _judged(
     gains: Sequence[Measured], kind: str, threshold: float, confidence: float, plateau: bool = False
 ) -> Convergence:
+    from ablate.stats.intervals import t_interval  # brings SciPy, which a run of trials does without
+
     known = np.array([gain.value for gain in gains if gain.known])
     missing = [gain.reason for gain in gains if not gain.known]
     note = f"; {len(missing)} of {count_of(len(gains), 'seed')} left out ({missing[0]})" if missing else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -15,6 +16,9 @@ Status = Literal["complete", "diverged", "pruned", "failed"]
 
 # A trial with one of these statuses is a result of the study and is never run again on its own.
 FINISHED: frozenset[str] = frozenset({"complete", "diverged", "pruned"})
+
+# Text of whoever wrote the file: shown, so its control characters are escaped when it is read.
+Shown = Annotated[str, AfterValidator(visible)]
 
 
 class Record(BaseModel):
@@ -41,9 +45,9 @@ class Record(BaseModel):
     resolution: Resolution = Field(
         "trained", description="Where the test split was scored: at the size trained at, or at the masks' own."
     )
-    reason: str | None = Field(None, description="Why it diverged or failed, in one line.")
+    reason: Shown | None = Field(None, description="Why it diverged or failed, in one line.")
     metrics: dict[str, float | None] = Field(default_factory=dict)
-    missing: dict[str, str] = Field(default_factory=dict)
+    missing: dict[str, Shown] = Field(default_factory=dict)
     layers: dict[str, dict[str, list[float | None]]] = Field(
         default_factory=dict, description="Probes: measure -> layer -> one value a probed epoch."
     )
@@ -77,6 +81,26 @@ class Record(BaseModel):
         values |= {"timing": timing or {}, "provenance": provenance or {}}
         values["reason"] = None if reason is None else visible(redacted(reason))
         return cls(**values)
+
+
+def computed_by(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return what numbers depend on besides their trial, where known: PyTorch, processor, engine, precision."""
+    parts = {name: provenance.get(name) for name in ("versions", "machine", "arithmetic")}
+    versions, machine, how = (part if isinstance(part, dict) else {} for part in parts.values())
+    gpus = machine.get("gpus") if str(provenance.get("device")).startswith("cuda") else None
+    processor = gpus[0] if isinstance(gpus, list) and gpus else machine.get("cpu")
+    found = {"PyTorch": versions.get("torch"), "processor": processor}
+    found |= {name: how.get(name) for name in ("engine", "precision")}
+    return {name: visible(str(value)) for name, value in found.items() if value is not None}
+
+
+def computed_differently(found: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return in what `computed_by` of several records differs: "PyTorch (2.12.0, 2.13.0)"."""
+    values: dict[str, set[str]] = {}
+    for one in found:
+        for name, value in one.items():
+            values.setdefault(name, set()).add(value)
+    return [f"{name} ({', '.join(sorted(several))})" for name, several in values.items() if len(several) > 1]
 
 
 def _inside(name: str) -> str:
@@ -123,7 +147,7 @@ class DataEntry(_Document):
 
     name: str = ""
     fingerprint: str = ""
-    classes: list[str] = []
+    classes: list[Name] = []
     size: list[int] = []
     resolution: Resolution = "trained"
     splits: dict[str, int] = {}
@@ -180,7 +204,7 @@ class RunDocument(_Document):
 class IndexDocument(_Document):
     """`test/index.json`: the images of the test split and of val, and how they are to be looked at."""
 
-    classes: list[str] = []
+    classes: list[Name] = []
     palette: list[Annotated[list[int], Field(min_length=3, max_length=3)]] = []
     ignore_index: int = 255
     size: Annotated[list[int], Field(min_length=2, max_length=2)] = [0, 0]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import re
+import signal
 import socket
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ablate.errors import AblateError
 from ablate.records.files import lock, make_folder, refuse_links
@@ -25,7 +27,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Painter = Callable[[Results, str, Path], Path | None]
 
 
-def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | None = None) -> NoReturn:
+def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | None = None) -> None:
     """Serve until interrupted. Refuses an address beyond loopback unless told: the dashboard can delete trials.
 
     A journal that a running study writes is left alone; its trials and curves are live in the dashboard all the
@@ -45,16 +47,49 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | N
         if held:
             bring_up_to_date(results, artifacts, curves)
     study = read_study(results.study, check_components=False)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     storage = study.spec.run.storage or str(results.journal)
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise AblateError(f"--port {port}: {error.strerror}", cure="choose another with --port") from None
+    from optuna.artifacts import FileSystemArtifactStore
+    from optuna_dashboard import wsgi
+
+    application = named_only(wsgi(storage, FileSystemArtifactStore(artifacts)), host)
+    try:
+        server = make_server(host, port, application, _Server if ":" not in host else _Server6, _Quiet)
+    except OSError as error:
+        raise AblateError(f"--port {port}: {error.strerror}", cure="choose another with --port") from None
     print(f"dashboard of {study.name} on http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
-    program = Path(sys.executable).with_name("optuna-dashboard")  # of this environment, whatever PATH says
-    command = [str(program), storage, "--artifact-dir", str(artifacts), "--host", host, "--port", str(port), "-q"]
-    os.execv(program, command)  # this process becomes the server: whoever ends it ends the server
+    with server:
+        server.serve_forever()
+
+
+def named_only(application: Any, host: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    """Return the application for those who ask for `host`, or for loopback, by its own name only; 403 for others.
+
+    A web page can give its own name the address 127.0.0.1: the browser would then let it read and delete everything.
+    """
+
+    def answer(environment: dict[str, Any], start: Any) -> Iterable[bytes]:
+        asked = re.sub(r":\d*$", "", environment.get("HTTP_HOST", "")).strip("[]").lower()
+        if asked in {host, *LOOPBACK} or host not in LOOPBACK:
+            found: Iterable[bytes] = application(environment, start)
+            return found
+        start("403 Forbidden", [("Content-Type", "text/plain")])
+        return [b"This server answers to the name localhost and its own address only.\n"]
+
+    return answer
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of the requests that are answered."""
 
 
 def bring_up_to_date(results: Results, artifacts: Path, curves: Painter | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ablate.errors import DataError, Problem, ResultsError
 from ablate.records.files import write_atomic
-from ablate.records.record import FINISHED, Record
+from ablate.records.record import FINISHED, Record, computed_by, computed_differently
 from ablate.records.store import (
     Results,
     TrialFolder,
@@ -103,6 +103,7 @@ class Driver:
         self._read_records(self.plan)
         self._reuse()
         self._enter(self.plan)
+        self._compare_with_earlier()
         self._attempt(OptunaMirror.title, self._follow, self._mirror)
         self._attempt(Tracker.title, self._follow, lambda: Tracker(self.study.spec, self.results))
         executor = self._executor()
@@ -134,6 +135,16 @@ class Driver:
             elif record is not None:
                 self.records[trial.key] = record
 
+    def _compare_with_earlier(self) -> None:
+        """Say where the trials that stand, and those to come, are not computed alike."""
+        found = [computed_by(record.provenance) for record in self.records.values()]
+        if any(self._is_pending(trial) for trial in self.plan):
+            decisions = self.prepared.decisions
+            how = {"engine": decisions.engine, "precision": decisions.precision}
+            found.append(computed_by(self._provenance() | {"device": self.prepared.devices[0], "arithmetic": how}))
+        if differ := computed_differently(found):
+            self.display.say(f"the trials are not all computed alike: {'; '.join(differ)}")
+
     def folder(self, trial: Trial) -> TrialFolder:
         """Return where the trial lies."""
         return self.folders.of(trial.key, trial.name)
@@ -161,10 +172,6 @@ class Driver:
 
     def _executor(self) -> LocalExecutor:
         spec, decisions = self.study.spec, self.prepared.decisions
-        run = self.results.read_run()
-        provenance = {"versions": run["versions"], "git": run["git"], "machine": run["device"]}
-        if self.prepared.code_changed:
-            provenance["plugin_code_changed"] = True
         return LocalExecutor(
             self.results.path,
             base=self.study.base,
@@ -174,12 +181,18 @@ class Driver:
             plugins=self.plugins.files,
             origin=self.origin,
             fingerprints=self.prepared.fingerprints,
-            provenance=provenance,
+            provenance=self._provenance(),
             trial_timeout=spec.run.trial_timeout,
             keeps_steps=decisions.keeps_steps,
             folder_of=lambda trial: self.folder(trial).name,
             should_stop=lambda: self.stopping is not None,
         )
+
+    def _provenance(self) -> dict[str, Any]:
+        """Return what every record of this run says of where it comes from."""
+        run = self.results.read_run()
+        provenance = {"versions": run["versions"], "git": run["git"], "machine": run["device"]}
+        return provenance | ({"plugin_code_changed": True} if self.prepared.code_changed else {})
 
     # -- phases -------------------------------------------------------------------------------------------
 

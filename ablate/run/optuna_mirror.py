@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
@@ -142,6 +142,8 @@ class OptunaMirror:
     def _connect(self) -> None:
         try:
             self._create()
+        except Timeout:
+            raise  # another process has the journal's lock: nothing is wrong with the journal
         except Exception as error:
             if self._url is not None:
                 raise

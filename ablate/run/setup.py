@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from ablate.errors import ResultsError
 from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.record import Resolution
-from ablate.records.store import Results, quarantine, read_record
+from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
-from ablate.run.plan.describe import describe_variants
+from ablate.run.plan.describe import describe_variants, settings_only
 from ablate.run.plan.dry import dry_pass, load_data
 from ablate.study.reader import dump_study
 from ablate.study.study import Study
@@ -103,14 +104,33 @@ def prepare(
         plan = opening(study, results)
     with study.located():
         devices = device_names(study.spec.run.devices)
-    if not all(results.trial(trial.name).record.exists() for trial in plan):
-        dry_pass(study, dataset, devices[0])
-    variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
+    variants = _described(study, results, digests)
+    if not variants:
+        # What was described here before went through its dry pass then.
+        if not all(results.trial(trial.name).record.exists() for trial in plan):
+            dry_pass(study, dataset, devices[0])
+        variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
     decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset)
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
     write_atomic(results.resolved, dump_study(study).encode())
     manifest.write_test_split(results, study, dataset)
     return Prepared(study, results, dataset, plan, devices, decisions, changed, notes)
+
+
+def _described(study: Study, results: Results, plugins: Mapping[str, str]) -> dict[str, Any]:
+    """Return the variants as `run.json` describes them where all that they follow from is as it was; else nothing.
+
+    Building every network to count its operations would take longer than all else before a resumed run's first trial.
+    """
+    run = results.read_run()
+    known = run.get("variants", {})
+    if run.get("versions") != manifest.versions() or {p["file"]: p["sha256"] for p in run["plugins"]} != plugins:
+        return {}
+    said = ("model", "differs", "control")
+    now = {name: settings_only(study, name).to_json() for name in study.variants}
+    wanted = json.loads(to_json({name: {part: item[part] for part in said} for name, item in now.items()}))
+    there = {name: {part: item.get(part) for part in said} for name, item in known.items()}
+    return {name: known[name] for name in wanted} if there == wanted else {}
 
 
 def _decisions(

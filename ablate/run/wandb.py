@@ -81,6 +81,11 @@ class Tracker:
         self._queue: queue.Queue[Event | None] = queue.Queue()
         self._thread: threading.Thread | None = None
         if self.mode != "disabled":
+            # Here and not in the thread: while a worker is started the environment is the worker's, without a key.
+            self._key = os.environ.get("WANDB_API_KEY")
+            os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
+            # Its setting of this name comes too late; git would run what the working folder's configuration names.
+            os.environ["WANDB_DISABLE_GIT"] = "true"
             self._thread = threading.Thread(target=self._serve, daemon=True)
             self._thread.start()
 
@@ -132,7 +137,6 @@ class Tracker:
             self._drop(event.trial)
 
     def _begin(self, trial: Trial) -> None:
-        os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
         import wandb
 
         config = {"lr": trial.train["lr"], "variant": trial.variant, "seed": trial.seed, **trial.settings}
@@ -152,6 +156,7 @@ class Tracker:
                 silent=True,
                 init_timeout=float(os.environ.get("WANDB_INIT_TIMEOUT") or INIT_SECONDS),
                 console="off",
+                api_key=self._key if self.mode == "online" else None,
                 disable_git=True,
                 x_disable_stats=True,
                 x_disable_meta=True,

@@ -183,10 +183,11 @@ class CheckpointWriter:
             self._error = error
 
 
-def load_newest(folder: TrialFolder, key: str) -> tuple[State | None, list[str]]:
+def load_newest(folder: TrialFolder, key: str, like: State | None = None) -> tuple[State | None, list[str]]:
     """Load the newest checkpoint of the trial `key` that can be trusted, and say what is wrong with those that cannot.
 
-    What is damaged, malicious or of another trial is quarantined, and the generation before it is used.
+    What is damaged, malicious, of another trial, or of other tensors than `like` (a state as the trial begins with) is
+    quarantined, and the generation before it is used.
     """
     notes: list[str] = []
     for path in folder.checkpoints():
@@ -194,11 +195,34 @@ def load_newest(folder: TrialFolder, key: str) -> tuple[State | None, list[str]]
             state = unpack(path.read_bytes())
             if state.get("key") != key:
                 raise ResultsError("the checkpoint is of another trial")
+            if like is not None and not _fits(state, like):
+                raise ResultsError("the checkpoint is not that of this network")
             return state, notes
         except ResultsError as error:
             aside = quarantine(path, str(error))
             notes.append(f"{path.name}: {error}; moved to {aside.name}")
     return None, notes
+
+
+def _fits(state: State, like: State) -> bool:
+    """Return whether a state has all that a trial goes on from, its tensors in the shapes of `like`."""
+    try:
+        best, ours = state["best"], _shapes(like["model"])
+        weights = {} if best["weights"] is None else _shapes(best["weights"])
+        groups = [len(group["params"]) for group in state["optimizer"]["param_groups"]]
+        known = isinstance(state["step"], int) and state["step"] >= 0 and {"initial_val_loss", "layers", "seconds"}
+        return (
+            bool(known and known <= set(state))
+            and _shapes(state["model"]) == ours
+            and weights in ({}, ours)
+            and groups == [len(group["params"]) for group in like["optimizer"]["param_groups"]]
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(getattr(tensor, "shape", ())) for name, tensor in tensors.items()}
 
 
 def remove(folder: TrialFolder) -> None:

@@ -289,7 +289,7 @@ class _Run:
         }
 
     def _resume(self) -> None:
-        state, self.notes = checkpoint.load_newest(self.folder, self.trial.key)
+        state, self.notes = checkpoint.load_newest(self.folder, self.trial.key, self._state())
         step = 0 if state is None else state["step"]
         try:
             self.curves = Curves(self.folder, steps=step, epochs=step // self.steps_per_epoch)

@@ -14,9 +14,9 @@ from ablate.measure.convergence import (
     late_epochs,
     projected_gain,
     realised_gain,
-    t_interval,
     theil_sen_slope,
 )
+from ablate.stats.intervals import t_interval
 
 
 def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ablate.errors import ResultsError
-from ablate.records.record import SCHEMA, Record
+from ablate.records.record import SCHEMA, Record, computed_by, computed_differently
 from ablate.records.store import Results, publish_record, quarantine, read_json, read_lines, read_record, to_json
 from ablate.study.trial import Trial
 
@@ -212,6 +212,28 @@ def test_documents_have_types(name: str, document: Any, says: str, tmp_path: Pat
     with pytest.raises(ResultsError, match=says) as caught:
         read_json(tmp_path / name)
     assert len(str(caught.value).splitlines()) == 1 and str(caught.value).startswith(str(tmp_path / name))
+
+
+@pytest.mark.fault(35, "control characters of a record's reason are shown escaped; of class names: refused")
+def test_no_text_of_a_file_moves_a_cursor(tmp_path: Path) -> None:
+    document = make("failed", reason="x").model_dump(mode="json")
+    document |= {"reason": "gone\x1b]0;title\x07", "missing": {"test_loss": "no\x9bm"}}
+    (tmp_path / "record.json").write_text(json.dumps(document))
+    found = read_record(tmp_path / "record.json")
+    assert found is not None and found.reason == "gone\\x1b]0;title\\x07"
+    assert found.missing == {"test_loss": "no\\x9bm"}
+    (tmp_path / "index.json").write_text(json.dumps({"classes": ["a\x1b[2J"]}))
+    with pytest.raises(ResultsError, match="control character"):
+        read_json(tmp_path / "index.json")
+
+
+def test_what_computed_a_record_is_compared() -> None:
+    one = {"versions": {"torch": "2.12"}, "machine": {"cpu": "A", "gpus": ["B"]}, "arithmetic": {"engine": "fused"}}
+    assert computed_by(one | {"device": "cpu"}) == {"PyTorch": "2.12", "processor": "A", "engine": "fused"}
+    assert computed_by(one | {"device": "cuda:0"})["processor"] == "B"
+    assert computed_by({"versions": 3, "machine": {"cpu": None}}) == {}
+    found = [{"PyTorch": "2.13", "engine": "fused"}, {}, {"PyTorch": "2.12", "engine": "fused"}]
+    assert computed_differently(found) == ["PyTorch (2.12, 2.13)"] and computed_differently([]) == []
 
 
 def test_a_trial_is_copied_by_known_names_and_no_link_is_followed(tmp_path: Path) -> None:

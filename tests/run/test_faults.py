@@ -296,6 +296,63 @@ def test_a_read_only_folder_is_refused_before_training(command: Command) -> None
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+@pytest.mark.fault(13, "a read-only mount: refused in one line, exit code 2, nothing changed; status reads it")
+def test_a_read_only_mount_is_refused_before_training(small_disk: Path) -> None:
+    command = Command(small_disk)
+    assert command.run("--only", "variant=narrow").returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in command.results.rglob("*")}
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for words in ((), ("--out", "elsewhere")):
+        done = command.run(*words)
+        assert done.returncode == 2 and done.stdout == "", done.stdout
+        (line,) = done.stderr.splitlines()
+        assert "cannot be written (Read-only file system)" in line and "--out" in line
+    assert {path: path.stat().st_mtime_ns for path in command.results.rglob("*")} == before
+    assert command("status", "results/tiny").returncode == 1  # two trials are missing
+    assert command("verify", "results/tiny").returncode == 0
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": ""},
+        {"HOME": "/proc/nowhere", "ABLATE_CACHE": "/proc/nowhere/cache"},
+        {"HOME": "/dev/null"},
+    ],
+)
+@pytest.mark.fault(36, "home and cache missing or not to be written: the engine that was decided, records equal")
+def test_a_home_or_cache_that_is_not_there_changes_no_number(
+    command: Command, undisturbed: Command, environment: dict[str, str]
+) -> None:
+    done = command.run(**environment)
+    assert done.returncode == 0 and "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    assert command.records() == undisturbed.records()
+    engines = {p["arithmetic"]["engine"] for p in command.provenance().values()}
+    assert engines == {p["arithmetic"]["engine"] for p in undisturbed.provenance().values()} == {"fused"}
+
+
+def test_what_a_plugin_started_ends_with_its_worker(command: Command) -> None:
+    model = "{sick: {name: misbehaving, act: spawn}}"
+    command.study(STUDY.replace("{narrow: {}, wide: {width: 8}}", model).replace("[1e-2, 1e-3]", "[1e-2]"))
+    done = command.run()
+    assert done.returncode == 0, done.stdout
+    (started,) = map(int, (command.folder / "child").read_text().split())
+    wait_for(lambda: not Path(f"/proc/{started}").exists(), seconds=5)
+
+
+def test_trials_that_are_not_computed_alike_are_said(command: Command) -> None:
+    assert "computed alike" not in command.run("--only", "variant=narrow").stdout
+    for path in command.results.glob("trials/*/record.json"):
+        path.write_text(path.read_text(encoding="utf-8").replace('"torch": "', '"torch": "0.1.'), encoding="utf-8")
+    done = command.run()
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "not all computed alike" in line]
+    assert line.startswith("the trials are not all computed alike: PyTorch (0.1.2")
+    (line,) = [line for line in command.run().stdout.splitlines() if "not all computed alike" in line]
+    assert "precision" not in line
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1.5 MB."""

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
+from ablate.records.files import lock
 from ablate.records.record import Record
 from ablate.records.store import Results
 from ablate.run.dashboard import bring_up_to_date
@@ -225,6 +226,19 @@ def test_folders_that_share_a_storage_leave_one_another_alone(command: Command) 
     after = optuna.load_study(study_name=f"tiny-{ids['a']}", storage=url).trials
     assert [row.datetime_start for row in after] == before and len(before) == 2
     assert len(optuna.load_study(study_name=f"tiny-{ids['b']}", storage=url).trials) == 4
+
+
+def test_a_journal_that_another_process_holds_is_a_note_and_stays(
+    tmp_path: Path, plan: list[Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OptunaMirror(tmp_path / "optuna.log", "tiny", plan).close()
+    before = (tmp_path / "optuna.log").read_bytes()
+    monkeypatch.setattr("ablate.run.optuna_mirror.LOCK_SECONDS", 0.2)
+    with lock(tmp_path / ".optuna.lock") as held:
+        assert held
+        with pytest.raises(Timeout):
+            OptunaMirror(tmp_path / "optuna.log", "tiny", plan)
+    assert (tmp_path / "optuna.log").read_bytes() == before and not list(tmp_path.glob("*.bad"))
 
 
 def test_a_storage_that_fails_is_a_note_and_never_the_end_of_the_run(command: Command) -> None:

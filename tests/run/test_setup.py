@@ -14,14 +14,17 @@ import pytest
 
 from ablate.data.dataset import Dataset, Split
 from ablate.errors import DataError, ResultsError
-from ablate.plugins import PluginFile
+from ablate.plugins import PluginFile, Plugins, load_plugins
 from ablate.records.files import lock
 from ablate.records.store import Results
-from ablate.run import manifest
+from ablate.run import manifest, setup
 from ablate.run.manifest import check_plugins, command_line, git_state, plugin_digests
+from ablate.run.plan.describe import describe_variants
 from ablate.run.setup import reusable, writable
+from ablate.study.reader import read_study
+from ablate.study.study import Study
 from tests.planted import plant
-from tests.run.conftest import PLUGIN, Command
+from tests.run.conftest import PLUGIN, STUDY, Command
 from tests.study.study_files import GOOD, read
 
 
@@ -300,3 +303,35 @@ def test_links_in_a_results_folder_lead_no_command_outside(command: Command) -> 
     assert (outside / "precious").read_text() == "mine"
     (command.results / "tables").unlink()
     assert command.run().returncode == 0 and len(command.records()) == 4
+
+
+# -- what a run that goes on need not do again -------------------------------------------------------------------------
+
+
+def test_variants_are_described_again_only_where_something_changed(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = Plugins((PLUGIN,), tuple(load_plugins([PLUGIN])))
+    built: list[str] = []
+
+    def describe(study: Study, *shape: Any) -> dict[str, Any]:
+        built.append(study.name)
+        return describe_variants(study, *shape)
+
+    monkeypatch.setattr(setup, "describe_variants", describe)
+
+    def prepared(text: str = STUDY) -> dict[str, Any]:
+        command.study(text)
+        study = read_study(command.folder / "study.yaml")
+        setup.prepare(study, writable(command.results, study), plugins=plugins, allow_code_change=False)
+        variants: dict[str, Any] = json.loads(command.results.joinpath("run.json").read_bytes())["variants"]
+        return variants
+
+    first = prepared()
+    assert prepared() == first and len(built) == 1
+    # A variant's settings, the baseline, the versions that counted.
+    assert prepared(STUDY.replace("width: 8", "width: 7"))["wide"]["parameters"] < first["wide"]["parameters"]
+    assert prepared(STUDY + "baseline: wide\n")["narrow"]["differs"] == {"width": [8, 4]}
+    monkeypatch.setattr(manifest, "versions", lambda: {"torch": "another"})
+    prepared(STUDY + "baseline: wide\n")
+    assert len(built) == 4

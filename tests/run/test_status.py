@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
 import json
 import socket
@@ -55,6 +56,16 @@ def get(port: int, path: str) -> bytes:
         return bytes(answer.read())
 
 
+def answer_to(host: str, port: int) -> int:
+    """The status of the dashboard's answer to a request for `host`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.putrequest("GET", "/api/meta", skip_host=True)
+    connection.putheader("Host", host)
+    connection.endheaders()
+    return connection.getresponse().status
+
+
+@pytest.mark.fault("R7", "it answers to `localhost` and loopback addresses only, whatever a page calls itself")
 def test_the_dashboard_shows_the_study_with_artifacts(command: Command) -> None:
     if importlib.util.find_spec("optuna_dashboard") is None:
         missing("optuna-dashboard is not installed")
@@ -82,6 +93,8 @@ def test_the_dashboard_shows_the_study_with_artifacts(command: Command) -> None:
         assert len(trials) == 2 and all(trial["artifacts"] for trial in trials)
         names = {artifact["filename"] for trial in trials for artifact in trial["artifacts"]}
         assert names == {"panel.png", "curves.png"}
+        for host, code in (("localhost", 200), (f"[::1]:{port}", 200), ("evil.example", 403), ("", 403)):
+            assert answer_to(host, port) == code
         params = [{param["name"]: param["param_external_value"] for param in trial["params"]} for trial in trials]
         assert {param["variant"] for param in params} == {"narrow"}
     finally:

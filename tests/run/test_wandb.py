@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +87,47 @@ def test_online_with_a_closed_port_goes_offline_at_once(command: Command, undist
     assert "W&B cannot be reached (127.0.0.1:9: ConnectionRefusedError" in done.stdout
     assert len(list(command.results.glob("wandb/offline-run-*"))) == 4
     assert command.records() == undisturbed.records()
+
+
+@pytest.mark.fault(26, "W&B does not run git there, either")
+def test_git_is_not_run_for_wandb(command: Command) -> None:
+    command.study(ONE)
+    programs = command.folder / "programs"
+    programs.mkdir()
+    (programs / "git").write_text(f"#!/bin/sh\ntouch {command.folder}/called\n")
+    (programs / "git").chmod(0o755)
+    (command.folder / ".git").mkdir()
+    done = command.run(PATH=f"{programs}{os.pathsep}{os.environ['PATH']}")
+    assert done.returncode == 0 and list(command.results.glob("wandb/offline-run-*")), done.stdout
+    assert not (command.folder / "called").exists()
+
+
+@pytest.mark.fault(21, "its process killed: the run completes, records equal")
+def test_a_killed_process_of_wandb_disturbs_nothing(command: Command, undisturbed: Command) -> None:
+    command.study(STUDY.replace("wandb: disabled", "wandb: offline"))
+    process = command.start()
+    killed: set[int] = set()
+    limit = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < limit:
+        for pid in set(cores_of_wandb(process.pid)) - killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        time.sleep(0.05)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and killed, output
+    assert "Traceback" not in output, output
+    assert command.records() == undisturbed.records()
+
+
+def cores_of_wandb(driver: int) -> list[int]:
+    """The processes of W&B that the driver started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+            if name.startswith("wandb-core") and int(rest.split()[1]) == driver:
+                found.append(int(entry.name))
+    return found
 
 
 @pytest.mark.fault(21, "a server that never answers is not waited for")

@@ -8,6 +8,7 @@ import mmap
 import os
 import pty
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -240,6 +241,28 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path, times: int, undisturbed: Command) 
     if times == 1:
         assert command.run_to_exit() == 0
         assert compare(undisturbed.results, command.results).is_clean
+
+
+@pytest.mark.fault(30, "a terminal that closes while SIGHUP is ignored (`nohup`): the run completes, equal")
+def test_a_terminal_that_goes_away_does_not_end_a_run_that_ignores_it(tmp_path: Path, undisturbed: Command) -> None:
+    command = Command(tmp_path / "study", STUDY)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process, terminal = in_a_terminal(command)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    limit = time.monotonic() + 120
+    while not any(command.results.glob("trials/*/epochs.jsonl")):
+        assert process.poll() is None and time.monotonic() < limit, shown_on(terminal)
+        shown_on(terminal)
+        time.sleep(0.02)
+    os.close(terminal)
+    try:
+        assert process.wait(timeout=120) == 0
+        assert not command.left_over()
+    finally:
+        command.end()
+    assert compare(undisturbed.results, command.results).is_clean
 
 
 def rows_of(path: Path) -> int:

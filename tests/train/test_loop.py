@@ -187,6 +187,38 @@ def test_a_trial_killed_anywhere_goes_on_to_the_same_record(
     assert not list(folder.path.glob(".*.part"))
 
 
+@pytest.mark.fault("R3", "one of another network, with a right digest: put aside, the one before is used")
+@pytest.mark.parametrize("odd", ["shape", "optimizer", "nothing else", "no weights"])
+def test_a_checkpoint_of_another_network_is_put_aside(
+    undisturbed: tuple[Study, Path], tmp_path: Path, odd: str
+) -> None:
+    study, results = undisturbed
+    trial = study.trials()[0]
+    calls = iter(range(100))
+    with pytest.raises(Interrupted):
+        run(
+            trial, study, bench(tmp_path), tmp_path,
+            checkpoint_every=0.0, should_stop=lambda: "asked" if next(calls) == 5 else None,
+        )  # fmt: skip
+    newest = Results(tmp_path).trial(trial.name).path / "checkpoint.pt"
+    state = checkpoint.unpack(newest.read_bytes())
+    if odd == "shape":
+        name = next(iter(state["model"]))
+        state["model"][name] = state["model"][name][:1]
+    elif odd == "optimizer":
+        state["optimizer"]["param_groups"][0]["params"].pop()
+    elif odd == "no weights":
+        state["best"]["weights"] = {"another": torch.zeros(1)}
+    else:
+        state = {"key": trial.key, "step": 3}
+    checkpoint.write_state(newest, state)
+    record, folder = run(trial, study, bench(tmp_path), tmp_path)
+    notes = record.provenance["notes"]
+    assert any("not that of this network; moved to checkpoint.pt.bad" in note for note in notes), notes
+    assert any("resumed at step" in note for note in notes), notes
+    assert content(folder) == content(Results(results).trial(trial.name))
+
+
 @pytest.mark.fault(9, "`diverged`, with epoch and step")
 def test_a_loss_that_is_not_finite_is_a_result_with_its_place(tmp_path: Path) -> None:
     text = STUDY.replace("name: two_convolutions", "name: misbehaving, act: explode, at: 5").replace(

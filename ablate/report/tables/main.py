@@ -165,7 +165,9 @@ def failures(analysis: Analysis) -> Table:
 @register_table("trials", title="Trials", order=200)
 def trials(analysis: Analysis) -> Table:
     """Return every planned trial."""
-    frame = in_order(analysis.frames.trials, analysis).drop(columns=["missing", "folder"], errors="ignore")
+    frame = in_order(analysis.frames.trials, analysis).drop(
+        columns=["missing", "folder", "computed_by"], errors="ignore"
+    )
     columns = [
         Column("variant", "Variant"),
         *axis_columns(analysis),

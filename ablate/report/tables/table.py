@@ -11,10 +11,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
+from ablate.errors import visible
 from ablate.registry import TABLES
 from ablate.report.format import count_text, number, percent, rate_text
 from ablate.report.lookup import Row, made, order, rows_of
 
+# What a spreadsheet takes for a formula where a cell begins with it.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Kind = Literal["text", "percent", "delta", "number", "factor", "count", "rate", "whole", "word"]
 
 
@@ -198,7 +201,15 @@ def indexed_rows(table: Table) -> list[tuple[Any, Row]]:
 def to_csv(table: Table) -> str:
     """Return the frame, fractions as fractions, every field of it without formatting; no rule, nor what a page adds."""
     added = ["rule", *(column.sub for column in table.columns if column.sub)]
-    return table.frame.drop(columns=added, errors="ignore").to_csv(index=False, lineterminator="\n")
+    frame = table.frame.drop(columns=added, errors="ignore").rename(columns=_plain)
+    return frame.map(_plain).to_csv(index=False, lineterminator="\n")
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell as it is; a text without control characters, and quoted where a spreadsheet would compute it."""
+    if not isinstance(cell, str):
+        return cell
+    return f"'{visible(cell)}" if cell.startswith(FORMULA) else visible(cell)
 
 
 def to_markdown(table: Table) -> str:

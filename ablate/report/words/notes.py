@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ablate.analysis.analyse import Analysis
+from ablate.records.record import computed_differently
 from ablate.report.lookup import primary_contrasts, rows_of
 from ablate.wording import count_of
 
@@ -32,6 +33,8 @@ def _trials(analysis: Analysis) -> Iterator[str]:
     for name, one, more in _STATUS:
         if status.get(name, 0):
             yield f"{status[name]} of {total} {one if status[name] == 1 else more}"
+    if differ := computed_differently(frames.trials["computed_by"]):
+        yield f"the trials were not all computed alike, which alone can make numbers differ: {'; '.join(differ)}"
     yield from (f"unreadable: {reason}" for reason in frames.unreadable.values())
     for split, names in frames.run.get("data", {}).get("absent", {}).items():
         yield f"the {split} split has no pixel of {', '.join(names)}: left out of its means, or IoU 0 where predicted"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["PlanReport", "Shape", "VariantPlan", "describe", "describe_variants", "json_schema"]
+__all__ = ["PlanReport", "Shape", "VariantPlan", "describe", "describe_variants", "json_schema", "settings_only"]
 
 T = TypeVar("T")
 TRAIN = "train."
@@ -90,7 +90,7 @@ def describe(study: Study, shape: Shape | None = None) -> PlanReport:
     built from.
     """
     if shape is None:
-        variants = [_settings_only(study, name) for name in study.variants]
+        variants = [settings_only(study, name) for name in study.variants]
     else:
         variants = list(_built(study, shape).values())
     trials = study.trials()
@@ -128,7 +128,8 @@ def describe_variants(
     return {name: item.to_json() for name, item in _built(study, shape).items()}
 
 
-def _settings_only(study: Study, name: str) -> VariantPlan:
+def settings_only(study: Study, name: str) -> VariantPlan:
+    """Return a variant with what the study file alone says of it."""
     variant = study.variants[name]
     return VariantPlan(name, variant.model, variant.control, study.differences(name))
 
@@ -163,7 +164,7 @@ def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPla
 
     model = on_meta(built)
     plan = dataclasses.replace(
-        _settings_only(study, variant.name),
+        settings_only(study, variant.name),
         parameters=parameters(model),
         forward_flops=forward_flops(factory, shape.size, shape.in_channels),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_best_is_found_within_groups(table: Table) -> None:
 def test_csv_keeps_fractions(table: Table) -> None:
     back = pd.read_csv(io.StringIO(to_csv(table)))
     pd.testing.assert_frame_equal(back, table.frame)
+
+
+@pytest.mark.fault(35, "a CSV cell that a spreadsheet would compute is quoted; control characters are escaped")
+def test_csv_is_text_to_a_spreadsheet_and_to_a_terminal() -> None:
+    texts = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\tx", "plain\x1b[2J", "a=b", None]
+    frame = pd.DataFrame({"=variant": texts, "number": [-1.0, 2, 3, 4, 5, 6, 7, 8]})
+    made = pd.read_csv(StringIO(to_csv(Table(frame, []))), keep_default_na=False)
+    assert list(made) == ["'=variant", "number"] and made["number"].iloc[0] == -1
+    assert made["'=variant"].tolist() == [
+        "'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(A1)", "'\tx", "plain\\x1b[2J", "a=b", "",
+    ]  # fmt: skip
 
 
 def test_csv_holds_no_rule_and_nothing_that_only_the_page_adds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from ablate.train.engine.fused import library as module
 from ablate.train.engine.fused.library import NoKernels, call, library
+from tests.conftest import missing
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,7 @@ def test_what_a_compiler_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.fault(36, "a cache that is no folder: compiled into a private folder, the same engine")
 def test_a_cache_that_cannot_be_used_does_not_switch_the_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,8 +69,33 @@ def test_a_compiler_may_be_named_with_options(own_cache: Path, monkeypatch: pyte
     assert len(list((own_cache / "kernels").iterdir())) == 1
 
 
+def give_away(path: Path) -> None:
+    """Make another user the owner of `path`."""
+    try:
+        os.chown(path, os.getuid() + 4321, -1)
+    except PermissionError:
+        missing("a file cannot be given to another user here (not root?)")
+
+
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("damage", ["truncated", "writable by others"])
+@pytest.mark.parametrize("whose", ["another user's", "others may write"])
+@pytest.mark.fault(29, "a cache of another user, or that others may write: compiled into a private folder")
+def test_a_cache_that_is_not_ours_alone_is_not_used(own_cache: Path, whose: str) -> None:
+    folder = own_cache / "kernels"
+    folder.mkdir(parents=True)
+    (folder / f"{module._digest(module._compiler())}.so").write_bytes(b"planted")
+    if whose == "another user's":
+        give_away(folder)
+    else:
+        folder.chmod(0o777)
+    path = Path(library()._name)
+    assert path.parent.name.startswith("ablate-kernels-") and not path.parent.stat().st_mode & 0o077
+    assert next(folder.iterdir()).read_bytes() == b"planted"
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("damage", ["truncated", "writable by others", "of another user"])
+@pytest.mark.fault(29, "a library that is torn, of another user, or writable by others: made again")
 def test_a_library_that_is_not_whole_or_not_ours_alone_is_made_again(own_cache: Path, damage: str) -> None:
     library()
     (path,) = (own_cache / "kernels").iterdir()
@@ -76,7 +104,9 @@ def test_a_library_that_is_not_whole_or_not_ours_alone_is_made_again(own_cache: 
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: len(content) // 2] if damage == "truncated" else content)
-    path.chmod(0o700 if damage == "truncated" else 0o722)
+    path.chmod(0o722 if damage == "writable by others" else 0o700)
+    if damage == "of another user":
+        give_away(path)
     before = path.stat().st_ino
     library()
     assert path.stat().st_ino != before and path.read_bytes() == content and not path.stat().st_mode & 0o077

@@ -1,0 +1,25 @@
+"""What a reader must know before the numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablate.analysis.analyse import analyse
+from ablate.analysis.frames import load_results
+from ablate.report.words.notes import notes
+from tests.planted import plant
+
+REASON = ' "reason"'
+
+
+def test_trials_that_were_not_computed_alike_are_noted(tmp_path: Path) -> None:
+    path = plant(tmp_path, variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=6, images=4, predictions=False)
+    for number, record in enumerate(sorted(path.glob("trials/*/record.json"))):
+        provenance = f'"provenance": {{"versions": {{"torch": "2.{12 + number % 2}"}}}}, "reason"'
+        text = record.read_text(encoding="utf-8")
+        before, _, after = text.partition(' "provenance"')
+        record.write_text(f"{before} {provenance}{after.partition(REASON)[2]}", encoding="utf-8")
+    said = [note for note in notes(analyse(load_results(path))) if "computed alike" in note]
+    assert said == [
+        "The trials were not all computed alike, which alone can make numbers differ: PyTorch (2.12, 2.13)."
+    ]
