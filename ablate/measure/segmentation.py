@@ -196,8 +196,8 @@ def per_image_mean_iou(counts: np.ndarray) -> np.ndarray:
     """Return the mean IoU of each image over the classes in its target: float64 (N,) from counts (N, C, 3).
 
     NaN for an image of which every pixel is ignored. A class that is only predicted is left out here and counts as
-    false positives elsewhere (Wang et al., NeurIPS 2023). Their code scores data of two classes by the foreground
-    alone; here both classes count, so that a variant's score does not depend on which class comes first.
+    false positives elsewhere (Wang et al. 2023, arXiv 2310.19252). Their code scores data of two classes by the
+    foreground alone; here both classes count, so that a variant's score does not depend on which class comes first.
     """
     return nan_mean(iou(counts, absent="target"))
 
