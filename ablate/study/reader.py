@@ -180,6 +180,10 @@ def dump_study(study: Study) -> str:
     document["claims"] = [claim.model_dump(mode="json", exclude_defaults=True) for claim in study.spec.claims]
     if study.spec.search is not None:
         document["search"] = study.spec.search.model_dump(mode="json", exclude_none=True)
+    if study.spec.confirm is not None:
+        document["confirm"] = study.spec.confirm.model_dump(mode="json", exclude_none=True)
+    if study.spec.screen is not None:
+        del document["seeds"]  # they are those of `screen`
     document = {key: value for key, value in document.items() if value not in (None, [], {})}
     header = f"# The study {study.name} as it was resolved; relative paths start at the original study file.\n"
     return header + yaml.dump(
