@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.frames import Frames
+from ablate.analysis.looks import Looks, look_plan, taken_looks
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
 from ablate.stats.bootstrap import Contrast
@@ -70,7 +71,7 @@ def ways(scores: StudyScores) -> list[Way]:
     """Return own best, shared, every matched setting, and the confirming trials, each where there is one."""
     frames, v = scores.frames, scores.v
     copies = controls(frames)
-    made = [Way("own_best", OWN_BEST.choose(v, copies))]
+    made = [Way("own_best", OWN_BEST.choose(scores.eligible, copies))]
     # A search has settings of its own for every variant: hardly ever is there one that two of them have tried.
     least = 1 if frames.study.search is None else 2
     shared = SHARED.choose(v, copies)
@@ -86,6 +87,16 @@ def ways(scores: StudyScores) -> list[Way]:
         settings: Choice = {str(name): str(part["setting"].iloc[-1]) for name, part in confirming.groupby("variant")}
         made.append(Way("confirmed", settings, "confirm"))
     return made
+
+
+def confirm_looks(frames: Frames, scores: StudyScores | None = None) -> Looks:
+    """Return the looks at the confirming trials so far, and where each contrast stands: decided, futile or open.
+
+    The one rule by which a run that trains until it is decided goes on, and by which the analysis decides. Pass the
+    `scores` of the same frames where they are there already. `Looks.words` is empty where the study declares no looks.
+    """
+    scores = StudyScores(frames) if scores is None else scores
+    return taken_looks(scores, look_plan(frames), against(frames), controls(frames))
 
 
 CONTRAST_COLUMNS = [
