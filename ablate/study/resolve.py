@@ -51,7 +51,9 @@ def resolve(
     variants.check_axes(axes)
     findings += variants.findings
     findings += _seeds(spec) + _phases(spec)
-    planned = variants.trials(axes, len(_seed_list(spec))) * (spec.search.trials if spec.search else 1)
+    seeds = _seeds_of(spec)
+    seeds = seeds if isinstance(seeds, int) else len(seeds)
+    planned = variants.trials(axes, seeds) * (spec.search.trials if spec.search else 1)
     if spec.screen is not None:
         planned += len(variants.built) * spec.screen.again * spec.screen.more
     if spec.confirm is not None:
@@ -175,10 +177,9 @@ def _phases(spec: StudySpec) -> list[Finding]:
     return findings
 
 
-def _seed_list(spec: StudySpec) -> list[int]:
-    """Return the seeds of every cell: those of `screen` where there is one."""
-    seeds = spec.seeds if spec.screen is None else spec.screen.seeds
-    return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+def _seeds_of(spec: StudySpec) -> int | list[int]:
+    """Return how many seeds every cell has, or which: those of `screen` where there is one."""
+    return spec.seeds if spec.screen is None else spec.screen.seeds
 
 
 def _exclude(spec: StudySpec, variants: Variants, axes: Mapping[str, list[Any]]) -> list[Finding]:
@@ -247,6 +248,7 @@ def _resolved(
         }
         control = name in spec.variants and spec.variants[name].control
         written[name] = VariantSpec(train=built.train, control=control, **own)
+    seeds = _seeds_of(spec)
     update = {
         "data": Component(**data),
         "model": Component(name=spec.model.name, **shared),
@@ -254,7 +256,7 @@ def _resolved(
         "baseline": baseline,
         "factors": variants.factors,
         "grid": axes,
-        "seeds": _seed_list(spec),
+        "seeds": list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         "exclude": [_canonical_rule(rule, variants, axes) for rule in spec.exclude],
         "claims": [
             claim.model_copy(update={"where": {axis_name(key): value for key, value in claim.where.items()}})
