@@ -52,7 +52,7 @@ class StudyScores:
                 self._unfinished.add((variant, setting, role))
         self._rates = {str(setting): float(rate) for setting, rate in frames.levels["lr"].items()}
         self._edges: dict[tuple[str, str], str] = {}
-        self._cells: dict[tuple[str, str, str], Replicates] = {}
+        self._cells: dict[tuple[str, str, str, int | None], Replicates] = {}
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
 
     @cached_property
@@ -100,15 +100,15 @@ class StudyScores:
         members = self.members(variant, setting, role)
         return [self.frames.counts(seed.key) if seed.status == "complete" else None for seed in members]
 
-    def cell(self, variant: str, setting: str, role: str = "main") -> Replicates:
-        """Return the replicates of one cell."""
-        cell = variant, setting, role
+    def cell(self, variant: str, setting: str, role: str = "main", first: int | None = None) -> Replicates:
+        """Return the replicates of one cell, or of its `first` seeds with a result in the order of the plan."""
+        cell = variant, setting, role, first
         if cell not in self._cells:
-            seeds = self.counts(*cell)
+            seeds = self.counts(variant, setting, role)[:first]
             val = [None if counts is None else counts["val"] for counts in seeds]
             test = [None if counts is None else counts["test"] for counts in seeds]
             entries = 1 + len(self.frames.class_names)
-            self._cells[cell] = self.replicates("|".join(cell), val, test, mean_and_classes, entries)
+            self._cells[cell] = self.replicates("|".join(cell[:3]), val, test, mean_and_classes, entries)
         return self._cells[cell]
 
     def replicates(
@@ -139,10 +139,19 @@ class StudyScores:
         return multi_bootstrap_each(self.cells(left), self.cells(right), error_bar="retune", confidence=confidence)
 
     def fixed(
-        self, left: tuple[str, str], right: tuple[str, str], *, role: str = "main", confidence: float | None = None
+        self,
+        left: tuple[str, str],
+        right: tuple[str, str],
+        *,
+        role: str = "main",
+        first: int | None = None,
+        confidence: float | None = None,
     ) -> list[Contrast]:
-        """Return left − right at given settings, each side (variant, setting): mIoU, then classes."""
-        cells = {side: self.cell(*side, role) for side in (left, right)}
+        """Return left − right at given settings, each side (variant, setting): mIoU, then classes.
+
+        Of the trials of one `role`, or of the `first` of them in either cell.
+        """
+        cells = {side: self.cell(*side, role, first) for side in (left, right)}
         return self.between(cells[left], cells[right], left[1], right[1], confidence)
 
     def between(
