@@ -72,33 +72,26 @@ def screened_again(study: Study, results: Results) -> Iterator[list[Trial]]:
     frames = load_results(results.path)
     yield [
         trial
-        for variant, chosen in best_settings(study, frames).items()
+        for variant, chosen in best_settings(study, frames.trials).items()
         for setting in chosen
         for trial in study.cell(variant, _levels(frames, setting), study.again_seeds(variant))
     ]
 
 
-def best_settings(study: Study, frames: Frames) -> dict[str, list[str]]:
+def best_settings(study: Study, trials: pd.DataFrame) -> dict[str, list[str]]:
     """Return the settings that each variant is screened at again, the best first; none where only one was tried.
 
     By V over the first seeds alone, so that the settings stay the same however many of the later ones have run.
     """
     screen = study.spec.screen
-    v = v_table(frames.trials[_of_seeds(frames.trials, study)])
+    own = {variant: set(study.seeds_of(variant)) for variant in study.variants}
+    first = [seed in own.get(name, ()) for name, seed in zip(trials["variant"], trials["seed"], strict=True)]
+    v = v_table(trials[first])
     best: dict[str, list[str]] = {}
     for variant, row in v.iterrows():
         order = row.dropna().sort_values(ascending=False, kind="stable").index  # of equals the first of the plan
         best[str(variant)] = [str(name) for name in order[: screen.again]] if screen and len(order) > 1 else []
     return best
-
-
-def _of_seeds(trials: pd.DataFrame, study: Study) -> pd.Series:
-    own = {variant: set(study.seeds_of(variant)) for variant in study.variants}
-    return pd.Series(
-        [seed in own.get(variant, ()) for variant, seed in zip(trials["variant"], trials["seed"], strict=True)],
-        index=trials.index,
-        dtype=bool,
-    )
 
 
 def confirmation(study: Study, results: Results) -> Iterator[list[Trial]]:
