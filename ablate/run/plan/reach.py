@@ -53,9 +53,7 @@ def later_phases(study: Study) -> list[Phase]:
     phases = []
     screen, confirm = study.spec.screen, study.spec.confirm
     if screen is not None and screen.again:
-        settings = {
-            name: sum(not study.excludes(name, item) for item in study.settings()) for name in study.variants
-        }
+        settings = {name: sum(not study.excludes(name, item) for item in study.settings()) for name in study.variants}
         runs = {name: screen.more * min(screen.again, count) * (count > 1) for name, count in settings.items()}
         text = f"{count_of(screen.more, 'seed')} more at each variant's {screen.again} best settings by val"
         phases.append(Phase(text, {name: (count, count) for name, count in runs.items()}))
@@ -104,7 +102,9 @@ def reach_lines(study: Study) -> list[str]:
     if not contrasts(study):
         return []
     spreads = DEFAULT_SPREADS.get(study.data["name"], OTHER_SPREADS)
-    found = {seeds: f"{100 * least:.1f} points" for seeds, least in detectable(study, spreads).items() if not isnan(least)}
+    found = {
+        seeds: f"{100 * least:.1f} points" for seeds, least in detectable(study, spreads).items() if not isnan(least)
+    }
     if not found:
         return ["can find: nothing, with one seed there is no interval"]
     confirm = study.spec.confirm
