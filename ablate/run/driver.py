@@ -204,7 +204,7 @@ class Driver:
         return not self.running or self.signals > 1 or time.monotonic() - self._stopped_at > GRACE_SECONDS
 
     def _later_phases(self, executor: LocalExecutor) -> None:
-        """Run what rests on trials that have run: a search's rounds, rates beyond an edge, the second screening, looks."""
+        """Run what rests on trials that have run: a search's rounds, rates beyond an edge, a second screening, looks."""
         if self.study.spec.search is not None:
             from ablate.run.search import further_rounds
 
