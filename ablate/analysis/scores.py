@@ -88,7 +88,7 @@ class StudyScores:
 
     def edge(self, variant: str, setting: str | None) -> str:
         """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
-        if setting is None or np.isnan(self.v.loc[variant, setting]):
+        if setting is None or setting not in self.v.loc[variant].dropna():
             return ""
         if (variant, setting) not in self._edges:
             self._edges[variant, setting] = bracket(
