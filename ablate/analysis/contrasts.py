@@ -13,8 +13,9 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Looks, confirmed_settings, look_plan, taken_looks
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
+from ablate.stats.blocks import order_test
 from ablate.stats.bootstrap import Contrast
-from ablate.stats.decisions import Decision, decide
+from ablate.stats.decisions import Decision, Verdict, decide
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
 
@@ -102,8 +103,10 @@ CONTRAST_COLUMNS = [
     "variant", "against", "control", "kind", "setting", "against_setting", "lr", "against_lr", "delta", "low", "high",
     "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "fresh", "error_bar", "n", "n_against", "left",
     "right", "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
-    "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "reason",
+    "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "images_drawn", "groups",
+    "block", "conditional", "order_correlation", "order_warning", "reason",
 ]  # fmt: skip
+FLAGS = ["control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional", "conditional", "order_warning"]
 
 
 def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | None = None) -> pd.DataFrame:
@@ -115,7 +118,9 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
     sides = against(frames)
     copies = controls(frames)
     primary = "own_best" if frames.study.confirm is None else "confirmed"
-    last = {} if looks is None else {row["variant"]: row for row in looks.frame.to_dict("records")}
+    last: dict[str, dict[Any, Any]] = {}
+    if looks is not None:
+        last = {row["variant"]: row for row in looks.frame.to_dict("records")}
     rows = []
     for way in made:
         sequential = way.kind == "confirmed" and looks is not None and bool(looks.words)
@@ -123,24 +128,47 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
         found = {name: _contrast(way, name, other, scores, seen[name]) for name, other in sides.items()}
         decisions = _decisions(found, copies, frames)
         for name, other in sides.items():
-            decision = _sequential(seen[name], 1 - scores.confidence) if sequential else decisions[name]
-            first = None if seen[name] is None else int(seen[name]["n"])
-            row = _row(scores, way, name, other, found[name], decision, first)
+            look = seen[name]
+            decision = _sequential(look, 1 - scores.confidence) if sequential else decisions[name]
+            row = _row(scores, way, name, other, found[name], decision, None if look is None else int(look["n"]))
             row |= {"control": name in copies, "primary": way.kind == primary}
-            if sequential and seen[name] is None and not row["reason"]:
+            if sequential and look is None and not row["reason"]:
                 row["reason"] = "the first look has not been reached"
             rows.append(row)
     frame = pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
     if len(frame):
         frame["lr_confounded"] = _confounded(frame)
+        images = _images(scores)
+        for column in ("images_drawn", "groups", "block", "conditional", "order_correlation", "order_warning"):
+            frame[column] = [images[name][column] for name in frame["variant"]]
     # A study of one variant has none; its columns have their types all the same.
-    return frame.astype(
-        dict.fromkeys(("control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional"), bool)
-    )
+    return frame.astype(dict.fromkeys(FLAGS, bool))
+
+
+def _images(scores: StudyScores) -> dict[str, dict[str, Any]]:
+    """Return for the contrast of every variant how the test images are drawn, and whether their order seems to matter.
+
+    A dependence is looked for where the study declares no groups: with groups it is in the interval.
+    """
+    unknown = {"images_drawn": "", "groups": 0, "block": 0, "conditional": False}
+    unknown |= {"order_correlation": np.nan, "order_warning": False}
+    try:
+        scheme = scores.bootstrap.schemes["test"]
+    except ValueError:  # no trial is complete
+        return dict.fromkeys(scores.frames.variants, unknown)
+    drawn = unknown | {"images_drawn": scheme.kind, "groups": len(scheme.groups), "conditional": scheme.conditional}
+    drawn["block"] = scheme.block if scheme.kind == "blocks" else 0
+    made = dict.fromkeys(scores.frames.variants, drawn)
+    if scheme.kind == "independent":
+        for name, differences in scores.image_differences("test").items():
+            if differences is not None:
+                tested = order_test(differences)
+                made[name] = drawn | {"order_correlation": tested.correlation, "order_warning": tested.warn}
+    return made
 
 
 def _contrast(
-    way: Way, name: str, other: str, scores: StudyScores, look: Mapping[str, Any] | None = None
+    way: Way, name: str, other: str, scores: StudyScores, look: Mapping[Any, Any] | None = None
 ) -> Contrast | str:
     """Return the contrast of mIoU, or why there is none; at a `look`, that of its seeds with the repeated interval."""
     for side in (name, other):
@@ -156,12 +184,12 @@ def _contrast(
     return scores.fixed(*at, role=way.role, first=int(look["n"]), confidence=float(look["confidence"]))[0]
 
 
-def _sequential(look: Mapping[str, Any] | None, alpha: float) -> Decision:
+def _sequential(look: Mapping[Any, Any] | None, alpha: float) -> Decision:
     """Return the decision at the last look that a contrast was open at; its p-values are scaled to be judged at α."""
     if look is None:
         return Decision("undecided", np.nan, np.nan)
     scale = alpha / look["level"]
-    verdict = "undecided" if look["decision"] == OPEN else look["decision"]
+    verdict: Verdict = "undecided" if look["decision"] == OPEN else look["decision"]
     return Decision(verdict, min(1.0, look["p"] * scale), min(1.0, look["p_equivalent"] * scale))
 
 

@@ -233,6 +233,17 @@ FRAMES: Mapping[str, Frame] = {
             "confounded": _text("training settings that a side has of its own"),
             "superiority superiority_low superiority_high": _number("P(a run of `variant` beats one of `against`)"),
             "superiority_verdict": _text('"meaningful", "negligible", "noise", or "" where none may be given'),
+            "images_drawn": _text('how the test images are resampled: "independent", whole "groups", or in "blocks"'),
+            "groups": _count("groups of test images, 0 where they are independent", "groups"),
+            "block": _count("images in a block, 0 where they are not drawn in blocks", "images"),
+            "conditional": _flag("whether the interval is conditional on these groups, too few to stand for others"),
+            "order_correlation": _number(
+                "correlation of neighbours in what the images add to the difference at own best"
+            ),
+            "order_warning": _flag(
+                "whether the images seem dependent in the order of the files though no groups are declared: intervals "
+                "are then too narrow"
+            ),
         },
     ),
     "looks": Frame(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -316,5 +317,62 @@ def test_a_diverged_seed_is_zero_in_every_replicate() -> None:
     scores = frames.trials.groupby("variant")["test_score"].apply(list)
     assert row["right"] - row["left"] == pytest.approx(np.mean(scores["a"]) - np.sum(scores["b"]) / 4)
     # One of four seeds at zero: SD of a replicate's mean is about score·√(3/16/4), so the interval is wide.
-    expected = stats.t.ppf(0.975, 6) * np.mean(scores["a"]) * math.sqrt(3 / 16 / 4) * math.sqrt(4 / 3)
+    # Nearly all the spread is that of one side, whose 3 degrees of freedom are those of the interval.
+    expected = stats.t.ppf(0.975, 3) * np.mean(scores["a"]) * math.sqrt(3 / 16 / 4) * math.sqrt(4 / 3)
     assert (row["high"] - row["low"]) / 2 == pytest.approx(expected, rel=0.15)
+
+
+def rate_of_errors(draws: int, **settings: Any) -> tuple[int, pd.DataFrame]:
+    """How many of so many studies of equal variants decide that any two differ, and the contrasts of the last."""
+    wrong = 0
+    for draw in range(draws):
+        frames = draw_study(np.random.default_rng(draw), lrs=(3e-4,), resamples=150, **settings)
+        rows = primary(frames)
+        wrong += bool(rows["decision"].isin(["better", "worse"]).any())
+    return wrong, rows
+
+
+def test_long_groups_are_drawn_whole_and_the_level_holds() -> None:
+    # 12 clips of 12 images: what one variant finds hard in a clip it finds hard in all of its images.
+    groups = [f"clip{image // 12:02d}" for image in range(144)]
+    wrong, rows = rate_of_errors(
+        60, effects={"a": [0.0], "b": [0.0]}, seeds=3, images=144, groups=groups, seed_sd=0.01, interaction_sd=0.02,
+        image_sd=0.1, variant_sd=0.4,
+    )  # fmt: skip
+    assert tuple(rows.loc["b", ["images_drawn", "groups", "conditional"]]) == ("groups", 12, False)
+    assert stats.binomtest(wrong, 60, 0.05, alternative="greater").pvalue > 0.05, wrong
+
+
+def test_few_groups_are_conditional_and_cost_degrees_of_freedom() -> None:
+    groups = [f"clip{image // 20}" for image in range(60)]
+    frames = draw_study(
+        np.random.default_rng(0), effects={"a": [0.0], "b": [0.0]}, lrs=(3e-4,), seeds=6, images=60, groups=groups,
+        seed_sd=0.01, variant_sd=0.5,
+    )  # fmt: skip
+    row = primary(frames).loc["b"]
+    assert (row["images_drawn"], row["groups"], row["conditional"]) == ("blocks", 3, True)
+    assert 1 <= row["block"] <= 24
+    assert StudyScores(frames).cell("b", "lr=3e-4").image_df == 2
+    fixed = frames.study.model_copy(update={"measure": frames.study.measure.model_copy(update={"block": 7})})
+    assert primary(dataclasses.replace(frames, study=fixed))["block"]["b"] == 7
+
+
+def test_undeclared_sequences_are_warned_of() -> None:
+    settings: Any = {"effects": {"a": [0.0], "b": [0.0]}, "lrs": (3e-4,), "seeds": 2, "images": 80, "variant_sd": 0.5}
+    groups = [f"clip{image // 8:02d}" for image in range(80)]
+    frames = draw_study(np.random.default_rng(0), groups=groups, **settings)
+    hidden = dataclasses.replace(frames, groups={"val": None, "test": None})
+    assert primary(hidden)["order_warning"]["b"] and primary(hidden)["order_correlation"]["b"] > 0.3
+    assert not primary(frames)["order_warning"]["b"]
+    assert not primary(draw_study(np.random.default_rng(0), **settings))["order_warning"]["b"]
+
+
+def test_spreads_that_differ_keep_the_level() -> None:
+    # The baseline's seeds spread a tenth of the others': by pooled degrees of freedom a fifth of such studies err.
+    names = [f"v{number}" for number in range(8)]
+    wrong, rows = rate_of_errors(
+        60, effects={"a": [0.0]} | {name: [0.0] for name in names}, seeds=6, images=12, seed_sd=0.4,
+        spreads={"a": 0.04}, image_sd=0.1, interaction_sd=0.01,
+    )  # fmt: skip
+    assert rows["df"].median() < 7  # those of the wide side, not 2(n − 1) = 10
+    assert stats.binomtest(wrong, 60, 0.06, alternative="greater").pvalue > 0.05, wrong
