@@ -18,6 +18,7 @@ from ablate.stats.bootstrap import Contrast
 from ablate.stats.decisions import Decision, Verdict, decide
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
+from ablate.stats.untrained import trained
 
 DECIDED = ("better", "worse", "equivalent")
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
@@ -104,9 +105,20 @@ CONTRAST_COLUMNS = [
     "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "fresh", "error_bar", "n", "n_against", "left",
     "right", "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
     "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "images_drawn", "groups",
-    "block", "conditional", "order_correlation", "order_warning", "reason",
+    "block", "conditional", "order_correlation", "order_warning", "blind_score",
+    "untrained", "reason",
 ]  # fmt: skip
-FLAGS = ["control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional", "conditional", "order_warning"]
+FLAGS = [
+    "control",
+    "primary",
+    "fresh",
+    "lr_confounded",
+    "unbracketed",
+    "provisional",
+    "conditional",
+    "order_warning",
+    "untrained",
+]
 
 
 def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | None = None) -> pd.DataFrame:
@@ -242,6 +254,8 @@ def _row(
     row |= {"decision": decision.verdict, "fresh": way.role == "confirm"}
     row["error_bar"] = ERROR_BARS[way.kind]
     row |= {"n": len(cells[name]), "n_against": len(cells[other]), "left": mean[name], "right": mean[other]}
+    row["blind_score"] = scores.blind_score
+    row["untrained"] = any(trained(cell, scores.blind_score) == "untrained" for cell in cells.values())
     row["stability"] = np.nan
     if not isinstance(contrast, str):
         row["stability"] = contrast.left_stability * contrast.right_stability

@@ -16,6 +16,7 @@ from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_sch
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, level, multi_bootstrap_each
 from ablate.stats.intervals import Estimate
 from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
+from ablate.stats.untrained import blind_scores
 
 
 class Member(NamedTuple):
@@ -57,6 +58,20 @@ class StudyScores:
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
 
     @cached_property
+    def _complete(self) -> str | None:
+        """The key of a trial that is complete."""
+        return next((seed.key for cell in self._members.values() for seed in cell if seed.status == "complete"), None)
+
+    @cached_property
+    def blind_score(self) -> float:
+        """Return the test mIoU of the best prediction that looks at no image; NaN where no trial is complete."""
+        key = self._complete
+        if key is None:
+            return np.nan
+        counts = self.frames.counts(key)["test"]
+        return blind_scores((counts[..., segmentation.TP] + counts[..., segmentation.FN]).sum(axis=0)).score
+
+    @cached_property
     def bootstrap(self) -> MultiBootstrap:
         """Return the draws of images, one for the whole study; raises ValueError where no trial is complete."""
         return MultiBootstrap(
@@ -68,8 +83,7 @@ class StudyScores:
 
     def _scheme(self, split: str) -> ImageScheme:
         """Return how the images of a split are drawn: whole groups, or blocks of a length that study or data say."""
-        complete = (seed.key for cell in self._members.values() for seed in cell if seed.status == "complete")
-        key = next(complete, None)
+        key = self._complete
         if key is None:
             raise ValueError("no trial is complete")
         groups, block = self.frames.groups[split], self.frames.study.measure.block

@@ -19,6 +19,7 @@ from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
 from tests.planted import Truth, plant
 from tests.planted_counts import draw_study
+from tests.planted_pixels import mean_iou
 
 
 def primary(frames: Frames) -> pd.DataFrame:
@@ -376,3 +377,24 @@ def test_spreads_that_differ_keep_the_level() -> None:
     )  # fmt: skip
     assert rows["df"].median() < 7  # those of the wide side, not 2(n − 1) = 10
     assert stats.binomtest(wrong, 60, 0.06, alternative="greater").pvalue > 0.05, wrong
+
+
+def test_a_constant_prediction_is_called_untrained() -> None:
+    frames = draw_study(np.random.default_rng(0), effects={"a": [0.0], "b": [0.0], "c": [0.0]}, lrs=(3e-4,), seeds=3)
+    scores = StudyScores(frames)
+    for seed in range(3):
+        for counts in frames.source.counts(f"b/0.0003/{seed}").values():
+            pixels = counts[..., 0] + counts[..., 2]
+            everything = np.zeros_like(counts)
+            everything[..., 2] = pixels
+            everything[:, 0] = np.stack([pixels[:, 0], pixels[:, 1:].sum(1), 0 * pixels[:, 0]], axis=-1)
+            counts[:] = everything
+    keys = frames.trials["key"].tolist()
+    reached = [float(mean_iou(frames.counts(key)["test"].sum(0))) for key in keys]
+    frames = dataclasses.replace(frames, trials=frames.trials.assign(test_score=reached))
+    rows = primary(frames)
+    assert rows["untrained"].to_dict() == {"b": True, "c": False}
+    # Five classes, of which the first has the most pixels; class frequencies score more than one class alone.
+    share = frames.counts(keys[0])["test"][..., [0, 2]].sum((0, 2)) / (600 * 40)
+    assert rows["blind_score"].eq(max(share.max() / 5, (share / (2 - share)).mean())).all()
+    assert scores.blind_score == pytest.approx(rows["blind_score"]["b"])
