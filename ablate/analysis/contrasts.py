@@ -15,12 +15,12 @@ from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
 from ablate.stats.blocks import order_test
 from ablate.stats.bootstrap import Contrast
-from ablate.stats.decisions import Decision, Verdict, decide
+from ablate.stats.decisions import Decision, Verdict, decide, holm
+from ablate.stats.interaction import Interaction, setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
 from ablate.stats.untrained import trained
 
-DECIDED = ("better", "worse", "equivalent")
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 # How the error bar of a way is made: the setting chosen on val again in every replicate, chosen once and run again with
 # fresh seeds, or kept.
@@ -106,19 +106,13 @@ CONTRAST_COLUMNS = [
     "right", "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
     "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "images_drawn", "groups",
     "block", "conditional", "order_correlation", "order_warning", "blind_score",
-    "untrained", "reason",
+    "untrained", "interaction", "interaction_low", "interaction_high", "interaction_p", "reason",
 ]  # fmt: skip
+INTERACTION = ["interaction", "interaction_low", "interaction_high", "interaction_p"]
 FLAGS = [
-    "control",
-    "primary",
-    "fresh",
-    "lr_confounded",
-    "unbracketed",
-    "provisional",
-    "conditional",
-    "order_warning",
+    "control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional", "conditional", "order_warning",
     "untrained",
-]
+]  # fmt: skip
 
 
 def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | None = None) -> pd.DataFrame:
@@ -134,10 +128,12 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
     if looks is not None:
         last = {row["variant"]: row for row in looks.frame.to_dict("records")}
     rows = []
+    contrasts: dict[str, dict[str, Contrast | str]] = {}
     for way in made:
         sequential = way.kind == "confirmed" and looks is not None and bool(looks.words)
         seen = {name: last.get(name) if sequential else None for name in sides}
         found = {name: _contrast(way, name, other, scores, seen[name]) for name, other in sides.items()}
+        contrasts[way.kind] = found
         decisions = _decisions(found, copies, frames)
         for name, other in sides.items():
             look = seen[name]
@@ -149,7 +145,11 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
             rows.append(row)
     frame = pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
     if len(frame):
-        frame["lr_confounded"] = _confounded(frame)
+        own = frame["kind"] == "own_best"
+        for name, moved in _interactions(contrasts, copies, scores.confidence).items():
+            at = own & (frame["variant"] == name)
+            frame.loc[at, INTERACTION] = [moved.value, moved.low, moved.high, moved.p]
+            frame.loc[at, "lr_confounded"] = moved.confounds(1 - scores.confidence)
         images = _images(scores)
         for column in ("images_drawn", "groups", "block", "conditional", "order_correlation", "order_warning"):
             frame[column] = [images[name][column] for name in frame["variant"]]
@@ -259,7 +259,7 @@ def _row(
     row["stability"] = np.nan
     if not isinstance(contrast, str):
         row["stability"] = contrast.left_stability * contrast.right_stability
-    row["lr_confounded"] = False
+    row |= {"lr_confounded": False} | dict.fromkeys(INTERACTION, np.nan)
     chosen = way.kind in ("own_best", "shared")
     row["unbracketed"] = chosen and any(scores.edge(side, settings[side]) for side in (name, other))
     # A choice rests on all the cells that it was made among.
@@ -285,21 +285,25 @@ def ratio_of(frames: Frames, name: str, other: str, quantity: str) -> float:
     return values[0] / values[1] if all(values) else np.nan
 
 
-def _confounded(frame: pd.DataFrame) -> pd.Series:
-    """Flag the own-best rows that are decided otherwise than the shared ones, at different settings."""
-    rows = frame.to_dict("records")
-    shared = {row["variant"]: row for row in rows if row["kind"] == "shared"}
-    flags = []
-    for row in rows:
-        other = shared.get(row["variant"]) if row["kind"] == "own_best" else None
-        flags.append(
-            other is not None
-            and row["decision"] in DECIDED
-            and other["decision"] in DECIDED
-            and row["decision"] != other["decision"]
-            and (row["setting"], row["against_setting"]) != (other["setting"], other["against_setting"])
-        )
-    return pd.Series(flags, index=frame.index, dtype=bool)
+def _interactions(
+    found: Mapping[str, Mapping[str, Contrast | str]], copies: set[str], confidence: float
+) -> dict[str, Interaction]:
+    """Test for each variant whether its contrast at own best differs from that at the shared setting.
+
+    `found` holds the contrasts by way and variant. The p-values are corrected by Holm over the variants, each control
+    by itself; variants that stand at the same two settings either way have none.
+    """
+    made = {}
+    for name, own in found.get("own_best", {}).items():
+        shared = found.get("shared", {}).get(name)
+        if isinstance(own, Contrast) and isinstance(shared, Contrast) and own.draws is not None:
+            same = (own.left_setting, own.right_setting) == (shared.left_setting, shared.right_setting)
+            values = own.estimate.value, shared.estimate.value
+            draws = own.draws, own.draws if same or shared.draws is None else shared.draws
+            made[name] = setting_interaction(*values, *draws, df=own.estimate.df, confidence=confidence)
+    judged = [name for name in made if name not in copies]
+    adjusted = dict(zip(judged, holm([made[name].p for name in judged]), strict=True))
+    return {name: one._replace(p=float(adjusted.get(name, one.p))) for name, one in made.items()}
 
 
 def class_contrasts_frame(scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:

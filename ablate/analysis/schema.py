@@ -230,7 +230,11 @@ FRAMES: Mapping[str, Frame] = {
             "error_bar": _text('"retune", "fixed" or "tune_once"'),
             "n_against": _count("seeds of `against`", "seeds"),
             "stability": _number("share of replicates in which both sides choose the same again; own best only"),
-            "lr_confounded": _flag("own best and shared are both decided, differ, and stand at different settings"),
+            "lr_confounded": _flag("whether the contrast depends on how the settings are chosen: `interaction_p` ≤ α"),
+            "interaction interaction_low interaction_high": _number(
+                "`delta` less that at the shared setting; own best"
+            ),
+            "interaction_p": _number("two-sided p of no such difference, after Holm's correction"),
             "unbracketed": _flag("whether the best rate of a side lies on an edge; own best and shared"),
             "provisional": _flag("whether a trial that it rests on has no result"),
             "confounded": _text("training settings that a side has of its own"),
