@@ -175,7 +175,7 @@ class Gatherer:
     def _val_bootstrap(self) -> MultiBootstrap:
         """Return the study's draws with val in the place of test, for claims about val scores."""
         made = copy(self.scores.bootstrap)
-        made.test_weights = made.val_weights
+        made.test_weights, made.schemes = made.val_weights, dict.fromkeys(made.schemes, made.schemes["val"])
         return made
 
     def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
@@ -369,8 +369,7 @@ def score_of(name: str, classes: tuple[str, ...]) -> Score:
         kind = DETAIL[name]
         if kind.startswith("thin"):
             return mean_recall
-        absent = "target" if kind == "interior" else "both"
-        return lambda sums: segmentation.mean_iou(sums, absent=absent)  # type: ignore[arg-type]
+        return segmentation.mean_iou
     if name in OVERLAP_SCORES:
         return OVERLAP_SCORES[name]
     kind, _, label = name.partition("/")
