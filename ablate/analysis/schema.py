@@ -79,6 +79,7 @@ SHARED: Mapping[str, Column] = {
     "right": _number("score of `against`, mean over seeds"),
     "n": _count("seeds with a result, of the smaller side", "seeds"),
     "reason": _text("why a number could not be had"),
+    "blind_score": _number("test mIoU of the best prediction without an image: one class, or by class frequencies"),
     "pixels": _count("target pixels of the class in the test split", "pixels"),
     "parameters_ratio": _number("parameters of `variant` over those of `against`"),
     "flops_ratio": _number("forward FLOPs of `variant` over those of `against`"),
@@ -153,7 +154,7 @@ TRIAL_FRAMES: Mapping[str, Frame] = {
 FRAMES: Mapping[str, Frame] = {
     "cells": Frame(
         "a variant and setting of the plan (role main), A/A controls too",
-        "variant setting control n",
+        "variant setting control n blind_score",
         {
             "n_planned n_complete n_diverged n_pruned n_failed n_missing": _count(
                 "seeds of the plan, by status", "seeds"
@@ -165,6 +166,7 @@ FRAMES: Mapping[str, Frame] = {
             "best_epoch": _number("mean over complete seeds of the best-val epoch"),
             "regret": _number("highest V of the variant less V"),
             "eligible": _flag("whether the cell may be chosen"),
+            "untrained": _flag("whether its mean test mIoU is within a point of `blind_score`: nothing was learned"),
             "own_best shared": _flag("whether the rule chose it"),
             "convergence": _VERDICT,
             "convergence_reason": _text("what that verdict rests on"),
@@ -211,7 +213,8 @@ FRAMES: Mapping[str, Frame] = {
     ),
     "contrasts": Frame(
         "a contrast and way: `variant` minus `against` in T",
-        "variant against control kind setting delta low high n left right reason parameters_ratio flops_ratio",
+        "variant against control kind setting delta low high n left right reason parameters_ratio flops_ratio "
+        "blind_score",
         {
             "against_setting": _text("setting of `against`"),
             "lr against_lr": _number("learning rates of the two sides"),
@@ -219,17 +222,57 @@ FRAMES: Mapping[str, Frame] = {
             "df": Column("any", "degrees of freedom"),
             "p p_holm": _number("two-sided p against no difference, and after Holm's correction"),
             "p_equivalent": _number("p of equivalence after Holm's correction"),
-            "decision": _text('"better", "worse", "equivalent" or "undecided"'),
-            "primary": _flag("whether it is the primary decision"),
+            "decision": _text(
+                '"better", "worse", "equivalent", "undecided", or "futile": stopped before the last look, for it would '
+                "hardly have been decided"
+            ),
+            "primary": _flag("whether it is the primary decision: of the fresh seeds where the study declares them"),
+            "fresh": _flag("whether the seeds took no part in choosing; a best chosen on the same seeds is optimistic"),
             "error_bar": _text('"retune", "fixed" or "tune_once"'),
             "n_against": _count("seeds of `against`", "seeds"),
             "stability": _number("share of replicates in which both sides choose the same again; own best only"),
-            "lr_confounded": _flag("own best and shared are both decided, differ, and stand at different settings"),
+            "lr_confounded": _flag("whether the contrast depends on how the settings are chosen: `interaction_p` ≤ α"),
+            "interaction interaction_low interaction_high": _number(
+                "`delta` less that at the shared setting; own best"
+            ),
+            "interaction_p": _number("two-sided p of no such difference, after Holm's correction"),
             "unbracketed": _flag("whether the best rate of a side lies on an edge; own best and shared"),
             "provisional": _flag("whether a trial that it rests on has no result"),
             "confounded": _text("training settings that a side has of its own"),
             "superiority superiority_low superiority_high": _number("P(a run of `variant` beats one of `against`)"),
             "superiority_verdict": _text('"meaningful", "negligible", "noise", or "" where none may be given'),
+            "untrained": _flag(
+                "whether a side's mean test mIoU is within a point of `blind_score`: nothing was learned"
+            ),
+            "detectable": _number("undecided only: the difference it would have found with a chance of 80 %"),
+            "seeds_needed": _number("undecided only: seeds a side that find `delta` so; infinite above 1,000", "seeds"),
+            "images_drawn": _text('how the test images are resampled: "independent", whole "groups", or in "blocks"'),
+            "groups": _count("groups of test images, 0 where they are independent", "groups"),
+            "block": _count("images in a block, 0 where they are not drawn in blocks", "images"),
+            "conditional": _flag("whether the interval is conditional on these groups, too few to stand for others"),
+            "order_correlation": _number(
+                "correlation of neighbours in what the images add to the difference at own best"
+            ),
+            "order_warning": _flag(
+                "whether the images seem dependent in the order of the files though no groups are declared: intervals "
+                "are then too narrow"
+            ),
+        },
+    ),
+    "looks": Frame(
+        "a contrast of fresh seeds and look that it was open at, in a study that trains until it is decided",
+        "variant against low high",
+        {
+            "look": _count("number of the look, from 1"),
+            "n": _count("fresh seeds of either side that it looks at", "seeds"),
+            "estimate": _number("`variant` minus `against` in T"),
+            "se df": _number("its standard error, and degrees of freedom"),
+            "confidence": _number("level of the interval, which holds over all looks together at the study's"),
+            "p p_equivalent": _number("two-sided p against no difference, and of equivalence"),
+            "level": _number("what p had to reach at this look"),
+            "bound": _number("the same as the size of a normal deviate"),
+            "power": _number("chance of a decision at the last look if the estimate is true; NaN where not judged"),
+            "decision": _text('"better", "worse", "equivalent", "futile", "undecided" at the last look, or "open"'),
         },
     ),
     "classes": Frame(

@@ -10,11 +10,13 @@ import numpy as np
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import bracket, v_table
+from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
 from ablate.measure import segmentation
+from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, level, multi_bootstrap_each
 from ablate.stats.intervals import Estimate
 from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
+from ablate.stats.untrained import blind_scores
 
 
 class Member(NamedTuple):
@@ -34,12 +36,13 @@ def mean_and_classes(sums: Floats) -> Floats:
 class StudyScores:
     """Replicates of every cell that may be chosen, made when first asked for and kept.
 
-    The compared score is a vector: mIoU, then the IoU of each class. A cell that is NaN in `v`, V by
-    variant and setting (`selection.v_table`), takes no part.
+    The compared score is a vector: mIoU, then the IoU of each class. `v` is V by variant and setting
+    (`selection.v_table`); own best is chosen among the cells that are not NaN in `eligible`.
     """
 
     def __init__(self, frames: Frames, *, seed: int = 0) -> None:
         self.frames, self.v, self.seed = frames, v_table(frames.trials), seed
+        self.eligible = eligible(self.v, frames.trials)
         self.confidence = frames.study.measure.confidence
         self._members: dict[tuple[str, str, str], list[Member]] = {}
         self._unfinished: set[tuple[str, str, str]] = set()
@@ -52,26 +55,70 @@ class StudyScores:
                 self._unfinished.add((variant, setting, role))
         self._rates = {str(setting): float(rate) for setting, rate in frames.levels["lr"].items()}
         self._edges: dict[tuple[str, str], str] = {}
-        self._cells: dict[tuple[str, str, str], Replicates] = {}
+        self._cells: dict[tuple[str, str, str, int | None], Replicates] = {}
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
+
+    @cached_property
+    def _complete(self) -> str | None:
+        """The key of a trial that is complete."""
+        return next((seed.key for cell in self._members.values() for seed in cell if seed.status == "complete"), None)
+
+    @cached_property
+    def blind_score(self) -> float:
+        """Return the test mIoU of the best prediction that looks at no image; NaN where no trial is complete."""
+        key = self._complete
+        if key is None:
+            return np.nan
+        counts = self.frames.counts(key)["test"]
+        return blind_scores((counts[..., segmentation.TP] + counts[..., segmentation.FN]).sum(axis=0)).score
 
     @cached_property
     def bootstrap(self) -> MultiBootstrap:
         """Return the draws of images, one for the whole study; raises ValueError where no trial is complete."""
-        complete = (seed.key for cell in self._members.values() for seed in cell if seed.status == "complete")
-        key = next(complete, None)
-        if key is None:
-            raise ValueError("no trial is complete")
-        shapes = {split: len(counts) for split, counts in self.frames.counts(key).items()}
         return MultiBootstrap(
-            val_images=shapes["val"],
-            test_images=shapes["test"],
+            val=self._scheme("val"),
+            test=self._scheme("test"),
             resamples=self.frames.study.measure.resamples,
             seed=self.seed,
-            block=self.frames.study.measure.block,
-            val_groups=self.frames.groups["val"],
-            test_groups=self.frames.groups["test"],
         )
+
+    def _scheme(self, split: str) -> ImageScheme:
+        """Return how the images of a split are drawn: whole groups, or blocks of a length that study or data say."""
+        key = self._complete
+        if key is None:
+            raise ValueError("no trial is complete")
+        groups, block = self.frames.groups[split], self.frames.study.measure.block
+        images = len(self.frames.counts(key)[split])
+        if groups is None or len(set(groups)) >= LEAST_GROUPS_DRAWN_WHOLE or block != "auto":
+            return image_scheme(images, groups, block=None if block == "auto" else block)
+        differences = [row for row in self.image_differences(split).values() if row is not None]
+        return image_scheme(images, groups, np.stack(differences) if differences else None)
+
+    def image_differences(self, split: str) -> dict[str, Floats | None]:
+        """Return by variant what each image adds to its difference of mIoU from the baseline, at own best: (images,).
+
+        The influence of an image on IoU = t/u of a class, t and u its sums over the images, is (t_i − IoU·u_i)/u; that
+        on mIoU is the mean over the classes, on a cell's mean that over its seeds. None where a side has no complete
+        seed, and for the baseline.
+        """
+        chosen = OWN_BEST.choose(self.eligible)
+        influences = {name: self._influence(name, setting, split) for name, setting in chosen.items()}
+        base = influences.get(self.frames.baseline)
+        return {
+            name: None if own is None or base is None or name == self.frames.baseline else own - base
+            for name, own in influences.items()
+        }
+
+    def _influence(self, variant: str, setting: str | None, split: str) -> Floats | None:
+        seeds = [seed[split] for seed in self.counts(variant, setting or "") if seed is not None]
+        if not seeds:
+            return None
+        right = np.stack([counts[..., segmentation.TP] for counts in seeds]).astype(float)
+        union = np.stack([counts.sum(axis=-1) for counts in seeds]).astype(float)
+        total = union.sum(axis=1, keepdims=True)
+        total[total == 0] = np.nan  # the class is nowhere
+        moved = (right - right.sum(axis=1, keepdims=True) / total * union) / total
+        return np.asarray(segmentation.nan_mean(moved).mean(axis=0))
 
     def members(self, variant: str, setting: str | None, role: str = "main") -> list[Member]:
         """Return the seeds of a cell that have a result, complete or diverged."""
@@ -87,7 +134,7 @@ class StudyScores:
 
     def edge(self, variant: str, setting: str | None) -> str:
         """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
-        if setting is None or setting not in self.cells(variant):
+        if setting is None or setting not in self.v.loc[variant].dropna():
             return ""
         if (variant, setting) not in self._edges:
             self._edges[variant, setting] = bracket(
@@ -100,15 +147,15 @@ class StudyScores:
         members = self.members(variant, setting, role)
         return [self.frames.counts(seed.key) if seed.status == "complete" else None for seed in members]
 
-    def cell(self, variant: str, setting: str, role: str = "main") -> Replicates:
-        """Return the replicates of one cell."""
-        cell = variant, setting, role
+    def cell(self, variant: str, setting: str, role: str = "main", first: int | None = None) -> Replicates:
+        """Return the replicates of one cell, or of its `first` seeds with a result in the order of the plan."""
+        cell = variant, setting, role, first
         if cell not in self._cells:
-            seeds = self.counts(*cell)
+            seeds = self.counts(variant, setting, role)[:first]
             val = [None if counts is None else counts["val"] for counts in seeds]
             test = [None if counts is None else counts["test"] for counts in seeds]
             entries = 1 + len(self.frames.class_names)
-            self._cells[cell] = self.replicates("|".join(cell), val, test, mean_and_classes, entries)
+            self._cells[cell] = self.replicates("|".join(cell[:3]), val, test, mean_and_classes, entries)
         return self._cells[cell]
 
     def replicates(
@@ -129,7 +176,7 @@ class StudyScores:
     def cells(self, variant: str) -> dict[Hashable, Replicates]:
         """Return the cells of a variant that may be chosen, by setting, in the order of the plan."""
         if variant not in self._by_variant:
-            settings = [str(setting) for setting in self.v.loc[variant].dropna().index]
+            settings = [str(setting) for setting in self.eligible.loc[variant].dropna().index]
             self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}
         return self._by_variant[variant]
 
@@ -139,10 +186,19 @@ class StudyScores:
         return multi_bootstrap_each(self.cells(left), self.cells(right), error_bar="retune", confidence=confidence)
 
     def fixed(
-        self, left: tuple[str, str], right: tuple[str, str], *, role: str = "main", confidence: float | None = None
+        self,
+        left: tuple[str, str],
+        right: tuple[str, str],
+        *,
+        role: str = "main",
+        first: int | None = None,
+        confidence: float | None = None,
     ) -> list[Contrast]:
-        """Return left − right at given settings, each side (variant, setting): mIoU, then classes."""
-        cells = {side: self.cell(*side, role) for side in (left, right)}
+        """Return left − right at given settings, each side (variant, setting): mIoU, then classes.
+
+        Of the trials of one `role`, or of the `first` of them in either cell.
+        """
+        cells = {side: self.cell(*side, role, first) for side in (left, right)}
         return self.between(cells[left], cells[right], left[1], right[1], confidence)
 
     def between(

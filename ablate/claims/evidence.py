@@ -131,7 +131,8 @@ class Gatherer:
 
     def _replicates(self, variant: str, setting: str | None, name: str, split: str) -> dict[str, Replicates]:
         """Return the replicates of a metric for one setting of a variant, or for all that may be chosen."""
-        settings = [setting] if setting is not None else [str(s) for s in self.scores.v.loc[variant].dropna().index]
+        eligible = self.scores.eligible.loc[variant].dropna().index
+        settings = [setting] if setting is not None else [str(name) for name in eligible]
         made = {key: self._cell(variant, key, name, split) for key in settings}
         if not made:
             raise Refusal(f"{variant} has no setting that may be chosen")
@@ -174,7 +175,7 @@ class Gatherer:
     def _val_bootstrap(self) -> MultiBootstrap:
         """Return the study's draws with val in the place of test, for claims about val scores."""
         made = copy(self.scores.bootstrap)
-        made.test_weights = made.val_weights
+        made.test_weights, made.schemes = made.val_weights, dict.fromkeys(made.schemes, made.schemes["val"])
         return made
 
     def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
@@ -368,8 +369,7 @@ def score_of(name: str, classes: tuple[str, ...]) -> Score:
         kind = DETAIL[name]
         if kind.startswith("thin"):
             return mean_recall
-        absent = "target" if kind == "interior" else "both"
-        return lambda sums: segmentation.mean_iou(sums, absent=absent)  # type: ignore[arg-type]
+        return segmentation.mean_iou
     if name in OVERLAP_SCORES:
         return OVERLAP_SCORES[name]
     kind, _, label = name.partition("/")

@@ -238,12 +238,12 @@ def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndar
     counts are then equal.
 
     - boundary: tp, fp, fn of the bands of each mask, the mask minus its d-fold erosion by a 3×3 square, the outside of
-      the image counted as outside the mask; `mean_iou` of the counts is boundary IoU (Cheng et al., CVPR 2021), summed
-      over images before dividing.
-    - trimap: among the pixels within the width of a pixel with another target label, on either side (Kohli, Ladický
-      and Torr, IJCV 2009); the border of the image is no boundary.
+      the image counted as outside the mask; `mean_iou` of the counts is boundary IoU (Cheng et al. 2021, arXiv
+      2103.16562), summed over images before dividing.
+    - trimap: among the pixels within the width of a pixel with another target label, on either side (as in the trimap
+      test of Chen et al., ECCV 2018, arXiv 1802.02611, section 4.4); the border of the image is no boundary.
     - interior: among the pixels in no boundary band of the target, so that all variants are scored on the same ones.
-      Classes too thin to have an interior are absent from the target here: score by `mean_iou(..., absent="target")`.
+      Classes too thin to have an interior are absent from the target here, and so from a mean over classes.
     - thin: hit and all target pixels that an opening with a disc of the diameter removes from its class mask
       (`thin_pixels`). The disc has at least two pixels across: one would remove nothing.
 

@@ -49,8 +49,8 @@ def lr_sensitivity(rates: ArrayLike, final_loss: ArrayLike, initial_loss: ArrayL
 
     `rates` (R,) span [a, b]; `final_loss` is the final val loss (R,) or (R, seeds), what is not finite counting as the
     loss at initialisation; `initial_loss` is a number or of the same shape. The mean over seeds is taken first, the
-    integral by the trapezoid rule in log rate, and best is the lowest of the curve (Wortsman et al. 2023, arXiv
-    2309.14322). Comparable between variants only over the same [a, b].
+    integral by the trapezoid rule in log rate, and best is the lowest of the curve (after the learning rate sensitivity
+    of Wortsman et al. 2023, arXiv 2309.14322, section 2.2). Comparable between variants only over the same [a, b].
     """
     log_rates, order = _by_rate(rates)
     final = np.asarray(final_loss, dtype=np.float64)
@@ -122,9 +122,9 @@ def budget_curve(val: ArrayLike, test: ArrayLike) -> np.ndarray:
     """Return the expected test score of the val-best setting among n of the B that were tried: (B,), n = 1 … B.
 
     `val` and `test` (B,), larger being better, diverged settings 0. With t_(i) the test scores sorted by val, the mean
-    over all subsets of n: Σ_{i≥n} C(i−1, n−1) / C(B, n) · t_(i), after Tang et al. (ACL 2020), there for the maximum
-    itself. Settings tied on val share the mean of their test scores, as if one were drawn. To be labelled "uniform
-    over the grid": the grid's settings are taken as equally likely to be tried.
+    over all subsets of n: Σ_{i≥n} C(i−1, n−1) / C(B, n) · t_(i), for the purpose of Tang et al. (2020, arXiv
+    2004.13705), who estimate the expected best itself. Settings tied on val share the mean of their test scores, as if
+    one were drawn. To be labelled "uniform over the grid": its settings are taken as equally likely to be tried.
     """
     val, test = np.asarray(val, dtype=np.float64), np.asarray(test, dtype=np.float64)
     if val.ndim != 1 or val.shape != test.shape or not len(val):

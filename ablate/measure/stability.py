@@ -162,7 +162,7 @@ def roughness(loss: np.ndarray) -> Measured:
     """Return the spread of the step-to-step changes of the loss relative to its whole descent, without unit.
 
     Interquartile range of the first differences of `loss` (S,) ÷ (median of the first five steps − 5th percentile);
-    after the dispersion across time of Chan et al. (ICLR 2020), who detrend by differencing and take the IQR. Steps
+    after the dispersion within runs of Chan et al. (2020, arXiv 1912.05663): the IQR of the differences. Steps
     from the first non-finite one on are left out.
     """
     loss = _finite_start(loss)
@@ -195,8 +195,9 @@ def excess_variation(curve: ArrayLike) -> Measured:
 def tail_risk(loss: np.ndarray) -> Measured:
     """Return the mean of the upper 5 % of the step-to-step differences of log loss, in nats of log loss per step.
 
-    The conditional value at risk of the differences, as the short-term risk across time of Chan et al. (ICLR 2020),
-    with the sign turned: for a loss the bad side is up. Steps from the first non-finite one on are left out.
+    The conditional value at risk of the differences, as the short-term risk across time of Chan et al. (2020, arXiv
+    1912.05663), with the sign turned: for a loss the bad side is up. Steps from the first non-finite one on are left
+    out.
     """
     loss = _finite_start(loss)
     if len(loss) <= _LEAST_DIFFERENCES:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ablate.models.blocks import SkipConnection
 
-# σ(3) = 0.95: the paper starts its gates open at every location, without naming a number.
+# σ(3) = 0.95: a gate starts open at every location, so that training begins from the network without gates.
 OPEN = 3.0
 
 
@@ -24,15 +24,15 @@ class GateTap(nn.Identity):
 
 
 class AttentionGate(nn.Module):
-    """Additive attention gate after Oktay et al. (2018, arXiv 1804.03999), equations 1 and 2.
+    """Additive attention gate after Oktay et al. (2018, arXiv 1804.03999).
 
-    α = σ(ψᵀ relu(W_x x + W_g g + b_g) + b_ψ), output α·x. As the paper has it:
+    α = σ(ψᵀ relu(W_x x + W_g g + b_g) + b_ψ), output α·x. As in the authors' code:
 
     - the gating signal g (N, C_g, ⌈H/2⌉, ⌈W/2⌉) comes from the next coarser scale;
     - all maps are linear without spatial support (1×1); W_x brings x (N, C, H, W) down to the grid of g by its
       stride of 2, and α goes back up to the grid of x by bilinear interpolation;
     - ψ has one output: one coefficient a pixel, shared by the channels;
-    - gates start open: b_ψ is set so that α begins near one everywhere.
+    - and, a choice made here, gates start open: b_ψ is set so that α begins near one everywhere.
 
     Parameters: C·F + C_g·F + F + F + 1, with F = C/2 inner channels.
     """

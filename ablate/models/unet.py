@@ -30,7 +30,7 @@ def unet(
 
     - `width`: channels at full resolution, doubled by each of the `depth` poolings.
     - `skip`: how an encoder feature map reaches the decoder: `concat` beside the upsampled one, `none` not at all,
-      `attention` through an additive gate (Oktay et al. 2018) and then beside it. As in that paper the finest skip
+      `attention` through an additive gate (Oktay et al. 2018) and then beside it. As in its code the finest skip
       is not gated; `gate_finest` gates it too.
     - `block`: `plain`, or `residual` with a shortcut around each pair of convolutions (He et al. 2016).
     - `norm`: batch, group or instance normalisation, or none (the convolutions have a bias then).

@@ -1,4 +1,4 @@
-"""The simulation behind the coverage figures of the methods page: it runs, and the page has its rows."""
+"""The simulation behind the coverage figures of the methods page: it runs, and the published results have its rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import coverage
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
+PAGE = Path(coverage.__file__).parent / "results" / "coverage.md"
 
 
 def rows(text: str) -> dict[tuple[str, ...], list[float]]:
@@ -30,10 +30,11 @@ def test_the_page_has_what_the_command_prints(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["coverage", "--draws", "60"])
     coverage.main()
-    # The percentile bootstrap's two figures, the last table, stand in a sentence of the page.
-    tables, _, _ = capsys.readouterr().out.partition("| seeds | percentile bootstrap")
-    printed, page = rows(tables), rows(PAGE.read_text(encoding="utf-8"))
+    tables, _, last = capsys.readouterr().out.partition("| seeds | percentile bootstrap")
+    published, _, _ = PAGE.read_text(encoding="utf-8").partition("| seeds | percentile bootstrap")
+    printed, page = rows(tables), rows(published)
     assert len(printed) == 8 + 4 + 3
+    assert len(rows(last)) == 2
     for key, shares in printed.items():
         # 60 data sets against 1,000: three Monte-Carlo errors of the smaller.
         error = 3 * np.sqrt(np.maximum(0.05 * 0.95, np.multiply(page[key], 1 - np.array(page[key]))) / 60) + 0.01
