@@ -362,11 +362,13 @@ FRAMES: Mapping[str, Frame] = {
         },
     ),
     "gates": Frame(
-        "an attention gate and class, at own best, means over seeds with t intervals",
+        "an attention gate and class, at own best, means over seeds with t intervals (of the AUROC on its logit)",
         "variant class n reason",
         {
             "gate": _text("name of the gate"),
-            "auroc auroc_low auroc_high": _number("chance that a pixel of the class has the larger coefficient"),
+            "auroc auroc_low auroc_high": _number(
+                "chance that a pixel of the class has the larger coefficient; by logits"
+            ),
             "shuffled untrained": _number("the AUROC of the two nulls"),
             "over_shuffled over_shuffled_low over_shuffled_high": _number("AUROC less that of shuffled masks, by run"),
             "over_untrained over_untrained_low over_untrained_high": _number("AUROC less that of a fresh gate, by run"),

@@ -50,6 +50,21 @@ def _lower_bound(x: Floats, goal: float) -> float:
     return low
 
 
+def seeds_to_exclude(gap: float, confidence: float = 0.95) -> float:
+    """Return the least number of values at one end of [0, 1] whose interval excludes a mean `gap` away from that end.
+
+    Of n values that are all 1, K(m) = Σ_g w_g (1 + λ_g · (1/m − 1))^n at m = 1 − gap must reach 2/α. inf for a gap of
+    zero or one.
+    """
+    if not 0 < gap < 1:
+        return inf
+    goal, growth = log(2 / (1 - confidence)), np.log1p(_BETS * gap / (1 - gap))
+    n = 1
+    while np.logaddexp.reduce(n * growth + _LOG_SHARES) < goal:
+        n += 1
+    return float(n)
+
+
 def bounded_difference(
     left: ArrayLike, right: ArrayLike, confidence: float = 0.95, *, bounds: tuple[float, float] = (0, 1)
 ) -> Interval:

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.stats.bounded import betting_interval, bounded_difference, logit_interval, rise_interval
+from ablate.stats.bounded import (
+    betting_interval,
+    bounded_difference,
+    logit_interval,
+    rise_interval,
+    seeds_to_exclude,
+)
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 LAWS: dict[str, tuple[float, Draw]] = {
@@ -121,3 +127,12 @@ def test_logit_intervals_hold_the_centre_as_often_as_they_say() -> None:
     truth = 1 / (1 + np.exp(-3))
     held = [low <= truth <= high for _, low, high in map(logit_interval, x)]
     assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+def test_so_many_seeds_at_one_end_exclude_a_mean() -> None:
+    for gap in (1 - 1 / 1.1, 0.3):
+        n = int(seeds_to_exclude(gap))
+        assert betting_interval(np.zeros(n))[2] <= gap < betting_interval(np.zeros(n - 1))[2]
+        assert betting_interval(np.ones(n))[1] >= 1 - gap
+    assert seeds_to_exclude(1 - 1 / 1.1) == 44
+    assert seeds_to_exclude(0.0) == inf
