@@ -15,10 +15,10 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
-from ablate.measure.detail import mean_recall
+from ablate.measure.detail import mean_recall, with_enough_pixels
 from ablate.measure.stability import censored_headroom
 from ablate.stats.bootstrap import MultiBootstrap, Replicates, level, multi_bootstrap
-from ablate.stats.bounded import betting_interval, seeds_to_exclude
+from ablate.stats.bounded import bounded_mean
 from ablate.stats.intervals import (
     Estimate,
     mean_estimate,
@@ -179,7 +179,8 @@ class Gatherer:
     def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
         if key not in self._detail:
             try:
-                self._detail[key] = self.frames.detail_target.counts(self.frames.preds(key))
+                counts = self.frames.detail_target.counts(self.frames.preds(key))
+                self._detail[key] = {name: with_enough_pixels(table) for name, table in counts.items()}
             except ValueError as error:
                 raise Refusal(f"no measures of fine detail: {error}") from None
         return self._detail[key]
@@ -195,9 +196,10 @@ class Gatherer:
             subject = f"{claim.metric} of {variant}"
             if rises:
                 height = 1 - 1 / (claim.value or nan)
+                ends = ("never rose", "diverged")
 
                 def bounded(confidence: float) -> Estimate:
-                    return _bounded(1 - 1 / left, height, confidence, self.analysis.confidence)
+                    return bounded_mean(1 - 1 / left, height, confidence, least=self.analysis.confidence, ends=ends)
 
                 return replace(self._evidence(claim, f"1 − 1/{subject}", at, bounded), threshold=height)
             return self._evidence(claim, subject, at, lambda c: mean_estimate(left, c))
@@ -360,22 +362,6 @@ class Gatherer:
             if row["confounds"]:
                 notes.append(f"{name} has training settings of its own: {row['confounds']}")
         return tuple(notes)
-
-
-def _bounded(values: Floats, height: float, confidence: float, least: float) -> Estimate:
-    """Return the mean of values in [0, 1], 0 for a run that never rose and 1 for one that diverged, by betting.
-
-    Holds for any distribution, as Student's t does not for a few runs that hardly rose. Where all are at one end the
-    reason says how many such seeds it takes to tell the mean from `height` at the level `least`.
-    """
-    mean, low, high = betting_interval(values, confidence)
-    reason = ""
-    if mean in (0.0, 1.0):
-        told = seeds_to_exclude(abs(height - mean), least)
-        said = f"at least {told:.0f} such seeds would tell" if isfinite(told) else "no number would tell"
-        reason = f"all {count_of(len(values), 'seed')} {'diverged' if mean else 'never rose'}; {said}"
-    method = "mean of a bounded quantity, by betting"
-    return Estimate(mean, low, high, n=len(values), confidence=confidence, method=method, reason=reason)
 
 
 def score_of(name: str, classes: tuple[str, ...]) -> Score:

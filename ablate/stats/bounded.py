@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from ablate.stats.intervals import Estimate
+
 Floats = NDArray[np.float64]
 Interval = tuple[float, float, float]
 
@@ -63,6 +65,30 @@ def seeds_to_exclude(gap: float, confidence: float = 0.95) -> float:
     while np.logaddexp.reduce(n * growth + _LOG_SHARES) < goal:
         n += 1
     return float(n)
+
+
+def bounded_mean(
+    values: ArrayLike,
+    height: float,
+    confidence: float = 0.95,
+    *,
+    least: float,
+    ends: tuple[str, str] = ("at 0", "at 1"),
+) -> Estimate:
+    """Return the mean of values in [0, 1] (n,) with its `betting_interval`, as an estimate.
+
+    Where all are at one end the reason says so, in the words `ends` for a value at 0 and one at 1, with how many such
+    values it takes to tell the mean from `height` at the level `least`.
+    """
+    x = np.asarray(values, dtype=float).ravel()
+    mean, low, high = betting_interval(x, confidence)
+    reason = ""
+    if mean in (0.0, 1.0):
+        told = seeds_to_exclude(abs(height - mean), least)
+        said = f"at least {told:.0f} such seeds would tell" if told < inf else "no number would tell"
+        reason = f"all {x.size} seeds {ends[int(mean)]}; {said}"
+    method = "mean of a bounded quantity, by betting"
+    return Estimate(mean, low, high, n=x.size, confidence=confidence, method=method, reason=reason)
 
 
 def bounded_difference(

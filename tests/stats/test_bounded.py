@@ -10,6 +10,7 @@ from scipy import stats
 from ablate.stats.bounded import (
     betting_interval,
     bounded_difference,
+    bounded_mean,
     logit_interval,
     rise_interval,
     seeds_to_exclude,
@@ -136,3 +137,11 @@ def test_so_many_seeds_at_one_end_exclude_a_mean() -> None:
         assert betting_interval(np.ones(n))[1] >= 1 - gap
     assert seeds_to_exclude(1 - 1 / 1.1) == 44
     assert seeds_to_exclude(0.0) == inf
+
+
+def test_values_at_one_end_say_how_many_would_tell() -> None:
+    made = bounded_mean(np.zeros(3), 1 - 1 / 1.1, least=0.95, ends=("never rose", "diverged"))
+    assert (made.value, made.low, made.high) == betting_interval(np.zeros(3))
+    assert made.reason == "all 3 seeds never rose; at least 44 such seeds would tell"
+    assert bounded_mean(np.ones(2), 1.0, least=0.95).reason == "all 2 seeds at 1; no number would tell"
+    assert bounded_mean([0.0, 0.4], 0.5, least=0.95).reason == ""
