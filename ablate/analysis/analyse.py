@@ -74,7 +74,7 @@ def analyse(frames: Frames) -> Analysis:
     confidence, rope = frames.study.measure.confidence, frames.study.measure.rope
     scores = StudyScores(frames)
     v = scores.v
-    own_best = OWN_BEST.choose(v)
+    own_best = OWN_BEST.choose(scores.eligible)
     shared = next((setting for setting in SHARED.choose(v, contrasts.controls(frames)).values() if setting), None)
     made = contrasts.ways(scores)
     looks = contrasts.confirm_looks(frames, scores)

@@ -75,7 +75,7 @@ def ways(scores: StudyScores) -> list[Way]:
     """Return own best, shared, every matched setting, and the confirming trials, each where there is one."""
     frames, v = scores.frames, scores.v
     copies = controls(frames)
-    made = [Way("own_best", OWN_BEST.choose(v, copies))]
+    made = [Way("own_best", OWN_BEST.choose(scores.eligible, copies))]
     # A search has settings of its own for every variant: hardly ever is there one that two of them have tried.
     least = 1 if frames.study.search is None else 2
     shared = SHARED.choose(v, copies)

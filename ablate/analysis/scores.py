@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import OWN_BEST, bracket, v_table
+from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
 from ablate.measure import segmentation
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, level, multi_bootstrap_each
@@ -36,12 +36,13 @@ def mean_and_classes(sums: Floats) -> Floats:
 class StudyScores:
     """Replicates of every cell that may be chosen, made when first asked for and kept.
 
-    The compared score is a vector: mIoU, then the IoU of each class. A cell that is NaN in `v`, V by
-    variant and setting (`selection.v_table`), takes no part.
+    The compared score is a vector: mIoU, then the IoU of each class. `v` is V by variant and setting
+    (`selection.v_table`); own best is chosen among the cells that are not NaN in `eligible`.
     """
 
     def __init__(self, frames: Frames, *, seed: int = 0) -> None:
         self.frames, self.v, self.seed = frames, v_table(frames.trials), seed
+        self.eligible = eligible(self.v, frames.trials)
         self.confidence = frames.study.measure.confidence
         self._members: dict[tuple[str, str, str], list[Member]] = {}
         self._unfinished: set[tuple[str, str, str]] = set()
@@ -100,7 +101,7 @@ class StudyScores:
         on mIoU is the mean over the classes, on a cell's mean that over its seeds. None where a side has no complete
         seed, and for the baseline.
         """
-        chosen = OWN_BEST.choose(self.v)
+        chosen = OWN_BEST.choose(self.eligible)
         influences = {name: self._influence(name, setting, split) for name, setting in chosen.items()}
         base = influences.get(self.frames.baseline)
         return {
@@ -133,7 +134,7 @@ class StudyScores:
 
     def edge(self, variant: str, setting: str | None) -> str:
         """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
-        if setting is None or setting not in self.cells(variant):
+        if setting is None or setting not in self.v.loc[variant].dropna():
             return ""
         if (variant, setting) not in self._edges:
             self._edges[variant, setting] = bracket(
@@ -175,7 +176,7 @@ class StudyScores:
     def cells(self, variant: str) -> dict[Hashable, Replicates]:
         """Return the cells of a variant that may be chosen, by setting, in the order of the plan."""
         if variant not in self._by_variant:
-            settings = [str(setting) for setting in self.v.loc[variant].dropna().index]
+            settings = [str(setting) for setting in self.eligible.loc[variant].dropna().index]
             self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}
         return self._by_variant[variant]
 
