@@ -84,8 +84,32 @@ def among(analysis: Analysis, present: Iterable[str]) -> list[str]:
 
 
 def primary_contrasts(analysis: Analysis) -> pd.DataFrame:
-    """Return the contrasts that decide: each variant against what it is compared with, at own best settings."""
+    """Return the contrasts that decide: each variant against what it is compared with, once."""
     return analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+
+
+def primary_kind(analysis: Analysis) -> str:
+    """Return the way that decides: "confirmed" where fresh seeds were run for it, else "own_best"."""
+    kinds = set(primary_contrasts(analysis)["kind"])
+    return "confirmed" if "confirmed" in kinds else "own_best"
+
+
+@once_an_analysis
+def busy(analysis: Analysis) -> str:
+    """Return why the rates of the closing profile are not those of an idle machine; "" where nothing says so.
+
+    Its rounds agree on an idle machine, and a variant alone is not slower than it was while trials shared the machine.
+    """
+    trials, rates = main_trials(analysis), analysis.frames.throughput
+    if rates.empty or "steps_per_epoch" not in trials:
+        return ""
+    rounds = rates.groupby("variant")["train_images_per_s"]
+    if (rounds.max() > 1.25 * rounds.min()).any():
+        return "its rounds differ by more than a quarter, so that the machine was busy with something else"
+    steps = trials["steps_per_epoch"] * trials["epochs_run"] * analysis.frames.study.train.batch_size
+    shared = (steps / trials["wall_s"]).groupby(trials["variant"]).median()
+    slower = rounds.median() < 0.9 * shared.reindex(rounds.median().index)
+    return "alone it was slower than beside other trials, so that the machine was busy" if slower.any() else ""
 
 
 def main_trials(analysis: Analysis) -> pd.DataFrame:

@@ -15,11 +15,12 @@ from ablate.report.figures.saving import Drawn
 from ablate.report.format import typeset
 from ablate.report.images.gallery import gallery
 from ablate.report.images.tiles import Panel, panels
-from ablate.report.lookup import NotDrawn, order, progress
+from ablate.report.lookup import NotDrawn, progress
 from ablate.report.tables.table import Table
 from ablate.report.words import notes
+from ablate.report.words.components import run_command
 from ablate.report.words.findings import findings
-from ablate.report.words.headline import Card, cards, headline
+from ablate.report.words.headline import Card, cards, headline, subject
 from ablate.report.words.methods import methods_paragraph
 from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
 from ablate.wording import count_of
@@ -102,7 +103,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
     said = {name: typeset(text.replace(own, "")) for name, text in rules.all_rules(analysis).items()}
     return Page(
         study=frames.study.study,
-        subject=f"{frames.study.data.name}, {count_of(len(order(analysis)), 'variant')}, {of_trials}",
+        subject=subject(analysis),
         headline=headline(analysis),
         unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result. Every number here may still change."
         if done < planned
@@ -122,7 +123,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         no_panels=no_panels,
         methods=typeset(methods_paragraph(analysis)),
         rules=[(name.replace("_", " "), text) for name, text in said.items()],
-        command=str(frames.run.get("command") or f"ablate run {frames.study.study}.yaml"),
+        command=run_command(analysis),
         provenance=provenance(frames.run),
         version=__version__,
     )

@@ -15,6 +15,7 @@ import numpy as np
 from ablate.analysis.analyse import Analysis
 from ablate.report.format import points
 from ablate.report.lookup import Row, main_trials, once_an_analysis, rows_of, setting_words
+from ablate.report.words.components import reach
 from ablate.stats.intervals import Estimate, welch_or_permutation
 from ablate.wording import count_of, listed
 
@@ -54,7 +55,7 @@ def findings(analysis: Analysis) -> list[Finding]:
 
 
 def _quality(analysis: Analysis, variant: str) -> list[Finding]:
-    row = _row(analysis, "contrasts", variant, kind="own_best")
+    row = next((row for row in _rows(analysis, "contrasts").get(variant, []) if row["primary"]), None)
     if row is None:
         return []
     other, level = row["against"], f"{analysis.confidence:.0%}"
@@ -74,7 +75,10 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     place = row["at"]
     if row["setting"] != row["against_setting"]:
         place = f"{variant} at {row['at']}, {other} at {row['against_at']}"
-    text = f"{said}, each at its own best setting ({place}).{_reservations(analysis, row)}"
+    fresh = ", on seeds that took no part in choosing it" if row["kind"] == "confirmed" else ""
+    text = f"{said}, each at its own best setting ({place}){fresh}.{_reservations(analysis, row)}"
+    if could := reach(row):
+        text += f" {could[0].upper()}{could[1:]}."
     return [Finding("quality", variant, text, row["decision"] != "undecided")]
 
 
@@ -138,11 +142,13 @@ def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
     rest = sorted((row for row in cells if row["regret"] > 0), key=lambda row: row["regret"])
     if len(best) != 1 or not rest:
         return []
-    losses = [f"{100 * row['regret']:.1f} less at {row['at']}" for row in rest]
+    losses = [f"{100 * row['regret']:.1f} points less at {row['at']}" for row in rest]
     if len(losses) > 4:
         losses = [losses[0], f"{losses[-1]}, and between at the {len(losses) - 2} others"]
     place = best[0]["at"]
-    return [f"By its mean validation mIoU {variant} is best at {place}; it has {listed(losses)} (points, no test)."]
+    again = float(_of_variant(analysis, variant)["stability_of_choice"])
+    sure = f" (in {100 * again:.0f} % of the replicates)" if isfinite(again) else ""
+    return [f"{variant} came out best at {place}{sure}; in mean validation mIoU it has {listed(losses)} (no test)."]
 
 
 def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
