@@ -14,6 +14,7 @@ from ablate.errors import ResultsError
 from ablate.measure.convergence import GAIN_THRESHOLD
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, scaled_width
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM
+from ablate.report.lookup import primary_kind
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 
@@ -140,8 +141,9 @@ def primary(analysis: Analysis) -> str:
     """Return the rule of the primary decisions alone; "" where there is nothing to compare."""
     if not len(analysis.contrasts):
         return ""
-    chosen = f"{_CHOICES['own_best']} {_ERROR_BARS['retune']} This is the primary decision."
-    return f"{chosen} {_decided(analysis)}"
+    kind = primary_kind(analysis)
+    bars = dict(zip(analysis.contrasts["kind"], analysis.contrasts["error_bar"], strict=True))
+    return f"{_CHOICES[kind]} {_ERROR_BARS[bars[kind]]} This is the primary decision. {_decided(analysis)}"
 
 
 def contrasts(analysis: Analysis) -> str:
@@ -151,7 +153,7 @@ def contrasts(analysis: Analysis) -> str:
     bars = dict(zip(frame["kind"], frame["error_bar"], strict=True)) if len(frame) else {"own_best": "retune"}
     said = []
     for kind in (kind for kind in KINDS if kind in made):
-        status = "This is the primary decision." if kind == "own_best" else "Descriptive."
+        status = "This is the primary decision." if kind == primary_kind(analysis) else "Descriptive."
         said.append(f"{KINDS[kind]}: {_CHOICES[kind]} {_ERROR_BARS[bars[kind]]} {status}")
     superiority = (
         "P(better): how often a run of the variant scores higher than one of the other, ties one half, with Newcombe's "

@@ -15,7 +15,7 @@ import numpy as np
 from ablate.analysis.analyse import Analysis
 from ablate.report.format import points
 from ablate.report.lookup import Row, main_trials, once_an_analysis, rows_of, setting_words
-from ablate.report.words.components import reach
+from ablate.report.words.components import DECISIONS, reach
 from ablate.stats.intervals import Estimate, welch_or_permutation
 from ablate.wording import count_of, listed
 
@@ -185,6 +185,9 @@ def _classes(analysis: Analysis, variant: str) -> list[Finding]:
     higher = [f"{row['class']} ({points(row['delta'])})" for row in reversed(rows) if row["low"] > 0]
     parts = [f"{word} in {listed(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
     note = f"points; {analysis.confidence:.0%} intervals, each class by itself, uncorrected"
+    main = next((row for row in _rows(analysis, "contrasts").get(variant, []) if row["primary"]), None)
+    if main is not None and main["decision"] not in DECISIONS:
+        note += "; the difference of the mean is undecided"
     if not parts:
         text = f"No class's IoU of {variant} has an interval apart from zero ({note})."
         return [Finding("classes", variant, text, False)]
