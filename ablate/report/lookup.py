@@ -11,6 +11,7 @@ import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.errors import AblateError, PluginError
+from ablate.measure.detail import scaled_width
 from ablate.registry import Displays
 from ablate.report.format import rate_text, shorten
 from ablate.wording import count_of, range_of
@@ -138,6 +139,23 @@ def progress(analysis: Analysis) -> tuple[int, int]:
     """Return how many of the planned trials have a result, and how many are planned."""
     trials = analysis.frames.trials
     return int(trials["status"].isin(["complete", "diverged", "pruned"]).sum()), len(trials)
+
+
+def distinct_detail(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of fine detail whose measures are measures of their own at the size that was scored.
+
+    On small images several widths scale to the same number of pixels: trimaps of 1, 3 and 5 px are one there.
+    """
+    if frame.empty:
+        return frame
+    shapes = analysis.frames.detail_target.shapes
+    first: dict[tuple[object, ...], str] = {}
+    for measure in dict.fromkeys(frame["measure"]):
+        kind, _, width = str(measure).rpartition("_")
+        least = 2 if kind == "thin" else 1
+        scaled = [scaled_width(int(width), shape, at_least=least) for shape in shapes] if width.isdigit() else [measure]
+        first.setdefault((kind, *scaled), str(measure))
+    return frame[frame["measure"].isin(first.values())]
 
 
 @once_an_analysis

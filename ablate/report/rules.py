@@ -14,7 +14,7 @@ from ablate.errors import ResultsError
 from ablate.measure.convergence import GAIN_THRESHOLD
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, scaled_width
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM
-from ablate.report.lookup import primary_kind
+from ablate.report.lookup import busy, primary_kind
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 
@@ -243,6 +243,7 @@ def throughput(analysis: Analysis) -> str:
         f"{profile.get('precision', '?')}, {profile.get('engine', '?')}; {profile.get('rounds', '?')} rounds with the "
         "variants interleaved. Value: median over rounds. Ratio: geometric mean over rounds, Student's t interval "
         f"({_confidence(analysis)}) on its logarithm."
+        + (f" No measure of cost here: {busy(analysis)}." if busy(analysis) else "")
     )
 
 

@@ -99,7 +99,16 @@ def detail(analysis: Analysis) -> Figure:
         f"{_band(analysis)}"
     )
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
-    return _by_variant(analysis, analysis.detail, "measure", detail_name, "Δ, points", rule, "detail", notes)
+    return _by_variant(
+        analysis,
+        lookup.distinct_detail(analysis, analysis.detail),
+        "measure",
+        detail_name,
+        "Δ, points",
+        rule,
+        "detail",
+        notes,
+    )
 
 
 def _by_variant(

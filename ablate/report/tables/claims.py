@@ -34,9 +34,7 @@ def claims(analysis: Analysis) -> Table:
                 "says": _sentence(sentence(claim)),
                 "note": " ".join(map(_sentence, notes)),
                 "found": value_text(claim, row),
-                "where": f"{where}{100 * row['confidence']:.3g} % level"
-                if row["comparisons"] and not row["exact"]
-                else "",
+                "where": where + level,
                 "reason": reason,
             }
         )

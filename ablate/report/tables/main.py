@@ -9,7 +9,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import rate_text
-from ablate.report.lookup import only_rate, primary_contrasts
+from ablate.report.lookup import busy, only_rate, primary_contrasts
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
 
 # Of an undecided contrast: what it could have found, and what would decide it.
@@ -35,8 +35,6 @@ def results(analysis: Analysis) -> Table:
     frame = frame.merge(cells, on=["variant", "setting"], how="left")
     for quantity, name in (("train_images_per_s", "train"), ("inference_images_per_s", "inference")):
         frame = with_rates(frame, analysis, quantity, name)
-    if len(analysis.cost):
-        frame = frame.merge(analysis.cost[["variant", "peak_memory_bytes"]], on="variant", how="left")
     frame["chosen"] = [_chosen(row, analysis) for _, row in frame.iterrows()]
     frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for _, row in frame.iterrows()]
     frame["decision_text"] = [_decision(row) for _, row in frame.iterrows()]
@@ -53,10 +51,11 @@ def results(analysis: Analysis) -> Table:
         Column("train_ratio", "× base", "factor"),
         Column("parameters", "Params", "count", best="min"),
     ]
+    said = f" Speeds are no measure of cost here: {busy(analysis)}." if busy(analysis) else ""
     rule = (
         f"{rules.primary(analysis) or rules.contrasts(analysis)} ± is half the {100 * analysis.confidence:.0f} % "
         "interval of the variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training "
-        "loss at that setting; 1 = never rose."
+        f"loss at that setting; 1 = never rose.{said}"
     )
     return Table(frame, columns, rule)
 

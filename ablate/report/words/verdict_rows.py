@@ -98,7 +98,7 @@ def _row(
         delta = percent(x, sign=True)
         interval = percent_interval(low, high)
         if np.isfinite(contrast["p_holm"]):
-            p = f"p {number(contrast['p_holm'], 2)}"
+            p = f"p {number(contrast['p_holm'], 2)} (Holm)"
     return VerdictRow(
         variant=variant,
         differs=str(row["differs"] or "") if not row["control"] else f"A/A copy of {row['against']}",

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ablate.report.figures.saving import adaptive
 from ablate.report.figures.theme import DARK
 from ablate.report.format import typeset
 from ablate.report.images.paint import data_uri
+from ablate.report.page.document import make_page
 from ablate.report.page.render import asset, badge_kind, policy, style_sheet, whole
 from ablate.report.tables.measures import classes
 from ablate.report.tables.table import to_csv
@@ -218,3 +220,31 @@ def test_the_tiles_are_the_planted_images(html: str, two: Path) -> None:
     assert picture.size == (index["size"][1], index["size"][0])
     colours = {tuple(colour) for colour in np.asarray(picture).reshape(-1, 3).tolist()}
     assert colours <= {*map(tuple, index["palette"]), (235, 237, 240)}
+
+
+def test_what_is_not_the_finding_is_one_fold(html: str) -> None:
+    above, _, folded = html.partition('<details class="supplement"')
+    for name in ("limits", "verdicts", "consolidated", "panels", "claims", "reproduce"):
+        assert f'id="{name}"' in above
+    for name in ("words", "tables", "figures", "failures", "methods", "provenance", "fig-contrasts", "t-results"):
+        assert f'id="{name}"' in folded
+    assert above.count('<figure class="drawing') == 1
+    for link in re.findall(r'<a href="#([^"]+)"', above):
+        assert f'id="{link}"' in html
+
+
+def test_a_caption_is_text_beside_the_figure_and_a_file_beside_its_files(two: Path, html: str) -> None:
+    build_report(two, only=["rates"])
+    caption = (two / "figures" / "rates.txt").read_text(encoding="utf-8").strip()
+    shown = found(r'id="fig-rates".*?<figcaption>(.*?)</figcaption>', html)
+    assert len(caption) > 40 and Elements(shown).text[0].startswith(caption)
+
+
+def test_the_same_numbers_on_another_machine_need_its_choices_named(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+    decided = {
+        name: {"value": value} for name, value in (("precision", "float32"), ("engine", "fused"), ("threads", 1))
+    }
+    frames = replace(analysis.frames, run=analysis.frames.run | {"decisions": decided})
+    page = make_page(replace(analysis, frames=frames), [], [])
+    assert page.fixed == "-o train.precision=float32 -o run.engine=fused -o run.threads=1"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from ablate.report.tables.table import Table, all_tables, to_markdown
+from ablate.report.lookup import distinct_detail
+from ablate.report.tables.main import looks
+from ablate.report.tables.measures import cost, detail
+from ablate.report.tables.table import Table, all_tables, cells, to_markdown
 from tests.report.conftest import Analysed
 
 Tables = dict[str, dict[str, Table]]
@@ -76,3 +81,39 @@ def test_a_claim_shows_its_rule_beside_its_reason(tables: Tables) -> None:
     ]
     assert claims["found"].str.contains("points").all()
     assert "supported where the whole interval" in tables["two"]["claims"].rule.lower()
+
+
+def test_measures_that_are_one_at_this_size_are_shown_once(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+    # At 24 x 32 pixels, a fifteenth of the diagonal that widths are given for, all trimaps are of one pixel.
+    kept = list(dict.fromkeys(distinct_detail(analysis, analysis.detail)["measure"]))
+    assert [name for name in kept if name.startswith("trimap")] == ["trimap_1"]
+    assert [name for name in kept if name.startswith("thin")] == ["thin_3"]
+    assert "interior" in kept
+    assert set(detail(analysis).frame["measure"]) == set(kept)
+
+
+def test_the_peak_memory_of_a_cpu_is_not_shown(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+
+    def labels(device: str) -> list[str]:
+        profile = analysis.frames.profile | {"device": device}
+        changed = replace(analysis, frames=replace(analysis.frames, profile=profile))
+        return [column.label for column in cost(changed).columns]
+
+    assert "Peak memory, MiB" in labels("cuda:0") and "Peak memory, MiB" not in labels("cpu")
+
+
+def test_every_look_of_a_sequential_study_is_a_row(two: Path, analysed: Analysed) -> None:
+    analysis = replace(analysed(two))
+    rows = [
+        {"variant": "noskip", "look": look, "n": n, "estimate": -0.06, "se": 0.02, "bound": bound, "decision": decision}
+        for look, n, bound, decision in ((1, 4, 4.3, "open"), (2, 8, 2.9, "worse"))
+    ]
+    object.__setattr__(analysis, "looks", pd.DataFrame(rows))
+    table = looks(analysis)
+    assert [[cell.text for cell in row][1:] for row in cells(table)] == [
+        ["1", "4", "−6.0", "2.0", "4.30", "open"],
+        ["2", "8", "−6.0", "2.0", "2.90", "worse"],
+    ]
+    assert "O'Brien–Fleming" in table.rule
