@@ -138,15 +138,11 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
 def _fixed(decisions: Mapping[str, Any]) -> str:
     """Return precision, engine and threads of the run, which another machine may choose otherwise."""
     said = []
-    for name, words in (
-        ("precision", "-o train.precision"),
-        ("engine", "-o run.engine"),
-        ("threads", "-o run.threads"),
-    ):
+    for name, field in (("precision", "train.precision"), ("engine", "run.engine"), ("threads", "run.threads")):
         decision = decisions.get(name)
         if isinstance(decision, dict) and decision.get("value") is not None:
-            said.append(f"{words}={_flat(decision['value'])}")
-    return ", ".join(said)
+            said.append(f"-o {field}={_flat(decision['value'])}")
+    return " ".join(said)
 
 
 def _by_section(registry: Displays, parts: Sequence[Any]) -> dict[str, list[Any]]:
