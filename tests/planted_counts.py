@@ -44,12 +44,18 @@ def draw_study(
     interaction_sd: float = 0.15,
     resamples: int = 300,
     diverged: Sequence[tuple[str, float, int]] = (),
+    confirm: int = 0,
+    groups: Sequence[str] | None = None,
+    measure: Mapping[str, Any] | None = None,
+    spreads: Mapping[str, float] | None = None,
 ) -> Frames:
     """One draw of seeds and images from a population.
 
     `effects` holds for each variant, the baseline first, the log odds of a right pixel at each rate, added to the
     classes' own; seeds, images (the same for all trials) and image × trial add normal noise on that scale. `copies`
-    declares A/A controls: name -> variant copied.
+    declares A/A controls: name -> variant copied. `confirm` adds that many fresh seeds at each variant's setting of the
+    highest mean val mIoU. `groups` names the group of every image, whose images share their hardness. `spreads` gives
+    variants a standard deviation between seeds of their own.
     """
     share = np.array([0.3, 0.25, 0.3, 0.1, 0.05, *[0.05] * 10])[:classes]
     share = share / share.sum()
@@ -61,29 +67,44 @@ def draw_study(
         )
         for split in ("val", "test")
     }
+    if groups is not None:
+        _, member = np.unique(np.asarray(groups), return_inverse=True)
+        scenes = {
+            split: (pixels, image_sd * rng.standard_normal((member.max() + 1, classes))[member])
+            for split, (pixels, _) in scenes.items()
+        }
     counts: dict[str, dict[str, np.ndarray]] = {}
     rows: list[dict[str, Any]] = []
+
+    def train(variant: str, lr: float, effect: float, seed: int, role: str) -> None:
+        key = f"{variant}/{lr}/{seed}"
+        luck = (spreads or {}).get(variant, seed_sd) * rng.standard_normal()
+        counts[key] = {}
+        for split, (pixels, hardness) in scenes.items():
+            noise = interaction_sd * rng.standard_normal(hardness.shape)
+            right = 1 / (1 + np.exp(-(own + effect + luck + hardness + noise)))
+            tp = rng.binomial(pixels, right)
+            fn = pixels - tp
+            # What is wrong is taken for another class, in proportion to the classes' shares.
+            fp = np.rint((fn.sum(1, keepdims=True) - fn) * share)
+            counts[key][split] = np.stack([tp, fp, fn], axis=-1).astype(np.int64)
+        gone = (variant, lr, seed) in diverged
+        score = {split: 0.0 if gone else mean_iou(counts[key][split].sum(0)) for split in scenes}
+        rows.append(
+            {"name": key, "key": key, "variant": variant, "setting": Setting({"lr": lr}).text, "lr": lr}
+            | {"seed": seed, "role": role, "status": "diverged" if gone else "complete", "reason": ""}
+            | {"val_score": score["val"], "test_score": score["test"], "missing": {}}
+        )
+
     for variant, odds in effects.items():
         for lr, effect in zip(lrs, odds, strict=True):
             for seed in range(seeds):
-                key = f"{variant}/{lr}/{seed}"
-                luck = seed_sd * rng.standard_normal()
-                counts[key] = {}
-                for split, (pixels, hardness) in scenes.items():
-                    noise = interaction_sd * rng.standard_normal(hardness.shape)
-                    right = 1 / (1 + np.exp(-(own + effect + luck + hardness + noise)))
-                    tp = rng.binomial(pixels, right)
-                    fn = pixels - tp
-                    # What is wrong is taken for another class, in proportion to the classes' shares.
-                    fp = np.rint((fn.sum(1, keepdims=True) - fn) * share)
-                    counts[key][split] = np.stack([tp, fp, fn], axis=-1).astype(np.int64)
-                gone = (variant, lr, seed) in diverged
-                score = {split: 0.0 if gone else mean_iou(counts[key][split].sum(0)) for split in scenes}
-                rows.append(
-                    {"name": key, "key": key, "variant": variant, "setting": Setting({"lr": lr}).text, "lr": lr}
-                    | {"seed": seed, "role": "main", "status": "diverged" if gone else "complete", "reason": ""}
-                    | {"val_score": score["val"], "test_score": score["test"], "missing": {}}
-                )
+                train(variant, lr, effect, seed, "main")
+        if confirm:
+            cells = np.array([row["val_score"] for row in rows[-len(lrs) * seeds :]]).reshape(len(lrs), seeds)
+            best = int(cells.mean(axis=1).argmax())
+            for seed in range(seeds, seeds + confirm):
+                train(variant, lrs[best], odds[best], seed, "confirm")
     copies = copies or {}
     width = {name: 8 + number for number, name in enumerate(effects)}
     spec = {
@@ -92,7 +113,8 @@ def draw_study(
         "variants": {name: {"width": width[copies.get(name, name)], "control": name in copies} for name in effects},
         "grid": {"lr": list(lrs)},
         "seeds": seeds,
-        "measure": {"resamples": resamples},
+        "measure": {"resamples": resamples, **(measure or {})},
+        "confirm": {"seeds": confirm} if confirm else None,
     }
     names = {split: tuple(map(str, range(images))) for split in scenes}
     return Frames(
@@ -105,7 +127,7 @@ def draw_study(
         class_names=CLASSES[:classes],
         palette=(),
         names=names,
-        groups={"val": None, "test": None},
+        groups=dict.fromkeys(("val", "test"), None if groups is None else tuple(groups)),
         ignore_index=255,
         trials=pd.DataFrame(rows),
         source=CountsOnly(counts),

@@ -42,6 +42,7 @@ class Analysis:
     cells: pd.DataFrame
     variants: pd.DataFrame
     contrasts: pd.DataFrame
+    looks: pd.DataFrame
     classes: pd.DataFrame
     class_contrasts: pd.DataFrame
     detail: pd.DataFrame
@@ -73,9 +74,10 @@ def analyse(frames: Frames) -> Analysis:
     confidence, rope = frames.study.measure.confidence, frames.study.measure.rope
     scores = StudyScores(frames)
     v = scores.v
-    own_best = OWN_BEST.choose(v)
+    own_best = OWN_BEST.choose(scores.eligible)
     shared = next((setting for setting in SHARED.choose(v, contrasts.controls(frames)).values() if setting), None)
     made = contrasts.ways(scores)
+    looks = contrasts.confirm_looks(frames, scores)
     converged = cells.convergence_frame(frames)
     gates, gate_ablation = probes.gate_frames(frames, own_best, confidence)
     detail, class_detail, no_detail = fine_detail.detail_frames(scores, own_best)
@@ -91,7 +93,8 @@ def analyse(frames: Frames) -> Analysis:
         scores=scores,
         cells=cells.cells_frame(frames, v, own_best, shared, converged, confidence),
         variants=variants_frame(scores, own_best, cells.rate_response(frames, v, own_best, rope)),
-        contrasts=contrasts.contrasts_frame(scores, made),
+        contrasts=contrasts.contrasts_frame(scores, made, looks),
+        looks=looks.frame,
         classes=classes_frame(scores, own_best),
         class_contrasts=contrasts.class_contrasts_frame(scores, made),
         detail=detail,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import Choice, alike_but_rate
+from ablate.analysis.selection import Choice, alike_but_rate, eligible
 from ablate.measure.convergence import continuation, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
 from ablate.measure.stability import censored_headroom
@@ -68,6 +68,7 @@ def cells_frame(
     controls = {name for name, spec in frames.study.variants.items() if spec.control}
     verdicts = {(row["variant"], row["setting"]): row for row in converged.to_dict("records")}
     known = {variant: {str(name): float(score) for name, score in v.T[variant].items()} for variant in v.index}
+    may_be_chosen = eligible(v, frames.trials).notna()
     rows = []
     for cell in cell_groups(frames):
         variant, setting = cell.variant, cell.setting
@@ -89,7 +90,7 @@ def cells_frame(
         row |= {name: _over_seeds(name, _known(cell.of_measure(one)), confidence)[0] for name, one in MEASURES.items()}
         scored = known[variant]
         row["regret"] = float(np.nanmax([*scored.values(), -np.inf])) - scored[setting]
-        row["eligible"] = not np.isnan(scored[setting])
+        row["eligible"] = bool(may_be_chosen.loc[variant, setting])
         row["own_best"] = own_best.get(variant) == setting
         row["shared"] = shared == setting
         verdict = verdicts[variant, setting]

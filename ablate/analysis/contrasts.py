@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.frames import Frames
+from ablate.analysis.looks import Looks, confirmed_settings, look_plan, taken_looks
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
 from ablate.stats.bootstrap import Contrast
 from ablate.stats.decisions import Decision, decide
 from ablate.stats.intervals import Estimate, probability_of_superiority
+from ablate.stats.sequential import OPEN
 
 DECIDED = ("better", "worse", "equivalent")
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
@@ -70,7 +72,7 @@ def ways(scores: StudyScores) -> list[Way]:
     """Return own best, shared, every matched setting, and the confirming trials, each where there is one."""
     frames, v = scores.frames, scores.v
     copies = controls(frames)
-    made = [Way("own_best", OWN_BEST.choose(v, copies))]
+    made = [Way("own_best", OWN_BEST.choose(scores.eligible, copies))]
     # A search has settings of its own for every variant: hardly ever is there one that two of them have tried.
     least = 1 if frames.study.search is None else 2
     shared = SHARED.choose(v, copies)
@@ -81,52 +83,86 @@ def ways(scores: StudyScores) -> list[Way]:
         for choice in MATCHED.comparisons(v, copies)
         if sum(setting is not None for setting in choice.values()) >= least
     ]
-    confirming = frames.trials[frames.trials["role"] == "confirm"]
-    if len(confirming):
-        settings: Choice = {str(name): str(part["setting"].iloc[-1]) for name, part in confirming.groupby("variant")}
-        made.append(Way("confirmed", settings, "confirm"))
+    if frames.study.confirm is not None:
+        made.append(Way("confirmed", confirmed_settings(frames), "confirm"))
     return made
+
+
+def confirm_looks(frames: Frames, scores: StudyScores | None = None) -> Looks:
+    """Return the looks at the confirming trials so far, and where each contrast stands: decided, futile or open.
+
+    The one rule by which a run that trains until it is decided goes on, and by which the analysis decides. Pass the
+    `scores` of the same frames where they are there already. `Looks.words` is empty where the study declares no looks.
+    """
+    scores = StudyScores(frames) if scores is None else scores
+    return taken_looks(scores, look_plan(frames), against(frames), controls(frames))
 
 
 CONTRAST_COLUMNS = [
     "variant", "against", "control", "kind", "setting", "against_setting", "lr", "against_lr", "delta", "low", "high",
-    "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "error_bar", "n", "n_against", "left", "right",
-    "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
+    "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "fresh", "error_bar", "n", "n_against", "left",
+    "right", "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
     "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "reason",
 ]  # fmt: skip
 
 
-def contrasts_frame(scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:
-    """Return a row a contrast and way."""
+def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | None = None) -> pd.DataFrame:
+    """Return a row a contrast and way; `looks` are those of `confirm_looks`, where the study trains until decided.
+
+    The primary decision is that of the fresh seeds where the study declares them, and else that at own best.
+    """
     frames = scores.frames
     sides = against(frames)
     copies = controls(frames)
+    primary = "own_best" if frames.study.confirm is None else "confirmed"
+    last = {} if looks is None else {row["variant"]: row for row in looks.frame.to_dict("records")}
     rows = []
     for way in made:
-        found = {name: _contrast(way, name, other, scores) for name, other in sides.items()}
+        sequential = way.kind == "confirmed" and looks is not None and bool(looks.words)
+        seen = {name: last.get(name) if sequential else None for name in sides}
+        found = {name: _contrast(way, name, other, scores, seen[name]) for name, other in sides.items()}
         decisions = _decisions(found, copies, frames)
-        rows += [
-            _row(scores, way, name, sides[name], found[name], decisions[name]) | {"control": name in copies}
-            for name in sides
-        ]
+        for name, other in sides.items():
+            decision = _sequential(seen[name], 1 - scores.confidence) if sequential else decisions[name]
+            first = None if seen[name] is None else int(seen[name]["n"])
+            row = _row(scores, way, name, other, found[name], decision, first)
+            row |= {"control": name in copies, "primary": way.kind == primary}
+            if sequential and seen[name] is None and not row["reason"]:
+                row["reason"] = "the first look has not been reached"
+            rows.append(row)
     frame = pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
     if len(frame):
         frame["lr_confounded"] = _confounded(frame)
     # A study of one variant has none; its columns have their types all the same.
-    return frame.astype(dict.fromkeys(("control", "primary", "lr_confounded", "unbracketed", "provisional"), bool))
+    return frame.astype(
+        dict.fromkeys(("control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional"), bool)
+    )
 
 
-def _contrast(way: Way, name: str, other: str, scores: StudyScores) -> Contrast | str:
-    """Return the contrast of mIoU, or why there is none."""
+def _contrast(
+    way: Way, name: str, other: str, scores: StudyScores, look: Mapping[str, Any] | None = None
+) -> Contrast | str:
+    """Return the contrast of mIoU, or why there is none; at a `look`, that of its seeds with the repeated interval."""
     for side in (name, other):
         if _unresolved(way, side, scores):
-            return f"no result of {side} " + (
-                f"at {way.choice.get(side)}" if way.choice.get(side) else "to choose from"
-            )
+            fresh = " with fresh seeds" if way.role == "confirm" else ""
+            where = f"at {way.choice[side]}" if way.choice.get(side) else "" if fresh else "to choose from"
+            return f"no result of {side} {where}{fresh}".replace("  ", " ")
     if way.kind == "own_best":
         return scores.own_best(name, other)[0]
     at = (name, str(way.choice[name])), (other, str(way.choice[other]))
-    return scores.fixed(*at, role=way.role)[0]
+    if look is None:
+        return scores.fixed(*at, role=way.role)[0]
+    return scores.fixed(*at, role=way.role, first=int(look["n"]), confidence=float(look["confidence"]))[0]
+
+
+def _sequential(look: Mapping[str, Any] | None, alpha: float) -> Decision:
+    """Return the decision at the last look that a contrast was open at; its p-values are scaled to be judged at α."""
+    if look is None:
+        return Decision("undecided", np.nan, np.nan)
+    scale = alpha / look["level"]
+    verdict = "undecided" if look["decision"] == OPEN else look["decision"]
+    return Decision(verdict, min(1.0, look["p"] * scale), min(1.0, look["p_equivalent"] * scale))
 
 
 def _unresolved(way: Way, side: str, scores: StudyScores) -> bool:
@@ -156,12 +192,18 @@ def _estimate(contrast: Contrast | str) -> Estimate:
 
 
 def _row(
-    scores: StudyScores, way: Way, name: str, other: str, contrast: Contrast | str, decision: Decision
+    scores: StudyScores,
+    way: Way,
+    name: str,
+    other: str,
+    contrast: Contrast | str,
+    decision: Decision,
+    first: int | None = None,
 ) -> dict[str, Any]:
     frames = scores.frames
     estimate = _estimate(contrast)
     settings = {side: way.choice.get(side) for side in (name, other)}
-    cells = {side: _cell(scores, side, settings[side], way.role) for side in (name, other)}
+    cells = {side: _cell(scores, side, settings[side], way.role)[:first] for side in (name, other)}
     mean = {side: float(cell.mean()) if len(cell) else np.nan for side, cell in cells.items()}
     superior = probability_of_superiority(cells[name], cells[other], frames.study.measure.confidence)
     row: dict[str, Any] = {"variant": name, "against": other, "kind": way.kind}
@@ -169,7 +211,7 @@ def _row(
     row |= {"lr": scores.rate(settings[name]), "against_lr": scores.rate(settings[other])}
     row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high, "se": estimate.se, "df": estimate.df}
     row |= {"p": estimate.p, "p_holm": decision.p_holm, "p_equivalent": decision.p_equivalent}
-    row |= {"decision": decision.verdict, "primary": way.kind == "own_best"}
+    row |= {"decision": decision.verdict, "fresh": way.role == "confirm"}
     row["error_bar"] = ERROR_BARS[way.kind]
     row |= {"n": len(cells[name]), "n_against": len(cells[other]), "left": mean[name], "right": mean[other]}
     row["stability"] = np.nan

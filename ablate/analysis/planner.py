@@ -53,7 +53,7 @@ def plan_power(
     measure = frames.study.measure
     scores = StudyScores(frames)
     copies = controls(frames)
-    choice = OWN_BEST.choose(scores.v, copies)
+    choice = OWN_BEST.choose(scores.eligible, copies)
     sides = {name: other for name, other in against(frames).items() if name not in copies}
     level = holm_level(1 - measure.confidence, max(1, len(sides)))
     seen, needed = [], []

@@ -218,8 +218,12 @@ FRAMES: Mapping[str, Frame] = {
             "df": Column("any", "degrees of freedom"),
             "p p_holm": _number("two-sided p against no difference, and after Holm's correction"),
             "p_equivalent": _number("p of equivalence after Holm's correction"),
-            "decision": _text('"better", "worse", "equivalent" or "undecided"'),
-            "primary": _flag("whether it is the primary decision"),
+            "decision": _text(
+                '"better", "worse", "equivalent", "undecided", or "futile": stopped before the last look, for it would '
+                "hardly have been decided"
+            ),
+            "primary": _flag("whether it is the primary decision: of the fresh seeds where the study declares them"),
+            "fresh": _flag("whether the seeds took no part in choosing; a best chosen on the same seeds is optimistic"),
             "error_bar": _text('"retune", "fixed" or "tune_once"'),
             "n_against": _count("seeds of `against`", "seeds"),
             "stability": _number("share of replicates in which both sides choose the same again; own best only"),
@@ -229,6 +233,22 @@ FRAMES: Mapping[str, Frame] = {
             "confounded": _text("training settings that a side has of its own"),
             "superiority superiority_low superiority_high": _number("P(a run of `variant` beats one of `against`)"),
             "superiority_verdict": _text('"meaningful", "negligible", "noise", or "" where none may be given'),
+        },
+    ),
+    "looks": Frame(
+        "a contrast of fresh seeds and look that it was open at, in a study that trains until it is decided",
+        "variant against low high",
+        {
+            "look": _count("number of the look, from 1"),
+            "n": _count("fresh seeds of either side that it looks at", "seeds"),
+            "estimate": _number("`variant` minus `against` in T"),
+            "se df": _number("its standard error, and degrees of freedom"),
+            "confidence": _number("level of the interval, which holds over all looks together at the study's"),
+            "p p_equivalent": _number("two-sided p against no difference, and of equivalence"),
+            "level": _number("what p had to reach at this look"),
+            "bound": _number("the same as the size of a normal deviate"),
+            "power": _number("chance of a decision at the last look if the estimate is true; NaN where not judged"),
+            "decision": _text('"better", "worse", "equivalent", "futile", "undecided" at the last look, or "open"'),
         },
     ),
     "classes": Frame(

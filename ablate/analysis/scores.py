@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import bracket, v_table
+from ablate.analysis.selection import bracket, eligible, v_table
 from ablate.measure import segmentation
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, level, multi_bootstrap_each
 from ablate.stats.intervals import Estimate
@@ -34,12 +34,13 @@ def mean_and_classes(sums: Floats) -> Floats:
 class StudyScores:
     """Replicates of every cell that may be chosen, made when first asked for and kept.
 
-    The compared score is a vector: mIoU, then the IoU of each class. A cell that is NaN in `v`, V by
-    variant and setting (`selection.v_table`), takes no part.
+    The compared score is a vector: mIoU, then the IoU of each class. `v` is V by variant and setting
+    (`selection.v_table`); own best is chosen among the cells that are not NaN in `eligible`.
     """
 
     def __init__(self, frames: Frames, *, seed: int = 0) -> None:
         self.frames, self.v, self.seed = frames, v_table(frames.trials), seed
+        self.eligible = eligible(self.v, frames.trials)
         self.confidence = frames.study.measure.confidence
         self._members: dict[tuple[str, str, str], list[Member]] = {}
         self._unfinished: set[tuple[str, str, str]] = set()
@@ -52,7 +53,7 @@ class StudyScores:
                 self._unfinished.add((variant, setting, role))
         self._rates = {str(setting): float(rate) for setting, rate in frames.levels["lr"].items()}
         self._edges: dict[tuple[str, str], str] = {}
-        self._cells: dict[tuple[str, str, str], Replicates] = {}
+        self._cells: dict[tuple[str, str, str, int | None], Replicates] = {}
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
 
     @cached_property
@@ -87,7 +88,7 @@ class StudyScores:
 
     def edge(self, variant: str, setting: str | None) -> str:
         """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
-        if setting is None or setting not in self.cells(variant):
+        if setting is None or np.isnan(self.v.loc[variant, setting]):
             return ""
         if (variant, setting) not in self._edges:
             self._edges[variant, setting] = bracket(
@@ -100,15 +101,15 @@ class StudyScores:
         members = self.members(variant, setting, role)
         return [self.frames.counts(seed.key) if seed.status == "complete" else None for seed in members]
 
-    def cell(self, variant: str, setting: str, role: str = "main") -> Replicates:
-        """Return the replicates of one cell."""
-        cell = variant, setting, role
+    def cell(self, variant: str, setting: str, role: str = "main", first: int | None = None) -> Replicates:
+        """Return the replicates of one cell, or of its `first` seeds with a result in the order of the plan."""
+        cell = variant, setting, role, first
         if cell not in self._cells:
-            seeds = self.counts(*cell)
+            seeds = self.counts(variant, setting, role)[:first]
             val = [None if counts is None else counts["val"] for counts in seeds]
             test = [None if counts is None else counts["test"] for counts in seeds]
             entries = 1 + len(self.frames.class_names)
-            self._cells[cell] = self.replicates("|".join(cell), val, test, mean_and_classes, entries)
+            self._cells[cell] = self.replicates("|".join(cell[:3]), val, test, mean_and_classes, entries)
         return self._cells[cell]
 
     def replicates(
@@ -129,7 +130,7 @@ class StudyScores:
     def cells(self, variant: str) -> dict[Hashable, Replicates]:
         """Return the cells of a variant that may be chosen, by setting, in the order of the plan."""
         if variant not in self._by_variant:
-            settings = [str(setting) for setting in self.v.loc[variant].dropna().index]
+            settings = [str(setting) for setting in self.eligible.loc[variant].dropna().index]
             self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}
         return self._by_variant[variant]
 
@@ -139,10 +140,19 @@ class StudyScores:
         return multi_bootstrap_each(self.cells(left), self.cells(right), error_bar="retune", confidence=confidence)
 
     def fixed(
-        self, left: tuple[str, str], right: tuple[str, str], *, role: str = "main", confidence: float | None = None
+        self,
+        left: tuple[str, str],
+        right: tuple[str, str],
+        *,
+        role: str = "main",
+        first: int | None = None,
+        confidence: float | None = None,
     ) -> list[Contrast]:
-        """Return left − right at given settings, each side (variant, setting): mIoU, then classes."""
-        cells = {side: self.cell(*side, role) for side in (left, right)}
+        """Return left − right at given settings, each side (variant, setting): mIoU, then classes.
+
+        Of the trials of one `role`, or of the `first` of them in either cell.
+        """
+        cells = {side: self.cell(*side, role, first) for side in (left, right)}
         return self.between(cells[left], cells[right], left[1], right[1], confidence)
 
     def between(

@@ -87,6 +87,18 @@ def v_table(trials: pd.DataFrame) -> pd.DataFrame:
     return mean.unstack("setting").reindex(index=variants, columns=settings)  # noqa: PD010 (pivot would sort)
 
 
+def eligible(v: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return V without the cells that a variant may not be chosen at: those of fewer seeds than its others have.
+
+    Where screening gives more seeds to the best settings, the single runs of the others take no part any more: of many
+    single runs the luckiest would win. Seeds count as planned, so that a failed one shuts no cell out.
+    """
+    main = trials[trials["role"] == "main"]
+    seeds = main.groupby(["variant", "setting"], sort=False).size().unstack("setting")  # noqa: PD010 (pivot would sort)
+    seeds = seeds.reindex(index=v.index, columns=v.columns).where(v.notna())
+    return v.where(seeds.eq(seeds.max(axis=1), axis=0))
+
+
 def bracket(setting: str, row: pd.Series, levels: pd.DataFrame, searched: tuple[float, float] | None = None) -> str:
     """Say why the learning rate of `setting` is unbracketed, "" where rates on both sides were tried.
 

@@ -131,7 +131,8 @@ class Gatherer:
 
     def _replicates(self, variant: str, setting: str | None, name: str, split: str) -> dict[str, Replicates]:
         """Return the replicates of a metric for one setting of a variant, or for all that may be chosen."""
-        settings = [setting] if setting is not None else [str(s) for s in self.scores.v.loc[variant].dropna().index]
+        eligible = self.scores.eligible.loc[variant].dropna().index
+        settings = [setting] if setting is not None else [str(name) for name in eligible]
         made = {key: self._cell(variant, key, name, split) for key in settings}
         if not made:
             raise Refusal(f"{variant} has no setting that may be chosen")

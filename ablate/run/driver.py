@@ -204,17 +204,18 @@ class Driver:
         return not self.running or self.signals > 1 or time.monotonic() - self._stopped_at > GRACE_SECONDS
 
     def _later_phases(self, executor: LocalExecutor) -> None:
-        """Run what rests on trials that have run: a search's next rounds, rates beyond an edge, confirming seeds."""
+        """Run what rests on trials that have run: a search's rounds, rates beyond an edge, the second screening, looks."""
         if self.study.spec.search is not None:
             from ablate.run.search import further_rounds
 
             self._run_further(executor, further_rounds(self.study, self.results))
-        if self.study.spec.on_edge != "extend" and self.study.spec.confirm is None:
+        spec = self.study.spec
+        if spec.on_edge != "extend" and spec.screen is None and spec.confirm is None:
             return
         # Choosing takes the statistics along, which most runs can do without.
-        from ablate.run.followups import beyond_edges, confirmation
+        from ablate.run.followups import beyond_edges, confirmation, screened_again
 
-        for further in (beyond_edges, confirmation):
+        for further in (beyond_edges, screened_again, confirmation):
             # Nothing is chosen from a part of the grid.
             if self.stopping is not None or any(trial.key not in self.records for trial in self.plan):
                 return

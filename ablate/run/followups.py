@@ -1,14 +1,18 @@
-"""What can only be planned once the grid is done: rates beyond an edge, and fresh seeds for the chosen settings."""
+"""Plan what rests on trials that have run: rates beyond an edge, more seeds at the best, fresh seeds at the chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
 from ablate.analysis.frames import Frames, load_results
-from ablate.analysis.selection import OWN_BEST, bracket, v_table
+from ablate.analysis.contrasts import against, confirm_looks
+from ablate.analysis.looks import Looks
+from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
 from ablate.records.store import Results
+from ablate.stats.sequential import OPEN
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 
@@ -61,20 +65,74 @@ def _at_rates(study: Study, rates: list[float]) -> list[Trial]:
     ]
 
 
+def screened_again(study: Study, results: Results) -> Iterator[list[Trial]]:
+    """Yield, with `screen`, more seeds at each variant's best settings by val, where several were tried."""
+    if study.spec.screen is None or study.spec.screen.again == 0:
+        return
+    frames = load_results(results.path)
+    yield [
+        trial
+        for variant, chosen in best_settings(study, frames.trials).items()
+        for setting in chosen
+        for trial in study.cell(variant, _levels(frames, setting), study.again_seeds(variant))
+    ]
+
+
+def best_settings(study: Study, trials: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the settings that each variant is screened at again, the best first; none where only one was tried.
+
+    By V over the first seeds alone, so that the settings stay the same however many of the later ones have run.
+    """
+    screen = study.spec.screen
+    own = {variant: set(study.seeds_of(variant)) for variant in study.variants}
+    first = [seed in own.get(name, ()) for name, seed in zip(trials["variant"], trials["seed"], strict=True)]
+    v = v_table(trials[first])
+    best: dict[str, list[str]] = {}
+    for variant, row in v.iterrows():
+        order = row.dropna().sort_values(ascending=False, kind="stable").index  # of equals the first of the plan
+        best[str(variant)] = [str(name) for name in order[: screen.again]] if screen and len(order) > 1 else []
+    return best
+
+
 def confirmation(study: Study, results: Results) -> Iterator[list[Trial]]:
-    """Yield, with `confirm`, each variant's chosen setting again, with seeds that took no part in choosing it."""
+    """Yield, with `confirm`, each variant's chosen setting again, with seeds that took no part in choosing it.
+
+    Look by look: after the first, only the variants whose contrast is open go on, and what they are compared with. All
+    follows from the records, so that a run that was stopped goes on to the same looks. A look that cannot be taken,
+    because a trial of it failed or was not asked for, is the last.
+    """
     if study.spec.confirm is None:
         return
     frames = load_results(results.path)
-    v = v_table(frames.trials)
-    trials = []
-    for variant, setting in OWN_BEST.choose(v).items():
-        if setting is None:
-            continue
-        row = frames.trials[(frames.trials["variant"] == variant) & (frames.trials["setting"] == setting)].iloc[0]
-        settings = next(entry["settings"] for entry in frames.run["plan"] if entry["key"] == row["key"])
-        trials += study.cell(variant, settings, study.confirm_seeds(variant), "confirm")
-    yield trials
+    choice = OWN_BEST.choose(eligible(v_table(frames.trials), frames.trials))
+    chosen = {variant: _levels(frames, setting) for variant, setting in choice.items() if setting is not None}
+    sides, going, done = against(frames), list(chosen), 0
+    for seeds in study.spec.confirm.planned_looks:
+        yield [
+            trial
+            for variant in going
+            for trial in study.cell(variant, chosen[variant], study.confirm_seeds(variant)[done:seeds], "confirm")
+        ]
+        done = seeds
+        looks = confirm_looks(load_results(results.path))
+        going = [name for name in still_open(looks, sides, seeds) if name in chosen]
+        if not going:
+            return
+
+
+def still_open(looks: Looks, sides: Mapping[str, str], seeds: int) -> list[str]:
+    """Return the variants that go on after the look at so many fresh seeds; none where the look was not taken.
+
+    `sides` names for every variant what it is compared with. A contrast goes on where that look left it open, whatever
+    later looks said; with it goes the other side, which comes first.
+    """
+    taken = looks.frame[looks.frame["n"] == seeds]
+    contrasts = [name for name, word in zip(taken["variant"], taken["decision"], strict=True) if word == OPEN]
+    return list(dict.fromkeys([*(sides[name] for name in contrasts), *contrasts]))
+
+
+def _levels(frames: Frames, setting: str) -> dict[str, Any]:
+    return dict(frames.settings[setting].levels)
 
 
 def setting_levels(frames: Frames) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from scipy import special
 
 from ablate.stats.intervals import Estimate
 
-Verdict = Literal["better", "worse", "equivalent", "undecided"]
+Verdict = Literal["better", "worse", "equivalent", "undecided", "futile"]
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def _known(key: str, study: Study) -> list[str] | None:
 def _later_phases(study: Study) -> bool:
     """Return whether trials with other settings or seeds are planned from the results of the first ones."""
     spec = study.spec
-    return spec.confirm is not None or spec.on_edge == "extend" or spec.search is not None
+    return any((spec.screen, spec.confirm, spec.search)) or spec.on_edge == "extend"
 
 
 def _text(level: Any) -> str:

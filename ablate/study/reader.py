@@ -91,7 +91,8 @@ def _typed(values: dict[str, Any], findings: list[Finding]) -> tuple[StudySpec, 
         except ValidationError as error:
             before, cut = copy.deepcopy(remaining), set[KeyPath]()
             for item in translate(error, before, known=known_keys):
-                if not _covered(item.path, broken):
+                # Of a part that holds something broken is not said what follows from that being cut out.
+                if not _covered(item.path, broken) and not (item.path and _covered_by(item.path, broken)):
                     findings.append(item)
                 if not _covered(item.path, cut):
                     cut.add(_cut(remaining, item.path))
@@ -103,6 +104,11 @@ def _typed(values: dict[str, Any], findings: list[Finding]) -> tuple[StudySpec, 
 def _covered(path: KeyPath, broken: Iterable[KeyPath]) -> bool:
     """Return whether something at or above `path` is already known to be broken, so that this follows from that."""
     return any(path[: len(known)] == known for known in broken)
+
+
+def _covered_by(path: KeyPath, broken: Iterable[KeyPath]) -> bool:
+    """Return whether something below `path` is already known to be broken."""
+    return any(known[: len(path)] == path for known in broken)
 
 
 def _cut(values: dict[str, Any], path: KeyPath) -> KeyPath:
@@ -180,6 +186,10 @@ def dump_study(study: Study) -> str:
     document["claims"] = [claim.model_dump(mode="json", exclude_defaults=True) for claim in study.spec.claims]
     if study.spec.search is not None:
         document["search"] = study.spec.search.model_dump(mode="json", exclude_none=True)
+    if study.spec.confirm is not None:
+        document["confirm"] = study.spec.confirm.model_dump(mode="json", exclude_none=True)
+    if study.spec.screen is not None:
+        del document["seeds"]  # they are those of `screen`
     document = {key: value for key, value in document.items() if value not in (None, [], {})}
     header = f"# The study {study.name} as it was resolved; relative paths start at the original study file.\n"
     return header + yaml.dump(

@@ -50,9 +50,14 @@ def resolve(
     findings += check_train(spec.train.model_dump(mode="json"), ("train",), registered=registered)[1]
     variants.check_axes(axes)
     findings += variants.findings
-    seeds = spec.seeds if isinstance(spec.seeds, int) else len(spec.seeds)
-    findings += _seeds(spec)
+    findings += _seeds(spec) + _phases(spec)
+    seeds = _seeds_of(spec)
+    seeds = seeds if isinstance(seeds, int) else len(seeds)
     planned = variants.trials(axes, seeds) * (spec.search.trials if spec.search else 1)
+    if spec.screen is not None:
+        planned += len(variants.built) * spec.screen.again * spec.screen.more
+    if spec.confirm is not None:
+        planned += len(variants.built) * spec.confirm.planned_looks[-1]
     if planned > MAX_TRIALS:
         key = "search" if spec.search else "grid"
         findings.append(Finding((key,), f"expected at most {MAX_TRIALS:,} trials, got {planned:,}"))
@@ -160,6 +165,23 @@ def _seeds(spec: StudySpec) -> list[Finding]:
     return findings
 
 
+def _phases(spec: StudySpec) -> list[Finding]:
+    """Find what cannot stand beside `screen`."""
+    findings = []
+    if spec.screen is not None and "seeds" in spec.model_fields_set:
+        message = "expected either seeds for every cell or screen, got both"
+        findings.append(Finding(("seeds",), message, "remove one of the two"))
+    if spec.screen is not None and spec.search is not None:
+        message = "expected a grid to screen, got a search, which has a budget of its own"
+        findings.append(Finding(("screen",), message, "write seeds: 1 beside search"))
+    return findings
+
+
+def _seeds_of(spec: StudySpec) -> int | list[int]:
+    """Return how many seeds every cell has, or which: those of `screen` where there is one."""
+    return spec.seeds if spec.screen is None else spec.screen.seeds
+
+
 def _exclude(spec: StudySpec, variants: Variants, axes: Mapping[str, list[Any]]) -> list[Finding]:
     known: dict[str, list[Any]] = {"variant": list(variants.built), **variants.factors, **axes}
     findings = []
@@ -226,6 +248,7 @@ def _resolved(
         }
         control = name in spec.variants and spec.variants[name].control
         written[name] = VariantSpec(train=built.train, control=control, **own)
+    seeds = _seeds_of(spec)
     update = {
         "data": Component(**data),
         "model": Component(name=spec.model.name, **shared),
@@ -233,7 +256,7 @@ def _resolved(
         "baseline": baseline,
         "factors": variants.factors,
         "grid": axes,
-        "seeds": list(range(spec.seeds)) if isinstance(spec.seeds, int) else list(spec.seeds),
+        "seeds": list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         "exclude": [_canonical_rule(rule, variants, axes) for rule in spec.exclude],
         "claims": [
             claim.model_copy(update={"where": {axis_name(key): value for key, value in claim.where.items()}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 MAX_EPOCHS = 100_000
+MAX_SEEDS = 1000
 Scalar = bool | int | float | str | None
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
@@ -164,10 +166,73 @@ class PruneSpec(Spec):
     warmup_epochs: PositiveInt = 5
 
 
-class ConfirmSpec(Spec):
-    """The chosen settings once more, with seeds that took no part in choosing."""
+class ScreenSpec(Spec):
+    """The first of two phases: few seeds at every setting, and more at each variant's best, to choose its setting."""
 
-    seeds: PositiveInt = 5
+    seeds: PositiveInt = Field(1, description="Seeds at every setting.", le=MAX_SEEDS)
+    again: NonNegativeInt = Field(2, description="Best settings of each variant, by val, that get more seeds.")
+    more: PositiveInt = Field(1, description="Seeds more at each of these.", le=MAX_SEEDS)
+
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> ScreenSpec:
+        if self.again == 1:
+            raise ValueError("expected again of 0 or at least 2, got 1: nothing is left to choose; write again: 2")
+        return self
+
+
+class ConfirmSpec(Spec):
+    """The chosen settings with seeds that took no part in choosing: the primary decision.
+
+    Either as many `seeds` for each variant, or `until: decided` at given `looks`.
+    """
+
+    seeds: Annotated[int, Field(ge=1, le=MAX_SEEDS)] | None = Field(None, description="Fresh seeds; 5 by default.")
+    until: Literal["decided"] | None = Field(None, description="Go on where a contrast is open, instead of seeds.")
+    looks: Annotated[list[Annotated[int, Field(ge=2, le=MAX_SEEDS)]], Field(min_length=1, max_length=20)] | None = (
+        Field(None, description="Fresh seeds of a variant after which its contrast is judged.")
+    )
+    at_most: PositiveInt | None = Field(None, description="The last look that is taken; default the last one.")
+    futility: Annotated[float, Field(ge=0, lt=0.5)] | None = Field(
+        None, description="Stop where the chance of a decision at the last look falls below this; default 0.02."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        """Fill in what is not said, so that a study that is written out says it."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("until") is None:
+            return values if values.keys() & {"seeds", "looks", "at_most", "futility"} else {**values, "seeds": 5}
+        looks = values.get("looks")
+        last = {"at_most": looks[-1]} if isinstance(looks, list) and looks and isinstance(looks[-1], int) else {}
+        return {"futility": 0.02, **last, **{key: value for key, value in values.items() if value is not None}}
+
+    @model_validator(mode="after")
+    def _one_form(self) -> ConfirmSpec:
+        if self.until is None:
+            for name in ("looks", "at_most", "futility"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"expected until: decided beside {name}, got none; write until: decided")
+            if self.seeds is None:
+                raise ValueError("expected seeds, or until: decided with looks, got neither; write seeds: 5")
+            return self
+        if self.seeds is not None:
+            raise ValueError("expected either seeds or until: decided, got both; remove one of the two")
+        if self.looks is None:
+            raise ValueError("expected looks beside until: decided, got none; write looks: [4, 8, 12, 16]")
+        if any(after <= before for before, after in pairwise(self.looks)):
+            raise ValueError(f"expected looks that rise, got {self.looks}")
+        if self.at_most not in self.looks:
+            raise ValueError(f"expected at_most to be one of the looks {self.looks}, got {self.at_most}")
+        return self
+
+    @property
+    def planned_looks(self) -> tuple[int, ...]:
+        """The numbers of fresh seeds after which contrasts are judged: one where the number is fixed."""
+        if self.looks is None or self.at_most is None:
+            return (self.seeds or 0,)
+        return tuple(look for look in self.looks if look <= self.at_most)
 
 
 def _nothing_is_no_difference(value: Any) -> Any:
@@ -247,11 +312,12 @@ class StudySpec(Spec):
     exclude: list[dict[str, Any]] = Field(default_factory=list, description="Combinations that are left out.")
     grid: dict[str, list[Any]] = Field(default_factory=dict, description="Fields of train to the levels tried.")
     on_edge: Literal["report", "extend"] = Field("report", description="What to do with a best rate on the edge.")
-    seeds: PositiveInt | list[Seed] = Field(3, description="How many seeds, or which.")
+    seeds: PositiveInt | list[Seed] = Field(3, description="How many seeds of every cell, or which; not with screen.")
+    screen: ScreenSpec | None = Field(None, description="Few seeds at every setting, to choose each variant's.")
     train: TrainSpec = Field(default_factory=TrainSpec)
     search: SearchSpec | None = None
     prune: PruneSpec | None = None
-    confirm: ConfirmSpec | None = None
+    confirm: ConfirmSpec | None = Field(None, description="Fresh seeds at the chosen settings, which decide.")
     measure: MeasureSpec = Field(default_factory=MeasureSpec)
     claims: list[ClaimSpec] = Field(default_factory=list, description="Statements that the study judges.")
     run: RunSpec = Field(default_factory=RunSpec)

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,23 @@ class Study:
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
         """Return the seeds of a variant; a control's are derived from its name, so that they are not its original's."""
-        if not self.variants[variant].control:
-            return self.seeds
-        return tuple(derived_seed("control", variant, seed) for seed in self.seeds)
+        return self._own(variant, self.seeds)
+
+    def again_seeds(self, variant: str) -> tuple[int, ...]:
+        """Return the seeds that `screen` adds at a variant's best settings: the numbers after its first ones."""
+        screen = self.spec.screen
+        return self._own(variant, range(screen.seeds, screen.seeds + screen.more)) if screen is not None else ()
+
+    def _own(self, variant: str, seeds: Iterable[int]) -> tuple[int, ...]:
+        control = self.variants[variant].control
+        return tuple(derived_seed("control", variant, seed) if control else seed for seed in seeds)
 
     def confirm_seeds(self, variant: str) -> tuple[int, ...]:
-        """Seeds for `confirm`, which took no part in choosing; they do not depend on the study's own seeds."""
-        wanted = self.spec.confirm.seeds if self.spec.confirm else 0
+        """Return the seeds for `confirm`, as many as it may take; none took part in choosing.
+
+        They do not depend on the study's own seeds.
+        """
+        wanted = self.spec.confirm.planned_looks[-1] if self.spec.confirm else 0
         names = ["confirm", *([variant] if self.variants[variant].control else [])]
         return tuple(derived_seed(*names, number) for number in range(wanted))
 

@@ -193,7 +193,11 @@ def test_confirming_seeds_are_a_way_of_their_own(tmp_path: Path) -> None:
     row = analyse(frames).contrasts.query("kind == 'confirmed'").iloc[0]
     confirming = frames.trials.query("role == 'confirm'").groupby("variant")["test_score"].mean()
     assert row["delta"] == pytest.approx(confirming["noskip"] - confirming["unet"])
-    assert (row["error_bar"], row["n"], row["decision"], row["primary"]) == ("tune_once", 3, "worse", False)
+    assert (row["error_bar"], row["n"], row["decision"], row["primary"]) == ("tune_once", 3, "worse", True)
+    assert analyse(frames).contrasts.groupby("kind")["primary"].all().to_dict() == {
+        "confirmed": True, "matched": False, "own_best": False, "shared": False,
+    }  # fmt: skip
+    assert (analyse(frames).contrasts["fresh"] == (analyse(frames).contrasts["kind"] == "confirmed")).all()
     assert not set(frames.trials.query("role == 'confirm'")["seed"]) & {0, 1, 2}
 
 

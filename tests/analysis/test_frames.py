@@ -126,7 +126,7 @@ def test_damaged_trials_are_missing_with_the_reason(tmp_path: Path) -> None:
     assert frames.trials["status"].tolist() == ["missing", "missing", "missing", "complete"]
     reasons = frames.trials["reason"].tolist()
     assert "not valid JSON" in reasons[0]
-    assert "not the counts of a trial" in reasons[1]
+    assert "not a readable zip" in reasons[1]
     assert "cannot be read (No such file or directory)" in reasons[2]
     assert list(frames.unreadable) == [folders[0] / "record.json"]
     assert frames.epochs.query("seed == 3")["epoch"].tolist() == [1, 2, 3, 4, 5, 6]

@@ -93,7 +93,7 @@ def test_files_that_hold_something_else_are_refused_with_their_names(small: Path
     again = read_folder(small)
     assert [row["status"] for row in again.rows[:3]] == ["missing", "complete", "missing"]
     assert "counts of shape (2, 3), not (N, C, 3)" in again.rows[0]["reason"]
-    assert "not the counts of a trial" in again.rows[2]["reason"]
+    assert "not a readable zip" in again.rows[2]["reason"]
     with pytest.raises(ResultsError, match=r"epochs\.jsonl:1: not a line of JSON"):
         again.source.curves(keys[1])
     assert "not a line of JSON" in again.rows[1]["missing"]["late_oscillation"]

@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablate.analysis.selection import MATCHED, OWN_BEST, RULES, SHARED, alike_but_rate, bracket, rank_agreement, v_table
+from ablate.analysis.selection import (
+    MATCHED,
+    OWN_BEST,
+    RULES,
+    SHARED,
+    alike_but_rate,
+    bracket,
+    eligible,
+    rank_agreement,
+    v_table,
+)
 
 SETTINGS = ["lr=1e-3", "lr=3e-4", "lr=1e-4"]
 LEVELS = pd.DataFrame({"lr": [1e-3, 3e-4, 1e-4]}, index=SETTINGS)
@@ -82,6 +92,31 @@ def test_a_pruned_cell_is_never_chosen() -> None:
         ("a", "s2", 1, "complete", 0.5, "main"),
     )
     assert OWN_BEST.choose(v_table(frame)) == {"a": "s2"}
+
+
+def test_a_single_run_does_not_win_against_settings_of_more_seeds() -> None:
+    frame = trials(
+        ("a", "s1", 0, "complete", 0.9, "main"),
+        ("a", "s2", 0, "complete", 0.6, "main"),
+        ("a", "s3", 0, "complete", 0.5, "main"),
+        ("a", "s2", 1, "complete", 0.4, "main"),
+        ("a", "s3", 1, "failed", np.nan, "main"),
+        ("a", "s1", 7, "complete", 0.9, "confirm"),
+        ("b", "s1", 0, "complete", 0.7, "main"),
+        ("b", "s2", 0, "complete", 0.6, "main"),
+    )
+    v = v_table(frame)
+    assert v.T["a"].tolist() == [0.9, 0.5, 0.5], "V itself is of all cells"
+    may = eligible(v, frame)
+    # s3 has two seeds planned, of which the machine failed one; b has one seed everywhere.
+    assert may.T["a"].isna().tolist() == [True, False, False]
+    assert OWN_BEST.choose(may) == {"a": "s2", "b": "s1"}
+
+
+def test_where_all_settings_have_as_many_seeds_all_may_be_chosen() -> None:
+    frame = trials(("a", "s1", 0, "complete", 0.4, "main"), ("a", "s2", 0, "missing", np.nan, "main"))
+    v = v_table(frame)
+    pd.testing.assert_frame_equal(eligible(v, frame), v)
 
 
 def test_confirming_trials_take_no_part_in_choosing() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from ablate.analysis.analyse import analyse
+from ablate.analysis.contrasts import confirm_looks
 from ablate.analysis.frames import load_results
 from ablate.plugins import Plugins
 from ablate.records.store import Results, publish_record
@@ -18,7 +21,7 @@ from ablate.run.driver import Driver
 from ablate.run.events import Event, Failed, Finished, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
 from ablate.run.setup import prepare, writable
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, level_text
 from tests.run.conftest import PLUGIN, STUDY, Command
 from tests.run.test_optuna_mirror import record_of, study_in
 
@@ -293,6 +296,56 @@ def test_an_edge_is_extended_for_all_variants_and_the_chosen_settings_are_confir
     confirmed = [r for r in records if r["role"] == "confirm"]
     assert len(confirmed) == 4 and {r["seed"] for r in confirmed}.isdisjoint({0})
     assert "to run" not in command.run().stdout
+
+
+def by_phase(command: Command) -> dict[str, dict[tuple[str, float], int]]:
+    """How many finished seeds every cell has, by role."""
+    count: dict[str, dict[tuple[str, float], int]] = {"main": {}, "confirm": {}}
+    for record in command.records().values():
+        cell = record["variant"], record["settings"]["lr"]
+        count[record["role"]][cell] = count[record["role"]].get(cell, 0) + 1
+    return count
+
+
+def test_two_phases_screen_the_best_again_and_confirm_what_was_chosen(command: Command) -> None:
+    text = STUDY.replace("[1e-2, 1e-3]", "[1e-2, 1e-3, 1e-4]").replace("seeds: 1", "screen: {}\nconfirm: {seeds: 3}")
+    command.study(text)
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = by_phase(command)
+    assert sorted(count["main"].values()) == [1, 1, 2, 2, 2, 2]
+    assert list(count["confirm"].values()) == [3, 3] and {name for name, _ in count["confirm"]} == {"narrow", "wide"}
+    assert all(count["main"][cell] == 2 for cell in count["confirm"]), "chosen among the settings of two seeds"
+    analysis = analyse(load_results(command.results))
+    assert {row["variant"]: row["setting"] for _, row in analysis.variants.iterrows()} == {
+        variant: f"lr={level_text(lr)}" for variant, lr in count["confirm"]
+    }
+    primary = analysis.contrasts[analysis.contrasts["primary"]]
+    assert primary["kind"].tolist() == ["confirmed"] and primary["n"].tolist() == [3]
+    assert "to run" not in command.run().stdout
+
+
+def test_a_run_until_decided_that_is_killed_goes_on_to_the_same_looks(command: Command, tmp_path: Path) -> None:
+    text = STUDY.replace("seeds: 1", "screen: {}\nconfirm: {until: decided, looks: [2, 3, 4], futility: 0.0}")
+    command.study(text)
+    process = command.start()
+    deadline = time.monotonic() + 120
+    # Four at the two rates, four screened again, and two of the first look.
+    while len(list(command.results.glob("trials/*/record.json"))) < 10 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert command.run().returncode == 0
+    (tmp_path / "whole").mkdir()
+    whole = Command(tmp_path / "whole")
+    whole.study(text)
+    assert whole.run().returncode == 0
+    assert command.records() == whole.records()
+    assert Results(command.results).read_run()["plan"] == Results(whole.results).read_run()["plan"]
+    looks = confirm_looks(load_results(command.results)).frame
+    assert looks["n"].tolist() == [2, 3, 4][: len(looks)]
+    fresh = sum(by_phase(command)["confirm"].values())
+    assert fresh == 2 * looks["n"].max(), "no seed after the look that decided"
 
 
 @pytest.mark.fault("R1", "named with its line in the study file; exit code 2")

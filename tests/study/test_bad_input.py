@@ -320,6 +320,55 @@ PLAN = {
         GOOD + "search: {space: {lr: {low: 1e-5, high: 1e-2, log: true}}}\n",
         "study.yaml:10: search: expected either grid or search, got both; remove one of the two",
     ),
+    "seeds and screen": (
+        GOOD + "screen: {}\n",
+        "study.yaml:8: seeds: expected either seeds for every cell or screen, got both; remove one of the two",
+    ),
+    "a screened search": (
+        changed("grid: {lr: [1e-3, 3e-4]}\nseeds: 2", "search: {space: {lr: {low: 1e-4, high: 1e-2}}}\nscreen: {}"),
+        "study.yaml:8: screen: expected a grid to screen, got a search, which has a budget of its own; "
+        "write seeds: 1 beside search",
+    ),
+    "one setting screened again": (
+        changed("seeds: 2", "screen: {again: 1}"),
+        "study.yaml:8: screen: expected again of 0 or at least 2, got 1: nothing is left to choose; write again: 2",
+    ),
+    "until without looks": (
+        GOOD + "confirm: {until: decided}\n",
+        "study.yaml:10: confirm: expected looks beside until: decided, got none; write looks: [4, 8, 12, 16]",
+    ),
+    "until something else": (
+        GOOD + "confirm: {until: soon, looks: [4, 8]}\n",
+        "study.yaml:10: confirm.until: expected 'decided', got the text 'soon'; choose from decided",
+    ),
+    "looks that do not rise": (
+        GOOD + "confirm: {until: decided, looks: [4, 8, 8]}\n",
+        "study.yaml:10: confirm: expected looks that rise, got [4, 8, 8]",
+    ),
+    "a look at one seed": (
+        GOOD + "confirm: {until: decided, looks: [1, 4]}\n",
+        "study.yaml:10: confirm.looks[0]: expected a number >= 2, got 1",
+    ),
+    "looks that are no list": (
+        GOOD + "confirm: {until: decided, looks: 4}\n",
+        "study.yaml:10: confirm.looks: expected a list, got 4; write [4]",
+    ),
+    "at most no look": (
+        GOOD + "confirm: {until: decided, looks: [4, 8], at_most: 6}\n",
+        "study.yaml:10: confirm: expected at_most to be one of the looks [4, 8], got 6",
+    ),
+    "seeds until decided": (
+        GOOD + "confirm: {seeds: 6, until: decided, looks: [4, 8]}\n",
+        "study.yaml:10: confirm: expected either seeds or until: decided, got both; remove one of the two",
+    ),
+    "futility of fixed seeds": (
+        GOOD + "confirm: {seeds: 6, futility: 0.02}\n",
+        "study.yaml:10: confirm: expected until: decided beside futility, got none; write until: decided",
+    ),
+    "looks without until": (
+        GOOD + "confirm: {looks: [4, 8]}\n",
+        "study.yaml:10: confirm: expected until: decided beside looks, got none; write until: decided",
+    ),
     "excluded level that is none": (
         GOOD + "exclude: [{lr: 5e-4}]\n",
         "study.yaml:10: exclude[0].lr: expected a level of 'lr', got 0.0005; the levels are [0.001, 0.0003]",

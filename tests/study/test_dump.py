@@ -18,6 +18,8 @@ FACTORS = GOOD.replace(
 )
 TEXTS = {
     "small": GOOD,
+    "two phases": GOOD.replace("seeds: 2", "screen: {more: 3}\nconfirm: {seeds: 6}"),
+    "until decided": GOOD.replace("seeds: 2", "screen: {}\nconfirm: {until: decided, looks: [4, 8, 12], at_most: 8}"),
     "control and confound": GOOD.replace(
         "unet: {}", "unet:\n  again: {control: true}\n  slow: {train: {warmup_epochs: 1, augment: {flip: false}}}"
     ),

@@ -55,3 +55,4 @@ def test_words_that_only_together_pick_nothing(tmp_path: Path) -> None:
 
 def test_seeds_that_only_the_run_will_choose_are_no_slip(tmp_path: Path) -> None:
     assert picked(tmp_path, "seed=12345", text=GOOD + "confirm: {seeds: 2}\n") == []
+    assert picked(tmp_path, "seed=1", text=GOOD.replace("seeds: 2", "screen: {}")) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate.run.plan.reach import later_phases
 from ablate.study.reader import read_study
 from tests.conftest import ROOT
 
@@ -20,9 +21,10 @@ def test_a_study_that_comes_along_can_be_read(path: Path) -> None:
     assert study.trials()
 
 
-def test_the_benchmark_is_four_variants_at_four_rates_with_three_seeds() -> None:
+def test_the_benchmark_is_four_variants_at_four_rates_in_two_phases_of_48_trials() -> None:
     study = read_study(ROOT / "benchmark.yaml")
-    assert (list(study.variants), study.baseline, len(study.trials())) == (FOUR, "unet", 48)
+    assert (list(study.variants), study.baseline, len(study.trials())) == (FOUR, "unet", 16)
+    assert [phase.total for phase in later_phases(study)] == [(8, 8), (24, 24)]
     assert study.spec.grid == {"lr": [1e-3, 5e-4, 3e-4, 1e-4]}
     assert [list(study.differences(name)) for name in FOUR] == [[], ["skip"], ["block"], ["skip"]]
     assert len(study.spec.claims) == 10
@@ -47,5 +49,5 @@ def test_the_reference_study_is_the_original_reports() -> None:
 def test_a_study_shares_the_benchmarks_trials_where_they_are_the_same() -> None:
     benchmark, factors = (read_study(path) for path in (FILES[0], ROOT / "studies" / "skip-block-factors.yaml"))
     shared = {trial.key for trial in benchmark.trials()} & {trial.key for trial in factors.trials()}
-    # Three seeds at 1e-3 and 3e-4 of unet, residual and attention; of noskip only at 3e-4.
-    assert len(shared) == 3 * (2 + 2 + 2 + 1)
+    # One seed at 1e-3 and 3e-4 of unet, residual and attention; of noskip only at 3e-4.
+    assert len(shared) == 2 + 2 + 2 + 1

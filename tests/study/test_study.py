@@ -271,6 +271,20 @@ def test_seeds_that_confirm_took_no_part_in_choosing(tmp_path: Path) -> None:
     assert study.trial("unet", {"lr": 1e-3}, seeds[0], "confirm").role == "confirm"
 
 
+def test_a_screened_study_adds_the_next_seeds_and_every_look_the_next_fresh_ones(tmp_path: Path) -> None:
+    text = changed("seeds: 2", "screen: {seeds: 2, more: 3}\nconfirm: {until: decided, looks: [4, 8, 12], at_most: 8}")
+    study = read(tmp_path, text.replace("noskip: {skip: none}", "again: {control: true}"))
+    assert len(study.trials()) == 2 * 2 * 2
+    assert study.seeds_of("unet") == (0, 1) and study.again_seeds("unet") == (2, 3, 4)
+    # A control has seeds of its own, in both phases.
+    assert len({*study.seeds_of("again"), *study.again_seeds("again"), *study.again_seeds("unet")}) == 2 + 3 + 3
+    assert study.spec.confirm is not None and study.spec.confirm.planned_looks == (4, 8)
+    fresh = {name: study.confirm_seeds(name) for name in study.variants}
+    assert len({*fresh["unet"], *fresh["again"]}) == 16
+    fixed = read(tmp_path, GOOD + "confirm: {seeds: 3}\n")
+    assert fixed.confirm_seeds("unet") == fresh["unet"][:3], "more looks change no fresh seed"
+
+
 def test_an_extended_study_goes_on_from_its_shorter_self(tmp_path: Path) -> None:
     study = read(tmp_path)
     longer = study.extended(2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ablate.errors import AblateError
 from ablate.registry import MODELS
+from ablate.run.plan.reach import Phase, deciding_seeds, later_phases, reach_lines
 from ablate.study.components import create
 from ablate.study.jsonschema import json_schema
 from ablate.study.spec import SpaceSpec
@@ -67,7 +68,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class PlanReport:
-    """The plan of a study as plain data. `train_flops` is None until the data says sizes and counts."""
+    """The plan of a study as plain data.
+
+    `train_flops` are those of `trials` (or of the search), `later_flops` the least and the most of the phases after
+    them; None until the data says sizes and counts.
+    """
 
     study: str
     baseline: str
@@ -77,10 +82,19 @@ class PlanReport:
     variants: list[VariantPlan]
     searched: int
     space: dict[str, str]
-    confirmed: int
+    later: list[Phase]
+    reach: list[str]
     notes: list[str]
     shape: Shape | None = None
     train_flops: int | None = None
+    later_flops: tuple[int, int] | None = None
+
+    @property
+    def runs(self) -> tuple[int, int]:
+        """How many trials are run in all, at least and at most."""
+        first = self.searched or len(self.trials)
+        least, most = zip((first, first), *(phase.total for phase in self.later), strict=True)
+        return sum(least), sum(most)
 
 
 def describe(study: Study, shape: Shape | None = None) -> PlanReport:
@@ -93,7 +107,7 @@ def describe(study: Study, shape: Shape | None = None) -> PlanReport:
     else:
         variants = list(_built(study, shape).values())
     trials = study.trials()
-    confirm = study.spec.confirm.seeds if study.spec.confirm else 0
+    later = later_phases(study)
     search = study.spec.search
     return PlanReport(
         study=study.name,
@@ -104,10 +118,12 @@ def describe(study: Study, shape: Shape | None = None) -> PlanReport:
         variants=variants,
         searched=search.trials * len(study.variants) * len(study.seeds) if search else 0,
         space={name: _range(space) for name, space in search.space.items()} if search else {},
-        confirmed=confirm * len(study.variants),
+        later=later,
+        reach=reach_lines(study),
         notes=_notes(study, variants),
         shape=shape,
         train_flops=_all_train_flops(study, trials, variants, shape) if shape else None,
+        later_flops=_later_flops(study, later, variants, shape) if shape else None,
     )
 
 
@@ -192,6 +208,13 @@ def _all_train_flops(study: Study, trials: list[Trial], variants: list[VariantPl
     return rounds * _train_flops(study.representatives(), variants, shape)
 
 
+def _later_flops(study: Study, later: list[Phase], variants: list[VariantPlan], shape: Shape) -> tuple[int, int]:
+    """Return the least and the most FLOPs of the later phases, each run taken as one at the first setting."""
+    one = {trial.variant: _train_flops([trial], variants, shape) for trial in study.representatives()}
+    least = sum(one[name] * runs[0] for phase in later for name, runs in phase.runs.items())
+    return least, sum(one[name] * runs[1] for phase in later for name, runs in phase.runs.items())
+
+
 def _train_flops(trials: list[Trial], variants: list[VariantPlan], shape: Shape) -> int:
     """FLOPs of all trials: forward and backward (twice a forward) over train, forward over val, once over test."""
     flops = {item.name: item.forward_flops or 0 for item in variants}
@@ -215,10 +238,16 @@ def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
             notes.append(f"{item.name} is another model and takes no {', '.join(dropped)}")
     if study.spec.measure.native:
         notes.append("the test split is scored at the masks' own size; val, which chooses, at the size trained at")
-    if 1 < len(study.seeds) < 5:
-        notes.append(f"{len(study.seeds)} seeds: intervals are wide below 5 (see `ablate plan --power` after a pilot)")
-    elif len(study.seeds) == 1:
+    screen, confirm = study.spec.screen, study.spec.confirm
+    seeds = deciding_seeds(study)[-1]
+    if screen is not None and confirm is None:
+        notes.append("screen without confirm chooses settings and decides nothing (add confirm: {seeds: 6})")
+    elif seeds == 1:
         notes.append("one seed: no interval and no decision can be given")
+    elif seeds < 5:
+        notes.append(f"{seeds} seeds: intervals are wide below 5 (see `ablate plan --power` after a pilot)")
+    if screen is not None and len({trial.setting for trial in study.trials()}) == 1:
+        notes.append("one setting: there is nothing to screen (write seeds: 1 beside confirm)")
     if "lr" not in study.spec.grid and study.spec.search is None and len(study.variants) > 1:
         notes.append("one learning rate for all variants: a difference may be the rate's (add lr to the grid)")
     return notes

@@ -16,7 +16,7 @@ from ablate.run.plan.estimate import estimate_seconds
 from ablate.run.plan.pilot import print_power
 from ablate.study.study import Study
 from ablate.study.trial import level_text
-from ablate.wording import count_of
+from ablate.wording import count_of, range_of
 
 __all__ = ["print_plan", "print_power"]
 
@@ -44,11 +44,17 @@ def print_plan(study: Study, console: Console | None = None, *, estimate: bool =
     if estimate and report.train_flops:
         seconds = estimate_seconds(study, report)
         if seconds is not None:
-            console.print(
-                f"time: about {duration(seconds)} of training on this machine ({report.train_flops / 1e12:,.1f} TFLOP)"
-            )
+            console.print(_cost(seconds / report.train_flops, report.train_flops, report.later_flops or (0, 0)))
     for note in [*notes, *report.notes]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def _cost(seconds_a_flop: float, first: int, later: tuple[int, int]) -> str:
+    """Return the time and the arithmetic of all runs, at least and at most where they are not known beforehand."""
+    least, most = (first + part for part in later)
+    times = dict.fromkeys(duration(seconds_a_flop * flops) for flops in (least, most))
+    amounts = dict.fromkeys(f"{flops / 1e12:,.1f}" for flops in (least, most))
+    return f"time: about {' to '.join(times)} of training on this machine ({' to '.join(amounts)} TFLOP)"
 
 
 def _shape(study: Study) -> Shape:
@@ -74,8 +80,12 @@ def _summary(console: Console, report: PlanReport) -> None:
     if report.searched:
         ranges = "; ".join(f"{name} {text}" for name, text in report.space.items())
         console.print(Text(f"searched for each variant by a sampler of its own: {ranges}"), soft_wrap=True)
-    if report.confirmed:
-        console.print(f"and {count_of(report.confirmed, 'confirming trial')} at the chosen settings")
+    for phase in report.later:
+        console.print(f"then {count_of(range_of(phase.total), 'trial')}: {phase.text}", soft_wrap=True)
+    if report.later:
+        console.print(f"in all {count_of(range_of(report.runs), 'trial')}")
+    for line in report.reach:
+        console.print(line, soft_wrap=True)
     if report.shape is not None:
         height, width = report.shape.size
         images = " / ".join(str(report.shape.images.get(split, 0)) for split in ("train", "val", "test"))

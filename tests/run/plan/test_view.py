@@ -32,6 +32,24 @@ def test_the_plan_shows_trials_differences_parameters_and_time(tmp_path: Path) -
     assert "note: 2 seeds: intervals are wide below 5" in text
 
 
+def test_the_runs_of_every_phase_and_what_they_can_find_are_said_first(tmp_path: Path) -> None:
+    phases = "screen: {}\nconfirm: {until: decided, looks: [4, 8], futility: 0.02}"
+    text = printed(tmp_path, GOOD.replace("seeds: 2", phases), estimate=True)
+    lines = text.splitlines()
+    assert lines[:4] == [
+        "small: 4 trials (2 variants × 2 lr × 1 seed)",
+        "then 4 trials: 1 seed more at each variant's 2 best settings by val",
+        "then 8 to 16 trials: fresh seeds at the chosen settings until decided, looks at 4 and 8",
+        "in all 16 to 24 trials",
+    ]
+    assert lines[4].startswith("can find: differences of mIoU from 3.1 points on with 8 fresh seeds, ")
+    assert "seeds: intervals are wide" not in text
+    cost = next(line for line in lines if line.startswith("time: about "))
+    assert "TFLOP)" in cost
+    alone = printed(tmp_path, GOOD.replace("seeds: 2", "screen: {}"))
+    assert "note: screen without confirm chooses settings and decides nothing" in alone
+
+
 def test_a_control_and_a_confound_are_called_so(tmp_path: Path) -> None:
     variants = "{skip: none, train: {weight_decay: 0.1}}\n  again: {control: true}"
     text = printed(tmp_path, GOOD.replace("{skip: none}", variants))
