@@ -12,9 +12,10 @@ from math import sqrt
 
 import numpy as np
 
+from ablate.stats.blocks import draw_images, image_scheme
 from ablate.stats.bootstrap import MultiBootstrap, Replicates, multi_bootstrap
 from ablate.stats.intervals import t_interval
-from ablate.stats.resampling import image_weights, seed_weights
+from ablate.stats.resampling import seed_weights
 
 IMAGES = 30
 # What dominates: SD of a seed's score, of what an image is worth to one variant, of what is left of seed and image.
@@ -40,7 +41,7 @@ def ratio(sums: np.ndarray) -> np.ndarray:
 def contrast_coverage(draws: int, n: int, regime: str, means: Sequence[float], rng: np.random.Generator) -> float:
     """Share of `draws` data sets whose retuned interval of the difference holds 0; n seeds a cell."""
     seed, image, rest = REGIMES[regime]
-    bootstrap = MultiBootstrap(val_images=IMAGES, test_images=IMAGES, resamples=200)
+    bootstrap = MultiBootstrap(val=image_scheme(IMAGES, None), test=image_scheme(IMAGES, None), resamples=200)
     held = 0
     for draw in range(draws):
         shared = rng.normal(0, 0.1, (2, IMAGES))
@@ -67,7 +68,7 @@ def collapse_coverage(draws: int, n: int, rng: np.random.Generator) -> tuple[flo
 
     Second, the share of the data sets in which no run collapsed: there nothing tells of it.
     """
-    bootstrap = MultiBootstrap(val_images=IMAGES, test_images=IMAGES, resamples=200)
+    bootstrap = MultiBootstrap(val=image_scheme(IMAGES, None), test=image_scheme(IMAGES, None), resamples=200)
     held, unseen = 0, 0
     for draw in range(draws):
         sides: list[dict[int, Replicates]] = []
@@ -92,7 +93,7 @@ def sequence_coverage(draws: int, correlation: float, block: int | None, rng: np
     for step in range(1, n + 100):
         series[step] = correlation * series[step - 1] + noise[step]
     series = series[100:]
-    weights = image_weights(rng, n, 1000, block=block, groups=None if block is None else ["s"] * n)
+    weights = draw_images(rng, image_scheme(n, None if block is None else ["s"] * n, block=block), 1000)
     spread = (weights @ series / n).std(axis=0, ddof=1)
     return float(np.mean(np.abs(series.mean(axis=0)) <= 1.96 * spread))
 

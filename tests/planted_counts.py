@@ -48,6 +48,7 @@ def draw_study(
     groups: Sequence[str] | None = None,
     measure: Mapping[str, Any] | None = None,
     spreads: Mapping[str, float] | None = None,
+    variant_sd: float = 0.0,
 ) -> Frames:
     """One draw of seeds and images from a population.
 
@@ -55,7 +56,8 @@ def draw_study(
     classes' own; seeds, images (the same for all trials) and image × trial add normal noise on that scale. `copies`
     declares A/A controls: name -> variant copied. `confirm` adds that many fresh seeds at each variant's setting of the
     highest mean val mIoU. `groups` names the group of every image, whose images share their hardness. `spreads` gives
-    variants a standard deviation between seeds of their own.
+    variants a standard deviation between seeds of their own, `variant_sd` is that of what a variant's every seed finds
+    harder in an image (or group) than other variants do.
     """
     share = np.array([0.3, 0.25, 0.3, 0.1, 0.05, *[0.05] * 10])[:classes]
     share = share / share.sum()
@@ -67,8 +69,8 @@ def draw_study(
         )
         for split in ("val", "test")
     }
+    _, member = np.unique(np.asarray(range(images) if groups is None else groups), return_inverse=True)
     if groups is not None:
-        _, member = np.unique(np.asarray(groups), return_inverse=True)
         scenes = {
             split: (pixels, image_sd * rng.standard_normal((member.max() + 1, classes))[member])
             for split, (pixels, _) in scenes.items()
@@ -76,12 +78,19 @@ def draw_study(
     counts: dict[str, dict[str, np.ndarray]] = {}
     rows: list[dict[str, Any]] = []
 
+    taste = {
+        (variant, split): variant_sd * rng.standard_normal((member.max() + 1, 1))[member]
+        for variant in (effects if variant_sd else ())
+        for split in scenes
+    }
+
     def train(variant: str, lr: float, effect: float, seed: int, role: str) -> None:
         key = f"{variant}/{lr}/{seed}"
         luck = (spreads or {}).get(variant, seed_sd) * rng.standard_normal()
         counts[key] = {}
         for split, (pixels, hardness) in scenes.items():
             noise = interaction_sd * rng.standard_normal(hardness.shape)
+            hardness = hardness + taste.get((variant, split), 0.0)
             right = 1 / (1 + np.exp(-(own + effect + luck + hardness + noise)))
             tp = rng.binomial(pixels, right)
             fn = pixels - tp

@@ -18,6 +18,7 @@ from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, l
 from ablate.measure.stability import censored_headroom
 from ablate.registry import MEASURES, Measure
 from ablate.stats.intervals import geometric_interval, sample_sd, share_interval, t_interval
+from ablate.stats.untrained import trained
 from ablate.wording import count_of
 
 
@@ -62,9 +63,19 @@ def cell_groups(frames: Frames) -> list[Cell]:
 
 
 def cells_frame(
-    frames: Frames, v: pd.DataFrame, own_best: Choice, shared: str | None, converged: pd.DataFrame, confidence: float
+    frames: Frames,
+    v: pd.DataFrame,
+    own_best: Choice,
+    shared: str | None,
+    converged: pd.DataFrame,
+    confidence: float,
+    blind_score: float = np.nan,
 ) -> pd.DataFrame:
-    """Return a row a cell; `converged` is the frame of `convergence_frame`."""
+    """Return a row a cell.
+
+    `converged` is the frame of `convergence_frame`; `blind_score` is the test mIoU of the best prediction without an
+    image, within whose reach a cell is untrained.
+    """
     controls = {name for name, spec in frames.study.variants.items() if spec.control}
     verdicts = {(row["variant"], row["setting"]): row for row in converged.to_dict("records")}
     known = {variant: {str(name): float(score) for name, score in v.T[variant].items()} for variant in v.index}
@@ -83,6 +94,8 @@ def cells_frame(
             scores = cell.of_ended(f"{split}_score").astype(float)
             mean, low, high = t_interval(scores, confidence)
             row |= {f"{split}_mean": mean, f"{split}_sd": sample_sd(scores), f"{split}_low": low, f"{split}_high": high}
+        scores = cell.of_ended("test_score").astype(float)
+        row |= {"blind_score": blind_score, "untrained": trained(scores, blind_score) == "untrained"}
         complete = cell.of_ended("status") == "complete"
         for name in ("val_loss", "test_loss", "best_epoch"):
             found = _known(cell.of_ended(name)[complete])

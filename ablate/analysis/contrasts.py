@@ -13,12 +13,14 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Looks, confirmed_settings, look_plan, taken_looks
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
+from ablate.stats.blocks import order_test
 from ablate.stats.bootstrap import Contrast
-from ablate.stats.decisions import Decision, decide
+from ablate.stats.decisions import Decision, Verdict, decide, holm
+from ablate.stats.interaction import Interaction, setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
+from ablate.stats.untrained import trained
 
-DECIDED = ("better", "worse", "equivalent")
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 # How the error bar of a way is made: the setting chosen on val again in every replicate, chosen once and run again with
 # fresh seeds, or kept.
@@ -102,7 +104,14 @@ CONTRAST_COLUMNS = [
     "variant", "against", "control", "kind", "setting", "against_setting", "lr", "against_lr", "delta", "low", "high",
     "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "fresh", "error_bar", "n", "n_against", "left",
     "right", "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
-    "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "reason",
+    "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "images_drawn", "groups",
+    "block", "conditional", "order_correlation", "order_warning", "blind_score",
+    "untrained", "interaction", "interaction_low", "interaction_high", "interaction_p", "reason",
+]  # fmt: skip
+INTERACTION = ["interaction", "interaction_low", "interaction_high", "interaction_p"]
+FLAGS = [
+    "control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional", "conditional", "order_warning",
+    "untrained",
 ]  # fmt: skip
 
 
@@ -115,32 +124,63 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
     sides = against(frames)
     copies = controls(frames)
     primary = "own_best" if frames.study.confirm is None else "confirmed"
-    last = {} if looks is None else {row["variant"]: row for row in looks.frame.to_dict("records")}
+    last: dict[str, dict[Any, Any]] = {}
+    if looks is not None:
+        last = {row["variant"]: row for row in looks.frame.to_dict("records")}
     rows = []
+    contrasts: dict[str, dict[str, Contrast | str]] = {}
     for way in made:
         sequential = way.kind == "confirmed" and looks is not None and bool(looks.words)
         seen = {name: last.get(name) if sequential else None for name in sides}
         found = {name: _contrast(way, name, other, scores, seen[name]) for name, other in sides.items()}
+        contrasts[way.kind] = found
         decisions = _decisions(found, copies, frames)
         for name, other in sides.items():
-            decision = _sequential(seen[name], 1 - scores.confidence) if sequential else decisions[name]
-            first = None if seen[name] is None else int(seen[name]["n"])
-            row = _row(scores, way, name, other, found[name], decision, first)
+            look = seen[name]
+            decision = _sequential(look, 1 - scores.confidence) if sequential else decisions[name]
+            row = _row(scores, way, name, other, found[name], decision, None if look is None else int(look["n"]))
             row |= {"control": name in copies, "primary": way.kind == primary}
-            if sequential and seen[name] is None and not row["reason"]:
+            if sequential and look is None and not row["reason"]:
                 row["reason"] = "the first look has not been reached"
             rows.append(row)
     frame = pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
     if len(frame):
-        frame["lr_confounded"] = _confounded(frame)
+        own = frame["kind"] == "own_best"
+        for name, moved in _interactions(contrasts, copies, scores.confidence).items():
+            at = own & (frame["variant"] == name)
+            frame.loc[at, INTERACTION] = [moved.value, moved.low, moved.high, moved.p]
+            frame.loc[at, "lr_confounded"] = moved.confounds(1 - scores.confidence)
+        images = _images(scores)
+        for column in ("images_drawn", "groups", "block", "conditional", "order_correlation", "order_warning"):
+            frame[column] = [images[name][column] for name in frame["variant"]]
     # A study of one variant has none; its columns have their types all the same.
-    return frame.astype(
-        dict.fromkeys(("control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional"), bool)
-    )
+    return frame.astype(dict.fromkeys(FLAGS, bool))
+
+
+def _images(scores: StudyScores) -> dict[str, dict[str, Any]]:
+    """Return for the contrast of every variant how the test images are drawn, and whether their order seems to matter.
+
+    A dependence is looked for where the study declares no groups: with groups it is in the interval.
+    """
+    unknown = {"images_drawn": "", "groups": 0, "block": 0, "conditional": False}
+    unknown |= {"order_correlation": np.nan, "order_warning": False}
+    try:
+        scheme = scores.bootstrap.schemes["test"]
+    except ValueError:  # no trial is complete
+        return dict.fromkeys(scores.frames.variants, unknown)
+    drawn = unknown | {"images_drawn": scheme.kind, "groups": len(scheme.groups), "conditional": scheme.conditional}
+    drawn["block"] = scheme.block if scheme.kind == "blocks" else 0
+    made = dict.fromkeys(scores.frames.variants, drawn)
+    if scheme.kind == "independent":
+        for name, differences in scores.image_differences("test").items():
+            if differences is not None:
+                tested = order_test(differences)
+                made[name] = drawn | {"order_correlation": tested.correlation, "order_warning": tested.warn}
+    return made
 
 
 def _contrast(
-    way: Way, name: str, other: str, scores: StudyScores, look: Mapping[str, Any] | None = None
+    way: Way, name: str, other: str, scores: StudyScores, look: Mapping[Any, Any] | None = None
 ) -> Contrast | str:
     """Return the contrast of mIoU, or why there is none; at a `look`, that of its seeds with the repeated interval."""
     for side in (name, other):
@@ -156,12 +196,12 @@ def _contrast(
     return scores.fixed(*at, role=way.role, first=int(look["n"]), confidence=float(look["confidence"]))[0]
 
 
-def _sequential(look: Mapping[str, Any] | None, alpha: float) -> Decision:
+def _sequential(look: Mapping[Any, Any] | None, alpha: float) -> Decision:
     """Return the decision at the last look that a contrast was open at; its p-values are scaled to be judged at α."""
     if look is None:
         return Decision("undecided", np.nan, np.nan)
     scale = alpha / look["level"]
-    verdict = "undecided" if look["decision"] == OPEN else look["decision"]
+    verdict: Verdict = "undecided" if look["decision"] == OPEN else look["decision"]
     return Decision(verdict, min(1.0, look["p"] * scale), min(1.0, look["p_equivalent"] * scale))
 
 
@@ -214,10 +254,12 @@ def _row(
     row |= {"decision": decision.verdict, "fresh": way.role == "confirm"}
     row["error_bar"] = ERROR_BARS[way.kind]
     row |= {"n": len(cells[name]), "n_against": len(cells[other]), "left": mean[name], "right": mean[other]}
+    row["blind_score"] = scores.blind_score
+    row["untrained"] = any(trained(cell, scores.blind_score) == "untrained" for cell in cells.values())
     row["stability"] = np.nan
     if not isinstance(contrast, str):
         row["stability"] = contrast.left_stability * contrast.right_stability
-    row["lr_confounded"] = False
+    row |= {"lr_confounded": False} | dict.fromkeys(INTERACTION, np.nan)
     chosen = way.kind in ("own_best", "shared")
     row["unbracketed"] = chosen and any(scores.edge(side, settings[side]) for side in (name, other))
     # A choice rests on all the cells that it was made among.
@@ -243,21 +285,25 @@ def ratio_of(frames: Frames, name: str, other: str, quantity: str) -> float:
     return values[0] / values[1] if all(values) else np.nan
 
 
-def _confounded(frame: pd.DataFrame) -> pd.Series:
-    """Flag the own-best rows that are decided otherwise than the shared ones, at different settings."""
-    rows = frame.to_dict("records")
-    shared = {row["variant"]: row for row in rows if row["kind"] == "shared"}
-    flags = []
-    for row in rows:
-        other = shared.get(row["variant"]) if row["kind"] == "own_best" else None
-        flags.append(
-            other is not None
-            and row["decision"] in DECIDED
-            and other["decision"] in DECIDED
-            and row["decision"] != other["decision"]
-            and (row["setting"], row["against_setting"]) != (other["setting"], other["against_setting"])
-        )
-    return pd.Series(flags, index=frame.index, dtype=bool)
+def _interactions(
+    found: Mapping[str, Mapping[str, Contrast | str]], copies: set[str], confidence: float
+) -> dict[str, Interaction]:
+    """Test for each variant whether its contrast at own best differs from that at the shared setting.
+
+    `found` holds the contrasts by way and variant. The p-values are corrected by Holm over the variants, each control
+    by itself; variants that stand at the same two settings either way have none.
+    """
+    made = {}
+    for name, own in found.get("own_best", {}).items():
+        shared = found.get("shared", {}).get(name)
+        if isinstance(own, Contrast) and isinstance(shared, Contrast) and own.draws is not None:
+            same = (own.left_setting, own.right_setting) == (shared.left_setting, shared.right_setting)
+            values = own.estimate.value, shared.estimate.value
+            draws = own.draws, own.draws if same or shared.draws is None else shared.draws
+            made[name] = setting_interaction(*values, *draws, df=own.estimate.df, confidence=confidence)
+    judged = [name for name in made if name not in copies]
+    adjusted = dict(zip(judged, holm([made[name].p for name in judged]), strict=True))
+    return {name: one._replace(p=float(adjusted.get(name, one.p))) for name, one in made.items()}
 
 
 def class_contrasts_frame(scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:

@@ -79,6 +79,7 @@ SHARED: Mapping[str, Column] = {
     "right": _number("score of `against`, mean over seeds"),
     "n": _count("seeds with a result, of the smaller side", "seeds"),
     "reason": _text("why a number could not be had"),
+    "blind_score": _number("test mIoU of the best prediction without an image: one class, or by class frequencies"),
     "pixels": _count("target pixels of the class in the test split", "pixels"),
     "parameters_ratio": _number("parameters of `variant` over those of `against`"),
     "flops_ratio": _number("forward FLOPs of `variant` over those of `against`"),
@@ -152,7 +153,7 @@ TRIAL_FRAMES: Mapping[str, Frame] = {
 FRAMES: Mapping[str, Frame] = {
     "cells": Frame(
         "a variant and setting of the plan (role main), A/A controls too",
-        "variant setting control n",
+        "variant setting control n blind_score",
         {
             "n_planned n_complete n_diverged n_pruned n_failed n_missing": _count(
                 "seeds of the plan, by status", "seeds"
@@ -164,6 +165,7 @@ FRAMES: Mapping[str, Frame] = {
             "best_epoch": _number("mean over complete seeds of the best-val epoch"),
             "regret": _number("highest V of the variant less V"),
             "eligible": _flag("whether the cell may be chosen"),
+            "untrained": _flag("whether its mean test mIoU is within a point of `blind_score`: nothing was learned"),
             "own_best shared": _flag("whether the rule chose it"),
             "convergence": _VERDICT,
             "convergence_reason": _text("what that verdict rests on"),
@@ -210,7 +212,8 @@ FRAMES: Mapping[str, Frame] = {
     ),
     "contrasts": Frame(
         "a contrast and way: `variant` minus `against` in T",
-        "variant against control kind setting delta low high n left right reason parameters_ratio flops_ratio",
+        "variant against control kind setting delta low high n left right reason parameters_ratio flops_ratio "
+        "blind_score",
         {
             "against_setting": _text("setting of `against`"),
             "lr against_lr": _number("learning rates of the two sides"),
@@ -227,12 +230,30 @@ FRAMES: Mapping[str, Frame] = {
             "error_bar": _text('"retune", "fixed" or "tune_once"'),
             "n_against": _count("seeds of `against`", "seeds"),
             "stability": _number("share of replicates in which both sides choose the same again; own best only"),
-            "lr_confounded": _flag("own best and shared are both decided, differ, and stand at different settings"),
+            "lr_confounded": _flag("whether the contrast depends on how the settings are chosen: `interaction_p` ≤ α"),
+            "interaction interaction_low interaction_high": _number(
+                "`delta` less that at the shared setting; own best"
+            ),
+            "interaction_p": _number("two-sided p of no such difference, after Holm's correction"),
             "unbracketed": _flag("whether the best rate of a side lies on an edge; own best and shared"),
             "provisional": _flag("whether a trial that it rests on has no result"),
             "confounded": _text("training settings that a side has of its own"),
             "superiority superiority_low superiority_high": _number("P(a run of `variant` beats one of `against`)"),
             "superiority_verdict": _text('"meaningful", "negligible", "noise", or "" where none may be given'),
+            "untrained": _flag(
+                "whether a side's mean test mIoU is within a point of `blind_score`: nothing was learned"
+            ),
+            "images_drawn": _text('how the test images are resampled: "independent", whole "groups", or in "blocks"'),
+            "groups": _count("groups of test images, 0 where they are independent", "groups"),
+            "block": _count("images in a block, 0 where they are not drawn in blocks", "images"),
+            "conditional": _flag("whether the interval is conditional on these groups, too few to stand for others"),
+            "order_correlation": _number(
+                "correlation of neighbours in what the images add to the difference at own best"
+            ),
+            "order_warning": _flag(
+                "whether the images seem dependent in the order of the files though no groups are declared: intervals "
+                "are then too narrow"
+            ),
         },
     ),
     "looks": Frame(

@@ -10,11 +10,13 @@ import numpy as np
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import bracket, eligible, v_table
+from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
 from ablate.measure import segmentation
+from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, level, multi_bootstrap_each
 from ablate.stats.intervals import Estimate
 from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
+from ablate.stats.untrained import blind_scores
 
 
 class Member(NamedTuple):
@@ -57,22 +59,66 @@ class StudyScores:
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
 
     @cached_property
+    def _complete(self) -> str | None:
+        """The key of a trial that is complete."""
+        return next((seed.key for cell in self._members.values() for seed in cell if seed.status == "complete"), None)
+
+    @cached_property
+    def blind_score(self) -> float:
+        """Return the test mIoU of the best prediction that looks at no image; NaN where no trial is complete."""
+        key = self._complete
+        if key is None:
+            return np.nan
+        counts = self.frames.counts(key)["test"]
+        return blind_scores((counts[..., segmentation.TP] + counts[..., segmentation.FN]).sum(axis=0)).score
+
+    @cached_property
     def bootstrap(self) -> MultiBootstrap:
         """Return the draws of images, one for the whole study; raises ValueError where no trial is complete."""
-        complete = (seed.key for cell in self._members.values() for seed in cell if seed.status == "complete")
-        key = next(complete, None)
-        if key is None:
-            raise ValueError("no trial is complete")
-        shapes = {split: len(counts) for split, counts in self.frames.counts(key).items()}
         return MultiBootstrap(
-            val_images=shapes["val"],
-            test_images=shapes["test"],
+            val=self._scheme("val"),
+            test=self._scheme("test"),
             resamples=self.frames.study.measure.resamples,
             seed=self.seed,
-            block=self.frames.study.measure.block,
-            val_groups=self.frames.groups["val"],
-            test_groups=self.frames.groups["test"],
         )
+
+    def _scheme(self, split: str) -> ImageScheme:
+        """Return how the images of a split are drawn: whole groups, or blocks of a length that study or data say."""
+        key = self._complete
+        if key is None:
+            raise ValueError("no trial is complete")
+        groups, block = self.frames.groups[split], self.frames.study.measure.block
+        images = len(self.frames.counts(key)[split])
+        if groups is None or len(set(groups)) >= LEAST_GROUPS_DRAWN_WHOLE or block != "auto":
+            return image_scheme(images, groups, block=None if block == "auto" else block)
+        differences = [row for row in self.image_differences(split).values() if row is not None]
+        return image_scheme(images, groups, np.stack(differences) if differences else None)
+
+    def image_differences(self, split: str) -> dict[str, Floats | None]:
+        """Return by variant what each image adds to its difference of mIoU from the baseline, at own best: (images,).
+
+        The influence of an image on IoU = t/u of a class, t and u its sums over the images, is (t_i − IoU·u_i)/u; that
+        on mIoU is the mean over the classes, on a cell's mean that over its seeds. None where a side has no complete
+        seed, and for the baseline.
+        """
+        chosen = OWN_BEST.choose(self.v)
+        influences = {name: self._influence(name, setting, split) for name, setting in chosen.items()}
+        base = influences.get(self.frames.baseline)
+        return {
+            name: None if own is None or base is None or name == self.frames.baseline else own - base
+            for name, own in influences.items()
+        }
+
+    def _influence(self, variant: str, setting: str | None, split: str) -> Floats | None:
+        seeds = [seed[split] for seed in self.counts(variant, setting or "") if seed is not None]
+        if not seeds:
+            return None
+        right = np.stack([counts[..., segmentation.TP] for counts in seeds]).astype(float)
+        union = np.stack([counts.sum(axis=-1) for counts in seeds]).astype(float)
+        total = union.sum(axis=1, keepdims=True)
+        total[total == 0] = np.nan  # the class is nowhere
+        moved = (right - right.sum(axis=1, keepdims=True) / total * union) / total
+        return np.asarray(segmentation.nan_mean(moved).mean(axis=0))
 
     def members(self, variant: str, setting: str | None, role: str = "main") -> list[Member]:
         """Return the seeds of a cell that have a result, complete or diverged."""

@@ -175,7 +175,7 @@ class Gatherer:
     def _val_bootstrap(self) -> MultiBootstrap:
         """Return the study's draws with val in the place of test, for claims about val scores."""
         made = copy(self.scores.bootstrap)
-        made.test_weights = made.val_weights
+        made.test_weights, made.schemes = made.val_weights, dict.fromkeys(made.schemes, made.schemes["val"])
         return made
 
     def _detail_counts(self, key: str) -> dict[str, np.ndarray]:

@@ -41,7 +41,13 @@ class ImageScheme:
     conditional: bool = False
 
 
-def image_scheme(images: int, groups: Sequence[str] | None, differences: ArrayLike | None = None) -> ImageScheme:
+def image_scheme(
+    images: int,
+    groups: Sequence[str] | None,
+    differences: ArrayLike | None = None,
+    *,
+    block: int | None = None,
+) -> ImageScheme:
     """Choose how n images are resampled from their groups (one name an image; None where they are independent).
 
     - No groups: image by image, df = n − 1.
@@ -49,7 +55,8 @@ def image_scheme(images: int, groups: Sequence[str] | None, differences: ArrayLi
       Gelbach and Miller 2008). Dependence within a group needs no model; df = k − 1, k the number of groups.
     - Fewer: circular blocks within each group (Politis and Romano 1992), so that the interval is *conditional* on these
       groups; df = k − 1, at least 1. The block is the `block_length` of the `differences`, what each image adds to the
-      compared difference, (images,) or (contrasts, images), the longest of the contrasts; ∛n without them.
+      compared difference, (images,) or (contrasts, images), the longest of the contrasts; ∛n without them. A number as
+      `block` is taken as it is.
 
     Raises ValueError where there is no image, or not one name an image.
     """
@@ -64,7 +71,9 @@ def image_scheme(images: int, groups: Sequence[str] | None, differences: ArrayLi
     df = float(max(1, len(members) - 1))
     if len(members) >= LEAST_GROUPS_DRAWN_WHOLE:
         return ImageScheme("groups", images, members, df=df)
-    if differences is None:
+    if block is not None:
+        pass
+    elif differences is None:
         block = ceil(images ** (1 / 3))
     else:
         rows = np.atleast_2d(np.asarray(differences, dtype=float))

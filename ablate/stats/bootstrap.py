@@ -5,22 +5,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import nan, sqrt
-from typing import Any, Literal
+from math import inf, nan, sqrt
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.stats.blocks import ImageScheme, draw_images
 from ablate.stats.intervals import Estimate, from_standard_error
-from ablate.stats.resampling import (
-    Counts,
-    Floats,
-    Score,
-    image_weights,
-    interaction_of,
-    seed_scores,
-    seed_weights,
-)
+from ablate.stats.resampling import Counts, Floats, Score, interaction_of, seed_scores, seed_weights
+from ablate.stats.welch import satterthwaite
 
 ErrorBar = Literal["retune", "tune_once"]
 
@@ -32,6 +26,7 @@ class Replicates:
     `val` is a scalar with draws (R,); `test` may be a scalar or a vector (one entry a class) with draws (R, ...).
     `between` is the variance of `test` between the seeds, `interaction` the part of it that is each run's own luck
     with just these images (see `interaction_of`): as `test`, or a scalar for all its entries; NaN below two seeds.
+    `image_df` are the degrees of freedom of the images' part of a variance.
     """
 
     val: float
@@ -41,6 +36,7 @@ class Replicates:
     seeds: int
     between: Floats = field(default_factory=lambda: np.zeros(()))
     interaction: Floats = field(default_factory=lambda: np.zeros(()))
+    image_df: float = inf
 
     def entry(self, place: int) -> Replicates:
         """Return one entry of a score that is a vector, such as that of one class."""
@@ -78,22 +74,12 @@ class MultiBootstrap:
     whatever else is in the study.
     """
 
-    def __init__(
-        self,
-        *,
-        val_images: int,
-        test_images: int,
-        resamples: int = 2000,
-        seed: int = 0,
-        block: int | None = None,
-        val_groups: Sequence[str] | None = None,
-        test_groups: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, *, val: ImageScheme, test: ImageScheme, resamples: int = 2000, seed: int = 0) -> None:
         self.resamples, self.seed = resamples, seed
+        self.schemes = {"val": val, "test": test}
         rng = np.random.default_rng([seed, 0])
-        blocks = (block if val_groups is not None else None), (block if test_groups is not None else None)
-        self.val_weights = image_weights(rng, val_images, resamples, block=blocks[0], groups=val_groups)
-        self.test_weights = image_weights(rng, test_images, resamples, block=blocks[1], groups=test_groups)
+        self.val_weights = draw_images(rng, val, resamples)
+        self.test_weights = draw_images(rng, test, resamples)
 
     def cell(
         self,
@@ -124,6 +110,7 @@ class MultiBootstrap:
             len(test),
             np.full(points.shape[1:], nan) if alone else points.var(axis=0, ddof=1),
             np.full(points.shape[1:], nan) if alone else interaction_of(points, scores),
+            self.schemes["test"].df,
         )
 
 
@@ -141,7 +128,11 @@ def _draws(points: Floats, scores: Floats, drawn: NDArray[np.int64]) -> Floats:
 
 @dataclass(frozen=True)
 class Contrast:
-    """left − right of the compared score, with the settings at which each stands and how firmly they were chosen."""
+    """left − right of the compared score, with the settings at which each stands and how firmly they were chosen.
+
+    `between` are the variances between the seeds of the two sides, `image` what the sampling of the images, common to
+    both, adds to the variance of the difference, and `choice` what choosing the settings adds.
+    """
 
     estimate: Estimate
     left_setting: Hashable
@@ -150,6 +141,9 @@ class Contrast:
     left_stability: float = nan
     right_stability: float = nan
     draws: Floats | None = None
+    between: tuple[float, ...] = (nan, nan)
+    image: float = nan
+    choice: float = nan
 
 
 def choose(cells: Mapping[Any, Replicates]) -> Hashable:
@@ -173,9 +167,11 @@ def multi_bootstrap(
     interval holds the noise of choosing. `tune_once`: chosen once, and only seeds and images vary: the error bar of
     "these settings again with new seeds". `at` names the two settings instead (shared and matched rates).
 
-    Interval: estimate ± t_{2(n−1)} · SE, n the seeds of the smaller chosen cell. SE² = Var(replicates) − Σ i/n, with i
-    the interaction of the two chosen cells (drawing images moves s̄ by it once more than the truth does), but not
-    below what the seeds alone give, Σ between/n.
+    Interval: estimate ± t · SE. SE² = Var(replicates) − Σ i/n, with i the interaction of the two chosen cells (drawing
+    images moves s̄ by it once more than the truth does), but not below what the seeds alone give, Σ between/n. The
+    degrees of freedom are Satterthwaite's over the parts of SE²: between/n of either side with n − 1, the images' with
+    those of the way they are drawn, and what choosing adds with the n − 1 of both sides together. With seeds alone that
+    is Welch's test, whose level holds where the spreads of the two sides differ.
     """
     contrasts = multi_bootstrap_each(left, right, error_bar=error_bar, at=at, confidence=confidence)
     if len(contrasts) != 1:
@@ -194,16 +190,19 @@ def multi_bootstrap_each(
     """Return what `multi_bootstrap` does for a score that is a vector: one contrast an entry."""
     settings = at if at is not None else (choose(left), choose(right))
     again = error_bar == "retune" and at is None
-    draws_left, stability_left = _chosen_draws(left, settings[0], again)
-    draws_right, stability_right = _chosen_draws(right, settings[1], again)
     a, b = left[settings[0]], right[settings[1]]
-    values = np.ravel(a.test - b.test)
-    draws = (draws_left - draws_right).reshape(len(draws_left), -1)
+    kept = (a.test_draws - b.test_draws).reshape(len(a.test_draws), -1)
+    stability, draws = (nan, nan), kept
+    if again:
+        draws_left, stability_left = _chosen_draws(left, settings[0])
+        draws_right, stability_right = _chosen_draws(right, settings[1])
+        stability = stability_left, stability_right
+        draws = (draws_left - draws_right).reshape(len(draws_left), -1)
     label = error_bar if at is None else "fixed"
-    estimates = _estimates(values, draws, [a, b], confidence, f"multi-bootstrap, {label}")
+    made = _estimates(np.ravel(a.test - b.test), draws, kept, [a, b], confidence, f"multi-bootstrap, {label}")
     return [
-        Contrast(estimate, settings[0], settings[1], label, stability_left, stability_right, column)
-        for estimate, column in zip(estimates, draws.T, strict=True)
+        Contrast(estimate, *settings, label, *stability, column, parts.between, parts.image, parts.choice)
+        for (estimate, parts), column in zip(made, draws.T, strict=True)
     ]
 
 
@@ -214,46 +213,65 @@ def level(
     at: Hashable | None = None,
     confidence: float = 0.95,
 ) -> list[Estimate]:
-    """Return one variant's own score(s) at its best setting (or `at`), as in `multi_bootstrap` with t_{n−1}."""
+    """Return one variant's own score(s) at its best setting (or `at`), with an interval as in `multi_bootstrap`."""
     setting = choose(cells) if at is None else at
-    draws, _ = _chosen_draws(cells, setting, error_bar == "retune" and at is None)
-    method = f"multi-bootstrap, {error_bar if at is None else 'fixed'}"
     cell = cells[setting]
-    return _estimates(np.ravel(cell.test), draws.reshape(len(draws), -1), [cell], confidence, method)
+    kept = cell.test_draws.reshape(len(cell.test_draws), -1)
+    again = error_bar == "retune" and at is None
+    draws = _chosen_draws(cells, setting)[0].reshape(len(kept), -1) if again else kept
+    method = f"multi-bootstrap, {error_bar if at is None else 'fixed'}"
+    return [estimate for estimate, _ in _estimates(np.ravel(cell.test), draws, kept, [cell], confidence, method)]
+
+
+class _Parts(NamedTuple):
+    """The parts of the variance of an estimate: between the seeds of each side (of one run), images, choice."""
+
+    between: tuple[float, ...]
+    image: float
+    choice: float
 
 
 def _estimates(
-    values: Floats, draws: Floats, cells: Sequence[Replicates], confidence: float, method: str
-) -> list[Estimate]:
-    """Return the estimates of values (K,) from replicates (R, K) of one cell, or of the difference of two."""
-    n = min(cell.seeds for cell in cells)
-    zero = np.zeros(len(values))
-    seeds_alone = sum((np.ravel(cell.between) / cell.seeds for cell in cells), zero)
-    twice = sum((np.ravel(cell.interaction) / cell.seeds for cell in cells), zero)
-    return [
-        _estimate(float(value), column, float(least), float(excess), n, len(cells) * (n - 1), confidence, method)
-        for value, column, least, excess in zip(values, draws.T, seeds_alone, twice, strict=True)
-    ]
+    values: Floats, draws: Floats, kept: Floats, cells: Sequence[Replicates], confidence: float, method: str
+) -> list[tuple[Estimate, _Parts]]:
+    """Return the estimates of values (K,) of one cell, or of the difference of two, with the parts of their variance.
+
+    `draws` (R, K) are the replicates, `kept` (R, K) those in which the settings were not chosen again.
+    """
+    n = np.array([cell.seeds for cell in cells])
+    # A cell whose seeds all diverged knows one variance for all its entries.
+    between = np.stack([np.broadcast_to(np.ravel(cell.between), values.shape) for cell in cells], axis=1)
+    excess = sum((np.ravel(cell.interaction) / cell.seeds for cell in cells), np.zeros(len(values)))
+    made = []
+    for place, value in enumerate(values):
+        # A replicate may leave the score undefined (a class in no drawn image); above one in ten there is no interval.
+        known, at_settings = (part[np.isfinite(part)] for part in (draws[:, place], kept[:, place]))
+        if min(n) >= 2 and known.size < 0.9 * len(draws):
+            reason = "undefined in more than a tenth of the replicates"
+            missed = Estimate(
+                float(value), nan, nan, n=int(min(n)), confidence=confidence, method=method, reason=reason
+            )
+            made.append((missed, _Parts((nan,) * len(cells), nan, nan)))
+            continue
+        se = df = image = choice = nan
+        if min(n) >= 2:
+            seeds = between[place] / n
+            variance = max(float(known.var(ddof=1)) - excess[place], seeds.sum())
+            rest = variance - seeds.sum()
+            image = min(rest, max(0.0, float(at_settings.var(ddof=1)) - excess[place] - seeds.sum()))
+            choice = rest - image
+            df = float(
+                satterthwaite([*seeds, image, choice], [*(n - 1), min(cell.image_df for cell in cells), sum(n - 1)])
+            )
+            # Sums of equal numbers differ by rounding; that is no spread.
+            se = 0.0 if variance < 1e-24 else sqrt(variance)
+        estimate = from_standard_error(float(value), se, df, n=int(min(n)), confidence=confidence, method=method)
+        made.append((estimate, _Parts(tuple(between[place].tolist()), image, choice)))
+    return made
 
 
-def _estimate(
-    value: float, draws: Floats, least: float, excess: float, n: int, df: int, confidence: float, method: str
-) -> Estimate:
-    # A replicate may leave the score undefined (a class in no drawn image); above one in ten there is no interval.
-    kept = draws[np.isfinite(draws)]
-    if n >= 2 and kept.size < 0.9 * draws.size:
-        reason = "undefined in more than a tenth of the replicates"
-        return Estimate(value, nan, nan, n=n, confidence=confidence, method=method, reason=reason)
-    variance = max(float(kept.var(ddof=1)) - excess, least) if n >= 2 else nan
-    # Sums of equal numbers differ by rounding; that is no spread.
-    se = 0.0 if variance < 1e-24 else sqrt(variance)
-    return from_standard_error(value, se, df, n=n, confidence=confidence, method=method)
-
-
-def _chosen_draws(cells: Mapping[Any, Replicates], setting: Hashable, again: bool) -> tuple[Floats, float]:
-    """Return the test score in every replicate (R, ...), and the share of the replicates that chose `setting`."""
-    if not again:
-        return cells[setting].test_draws, nan
+def _chosen_draws(cells: Mapping[Any, Replicates], setting: Hashable) -> tuple[Floats, float]:
+    """Return the test score in every replicate (R, ...) at the setting chosen there, and how often it is `setting`."""
     order = list(cells)
     val = np.stack([cells[key].val_draws for key in order])
     # A cell whose score is undefined in a replicate cannot be chosen there.

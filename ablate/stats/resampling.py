@@ -1,4 +1,4 @@
-"""The parts of a replicate: how often each image and each seed is drawn, and the scores of the drawn images."""
+"""The parts of a replicate: how often each seed is drawn, and the scores of the drawn images."""
 
 from __future__ import annotations
 
@@ -15,57 +15,8 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 
-# From this many short groups on (patients, not sequences), whole groups are drawn.
-LEAST_GROUPS_DRAWN_WHOLE = 10
 # Numbers of float64 that are worked on at once: about a megabyte.
 _PORTION = 1 << 16
-
-
-def image_weights(
-    rng: np.random.Generator,
-    n: int,
-    resamples: int,
-    *,
-    block: int | None = None,
-    groups: Sequence[str] | None = None,
-) -> NDArray[np.int64]:
-    """Draw how often each of n images is drawn in each replicate: (resamples, n) non-negative integers.
-
-    Without `groups` the images are drawn independently. With `groups` (one name an image) they are dependent
-    within a group:
-
-    - a group of m images gives ⌈m/L⌉ circular blocks of L = min(block, ⌊m/3⌋) images, the last one cut so that
-      m images are drawn (Politis and Romano 1992): the group stays represented by its own size;
-    - where at least ten groups are no longer than `block`, those are drawn whole, as clusters: their number is
-      then the sample size, and dependence inside them needs no model.
-
-    `block` is 20 where groups are given and it is None. `block` without groups takes all images as one sequence.
-    """
-    if n < 1:
-        raise ValueError("there are no images to draw")
-    if groups is None and block is None:
-        return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-    block = block or 20
-    names = np.asarray(groups if groups is not None else ["all"] * n)
-    if names.size != n:
-        raise ValueError(f"{names.size} group names for {n} images")
-    weights = np.zeros((resamples, n), dtype=np.int64)
-    members = [np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())]
-    short = [index for index in members if index.size <= block]
-    if len(short) >= LEAST_GROUPS_DRAWN_WHOLE:
-        drawn = rng.multinomial(len(short), np.full(len(short), 1 / len(short)), size=resamples)
-        for column, index in enumerate(short):
-            weights[:, index] = drawn[:, [column]]
-        members = [index for index in members if index.size > block]
-    for index in members:
-        weights[:, index] = _circular_blocks(rng, index.size, resamples, block)
-    return weights
-
-
-def _circular_blocks(rng: np.random.Generator, m: int, resamples: int, block: int) -> NDArray[np.int64]:
-    length = max(1, min(block, m // 3))
-    starts = rng.integers(0, m, size=(resamples, -(-m // length), 1))
-    return _counted(((starts + np.arange(length)) % m).reshape(resamples, -1)[:, :m], m)
 
 
 def _counted(drawn: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -95,7 +95,9 @@ class MeasureSpec(Spec):
     rope: PositiveFloat = Field(0.005, description="Differences of mIoU below this count as none (a fraction).")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Level of the intervals.")
     resamples: Annotated[int, Field(ge=100, le=100_000)] = Field(2000, description="Bootstrap replicates.")
-    block: PositiveInt = Field(20, description="Images in a block where images come in sequences.")
+    block: PositiveInt | Literal["auto"] = Field(
+        "auto", description="Images in a block where images come in few sequences; 'auto' takes it from the data."
+    )
 
 
 class RunSpec(Spec):

@@ -48,6 +48,17 @@ def test_a_diverged_seed_counts_zero_in_the_mean(planted_analysis: Analysis) -> 
     assert row["rise"] == math.inf
 
 
+def test_a_cell_that_reaches_no_more_than_a_blind_prediction_is_untrained(tmp_path: Path) -> None:
+    truth = Truth(diverges_from={"noskip": 1e-5}, diverged=())
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(3e-4,), images=6, epochs=5, truth=truth, predictions=False
+    )
+    analysis = analyse(load_results(path))
+    assert analysis.cells.set_index("variant")["untrained"].to_dict() == {"unet": False, "noskip": True}
+    assert analysis.cells["blind_score"].between(0.05, 0.4).all()
+    assert analysis.contrasts["untrained"].all()
+
+
 def test_cells_say_what_they_lack(planted_analysis: Analysis) -> None:
     assert cell(planted_analysis.cells, "residual", 1e-3)["reason"] == "2 of 3 seeds"
     row = cell(planted_analysis.cells, "attention", 1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis, analyse
-from ablate.analysis.contrasts import _confounded, contrasts_frame, ways
+from ablate.analysis.contrasts import contrasts_frame, ways
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
 from tests.planted import Truth, plant
 from tests.planted_counts import draw_study
+from tests.planted_pixels import mean_iou
 
 
 def primary(frames: Frames) -> pd.DataFrame:
@@ -103,25 +105,30 @@ def test_a_rate_that_decides_the_contrast_is_called_a_confound(tmp_path: Path) -
     assert flags.sum() == 1
 
 
-def test_an_undecided_contrast_is_never_called_confounded() -> None:
-    # Both ways differ in sign by luck alone; neither is decided.
-    frame = pd.DataFrame(
-        {
-            "variant": ["a", "a"],
-            "kind": ["own_best", "shared"],
-            "setting": ["s1", "s2"],
-            "against_setting": ["s1", "s2"],
-        }
-    )
-    for decisions, flag in (
-        (["better", "worse"], True),
-        (["better", "equivalent"], True),
-        (["better", "undecided"], False),
-        (["better", "better"], False),
-    ):
-        assert _confounded(frame.assign(decision=decisions)).tolist() == [flag, False]
-    same = frame.assign(decision=["better", "equivalent"], setting="s1", against_setting="s1")
-    assert not _confounded(same).any()  # at the same settings the rate is no cause
+def test_a_variant_that_is_worse_at_the_shared_rate_only_is_called_confounded() -> None:
+    # Equal at own best, and about ten points apart at the rate that suits the baseline; both decisions may be open.
+    odds = {"a": [-1.5, 0.0, -0.6], "b": [0.0, -0.6, -1.5], "c": [-1.5, 0.0, -0.6]}
+    flagged, falsely = 0, 0
+    for draw in range(20):
+        frames = draw_study(np.random.default_rng(draw), effects=odds, seeds=3, images=20, resamples=200)
+        scores = StudyScores(frames)
+        rows = contrasts_frame(scores, ways(scores)[:2]).query("kind == 'own_best'").set_index("variant")
+        flagged += int(rows["lr_confounded"]["b"])
+        falsely += int(rows["lr_confounded"]["c"])
+    assert flagged >= 15, flagged
+    assert falsely <= 2, falsely
+    assert rows["interaction"]["b"] == pytest.approx(0.1, abs=0.05)
+
+
+def test_equal_variants_are_seldom_called_confounded() -> None:
+    # Three rates that are alike: the choice is luck, and so is the difference between the two ways to choose.
+    effects = {f"v{number}": [0.0, 0.0, 0.0] for number in range(4)}
+    wrong = 0
+    for draw in range(25):
+        frames = draw_study(np.random.default_rng(draw), effects=effects, seeds=3, images=15, resamples=150)
+        scores = StudyScores(frames)
+        wrong += bool(contrasts_frame(scores, ways(scores)[:2])["lr_confounded"].any())
+    assert stats.binomtest(wrong, 25, 0.05, alternative="greater").pvalue > 0.05, wrong
 
 
 def test_an_edge_of_the_grid_is_said(tmp_path: Path) -> None:
@@ -316,5 +323,83 @@ def test_a_diverged_seed_is_zero_in_every_replicate() -> None:
     scores = frames.trials.groupby("variant")["test_score"].apply(list)
     assert row["right"] - row["left"] == pytest.approx(np.mean(scores["a"]) - np.sum(scores["b"]) / 4)
     # One of four seeds at zero: SD of a replicate's mean is about score·√(3/16/4), so the interval is wide.
-    expected = stats.t.ppf(0.975, 6) * np.mean(scores["a"]) * math.sqrt(3 / 16 / 4) * math.sqrt(4 / 3)
+    # Nearly all the spread is that of one side, whose 3 degrees of freedom are those of the interval.
+    expected = stats.t.ppf(0.975, 3) * np.mean(scores["a"]) * math.sqrt(3 / 16 / 4) * math.sqrt(4 / 3)
     assert (row["high"] - row["low"]) / 2 == pytest.approx(expected, rel=0.15)
+
+
+def rate_of_errors(draws: int, **settings: Any) -> tuple[int, pd.DataFrame]:
+    """How many of so many studies of equal variants decide that any two differ, and the contrasts of the last."""
+    wrong = 0
+    for draw in range(draws):
+        frames = draw_study(np.random.default_rng(draw), lrs=(3e-4,), resamples=150, **settings)
+        rows = primary(frames)
+        wrong += bool(rows["decision"].isin(["better", "worse"]).any())
+    return wrong, rows
+
+
+def test_long_groups_are_drawn_whole_and_the_level_holds() -> None:
+    # 12 clips of 12 images: what one variant finds hard in a clip it finds hard in all of its images.
+    groups = [f"clip{image // 12:02d}" for image in range(144)]
+    wrong, rows = rate_of_errors(
+        60, effects={"a": [0.0], "b": [0.0]}, seeds=3, images=144, groups=groups, seed_sd=0.01, interaction_sd=0.02,
+        image_sd=0.1, variant_sd=0.4,
+    )  # fmt: skip
+    assert tuple(rows.loc["b", ["images_drawn", "groups", "conditional"]]) == ("groups", 12, False)
+    assert stats.binomtest(wrong, 60, 0.05, alternative="greater").pvalue > 0.05, wrong
+
+
+def test_few_groups_are_conditional_and_cost_degrees_of_freedom() -> None:
+    groups = [f"clip{image // 20}" for image in range(60)]
+    frames = draw_study(
+        np.random.default_rng(0), effects={"a": [0.0], "b": [0.0]}, lrs=(3e-4,), seeds=6, images=60, groups=groups,
+        seed_sd=0.01, variant_sd=0.5,
+    )  # fmt: skip
+    row = primary(frames).loc["b"]
+    assert (row["images_drawn"], row["groups"], row["conditional"]) == ("blocks", 3, True)
+    assert 1 <= row["block"] <= 24
+    assert StudyScores(frames).cell("b", "lr=3e-4").image_df == 2
+    fixed = frames.study.model_copy(update={"measure": frames.study.measure.model_copy(update={"block": 7})})
+    assert primary(dataclasses.replace(frames, study=fixed))["block"]["b"] == 7
+
+
+def test_undeclared_sequences_are_warned_of() -> None:
+    settings: Any = {"effects": {"a": [0.0], "b": [0.0]}, "lrs": (3e-4,), "seeds": 2, "images": 80, "variant_sd": 0.5}
+    groups = [f"clip{image // 8:02d}" for image in range(80)]
+    frames = draw_study(np.random.default_rng(0), groups=groups, **settings)
+    hidden = dataclasses.replace(frames, groups={"val": None, "test": None})
+    assert primary(hidden)["order_warning"]["b"] and primary(hidden)["order_correlation"]["b"] > 0.3
+    assert not primary(frames)["order_warning"]["b"]
+    assert not primary(draw_study(np.random.default_rng(0), **settings))["order_warning"]["b"]
+
+
+def test_spreads_that_differ_keep_the_level() -> None:
+    # The baseline's seeds spread a tenth of the others': by pooled degrees of freedom a fifth of such studies err.
+    names = [f"v{number}" for number in range(8)]
+    wrong, rows = rate_of_errors(
+        60, effects={"a": [0.0]} | {name: [0.0] for name in names}, seeds=6, images=12, seed_sd=0.4,
+        spreads={"a": 0.04}, image_sd=0.1, interaction_sd=0.01,
+    )  # fmt: skip
+    assert rows["df"].median() < 7  # those of the wide side, not 2(n − 1) = 10
+    assert stats.binomtest(wrong, 60, 0.06, alternative="greater").pvalue > 0.05, wrong
+
+
+def test_a_constant_prediction_is_called_untrained() -> None:
+    frames = draw_study(np.random.default_rng(0), effects={"a": [0.0], "b": [0.0], "c": [0.0]}, lrs=(3e-4,), seeds=3)
+    scores = StudyScores(frames)
+    for seed in range(3):
+        for counts in frames.source.counts(f"b/0.0003/{seed}").values():
+            pixels = counts[..., 0] + counts[..., 2]
+            everything = np.zeros_like(counts)
+            everything[..., 2] = pixels
+            everything[:, 0] = np.stack([pixels[:, 0], pixels[:, 1:].sum(1), 0 * pixels[:, 0]], axis=-1)
+            counts[:] = everything
+    keys = frames.trials["key"].tolist()
+    reached = [float(mean_iou(frames.counts(key)["test"].sum(0))) for key in keys]
+    frames = dataclasses.replace(frames, trials=frames.trials.assign(test_score=reached))
+    rows = primary(frames)
+    assert rows["untrained"].to_dict() == {"b": True, "c": False}
+    # Five classes, of which the first has the most pixels; class frequencies score more than one class alone.
+    share = frames.counts(keys[0])["test"][..., [0, 2]].sum((0, 2)) / (600 * 40)
+    assert rows["blind_score"].eq(max(share.max() / 5, (share / (2 - share)).mean())).all()
+    assert scores.blind_score == pytest.approx(rows["blind_score"]["b"])

@@ -10,7 +10,7 @@ import pytest
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.planner import pilot_of, plan_power
-from ablate.stats.resampling import image_weights
+from ablate.stats.blocks import draw_images, image_scheme
 from tests.planted import Truth, plant
 
 
@@ -53,7 +53,7 @@ def test_a_pilot_finds_planted_variances() -> None:
     """The seed part holds each run's own luck with the images, the image part does not."""
     rng = np.random.default_rng(0)
     images, n, seed, image, rest = 50, 300, 0.02, 0.05, 0.05
-    weights = image_weights(rng, images, 300)
+    weights = draw_images(rng, image_scheme(images, None), 300)
 
     def ratio(sums: np.ndarray) -> np.ndarray:
         return sums[..., 0] / sums[..., 1]

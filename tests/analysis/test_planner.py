@@ -14,7 +14,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.planner import PowerPlan, pilot_of, plan_power
 from ablate.analysis.selection import OWN_BEST, v_table
-from ablate.stats.resampling import image_weights
+from ablate.stats.blocks import draw_images, image_scheme
 from tests.planted import Truth, plant
 
 PILOT = Path(__file__).resolve().parents[2] / "results" / "published" / "camvid-small"
@@ -108,7 +108,7 @@ def test_a_pilot_finds_planted_variances() -> None:
     """The seed part holds each run's own luck with the images, the image part does not."""
     rng = np.random.default_rng(0)
     images, n, seed, image, rest = 50, 300, 0.02, 0.05, 0.05
-    weights = image_weights(rng, images, 300)
+    weights = draw_images(rng, image_scheme(images, None), 300)
 
     def ratio(sums: np.ndarray) -> np.ndarray:
         return sums[..., 0] / sums[..., 1]
