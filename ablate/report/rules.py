@@ -15,6 +15,7 @@ from ablate.measure.convergence import GAIN_THRESHOLD
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, scaled_width
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM
 from ablate.report.lookup import busy, primary_kind
+from ablate.wording import count_of
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 
@@ -117,22 +118,36 @@ def _scored(analysis: Analysis) -> str:
 def _interval(analysis: Analysis) -> str:
     """Return how the intervals of contrasts are made."""
     frames = analysis.frames
-    how = "independently"
-    if any(frames.groups[split] is not None for split in ("val", "test")):
-        block = frames.study.measure.block
-        how = f"in circular blocks of {block} within their groups (short groups, where they are many, whole)"
     return (
         f"Interval ({_confidence(analysis)}): Multi-Bootstrap of {frames.study.measure.resamples} replicates, each "
-        f"drawing the seeds within every cell and the images {how}, the same for both variants; difference ± t with "
-        f"2(n − 1) degrees of freedom × {_SE}."
+        f"drawing the seeds within every cell and the images {images_drawn(analysis)}, the same for both variants; "
+        f"difference ± t × {_SE}, with Satterthwaite's degrees of freedom over the variances of the two sides and of "
+        "the images (Welch's test, where the images add nothing)."
     )
+
+
+def images_drawn(analysis: Analysis) -> str:
+    """Return how the test images are resampled: independently, by whole groups, or in blocks within few groups."""
+    facts = analysis.contrasts.iloc[0] if len(analysis.contrasts) else {"images_drawn": "independent"}
+    if facts["images_drawn"] == "groups":
+        return f"by whole groups ({facts['groups']:.0f} of them)"
+    if facts["images_drawn"] == "blocks":
+        only = count_of(int(facts["groups"]), "group")
+        return f"in circular blocks of {facts['block']:.0f} within their {only} (conditional on these)"
+    return "independently"
 
 
 def _decided(analysis: Analysis) -> str:
     """Return how the intervals and decisions of contrasts are made."""
+    looks = (
+        " Judged at every look by the level that O'Brien–Fleming's spending leaves there, so that looking again costs "
+        "no error; the interval holds over all looks."
+        if len(analysis.looks)
+        else ""
+    )
     return (
         f"{_scored(analysis)} {_interval(analysis)} p by the same t, Holm over the contrasts with the baseline (an A/A "
-        f"control is judged by itself). Equivalent: interval inside ±{analysis.rope:g} and Holm's p of the two "
+        f"control is judged by itself).{looks} Equivalent: interval inside ±{analysis.rope:g} and Holm's p of the two "
         f"one-sided tests at most {1 - analysis.confidence:.2g}."
     )
 

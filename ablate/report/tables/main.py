@@ -19,9 +19,9 @@ REACH = (
 )
 LOOKS = (
     "After every look only the variants whose comparison is open, and the baseline, get further seeds. A comparison is "
-    "decided where |Δ| / standard error passes the bound of the look (O'Brien–Fleming's spending of the error, Holm "
-    "over the comparisons), so that looking several times costs no error; it is stopped for futility where the looks "
-    "to come would hardly decide it."
+    "decided where p reaches the level of the look (O'Brien–Fleming's spending of the error, Holm over the "
+    "comparisons), so that looking several times costs no error; it is stopped for futility where the chance of a "
+    "decision at the last look is small even if the difference is as seen."
 )
 
 
@@ -98,14 +98,16 @@ def contrasts(analysis: Analysis) -> Table:
 @register_table("looks", title="Looks of the sequential decision", order=15)
 def looks(analysis: Analysis) -> Table:
     """Return every look of a study that runs until it is decided: the estimate, its bound, and what was decided."""
-    frame = in_order(getattr(analysis, "looks", pd.DataFrame(columns=["variant"])), analysis)
+    frame = in_order(analysis.looks, analysis)
     columns = [
         Column("variant", "Variant"),
         Column("look", "Look", "whole"),
         Column("n", "Seeds a side", "whole"),
-        Column("estimate", "Δ, points", "delta"),
-        Column("se", "Standard error, points", "percent"),
-        Column("bound", "Bound", "number"),
+        Column("estimate", "Δ, points", "delta", "low", "high"),
+        Column("p", "p", "number", digits=2),
+        Column("level", "must reach", "number", digits=2),
+        Column("bound", "Bound, SE", "number"),
+        Column("power", "Chance at the last look, %", "percent", digits=0),
         Column("decision", "Decision", "word"),
     ]
     return Table(frame, columns, LOOKS)

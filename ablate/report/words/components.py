@@ -77,8 +77,8 @@ def effect_sentence(analysis: Analysis, row: Row, *, unit: str = " points of tes
     tested = component(analysis, row["variant"])
     delta, low, high = tested.effect(row)
     if row.get("untrained"):
-        said = f"nothing can be said of {tested.name}: a side of the comparison has learned no more than a constant"
-        return _sentence(f"{said} prediction scores")
+        said = f"nothing can be said of {tested.name}: a side of the comparison scores no more than a prediction that"
+        return _sentence(f"{said} looks at no image ({percent(row['blind_score'])} % mIoU)")
     if row["decision"] in ("better", "worse"):
         size = (delta, low, high) if delta > 0 else (-delta, -high, -low)
         return _sentence(f"{tested.does('help' if delta > 0 else 'hurt')}: {span_text(*size, unit=unit)}")
@@ -125,8 +125,15 @@ def deciding_command(analysis: Analysis) -> str:
     still = still[still.map(isfinite)]
     if still.empty:
         return ""
-    field = "confirm.seeds" if set(primary["kind"]) == {"confirmed"} else "seeds"
-    return f"{run_command(analysis)} -o {field}={still.max():.0f}"
+    study, needed = analysis.frames.study, int(still.max())
+    if study.confirm is not None and study.confirm.looks is not None:
+        looks = sorted({look for look in study.confirm.looks if look < needed} | {needed})
+        change = f"-o confirm.looks={looks} -o confirm.at_most={needed}".replace(", ", ",")
+    elif study.confirm is not None or study.screen is not None:
+        change = f"-o confirm.seeds={needed}"
+    else:
+        change = f"-o seeds={needed}"
+    return f"{run_command(analysis)} {change}"
 
 
 def run_command(analysis: Analysis) -> str:

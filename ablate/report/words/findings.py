@@ -70,6 +70,9 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
         said = f"{name} scores {'higher' if row['decision'] == 'better' else 'lower'} than {other}: {numbers}, {levels}"
     elif row["decision"] == "equivalent":
         said = f"{name} and {other} are equivalent within ±{100 * analysis.rope:g} points: {numbers}, {levels}"
+    elif row["decision"] == "futile":
+        said = f"{name} against {other} was stopped for futility, as more seeds would hardly have decided it: {numbers}"
+        said += f", {levels}"
     else:
         said = f"Whether {name} differs from {other} is undecided: {numbers}, {levels}"
     place = row["at"]
@@ -79,7 +82,7 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     text = f"{said}, each at its own best setting ({place}){fresh}.{_reservations(analysis, row)}"
     if could := reach(row):
         text += f" {could[0].upper()}{could[1:]}."
-    return [Finding("quality", variant, text, row["decision"] != "undecided")]
+    return [Finding("quality", variant, text, row["decision"] in DECISIONS)]
 
 
 @once_an_analysis
@@ -169,9 +172,11 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
         )
     said = [f"{text}."]
     if own["lr_confounded"]:
+        moved = {"low": own["interaction_low"], "high": own["interaction_high"]}
         said.append(
-            f"The two decisions differ ({shared['decision']} at the shared setting, {own['decision']} at own best): "
-            "a comparison at one rate would have been confounded with the choice of the rate."
+            f"The difference depends on how the rate is chosen: at own best it is {points(own['interaction'])} points "
+            f"({_span(moved)}; Holm's p = {own['interaction_p']:.2g}) from that at the shared setting, so that a "
+            "comparison at one rate would have been confounded with the choice of the rate."
         )
     return said
 

@@ -66,10 +66,12 @@ def subject(analysis: Analysis) -> str:
     tried = main.groupby("variant")["setting"].nunique()
     runs = [count_of(len(order(analysis)), "variant"), count_of(range_of(tried), "setting")]
     runs.append(count_of(range_of(main.groupby(["variant", "setting"])["seed"].nunique()), "seed"))
+    fresh = frames.trials[frames.trials["role"] == "confirm"].groupby("variant")["seed"].nunique()
+    more = f" + {count_of(range_of(fresh), 'fresh seed')} at the chosen one" if len(fresh) else ""
     device = run.get("device") or {}
     place = str(device.get("gpu") or device.get("cpu") or "") if isinstance(device, dict) else str(device)
     parts = [name, f"{network}, {count_of(frames.study.train.epochs, 'epoch')}"]
-    parts.append(f"{' × '.join(runs)} ({done} of {count_of(planned, 'trial')})")
+    parts.append(f"{' × '.join(runs)}{more} ({done} of {count_of(planned, 'trial')})")
     return " · ".join([*parts, *([place] if place else [])])
 
 
@@ -81,7 +83,8 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
     told = [row for word in DECISIONS for row in rows if row["decision"] == word and not row.get("untrained")]
     blind = [row for row in rows if row.get("untrained")]
-    still = [row for row in rows if row not in told and row not in blind]
+    futile = [row for row in rows if row["decision"] == "futile" and row not in blind]
+    still = [row for row in rows if row not in told and row not in blind and row not in futile]
     said = [
         effect_sentence(analysis, row, unit=" points" if place else " points of test mIoU")
         for place, row in enumerate(told[:most])
@@ -89,7 +92,9 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     if len(told) > most:
         said.append(f"{len(told) - most} more are decided below.")
     said += [effect_sentence(analysis, row) for row in blind[:1]]
-    if still and (told or blind):
+    if futile:
+        said.append(f"Stopped for futility: {names_listed(analysis, futile)}.")
+    if still and (told or blind or futile):
         shown = names_listed(analysis, still) if len(still) <= most else f"the {len(still)} other variants"
         said.append(f"What {shown} do{'' if len(still) > 1 or _plural(analysis, still[0]) else 'es'} is undecided.")
     elif still:

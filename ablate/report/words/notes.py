@@ -49,8 +49,11 @@ def _trials(analysis: Analysis) -> Iterator[str]:
 def _training(analysis: Analysis) -> Iterator[str]:
     """Say what has not been learned: nothing at all, single classes, or what more epochs would still bring."""
     frames, chosen = analysis.frames, at_own_best(analysis.cells, analysis)
-    if "untrained" in chosen and (blind := list(chosen.loc[chosen["untrained"].eq(True), "variant"])):
-        yield f"untrained: {listed(blind)} score no more than a constant prediction, so that nothing is credited there"
+    if blind := list(chosen.loc[chosen["untrained"].astype(bool), "variant"]):
+        yield (
+            f"untrained: {listed(blind)} scored within a point of the {percent(chosen['blind_score'].max())} % of a "
+            "prediction that looks at no image, so that no component is credited there"
+        )
     best = analysis.classes.groupby("class", sort=False)["iou"].max().dropna()
     unlearned = list(best.index[best < LEARNED])
     if unlearned and len(best) > len(unlearned):
@@ -81,10 +84,19 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
     for row in primary:
         if row["lr_confounded"]:
             pair = f"{row['variant']} against {row['against']}"
-            yield f"{pair} is lr-confounded: the shared setting and own best disagree"
+            yield f"{pair} is lr-confounded: the difference depends on how the rate is chosen"
     edges = ", ".join(row["variant"] for row in primary if row["unbracketed"])
     if edges:
         yield f"unbracketed: a best rate lies on the edge of the grid in the contrasts of {edges}"
+    if any(row["conditional"] for row in primary):
+        groups = count_of(f"{primary[0]['groups']:.0f}", "group")
+        yield f"the test images come in {groups}, too few to stand for others: the intervals are conditional on these"
+    warned = [row["variant"] for row in primary if row["order_warning"]]
+    if warned:
+        yield (
+            f"neighbouring test images differ alike in the contrasts of {listed(warned)}: they seem to be sequences, "
+            "for which no group is declared, so that the intervals are too narrow (declare data.group)"
+        )
     chosen = analysis.cells.groupby("variant")["setting"].nunique()
     if primary and primary_kind(analysis) == "own_best" and chosen.max() > 1:
         yield (

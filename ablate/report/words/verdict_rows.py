@@ -133,7 +133,7 @@ def _score(analysis: Analysis, variant: str, row: Row, contrast: Row | None) -> 
 
 def _flags(row: Row, contrast: Row | None) -> tuple[str, ...]:
     flags = []
-    if contrast is not None and contrast.get("untrained"):
+    if contrast is not None and contrast["untrained"]:
         flags.append("untrained")
     if contrast is not None and bool(contrast["lr_confounded"]):
         flags.append("lr-confounded")

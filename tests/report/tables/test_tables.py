@@ -65,7 +65,8 @@ def test_dice_of_a_class_lies_above_its_iou(tables: Tables) -> None:
 
 
 def test_detail_of_a_class_is_a_row_with_a_difference_a_measure(tables: Tables, two: Path, analysed: Analysed) -> None:
-    table, long = tables["two"]["class_detail"], analysed(two).class_detail
+    table = tables["two"]["class_detail"]
+    long = distinct_detail(analysed(two), analysed(two).class_detail)
     assert len(table.frame) == len(long) / long["measure"].nunique()
     row = table.frame.query("variant == 'noskip' and `class` == 'pole'").iloc[0]
     for _, one in long.query("variant == 'noskip' and `class` == 'pole'").iterrows():
@@ -105,15 +106,14 @@ def test_the_peak_memory_of_a_cpu_is_not_shown(two: Path, analysed: Analysed) ->
 
 
 def test_every_look_of_a_sequential_study_is_a_row(two: Path, analysed: Analysed) -> None:
-    analysis = replace(analysed(two))
+    same = {"variant": "noskip", "against": "unet", "estimate": -0.06, "low": -0.1, "high": -0.02, "power": np.nan}
     rows = [
-        {"variant": "noskip", "look": look, "n": n, "estimate": -0.06, "se": 0.02, "bound": bound, "decision": decision}
-        for look, n, bound, decision in ((1, 4, 4.3, "open"), (2, 8, 2.9, "worse"))
+        same | {"look": 1, "n": 4, "p": 0.01, "level": 0.0001, "bound": 3.9, "decision": "open"},
+        same | {"look": 2, "n": 8, "p": 0.001, "level": 0.01, "bound": 2.6, "decision": "worse"},
     ]
-    object.__setattr__(analysis, "looks", pd.DataFrame(rows))
-    table = looks(analysis)
+    table = looks(replace(analysed(two), looks=pd.DataFrame(rows)))
     assert [[cell.text for cell in row][1:] for row in cells(table)] == [
-        ["1", "4", "−6.0", "2.0", "4.30", "open"],
-        ["2", "8", "−6.0", "2.0", "2.90", "worse"],
+        ["1", "4", "−6.0 [−10.0, −2.0]", "0.010", "1.0e−4", "3.90", "–", "open"],
+        ["2", "8", "−6.0 [−10.0, −2.0]", "0.0010", "0.010", "2.60", "–", "worse"],
     ]
     assert "O'Brien–Fleming" in table.rule

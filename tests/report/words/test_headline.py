@@ -16,6 +16,7 @@ from ablate.report.words.components import component, deciding_command, span_tex
 from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.notes import notes
 from ablate.report.words.verdict_rows import verdict_rows
+from ablate.study.spec import ConfirmSpec
 from tests.planted import plant
 from tests.report.conftest import Analysed
 
@@ -29,10 +30,7 @@ def study(two: Path, analysed: Analysed) -> Analysis:
 def confirmed(tmp_path_factory: pytest.TempPathFactory, analysed: Analysed) -> Analysis:
     """Two variants, one seed at every rate, six fresh ones; the fresh ones decide."""
     path = tmp_path_factory.mktemp("confirmed") / "confirmed"
-    plant(path, variants=("unet", "noskip"), seeds=2, epochs=6, images=8, confirm=6, predictions=False)
-    analysis = analysed(path)
-    contrasts = analysis.contrasts.assign(primary=analysis.contrasts["kind"] == "confirmed")
-    return replace(analysis, contrasts=contrasts)
+    return analysed(plant(path, variants=("unet", "noskip"), seeds=2, epochs=6, images=8, confirm=6, predictions=False))
 
 
 def changed(analysis: Analysis, **columns: Any) -> Analysis:
@@ -57,6 +55,10 @@ def test_the_sentence_credits_the_component_that_the_variant_goes_without(study:
         ("better", "Skip connections hurt: 3.0 points of test mIoU (1.0 to 5.0)."),
         ("equivalent", "Skip connections make no difference of more than 0.5 points of test mIoU."),
         (
+            "futile",
+            "Stopped for futility: skip connections.",
+        ),
+        (
             "undecided",
             "No component is shown to help or to hurt. Undecided: skip connections −3.0 points of test mIoU "
             "(−5.0 to −1.0).",
@@ -80,10 +82,10 @@ def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(s
 
 
 def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) -> None:
-    blind = changed(study, untrained=True)
+    blind = changed(study, untrained=True, blind_score=0.052)
     assert headline(blind) == (
-        "Nothing can be said of skip connections: a side of the comparison has learned no more than a constant "
-        "prediction scores."
+        "Nothing can be said of skip connections: a side of the comparison scores no more than a prediction that looks "
+        "at no image (5.2 % mIoU)."
     )
     assert "untrained" in verdict_rows(blind)[0][1].flags
 
@@ -120,6 +122,17 @@ def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
     assert not [text for text in notes(confirmed) if "Optimistic" in text or "a side" in text]
     still = changed(confirmed, decision="undecided", seeds_needed=14.0)
     assert deciding_command(still).endswith(" -o confirm.seeds=14")
+    looks = ConfirmSpec(until="decided", looks=[4, 8])
+    declared = still.frames.study.model_copy(update={"confirm": looks})
+    still = replace(still, frames=replace(still.frames, study=declared))
+    assert deciding_command(still).endswith(" -o confirm.looks=[4,8,14] -o confirm.at_most=14")
+
+
+def test_few_groups_and_undeclared_sequences_are_said(study: Analysis) -> None:
+    few = changed(study, conditional=True, groups=3)
+    assert any("3 groups, too few to stand for others" in text for text in notes(few))
+    warned = changed(study, order_warning=True)
+    assert any("seem to be sequences" in text for text in notes(warned))
 
 
 def test_what_limits_the_study_is_said(study: Analysis) -> None:
