@@ -15,7 +15,7 @@ from ablate.report.figures.saving import Drawn
 from ablate.report.format import typeset
 from ablate.report.images.gallery import gallery
 from ablate.report.images.tiles import Panel, panels
-from ablate.report.lookup import NotDrawn, busy, progress
+from ablate.report.lookup import NotDrawn, busy, primary_kind, progress
 from ablate.report.tables.table import Table
 from ablate.report.words import notes
 from ablate.report.words.components import run_command
@@ -26,7 +26,7 @@ from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
 from ablate.wording import count_of
 
 VERDICT_NOTE = (
-    "Δ against the baseline with its interval, each variant at its own best rate, chosen on validation; grey: "
+    "Δ against the baseline with its interval, each variant at its own best rate, chosen on validation{fresh}; grey: "
     "differences that count as none. The verdict goes by p, which is corrected for the number of variants (Holm); the "
     "interval is not, so that it may exclude zero where nothing is decided. Rise: 1 = the training loss never rose. "
     "Speed: against the baseline's, measured alone{mark}."
@@ -115,7 +115,10 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         else "",
         cards=cards(analysis),
         verdicts=rows,
-        verdict_note=VERDICT_NOTE.format(mark=f" (*: {text})" if (text := busy(analysis)) else ""),
+        verdict_note=VERDICT_NOTE.format(
+            fresh=", and on fresh seeds there" if primary_kind(analysis) == "confirmed" else "",
+            mark=f" (*: {text})" if (text := busy(analysis)) else "",
+        ),
         verdict_rule=rules.primary(analysis),
         scale=scale,
         findings=found,

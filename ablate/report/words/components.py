@@ -76,7 +76,7 @@ def effect_sentence(analysis: Analysis, row: Row, *, unit: str = " points of tes
     """Return what the primary contrast of a variant has found, in one sentence with its full stop."""
     tested = component(analysis, row["variant"])
     delta, low, high = tested.effect(row)
-    if row.get("untrained"):
+    if row["untrained"]:
         said = f"nothing can be said of {tested.name}: a side of the comparison scores no more than a prediction that"
         return _sentence(f"{said} looks at no image ({percent(row['blind_score'])} % mIoU)")
     if row["decision"] in ("better", "worse"):

@@ -81,8 +81,9 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     if not rows:
         return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
     rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
-    told = [row for word in DECISIONS for row in rows if row["decision"] == word and not row.get("untrained")]
-    blind = [row for row in rows if row.get("untrained")]
+    told = [row for row in rows if row["decision"] in DECISIONS and not row["untrained"]]
+    told.sort(key=lambda row: row["decision"] == "equivalent")
+    blind = [row for row in rows if row["untrained"]]
     futile = [row for row in rows if row["decision"] == "futile" and row not in blind]
     still = [row for row in rows if row not in told and row not in blind and row not in futile]
     said = [

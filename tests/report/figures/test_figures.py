@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from ablate.report.figures.marks import looks
 from ablate.report.figures.panels import tile_sheet, variant_panel
 from ablate.report.figures.saving import DPI, draw_all, encode
 from ablate.report.figures.streams import thinned
-from ablate.report.figures.theme import theme
+from ablate.report.figures.theme import PAPER, theme
 from ablate.report.format import short_names
 from ablate.report.images.gallery import fixed_images, gallery, image_scores
 from ablate.report.lookup import NotDrawn, order, own_settings, setting_values, settings
@@ -188,12 +189,11 @@ def test_the_map_frames_the_chosen_setting_and_hatches_what_has_no_result(unfini
 def test_many_settings_are_named_where_there_is_room(settings54: Path, analysed: Analysed) -> None:
     analysis = analysed(settings54)
     assert len(settings(analysis)) == 54
-    upper, lower = (axes for axes in drawn("maps", analysis).axes if axes.get_title(loc="left"))
+    lower = next(axes for axes in drawn("maps", analysis).axes if axes.get_xlabel())
     assert lower.get_xlabel() == "lr, weight_decay, batch_size"
     named = [label.get_text() for label in lower.get_xticklabels()]
     assert len(named) > 20
     assert named[0] == "1e-4, 0, 2"
-    assert not upper.get_xticklabels()
     small = next(axes for axes in drawn("consolidated", analysis).findobj(Axes) if "setting" in axes.get_xlabel())
     assert small.get_xlabel() == "54 settings"
 
@@ -271,6 +271,24 @@ def test_of_many_variants_those_that_differ_most_are_shown_and_the_rest_is_named
     titles = " ".join(text.get_text() for text in texts(figure))
     names = short_names(order(analysis), 22)
     assert [variant for variant in largest if names[variant] not in titles] == []
+
+
+def test_a_map_of_no_rise_is_a_sentence(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+    with pytest.raises(NotDrawn, match="at no setting did the training loss of a variant rise"):
+        drawn("maps", replace(analysis, cells=analysis.cells.assign(rise=1.0)))
+
+
+def test_what_nothing_was_corrected_for_is_drawn_hollow(two: Path, analysed: Analysed) -> None:
+    for name in ("classes", "detail"):
+        marks = [line for axes in drawn(name, analysed(two)).axes for line in axes.get_lines() if _marked(line)]
+        assert marks and all(same_color(line.get_markerfacecolor(), PAPER) for line in marks)
+    filled = [line for line in drawn("contrasts", analysed(two)).axes[0].get_lines() if _marked(line)]
+    assert sum(not same_color(line.get_markerfacecolor(), PAPER) for line in filled) == 1
+
+
+def _marked(line: Line2D) -> bool:
+    return line.get_marker() not in ("None", "", None, "<", ">") and line.get_linestyle() == "None"
 
 
 def test_a_map_of_many_cells_leaves_its_numbers_to_the_table(

@@ -277,6 +277,13 @@ def test_no_width_makes_the_page_scroll_sideways(browser: Chrome, page_of_hostil
     assert script(browser, "document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [390, 800, 1400])
+def test_the_verdicts_fit_every_width(browser: Chrome, page_of_two: Path, width: int) -> None:
+    opened(browser, page_of_two, width=width)
+    box = "document.querySelector('.verdicts').parentElement"
+    assert script(browser, f"{box}.scrollWidth - {box}.clientWidth") <= 0
+
+
 def test_it_prints_on_few_pages_what_is_not_folded(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     data = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]

@@ -245,6 +245,6 @@ def test_the_same_numbers_on_another_machine_need_its_choices_named(two: Path, a
     decided = {
         name: {"value": value} for name, value in (("precision", "float32"), ("engine", "fused"), ("threads", 1))
     }
-    frames = replace(analysis.frames, run=analysis.frames.run | {"decisions": decided})
+    frames = replace(analysis.frames, run={**analysis.frames.run, "decisions": decided})
     page = make_page(replace(analysis, frames=frames), [], [])
     assert page.fixed == "-o train.precision=float32 -o run.engine=fused -o run.threads=1"

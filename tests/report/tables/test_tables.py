@@ -98,7 +98,7 @@ def test_the_peak_memory_of_a_cpu_is_not_shown(two: Path, analysed: Analysed) ->
     analysis = analysed(two)
 
     def labels(device: str) -> list[str]:
-        profile = analysis.frames.profile | {"device": device}
+        profile = {**analysis.frames.profile, "device": device}
         changed = replace(analysis, frames=replace(analysis.frames, profile=profile))
         return [column.label for column in cost(changed).columns]
 

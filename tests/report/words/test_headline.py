@@ -71,7 +71,7 @@ def test_the_sentence_is_never_stronger_than_the_decision(study: Analysis, decis
 
 def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(study: Analysis) -> None:
     def called(differs: dict[str, list[Any]]) -> tuple[str, bool]:
-        frames = replace(study.frames, run=study.frames.run | {"variants": {"odd": {"differs": differs}}})
+        frames = replace(study.frames, run={**study.frames.run, "variants": {"odd": {"differs": differs}}})
         tested = component(replace(study, frames=frames), "odd")
         return tested.name, tested.of_variant
 
@@ -142,7 +142,7 @@ def test_what_limits_the_study_is_said(study: Analysis) -> None:
     assert "synthetic" in said
     assert "synthetic images" in subject(study)
     classes = study.classes.assign(iou=study.classes["iou"].where(study.classes["class"] != "fence", 0.0))
-    run = study.frames.run | {"decisions": {"precision": {"value": "bfloat16"}}}
+    run = {**study.frames.run, "decisions": {"precision": {"value": "bfloat16"}}}
     said = " ".join(notes(replace(study, classes=classes, frames=replace(study.frames, run=run))))
     assert "1 of 5 classes was learned by no variant (fence): the mean IoU compares the others only" in said
     assert "Arithmetic was bfloat16" in said
