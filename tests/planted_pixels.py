@@ -95,6 +95,6 @@ def count(preds: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
 
 
 def mean_iou(counts: np.ndarray) -> float:
-    """MIoU of (C, 3) counts over the classes that are present."""
-    union = counts.sum(-1)
-    return float(np.mean(counts[union > 0, 0] / union[union > 0]))
+    """MIoU of (C, 3) counts over the classes that the target has."""
+    there = counts[:, 0] + counts[:, 2] > 0
+    return float(np.mean(counts[there, 0] / counts[there].sum(-1)))

@@ -16,6 +16,7 @@ from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
 from ablate.stats.blocks import order_test
 from ablate.stats.bootstrap import Contrast
 from ablate.stats.decisions import Decision, Verdict, decide, holm
+from ablate.stats.detectable import detectable_difference, seeds_to_find
 from ablate.stats.interaction import Interaction, setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
@@ -106,7 +107,8 @@ CONTRAST_COLUMNS = [
     "right", "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
     "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "images_drawn", "groups",
     "block", "conditional", "order_correlation", "order_warning", "blind_score",
-    "untrained", "interaction", "interaction_low", "interaction_high", "interaction_p", "reason",
+    "untrained", "detectable", "seeds_needed", "interaction", "interaction_low", "interaction_high",
+    "interaction_p", "reason",
 ]  # fmt: skip
 INTERACTION = ["interaction", "interaction_low", "interaction_high", "interaction_p"]
 FLAGS = [
@@ -140,6 +142,8 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
             decision = _sequential(look, 1 - scores.confidence) if sequential else decisions[name]
             row = _row(scores, way, name, other, found[name], decision, None if look is None else int(look["n"]))
             row |= {"control": name in copies, "primary": way.kind == primary}
+            if decision.verdict in ("undecided", "futile"):
+                row |= _reach(found[name], row, 1 if name in copies else len(sides) - len(copies), scores.confidence)
             if sequential and look is None and not row["reason"]:
                 row["reason"] = "the first look has not been reached"
             rows.append(row)
@@ -194,6 +198,23 @@ def _contrast(
     if look is None:
         return scores.fixed(*at, role=way.role)[0]
     return scores.fixed(*at, role=way.role, first=int(look["n"]), confidence=float(look["confidence"]))[0]
+
+
+def _reach(contrast: Contrast | str, row: Mapping[str, Any], family: int, confidence: float) -> dict[str, float]:
+    """Return what an undecided contrast could have found, and the seeds a side that would find what it saw.
+
+    With a chance of 80 %, at Holm's first step over a `family` of contrasts, at the spreads that were seen. What
+    choosing the settings adds to the variance is taken to fall with the seeds, as the seeds' own part does.
+    """
+    if isinstance(contrast, str) or min(row["n"], row["n_against"]) < 2 or not np.isfinite(contrast.image):
+        return {}
+    seeds = row["n"], row["n_against"]
+    between = [own + contrast.choice * n / 2 for own, n in zip(contrast.between, seeds, strict=True)]
+    alpha, shared = 1 - confidence, contrast.image
+    return {
+        "detectable": detectable_difference(between, seeds, contrasts=family, alpha=alpha, shared=shared),
+        "seeds_needed": seeds_to_find(row["delta"], between, contrasts=family, alpha=alpha, shared=shared),
+    }
 
 
 def _sequential(look: Mapping[Any, Any] | None, alpha: float) -> Decision:
@@ -259,7 +280,7 @@ def _row(
     row["stability"] = np.nan
     if not isinstance(contrast, str):
         row["stability"] = contrast.left_stability * contrast.right_stability
-    row |= {"lr_confounded": False} | dict.fromkeys(INTERACTION, np.nan)
+    row |= {"lr_confounded": False} | dict.fromkeys([*INTERACTION, "detectable", "seeds_needed"], np.nan)
     chosen = way.kind in ("own_best", "shared")
     row["unbracketed"] = chosen and any(scores.edge(side, settings[side]) for side in (name, other))
     # A choice rests on all the cells that it was made among.

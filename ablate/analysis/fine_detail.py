@@ -61,8 +61,6 @@ def detail_vector(sums: Floats) -> Floats:
     """
     scores = iou(sums)
     inside = DETAIL.index("interior")
-    gone = sums[..., inside, :, 0] + sums[..., inside, :, 2] == 0
-    scores[..., inside, :] = np.where(gone, np.nan, scores[..., inside, :])
     means = nan_mean(scores)
     excess = [means[..., DETAIL.index(name)] - means[..., inside] for name in EXCESS.values()]
     of_classes = [scores[..., DETAIL.index(name), :] for name in BY_CLASS]

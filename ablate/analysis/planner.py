@@ -8,18 +8,43 @@ from math import nan
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from ablate.analysis.contrasts import against, controls
 from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST
 from ablate.measure.segmentation import mean_iou
-from ablate.stats.power import Pilot, detectable, floor_of_detection, holm_level, seeds_needed
+from ablate.stats.detectable import detectable_difference, floor_of_detection, holm_first, seeds_to_find
 from ablate.stats.resampling import Counts, Score, interaction_of, seed_scores
 from ablate.wording import count_of
 
 SEEDS = (3, 5, 8, 12, 20)
 DELTAS = (0.005, 0.01, 0.02, 0.03, 0.05)
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What a pilot says about one contrast: the variances, in squared score units, that the planner needs.
+
+    `between` are those between the runs of either side (seed and interaction: what more seeds average away), estimated
+    with `df` degrees of freedom together; `image` is the variance of the difference by the sampling of test images,
+    which both sides share and no number of seeds removes.
+    """
+
+    between: tuple[float, float]
+    image: float
+    df: int
+
+    @property
+    def seed(self) -> float:
+        """The mean of the two variances between runs."""
+        return sum(self.between) / 2
+
+    def cautious(self, confidence: float = 0.8) -> Pilot:
+        """Return the same at the upper one-sided confidence bound of the seed variance, df·s²/χ²_{df, 1−confidence}."""
+        factor = self.df / float(special.chdtri(self.df, confidence))
+        return Pilot((factor * self.between[0], factor * self.between[1]), self.image, self.df)
 
 
 @dataclass(frozen=True)
@@ -49,29 +74,38 @@ def plan_power(
     deltas: Sequence[float] = DELTAS,
     wanted: float = 0.8,
 ) -> PowerPlan:
-    """Plan a study like the pilot in `frames`, for each of its contrasts at own best (A/A controls left out)."""
+    """Plan a study like the pilot in `frames`, for each of its contrasts at own best (A/A controls left out).
+
+    From the fresh seeds of a cell where the pilot has confirmed it, else from those of its grid.
+    """
     measure = frames.study.measure
     scores = StudyScores(frames)
     copies = controls(frames)
     choice = OWN_BEST.choose(scores.eligible, copies)
     sides = {name: other for name, other in against(frames).items() if name not in copies}
-    level = holm_level(1 - measure.confidence, max(1, len(sides)))
+    level = holm_first(1 - measure.confidence, len(sides))
     seen, needed = [], []
     for name, other in sides.items():
         pilot, reason = _pilot(scores, (name, choice[name]), (other, choice[other]))
         # A pilot of few seeds knows its variance badly.
         careful = pilot.cautious() if pilot.df > 0 else pilot
-        floor = floor_of_detection(pilot, level, wanted)
+        floor = floor_of_detection(pilot.image, level=level, power=wanted)
         shared = {"variant": name, "against": other, "level": level, "reason": reason}
         settings = {"setting": choice[name] or "", "against_setting": choice[other] or ""}
         spreads = {"seed_sd": float(np.sqrt(pilot.seed)), "image_sd": float(np.sqrt(pilot.image))}
         pilot_seeds = pilot.df // 2 + 1 if pilot.df else 0
-        found = [(n, detectable(n, pilot, level, wanted)) for n in seeds]
+        found = [
+            (n, detectable_difference(pilot.between, [n, n], alpha=level, power=wanted, shared=pilot.image))
+            for n in seeds
+        ]
         seen += [
             shared | settings | spreads | {"pilot_seeds": pilot_seeds, "seeds": n, "detectable": least}
             for n, least in found
         ]
-        counts = [(d, *(seeds_needed(d, one, level, wanted) for one in (pilot, careful))) for d in deltas]
+        counts = [
+            (d, *(seeds_to_find(d, p.between, alpha=level, power=wanted, shared=p.image) for p in (pilot, careful)))
+            for d in deltas
+        ]
         needed += [shared | {"delta": d, "seeds": n, "cautious_seeds": more, "floor": floor} for d, n, more in counts]
     return PowerPlan(
         pd.DataFrame(seen, columns=[
@@ -95,7 +129,7 @@ def pilot_of(
 ) -> Pilot:
     """Return the variances of a contrast from the counts of the seeds of its two cells.
 
-    Two or more seeds a cell, None for a diverged one. seed: mean of the two variances between runs. image: variance
+    Two or more seeds a cell, None for a diverged one. image: variance
     over drawn images of the difference of the cells' means, less the runs' own luck with the images (interaction/n of
     each side), which is in `seed` already.
     """
@@ -106,15 +140,16 @@ def pilot_of(
         interactions.append(float(interaction_of(points, draws)) / len(side))
         means.append(draws.mean(axis=0))
     image = float(np.nanvar(means[0] - means[1], ddof=1)) - sum(interactions)
-    return Pilot(float(np.mean(between)), max(0.0, image), len(left) + len(right) - 2)
+    return Pilot((between[0], between[1]), max(0.0, image), len(left) + len(right) - 2)
 
 
 def _pilot(scores: StudyScores, left: tuple[str, str | None], right: tuple[str, str | None]) -> tuple[Pilot, str]:
     counts: list[list[Counts | None]] = []
     for variant, setting in (left, right):
-        seeds = scores.counts(variant, setting) if setting is not None else []
+        roles = ("confirm", "main") if setting is not None else ()
+        seeds = max((scores.counts(variant, str(setting), role) for role in roles), key=len, default=[])
         if len(seeds) < 2:
             found = count_of(len(seeds), "seed")
-            return Pilot(nan, nan, 0), f"{variant} has {found} with a result; a variance needs two"
+            return Pilot((nan, nan), nan, 0), f"{variant} has {found} with a result; a variance needs two"
         counts.append([None if seed is None else seed["test"] for seed in seeds])
     return pilot_of(counts[0], counts[1], scores.bootstrap.test_weights), ""

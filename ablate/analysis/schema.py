@@ -243,6 +243,8 @@ FRAMES: Mapping[str, Frame] = {
             "untrained": _flag(
                 "whether a side's mean test mIoU is within a point of `blind_score`: nothing was learned"
             ),
+            "detectable": _number("undecided only: the difference it would have found with a chance of 80 %"),
+            "seeds_needed": _number("undecided only: seeds a side that find `delta` so; infinite above 1,000", "seeds"),
             "images_drawn": _text('how the test images are resampled: "independent", whole "groups", or in "blocks"'),
             "groups": _count("groups of test images, 0 where they are independent", "groups"),
             "block": _count("images in a block, 0 where they are not drawn in blocks", "images"),

@@ -101,7 +101,7 @@ class StudyScores:
         on mIoU is the mean over the classes, on a cell's mean that over its seeds. None where a side has no complete
         seed, and for the baseline.
         """
-        chosen = OWN_BEST.choose(self.v)
+        chosen = OWN_BEST.choose(self.eligible)
         influences = {name: self._influence(name, setting, split) for name, setting in chosen.items()}
         base = influences.get(self.frames.baseline)
         return {
@@ -134,7 +134,7 @@ class StudyScores:
 
     def edge(self, variant: str, setting: str | None) -> str:
         """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
-        if setting is None or np.isnan(self.v.loc[variant, setting]):
+        if setting is None or setting not in self.v.loc[variant].dropna():
             return ""
         if (variant, setting) not in self._edges:
             self._edges[variant, setting] = bracket(

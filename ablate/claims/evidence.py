@@ -369,8 +369,7 @@ def score_of(name: str, classes: tuple[str, ...]) -> Score:
         kind = DETAIL[name]
         if kind.startswith("thin"):
             return mean_recall
-        absent = "target" if kind == "interior" else "both"
-        return lambda sums: segmentation.mean_iou(sums, absent=absent)  # type: ignore[arg-type]
+        return segmentation.mean_iou
     if name in OVERLAP_SCORES:
         return OVERLAP_SCORES[name]
     kind, _, label = name.partition("/")

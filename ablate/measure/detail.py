@@ -243,7 +243,7 @@ def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndar
     - trimap: among the pixels within the width of a pixel with another target label, on either side (Kohli, Ladický
       and Torr, IJCV 2009); the border of the image is no boundary.
     - interior: among the pixels in no boundary band of the target, so that all variants are scored on the same ones.
-      Classes too thin to have an interior are absent from the target here: score by `mean_iou(..., absent="target")`.
+      Classes too thin to have an interior are absent from the target here, and so from a mean over classes.
     - thin: hit and all target pixels that an opening with a disc of the diameter removes from its class mask
       (`thin_pixels`). The disc has at least two pixels across: one would remove nothing.
 

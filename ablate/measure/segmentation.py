@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from ablate.registry import register_measure
 IGNORE_INDEX = 255
 TP, FP, FN = 0, 1, 2
 
-Absent = Literal["both", "target"]
 Axis = int | tuple[int, ...] | None
 
 # Stacks are worked on a quarter of a million pixels at a time: the temporaries then stay in the processor's cache.
@@ -139,47 +137,40 @@ def _sum(values: np.ndarray, axis: int) -> np.ndarray:
     return np.asarray(total)
 
 
-def _present(counts: np.ndarray, absent: Absent) -> np.ndarray:
-    """Say of which classes there are pixels: bool (..., C)."""
-    there = counts[..., TP] + counts[..., FN]
-    return np.asarray((there if absent == "target" else there + counts[..., FP]) > 0)
+def _of_target(numerator: np.ndarray, denominator: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the quotient of each class of which the target has pixels, NaN for the others."""
+    there = counts[..., TP] + counts[..., FN] > 0
+    return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=there)
 
 
-def _quotient(numerator: np.ndarray, denominator: np.ndarray, counts: np.ndarray, absent: Absent) -> np.ndarray:
-    # Where nothing is, 0/0 is the NaN that is wanted.
-    with np.errstate(invalid="ignore"):
-        quotient = np.asarray(numerator / denominator)
-    return quotient if absent == "both" else np.where(_present(counts, absent), quotient, np.nan)
-
-
-def iou(counts: np.ndarray, *, absent: Absent = "both") -> np.ndarray:
+def iou(counts: np.ndarray) -> np.ndarray:
     """Return the intersection over union tp / (tp + fp + fn) of each class: float64 (..., C) from counts (..., C, 3).
 
-    NaN where a class is absent: from preds and target (`"both"`, as torchmetrics, mmseg and detectron2 have it), or
-    already where the target lacks it (`"target"`).
+    NaN where the target has no pixel of the class, whatever is predicted, so that the set of classes in a mean is the
+    same for every run. torchmetrics, mmseg and detectron2 let a class that is only predicted count as 0: there a few
+    wrong pixels of a class that is not in the split move the mean by its whole share.
     """
-    return _quotient(counts[..., TP], counts[..., TP] + counts[..., FP] + counts[..., FN], counts, absent)
+    return _of_target(counts[..., TP], counts[..., TP] + counts[..., FP] + counts[..., FN], counts)
 
 
-def dice(counts: np.ndarray, *, absent: Absent = "both") -> np.ndarray:
+def dice(counts: np.ndarray) -> np.ndarray:
     """Return the Dice score 2 tp / (2 tp + fp + fn) of each class, in the shapes of `iou`, NaN as there."""
     twice = 2 * counts[..., TP]
-    return _quotient(twice, twice + counts[..., FP] + counts[..., FN], counts, absent)
+    return _of_target(twice, twice + counts[..., FP] + counts[..., FN], counts)
 
 
-def mean_iou(counts: np.ndarray, axis: Axis = None, *, absent: Absent = "both") -> np.ndarray:
-    """Return the mean IoU over classes, a fraction: (...) from counts (..., C, 3).
+def mean_iou(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
+    """Return the mean IoU over the classes in the target, a fraction: (...) from counts (..., C, 3).
 
     `axis` names the axes summed *before* dividing: `mean_iou(counts, axis=0)` of (N, C, 3) is the mean IoU of the
-    data set that papers report. Without it every leading index is a set of its own. Absent classes (see `iou`) are
-    left out of the mean.
+    data set that papers report. Without it every leading index is a set of its own.
     """
-    return nan_mean(iou(_total(counts, axis), absent=absent))
+    return nan_mean(iou(_total(counts, axis)))
 
 
-def mean_dice(counts: np.ndarray, axis: Axis = None, *, absent: Absent = "both") -> np.ndarray:
-    """Return the mean Dice score over classes, a fraction; `axis` and absent classes as in `mean_iou`."""
-    return nan_mean(dice(_total(counts, axis), absent=absent))
+def mean_dice(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
+    """Return the mean Dice score over the classes in the target, a fraction; `axis` as in `mean_iou`."""
+    return nan_mean(dice(_total(counts, axis)))
 
 
 def pixel_accuracy(counts: np.ndarray, axis: Axis = None) -> np.ndarray:
@@ -199,7 +190,7 @@ def per_image_mean_iou(counts: np.ndarray) -> np.ndarray:
     false positives elsewhere (Wang et al., NeurIPS 2023). Their code scores data of two classes by the foreground
     alone; here both classes count, so that a variant's score does not depend on which class comes first.
     """
-    return nan_mean(iou(counts, absent="target"))
+    return nan_mean(iou(counts))
 
 
 def mean_iou_over_images(counts: np.ndarray) -> float:
@@ -212,7 +203,7 @@ def mean_iou_over_classes(counts: np.ndarray) -> float:
 
     Unlike mIoU^I it gives a rare class the weight of a frequent one.
     """
-    return float(nan_mean(nan_mean(iou(counts, absent="target"), axis=0)))
+    return float(nan_mean(nan_mean(iou(counts), axis=0)))
 
 
 def worst_images_mean_iou(counts: np.ndarray, share: float = 0.1) -> float:

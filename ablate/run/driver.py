@@ -82,6 +82,7 @@ class Driver:
         self.plan = list(prepared.plan)
         self.folders = TrialFolders(self.results)
         self.records: dict[str, Record] = {}
+        self.reusable: dict[str, Path] = {}
         self.failures: Counter[str] = Counter()
         self.pending: list[Trial] = []
         self.running: dict[str, Trial] = {}
@@ -96,7 +97,8 @@ class Driver:
     def run(self) -> Outcome:
         """Run until every wanted trial has a record, or the run is stopped."""
         self._read_records(self.plan)
-        self._reuse()
+        self.reusable = self._reusable()
+        self._reuse(self.plan)
         self._enter(self.plan)
         self._attempt(OptunaMirror.title, self._follow, self._mirror)
         self._attempt(Tracker.title, self._follow, lambda: Tracker(self.study.spec, self.results))
@@ -130,18 +132,18 @@ class Driver:
         """Return where the trial lies."""
         return self.folders.of(trial.key, trial.name)
 
-    def _reuse(self) -> None:
-        """Take over finished trials of other folders where the study allows it."""
+    def _reusable(self) -> dict[str, Path]:
+        """Return the finished trials of other folders that the study may take over, by key."""
         folders = [self.study.base / folder for folder in self.study.spec.run.reuse]
         for folder in folders:
             if not Results(folder).run.is_file():
                 raise ResultsError("no results to reuse here", key="run.reuse", file=str(folder))
-        if not folders:
-            return
-        found = reusable(folders, self.prepared.dataset.fingerprint, resolution_of(self.study))
-        for trial in self.plan:
-            if trial.key in found and trial.key not in self.records:
-                self.results.trial(trial.name).copy_from(TrialFolder(found[trial.key]))
+        return reusable(folders, self.prepared.dataset.fingerprint, resolution_of(self.study))
+
+    def _reuse(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            if trial.key in self.reusable and trial.key not in self.records:
+                self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
                 self._read_records([trial])
 
     def _mirror(self) -> OptunaMirror:
@@ -204,7 +206,7 @@ class Driver:
         return not self.running or self.signals > 1 or time.monotonic() - self._stopped_at > GRACE_SECONDS
 
     def _later_phases(self, executor: LocalExecutor) -> None:
-        """Run what rests on trials that have run: a search's rounds, rates beyond an edge, the second screening, looks."""
+        """Run what rests on trials that have run: a search's rounds, rates beyond an edge, screening again, looks."""
         if self.study.spec.search is not None:
             from ablate.run.search import further_rounds
 
@@ -229,6 +231,7 @@ class Driver:
                 return
             self.plan += trials
             self._read_records(trials)
+            self._reuse(trials)
             self._enter(trials)
             self._phase(executor, trials)
 

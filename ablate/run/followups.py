@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.contrasts import against, confirm_looks
+from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.looks import Looks
 from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
 from ablate.records.store import Results

@@ -26,7 +26,8 @@ class Replicates:
     `val` is a scalar with draws (R,); `test` may be a scalar or a vector (one entry a class) with draws (R, ...).
     `between` is the variance of `test` between the seeds, `interaction` the part of it that is each run's own luck
     with just these images (see `interaction_of`): as `test`, or a scalar for all its entries; NaN below two seeds.
-    `image_df` are the degrees of freedom of the images' part of a variance.
+    `image_draws` are the draws of `test` with the seeds as they are, in which the images alone vary; `image_df` are the
+    degrees of freedom of that part of a variance.
     """
 
     val: float
@@ -36,6 +37,7 @@ class Replicates:
     seeds: int
     between: Floats = field(default_factory=lambda: np.zeros(()))
     interaction: Floats = field(default_factory=lambda: np.zeros(()))
+    image_draws: Floats = field(default_factory=lambda: np.zeros(()))
     image_df: float = inf
 
     def entry(self, place: int) -> Replicates:
@@ -43,6 +45,8 @@ class Replicates:
         parts: dict[str, Any] = {
             name: np.asarray(value) for name, value in (("between", self.between), ("interaction", self.interaction))
         }
+        if self.image_draws.ndim:
+            parts["image_draws"] = self.image_draws
         of_entry = {name: value[..., place] if value.ndim else value for name, value in parts.items()}
         return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **of_entry)
 
@@ -54,6 +58,7 @@ class Replicates:
             test_draws=self.test_draws * factor,
             between=self.between * factor**2,
             interaction=self.interaction * factor**2,
+            image_draws=self.image_draws * factor,
         )
 
 
@@ -110,6 +115,7 @@ class MultiBootstrap:
             len(test),
             np.full(points.shape[1:], nan) if alone else points.var(axis=0, ddof=1),
             np.full(points.shape[1:], nan) if alone else interaction_of(points, scores),
+            scores.mean(axis=0),
             self.schemes["test"].df,
         )
 
@@ -191,15 +197,15 @@ def multi_bootstrap_each(
     settings = at if at is not None else (choose(left), choose(right))
     again = error_bar == "retune" and at is None
     a, b = left[settings[0]], right[settings[1]]
-    kept = (a.test_draws - b.test_draws).reshape(len(a.test_draws), -1)
-    stability, draws = (nan, nan), kept
+    stability, draws = (nan, nan), (a.test_draws - b.test_draws).reshape(len(a.test_draws), -1)
     if again:
         draws_left, stability_left = _chosen_draws(left, settings[0])
         draws_right, stability_right = _chosen_draws(right, settings[1])
         stability = stability_left, stability_right
         draws = (draws_left - draws_right).reshape(len(draws_left), -1)
     label = error_bar if at is None else "fixed"
-    made = _estimates(np.ravel(a.test - b.test), draws, kept, [a, b], confidence, f"multi-bootstrap, {label}")
+    images = a.image_draws - b.image_draws
+    made = _estimates(np.ravel(a.test - b.test), draws, images, [a, b], confidence, f"multi-bootstrap, {label}")
     return [
         Contrast(estimate, *settings, label, *stability, column, parts.between, parts.image, parts.choice)
         for (estimate, parts), column in zip(made, draws.T, strict=True)
@@ -216,11 +222,12 @@ def level(
     """Return one variant's own score(s) at its best setting (or `at`), with an interval as in `multi_bootstrap`."""
     setting = choose(cells) if at is None else at
     cell = cells[setting]
-    kept = cell.test_draws.reshape(len(cell.test_draws), -1)
     again = error_bar == "retune" and at is None
-    draws = _chosen_draws(cells, setting)[0].reshape(len(kept), -1) if again else kept
+    draws = _chosen_draws(cells, setting)[0] if again else cell.test_draws
+    draws = draws.reshape(len(draws), -1)
     method = f"multi-bootstrap, {error_bar if at is None else 'fixed'}"
-    return [estimate for estimate, _ in _estimates(np.ravel(cell.test), draws, kept, [cell], confidence, method)]
+    made = _estimates(np.ravel(cell.test), draws, cell.image_draws, [cell], confidence, method)
+    return [estimate for estimate, _ in made]
 
 
 class _Parts(NamedTuple):
@@ -232,20 +239,22 @@ class _Parts(NamedTuple):
 
 
 def _estimates(
-    values: Floats, draws: Floats, kept: Floats, cells: Sequence[Replicates], confidence: float, method: str
+    values: Floats, draws: Floats, images: Floats, cells: Sequence[Replicates], confidence: float, method: str
 ) -> list[tuple[Estimate, _Parts]]:
     """Return the estimates of values (K,) of one cell, or of the difference of two, with the parts of their variance.
 
-    `draws` (R, K) are the replicates, `kept` (R, K) those in which the settings were not chosen again.
+    `draws` (R, K) are the replicates, `images` (R, ...) those in which the images alone vary.
     """
     n = np.array([cell.seeds for cell in cells])
     # A cell whose seeds all diverged knows one variance for all its entries.
     between = np.stack([np.broadcast_to(np.ravel(cell.between), values.shape) for cell in cells], axis=1)
     excess = sum((np.ravel(cell.interaction) / cell.seeds for cell in cells), np.zeros(len(values)))
+    # Without draws of the images alone, as in cells whose seeds all diverged, they have no part.
+    alone = images.reshape(len(images), -1) if images.ndim else np.zeros_like(draws)
     made = []
     for place, value in enumerate(values):
         # A replicate may leave the score undefined (a class in no drawn image); above one in ten there is no interval.
-        known, at_settings = (part[np.isfinite(part)] for part in (draws[:, place], kept[:, place]))
+        known, moved = (part[np.isfinite(part)] for part in (draws[:, place], alone[:, place]))
         if min(n) >= 2 and known.size < 0.9 * len(draws):
             reason = "undefined in more than a tenth of the replicates"
             missed = Estimate(
@@ -258,7 +267,7 @@ def _estimates(
             seeds = between[place] / n
             variance = max(float(known.var(ddof=1)) - excess[place], seeds.sum())
             rest = variance - seeds.sum()
-            image = min(rest, max(0.0, float(at_settings.var(ddof=1)) - excess[place] - seeds.sum()))
+            image = min(rest, max(0.0, float(moved.var(ddof=1)) - excess[place]))
             choice = rest - image
             df = float(
                 satterthwaite([*seeds, image, choice], [*(n - 1), min(cell.image_df for cell in cells), sum(n - 1)])

@@ -72,6 +72,14 @@ def detectable_difference(
     )
 
 
+def floor_of_detection(shared: float, *, level: float, power: float = 0.8) -> float:
+    """Return the smallest difference that any number of seeds could find: (z_{1−α/2} + z_power)·√shared.
+
+    The other side's tail is left out; it is below 10⁻⁶ at any usual level.
+    """
+    return float(special.ndtri(1 - level / 2) + special.ndtri(power)) * sqrt(shared)
+
+
 def seeds_to_find(
     delta: float,
     between: Sequence[float],
@@ -84,13 +92,13 @@ def seeds_to_find(
     """Return the least seeds of either cell that find a true difference `delta` with the chance `power`.
 
     As `detectable_difference` the other way round, with equal numbers on both sides. inf where 1,000 do not suffice
-    (the images alone may forbid it: below (z_{1−α/2} + z_power)·√shared nothing is found), NaN for a difference of zero
-    or where a variance is not known.
+    (the images alone may forbid it: see `floor_of_detection`), NaN for a difference of zero or where a variance is not
+    known.
     """
     if delta == 0 or not isfinite(delta) or not isfinite(sum(between) + shared):
         return nan
     level = holm_first(alpha, contrasts)
-    floor = float(special.ndtri(1 - level / 2) + special.ndtri(power)) * sqrt(shared)
+    floor = floor_of_detection(shared, level=level, power=power)
     if abs(delta) < floor or welch_power(delta, between, [MOST_SEEDS] * 2, level=level, shared=shared) < power:
         return inf
     low, high = 1, MOST_SEEDS  # power grows with n, so halving finds the least

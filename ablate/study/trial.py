@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 # Raised whenever code changes the numbers that a trial computes: old records then no longer pass for new ones.
-ENGINE_REVISION = 3
+ENGINE_REVISION = 4
 
 SETTINGS_LENGTH = 100
 

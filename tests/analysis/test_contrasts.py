@@ -403,3 +403,33 @@ def test_a_constant_prediction_is_called_untrained() -> None:
     share = frames.counts(keys[0])["test"][..., [0, 2]].sum((0, 2)) / (600 * 40)
     assert rows["blind_score"].eq(max(share.max() / 5, (share / (2 - share)).mean())).all()
     assert scores.blind_score == pytest.approx(rows["blind_score"]["b"])
+
+
+def test_an_undecided_contrast_says_what_it_could_have_found() -> None:
+    settings: Any = {"lrs": (3e-4,), "seeds": 4, "image_sd": 0.1, "interaction_sd": 0.02, "images": 20}
+    rows = primary(draw_study(np.random.default_rng(0), effects={"a": [0.0], "b": [0.04], "c": [1.5]}, **settings))
+    assert rows["decision"].to_dict() == {"b": "undecided", "c": "better"}
+    assert math.isnan(rows["detectable"]["c"]) and math.isnan(rows["seeds_needed"]["c"])
+    # Four seeds a side whose SD is σ find about 4.3 · σ · √(2/4) at 0.025; the seeds for less go by its square.
+    row = rows.loc["b"]
+    assert row["detectable"] == pytest.approx(4.3 * row["se"], rel=0.15)
+    expected = (stats.norm.ppf(0.9875) + stats.norm.ppf(0.8)) ** 2 * 4 * (row["se"] / row["delta"]) ** 2
+    assert row["seeds_needed"] == pytest.approx(expected, rel=0.25, abs=2)
+
+
+def test_the_detectable_difference_is_found_four_times_in_five() -> None:
+    settings: Any = {"lrs": (3e-4,), "seeds": 6, "image_sd": 0.1, "interaction_sd": 0.02, "images": 20, "seed_sd": 0.1}
+    known = [
+        primary(draw_study(np.random.default_rng(draw), effects={"a": [0.0], "b": [0.0]}, **settings))
+        for draw in range(30)
+    ]
+    reach = float(np.median(pd.concat(known)["detectable"].dropna()))
+    large = draw_study(
+        np.random.default_rng(99), effects={"a": [0.0], "b": [0.1]}, **settings | {"seeds": 60, "resamples": 100}
+    )
+    slope = float(large.trials.groupby("variant")["test_score"].mean().diff()["b"]) / 0.1
+    found = [
+        primary(draw_study(np.random.default_rng(draw), effects={"a": [0.0], "b": [reach / slope]}, **settings))
+        for draw in range(100, 160)
+    ]
+    assert np.mean([rows["decision"]["b"] == "better" for rows in found]) == pytest.approx(0.8, abs=0.16)

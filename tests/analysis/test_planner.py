@@ -12,7 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames, load_results
-from ablate.analysis.planner import PowerPlan, pilot_of, plan_power
+from ablate.analysis.planner import Pilot, PowerPlan, pilot_of, plan_power
 from ablate.analysis.selection import OWN_BEST, v_table
 from ablate.stats.blocks import draw_images, image_scheme
 from tests.planted import Truth, plant
@@ -102,6 +102,23 @@ def test_a_pilot_of_one_seed_plans_nothing(planted_frames: Frames) -> None:
     plan = plan_power(replace(planted_frames, trials=trials), seeds=(4,), deltas=(0.02,))
     assert plan.detectable["detectable"].isna().all()
     assert plan.needed["reason"].str.contains("a variance needs two").all()
+
+
+def test_a_pilot_that_confirmed_gives_the_spread_of_its_fresh_seeds(tmp_path: Path) -> None:
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(1e-3, 3e-4), seeds=1, images=6, epochs=5, confirm=5,
+        truth=Truth(diverged=()), predictions=False, profile=False,
+    )  # fmt: skip
+    frames = load_results(path)
+    row = plan_power(frames, seeds=(6,)).detectable.iloc[0]
+    fresh = frames.trials[frames.trials["role"] == "confirm"].groupby("variant")["test_score"]
+    assert (row["pilot_seeds"], row["reason"]) == (5, "")
+    assert row["seed_sd"] ** 2 == pytest.approx(fresh.var(ddof=1).mean())
+
+
+def test_the_careful_answer_is_at_the_upper_bound_of_the_pilots_variance() -> None:
+    # chi²_{4, .2} = 1.6488: the variance may be 2.43 times the pilot's.
+    assert Pilot((1e-4, 3e-4), 0.0, 4).cautious().between == pytest.approx((2.426e-4, 7.278e-4), rel=1e-3)
 
 
 def test_a_pilot_finds_planted_variances() -> None:

@@ -76,9 +76,7 @@ def thin_counts(preds: np.ndarray, target: np.ndarray, classes: int, diameter: f
 def detail_scores(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The score of each entry of `detail_counts` over all images."""
     return {
-        name: mean_recall(table.sum(0))
-        if name.startswith("thin")
-        else mean_iou(table, 0, absent="target" if name == "interior" else "both")
+        name: mean_recall(table.sum(0)) if name.startswith("thin") else mean_iou(table, 0)
         for name, table in counts.items()
     }
 

@@ -46,7 +46,7 @@ def test_scores_of_a_map_counted_by_hand() -> None:
     assert mean_dice(counts, axis=0) == pytest.approx(2 / 3)
     assert pixel_accuracy(counts, axis=0) == pytest.approx(6 / 9)
     # Without an axis each image is a set of its own; the third class is absent from the first.
-    assert mean_iou(counts) == pytest.approx([(2 / 3 + 2 / 3) / 2, (0 + 0 + 2 / 4) / 3])
+    assert mean_iou(counts) == pytest.approx([(2 / 3 + 2 / 3) / 2, 2 / 4])
     assert np.isnan(iou(counts)[0, 2])
 
 
@@ -72,12 +72,24 @@ def test_mean_iou_agrees_with_torchmetrics(lacking: int | None) -> None:
     assert np.isnan(iou(image_counts(preds, target, 6).sum(axis=0))).sum() == (lacking is not None)
 
 
-def test_a_class_that_is_only_predicted_counts_as_zero_but_can_be_left_out() -> None:
+def test_a_class_that_is_only_predicted_is_left_out() -> None:
     target = np.zeros((1, 2, 2), dtype=np.uint8)
     preds = np.array([[[0, 0], [0, 1]]], dtype=np.uint8)
     counts = image_counts(preds, target, 3)
-    assert iou(counts[0]).tolist() == pytest.approx([0.75, 0.0, np.nan], nan_ok=True)
-    assert iou(counts[0], absent="target").tolist() == pytest.approx([0.75, np.nan, np.nan], nan_ok=True)
+    for score in (iou, dice):
+        assert np.isnan(score(counts[0])[1:]).all()
+    assert iou(counts[0])[0] == mean_iou(counts, axis=0) == 0.75
+    assert dice(counts[0])[0] == mean_dice(counts, axis=0) == pytest.approx(6 / 7)
+
+
+def test_false_pixels_of_an_absent_class_hardly_move_the_mean() -> None:
+    preds, target = random_maps(3, 6, (4, 20, 30))
+    target[target == 5] = 255
+    preds[preds == 5] = 0
+    before = mean_iou(image_counts(preds, target, 6), axis=0)
+    preds[0, 0, :3] = 5
+    after = mean_iou(image_counts(preds, target, 6), axis=0)
+    assert after == pytest.approx(before, abs=2e-3)
 
 
 def test_counts_are_exact_above_two_to_the_24() -> None:

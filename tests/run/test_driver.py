@@ -323,6 +323,13 @@ def test_two_phases_screen_the_best_again_and_confirm_what_was_chosen(command: C
     primary = analysis.contrasts[analysis.contrasts["primary"]]
     assert primary["kind"].tolist() == ["confirmed"] and primary["n"].tolist() == [3]
     assert "to run" not in command.run().stdout
+    # Another folder takes the trials of every phase over.
+    command.study(
+        text.replace("threads: 1", f"threads: 1, reuse: ['{command.results}']").replace("tiny\n", "other\n", 1)
+    )
+    other = command.run()
+    assert other.returncode == 0 and "to run" not in other.stdout, other.stdout
+    assert len(list((command.folder / "results" / "other").glob("trials/*/record.json"))) == 16
 
 
 def test_a_run_until_decided_that_is_killed_goes_on_to_the_same_looks(command: Command, tmp_path: Path) -> None:

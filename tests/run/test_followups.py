@@ -11,7 +11,7 @@ import yaml
 
 from ablate.analysis.looks import Looks
 from ablate.records.store import Results
-from ablate.run.followups import beyond_edges, best_settings, confirmation, screened_again, still_open
+from ablate.run.followups import best_settings, beyond_edges, confirmation, screened_again, still_open
 from ablate.study.study import Study
 from tests.planted import Truth, plant
 from tests.study.study_files import GOOD, read

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped]
 
-from ablate.stats.detectable import detectable_difference, seeds_to_find, welch_power
+from ablate.stats.detectable import detectable_difference, floor_of_detection, seeds_to_find, welch_power
 from ablate.stats.welch import welch_test
 
 SD = 0.019
@@ -59,3 +59,10 @@ def test_too_few_seeds_find_nothing() -> None:
     assert np.isnan(seeds_to_find(0.1, [np.nan, 1.0]))
     assert seeds_to_find(1e-5, EQUAL) == inf
     assert detectable_difference([0.0, 0.0], [3, 3]) == 0
+
+
+def test_more_seeds_cannot_pass_the_floor_that_the_images_set() -> None:
+    floor = floor_of_detection(1e-4, level=0.05)
+    assert floor == pytest.approx((1.959964 + 0.841621) * 0.01, abs=1e-6)
+    assert seeds_to_find(0.9 * floor, EQUAL, shared=1e-4) == inf
+    assert detectable_difference([1e-4, 1e-4], [1000, 1000], shared=1e-4) == pytest.approx(floor, rel=0.01)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablate.run.plan.reach import deciding_seeds
 from ablate.study.spec import StudySpec
 from ablate.study.study import Study
 from ablate.study.trial import without_location
@@ -31,10 +32,11 @@ def print_power(study: Study, pilot: Path, console: Console | None = None) -> No
     from ablate.analysis.planner import SEEDS, plan_power
 
     console = console or Console()
-    seeds = sorted({*SEEDS, len(study.seeds)})
+    own = deciding_seeds(study)[-1]
+    seeds = sorted({*SEEDS, own})
     frames = load_results(pilot)
     plan = plan_power(frames, seeds=seeds)
-    console.print(_detectable(plan.detectable, seeds, len(study.seeds)))
+    console.print(_detectable(plan.detectable, seeds, own))
     console.print(_needed(plan.needed))
     frame = plan.detectable.drop_duplicates("variant")
     for variant, reason in zip(frame["variant"], frame["reason"], strict=True):
@@ -49,10 +51,10 @@ def power_rule(plan: PowerPlan) -> str:
     """Return the sentence under the planner's tables."""
     return (
         f"Found with a chance of {plan.wanted:.0%} by the primary decision at level {plan.level:.3g} (Holm's first "
-        f"step over {plan.contrasts} contrasts; the last has {plan.level * plan.contrasts:.3g}): power of the t test "
-        "with 2(n − 1) degrees of freedom, its standard error from the pilot's variance between runs and from the "
-        "sampling of its test images, which more seeds do not lessen (floor). cautious_seeds: at the upper 80 % "
-        "confidence bound of the pilot's variance. The noise of choosing the setting again is not counted."
+        f"step over {plan.contrasts} contrasts; the last has {plan.level * plan.contrasts:.3g}): power of Welch's "
+        "t test, its standard error from either side's variance between the pilot's runs and from the sampling of its "
+        "test images, which more seeds do not lessen (floor). cautious_seeds: at the upper 80 % confidence bound of "
+        "the pilot's variance. Without fresh seeds the noise of choosing the setting is not counted."
     )
 
 

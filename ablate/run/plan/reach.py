@@ -67,7 +67,7 @@ def later_phases(study: Study) -> list[Phase]:
 
 
 def deciding_seeds(study: Study) -> tuple[int, ...]:
-    """Return the seeds a variant that contrasts are decided by: fresh ones at each look, or all that a best cell has."""
+    """Return the seeds a variant that contrasts are decided by: fresh ones at each look, or all of a best cell."""
     screen = study.spec.screen
     if study.spec.confirm is not None:
         return study.spec.confirm.planned_looks
