@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from ablate.analysis.analyse import Analysis
@@ -19,6 +19,8 @@ NAMES = {
 }
 # Values that say that a component is absent.
 ABSENT = ("none", "None", "identity", "off", "False", "false", "no", "0", "0.0")
+# Beyond so many seeds nobody decides a difference.
+MOST_RUN = 100
 DECISIONS = ("better", "worse", "equivalent")
 
 
@@ -93,46 +95,42 @@ def _sentence(text: str) -> str:
 
 
 def reach(row: Row) -> str:
-    """Return what an undecided contrast could have found, and which runs would decide the difference seen.
+    """Return what an undecided contrast could have found, and how many runs would decide the difference seen.
 
     "" for one that is decided or where neither is known.
     """
     if row["decision"] in DECISIONS:
         return ""
-    could, needed = (_number(row, key) for key in ("detectable", "seeds_needed"))
     said = []
-    if isfinite(could):
-        said.append(f"differences from {percent(could)} points would have been found (with a chance of 80 %)")
-    if isfinite(needed):
-        said.append(f"{count_of(f'{needed:.0f}', 'seed')} a side would decide the one seen")
-    elif needed == float("inf"):
-        said.append("no number of seeds that could be run would decide the one seen")
+    if isfinite(row["detectable"]):
+        said.append(f"differences from {percent(row['detectable'])} points would have been found (chance 80 %)")
+    if not isnan(row["seeds_needed"]):
+        said.append(f"{seeds_text(row['seeds_needed'])} a side would decide the one seen")
     return "; ".join(said)
 
 
-def _number(row: Row, key: str) -> float:
-    """Return the number of a column that an analysis may not have; NaN without it."""
-    value = row.get(key)
-    return float("nan") if value is None else float(value)
+def seeds_text(needed: float) -> str:
+    """Return so many seeds in words; beyond what is run for one difference only that they are more."""
+    return f"more than {MOST_RUN} seeds" if needed > MOST_RUN else count_of(f"{needed:.0f}", "seed")
+
+
+def deciding_seeds(analysis: Analysis) -> int:
+    """Return the fresh seeds a variant that would decide the open primary contrasts that can be; 0 for none."""
+    primary = primary_contrasts(analysis)
+    needed = primary.loc[~primary["decision"].isin(DECISIONS), "seeds_needed"].astype(float)
+    needed = needed[needed <= MOST_RUN]
+    return int(needed.max()) if len(needed) else 0
 
 
 def deciding_command(analysis: Analysis) -> str:
-    """Return the command whose runs would decide the open primary contrasts that can be; "" for none."""
-    primary = primary_contrasts(analysis)
-    if "seeds_needed" not in primary:
+    """Return the command that trains `deciding_seeds` at each variant's chosen setting; "" where they are none."""
+    needed, confirm = deciding_seeds(analysis), analysis.frames.study.confirm
+    if not needed:
         return ""
-    still = primary[~primary["decision"].isin(DECISIONS)]["seeds_needed"].astype(float)
-    still = still[still.map(isfinite)]
-    if still.empty:
-        return ""
-    study, needed = analysis.frames.study, int(still.max())
-    if study.confirm is not None and study.confirm.looks is not None:
-        looks = sorted({look for look in study.confirm.looks if look < needed} | {needed})
+    change = f"-o confirm.seeds={needed}"
+    if confirm is not None and confirm.looks is not None:
+        looks = sorted({look for look in confirm.looks if look < needed} | {needed})
         change = f"-o confirm.looks={looks} -o confirm.at_most={needed}".replace(", ", ",")
-    elif study.confirm is not None or study.screen is not None:
-        change = f"-o confirm.seeds={needed}"
-    else:
-        change = f"-o seeds={needed}"
     return f"{run_command(analysis)} {change}"
 
 

@@ -27,9 +27,10 @@ from ablate.report.words.components import (
     DECISIONS,
     component,
     deciding_command,
+    deciding_seeds,
     effect_sentence,
     names_listed,
-    reach,
+    seeds_text,
     span_text,
 )
 from ablate.report.words.verdict_rows import speed_ratio
@@ -160,13 +161,22 @@ def _means(analysis: Analysis, rows: list[Row]) -> str:
 
 def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
     """Return what could have been found where nothing was decided, and the command that would decide it."""
-    said = [f"{component(analysis, row['variant']).name}: {text}" for row in still if (text := reach(row))]
-    if not said:
+    could = sorted(row["detectable"] for row in still if np.isfinite(row["detectable"]))
+    if not could:
         return []
+    least = " to ".join(dict.fromkeys(map(percent, (could[0], could[-1]))))
+    needed = [
+        f"{seeds_text(row['seeds_needed'])} ({component(analysis, row['variant']).name})"
+        for row in still
+        if row["seeds_needed"] > 0
+    ]
+    said = f"Differences of {least} points or more would have been found (chance 80 %)."
+    said += f" To decide those seen takes {_first(needed)} a side." if needed else ""
     command = deciding_command(analysis)
-    run = f" Run: {command}" if command else ""
-    answer = "More seeds" if command else "More than seeds"
-    return [Card("What would decide the rest?", answer, f"{_first(said, '. ', 2)}.{run}")]
+    said += f" Run: {command}" if command else ""
+    seeds = deciding_seeds(analysis)
+    answer = f"{count_of(seeds, 'fresh seed')} a variant" if seeds else "Nothing that could be run"
+    return [Card("What would decide the rest?", answer, said)]
 
 
 def _all(variants: list[str], analysis: Analysis) -> str:

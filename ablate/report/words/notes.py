@@ -66,6 +66,7 @@ def _training(analysis: Analysis) -> Iterator[str]:
     main = main_trials(analysis)
     ended = main[main["status"] == "complete"]
     last = int((ended["best_epoch"] == ended["epochs_run"]).sum()) if "epochs_run" in ended else 0
+    ends = f"in {last} of {count_of(len(ended), 'trial')} the last epoch was the best"
     if len(short):
         largest = float(np.nanmax(np.abs(primary_contrasts(analysis)["delta"].astype(float)), initial=0.0))
         gain = float(short["gain"].max())
@@ -73,9 +74,10 @@ def _training(analysis: Analysis) -> Iterator[str]:
         yield (
             f"under-converged: {len(short)} of {count_of(len(rows), 'variant')} were still improving when "
             f"{count_of(frames.study.train.epochs, 'epoch')} ended, with up to {percent(gain)} points of validation "
-            f"mIoU projected to come{than}; in {last} of {count_of(len(ended), 'trial')} the last epoch was the best. "
-            "A longer training may rank them otherwise"
+            f"mIoU projected to come{than}; {ends}. A longer training may rank them otherwise"
         )
+    elif last > len(ended) / 2:
+        yield f"perhaps under-converged: {ends}. A longer training may rank the variants otherwise"
 
 
 def _contrasts(analysis: Analysis) -> Iterator[str]:

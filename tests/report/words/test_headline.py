@@ -103,14 +103,16 @@ def test_the_questions_have_answers(study: Analysis) -> None:
 def test_undecided_says_what_could_have_been_found_and_what_would_decide_it(study: Analysis) -> None:
     still = changed(study, decision="undecided", detectable=0.072, seeds_needed=9.0)
     card = next(card for card in cards(still) if card.question == "What would decide the rest?")
-    assert "differences from 7.2 points would have been found (with a chance of 80 %)" in card.more
-    assert "9 seeds a side would decide the one seen" in card.more
+    assert card.answer == "9 fresh seeds a variant"
+    assert "Differences of 7.2 points or more would have been found (chance 80 %)." in card.more
+    assert "To decide those seen takes 9 seeds (skip connections) a side." in card.more
     assert card.more.endswith(f"Run: {deciding_command(still)}")
-    assert deciding_command(still).endswith(" -o seeds=9")
-    assert "9 seeds a side" in verdict_rows(still)[0][1].reach
+    assert deciding_command(still).endswith(" -o confirm.seeds=9")
+    assert "9 seeds a side would decide the one seen" in verdict_rows(still)[0][1].reach
     never = changed(study, decision="undecided", detectable=0.072, seeds_needed=float("inf"))
     assert not deciding_command(never)
-    assert "no number of seeds" in next(card.more for card in cards(never) if "decide" in card.question)
+    card = next(card for card in cards(never) if "decide the rest" in card.question)
+    assert card.answer == "Nothing that could be run" and "more than 100 seeds" in card.more
 
 
 def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
@@ -153,6 +155,13 @@ def test_under_convergence_is_said_where_it_outweighs_the_difference(study: Anal
     said = next(text for text in notes(replace(study, convergence=convergence)) if "Under-converged" in text)
     assert "2 of 2 variants were still improving when 12 epochs ended" in said
     assert "25.0 points of validation mIoU projected to come, more than the largest difference found" in said
+
+
+def test_a_last_epoch_that_is_the_best_is_said_where_no_verdict_on_convergence_is(study: Analysis) -> None:
+    trials = study.frames.trials.assign(best_epoch=study.frames.trials["epochs_run"])
+    convergence = study.convergence.assign(verdict="inconclusive")
+    changed = replace(study, convergence=convergence, frames=replace(study.frames, trials=trials))
+    assert any("in 17 of 17 trials the last epoch was the best" in text for text in notes(changed))
 
 
 def test_speeds_of_a_busy_machine_are_marked(two: Path, analysed: Analysed) -> None:
