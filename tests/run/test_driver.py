@@ -335,6 +335,8 @@ def test_what_would_fail_in_a_trial_is_said_before_one_begins(command: Command) 
     sound = command("check", "study.yaml", "--plugin", str(PLUGIN))
     assert sound.returncode == 0, sound.stderr
     assert sound.stdout.startswith("tiny: 2 variants passed a batch in training and in evaluation mode; 12 / 5 / 5")
+
+
 def by_phase(command: Command) -> dict[str, dict[tuple[str, float], int]]:
     """How many finished seeds every cell has, by role."""
     count: dict[str, dict[tuple[str, float], int]] = {"main": {}, "confirm": {}}
