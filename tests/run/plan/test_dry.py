@@ -101,15 +101,15 @@ def test_a_model_that_fails_in_either_mode(
 
 def test_a_large_plugin_passes_with_two_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry, "MOST_FLOPS", 1.0)
-    seen: list[torch.Size] = []
+    seen = []
 
-    def noted(logits: torch.Tensor) -> torch.Tensor:
+    def look(logits: Tensor) -> Tensor:
         seen.append(logits.shape)
         return logits
 
     @MODELS.register("large")
     def large(*, in_channels: int, num_classes: int) -> nn.Module:
-        return Net(in_channels, num_classes, noted, True)
+        return Net(in_channels, num_classes, look, True)
 
     passed(tmp_path, GOOD.replace("{skip: none}", "{name: large}"))
     assert set(seen) == {(2, 11, 32, 48)}
