@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ablate.analysis.analyse import Analysis
+from ablate.errors import visible
 from ablate.records.record import computed_differently
 from ablate.report.lookup import primary_contrasts, rows_of
 from ablate.wording import count_of
@@ -22,7 +23,7 @@ def notes(analysis: Analysis) -> list[str]:
     """Return what limits the study, one sentence each, ready to print."""
     own = f"{analysis.frames.path}/"
     # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
-    said = [text.replace(own, "") for part in (_trials, _contrasts, _study) for text in part(analysis)]
+    said = [visible(text.replace(own, "")) for part in (_trials, _contrasts, _study) for text in part(analysis)]
     return [f"{text[0].upper()}{text[1:]}." for text in said]
 
 
