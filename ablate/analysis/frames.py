@@ -219,7 +219,7 @@ def load_results(path: Path | str) -> Frames:
         profile=folder.profile,
         axes=folder.axes,
         settings=folder.settings,
-        class_names=tuple(class_names),
+        class_names=_tuple(class_names) or (),
         palette=tuple(tuple(colour) for colour in index.get("palette", ())),
         names={
             "val": _tuple(index.get("val_names")) or _numbered(trials, source, "val", 0),

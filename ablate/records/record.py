@@ -147,7 +147,7 @@ class DataEntry(_Document):
 
     name: str = ""
     fingerprint: str = ""
-    classes: list[Name] = []
+    classes: list[str] = []
     size: list[int] = []
     resolution: Resolution = "trained"
     splits: dict[str, int] = {}
@@ -204,7 +204,7 @@ class RunDocument(_Document):
 class IndexDocument(_Document):
     """`test/index.json`: the images of the test split and of val, and how they are to be looked at."""
 
-    classes: list[Name] = []
+    classes: list[str] = []
     palette: list[Annotated[list[int], Field(min_length=3, max_length=3)]] = []
     ignore_index: int = 255
     size: Annotated[list[int], Field(min_length=2, max_length=2)] = [0, 0]

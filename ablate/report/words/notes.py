@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
+from ablate.errors import visible
 from ablate.records.record import computed_differently
 from ablate.report.format import percent
 from ablate.report.lookup import at_own_best, busy, main_trials, primary_contrasts, primary_kind, rows_of
@@ -31,7 +32,8 @@ def notes(analysis: Analysis) -> list[str]:
     """Return what limits the study, one sentence each, ready to print."""
     own = f"{analysis.frames.path}/"
     # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
-    said = [text.replace(own, "") for part in (_trials, _training, _contrasts, _study) for text in part(analysis)]
+    parts = (_trials, _training, _contrasts, _study)
+    said = [visible(text.replace(own, "")) for part in parts for text in part(analysis)]
     return [f"{text[0].upper()}{text[1:]}." for text in said]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
@@ -23,3 +26,17 @@ def test_trials_that_were_not_computed_alike_are_noted(tmp_path: Path) -> None:
     assert said == [
         "The trials were not all computed alike, which alone can make numbers differ: PyTorch (2.12, 2.13)."
     ]
+
+
+@pytest.mark.fault(35, "control characters of class and image names are escaped in tables, figures and page")
+def test_names_of_a_file_have_no_control_characters(tmp_path: Path) -> None:
+    path = plant(tmp_path, variants=("unet",), lrs=(1e-3,), seeds=2, epochs=6, images=4, predictions=False)
+    index = json.loads((path / "test" / "index.json").read_text(encoding="utf-8"))
+    index["classes"][0], index["names"][0] = "sky\x1b[2J", "one\x07"
+    (path / "test" / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    run["data"]["absent"] = {"val": ["sky\x1b[2J"]}
+    (path / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    analysis = analyse(load_results(path))
+    assert analysis.frames.class_names[0] == "sky\\x1b[2J" and analysis.frames.names["test"][0] == "one\\x07"
+    assert any("no pixel of sky\\x1b[2J" in note for note in notes(analysis))
