@@ -15,13 +15,12 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
-from ablate.measure.detail import mean_recall
+from ablate.measure.detail import mean_recall, with_enough_pixels
 from ablate.measure.stability import censored_headroom
 from ablate.stats.bootstrap import MultiBootstrap, Replicates, level, multi_bootstrap
+from ablate.stats.bounded import bounded_mean
 from ablate.stats.intervals import (
     Estimate,
-    bounded_mean,
-    from_standard_error,
     mean_estimate,
     ratio_interval,
     share_difference,
@@ -181,7 +180,8 @@ class Gatherer:
     def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
         if key not in self._detail:
             try:
-                self._detail[key] = self.frames.detail_target.counts(self.frames.preds(key))
+                counts = self.frames.detail_target.counts(self.frames.preds(key))
+                self._detail[key] = {name: with_enough_pixels(table) for name, table in counts.items()}
             except ValueError as error:
                 raise Refusal(f"no measures of fine detail: {error}") from None
         return self._detail[key]
@@ -282,15 +282,17 @@ class Gatherer:
         row = rows.iloc[0]
         n = int(row["n"])
         reason = str(row["reason"]) if row["verdict"] == "none" or n < LEAST_SEEDS else ""
-        se = (row["high"] - row["low"]) / 2 / float(special.stdtrit(n - 1, 0.95)) if n > 1 else nan
+        gain, low, high = (float(row[part]) for part in ("gain", "low", "high"))
 
         def estimate(confidence: float) -> Estimate:
             # The verdict's own interval is the 90 % one: twice the error of a 95 % interval on each side.
             wide = 1 - 0.1 * (1 - confidence) / (1 - self.analysis.confidence)
-            made = from_standard_error(
-                float(row["gain"]), se, n - 1, n=n, confidence=wide, method="t over seeds of the projected gain"
-            )
-            return replace(made, low=nan, high=nan, reason=reason) if reason else made
+            method = "t over seeds of the projected gain, by the jackknife"
+            if reason or not isfinite(low):
+                return Estimate(gain, nan, nan, n=n, confidence=wide, method=method, reason=reason)
+            stretch = float(special.stdtrit(n - 1, 0.5 + wide / 2) / special.stdtrit(n - 1, 0.95))
+            below, above = gain - stretch * (gain - low), gain + stretch * (high - gain)
+            return Estimate(gain, below, above, n=n, confidence=wide, method=method)
 
         above = claim.expect == "under-converged"
         quantity = f"projected gain in val mIoU of {variant}"

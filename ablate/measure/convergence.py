@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from ablate.measure import Measured, unknown
 from ablate.stats.intervals import t_interval
+from ablate.stats.saturation import projected_gain
 from ablate.wording import count_of
 
 Verdict = Literal["under-converged", "converged", "inconclusive", "none"]
@@ -40,20 +41,6 @@ def late_epochs(epochs: int) -> int:
     return min(20, max(LEAST_EPOCHS, -(-epochs // 5)))
 
 
-def projected_gain(val_mean_iou: np.ndarray) -> Measured:
-    """Return the gain of val mIoU that as many epochs again would bring at the late slope, a fraction.
-
-    Theil–Sen slope per epoch of the last k = `late_epochs(E)` values of `val_mean_iou` (E,), times k.
-    """
-    curve = np.asarray(val_mean_iou, dtype=np.float64)
-    k = late_epochs(len(curve))
-    if len(curve) < k:
-        return unknown(f"{count_of(len(curve), 'epoch')}; a late slope needs {k}")
-    if not np.isfinite(curve[-k:]).all():
-        return unknown("a value of the last epochs is not finite")
-    return Measured(float(theil_sen_slope(curve[-k:]) * k))
-
-
 def ends_near_zero(rates: Sequence[float] | np.ndarray) -> bool:
     """Tell whether the learning rate per epoch (E,) ends below a quarter of its peak.
 
@@ -68,7 +55,7 @@ def ends_near_zero(rates: Sequence[float] | np.ndarray) -> bool:
 class Convergence:
     """The verdict on one cell with what it rests on; gains are fractions of mIoU, NaN where unknown.
 
-    `low` and `high` are the two-sided 90 % t interval of the mean projected gain over `seeds` seeds.
+    `low` and `high` are the two-sided 90 % interval of the mean gain over `seeds` seeds.
     """
 
     verdict: Verdict
@@ -88,15 +75,32 @@ def convergence(
 ) -> Convergence:
     """Judge whether the seeds of one cell had converged at their epoch budget.
 
-    `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. With
-    the t interval over seeds of the projected gain: **under-converged** if its lower bound exceeds `threshold`,
-    **converged** if its upper bound is below, else **inconclusive**, as always below three seeds. No verdict
-    ("none") for a schedule that ends near zero. Seeds without a late slope (diverged, too short) are left out and
-    counted in the reason. The seeds carry the test, for within one run successive epochs are dependent and trend
-    tests raise false alarms several times too often.
+    `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. The gain is
+    that which `late_epochs(E)` more epochs would bring, projected from the two halves of the last three times as many
+    along an approach to a plateau (`ablate.stats.saturation.projected_gain`): a curve that bends has less to come than
+    its last slope says. **Under-converged** if the lower bound exceeds `threshold`, **converged** if the upper bound is
+    below, else **inconclusive**, as always below three seeds. No verdict ("none") for a schedule that ends near zero.
+    Seeds without such a window (diverged, too short) are left out and counted in the reason. The seeds carry the
+    test, for within one run successive epochs are dependent and trend tests raise false alarms several times too often.
     """
-    plateau = rates is not None and ends_near_zero(rates)
-    return _judged([projected_gain(curve) for curve in curves], "projected", threshold, confidence, plateau)
+    tried = [np.asarray(curve, dtype=np.float64) for curve in curves]
+    epochs = max(map(len, tried), default=0)
+    ahead = late_epochs(epochs)
+    known, missing = [], []
+    for curve in tried:
+        if len(curve) < max(epochs, LEAST_EPOCHS):
+            missing.append(f"{count_of(len(curve), 'epoch')}; a projection needs {max(epochs, LEAST_EPOCHS)}")
+        elif not np.isfinite(curve[-3 * ahead :]).all():
+            missing.append("a value of the last epochs is not finite")
+        else:
+            known.append(curve)
+    gain = low = high = np.nan
+    if known:
+        gain, low, high, _ = projected_gain(np.stack(known), ahead, confidence=confidence)
+    found = _verdict("projected", (gain, low, high), len(known), missing, threshold, confidence)
+    if rates is not None and ends_near_zero(rates):
+        return replace(found, verdict="none", reason="the schedule ends near zero and makes its own plateau")
+    return found
 
 
 def realised_gain(val_mean_iou: np.ndarray, budget: int) -> Measured:
@@ -123,22 +127,28 @@ def continuation(
 
     As `convergence`, with the gain that came (`realised_gain`) instead of the one that was projected.
     """
-    return _judged([realised_gain(curve, budget) for curve in curves], "realised", threshold, confidence)
-
-
-def _judged(
-    gains: Sequence[Measured], kind: str, threshold: float, confidence: float, plateau: bool = False
-) -> Convergence:
+    gains = [realised_gain(curve, budget) for curve in curves]
     known = np.array([gain.value for gain in gains if gain.known])
-    missing = [gain.reason for gain in gains if not gain.known]
-    note = f"; {len(missing)} of {count_of(len(gains), 'seed')} left out ({missing[0]})" if missing else ""
-    mean, low, high = t_interval(known, confidence)
-    if plateau:
-        return Convergence("none", mean, low, high, len(known), "the schedule ends near zero and makes its own plateau")
-    if len(known) < LEAST_SEEDS:
+    missing = [gain.reason or "" for gain in gains if not gain.known]
+    return _verdict("realised", t_interval(known, confidence), len(known), missing, threshold, confidence)
+
+
+def _verdict(
+    kind: str,
+    estimate: tuple[float, float, float],
+    seeds: int,
+    missing: Sequence[str],
+    threshold: float,
+    confidence: float,
+) -> Convergence:
+    """Return the verdict on a gain with its bounds, of so many seeds; `missing` says why the others have none."""
+    gain, low, high = estimate
+    of = count_of(seeds + len(missing), "seed")
+    note = f"; {len(missing)} of {of} left out ({missing[0]})" if missing else ""
+    if seeds < LEAST_SEEDS:
         what = "late slope" if kind == "projected" else "gain"
-        reason = f"{count_of(len(known), 'seed')} with a {what}; a verdict needs {LEAST_SEEDS}"
-        return Convergence("inconclusive", mean, low, high, len(known), reason + note)
+        reason = f"{count_of(seeds, 'seed')} with a {what}; a verdict needs {LEAST_SEEDS}"
+        return Convergence("inconclusive", gain, low, high, seeds, reason + note)
     verdict: Verdict
     if low > threshold:
         verdict, said = "under-converged", "lies above"
@@ -147,4 +157,4 @@ def _judged(
     else:
         verdict, said = "inconclusive", "holds"
     reason = f"the {confidence:.0%} interval of the {kind} gain {said} {threshold:g}"
-    return Convergence(verdict, mean, low, high, len(known), reason + note)
+    return Convergence(verdict, gain, low, high, seeds, reason + note)
