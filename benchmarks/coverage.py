@@ -1,7 +1,8 @@
 """How often the intervals of `docs/methods.md` hold the truth, simulated: `python -m benchmarks.coverage`.
 
-Prints the tables of that page. Every data set is drawn from a population in which the truth is known; coverage is the
-share of the data sets whose 0.95 interval holds it, with a Monte-Carlo error of √(0.95·0.05/draws).
+Prints the tables of `benchmarks/results/coverage.md`. Every data set is drawn from a population in which the truth is
+known; coverage is the share of the data sets whose 0.95 interval holds it, with a Monte-Carlo error of
+√(0.95·0.05/draws).
 """
 
 from __future__ import annotations
