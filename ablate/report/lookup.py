@@ -11,6 +11,7 @@ import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.errors import AblateError, PluginError
+from ablate.measure.detail import scaled_width
 from ablate.registry import Displays
 from ablate.report.format import rate_text, shorten
 from ablate.wording import count_of, range_of
@@ -84,8 +85,32 @@ def among(analysis: Analysis, present: Iterable[str]) -> list[str]:
 
 
 def primary_contrasts(analysis: Analysis) -> pd.DataFrame:
-    """Return the contrasts that decide: each variant against what it is compared with, at own best settings."""
+    """Return the contrasts that decide: each variant against what it is compared with, once."""
     return analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+
+
+def primary_kind(analysis: Analysis) -> str:
+    """Return the way that decides: "confirmed" where fresh seeds were run for it, else "own_best"."""
+    kinds = set(primary_contrasts(analysis)["kind"])
+    return "confirmed" if "confirmed" in kinds else "own_best"
+
+
+@once_an_analysis
+def busy(analysis: Analysis) -> str:
+    """Return why the rates of the closing profile are not those of an idle machine; "" where nothing says so.
+
+    Its rounds agree on an idle machine, and a variant alone is not slower than it was while trials shared the machine.
+    """
+    trials, rates = main_trials(analysis), analysis.frames.throughput
+    if rates.empty or "steps_per_epoch" not in trials:
+        return ""
+    rounds = rates.groupby("variant")["train_images_per_s"]
+    if (rounds.max() > 1.25 * rounds.min()).any():
+        return "its rounds differ by more than a quarter, so that the machine was busy with something else"
+    steps = trials["steps_per_epoch"] * trials["epochs_run"] * analysis.frames.study.train.batch_size
+    shared = (steps / trials["wall_s"]).groupby(trials["variant"]).median()
+    slower = rounds.median() < 0.9 * shared.reindex(rounds.median().index)
+    return "alone it was slower than beside other trials, so that the machine was busy" if slower.any() else ""
 
 
 def main_trials(analysis: Analysis) -> pd.DataFrame:
@@ -114,6 +139,23 @@ def progress(analysis: Analysis) -> tuple[int, int]:
     """Return how many of the planned trials have a result, and how many are planned."""
     trials = analysis.frames.trials
     return int(trials["status"].isin(["complete", "diverged", "pruned"]).sum()), len(trials)
+
+
+def distinct_detail(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of fine detail whose measures are measures of their own at the size that was scored.
+
+    On small images several widths scale to the same number of pixels: trimaps of 1, 3 and 5 px are one there.
+    """
+    if frame.empty:
+        return frame
+    shapes = analysis.frames.detail_target.shapes
+    first: dict[tuple[object, ...], str] = {}
+    for measure in dict.fromkeys(frame["measure"]):
+        kind, _, width = str(measure).rpartition("_")
+        least = 2 if kind == "thin" else 1
+        scaled = [scaled_width(int(width), shape, at_least=least) for shape in shapes] if width.isdigit() else [measure]
+        first.setdefault((kind, *scaled), str(measure))
+    return frame[frame["measure"].isin(first.values())]
 
 
 @once_an_analysis

@@ -14,6 +14,8 @@ from ablate.errors import ResultsError
 from ablate.measure.convergence import GAIN_THRESHOLD
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, scaled_width
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM
+from ablate.report.lookup import busy, primary_kind
+from ablate.wording import count_of
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 
@@ -116,22 +118,36 @@ def _scored(analysis: Analysis) -> str:
 def _interval(analysis: Analysis) -> str:
     """Return how the intervals of contrasts are made."""
     frames = analysis.frames
-    how = "independently"
-    if any(frames.groups[split] is not None for split in ("val", "test")):
-        block = frames.study.measure.block
-        how = f"in circular blocks of {block} within their groups (short groups, where they are many, whole)"
     return (
         f"Interval ({_confidence(analysis)}): Multi-Bootstrap of {frames.study.measure.resamples} replicates, each "
-        f"drawing the seeds within every cell and the images {how}, the same for both variants; difference ± t with "
-        f"2(n − 1) degrees of freedom × {_SE}."
+        f"drawing the seeds within every cell and the images {images_drawn(analysis)}, the same for both variants; "
+        f"difference ± t × {_SE}, with Satterthwaite's degrees of freedom over the variances of the two sides and of "
+        "the images (Welch's test, where the images add nothing)."
     )
+
+
+def images_drawn(analysis: Analysis) -> str:
+    """Return how the test images are resampled: independently, by whole groups, or in blocks within few groups."""
+    facts = analysis.contrasts.iloc[0] if len(analysis.contrasts) else {"images_drawn": "independent"}
+    if facts["images_drawn"] == "groups":
+        return f"by whole groups ({facts['groups']:.0f} of them)"
+    if facts["images_drawn"] == "blocks":
+        only = count_of(int(facts["groups"]), "group")
+        return f"in circular blocks of {facts['block']:.0f} within their {only} (conditional on these)"
+    return "independently"
 
 
 def _decided(analysis: Analysis) -> str:
     """Return how the intervals and decisions of contrasts are made."""
+    looks = (
+        " Judged at every look by the level that O'Brien–Fleming's spending leaves there, so that looking again costs "
+        "no error; the interval holds over all looks."
+        if len(analysis.looks)
+        else ""
+    )
     return (
         f"{_scored(analysis)} {_interval(analysis)} p by the same t, Holm over the contrasts with the baseline (an A/A "
-        f"control is judged by itself). Equivalent: interval inside ±{analysis.rope:g} and Holm's p of the two "
+        f"control is judged by itself).{looks} Equivalent: interval inside ±{analysis.rope:g} and Holm's p of the two "
         f"one-sided tests at most {1 - analysis.confidence:.2g}."
     )
 
@@ -140,8 +156,9 @@ def primary(analysis: Analysis) -> str:
     """Return the rule of the primary decisions alone; "" where there is nothing to compare."""
     if not len(analysis.contrasts):
         return ""
-    chosen = f"{_CHOICES['own_best']} {_ERROR_BARS['retune']} This is the primary decision."
-    return f"{chosen} {_decided(analysis)}"
+    kind = primary_kind(analysis)
+    bars = dict(zip(analysis.contrasts["kind"], analysis.contrasts["error_bar"], strict=True))
+    return f"{_CHOICES[kind]} {_ERROR_BARS[bars[kind]]} This is the primary decision. {_decided(analysis)}"
 
 
 def contrasts(analysis: Analysis) -> str:
@@ -151,7 +168,7 @@ def contrasts(analysis: Analysis) -> str:
     bars = dict(zip(frame["kind"], frame["error_bar"], strict=True)) if len(frame) else {"own_best": "retune"}
     said = []
     for kind in (kind for kind in KINDS if kind in made):
-        status = "This is the primary decision." if kind == "own_best" else "Descriptive."
+        status = "This is the primary decision." if kind == primary_kind(analysis) else "Descriptive."
         said.append(f"{KINDS[kind]}: {_CHOICES[kind]} {_ERROR_BARS[bars[kind]]} {status}")
     superiority = (
         "P(better): how often a run of the variant scores higher than one of the other, ties one half, with Newcombe's "
@@ -241,6 +258,7 @@ def throughput(analysis: Analysis) -> str:
         f"{profile.get('precision', '?')}, {profile.get('engine', '?')}; {profile.get('rounds', '?')} rounds with the "
         "variants interleaved. Value: median over rounds. Ratio: geometric mean over rounds, Student's t interval "
         f"({_confidence(analysis)}) on its logarithm."
+        + (f" No measure of cost here: {busy(analysis)}." if busy(analysis) else "")
     )
 
 

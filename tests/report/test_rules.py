@@ -40,10 +40,13 @@ def test_facts_of_the_study_enter_the_rules(two: Path, analysed: Analysed) -> No
     study = analysis.frames.study.model_copy(update={"measure": native})
     changed = replace(analysis, frames=replace(analysis.frames, study=study))
     assert "at the masks' own size" in rules.cells(changed)
-    grouped = {"val": None, "test": ("a",) * 12}
-    changed = replace(analysis, frames=replace(analysis.frames, groups=grouped))
     assert "images independently" in rules.contrasts(analysis)
-    assert "in circular blocks of 20 within their groups" in rules.contrasts(changed)
+    for kind, said in (
+        ("groups", "by whole groups (12 of them)"),
+        ("blocks", "in circular blocks of 7 within their 12 groups (conditional on these)"),
+    ):
+        contrasts = analysis.contrasts.assign(images_drawn=kind, groups=12, block=7)
+        assert said in rules.contrasts(replace(analysis, contrasts=contrasts))
 
 
 def test_the_rule_of_a_claim_says_the_side_and_how_many_comparisons_there_were(two: Path, analysed: Analysed) -> None:

@@ -6,41 +6,17 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
-from ablate.registry import register_figure
 from ablate.report.figures import theme
-from ablate.report.figures.marks import finish, label_rows, looks, percent_axis
-from ablate.report.figures.theme import FULL, canvas
+from ablate.report.figures.marks import label_rows, looks, percent_axis
 from ablate.report.format import like, number, percent
-from ablate.report.lookup import NotDrawn, at_own_best, by_variant, chosen_rule, main_trials, order
+from ablate.report.lookup import NotDrawn, at_own_best, by_variant, main_trials, order
 from ablate.stats.intervals import mean_estimate
-
-RULE = (
-    "Bar: mean over seeds; dots: seeds; lines and ±: {confidence:.0f} % intervals, of mIoU that of the tables (seeds "
-    "and images, the setting chosen again in every replicate), a diverged seed counting 0; of loss the t interval "
-    "over the seeds that did not diverge."
-)
-
 
 # More seeds than this are drawn as a cloud of small dots.
 MOST_DOTS = 12
-
-
-@register_figure("test", title="Test loss and test mIoU", order=40)
-def test_scores(analysis: Analysis) -> Figure:
-    """Draw test loss and test mIoU as bars with intervals."""
-    variants = order(analysis)
-    figure = canvas(FULL, 0.75 + 0.27 * len(variants))
-    left, right = figure.subplots(1, 2, sharey=True)
-    draw_bars(analysis, left, "test_loss")
-    draw_bars(analysis, right, "test_mean_iou")
-    left.set_title("Test loss")
-    right.set_title("Test mIoU, %")
-    rule = RULE.format(confidence=100 * analysis.confidence)
-    return finish(figure, analysis, f"{chosen_rule(analysis)} {rule}")
 
 
 def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:

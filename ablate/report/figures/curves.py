@@ -15,7 +15,6 @@ from ablate.report import lookup
 from ablate.report.figures.marks import (
     PANELS,
     curve_axis,
-    draw_curve_panels,
     draw_curves,
     evenly,
     finish,
@@ -30,18 +29,6 @@ RULE = (
 )
 MOST_SETTINGS = 5
 THUMBNAIL = {"training and val loss": ("train_loss", "val_loss"), "val mIoU": ("val_mean_iou",)}
-
-
-@register_figure("curves", title="Curves at the chosen rates", order=20)
-def curves(analysis: Analysis) -> Figure:
-    """Draw training loss, validation loss and validation mIoU of every variant at its own best setting."""
-    frame = lookup.epochs_at_own_best(analysis)
-    if frame.empty:
-        raise lookup.NotDrawn("no trial at a chosen setting has finished an epoch")
-    figure = canvas(FULL, 2.5)
-    draw_curve_panels(analysis, figure.subplots(1, 3), frame)
-    legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
-    return finish(figure, analysis, f"{RULE} {lookup.chosen_rule(analysis)}")
 
 
 @register_figure("curves_by_rate", title="Curves rate by rate", order=30)

@@ -65,8 +65,9 @@ def contrasts(analysis: Analysis) -> Figure:
     against = {row["variant"]: str(row["against"]) for row in primary}
     _titles(grid, against, {row["variant"]: _decided(row, analysis) for row in primary})
     _name_axes(grid, "Δ test mIoU, points")
+    fresh = " and run again with fresh seeds" if lookup.primary_kind(analysis) == "confirmed" else ""
     rule = (
-        "Filled: the primary contrast, each side at its own best rate, chosen on validation; its "
+        f"Filled: the primary contrast, each side at its own best rate, chosen on validation{fresh}; its "
         f"{100 * analysis.confidence:.0f} % interval holds {lookup.seeds_text(analysis)}, images and the choosing; p "
         "and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: descriptive. "
         f"{_band(analysis)} Arrow: goes on beyond the axis.{_axes(analysis)}{left_out}"
@@ -81,7 +82,7 @@ def classes(analysis: Analysis) -> Figure:
     rule = (
         f"Difference of the class's test IoU at own best settings with its {100 * analysis.confidence:.0f} % "
         f"interval over {lookup.seeds_text(analysis)} and images. Descriptive: not corrected for the number of "
-        f"classes. Filled where the interval excludes zero. {_band(analysis)}"
+        f"classes, so that none is decided. {_band(analysis)}"
     )
     return _by_variant(analysis, frame, "class", lambda name: name, "Δ IoU, points", rule, "class_differences")
 
@@ -94,11 +95,20 @@ def detail(analysis: Analysis) -> Figure:
     rule = (
         "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
         f"fall by more than interior IoU does, with {100 * analysis.confidence:.0f} % intervals (seeds and images) "
-        "that exclude zero. Widths are for a 600 px diagonal and scaled. Filled where the interval excludes zero. "
+        "that exclude zero; one interval by itself decides nothing. Widths are for a 600 px diagonal and scaled. "
         f"{_band(analysis)}"
     )
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
-    return _by_variant(analysis, analysis.detail, "measure", detail_name, "Δ, points", rule, "detail", notes)
+    return _by_variant(
+        analysis,
+        lookup.distinct_detail(analysis, analysis.detail),
+        "measure",
+        detail_name,
+        "Δ, points",
+        rule,
+        "detail",
+        notes,
+    )
 
 
 def _by_variant(
@@ -174,7 +184,7 @@ def _limits(frames: list[pd.DataFrame]) -> tuple[float, float]:
 def _intervals(
     axes: Axes, rows: pd.DataFrame, names: list[str], analysis: Analysis, variant: str, limits: tuple[float, float]
 ) -> None:
-    """Draw one interval a row. Filled marks: the primary contrast where there is one, else what excludes zero."""
+    """Draw one interval a row, the mark of the primary contrast filled."""
     look = looks(analysis)[variant]
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         label_rows(axes, names)
@@ -193,7 +203,8 @@ def _intervals(
             word = "no data" if not np.isfinite(value) else "both diverged"
             axes.text(0, place, f"  {word}", size=6.5, color=theme.MUTED, va="center")
             continue
-        sure = row["primary"] is True if "primary" in row else low > 0 or high < 0
+        # What nothing was corrected for decides nothing: it is drawn hollow.
+        sure = row.get("primary") is True
         outside = value < limits[0] or value > limits[1]
         if np.isfinite(low) and np.isfinite(high):
             spans[sure].append((place, low, high))
@@ -224,7 +235,7 @@ def _diverged(analysis: Analysis) -> set[tuple[str, str]]:
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
-    rank = rows["kind"].map({"own_best": 0, "shared": 1, "confirmed": 2, "matched": 3})
+    rank = rows["kind"].map({"confirmed": 0, "own_best": 1, "shared": 2, "matched": 3})
     return rows.assign(rank=rank).sort_values(["rank", "lr"], kind="stable").drop(columns="rank")
 
 

@@ -17,10 +17,9 @@ from ablate.report.format import number, percent, short_names
 from ablate.report.lookup import NotDrawn, only_rate, order, own_settings, searched, setting_values, settings_axis
 
 RULE = (
-    "mIoU: test mIoU, mean over seeds, %; a diverged seed counts 0 and is counted beside the number (×1). Rise: "
-    "largest ratio of an epoch's median training loss to the lowest one before it, mean over seeds; 1 = never rose, "
-    "∞ = diverged. Frame: the setting that the variant is best at on validation, the ridge of the map. Hatched: no "
-    "result yet; white corner: seeds still missing."
+    "Rise: largest ratio of an epoch's median training loss to the lowest one before it, mean over seeds; 1 = never "
+    "rose, ∞ = diverged. Frame: the setting that the variant is best at on validation, the ridge of the map. Hatched: "
+    "no result yet; white corner: seeds still missing."
 )
 # The upper right half of a square.
 _CORNER = [(-1.0, 0.0), (0.0, 0.0), (0.0, -1.0)]
@@ -36,30 +35,23 @@ LEAST_NAMED = 0.06
 LETTER = 0.06
 # Of more cells a reader sees the pattern; their numbers are one by one in a table.
 MOST_NUMBERS = 120
+# A rise that is printed as more than 1.00.
+LEAST_RISE = 1.005
 OWN = " A column holds a setting of each variant's own search, the lowest rate first."
 UNNUMBERED = " The numbers of so many cells stand in tables/cells.csv."
 
 
-@register_figure("maps", title="Maps over variant and rate", order=50)
+@register_figure("maps", title="Instability over variant and rate", order=50)
 def maps(analysis: Analysis) -> Figure:
-    """Draw maps of test mIoU and of rise over variant × setting."""
+    """Draw the map of rise over variant × setting; that of test mIoU is in the consolidated figure."""
+    known = _cells(analysis, "rise", np.nan)
+    if np.isfinite(known).any() and not (known > LEAST_RISE).any():
+        raise NotDrawn("at no setting did the training loss of a variant rise (rise is 1.00 in every cell)")
     columns, rows = max(map(len, own_settings(analysis).values())), len(order(analysis))
-    beside = columns <= 7
-    height = 0.65 + 0.3 * rows
-    names = _label_height(analysis, (FULL / 2 if beside else FULL) - 0.9)
-    figure = canvas(FULL, height + names if beside else 2 * height + (2 if only_rate(analysis) else 1) * names)
-    left, right = figure.subplots(1, 2) if beside else figure.subplots(2, 1)
-    wide = (FULL / 2 if beside else FULL) - 0.9
-    draw_map(analysis, left, "test_mean", wide)
-    draw_map(analysis, right, "rise", wide)
-    left.set_title("Test mIoU, %")
-    right.set_title("Instability (rise)")
-    if beside:
-        right.set_yticks([])
-    elif not only_rate(analysis):
-        # Long names stand beneath both.
-        left.set_xticks([])
-        left.set_xlabel("")
+    width = FULL if columns > 7 else FULL * 0.6
+    wide = width - 1.4
+    figure = canvas(width, 0.65 + 0.3 * rows + _label_height(analysis, wide))
+    draw_map(analysis, figure.subplots(), "rise", wide)
     rule = RULE + (OWN if searched(analysis) else "") + (UNNUMBERED if columns * rows > MOST_NUMBERS else "")
     return finish(figure, analysis, rule)
 

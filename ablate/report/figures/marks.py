@@ -29,7 +29,7 @@ def looks(analysis: Analysis) -> dict[str, Look]:
 
 
 def finish(figure: Figure, analysis: Analysis, rule: str) -> Figure:
-    """Print the rule beneath the figure, and n of N on it while the study is unfinished."""
+    """Keep the rule as the figure's caption, and print n of N on it while the study is unfinished."""
     done, planned = progress(analysis)
     return theme.finish(
         figure, rule, f"Unfinished: {done} of {planned} trials have a result." if done < planned else ""

@@ -84,7 +84,7 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
     try:
         figure = variant_panel(analysis, variant) if variant is not None else made(FIGURES, name, analysis)
     except NotDrawn as reason:
-        _remove(folder, name, list(_TIMES))
+        _remove(folder, name, [*_TIMES, "txt"])
         return Drawn(name, place.title, place.section, reason=str(reason))
     encoded = encode(figure, list(dict.fromkeys([*formats, *(["svg"] if variant is None else [])])))
     if formats:
@@ -93,12 +93,15 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
     for path in files:
         make_folder(folder)
         write_atomic(path, encoded[path.suffix[1:]], lasting=False)
+    rule = str(figure.get_label())
+    if formats and rule:
+        # The caption, for whoever passes the figure on.
+        write_atomic(folder / f"{name}.txt", f"{rule}\n".encode(), lasting=False)
     if variant is not None:
         return Drawn(name, place.title, place.section, files)
     source = data_uri(adaptive(encoded["svg"]), "image/svg+xml")
-    rule = next((text.get_text() for text in figure.texts if text.get_gid() == "rule"), "")
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Drawn(name, place.title, place.section, files, "", source, " ".join(rule.split()), width, height)
+    return Drawn(name, place.title, place.section, files, "", source, rule, width, height)
 
 
 def _remove(folder: Path, name: str, kinds: Sequence[str]) -> None:

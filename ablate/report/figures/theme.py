@@ -1,4 +1,4 @@
-"""How every figure looks: fonts, colours, lines and marks of the variants, the legend, the rule beneath.
+"""How every figure looks: fonts, colours, lines and marks of the variants, the legend, the caption.
 
 Nothing here knows a study; nothing is set at import.
 """
@@ -6,7 +6,6 @@ Nothing here knows a study; nothing is set at import.
 from __future__ import annotations
 
 import contextlib
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,24 +154,19 @@ def canvas(width: float, height: float) -> Figure:
 
 
 def finish(figure: Figure, rule: str, warning: str = "") -> Figure:
-    """Print the rule behind the numbers, below a warning, beneath the figure, which grows by the lines it takes."""
-    width, height = figure.get_size_inches()
-    size = 6.5
-    # Characters of DejaVu Sans are about half an em wide on average.
-    lines = textwrap.wrap(" ".join(rule.split()), max(20, int((width - 0.2) * 72 / (size * 0.52))))
-    line = size * 1.35 / 72
-    extra = (len(lines) + bool(warning)) * line + 0.1
-    figure.set_size_inches(width, height + extra)
-    engine = figure.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine):
+    """Keep the rule behind the numbers as the figure's label, its caption; print a warning beneath the figure."""
+    figure.set_label(" ".join(rule.split()))
+    if warning:
+        width, height = figure.get_size_inches()
+        extra = 0.22
+        figure.set_size_inches(width, height + extra)
         share = extra / (height + extra)
-        engine.set(rect=(0, share, 1, 1 - share))
-    texts = [("\n".join(lines), 0.06, MUTED, "rule"), (warning, 0.08 + len(lines) * line, ALARM, "warning")]
-    for text, bottom, color, name in texts:
-        if text:
-            at = 0.1 / width, bottom / (height + extra)
-            drawn = figure.text(*at, plain(text), size=size, color=color, va="bottom", linespacing=1.25, gid=name)
-            drawn.set_in_layout(False)
+        engine = figure.get_layout_engine()
+        if isinstance(engine, ConstrainedLayoutEngine):
+            engine.set(rect=(0, share, 1, 1 - share))
+        at = 0.1 / width, 0.08 / (height + extra)
+        drawn = figure.text(*at, plain(warning), size=6.5, color=ALARM, va="bottom", gid="warning")
+        drawn.set_in_layout(False)
     return figure
 
 

@@ -15,20 +15,21 @@ from ablate.report.figures.saving import Drawn
 from ablate.report.format import typeset
 from ablate.report.images.gallery import gallery
 from ablate.report.images.tiles import Panel, panels
-from ablate.report.lookup import NotDrawn, order, progress
+from ablate.report.lookup import NotDrawn, busy, primary_kind, progress
 from ablate.report.tables.table import Table
 from ablate.report.words import notes
+from ablate.report.words.components import run_command
 from ablate.report.words.findings import findings
-from ablate.report.words.headline import Card, cards, headline
+from ablate.report.words.headline import Card, cards, headline, subject
 from ablate.report.words.methods import methods_paragraph
 from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
 from ablate.wording import count_of
 
 VERDICT_NOTE = (
-    "Δ against the baseline with its interval, each variant at its own best rate, chosen on validation; grey: "
+    "Δ against the baseline with its interval, each variant at its own best rate, chosen on validation{fresh}; grey: "
     "differences that count as none. The verdict goes by p, which is corrected for the number of variants (Holm); the "
     "interval is not, so that it may exclude zero where nothing is decided. Rise: 1 = the training loss never rose. "
-    "Speed: against the baseline's, measured alone."
+    "Speed: against the baseline's, measured alone{mark}."
 )
 
 
@@ -61,6 +62,8 @@ class Page:
     methods: str
     rules: Sequence[tuple[str, str]]
     command: str
+    fixed: str
+    """What to add to the command on a machine that would choose otherwise, for the same numbers."""
     provenance: Sequence[tuple[str, str]]
     version: str
 
@@ -68,13 +71,16 @@ class Page:
     def contents(self) -> list[tuple[str, str]]:
         """Return the sections, for the way to them."""
         return [
+            *([("limits", "Limits")] if self.notes else []),
             ("verdicts", "Verdicts"),
             *([("consolidated", "One figure")] if self.figures["consolidated"] else []),
-            *([("claims", "Claims")] if self.tables["claims"] else []),
-            *([("words", "In words")] if self.findings else []),
-            ("tables", "Tables"),
-            ("figures", "Figures"),
             ("panels", "Predictions"),
+            *([("claims", "Claims")] if self.tables["claims"] else []),
+            ("reproduce", "Run it again"),
+            ("supplement", "Supplement"),
+            *([("words", "In words")] if self.findings else []),
+            ("tables", "All tables"),
+            ("figures", "More figures"),
             ("failures", "Failures"),
             ("methods", "Methods"),
             ("provenance", "Provenance"),
@@ -102,14 +108,17 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
     said = {name: typeset(text.replace(own, "")) for name, text in rules.all_rules(analysis).items()}
     return Page(
         study=frames.study.study,
-        subject=f"{frames.study.data.name}, {count_of(len(order(analysis)), 'variant')}, {of_trials}",
+        subject=subject(analysis),
         headline=headline(analysis),
         unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result. Every number here may still change."
         if done < planned
         else "",
         cards=cards(analysis),
         verdicts=rows,
-        verdict_note=VERDICT_NOTE,
+        verdict_note=VERDICT_NOTE.format(
+            fresh=", and on fresh seeds there" if primary_kind(analysis) == "confirmed" else "",
+            mark=f" (*: {text})" if (text := busy(analysis)) else "",
+        ),
         verdict_rule=rules.primary(analysis),
         scale=scale,
         findings=found,
@@ -122,10 +131,21 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         no_panels=no_panels,
         methods=typeset(methods_paragraph(analysis)),
         rules=[(name.replace("_", " "), text) for name, text in said.items()],
-        command=str(frames.run.get("command") or f"ablate run {frames.study.study}.yaml"),
+        command=run_command(analysis),
+        fixed=_fixed(frames.run.get("decisions") or {}),
         provenance=provenance(frames.run),
         version=__version__,
     )
+
+
+def _fixed(decisions: Mapping[str, Any]) -> str:
+    """Return precision, engine and threads of the run, which another machine may choose otherwise."""
+    said = []
+    for name, field in (("precision", "train.precision"), ("engine", "run.engine"), ("threads", "run.threads")):
+        decision = decisions.get(name)
+        if isinstance(decision, dict) and decision.get("value") is not None:
+            said.append(f"-o {field}={_flat(decision['value'])}")
+    return " ".join(said)
 
 
 def _by_section(registry: Displays, parts: Sequence[Any]) -> dict[str, list[Any]]:

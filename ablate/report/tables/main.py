@@ -1,4 +1,4 @@
-"""The tables a reader starts with: main results, contrasts, cells, claims, failures, trials."""
+"""The tables a reader starts with: main results, contrasts, cells, failures, trials."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.claims.verdicts import judge
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import rate_text
-from ablate.report.lookup import only_rate, primary_contrasts, rows_of
+from ablate.report.lookup import busy, only_rate, primary_contrasts
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
+
+# Of an undecided contrast: what it could have found, and what would decide it.
+REACH = (
+    Column("detectable", "Would be found from, points", "percent"),
+    Column("seeds_needed", "Seeds to decide", "number"),
+)
+LOOKS = (
+    "After every look only the variants whose comparison is open, and the baseline, get further seeds. A comparison is "
+    "decided where p reaches the level of the look (O'Brien–Fleming's spending of the error, Holm over the "
+    "comparisons), so that looking several times costs no error; it is stopped for futility where the chance of a "
+    "decision at the last look is small even if the difference is as seen."
+)
 
 
 @register_table("results", title="Main results", order=0)
@@ -24,8 +35,6 @@ def results(analysis: Analysis) -> Table:
     frame = frame.merge(cells, on=["variant", "setting"], how="left")
     for quantity, name in (("train_images_per_s", "train"), ("inference_images_per_s", "inference")):
         frame = with_rates(frame, analysis, quantity, name)
-    if len(analysis.cost):
-        frame = frame.merge(analysis.cost[["variant", "peak_memory_bytes"]], on="variant", how="left")
     frame["chosen"] = [_chosen(row, analysis) for _, row in frame.iterrows()]
     frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for _, row in frame.iterrows()]
     frame["decision_text"] = [_decision(row) for _, row in frame.iterrows()]
@@ -42,10 +51,11 @@ def results(analysis: Analysis) -> Table:
         Column("train_ratio", "× base", "factor"),
         Column("parameters", "Params", "count", best="min"),
     ]
+    said = f" Speeds are no measure of cost here: {busy(analysis)}." if busy(analysis) else ""
     rule = (
         f"{rules.primary(analysis) or rules.contrasts(analysis)} ± is half the {100 * analysis.confidence:.0f} % "
         "interval of the variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training "
-        "loss at that setting; 1 = never rose."
+        f"loss at that setting; 1 = never rose.{said}"
     )
     return Table(frame, columns, rule)
 
@@ -74,14 +84,33 @@ def contrasts(analysis: Analysis) -> Table:
         Column("seeds", "Seeds"),
         Column("p_holm", "p (Holm)", "number", digits=2),
         Column("decision", "Decision", "word"),
+        *(column for column in REACH if column.key in frame),
         Column("superiority", "P(better)", "number", "superiority_low", "superiority_high", digits=2),
         Column("superiority_verdict", "Of runs"),
         Column("parameters_ratio", "Params", "factor"),
         Column("flops_ratio", "FLOPs", "factor"),
         Column("flags", "Flags"),
     ]
-    more = "Only the primary contrasts decide; shared, matched and confirmed ones are descriptive."
+    more = "Only the primary contrasts decide; all others are descriptive."
     return Table(frame, columns, f"{rules.contrasts(analysis)} {more}")
+
+
+@register_table("looks", title="Looks of the sequential decision", order=15)
+def looks(analysis: Analysis) -> Table:
+    """Return every look of a study that runs until it is decided: the estimate, its bound, and what was decided."""
+    frame = in_order(analysis.looks, analysis)
+    columns = [
+        Column("variant", "Variant"),
+        Column("look", "Look", "whole"),
+        Column("n", "Seeds a side", "whole"),
+        Column("estimate", "Δ, points", "delta", "low", "high"),
+        Column("p", "p", "number", digits=2),
+        Column("level", "must reach", "number", digits=2),
+        Column("bound", "Bound, SE", "number"),
+        Column("power", "Chance at the last look, %", "percent", digits=0),
+        Column("decision", "Decision", "word"),
+    ]
+    return Table(frame, columns, LOOKS)
 
 
 @register_table("cells", title="Cells: every variant at every setting", order=20)
@@ -109,37 +138,6 @@ def cells(analysis: Analysis) -> Table:
         Column("convergence", "Convergence", "word"),
     ]
     return Table(frame, columns, rules.cells(analysis), bold_of="variant")
-
-
-@register_table("claims", title="Claims", section="claims", order=0)
-def claims(analysis: Analysis) -> Table:
-    """Return the verdict on every claim of the study."""
-    frame = judge(analysis.frames, analysis)
-    if len(frame):
-        # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
-        frame["reason"] = frame["reason"].str.replace(f"{analysis.frames.path}/", "", regex=False)
-        frame["why"] = [_why(row["reason"], rules.claim(row)) for row in rows_of(frame)]
-    columns = [
-        Column("id", "Claim"),
-        Column("text", "Says", sub="why"),
-        Column("verdict", "Verdict", "word"),
-        Column("value", "Number", "number", "low", "high"),
-        Column("threshold", "Threshold", "number"),
-        Column("at", "At"),
-        Column("n", "Seeds", "whole"),
-        Column("confidence", "Level, %", "percent"),
-    ]
-    rule = (
-        "A claim is supported or refuted only where the interval of its number lies wholly beyond the threshold; "
-        "else it is inconclusive. Numbers are fractions, ratios or losses as the claim's measure has them."
-    )
-    return Table(frame, columns, rule)
-
-
-def _why(reason: str, rule: str) -> str:
-    """Return why a claim has no verdict, or what else to know of it, and the rule behind its number."""
-    sentences = (text[:1].upper() + text[1:] for text in (reason, rule) if text)
-    return " ".join(text if text.endswith(".") else f"{text}." for text in sentences)
 
 
 @register_table("failures", title="Trials without a full result", section="failures", order=0)

@@ -9,8 +9,10 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import detail_name
-from ablate.report.lookup import order, rows_of
+from ablate.report.lookup import distinct_detail, order, rows_of
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
+
+MEMORY = Column("peak_memory_mib", "Peak memory, MiB", "number", best="min")
 
 
 @register_table("classes", title="IoU per class", order=30)
@@ -57,7 +59,7 @@ def class_differences(analysis: Analysis) -> Table:
 @register_table("detail", title="Fine detail", order=60)
 def detail(analysis: Analysis) -> Table:
     """Return fine detail at own best settings."""
-    frame = in_order(analysis.detail, analysis)
+    frame = in_order(distinct_detail(analysis, analysis.detail), analysis)
     verdicts = analysis.detail_verdicts
     by_variant = dict(zip(verdicts["variant"], verdicts["verdict"], strict=True)) if len(verdicts) else {}
     frame = frame.assign(
@@ -78,7 +80,7 @@ def detail(analysis: Analysis) -> Table:
 @register_table("class_detail", title="Fine detail per class", order=70)
 def class_detail(analysis: Analysis) -> Table:
     """Return fine detail of every class: a row a class and variant, a difference a measure."""
-    rows = in_order(analysis.class_detail, analysis)
+    rows = in_order(distinct_detail(analysis, analysis.class_detail), analysis)
     measures = list(dict.fromkeys(rows["measure"]))
     columns = [Column("class", "Class"), Column("variant", "Variant"), Column("against", "Against")]
     wide: dict[tuple[str, str], dict[str, object]] = {}
@@ -218,7 +220,9 @@ def cost(analysis: Analysis) -> Table:
     if len(frame):
         for quantity in ("train_images_per_s", "inference_images_per_s"):
             frame = with_rates(frame, analysis, quantity, quantity)
-        frame["peak_memory_mib"] = frame["peak_memory_bytes"].astype(float) / 2**20
+        if analysis.frames.profile.get("device") != "cpu":
+            # A process's peak never falls, so that on a CPU it is not that of the variant.
+            frame["peak_memory_mib"] = frame["peak_memory_bytes"].astype(float) / 2**20
     columns = [
         Column("variant", "Variant"),
         Column("parameters", "Parameters", "count", best="min"),
@@ -235,7 +239,7 @@ def cost(analysis: Analysis) -> Table:
         ),
         Column("latency_p50_ms", "Latency p50, ms", "number", best="min"),
         Column("latency_p95_ms", "p95, ms", "number", best="min"),
-        Column("peak_memory_mib", "Peak memory, MiB", "number", best="min"),
+        *([MEMORY] if "peak_memory_mib" in frame else []),
     ]
     return Table(in_order(frame, analysis), columns, rules.cost(analysis))
 

@@ -15,6 +15,7 @@ import numpy as np
 from ablate.analysis.analyse import Analysis
 from ablate.report.format import points
 from ablate.report.lookup import Row, main_trials, once_an_analysis, rows_of, setting_words
+from ablate.report.words.components import DECISIONS, reach
 from ablate.stats.intervals import Estimate, welch_or_permutation
 from ablate.wording import count_of, listed
 
@@ -54,7 +55,7 @@ def findings(analysis: Analysis) -> list[Finding]:
 
 
 def _quality(analysis: Analysis, variant: str) -> list[Finding]:
-    row = _row(analysis, "contrasts", variant, kind="own_best")
+    row = next((row for row in _rows(analysis, "contrasts").get(variant, []) if row["primary"]), None)
     if row is None:
         return []
     other, level = row["against"], f"{analysis.confidence:.0%}"
@@ -69,13 +70,19 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
         said = f"{name} scores {'higher' if row['decision'] == 'better' else 'lower'} than {other}: {numbers}, {levels}"
     elif row["decision"] == "equivalent":
         said = f"{name} and {other} are equivalent within ±{100 * analysis.rope:g} points: {numbers}, {levels}"
+    elif row["decision"] == "futile":
+        said = f"{name} against {other} was stopped for futility, as more seeds would hardly have decided it: {numbers}"
+        said += f", {levels}"
     else:
         said = f"Whether {name} differs from {other} is undecided: {numbers}, {levels}"
     place = row["at"]
     if row["setting"] != row["against_setting"]:
         place = f"{variant} at {row['at']}, {other} at {row['against_at']}"
-    text = f"{said}, each at its own best setting ({place}).{_reservations(analysis, row)}"
-    return [Finding("quality", variant, text, row["decision"] != "undecided")]
+    fresh = ", on seeds that took no part in choosing it" if row["kind"] == "confirmed" else ""
+    text = f"{said}, each at its own best setting ({place}){fresh}.{_reservations(analysis, row)}"
+    if could := reach(row):
+        text += f" {could[0].upper()}{could[1:]}."
+    return [Finding("quality", variant, text, row["decision"] in DECISIONS)]
 
 
 @once_an_analysis
@@ -138,11 +145,13 @@ def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
     rest = sorted((row for row in cells if row["regret"] > 0), key=lambda row: row["regret"])
     if len(best) != 1 or not rest:
         return []
-    losses = [f"{100 * row['regret']:.1f} less at {row['at']}" for row in rest]
+    losses = [f"{100 * row['regret']:.1f} points less at {row['at']}" for row in rest]
     if len(losses) > 4:
         losses = [losses[0], f"{losses[-1]}, and between at the {len(losses) - 2} others"]
     place = best[0]["at"]
-    return [f"By its mean validation mIoU {variant} is best at {place}; it has {listed(losses)} (points, no test)."]
+    again = float(_of_variant(analysis, variant)["stability_of_choice"])
+    sure = f" (in {100 * again:.0f} % of the replicates)" if isfinite(again) else ""
+    return [f"{variant} came out best at {place}{sure}; in mean validation mIoU it has {listed(losses)} (no test)."]
 
 
 def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
@@ -163,9 +172,11 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
         )
     said = [f"{text}."]
     if own["lr_confounded"]:
+        moved = {"low": own["interaction_low"], "high": own["interaction_high"]}
         said.append(
-            f"The two decisions differ ({shared['decision']} at the shared setting, {own['decision']} at own best): "
-            "a comparison at one rate would have been confounded with the choice of the rate."
+            f"The difference depends on how the rate is chosen: at own best it is {points(own['interaction'])} points "
+            f"({_span(moved)}; Holm's p = {own['interaction_p']:.2g}) from that at the shared setting, so that a "
+            "comparison at one rate would have been confounded with the choice of the rate."
         )
     return said
 
@@ -179,6 +190,9 @@ def _classes(analysis: Analysis, variant: str) -> list[Finding]:
     higher = [f"{row['class']} ({points(row['delta'])})" for row in reversed(rows) if row["low"] > 0]
     parts = [f"{word} in {listed(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
     note = f"points; {analysis.confidence:.0%} intervals, each class by itself, uncorrected"
+    main = next((row for row in _rows(analysis, "contrasts").get(variant, []) if row["primary"]), None)
+    if main is not None and main["decision"] not in DECISIONS:
+        note += "; the difference of the mean is undecided"
     if not parts:
         text = f"No class's IoU of {variant} has an interval apart from zero ({note})."
         return [Finding("classes", variant, text, False)]

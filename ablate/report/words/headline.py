@@ -1,17 +1,43 @@
-"""What the page answers first: the finding in a sentence, and the four questions that a reader comes with."""
+"""What the page answers first: what was studied, what was found, how sure, at which rate, at what cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.format import percent, percent_interval
-from ablate.report.lookup import WHOLE, by_variant, order, primary_contrasts, setting_label, settings
-from ablate.report.words.verdict_rows import speed_text
+from ablate.report.format import count_text, percent
+from ablate.report.lookup import (
+    WHOLE,
+    Row,
+    busy,
+    by_variant,
+    main_trials,
+    order,
+    primary_contrasts,
+    primary_kind,
+    progress,
+    rows_of,
+    setting_label,
+    settings,
+)
+from ablate.report.words.components import (
+    DECISIONS,
+    component,
+    deciding_command,
+    deciding_seeds,
+    effect_sentence,
+    names_listed,
+    seeds_text,
+    span_text,
+)
+from ablate.report.words.verdict_rows import speed_ratio
 from ablate.wording import count_of, range_of
+
+# Data sets whose images are drawn by a program.
+SYNTHETIC = ("street",)
 
 
 @dataclass(frozen=True)
@@ -23,25 +49,89 @@ class Card:
     more: str
 
 
+def subject(analysis: Analysis) -> str:
+    """Return what was studied: data and whether they are real, the network, its budget, the runs, the device."""
+    frames, run = analysis.frames, analysis.frames.run
+    data = run.get("data") or {}
+    splits, size = data.get("splits") or {}, data.get("size")
+    name = f"{frames.study.data.name}{' (synthetic images)' if frames.study.data.name in SYNTHETIC else ''}"
+    if splits:
+        name += f", {splits.get('train', '?')} training and {count_of(splits.get('test', '?'), 'test image')}"
+    name += f" of {size[0]} × {size[1]} pixels" if splits and size else ""
+    base = by_variant(analysis.variants).get(analysis.baseline, {})
+    network = f"{analysis.baseline}"
+    if np.isfinite(base.get("parameters", np.nan)):
+        network += f" of {count_text(base['parameters'])} parameters"
+    done, planned = progress(analysis)
+    main = main_trials(analysis)
+    tried = main.groupby("variant")["setting"].nunique()
+    runs = [count_of(len(order(analysis)), "variant"), count_of(range_of(tried), "setting")]
+    runs.append(count_of(range_of(main.groupby(["variant", "setting"])["seed"].nunique()), "seed"))
+    fresh = frames.trials[frames.trials["role"] == "confirm"].groupby("variant")["seed"].nunique()
+    more = f" + {count_of(range_of(fresh), 'fresh seed')} at the chosen one" if len(fresh) else ""
+    device = run.get("device") or {}
+    place = str(device.get("gpu") or device.get("cpu") or "") if isinstance(device, dict) else str(device)
+    parts = [name, f"{network}, {count_of(frames.study.train.epochs, 'epoch')}"]
+    parts.append(f"{' × '.join(runs)}{more} ({done} of {count_of(planned, 'trial')})")
+    return " · ".join([*parts, *([place] if place else [])])
+
+
+def headline(analysis: Analysis, most: int = 4) -> str:
+    """Return what was found, in plain sentences: each decided component with number and interval, then what is open."""
+    rows = _primary(analysis)
+    if not rows:
+        return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
+    rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
+    told = [row for row in rows if row["decision"] in DECISIONS and not row["untrained"]]
+    told.sort(key=lambda row: row["decision"] == "equivalent")
+    blind = [row for row in rows if row["untrained"]]
+    futile = [row for row in rows if row["decision"] == "futile" and row not in blind]
+    still = [row for row in rows if row not in told and row not in blind and row not in futile]
+    said = [
+        effect_sentence(analysis, row, unit=" points" if place else " points of test mIoU")
+        for place, row in enumerate(told[:most])
+    ]
+    if len(told) > most:
+        said.append(f"{len(told) - most} more are decided below.")
+    said += [effect_sentence(analysis, row) for row in blind[:1]]
+    if futile:
+        said.append(f"Stopped for futility: {names_listed(analysis, futile)}.")
+    if still and (told or blind or futile):
+        shown = names_listed(analysis, still) if len(still) <= most else f"the {len(still)} other variants"
+        said.append(f"What {shown} do{'' if len(still) > 1 or _plural(analysis, still[0]) else 'es'} is undecided.")
+    elif still:
+        found = [_open(analysis, row, place) for place, row in enumerate(still[:most])]
+        more = f", {len(still) - most} more below" if len(still) > most else ""
+        said = [f"No component is shown to help or to hurt. Undecided: {', '.join(found)}{more}."]
+    return " ".join(said)
+
+
+def _plural(analysis: Analysis, row: Row) -> bool:
+    return component(analysis, row["variant"]).plural
+
+
+def _open(analysis: Analysis, row: Row, place: int) -> str:
+    tested = component(analysis, row["variant"])
+    if not np.isfinite(row["delta"]):
+        return tested.name
+    unit = "" if place else " points of test mIoU"
+    return f"{tested.name} {span_text(*tested.effect(row), sign=True, unit=unit)}"
+
+
 def cards(analysis: Analysis) -> list[Card]:
-    """Return which component helps, at which rate, how sure, at what cost."""
-    primary = _primary(analysis)
-    if primary.empty:
+    """Return how sure the findings are, at which rate, at what cost, and what would decide the rest."""
+    rows = _primary(analysis)
+    if not rows:
         return []
-    by_decision = {word: list(primary.loc[primary["decision"] == word, "variant"]) for word in _CLAUSES}
-    better, worse = by_decision["better"], by_decision["worse"]
-    shown = [*(_component(analysis, v, True) for v in better), *(_component(analysis, v, False) for v in worse)]
-    rest = [f"{_first(by_decision[word])}: {word}" for word in _CLAUSES if by_decision[word]]
     at = _by_setting(analysis)
     # A setting of several axes is long; the table of verdicts has all of them.
     most = MOST_NAMED if len(analysis.frames.axes) == 1 else 2
     edge = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
-    seeds = primary["n"].astype(int)
-    decided = int(primary["decision"].isin(["better", "worse", "equivalent"]).sum())
+    decided = sum(row["decision"] in DECISIONS for row in rows)
     return [
-        Card("Which component helps?", _first(shown, "; ") or "None is shown to help", "; ".join(rest)),
+        Card("How sure?", f"{decided} of {count_of(len(rows), 'comparison')} decided", _means(analysis, rows)),
         Card(
-            "At which rate?",
+            "At which rate?" if list(analysis.frames.axes) == ["lr"] else "At which setting?",
             ", ".join(at) if len(at) <= 3 else f"{len(at)} different ones",
             (
                 _first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + "."
@@ -50,23 +140,43 @@ def cards(analysis: Analysis) -> list[Card]:
             )
             + (f" On the edge of the grid for {_all(edge, analysis)}: the best may lie beyond." if edge else ""),
         ),
-        Card(
-            "How sure?",
-            f"{decided} of {len(primary)} decided",
-            _means(analysis, seeds),
-        ),
-        _price(analysis, better, worse, list(primary["variant"])),
+        _price(analysis, rows),
+        *_open_card(analysis, [row for row in rows if row["decision"] not in DECISIONS]),
     ]
 
 
-def _means(analysis: Analysis, seeds: pd.Series) -> str:
+def _means(analysis: Analysis, rows: list[Row]) -> str:
     """Return what the decisions rest on."""
-    if int(seeds.max()) < 2:
+    seeds = [int(row["n"]) for row in rows]
+    if max(seeds) < 2:
         return "One seed has no interval, so that nothing can be decided; five are the workable minimum."
+    fresh = "fresh " if primary_kind(analysis) == "confirmed" else ""
+    error = f"{100 * (1 - analysis.confidence):.0f} %"
     return (
-        f"{100 * analysis.confidence:.0f} % intervals over {count_of(range_of(seeds), 'seed')} and the test images, "
-        f"Holm-corrected decisions; differences within ± {percent(analysis.rope)} points count as none."
+        f"{100 * analysis.confidence:.0f} % intervals over {range_of(seeds)} {fresh}seed{'s' * (max(seeds) > 1)} and "
+        f"the test images; the chance of any false finding is held at {error} (Holm). Differences within "
+        f"± {percent(analysis.rope)} points count as none."
     )
+
+
+def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
+    """Return what could have been found where nothing was decided, and the command that would decide it."""
+    could = sorted(row["detectable"] for row in still if np.isfinite(row["detectable"]))
+    if not could:
+        return []
+    least = " to ".join(dict.fromkeys(map(percent, (could[0], could[-1]))))
+    needed = [
+        f"{seeds_text(row['seeds_needed'])} ({component(analysis, row['variant']).name})"
+        for row in still
+        if row["seeds_needed"] > 0
+    ]
+    said = f"Differences of {least} points or more would have been found (chance 80 %)."
+    said += f" To decide those seen takes {_first(needed)} a side." if needed else ""
+    command = deciding_command(analysis)
+    said += f" Run: {command}" if command else ""
+    seeds = deciding_seeds(analysis)
+    answer = f"{count_of(seeds, 'fresh seed')} a variant" if seeds else "Nothing that could be run"
+    return [Card("What would decide the rest?", answer, said)]
 
 
 def _all(variants: list[str], analysis: Analysis) -> str:
@@ -95,107 +205,38 @@ def _by_setting(analysis: Analysis) -> dict[str, list[str]]:
     return found
 
 
-def _price(analysis: Analysis, better: list[str], worse: list[str], compared: list[str]) -> Card:
-    """Return what the helping component costs, or what going without it saves; then what the others do."""
-    first = next(iter(better or worse), None)
-    costs = {variant: cost for variant in compared if (cost := _cost(analysis, variant))}
+def _price(analysis: Analysis, rows: list[Row]) -> Card:
+    """Return what each component costs, those first that are shown to matter."""
+    rank = {"better": 0, "worse": 0}
+    costs = []
+    for row in sorted(rows, key=lambda row: rank.get(row["decision"], 1)):
+        tested = component(analysis, row["variant"])
+        if text := _cost(analysis, row["variant"], tested.of_variant):
+            costs.append(f"{tested.name}: {text}")
     if not costs:
         return Card("At what cost?", "Not measured", "")
-    answer = "" if first is None else costs.pop(first, "Not measured")
-    lead = "" if first is None else f"{first}, against {analysis.baseline}"
-    others = _first([f"{variant}: {cost}" for variant, cost in costs.items()], "; ")
-    if first is not None and not better:
-        answer = f"Without: {answer}"
-    if first is None:
-        answer = _span_of_costs(analysis, compared)
-        lead = f"Against {analysis.baseline}"
-    return Card("At what cost?", answer, ". ".join(text for text in (lead, others) if text) + ".")
+    note = f" Speed is marked with care: {text}." if (text := busy(analysis)) else ""
+    lead, _, answer = costs[0].partition(": ")
+    others = _first(costs[1:], "; ")
+    more = f"{_capital(lead)}, against going without. {_capital(others)}"
+    return Card("At what cost?", answer, f"{more.rstrip('. ')}.{note}")
 
 
-def _span_of_costs(analysis: Analysis, variants: list[str]) -> str:
-    """Return from which to which number of parameters the variants go, as factors of the baseline's."""
-    rows = by_variant(analysis.variants)
-    factors = sorted(f for v in variants if np.isfinite(f := float(rows[v]["parameters_ratio"])))
-    if not factors:
-        return "Not measured"
-    low, high = (f"{factor:.2f}×" for factor in (factors[0], factors[-1]))
-    return f"{low} parameters" if low == high else f"{low} to {high} parameters"
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
-def _component(analysis: Analysis, variant: str, better: bool) -> str:
-    """Return what helps in words of the settings: "block residual rather than plain" for a better variant that has it.
-
-    A variant that is worse shows that what the baseline has instead helps: "skip concat rather than none".
-    """
-    described = (analysis.frames.run.get("variants") or {}).get(variant) or {}
-    differs = described.get("differs") or {}
-    if not differs or any(not isinstance(pair, list) or len(pair) != 2 for pair in differs.values()):
-        return variant if better else f"{analysis.baseline} rather than {variant}"
-    pairs = [(field, *(pair[::-1] if better else pair)) for field, pair in differs.items()]
-    return ", ".join(f"{field} {has} rather than {lacks}" for field, has, lacks in pairs)
-
-
-def _cost(analysis: Analysis, variant: str) -> str:
-    row = by_variant(analysis.variants)[variant]
+def _cost(analysis: Analysis, variant: str, of_variant: bool) -> str:
+    """Return parameters and training speed with a component as multiples of those without it."""
     parts = []
-    if np.isfinite(row["parameters_ratio"]):
-        parts.append(f"{row['parameters_ratio']:.2f}× parameters")
-    speed = speed_text(analysis, variant)
-    if speed.endswith("×"):
-        parts.append(f"{speed} training speed")
+    ratios = (by_variant(analysis.variants)[variant]["parameters_ratio"], speed_ratio(analysis, variant))
+    for ratio, word in zip(ratios, ("parameters", "training speed"), strict=True):
+        if np.isfinite(ratio) and ratio > 0:
+            parts.append(f"{ratio if of_variant else 1 / ratio:.2f}× {word}")
     return ", ".join(parts)
 
 
-def _primary(analysis: Analysis) -> pd.DataFrame:
+def _primary(analysis: Analysis) -> list[dict[str, Any]]:
     """Return the primary contrasts, without those of A/A controls."""
     primary = primary_contrasts(analysis)
-    return primary[~primary["control"].astype(bool)]
-
-
-def headline(analysis: Analysis, most: int = 4) -> str:
-    """Return the finding in one sentence: every primary decision with number and interval, the decided ones first."""
-    primary = _primary(analysis)
-    if primary.empty:
-        return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
-    ordered = primary.assign(_size=-primary["delta"].abs()).sort_values("_size", kind="stable")
-    parts, room = [], most
-    for decision, words in _CLAUSES.items():
-        rows = ordered[ordered["decision"] == decision].head(room)
-        room -= len(rows)
-        if decision in ("better", "worse"):
-            parts += [words.format(_sized(row)) for _, row in rows.iterrows()]
-        elif len(rows):
-            # What is not a difference is named once, for all of whom it is said.
-            unit = "" if parts else " points of test mIoU"
-            said = ", ".join(_signed(row, "" if place else unit) for place, (_, row) in enumerate(rows.iterrows()))
-            parts.append(f"{words.format(percent(analysis.rope))}: {said}")
-    if len(ordered) > most:
-        parts.append(f"{len(ordered) - most} more variants below")
-    seeds = count_of(range_of(primary["n"]), "seed")
-    if (primary["decision"] == "undecided").all():
-        # One list, after one colon.
-        said = "; ".join(parts).replace("undecided: ", "", 1)
-        return f"Against {analysis.baseline} nothing is decided: {said} – each at its own best rate, {seeds}."
-    return f"Against {analysis.baseline}: {'; '.join(parts)} – each at its own best rate, {seeds}."
-
-
-# How each decision is said, the strongest first.
-_CLAUSES = {
-    "better": "{0[0]} gains {0[1]} points of test mIoU{0[2]}",
-    "worse": "{0[0]} loses {0[1]} points of test mIoU{0[2]}",
-    "equivalent": "equivalent within ± {0} points",
-    "undecided": "undecided",
-}
-
-
-def _interval(row: pd.Series) -> str:
-    return f" {percent_interval(row['low'], row['high'])}".rstrip()
-
-
-def _sized(row: pd.Series) -> tuple[str, str, str]:
-    return str(row["variant"]), percent(abs(row["delta"])), _interval(row)
-
-
-def _signed(row: pd.Series, unit: str) -> str:
-    known = f" {percent(row['delta'], sign=True)}{unit}{_interval(row)}" if np.isfinite(row["delta"]) else ""
-    return f"{row['variant']}{known}"
+    return rows_of(primary[~primary["control"].astype(bool)])

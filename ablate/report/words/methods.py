@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
-from ablate.report.lookup import main_trials, primary_contrasts, setting_words
+from ablate.report.lookup import main_trials, primary_contrasts, primary_kind, setting_words
+from ablate.report.rules import images_drawn
 from ablate.study.spec import TrainSpec
 from ablate.study.trial import level_text
 from ablate.wording import count_of, listed, range_of
@@ -138,17 +139,17 @@ def _selection(analysis: Analysis) -> str:
 def _statistics(analysis: Analysis) -> str:
     frames = analysis.frames
     measure = frames.study.measure
-    grouped = any(frames.groups[split] is not None for split in ("val", "test"))
-    images = f"circular blocks of {measure.block} within sequences" if grouped else "independently"
     primary = primary_contrasts(analysis)
     primary = primary[~primary["control"].astype(bool)]
     one = len(primary) == 1
+    fresh = primary_kind(analysis) == "confirmed"
+    setting = "fresh seeds at the chosen setting" if fresh else "the setting chosen again in each replicate"
     compared = f"The {len(primary)} comparison{'' if one else 's'} with the baseline {'is' if one else 'are'}"
     return (
         f"Differences in test mIoU are given with {analysis.confidence:.0%} intervals from a two-way bootstrap over "
-        f"seeds and images (Multi-Bootstrap, {measure.resamples} replicates; images drawn {images} and in common for "
-        "all variants; seeds drawn within cells; the setting chosen again in each replicate), as the estimate ± "
-        "Student's t with 2(n − 1) degrees of freedom times the standard error, corrected for the number of seeds and "
+        f"seeds and images (Multi-Bootstrap, {measure.resamples} replicates; images drawn {images_drawn(analysis)} and "
+        f"in common for all variants; seeds drawn within cells; {setting}), as the estimate ± Student's t with "
+        "Satterthwaite's degrees of freedom times the standard error, corrected for the number of seeds and "
         f"for counting the seeds' interaction with images twice. {compared} decided at a family-wise level of "
         f"{1 - analysis.confidence:.2g} (Holm); variants are called equivalent where the interval lies within "
         f"±{analysis.rope:g} and two one-sided tests, corrected likewise, agree. All other numbers are descriptive."

@@ -1,12 +1,19 @@
-"""What a reader must know before the numbers: what is missing, chosen on an edge, confounded, or rests on few seeds."""
+"""What a reader must know before trusting the numbers: what is missing, not learned, not converged, chosen on an edge.
+
+Besides: confounded, synthetic, of few seeds, of low precision, or measured on a busy machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ablate.analysis.analyse import Analysis
-from ablate.report.lookup import primary_contrasts, rows_of
-from ablate.wording import count_of
+from ablate.report.format import percent
+from ablate.report.lookup import at_own_best, busy, main_trials, primary_contrasts, primary_kind, rows_of
+from ablate.report.words.headline import SYNTHETIC
+from ablate.wording import count_of, listed
 
 _STATUS = (
     ("missing", *(f"{have} no result yet: every number is provisional" for have in ("has", "have"))),
@@ -15,13 +22,15 @@ _STATUS = (
     ("diverged", "diverged and counts 0", "diverged and count 0"),
 )
 LEAST_SEEDS = 5
+# A class of less IoU in every variant was not learned by any.
+LEARNED = 0.01
 
 
 def notes(analysis: Analysis) -> list[str]:
     """Return what limits the study, one sentence each, ready to print."""
     own = f"{analysis.frames.path}/"
     # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
-    said = [text.replace(own, "") for part in (_trials, _contrasts, _study) for text in part(analysis)]
+    said = [text.replace(own, "") for part in (_trials, _training, _contrasts, _study) for text in part(analysis)]
     return [f"{text[0].upper()}{text[1:]}." for text in said]
 
 
@@ -37,16 +46,65 @@ def _trials(analysis: Analysis) -> Iterator[str]:
         yield f"the {split} split has no pixel of {', '.join(names)}: left out of its means, or IoU 0 where predicted"
 
 
+def _training(analysis: Analysis) -> Iterator[str]:
+    """Say what has not been learned: nothing at all, single classes, or what more epochs would still bring."""
+    frames, chosen = analysis.frames, at_own_best(analysis.cells, analysis)
+    if blind := list(chosen.loc[chosen["untrained"].astype(bool), "variant"]):
+        yield (
+            f"untrained: {listed(blind)} scored within a point of the {percent(chosen['blind_score'].max())} % of a "
+            "prediction that looks at no image, so that no component is credited there"
+        )
+    best = analysis.classes.groupby("class", sort=False)["iou"].max().dropna()
+    unlearned = list(best.index[best < LEARNED])
+    if unlearned and len(best) > len(unlearned):
+        yield (
+            f"{len(unlearned)} of {len(best)} classes {'was' if len(unlearned) == 1 else 'were'} learned by no variant "
+            f"({listed(unlearned)}): the mean IoU compares the others only"
+        )
+    rows = at_own_best(analysis.convergence, analysis)
+    short = rows[rows["verdict"] == "under-converged"]
+    main = main_trials(analysis)
+    ended = main[main["status"] == "complete"]
+    last = int((ended["best_epoch"] == ended["epochs_run"]).sum()) if "epochs_run" in ended else 0
+    ends = f"in {last} of {count_of(len(ended), 'trial')} the last epoch was the best"
+    if len(short):
+        largest = float(np.nanmax(np.abs(primary_contrasts(analysis)["delta"].astype(float)), initial=0.0))
+        gain = float(short["gain"].max())
+        than = ", more than the largest difference found" if gain > largest > 0 else ""
+        yield (
+            f"under-converged: {len(short)} of {count_of(len(rows), 'variant')} were still improving when "
+            f"{count_of(frames.study.train.epochs, 'epoch')} ended, with up to {percent(gain)} points of validation "
+            f"mIoU projected to come{than}; {ends}. A longer training may rank them otherwise"
+        )
+    elif last > len(ended) / 2:
+        yield f"perhaps under-converged: {ends}. A longer training may rank the variants otherwise"
+
+
 def _contrasts(analysis: Analysis) -> Iterator[str]:
     """Say which contrasts depend on the choice of the rate, and which choices lie on the edge of the grid."""
     primary = rows_of(primary_contrasts(analysis))
     for row in primary:
         if row["lr_confounded"]:
             pair = f"{row['variant']} against {row['against']}"
-            yield f"{pair} is lr-confounded: the shared setting and own best disagree"
+            yield f"{pair} is lr-confounded: the difference depends on how the rate is chosen"
     edges = ", ".join(row["variant"] for row in primary if row["unbracketed"])
     if edges:
         yield f"unbracketed: a best rate lies on the edge of the grid in the contrasts of {edges}"
+    if any(row["conditional"] for row in primary):
+        groups = count_of(f"{primary[0]['groups']:.0f}", "group")
+        yield f"the test images come in {groups}, too few to stand for others: the intervals are conditional on these"
+    warned = [row["variant"] for row in primary if row["order_warning"]]
+    if warned:
+        yield (
+            f"neighbouring test images differ alike in the contrasts of {listed(warned)}: they seem to be sequences, "
+            "for which no group is declared, so that the intervals are too narrow (declare data.group)"
+        )
+    chosen = analysis.cells.groupby("variant")["setting"].nunique()
+    if primary and primary_kind(analysis) == "own_best" and chosen.max() > 1:
+        yield (
+            "optimistic: every variant is scored by the runs that chose its rate, which flatters those with more luck; "
+            "fresh seeds at the chosen rate (confirm) remove it"
+        )
 
 
 def _study(analysis: Analysis) -> Iterator[str]:
@@ -60,8 +118,16 @@ def _study(analysis: Analysis) -> Iterator[str]:
             f"settings were searched ({frames.study.search.sampler}), each variant its own: no rate is shared or "
             "matched, and the intervals hold the choice among the settings tried, not the search itself"
         )
-    fewest = int(frames.trials.groupby(["variant", "setting"])["seed"].nunique().min())
+    primary = primary_contrasts(analysis)
+    fewest = int(primary["n"].min() if len(primary) else frames.trials.groupby(["variant", "setting"]).size().min())
     if fewest < LEAST_SEEDS:
-        yield f"{count_of(fewest, 'seed')} a cell: five are the workable minimum"
+        yield f"{count_of(fewest, 'seed')} a side: five are the workable minimum"
+    if frames.study.data.name in SYNTHETIC:
+        yield "the images are synthetic, drawn by a program: what holds on them need not hold on photographs"
+    precision = (frames.run.get("decisions") or {}).get("precision", {}).get("value")
+    if precision not in (None, "float32"):
+        yield f"arithmetic was {precision}, as chosen for this machine: in float32 scores may differ a little"
+    if text := busy(analysis):
+        yield f"speeds are no measure of cost here: {text}"
     if analysis.no_detail:
         yield analysis.no_detail

@@ -9,7 +9,17 @@ import numpy as np
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.format import count_text, number, percent, percent_interval, percent_spread
-from ablate.report.lookup import WHOLE, Row, by_variant, order, primary_contrasts, setting_label
+from ablate.report.lookup import (
+    WHOLE,
+    Row,
+    busy,
+    by_variant,
+    order,
+    primary_contrasts,
+    primary_kind,
+    setting_label,
+)
+from ablate.report.words.components import reach
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class VerdictRow:
     delta: str
     interval: str
     p: str
+    reach: str
+    """Of an undecided one: what could have been found, and what would decide it."""
     x: float | None
     low: float | None
     high: float | None
@@ -86,16 +98,17 @@ def _row(
         delta = percent(x, sign=True)
         interval = percent_interval(low, high)
         if np.isfinite(contrast["p_holm"]):
-            p = f"p {number(contrast['p_holm'], 2)}"
+            p = f"p {number(contrast['p_holm'], 2)} (Holm)"
     return VerdictRow(
         variant=variant,
         differs=str(row["differs"] or "") if not row["control"] else f"A/A copy of {row['against']}",
         verdict=verdict,
         flags=_flags(row, contrast),
-        miou=percent_spread(row["test_mean"], row["test_low"], row["test_high"]),
+        miou=_score(analysis, variant, row, contrast),
         delta=delta,
         interval=interval,
         p=p,
+        reach="" if contrast is None else reach(contrast),
         x=None if x is None else place(x),
         low=None if low is None else place(low),
         high=None if high is None else place(high),
@@ -109,8 +122,19 @@ def _row(
     )
 
 
+def _score(analysis: Analysis, variant: str, row: Row, contrast: Row | None) -> str:
+    """Return the test mIoU that the variant is judged by: of its fresh seeds where they decide."""
+    if primary_kind(analysis) != "confirmed":
+        return percent_spread(row["test_mean"], row["test_low"], row["test_high"])
+    primary = primary_contrasts(analysis)
+    bases = primary.loc[primary["against"] == variant, "right"]
+    return percent(contrast["left"] if contrast is not None else bases.iloc[0] if len(bases) else np.nan)
+
+
 def _flags(row: Row, contrast: Row | None) -> tuple[str, ...]:
     flags = []
+    if contrast is not None and contrast["untrained"]:
+        flags.append("untrained")
     if contrast is not None and bool(contrast["lr_confounded"]):
         flags.append("lr-confounded")
     if bool(row["provisional"]):
@@ -120,22 +144,22 @@ def _flags(row: Row, contrast: Row | None) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def speed_text(analysis: Analysis, variant: str) -> str:
-    """Return training images per second against the baseline's, measured alone; a dash where nothing was measured."""
+def speed_ratio(analysis: Analysis, variant: str) -> float:
+    """Return training images per second over the baseline's, measured alone; NaN where it was not measured."""
     frame = analysis.throughput
-    if frame.empty:
-        return "–"
+    rows = frame[(frame["variant"] == variant) & (frame["quantity"] == "train_images_per_s")]
+    return float(rows["ratio"].iloc[0]) if len(rows) else np.nan
+
+
+def speed_text(analysis: Analysis, variant: str) -> str:
+    """Return training images per second against the baseline's, measured alone; a dash where nothing was measured.
+
+    A star says that the machine was busy.
+    """
+    frame, mark = analysis.throughput, "*" * bool(busy(analysis))
     rows = frame[(frame["variant"] == variant) & (frame["quantity"] == "train_images_per_s")]
     if rows.empty or not np.isfinite(rows["value"].iloc[0]):
         return "–"
     if variant == analysis.baseline or not np.isfinite(rows["ratio"].iloc[0]):
-        return f"{number(float(rows['value'].iloc[0]))} img/s"
-    return f"{rows['ratio'].iloc[0]:.2f}×"
-
-
-SHORT_RULE = (
-    "Δ against the baseline with its interval, each variant at its own best rate, chosen on validation; grey: "
-    "differences that count as none. The verdict goes by p, which is corrected for the number of variants (Holm); the "
-    "interval is not, so that it may exclude zero where nothing is decided. Rise: 1 = the training loss never rose. "
-    "Speed: against the baseline's, measured alone."
-)
+        return f"{number(float(rows['value'].iloc[0]))} img/s{mark}"
+    return f"{rows['ratio'].iloc[0]:.2f}×{mark}"

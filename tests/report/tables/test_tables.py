@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from ablate.report.tables.table import Table, all_tables, to_markdown
+from ablate.report.lookup import distinct_detail
+from ablate.report.tables.main import looks
+from ablate.report.tables.measures import cost, detail
+from ablate.report.tables.table import Table, all_tables, cells, to_markdown
 from tests.report.conftest import Analysed
 
 Tables = dict[str, dict[str, Table]]
@@ -60,7 +65,8 @@ def test_dice_of_a_class_lies_above_its_iou(tables: Tables) -> None:
 
 
 def test_detail_of_a_class_is_a_row_with_a_difference_a_measure(tables: Tables, two: Path, analysed: Analysed) -> None:
-    table, long = tables["two"]["class_detail"], analysed(two).class_detail
+    table = tables["two"]["class_detail"]
+    long = distinct_detail(analysed(two), analysed(two).class_detail)
     assert len(table.frame) == len(long) / long["measure"].nunique()
     row = table.frame.query("variant == 'noskip' and `class` == 'pole'").iloc[0]
     for _, one in long.query("variant == 'noskip' and `class` == 'pole'").iterrows():
@@ -70,4 +76,44 @@ def test_detail_of_a_class_is_a_row_with_a_difference_a_measure(tables: Tables, 
 
 def test_a_claim_shows_its_rule_beside_its_reason(tables: Tables) -> None:
     claims = tables["two"]["claims"].frame
-    assert claims["why"].str.contains("Supported where the whole interval").all()
+    assert list(claims["says"]) == [
+        "noskip has a lower test mIoU than unet, by at least 1.0 points.",
+        "Some variant is under-converged, at lr = 1e-4.",
+    ]
+    assert claims["found"].str.contains("points").all()
+    assert "supported where the whole interval" in tables["two"]["claims"].rule.lower()
+
+
+def test_measures_that_are_one_at_this_size_are_shown_once(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+    # At 24 x 32 pixels, a fifteenth of the diagonal that widths are given for, all trimaps are of one pixel.
+    kept = list(dict.fromkeys(distinct_detail(analysis, analysis.detail)["measure"]))
+    assert [name for name in kept if name.startswith("trimap")] == ["trimap_1"]
+    assert [name for name in kept if name.startswith("thin")] == ["thin_3"]
+    assert "interior" in kept
+    assert set(detail(analysis).frame["measure"]) == set(kept)
+
+
+def test_the_peak_memory_of_a_cpu_is_not_shown(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+
+    def labels(device: str) -> list[str]:
+        profile = {**analysis.frames.profile, "device": device}
+        changed = replace(analysis, frames=replace(analysis.frames, profile=profile))
+        return [column.label for column in cost(changed).columns]
+
+    assert "Peak memory, MiB" in labels("cuda:0") and "Peak memory, MiB" not in labels("cpu")
+
+
+def test_every_look_of_a_sequential_study_is_a_row(two: Path, analysed: Analysed) -> None:
+    same = {"variant": "noskip", "against": "unet", "estimate": -0.06, "low": -0.1, "high": -0.02, "power": np.nan}
+    rows = [
+        same | {"look": 1, "n": 4, "p": 0.01, "level": 0.0001, "bound": 3.9, "decision": "open"},
+        same | {"look": 2, "n": 8, "p": 0.001, "level": 0.01, "bound": 2.6, "decision": "worse"},
+    ]
+    table = looks(replace(analysed(two), looks=pd.DataFrame(rows)))
+    assert [[cell.text for cell in row][1:] for row in cells(table)] == [
+        ["1", "4", "−6.0 [−10.0, −2.0]", "0.010", "1.0e−4", "3.90", "–", "open"],
+        ["2", "8", "−6.0 [−10.0, −2.0]", "0.0010", "0.010", "2.60", "–", "worse"],
+    ]
+    assert "O'Brien–Fleming" in table.rule

@@ -137,8 +137,9 @@ def test_what_the_rate_does_to_each_variant_is_said_with_its_numbers(
     cells = study.cells.query("variant == 'unet'").set_index("setting")
     best, worst = str(cells["regret"].idxmin()), str(cells["regret"].idxmax())
     text = said["learning rate", "unet"].text
-    assert text.startswith(f"By its mean validation mIoU unet is best at {best.replace('=', ' ')}; it has ")
-    assert f"{100 * cells['regret'][worst]:.1f} less at {worst.replace('=', ' ')} (points, no test)" in text
+    again = study.variants.set_index("variant")["stability_of_choice"]["unet"]
+    assert text.startswith(f"unet came out best at {best.replace('=', ' ')} (in {100 * again:.0f} % of the replicates)")
+    assert f"{100 * cells['regret'][worst]:.1f} points less at {worst.replace('=', ' ')} (no test)" in text
     assert not said["learning rate", "unet"].decided
 
 

@@ -92,6 +92,15 @@
   wide.addEventListener("change", unfold);
   unfold();
 
-  // Rules folded up beneath a table stay so: "Every rule behind a number" prints them all, once.
-  window.addEventListener("beforeprint", () => all("main details:not(.rule)").forEach((one) => { one.open = true; }));
+  // A link to a section opens what it is folded in.
+  const reveal = () => {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    const fold = target && target.closest("details.supplement");
+    if (!fold || fold.open) return;
+    fold.open = true;
+    target.scrollIntoView();
+  };
+  window.addEventListener("hashchange", reveal);
+  for (const link of all('nav.contents a')) link.addEventListener("click", () => setTimeout(reveal));
+  reveal();
 })();

@@ -1,0 +1,145 @@
+"""What a variant and the baseline differ by, as a reader calls it, and the effect of that component in a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite, isnan
+from typing import Any
+
+from ablate.analysis.analyse import Analysis
+from ablate.report.format import percent
+from ablate.report.lookup import Row, primary_contrasts
+from ablate.wording import count_of, listed
+
+# The components of the built-in networks by field and value, in the plural.
+NAMES = {
+    ("skip", "concat"): "skip connections",
+    ("skip", "attention"): "attention gates",
+    ("block", "residual"): "residual blocks",
+}
+# Values that say that a component is absent.
+ABSENT = ("none", "None", "identity", "off", "False", "false", "no", "0", "0.0")
+# Beyond so many seeds nobody decides a difference.
+MOST_RUN = 100
+DECISIONS = ("better", "worse", "equivalent")
+
+
+@dataclass(frozen=True)
+class Component:
+    """What is tested by a contrast: its name, whether that is a plural, and whether the variant has it.
+
+    Where the baseline has it and the variant goes without, its effect is the difference with the sign turned.
+    """
+
+    name: str
+    plural: bool
+    of_variant: bool
+
+    def does(self, verb: str) -> str:
+        """Return the name with a verb that agrees with it: "skip connections help", "dropout 0.1 helps"."""
+        return f"{self.name} {verb}{'' if self.plural else 's'}"
+
+    def effect(self, row: Row) -> tuple[float, float, float]:
+        """Return difference and interval that having the component makes, from the row of a contrast."""
+        delta, low, high = (float(row[key]) for key in ("delta", "low", "high"))
+        return (delta, low, high) if self.of_variant else (-delta, -high, -low)
+
+
+def component(analysis: Analysis, variant: str) -> Component:
+    """Return the component that a variant tests; the variant by its own name where it differs in several settings."""
+    described = (analysis.frames.run.get("variants") or {}).get(variant) or {}
+    differs = described.get("differs") or {}
+    pairs = [(field, pair) for field, pair in differs.items() if isinstance(pair, list) and len(pair) == 2]
+    if len(pairs) != 1 or len(differs) != 1:
+        return Component(variant, False, True)
+    field, (base, own) = pairs[0]
+    of_variant = str(own) not in ABSENT
+    value = str(own if of_variant else base)
+    known = NAMES.get((field, value))
+    # Numbers have no absence that a name could be made of.
+    name = known or (value if value in variant else f"{field} {value}")
+    return Component(name, known is not None, of_variant)
+
+
+def span_text(delta: float, low: float, high: float, *, sign: bool = False, unit: str = " points") -> str:
+    """Return an effect in points with its interval: "19 points (14 to 24)", signed "+2.6 points (−2.0 to +7.2)".
+
+    Ten points and more are whole numbers.
+    """
+    digits = 0 if abs(delta) >= 0.0995 else 1
+    said = percent(delta, digits, sign=sign) + unit
+    if not (isfinite(low) and isfinite(high)):
+        return said
+    signs = sign or low < 0
+    return f"{said} ({percent(low, digits, sign=signs)} to {percent(high, digits, sign=signs)})"
+
+
+def effect_sentence(analysis: Analysis, row: Row, *, unit: str = " points of test mIoU") -> str:
+    """Return what the primary contrast of a variant has found, in one sentence with its full stop."""
+    tested = component(analysis, row["variant"])
+    delta, low, high = tested.effect(row)
+    if row["untrained"]:
+        said = f"nothing can be said of {tested.name}: a side of the comparison scores no more than a prediction that"
+        return _sentence(f"{said} looks at no image ({percent(row['blind_score'])} % mIoU)")
+    if row["decision"] in ("better", "worse"):
+        size = (delta, low, high) if delta > 0 else (-delta, -high, -low)
+        return _sentence(f"{tested.does('help' if delta > 0 else 'hurt')}: {span_text(*size, unit=unit)}")
+    if row["decision"] == "equivalent":
+        return _sentence(f"{tested.does('make')} no difference of more than {percent(analysis.rope)}{unit}")
+    known = f": {span_text(delta, low, high, sign=True, unit=unit)}" if isfinite(delta) else ""
+    return _sentence(f"what {tested.does('do')} is undecided{known}".replace(" dos ", " does "))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def reach(row: Row) -> str:
+    """Return what an undecided contrast could have found, and how many runs would decide the difference seen.
+
+    "" for one that is decided or where neither is known.
+    """
+    if row["decision"] in DECISIONS:
+        return ""
+    said = []
+    if isfinite(row["detectable"]):
+        said.append(f"differences from {percent(row['detectable'])} points would have been found (chance 80 %)")
+    if not isnan(row["seeds_needed"]):
+        said.append(f"{seeds_text(row['seeds_needed'])} a side would decide the one seen")
+    return "; ".join(said)
+
+
+def seeds_text(needed: float) -> str:
+    """Return so many seeds in words; beyond what is run for one difference only that they are more."""
+    return f"more than {MOST_RUN} seeds" if needed > MOST_RUN else count_of(f"{needed:.0f}", "seed")
+
+
+def deciding_seeds(analysis: Analysis) -> int:
+    """Return the fresh seeds a variant that would decide the open primary contrasts that can be; 0 for none."""
+    primary = primary_contrasts(analysis)
+    needed = primary.loc[~primary["decision"].isin(DECISIONS), "seeds_needed"].astype(float)
+    needed = needed[needed <= MOST_RUN]
+    return int(needed.max()) if len(needed) else 0
+
+
+def deciding_command(analysis: Analysis) -> str:
+    """Return the command that trains `deciding_seeds` at each variant's chosen setting; "" where they are none."""
+    needed, confirm = deciding_seeds(analysis), analysis.frames.study.confirm
+    if not needed:
+        return ""
+    change = f"-o confirm.seeds={needed}"
+    if confirm is not None and confirm.looks is not None:
+        looks = sorted({look for look in confirm.looks if look < needed} | {needed})
+        change = f"-o confirm.looks={looks} -o confirm.at_most={needed}".replace(", ", ",")
+    return f"{run_command(analysis)} {change}"
+
+
+def run_command(analysis: Analysis) -> str:
+    """Return the command that the study was run by."""
+    frames = analysis.frames
+    return str(frames.run.get("command") or f"ablate run {frames.study.study}.yaml")
+
+
+def names_listed(analysis: Analysis, rows: list[dict[str, Any]]) -> str:
+    """Return the components of some contrasts as they stand in a sentence."""
+    return listed(dict.fromkeys(component(analysis, row["variant"]).name for row in rows))

@@ -1,0 +1,175 @@
+"""The first screen: what helps and by how much, how sure, at which rate, at what cost, and what not to believe."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ablate.analysis.analyse import Analysis
+from ablate.report.lookup import busy
+from ablate.report.words.components import component, deciding_command, span_text
+from ablate.report.words.headline import cards, headline, subject
+from ablate.report.words.notes import notes
+from ablate.report.words.verdict_rows import verdict_rows
+from ablate.study.spec import ConfirmSpec
+from tests.planted import plant
+from tests.report.conftest import Analysed
+
+
+@pytest.fixture
+def study(two: Path, analysed: Analysed) -> Analysis:
+    return analysed(two)
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory, analysed: Analysed) -> Analysis:
+    """Two variants, one seed at every rate, six fresh ones; the fresh ones decide."""
+    path = tmp_path_factory.mktemp("confirmed") / "confirmed"
+    return analysed(plant(path, variants=("unet", "noskip"), seeds=2, epochs=6, images=8, confirm=6, predictions=False))
+
+
+def changed(analysis: Analysis, **columns: Any) -> Analysis:
+    """The analysis with columns of its primary contrast changed."""
+    contrasts = analysis.contrasts.copy()
+    for name, value in columns.items():
+        old = contrasts[name].astype(object) if name in contrasts else pd.Series(None, contrasts.index, dtype=object)
+        contrasts[name] = old.where(~contrasts["primary"].astype(bool), value)
+    return replace(analysis, contrasts=contrasts)
+
+
+def test_the_sentence_credits_the_component_that_the_variant_goes_without(study: Analysis) -> None:
+    row = study.contrasts[study.contrasts["primary"].astype(bool)].iloc[0]
+    assert row["decision"] == "worse"
+    size = span_text(-row["delta"], -row["high"], -row["low"], unit=" points of test mIoU")
+    assert headline(study) == f"Skip connections help: {size}."
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        ("better", "Skip connections hurt: 3.0 points of test mIoU (1.0 to 5.0)."),
+        ("equivalent", "Skip connections make no difference of more than 0.5 points of test mIoU."),
+        (
+            "futile",
+            "Stopped for futility: skip connections.",
+        ),
+        (
+            "undecided",
+            "No component is shown to help or to hurt. Undecided: skip connections −3.0 points of test mIoU "
+            "(−5.0 to −1.0).",
+        ),
+    ],
+)
+def test_the_sentence_is_never_stronger_than_the_decision(study: Analysis, decision: str, said: str) -> None:
+    assert headline(changed(study, decision=decision, delta=0.03, low=0.01, high=0.05)) == said
+
+
+def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(study: Analysis) -> None:
+    def called(differs: dict[str, list[Any]]) -> tuple[str, bool]:
+        frames = replace(study.frames, run={**study.frames.run, "variants": {"odd": {"differs": differs}}})
+        tested = component(replace(study, frames=frames), "odd")
+        return tested.name, tested.of_variant
+
+    assert called({"block": ["plain", "residual"]}) == ("residual blocks", True)
+    assert called({"dropout": [0.0, 0.1]}) == ("dropout 0.1", True)
+    assert called({"dropout": [0.1, 0.0]}) == ("dropout 0.1", False)
+    assert called({"skip": ["concat", "none"], "block": ["plain", "residual"]}) == ("odd", True)
+
+
+def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) -> None:
+    blind = changed(study, untrained=True, blind_score=0.052)
+    assert headline(blind) == (
+        "Nothing can be said of skip connections: a side of the comparison scores no more than a prediction that looks "
+        "at no image (5.2 % mIoU)."
+    )
+    assert "untrained" in verdict_rows(blind)[0][1].flags
+
+
+def test_the_questions_have_answers(study: Analysis) -> None:
+    shown = {card.question: card for card in cards(study)}
+    assert list(shown) == ["How sure?", "At which rate?", "At what cost?"]
+    assert shown["How sure?"].answer == "1 of 1 comparison decided"
+    assert shown["At which rate?"].answer == "3e-4"
+    # What having the component costs: the planted variant goes without it, at 0.90 times the parameters.
+    speed = study.throughput.query("variant == 'noskip' and quantity == 'train_images_per_s'")["ratio"].iloc[0]
+    assert shown["At what cost?"].answer == f"1.11× parameters, {1 / speed:.2f}× training speed"
+
+
+def test_undecided_says_what_could_have_been_found_and_what_would_decide_it(study: Analysis) -> None:
+    still = changed(study, decision="undecided", detectable=0.072, seeds_needed=9.0)
+    card = next(card for card in cards(still) if card.question == "What would decide the rest?")
+    assert card.answer == "9 fresh seeds a variant"
+    assert "Differences of 7.2 points or more would have been found (chance 80 %)." in card.more
+    assert "To decide those seen takes 9 seeds (skip connections) a side." in card.more
+    assert card.more.endswith(f"Run: {deciding_command(still)}")
+    assert deciding_command(still).endswith(" -o confirm.seeds=9")
+    assert "9 seeds a side would decide the one seen" in verdict_rows(still)[0][1].reach
+    never = changed(study, decision="undecided", detectable=0.072, seeds_needed=float("inf"))
+    assert not deciding_command(never)
+    card = next(card for card in cards(never) if "decide the rest" in card.question)
+    assert card.answer == "Nothing that could be run" and "more than 100 seeds" in card.more
+
+
+def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
+    row = confirmed.contrasts[confirmed.contrasts["primary"]].iloc[0]
+    assert "6 fresh seeds" in next(card.more for card in cards(confirmed) if card.question == "How sure?")
+    rows = {one.variant: one for one in verdict_rows(confirmed)[0]}
+    assert rows["noskip"].miou == f"{100 * row['left']:.1f}"
+    assert rows["unet"].miou == f"{100 * row['right']:.1f}"
+    assert not [text for text in notes(confirmed) if "Optimistic" in text or "a side" in text]
+    still = changed(confirmed, decision="undecided", seeds_needed=14.0)
+    assert deciding_command(still).endswith(" -o confirm.seeds=14")
+    looks = ConfirmSpec(until="decided", looks=[4, 8])
+    declared = still.frames.study.model_copy(update={"confirm": looks})
+    still = replace(still, frames=replace(still.frames, study=declared))
+    assert deciding_command(still).endswith(" -o confirm.looks=[4,8,14] -o confirm.at_most=14")
+
+
+def test_few_groups_and_undeclared_sequences_are_said(study: Analysis) -> None:
+    few = changed(study, conditional=True, groups=3)
+    assert any("3 groups, too few to stand for others" in text for text in notes(few))
+    warned = changed(study, order_warning=True)
+    assert any("seem to be sequences" in text for text in notes(warned))
+
+
+def test_what_limits_the_study_is_said(study: Analysis) -> None:
+    said = " ".join(notes(study))
+    assert "Optimistic: every variant is scored by the runs that chose its rate" in said
+    assert "3 seeds a side" in said
+    assert "synthetic" in said
+    assert "synthetic images" in subject(study)
+    classes = study.classes.assign(iou=study.classes["iou"].where(study.classes["class"] != "fence", 0.0))
+    run = {**study.frames.run, "decisions": {"precision": {"value": "bfloat16"}}}
+    said = " ".join(notes(replace(study, classes=classes, frames=replace(study.frames, run=run))))
+    assert "1 of 5 classes was learned by no variant (fence): the mean IoU compares the others only" in said
+    assert "Arithmetic was bfloat16" in said
+
+
+def test_under_convergence_is_said_where_it_outweighs_the_difference(study: Analysis) -> None:
+    convergence = study.convergence.assign(verdict="under-converged", gain=0.25)
+    said = next(text for text in notes(replace(study, convergence=convergence)) if "Under-converged" in text)
+    assert "2 of 2 variants were still improving when 12 epochs ended" in said
+    assert "25.0 points of validation mIoU projected to come, more than the largest difference found" in said
+
+
+def test_a_last_epoch_that_is_the_best_is_said_where_no_verdict_on_convergence_is(study: Analysis) -> None:
+    trials = study.frames.trials.assign(best_epoch=study.frames.trials["epochs_run"])
+    convergence = study.convergence.assign(verdict="inconclusive")
+    changed = replace(study, convergence=convergence, frames=replace(study.frames, trials=trials))
+    assert any("in 17 of 17 trials the last epoch was the best" in text for text in notes(changed))
+
+
+def test_speeds_of_a_busy_machine_are_marked(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+    assert not busy(analysis)
+    profile = json.loads((two / "profile.json").read_text())
+    profile["variants"]["unet"]["train_images_per_s"][0] *= 0.5
+    disturbed = replace(analysis, frames=replace(analysis.frames, profile=profile))
+    assert "busy" in busy(disturbed)
+    assert verdict_rows(disturbed)[0][1].speed.endswith("×*")
+    assert any("no measure of cost" in text for text in notes(disturbed))
