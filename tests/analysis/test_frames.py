@@ -127,7 +127,7 @@ def test_damaged_trials_are_missing_with_the_reason(tmp_path: Path) -> None:
     reasons = frames.trials["reason"].tolist()
     assert "not valid JSON" in reasons[0]
     assert "not a readable zip" in reasons[1]
-    assert "cannot be read (No such file or directory)" in reasons[2]
+    assert "there is no such file" in reasons[2]
     assert list(frames.unreadable) == [folders[0] / "record.json"]
     assert frames.epochs.query("seed == 3")["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
     assert len(frames.images) == 2 * 2
