@@ -96,5 +96,5 @@ def test_files_that_hold_something_else_are_refused_with_their_names(small: Path
     assert "not a readable zip" in again.rows[2]["reason"]
     with pytest.raises(ResultsError, match=r"epochs\.jsonl:1: a line is not valid JSON"):
         again.source.curves(keys[1])
-    assert "not a line of JSON" in again.rows[1]["missing"]["late_oscillation"]
+    assert "a line is not valid JSON" in again.rows[1]["missing"]["late_oscillation"]
     assert source.counts(keys[0])["val"].ndim == 3  # what was read before stays

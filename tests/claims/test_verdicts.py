@@ -348,3 +348,25 @@ def test_the_metrics_of_claims_are_those_of_the_frames(study: tuple[Frames, Anal
 )
 def test_a_claim_in_words(claim: dict[str, Any], text: str) -> None:
     assert text_of(ClaimSpec(**claim)) == text
+
+
+def test_a_claim_about_scores_rests_on_the_fresh_seeds_of_the_primary_decision(tmp_path: Path) -> None:
+    fewer: dict[str, Any] = {"metric": "test/mean_iou", "left": "noskip", "op": "<", "right": "unet"}
+    claims: list[dict[str, Any]] = [
+        {"id": "fewer", **fewer},
+        {"id": "level", "metric": "test/mean_iou", "variant": "unet", "op": ">", "value": 0.3},
+        {"id": "at-a-rate", **fewer, "where": {"lr": 3e-4}},
+    ]
+    path = plant(
+        tmp_path / "p", variants=("unet", "noskip"), lrs=(1e-3, 3e-4), seeds=1, confirm=4, images=8, epochs=6,
+        claims=claims, predictions=False,
+    )  # fmt: skip
+    frames = load_results(path)
+    analysis = analyse(frames)
+    rows = judge(frames, analysis).set_index("id")
+    primary = analysis.contrasts.query("primary").iloc[0]
+    assert rows["at"]["fewer"] == "noskip at lr=3e-4 and unet at lr=3e-4, fresh seeds"
+    for column, of_contrast in (("value", "delta"), ("low", "low"), ("high", "high")):
+        assert rows[column]["fewer"] == pytest.approx(primary[of_contrast], abs=1e-12)
+    assert rows["verdict"].to_dict() == {"fewer": "supported", "level": "supported", "at-a-rate": "inconclusive"}
+    assert rows["n"].to_dict() == {"fewer": 4, "level": 4, "at-a-rate": 1}
