@@ -58,8 +58,8 @@ _ALIKE = {
     ),
     "convergence": (
         "Projected gain: what as many further epochs as the last fifth (5 to 20) would bring, from the mean slopes of "
-        "val mIoU over the two halves of a window three times as long, along an approach to a plateau whose slope falls by "
-        "the same factor from half to half; the 90 % interval is the jackknife's over seeds, its upper end not below "
+        "val mIoU over the two halves of a window three times as long, along an approach to a plateau whose slope falls "
+        "by the same factor from half to half; the 90 % interval is the jackknife's over seeds, its upper end not below "
         "that of the last slope. Under-converged where it lies above "
         f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. No "
         "verdict for a schedule that ends near zero."

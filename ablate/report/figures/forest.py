@@ -73,8 +73,8 @@ def contrasts(analysis: Analysis) -> Figure:
     rule = (
         f"Filled: the primary contrast, each side at its own best rate, chosen on validation"
         f"{' and run again with fresh seeds' if fresh else ''}; its {100 * analysis.confidence:.0f} % interval holds "
-        f"{holds}; p and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: descriptive. "
-        f"{_band(analysis)} Arrow: goes on beyond the axis.{_axes(analysis)}{left_out}"
+        f"{holds}; p and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: "
+        f"descriptive. {_band(analysis)} Arrow: goes on beyond the axis.{_axes(analysis)}{left_out}"
     )
     return finish(figure, analysis, rule)
 
