@@ -14,7 +14,14 @@ from ablate.analysis.contrasts import against
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.errors import ResultsError
-from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, TRIMAP_WIDTHS, DetailTargets
+from ablate.measure.detail import (
+    BOUNDARY_WIDTHS,
+    LEAST_PIXELS,
+    THIN_DIAMETERS,
+    TRIMAP_WIDTHS,
+    DetailTargets,
+    with_enough_pixels,
+)
 from ablate.measure.segmentation import iou, nan_mean
 from ablate.parallel import parallel_map
 from ablate.records.images import unpack_maps
@@ -57,12 +64,15 @@ def detail_vector(sums: Floats) -> Floats:
     """Return every measure of `DETAIL`, of `EXCESS`, and the classes of `BY_CLASS`: (..., M, C, 3) -> (..., K).
 
     `sums` are those of `stacked`. K is M + 2 + 4·C, the measures of `BY_CLASS` one after another, NaN for a class that
-    has nothing of the kind.
+    has nothing of the kind. An excess is the logarithm of a measure's ratio to interior IoU, so that its difference
+    between variants compares relative losses: what a weaker model loses everywhere alike is none, at whatever level.
     """
     scores = iou(sums)
     inside = DETAIL.index("interior")
     means = nan_mean(scores)
-    excess = [means[..., DETAIL.index(name)] - means[..., inside] for name in EXCESS.values()]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.where(means > 0, np.log(means), np.nan)
+    excess = [logs[..., DETAIL.index(name)] - logs[..., inside] for name in EXCESS.values()]
     of_classes = [scores[..., DETAIL.index(name), :] for name in BY_CLASS]
     return np.concatenate([means, np.stack(excess, axis=-1), *of_classes], axis=-1)
 
@@ -121,9 +131,10 @@ def _cells(scores: StudyScores, own_best: Choice) -> tuple[dict[str, Replicates]
             problems.append(f"no measures of fine detail for {variant}: {problem}")
             continue
         val = [None if seed is None else seed["val"] for seed in scores.counts(variant, setting)]
-        seeds = [None if isinstance(one, str) else one for one in test]
+        raw = [None if isinstance(one, str) else one for one in test]
+        seeds = [None if one is None else with_enough_pixels(one) for one in raw]
         cells[variant] = scores.replicates(f"{variant}|{setting}|main", val, seeds, detail_vector, entries)
-        known = [seed.sum(axis=0)[..., [0, 2]].sum(axis=-1) for seed in seeds if seed is not None]
+        known = [seed.sum(axis=0)[..., [0, 2]].sum(axis=-1) for seed in raw if seed is not None]
         pixels = known[0] if known else pixels
     return cells, pixels, problems
 
@@ -138,7 +149,7 @@ def _counts(predictions: Path, target: DetailTargets) -> np.ndarray | str:
 
 def _reason(estimate: Estimate) -> str:
     if np.isnan(estimate.value):
-        return "nothing of this kind in the target at this size"
+        return f"fewer than {LEAST_PIXELS} target pixels of this kind at this size, or none that is right"
     return estimate.reason
 
 

@@ -44,12 +44,10 @@ class Looks:
 def look_plan(frames: Frames) -> LookPlan | None:
     """Return the looks that the study declares; None where it confirms by a fixed number of seeds, or not at all."""
     confirm = frames.study.confirm
-    if confirm is None or getattr(confirm, "until", None) != "decided":
+    if confirm is None or confirm.until is None or confirm.looks is None:
         return None
-    most = getattr(confirm, "at_most", None)
-    looks = [int(n) for n in getattr(confirm, "looks", ())]
-    kept = tuple(n for n in looks if most is None or n <= most)
-    return LookPlan(kept, float(getattr(confirm, "futility", None) or 0.0))
+    most = confirm.at_most or confirm.looks[-1]
+    return LookPlan(tuple(n for n in confirm.looks if n <= most), confirm.futility or 0.0)
 
 
 def confirmed_settings(frames: Frames) -> Choice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ablate.analysis.cells import cell_groups, headroom_reason
 from ablate.analysis.frames import Frames, layers_frame
 from ablate.analysis.selection import Choice
 from ablate.measure.stability import censored_headroom
+from ablate.stats.bounded import logit_interval
 from ablate.stats.intervals import Estimate, geometric_interval, mean_estimate
 
 _HEADROOM = ["point", "mean", "low", "high", "lowest", "highest", "n", "n_censored", "reason"]
@@ -79,6 +81,8 @@ def _gate_row(variant: str, layer: str, tables: dict[str, pd.DataFrame], confide
     found = {"auroc": auroc, "over_shuffled": auroc - shuffled, "over_untrained": auroc - untrained, "lift": lift}
     estimates = {name: _estimate(values, confidence) for name, values in found.items()}
     row: dict[str, Any] = {"variant": variant, "gate": gate, "class": label}
+    _, low, high = logit_interval(auroc.dropna(), confidence)  # cannot leave [0, 1]
+    estimates["auroc"] = replace(estimates["auroc"], low=low, high=high)
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     row |= {"shuffled": _estimate(shuffled, confidence).value, "untrained": _estimate(untrained, confidence).value}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,14 +13,16 @@ from scipy import special
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
+from ablate.analysis.looks import confirmed_settings
+from ablate.claims.forms import difference_text, right_side, score_of, threshold_of
 from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
-from ablate.measure.detail import mean_recall
+from ablate.measure.detail import with_enough_pixels
 from ablate.measure.stability import censored_headroom
 from ablate.stats.bootstrap import MultiBootstrap, Replicates, level, multi_bootstrap
+from ablate.stats.bounded import bounded_mean
 from ablate.stats.intervals import (
     Estimate,
-    bounded_mean,
     mean_estimate,
     ratio_interval,
     share_difference,
@@ -28,17 +30,10 @@ from ablate.stats.intervals import (
     welch_interval,
     welch_or_permutation,
 )
-from ablate.stats.resampling import Floats, Score
+from ablate.stats.resampling import Floats
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.wording import count_of
-
-OVERLAP_SCORES: Mapping[str, Score] = {
-    "mean_iou": segmentation.mean_iou,
-    "dice": segmentation.mean_dice,
-    "pixel_accuracy": segmentation.pixel_accuracy,
-}
-CLASS_SCORES: Mapping[str, Score] = {"iou": segmentation.iou, "dice": segmentation.dice}
 
 
 class Refusal(Exception):
@@ -83,7 +78,7 @@ class Gatherer:
     def __init__(self, frames: Frames, analysis: Analysis) -> None:
         self.frames, self.analysis = frames, analysis
         self.scores = analysis.scores
-        self._cells: dict[tuple[str, str, str, str], Replicates] = {}
+        self._cells: dict[tuple[str, str, str, str, str, int | None], Replicates] = {}
         self._by_key = frames.trials.set_index("key")
         self._any_complete = bool(frames.trials["status"].eq("complete").any())
         self._detail: dict[str, dict[str, np.ndarray]] = {}
@@ -110,6 +105,8 @@ class Gatherer:
 
     def _overlap(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
         split, name = split_of(claim.metric)
+        if setting is None and split == "test" and name not in DETAIL and self._fresh(claim, variant):
+            return self._confirmed(claim, variant, name)
         # Detail is counted from the predictions, trial by trial: only where it is compared.
         fixed = setting is not None or name in DETAIL
         left = self._replicates(variant, self._at(variant, setting) if fixed else None, name, split)
@@ -128,6 +125,36 @@ class Gatherer:
 
         return self._evidence(claim, difference_text(claim, variant), at, estimate)
 
+    def _fresh(self, claim: ClaimSpec, variant: str) -> bool:
+        """Tell whether every side of a claim has seeds that took no part in choosing: those decide, as in contrasts."""
+        choice = confirmed_settings(self.frames)
+        return self.frames.study.confirm is not None and all(
+            self.scores.members(name, choice[name], "confirm") for name in (variant, claim.right) if name
+        )
+
+    def _confirmed(self, claim: ClaimSpec, variant: str, name: str) -> Evidence:
+        """Return a comparison of test scores by the fresh seeds, at the look that the contrast's decision rests on."""
+        choice = confirmed_settings(self.frames)
+        sides = [side for side in (variant, claim.right) if side]
+        looks, first, stretch = self.analysis.looks, None, 1.0
+        taken = looks[[{row.variant, row.against} == set(sides) for row in looks.itertuples()]] if len(looks) else looks
+        if len(taken):
+            first = int(taken["n"].iloc[-1])
+            # The interval holds over all looks together: the error at this one is smaller by so much.
+            stretch = (1 - float(taken["confidence"].iloc[-1])) / (1 - self.analysis.confidence)
+        cells = [self._cell(side, str(choice[side]), name, "test", "confirm", first) for side in sides]
+        at = " and ".join(f"{side} at {choice[side]}" for side in sides) + ", fresh seeds"
+
+        def estimate(confidence: float) -> Estimate:
+            level_here = 1 - stretch * (1 - confidence)
+            if claim.right is None:
+                return level({0: cells[0]}, at=0, confidence=level_here)[0]
+            right = {0: cells[1].scaled(claim.factor or 1.0)}
+            return multi_bootstrap({0: cells[0]}, right, at=(0, 0), confidence=level_here).estimate
+
+        quantity = difference_text(claim, variant) if claim.right else f"{claim.metric} of {variant}"
+        return self._evidence(claim, quantity, at, estimate)
+
     def _replicates(self, variant: str, setting: str | None, name: str, split: str) -> dict[str, Replicates]:
         """Return the replicates of a metric for one setting of a variant, or for all that may be chosen."""
         eligible = self.scores.eligible.loc[variant].dropna().index
@@ -137,25 +164,27 @@ class Gatherer:
             raise Refusal(f"{variant} has no setting that may be chosen")
         return made
 
-    def _cell(self, variant: str, setting: str, name: str, split: str) -> Replicates:
+    def _cell(
+        self, variant: str, setting: str, name: str, split: str, role: str = "main", first: int | None = None
+    ) -> Replicates:
         """Return the replicates of a metric for one cell.
 
         An entry of those that the contrasts have, or made here, once.
         """
-        members = self.scores.members(variant, setting)
+        members = self.scores.members(variant, setting, role)[:first]
         if not members:
             raise Refusal(f"{variant} has no result at {setting}")
         if all(member.status == "diverged" for member in members) and not self._any_complete:
             raise Refusal("no trial of the study is complete")
         kind, _, label = name.partition("/")
         if split == "test" and name == "mean_iou":
-            return self.scores.cell(variant, setting).entry(0)
+            return self.scores.cell(variant, setting, role, first).entry(0)
         if split == "test" and kind == "iou" and label in self.frames.class_names:
-            return self.scores.cell(variant, setting).entry(1 + self.frames.class_names.index(label))
-        at = (variant, setting, name, split)
+            return self.scores.cell(variant, setting, role, first).entry(1 + self.frames.class_names.index(label))
+        at = (variant, setting, name, split, role, first)
         if at not in self._cells:
             score = score_of(name, self.frames.class_names)
-            seeds = self.scores.counts(variant, setting)
+            seeds = self.scores.counts(variant, setting, role)[:first]
             val = [None if seed is None else seed["val"] for seed in seeds]
             if name in DETAIL:
                 compared = [
@@ -166,7 +195,7 @@ class Gatherer:
                 compared = [None if seed is None else seed[split] for seed in seeds]
             bootstrap = self.scores.bootstrap if split == "test" else self._val_bootstrap
             self._cells[at] = bootstrap.cell(
-                f"{variant}|{setting}|main", val, compared, val_score=segmentation.mean_iou, test_score=score
+                f"{variant}|{setting}|{role}", val, compared, val_score=segmentation.mean_iou, test_score=score
             )
         return self._cells[at]
 
@@ -180,7 +209,8 @@ class Gatherer:
     def _detail_counts(self, key: str) -> dict[str, np.ndarray]:
         if key not in self._detail:
             try:
-                self._detail[key] = self.frames.detail_target.counts(self.frames.preds(key))
+                counts = self.frames.detail_target.counts(self.frames.preds(key))
+                self._detail[key] = {name: with_enough_pixels(table) for name, table in counts.items()}
             except ValueError as error:
                 raise Refusal(f"no measures of fine detail: {error}") from None
         return self._detail[key]
@@ -362,36 +392,3 @@ class Gatherer:
             if row["confounds"]:
                 notes.append(f"{name} has training settings of its own: {row['confounds']}")
         return tuple(notes)
-
-
-def score_of(name: str, classes: tuple[str, ...]) -> Score:
-    """Return the score that a metric of overlap or detail is, a function of summed counts: (..., C, 3) -> (...)."""
-    if name in DETAIL:
-        kind = DETAIL[name]
-        if kind.startswith("thin"):
-            return mean_recall
-        return segmentation.mean_iou
-    if name in OVERLAP_SCORES:
-        return OVERLAP_SCORES[name]
-    kind, _, label = name.partition("/")
-    place, scores = classes.index(label), CLASS_SCORES[kind]
-    return lambda sums: scores(sums)[..., place]
-
-
-def threshold_of(claim: ClaimSpec) -> float:
-    """Return the number that the interval of the claim must lie beyond."""
-    if claim.value is not None:
-        return claim.value
-    margin = claim.margin or 0.0
-    # Minus nought would be printed as such.
-    return margin if claim.op in (">", ">=") or not margin else -margin
-
-
-def right_side(claim: ClaimSpec) -> str:
-    """Return the right side of a comparison in print."""
-    return f"{claim.factor:g} × {claim.right}" if claim.factor else str(claim.right)
-
-
-def difference_text(claim: ClaimSpec, variant: str) -> str:
-    """Return the name of the difference that a comparison is about."""
-    return f"{claim.metric}, {variant} − {right_side(claim)}"

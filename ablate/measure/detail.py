@@ -28,6 +28,8 @@ REFERENCE_DIAGONAL = 600.0
 BOUNDARY_WIDTHS = (3, 12)
 TRIMAP_WIDTHS = (1, 3, 5, 10)
 THIN_DIAMETERS = (3, 6)
+# A class with fewer target pixels of a kind in the whole split says nothing about that kind, and has no weight in it.
+LEAST_PIXELS = 100
 # Pixels, and cells of joint histograms, that are counted at once: what the processor's cache holds.
 _AT_ONCE = 1 << 16
 
@@ -348,3 +350,14 @@ def _stacked(maps: np.ndarray | Sequence[np.ndarray], places: list[int]) -> np.n
 def mean_recall(counts: np.ndarray) -> np.ndarray:
     """Return the mean recall over the classes that have thin pixels: (...) from hit and all pixels (..., C, 2)."""
     return nan_mean(divide(counts[..., 0], counts[..., 1]))
+
+
+def with_enough_pixels(counts: np.ndarray) -> np.ndarray:
+    """Return the counts of detail measures with those of classes of fewer than `LEAST_PIXELS` target pixels set to 0.
+
+    `counts` are tp, fp, fn (N, ..., C, 3), or hit and all pixels (N, ..., C, 2), and the pixels those of all N images,
+    so that the classes in a mean are the same for every run and every drawing of images.
+    """
+    whole = counts.sum(axis=0)
+    pixels = whole[..., 1] if counts.shape[-1] == 2 else whole[..., 0] + whole[..., 2]
+    return np.where((pixels >= LEAST_PIXELS)[..., None], counts, 0)

@@ -43,8 +43,8 @@ _SE = "SE (SD of the replicates: seeds deviate by √(n/(n − 1)) times, a run'
 # What is made alike in every study.
 _ALIKE = {
     "detail_verdicts": (
-        "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further than the "
-        "interior IoU does, each with an interval below zero; gained where all four lie above zero; else undecided."
+        "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further, in proportion, "
+        "than the interior IoU does, each with an interval below zero; gained where all four lie above zero; else undecided."
     ),
     "stability": (
         "Mean over the seeds of a cell, infinite where a seed diverged; the interval is Student's t over seeds. "
@@ -58,9 +58,9 @@ _ALIKE = {
     ),
     "convergence": (
         "Projected gain: what as many further epochs as the last fifth (5 to 20) would bring, from the mean slopes of "
-        "val mIoU over the two halves of a window three times as long, along an approach to a plateau whose slope falls "
-        "by the same factor from half to half; the 90 % interval is the jackknife's over seeds, its upper end not below "
-        "that of the last slope. Under-converged where it lies above "
+        "val mIoU over the two halves of a window three times as long, along an approach to a plateau whose slope "
+        "falls by the same factor from half to half; the 90 % interval is the jackknife's over seeds, its upper end "
+        "not below that of the last slope. Under-converged where it lies above "
         f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. No "
         "verdict for a schedule that ends near zero."
     ),

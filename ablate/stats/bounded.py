@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from ablate.stats.intervals import Estimate
+
 Floats = NDArray[np.float64]
 Interval = tuple[float, float, float]
 
@@ -48,6 +50,45 @@ def _lower_bound(x: Floats, goal: float) -> float:
             wealth = np.log1p(_BETS[:, None] * (x / middle - 1)).sum(axis=1)
             low, high = (middle, high) if np.logaddexp.reduce(wealth + _LOG_SHARES) >= goal else (low, middle)
     return low
+
+
+def seeds_to_exclude(gap: float, confidence: float = 0.95) -> float:
+    """Return the least number of values at one end of [0, 1] whose interval excludes a mean `gap` away from that end.
+
+    Of n values that are all 1, K(m) = Σ_g w_g (1 + λ_g · (1/m − 1))^n at m = 1 − gap must reach 2/α. inf for a gap of
+    zero or one.
+    """
+    if not 0 < gap < 1:
+        return inf
+    goal, growth = log(2 / (1 - confidence)), np.log1p(_BETS * gap / (1 - gap))
+    n = 1
+    while np.logaddexp.reduce(n * growth + _LOG_SHARES) < goal:
+        n += 1
+    return float(n)
+
+
+def bounded_mean(
+    values: ArrayLike,
+    height: float,
+    confidence: float = 0.95,
+    *,
+    least: float,
+    ends: tuple[str, str] = ("at 0", "at 1"),
+) -> Estimate:
+    """Return the mean of values in [0, 1] (n,) with its `betting_interval`, as an estimate.
+
+    Where all are at one end the reason says so, in the words `ends` for a value at 0 and one at 1, with how many such
+    values it takes to tell the mean from `height` at the level `least`.
+    """
+    x = np.asarray(values, dtype=float).ravel()
+    mean, low, high = betting_interval(x, confidence)
+    reason = ""
+    if mean in (0.0, 1.0):
+        told = seeds_to_exclude(abs(height - mean), least)
+        said = f"at least {told:.0f} such seeds would tell" if told < inf else "no number would tell"
+        reason = f"all {x.size} seeds {ends[int(mean)]}; {said}"
+    method = "mean of a bounded quantity, by betting"
+    return Estimate(mean, low, high, n=x.size, confidence=confidence, method=method, reason=reason)
 
 
 def bounded_difference(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import ceil, comb, log, log1p, nan, sqrt
+from math import comb, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -201,38 +201,6 @@ def probability_of_superiority(left: ArrayLike, right: ArrayLike, confidence: fl
 
 def _zero(function: Callable[[float], float], low: float, high: float) -> float:
     return float(optimize.brentq(function, low, high, xtol=1e-15, rtol=8.9e-16))
-
-
-def bounded_mean(
-    values: ArrayLike,
-    height: float,
-    confidence: float = 0.95,
-    *,
-    least: float,
-    ends: tuple[str, str] = ("at 0", "at 1"),
-) -> Estimate:
-    """Return the mean of values in [0, 1] (n,): Student's t, or an exact bound where all stand at one end.
-
-    Where all are 0, or all 1, t has no spread to go by. If a share p of all runs left that end, n runs would all stand
-    at it with the chance (1 − p)^n; so p ≤ 1 − (α/2)^(1/n), and the mean lies no further from the end than that,
-    whatever the distribution (Clopper and Pearson 1934, for n of n). `height` is a threshold, for the reason: how many
-    such seeds could tell at the level `least`; `ends` says in words what a seed at 0 and one at 1 did.
-    """
-    made = mean_estimate(values, confidence)
-    n, end = made.n, made.value
-    if made.has_interval or n < 2 or end not in (0.0, 1.0):
-        return made
-    share = 1 - ((1 - confidence) / 2) ** (1 / n)
-    error, gap = (1 - least) / 2, abs(height - end)
-    told = f"at least {ceil(log(error) / log1p(-gap))} such seeds would tell" if 0 < gap < 1 else "no number would tell"
-    left = f"leaves up to {1 - error ** (1 / n):.0%} of the runs that do not ({least:.0%})"
-    return replace(
-        made,
-        low=max(0.0, end - share),
-        high=min(1.0, end + share),
-        method="all seeds at one end of the range: exact bound on the share of runs that are not",
-        reason=f"all {n} seeds {ends[int(end)]}, which {left}; {told}",
-    )
 
 
 def permutation_p(left: ArrayLike, right: ArrayLike) -> float:

@@ -12,7 +12,7 @@ import pytest
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.fine_detail import BY_CLASS, DETAIL, detail_vector, detail_verdicts_frame, stacked
 from ablate.analysis.frames import Frames, load_results
-from ablate.measure.detail import DetailTarget, detail_counts, mean_recall
+from ablate.measure.detail import LEAST_PIXELS, DetailTarget, detail_counts, mean_recall, with_enough_pixels
 from ablate.measure.segmentation import divide, iou, mean_iou
 from tests.planted import plant
 
@@ -34,12 +34,38 @@ def test_the_vector_is_the_measures_themselves() -> None:
     vector = detail_vector(stacked(counts).sum(0).astype(float))
     expected = detail_scores(counts)
     assert vector[: len(DETAIL)].tolist() == pytest.approx([float(expected[name]) for name in DETAIL], nan_ok=True)
-    excess = [expected["boundary_3"] - expected["interior"], expected["thin_3"] - expected["interior"]]
+    excess = [math.log(expected[name] / expected["interior"]) for name in ("boundary_3", "thin_3")]
     assert vector[len(DETAIL) : len(DETAIL) + 2].tolist() == pytest.approx(excess, nan_ok=True)
     classes = vector[len(DETAIL) + 2 :].reshape(len(BY_CLASS), 3)
     assert classes[2].tolist() == pytest.approx(divide(*counts["thin_3"].sum(0).T).tolist(), nan_ok=True)
     assert classes[0].tolist() == pytest.approx(iou(counts["boundary_3"].sum(0)).tolist(), nan_ok=True)
     assert np.nanmean(classes, axis=1).tolist() == pytest.approx([float(expected[name]) for name in BY_CLASS])
+
+
+def test_a_loss_that_is_the_same_everywhere_is_no_loss_of_detail() -> None:
+    def sums(level: float) -> np.ndarray:
+        # Every measure a multiple of its own: boundary 0.5, interior 0.8, thin 0.4, at all levels alike.
+        of = {"boundary_3": 0.5, "thin_3": 0.4, "interior": 0.8}
+        right = np.array([1e6 * level * of.get(name, 0.6) for name in DETAIL])
+        return np.stack([right, np.zeros_like(right), 1e6 - right], axis=-1)[:, None]
+
+    place = len(DETAIL)
+    weak, strong = detail_vector(sums(0.4)), detail_vector(sums(0.9))
+    assert (weak[:place] < strong[:place]).all()
+    assert weak[place : place + 2].tolist() == pytest.approx(strong[place : place + 2].tolist())
+    assert weak[place] == pytest.approx(math.log(0.5 / 0.8))
+
+
+def test_a_class_of_few_pixels_has_no_weight() -> None:
+    counts = np.zeros((2, 3, 3), dtype=np.int64)
+    counts[:, 0], counts[:, 1] = [400, 10, 90], [0, 0, 31]
+    kept = with_enough_pixels(counts)
+    assert kept[:, 0].tolist() == counts[:, 0].tolist() and not kept[:, 1:].any()
+    assert mean_iou(kept, 0) == pytest.approx(0.8)
+    counts[0, 1] = [0, 0, LEAST_PIXELS - 31]
+    assert with_enough_pixels(counts)[:, 1].tolist() == counts[:, 1].tolist()
+    hits = np.array([[[5, 99], [5, 100]]])
+    assert with_enough_pixels(hits).tolist() == [[[0, 0], [5, 100]]]
 
 
 def test_planted_loss_of_detail_is_found_and_only_there(planted_analysis: Analysis) -> None:
@@ -79,7 +105,8 @@ def test_scores_are_means_over_the_seeds(planted_analysis: Analysis) -> None:
     frames = planted_analysis.frames
     target = DetailTarget(np.asarray(frames.target), 5)
     keys = frames.trials.query("variant == 'noskip' and lr == 3e-4")["key"]
-    seeds = [float(detail_scores(detail_counts(np.asarray(frames.preds(key)), target))["thin_3"]) for key in keys]
+    counts = [detail_counts(np.asarray(frames.preds(key)), target) for key in keys]
+    seeds = [detail_scores({"thin_3": with_enough_pixels(of_seed["thin_3"])})["thin_3"] for of_seed in counts]
     row = planted_analysis.detail.query("variant == 'noskip' and measure == 'thin_3'").iloc[0]
     assert row["left"] == pytest.approx(np.mean(seeds))
 

@@ -43,9 +43,10 @@ CLAIMS: dict[str, tuple[dict[str, Any], str]] = {
         "refuted",
     ),
     "unstable-above": (at("rise", ">=1e-3", left="noskip", op=">", right="unet", factor=1.1), "supported"),
-    "stable-below": (at("rise", "<1e-3", variant="noskip", op="<", value=1.2), "supported"),
-    "others-stable": (at("rise", ">=1e-3", variant="unet", op="<", value=1.2), "supported"),
-    "all-rise": (at("rise", ">=1e-3", variant="all", op=">", value=1.2), "refuted"),
+    # Five runs that hardly rise do not show that no run does.
+    "stable-below": (at("rise", "<1e-3", variant="noskip", op="<", value=1.2), "inconclusive"),
+    "others-stable": (at("rise", ">=1e-3", variant="unet", op="<", value=1.2), "inconclusive"),
+    "all-rise": (at("rise", ">=1e-3", variant="all", op=">", value=1.2), "inconclusive"),
     "too-few-epochs": (at("convergence", 1e-4, variant="all", expect="under-converged"), "supported"),
     "enough-elsewhere": (at("convergence", ">=5e-4", variant="any", expect="under-converged"), "refuted"),
     "control": ({"metric": "test/mean_iou", "left": "again", "op": ">", "right": "unet"}, "inconclusive"),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -193,6 +194,18 @@ def test_a_place_that_no_page_has_is_refused() -> None:
         register_figure("mine", section="figure")
     with pytest.raises(PluginError, match="names its files"):
         register_figure("../mine")
+
+
+def test_what_contributing_says_is_a_plugin_that_works(two: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(two, tmp_path / "two")
+    text = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    plugin = tmp_path / "contributed.py"
+    plugin.write_text("\n\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
+    command = [sys.executable, "-m", "ablate.cli", "report", str(path), "--plugin", str(plugin)]
+    subprocess.run(command, capture_output=True, text=True, check=True)
+    html = (path / "report.html").read_text(encoding="utf-8")
+    assert ">Val against test<" in html and ">Best epochs" in html and "first loss" in html
+    assert (path / "figures" / "scatter.png").exists() and (path / "tables" / "best_epochs.csv").exists()
 
 
 def test_the_command_takes_plugins_and_pdf(two: Path, tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.stats.bounded import betting_interval, bounded_difference, logit_interval, rise_interval
+from ablate.stats.bounded import (
+    betting_interval,
+    bounded_difference,
+    bounded_mean,
+    logit_interval,
+    rise_interval,
+    seeds_to_exclude,
+)
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 LAWS: dict[str, tuple[float, Draw]] = {
@@ -121,3 +128,20 @@ def test_logit_intervals_hold_the_centre_as_often_as_they_say() -> None:
     truth = 1 / (1 + np.exp(-3))
     held = [low <= truth <= high for _, low, high in map(logit_interval, x)]
     assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+def test_so_many_seeds_at_one_end_exclude_a_mean() -> None:
+    for gap in (1 - 1 / 1.1, 0.3):
+        n = int(seeds_to_exclude(gap))
+        assert betting_interval(np.zeros(n))[2] <= gap < betting_interval(np.zeros(n - 1))[2]
+        assert betting_interval(np.ones(n))[1] >= 1 - gap
+    assert seeds_to_exclude(1 - 1 / 1.1) == 44
+    assert seeds_to_exclude(0.0) == inf
+
+
+def test_values_at_one_end_say_how_many_would_tell() -> None:
+    made = bounded_mean(np.zeros(3), 1 - 1 / 1.1, least=0.95, ends=("never rose", "diverged"))
+    assert (made.value, made.low, made.high) == betting_interval(np.zeros(3))
+    assert made.reason == "all 3 seeds never rose; at least 44 such seeds would tell"
+    assert bounded_mean(np.ones(2), 1.0, least=0.95).reason == "all 2 seeds at 1; no number would tell"
+    assert bounded_mean([0.0, 0.4], 0.5, least=0.95).reason == ""

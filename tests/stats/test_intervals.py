@@ -10,8 +10,6 @@ import pytest
 from scipy import stats
 
 from ablate.stats.intervals import (
-    Estimate,
-    bounded_mean,
     mean_estimate,
     permutation_p,
     probability_of_superiority,
@@ -162,10 +160,6 @@ def test_permutation_agrees_with_scipys_exact_test() -> None:
     assert isnan(permutation_p(range(20), range(20)))
 
 
-def bounded(values: np.ndarray, height: float, confidence: float) -> Estimate:
-    return bounded_mean(values, height, confidence, least=0.95, ends=("never rose", "diverged"))
-
-
 def test_without_spread_the_exact_permutation_decides() -> None:
     four = welch_or_permutation(np.ones(4), np.zeros(4), 0.95)
     assert (four.low, four.high) == (1, 1)
@@ -187,33 +181,3 @@ def test_variants_with_the_same_share_of_loud_runs_are_told_apart_no_more_often_
         made = welch_or_permutation(left, right, 0.95)
         decided += made.has_interval and (made.low > 0 or made.high < 0)
     assert 0 < decided <= stats.binom.ppf(0.999, draws, 0.05)
-
-
-def test_all_seeds_at_one_end_give_the_exact_bound() -> None:
-    three = bounded(np.zeros(3), 1 - 1 / 1.1, 0.95)
-    assert (three.value, three.low) == (0, 0)
-    # (1 - p)^3 = 0.025 at p = 1 - 0.025^(1/3); (1 - 0.0909)^n <= 0.025 from n = 39 on.
-    assert three.high == pytest.approx(0.70760, abs=1e-5)
-    assert three.reason == (
-        "all 3 seeds never rose, which leaves up to 71% of the runs that do not (95%); "
-        "at least 39 such seeds would tell"
-    )
-    above = 1 - 1 / 1.1
-    assert bounded(np.zeros(38), above, 0.95).high > above > bounded(np.zeros(39), above, 0.95).high
-    gone = bounded(np.ones(3), above, 0.95)
-    assert (gone.low, gone.high) == (pytest.approx(0.29240, abs=1e-5), 1)
-    assert gone.low > above
-    # With any spread, or at no end, it is Student's t or nothing.
-    assert bounded(np.array([0.0, 0.0, 0.1]), above, 0.95).method == "t over seeds"
-    assert not bounded(np.full(3, 0.5), above, 0.95).has_interval
-
-
-@pytest.mark.parametrize("n", [3, 6])
-def test_the_exact_bound_errs_no_more_often_than_it_may(n: int) -> None:
-    """Runs that rise to infinity with chance p: how often the bound of a study without a rise excludes the truth."""
-    rng = np.random.default_rng(n)
-    for p in (0.1, 0.4, 1 - 0.025 ** (1 / n) + 1e-9):
-        runs = rng.random((20_000, n)) < p
-        quiet = ~runs.any(axis=1)
-        excluded = quiet & (bounded(np.zeros(n), 0.5, 0.95).high < p)
-        assert excluded.mean() <= 0.025 + 3 * sqrt(0.025 * 0.975 / 20_000)
