@@ -44,7 +44,8 @@ _SE = "SE (SD of the replicates: seeds deviate by √(n/(n − 1)) times, a run'
 _ALIKE = {
     "detail_verdicts": (
         "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further, in proportion, "
-        "than the interior IoU does, each with an interval below zero; gained where all four lie above zero; else undecided."
+        "than the interior IoU does, each with an interval below zero; gained where all four lie above zero; else "
+        "undecided."
     ),
     "stability": (
         "Mean over the seeds of a cell, infinite where a seed diverged; the interval is Student's t over seeds. "

@@ -99,7 +99,8 @@ def detail(analysis: Analysis) -> Figure:
     rule = (
         "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
         f"fall by more than interior IoU does, with {100 * analysis.confidence:.0f} % intervals (seeds and images) "
-        "that exclude zero; one interval by itself decides nothing. Rel.: relative difference of the ratio, in %. Widths are for a 600 px diagonal and scaled. "
+        "that exclude zero; one interval by itself decides nothing. Rel.: relative difference of the ratio, in %. "
+        "Widths are for a 600 px diagonal and scaled. "
         f"{_band(analysis)}"
     )
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
