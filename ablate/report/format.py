@@ -109,8 +109,8 @@ def _cut(text: str, most: int, tail: int) -> str:
 
 _DETAIL = {
     "interior": "interior IoU",
-    "excess_boundary": "boundary − interior",
-    "excess_thin": "thin − interior",
+    "excess_boundary": "boundary ÷ interior, rel.",
+    "excess_thin": "thin ÷ interior, rel.",
 }
 
 

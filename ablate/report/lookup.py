@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
@@ -142,9 +143,10 @@ def progress(analysis: Analysis) -> tuple[int, int]:
 
 
 def distinct_detail(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of fine detail whose measures are measures of their own at the size that was scored.
+    """Return the rows of fine detail to show: measures of their own at the size that was scored, ratios as ratios.
 
-    On small images several widths scale to the same number of pixels: trimaps of 1, 3 and 5 px are one there.
+    On small images several widths scale to the same number of pixels: trimaps of 1, 3 and 5 px are one there. An excess
+    is the logarithm of a ratio to interior IoU; it is shown as that ratio, its difference as a relative one.
     """
     if frame.empty:
         return frame
@@ -155,7 +157,11 @@ def distinct_detail(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
         least = 2 if kind == "thin" else 1
         scaled = [scaled_width(int(width), shape, at_least=least) for shape in shapes] if width.isdigit() else [measure]
         first.setdefault((kind, *scaled), str(measure))
-    return frame[frame["measure"].isin(first.values())]
+    shown = frame[frame["measure"].isin(first.values())].copy()
+    ratio = shown["measure"].astype(str).str.startswith("excess_")
+    for columns, less in ((["left", "right"], 0.0), (["delta", "low", "high"], 1.0)):
+        shown.loc[ratio, columns] = np.exp(shown.loc[ratio, columns].astype(float)) - less
+    return shown
 
 
 @once_an_analysis

@@ -43,8 +43,9 @@ _SE = "SE (SD of the replicates: seeds deviate by √(n/(n − 1)) times, a run'
 # What is made alike in every study.
 _ALIKE = {
     "detail_verdicts": (
-        "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further than the "
-        "interior IoU does, each with an interval below zero; gained where all four lie above zero; else undecided."
+        "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further, in proportion, "
+        "than the interior IoU does, each with an interval below zero; gained where all four lie above zero; else "
+        "undecided."
     ),
     "stability": (
         "Mean over the seeds of a cell, infinite where a seed diverged; the interval is Student's t over seeds. "
@@ -57,8 +58,10 @@ _ALIKE = {
         "where a seed's is an end of the range probed."
     ),
     "convergence": (
-        "Per seed the Theil–Sen slope of val mIoU over the last fifth of the epochs (5 to 20), times their number, "
-        "is the projected gain; the 90 % interval is Student's t over seeds. Under-converged where it lies above "
+        "Projected gain: what as many further epochs as the last fifth (5 to 20) would bring, from the mean slopes of "
+        "val mIoU over the two halves of a window three times as long, along an approach to a plateau whose slope "
+        "falls by the same factor from half to half; the 90 % interval is the jackknife's over seeds, its upper end "
+        "not below that of the last slope. Under-converged where it lies above "
         f"{GAIN_THRESHOLD:g}, converged where it lies below, else inconclusive, as always below three seeds. No "
         "verdict for a schedule that ends near zero."
     ),
@@ -201,7 +204,7 @@ def classes(analysis: Analysis) -> str:
     """Return how the scores of single classes are made."""
     return (
         "IoU and Dice of a class on the whole test split, mean over seeds, a diverged seed counting 0. "
-        f"{_CHOICES['own_best']} {_scored(analysis)} A class in neither target nor predictions has no score. "
+        f"{_CHOICES['own_best']} {_scored(analysis)} A class without a pixel in the target has no score. "
         f"Descriptive. Interval of the IoU ({_confidence(analysis)}): Multi-Bootstrap as that of T."
     )
 

@@ -196,8 +196,8 @@ def test_a_plugin_adds_a_figure_and_a_table_in_one_file(two: Path, tmp_path: Pat
     build_report(path, plugins=[plugin])
     html = (path / "report.html").read_text(encoding="utf-8")
     assert html.index(">Differences to the baseline three ways<") < html.index(">My own figure<")
-    assert html.index(">My own figure<") < html.index(">Curves at the chosen rates<")
-    assert html.index(">Main results<") < html.index(">My own table") < html.index(">Contrasts three ways")
+    assert html.index(">My own figure<") < html.index(">Curves rate by rate<")
+    assert html.index(">Main results") < html.index(">My own table") < html.index(">Contrasts three ways")
     assert (path / "figures" / "mine.png").read_bytes().startswith(b"\x89PNG")
     assert (path / "tables" / "my_table.csv").read_text() == "variant,letters\nunet,4\nnoskip,6\n"
     assert "noskip & 6" in (path / "tables" / "my_table.tex").read_text()

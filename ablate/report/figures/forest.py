@@ -17,6 +17,7 @@ from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, label_rows, looks, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, plain
 from ablate.report.format import detail_name, number, percent, short_names, shorten
+from ablate.wording import count_of, range_of
 
 # Panels of a figure: more of them fill more than a page.
 MOST_PANELS = 12
@@ -65,12 +66,15 @@ def contrasts(analysis: Analysis) -> Figure:
     against = {row["variant"]: str(row["against"]) for row in primary}
     _titles(grid, against, {row["variant"]: _decided(row, analysis) for row in primary})
     _name_axes(grid, "Δ test mIoU, points")
-    fresh = " and run again with fresh seeds" if lookup.primary_kind(analysis) == "confirmed" else ""
+    holds = f"{lookup.seeds_text(analysis)}, images and the choosing"
+    fresh = lookup.primary_kind(analysis) == "confirmed"
+    if fresh:
+        holds = f"{count_of(range_of([row['n'] for row in primary]), 'fresh seed')} and images"
     rule = (
-        f"Filled: the primary contrast, each side at its own best rate, chosen on validation{fresh}; its "
-        f"{100 * analysis.confidence:.0f} % interval holds {lookup.seeds_text(analysis)}, images and the choosing; p "
-        "and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: descriptive. "
-        f"{_band(analysis)} Arrow: goes on beyond the axis.{_axes(analysis)}{left_out}"
+        f"Filled: the primary contrast, each side at its own best rate, chosen on validation"
+        f"{' and run again with fresh seeds' if fresh else ''}; its {100 * analysis.confidence:.0f} % interval holds "
+        f"{holds}; p and the decision are Holm-corrected for the number of variants, the interval is not. Hollow: "
+        f"descriptive. {_band(analysis)} Arrow: goes on beyond the axis.{_axes(analysis)}{left_out}"
     )
     return finish(figure, analysis, rule)
 
@@ -95,7 +99,8 @@ def detail(analysis: Analysis) -> Figure:
     rule = (
         "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
         f"fall by more than interior IoU does, with {100 * analysis.confidence:.0f} % intervals (seeds and images) "
-        "that exclude zero; one interval by itself decides nothing. Widths are for a 600 px diagonal and scaled. "
+        "that exclude zero; one interval by itself decides nothing. Rel.: relative difference of the ratio, in %. "
+        "Widths are for a 600 px diagonal and scaled. "
         f"{_band(analysis)}"
     )
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}

@@ -16,7 +16,7 @@ from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, looks, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, legend
 from ablate.report.format import count_text
-from ablate.report.lookup import NotDrawn, among, by_variant
+from ablate.report.lookup import NotDrawn, among, busy, by_variant
 
 
 @register_figure("cost", title="mIoU against cost", order=90)
@@ -63,6 +63,7 @@ def cost(analysis: Analysis) -> Figure:
         "rounds, with the interval over rounds; right of the dashed line is faster. In brackets: the "
         "number of parameters."
     )
+    rule += f" The speeds are no measure of cost here: {text}." if (text := busy(analysis)) else ""
     return finish(figure, analysis, rule)
 
 

@@ -48,7 +48,7 @@ def _trials(analysis: Analysis) -> Iterator[str]:
         yield f"the trials were not all computed alike, which alone can make numbers differ: {'; '.join(differ)}"
     yield from (f"unreadable: {reason}" for reason in frames.unreadable.values())
     for split, names in frames.run.get("data", {}).get("absent", {}).items():
-        yield f"the {split} split has no pixel of {', '.join(names)}: left out of its means, or IoU 0 where predicted"
+        yield f"the {split} split has no pixel of {', '.join(names)}: left out of its means, whatever is predicted"
 
 
 def _training(analysis: Analysis) -> Iterator[str]:

@@ -94,6 +94,14 @@ def test_measures_that_are_one_at_this_size_are_shown_once(two: Path, analysed: 
     assert set(detail(analysis).frame["measure"]) == set(kept)
 
 
+def test_an_excess_of_detail_is_shown_as_a_ratio(two: Path, analysed: Analysed) -> None:
+    frame = analysed(two).detail.query("measure == 'excess_boundary'")
+    shown = distinct_detail(analysed(two), analysed(two).detail).query("measure == 'excess_boundary'")
+    # The logarithms of the ratios of two measures to one another.
+    np.testing.assert_allclose(np.log(shown["left"].astype(float)), frame["left"].astype(float))
+    np.testing.assert_allclose(np.log1p(shown["delta"].astype(float)), frame["delta"].astype(float))
+
+
 def test_the_peak_memory_of_a_cpu_is_not_shown(two: Path, analysed: Analysed) -> None:
     analysis = analysed(two)
 
