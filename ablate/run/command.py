@@ -42,8 +42,9 @@ def run_study(
         if retry or study.spec.search or not all(Results(path).trial(t.name).record.exists() for t in study.trials()):
             start_fork_server()
         from ablate.run.display import Display
-        from ablate.run.driver import Driver, orphans
+        from ablate.run.driver import Driver
         from ablate.run.setup import lock_note, prepare, quarantine_bad_records, writable
+        from ablate.run.status import orphans
 
         display, plugins = Display(), plugins or Plugins()
         results = writable(path, study)

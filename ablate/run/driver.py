@@ -15,12 +15,10 @@ from ablate.errors import DataError, Problem, ResultsError
 from ablate.records.files import write_atomic
 from ablate.records.record import FINISHED, Record, computed_by, computed_differently
 from ablate.records.store import (
-    Results,
     TrialFolder,
     finite,
     publish_record,
     quarantine,
-    read_json,
     read_record,
     to_json,
 )
@@ -154,9 +152,6 @@ class Driver:
     def _reusable(self) -> dict[str, Path]:
         """Return the finished trials of other folders that the study may take over, by key."""
         folders = [self.study.base / folder for folder in self.study.spec.run.reuse]
-        for folder in folders:
-            if not Results(folder).run.is_file():
-                raise ResultsError("no results to reuse here", key="run.reuse", file=str(folder))
         return reusable(folders, self.prepared.dataset.fingerprint, resolution_of(self.study))
 
     def _reuse(self, trials: Sequence[Trial]) -> None:
@@ -363,7 +358,8 @@ class Driver:
             self._tell(Dropped(trial))
             self.pending.append(trial)
             return
-        record = failed_record(trial, event.reason, self.failures[trial.key])
+        tried = finite(self.failures[trial.key])
+        record = Record.of(trial, "failed", reason=event.reason, metrics={"attempts": tried})
         with contextlib.suppress(OSError):
             folder = self.folder(trial)
             folder.make()
@@ -402,14 +398,3 @@ class Driver:
             )
         if missing or any(self.records[t.key].status == "failed" for t in self.plan if t.key in self.records):
             self.outcome.exit_code = 1
-
-
-def failed_record(trial: Trial, reason: str, attempts: int) -> Record:
-    """Return the record of a trial that its machine failed."""
-    return Record.of(trial, "failed", reason=reason, metrics={"attempts": finite(attempts)})
-
-
-def orphans(results: Results, plan: Sequence[Trial]) -> list[str]:
-    """Return the names of trial folders that are no longer in the plan, because the study was edited."""
-    names = {trial.name for trial in plan} | {entry["name"] for entry in results.read_run().get("plan", [])}
-    return [folder.name for folder in results.folders() if folder.name not in names and read_json(folder.record)]

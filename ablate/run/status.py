@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.text import Text
 
 from ablate.errors import ResultsError, visible
 from ablate.records.files import lock
-from ablate.records.store import Results, TrialFolder, read_lines, read_record
+from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
+from ablate.study.trial import Trial
 from ablate.wording import count_of
 
 STATES = ("complete", "diverged", "pruned", "failed", "begun", "missing")
@@ -105,3 +107,9 @@ def _held(path: Path) -> bool:
             return not free
     except OSError:  # a copy that only may be read
         return False
+
+
+def orphans(results: Results, plan: Sequence[Trial]) -> list[str]:
+    """Return the names of trial folders that are no longer in the plan, because the study was edited."""
+    names = {trial.name for trial in plan} | {entry["name"] for entry in results.read_run().get("plan", [])}
+    return [folder.name for folder in results.folders() if folder.name not in names and read_json(folder.record)]
