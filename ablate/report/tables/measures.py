@@ -12,6 +12,8 @@ from ablate.report.format import detail_name
 from ablate.report.lookup import distinct_detail, order, rows_of
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
 
+# More classes than this stand below one another: side by side they would fit neither page nor paper.
+MOST_ACROSS = 16
 MEMORY = Column("peak_memory_mib", "Peak memory, MiB", "number", best="min")
 
 
@@ -33,6 +35,11 @@ def _by_class(analysis: Analysis, score: str) -> Table:
     # A class may be called "variant", so its column is named as the metric of a claim is.
     keys = {name: f"{score}/{name}" for name in names}
     found = {variant: dict(zip(part["class"], part[score], strict=True)) for variant, part in rows.groupby("variant")}
+    if len(names) > MOST_ACROSS:
+        shown = [variant for variant in order(analysis) if variant in found]
+        frame = pd.DataFrame([{"class": n, **{f"{score}/{v}": found[v].get(n, np.nan) for v in shown}} for n in names])
+        columns = [Column("class", "Class"), *(Column(f"{score}/{v}", v, "percent") for v in shown)]
+        return Table(frame, columns, rules.classes(analysis))
     frame = pd.DataFrame(
         [{"variant": v, **{keys[n]: found[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in found]
     )

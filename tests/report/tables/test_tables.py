@@ -11,7 +11,7 @@ import pytest
 
 from ablate.report.lookup import distinct_detail
 from ablate.report.tables.main import looks
-from ablate.report.tables.measures import cost, detail
+from ablate.report.tables.measures import MOST_ACROSS, classes, cost, detail
 from ablate.report.tables.table import Table, all_tables, cells, to_markdown
 from tests.report.conftest import Analysed
 
@@ -125,3 +125,15 @@ def test_every_look_of_a_sequential_study_is_a_row(two: Path, analysed: Analysed
         ["2", "8", "−6.0 [−10.0, −2.0]", "0.0010", "0.010", "2.60", "–", "worse"],
     ]
     assert "O'Brien–Fleming" in table.rule
+
+
+def test_many_classes_stand_below_one_another(two: Path, analysed: Analysed) -> None:
+    analysis = analysed(two)
+    few = analysis.classes
+    many = pd.concat([few.assign(**{"class": few["class"] + f" {part}"}) for part in range(8)], ignore_index=True)
+    table = classes(replace(analysis, classes=many))
+    names = list(dict.fromkeys(many["class"]))
+    assert len(names) > MOST_ACROSS and table.frame["class"].tolist() == names
+    assert [column.label for column in table.columns] == ["Class", *dict.fromkeys(few["variant"])]
+    one = few.iloc[0]
+    assert table.frame.loc[0, f"iou/{one['variant']}"] == one["iou"]
