@@ -362,7 +362,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         missing("a file system cannot be mounted here (not root?)")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # What serves a command, such as W&B's process, may take a moment longer to end than the command itself.
+    deadline = time.monotonic() + 30
+    while subprocess.run(["umount", str(folder)], capture_output=True).returncode:
+        assert time.monotonic() < deadline, "a process of the run still holds the disk"
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("room", [160, 90, 24])
