@@ -98,7 +98,7 @@ def _scores(scores: StudyScores, variant: str, setting: str | None, planned: pd.
         return row | {"n_planned": int(planned.groupby("setting").size().max()), "reason": "no result yet"}
     cell = planned[planned["setting"] == setting]
     ended = cell[cell["status"].isin(ENDED)]
-    estimate = scores.level(variant)[0]
+    estimate = scores.judged_level(variant, setting)
     row |= {"n": len(ended), "n_planned": len(cell), "val_mean": float(scores.v.T[variant][setting])}
     row |= {"test_mean": estimate.value, "test_low": estimate.low, "test_high": estimate.high}
     row |= {"reason": estimate.reason, "stability_of_choice": scores.stability_of_choice(variant, setting)}

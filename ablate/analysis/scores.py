@@ -212,6 +212,13 @@ class StudyScores:
         """Return a variant's own score at its best setting, chosen again in every replicate: mIoU, then classes."""
         return level(self.cells(variant), error_bar="retune", confidence=confidence or self.confidence)
 
+    def judged_level(self, variant: str, setting: str) -> Estimate:
+        """Return the mIoU that judges a variant: of its fresh seeds at `setting` where there are any, else `level`."""
+        if not self.members(variant, setting, "confirm"):
+            return self.level(variant)[0]
+        fresh = {setting: self.cell(variant, setting, "confirm")}
+        return level(fresh, error_bar="tune_once", at=setting, confidence=self.confidence)[0]
+
     def stability_of_choice(self, variant: str, setting: str) -> float:
         """Return the share of the replicates in which `setting` is the variant's best on val."""
         cells = self.cells(variant)

@@ -114,6 +114,14 @@ def busy(analysis: Analysis) -> str:
     return "alone it was slower than beside other trials, so that the machine was busy" if slower.any() else ""
 
 
+def judged_trials(analysis: Analysis) -> pd.DataFrame:
+    """Return the trials that each variant is judged by: fresh seeds where they decide, else those at its own best."""
+    trials = analysis.frames.trials
+    fresh = trials[trials["role"] == "confirm"]
+    decided = primary_kind(analysis) == "confirmed" and fresh["status"].isin(["complete", "diverged"]).any()
+    return at_own_best(fresh if decided else main_trials(analysis), analysis)
+
+
 def main_trials(analysis: Analysis) -> pd.DataFrame:
     """Return the trials of the grid, without those that confirm."""
     trials = analysis.frames.trials
@@ -126,8 +134,8 @@ def at_own_best(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
 
 
 def epochs_at_own_best(analysis: Analysis) -> pd.DataFrame:
-    """Return the curves of the grid's trials at each variant's own best setting."""
-    return curves_of(analysis, at_own_best(main_trials(analysis), analysis))
+    """Return the curves of the trials that each variant is judged by."""
+    return curves_of(analysis, judged_trials(analysis))
 
 
 def curves_of(analysis: Analysis, trials: pd.DataFrame) -> pd.DataFrame:
@@ -285,9 +293,10 @@ def chosen_rule(analysis: Analysis) -> str:
 
 
 def seeds_text(analysis: Analysis) -> str:
-    """Return how many seeds a cell at a chosen setting has: "3 seeds", "2 to 3 seeds"."""
-    counts = at_own_best(analysis.cells, analysis)["n"].astype(int)
-    counts = counts[counts > 0]
-    if counts.empty:
+    """Return how many seeds each variant is judged by: "3 seeds", "2 to 3 seeds", "6 fresh seeds"."""
+    rows = judged_trials(analysis)
+    ended = rows[rows["status"].isin(["complete", "diverged"])]
+    if ended.empty:
         return "no seed yet"
-    return count_of(range_of(counts), "seed")
+    fresh = "fresh " * bool((ended["role"] == "confirm").all())
+    return count_of(range_of(ended.groupby("variant").size()), f"{fresh}seed")

@@ -12,7 +12,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.figures import theme
 from ablate.report.figures.marks import label_rows, looks, percent_axis
 from ablate.report.format import like, number, percent
-from ablate.report.lookup import NotDrawn, at_own_best, by_variant, main_trials, order
+from ablate.report.lookup import NotDrawn, by_variant, judged_trials, order
 from ablate.stats.intervals import mean_estimate
 
 # More seeds than this are drawn as a cloud of small dots.
@@ -23,7 +23,7 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     """Draw one horizontal bar a variant, with its interval, its seeds as dots, and its number at the right."""
     rows, styles, variants = by_variant(analysis.variants), looks(analysis), order(analysis)
     miou = column == "test_mean_iou"
-    seeds = at_own_best(main_trials(analysis), analysis)
+    seeds = judged_trials(analysis)
     points = "test_score" if miou else "test_loss"
     # Before the first record there is no such column.
     seeds = seeds[np.isfinite(seeds.get(points, np.nan * seeds["seed"]).astype(float))]
