@@ -62,10 +62,7 @@ class Augmenter:
                 f"a crop of {self.output[0]}x{self.output[1]} does not fit the images of {height}x{width}",
                 key="train.crop",
             )
-        low, high = spec.scale
-        if low > high:
-            raise DataError(f"expected the smaller factor first, got [{low}, {high}]", key="train.augment.scale")
-        self._zooms = (low, high) != (1.0, 1.0)
+        self._zooms = tuple(spec.scale) != (1.0, 1.0)
         self._moves = self._zooms or self.output != self.size
         self._shades = spec.brightness > 0 or spec.contrast > 0
 

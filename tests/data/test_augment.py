@@ -137,8 +137,6 @@ def test_seeds_and_epochs_draw_anew_and_kinds_do_not_disturb_each_other() -> Non
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(DataError, match=r"train\.crop: a crop of 32x16 does not fit the images of 20x28"):
         Augmenter(NOTHING, (32, 16), SIZE)
-    with pytest.raises(DataError, match="the smaller factor first"):
-        Augmenter(AugmentSpec(scale=(2.0, 0.5)), None, SIZE)
 
 
 @pytest.mark.parametrize("crop", [None, (12, 16)])
