@@ -16,7 +16,7 @@ from ablate.stats.blocks import draw_images, image_scheme
 Floats = NDArray[np.float64]
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "published"
-STUDIES = {"street": "unet-ablation", "CamVid": "camvid-small"}
+STUDIES = {"street": "unet-ablation-three-seeds", "CamVid": "camvid-small"}
 BASELINE = "unet"
 RESAMPLES = 200
 # Rates more points below a variant's best are not chosen, and their spread does not matter.
