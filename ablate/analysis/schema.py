@@ -117,9 +117,7 @@ FRAMES: Mapping[str, Frame] = {
             "n_planned": count("seeds of the plan", "seeds"),
             "provisional": flag("whether a trial of the variant has no result"),
             "val_mean": number("V"),
-            "test_mean test_low test_high": number(
-                "T, its interval: of fresh seeds if any, else chosen again"
-            ),
+            "test_mean test_low test_high": number("T, its interval: of fresh seeds if any, else chosen again"),
             "mean_iou_images mean_iou_classes worst_images": number("mIoU^I, mIoU^C, mIoU^I of the worst tenth: means"),
             "pixel_accuracy dice": number("mean over seeds"),
             "test_loss": number("mean over complete seeds", "nats"),
