@@ -197,7 +197,12 @@ def reusable(folders: Sequence[Path], fingerprint: str, resolution: Resolution) 
     for path in folders:
         other = Results(path)
         if not other.is_marked():
-            raise ResultsError("no results to reuse here", key="run.reuse", file=str(path), cure="take it out")
+            raise ResultsError(
+                "no results to reuse here",
+                key="run.reuse",
+                file=str(path),
+                cure="name a results folder, or take it out",
+            )
         data = other.read_run().get("data") or {}
         if data.get("fingerprint") != fingerprint or data.get("resolution", "trained") != resolution:
             continue

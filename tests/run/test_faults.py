@@ -113,7 +113,7 @@ def test_a_stopped_run_ends_cleanly_and_goes_on(
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code and "the same command goes on" in output
-    assert not workers(command.folder)
+    wait_for(lambda: not workers(command.folder), seconds=5)
     assert command.run().returncode == 0
     assert command.records() == slow.records()
 
@@ -146,7 +146,8 @@ def test_workers_that_die_while_stopping_leave_no_failure(
     send(signal.SIGKILL, there[0])
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output
-    assert statuses(command) <= {"complete"} and not workers(command.folder)
+    assert statuses(command) <= {"complete"}
+    wait_for(lambda: not workers(command.folder), seconds=5)
     assert command.run().returncode == 0
     assert command.records() == slow.records()
 
@@ -378,7 +379,8 @@ def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbe
     done = command.run()
     assert done.returncode == 1
     assert "No space left on device" in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
-    assert len(command.records()) < 4 and not workers(small_disk)
+    assert len(command.records()) < 4
+    wait_for(lambda: not workers(small_disk), seconds=5)
     filler.unlink()
     done = command.run()
     assert done.returncode == 0, done.stdout + done.stderr

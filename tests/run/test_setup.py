@@ -132,7 +132,7 @@ def test_the_command_refuses_folders_that_are_not_its_own(command: Command) -> N
 
 
 def test_reuse_of_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match=r"none: no results to reuse here; mend run\.reuse"):
+    with pytest.raises(ResultsError, match=r"none: run\.reuse: no results to reuse here; name a results folder"):
         reusable([tmp_path / "none"], "f", "trained")
 
 
