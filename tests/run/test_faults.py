@@ -139,7 +139,12 @@ def test_workers_that_die_while_stopping_leave_no_failure(
     command: Command, slow: Command, number: signal.Signals, code: int
 ) -> None:
     command.study(SLOW)
-    process = command.start()
+    # A run started under nohup ignores SIGHUP, as it should; this one is started as from a terminal.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = command.start()
+    finally:
+        signal.signal(number, before)
     wait_for(lambda: training(command) and bool(workers(command.folder)))
     there = workers(command.folder)
     send(number, process.pid, *there, parent(there[0]))
