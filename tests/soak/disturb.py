@@ -68,8 +68,8 @@ class Disturbance:
             while time.monotonic() - began < seconds:
                 if self._has_ended():
                     finished = self.command.finished()
-                    if finished == self.trials and not self.schedule and self.told.exits["0"]:
-                        break
+                    if finished == self.trials and self.told.exits["0"]:
+                        break  # nothing is left to disturb
                     fruitless = 0 if finished > best or self.expected_end else fruitless + 1
                     best, self.expected_end = max(best, finished), False
                     if fruitless == FRUITLESS:
