@@ -96,7 +96,7 @@ class Registry:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a figure or table stands in a report: its title, its section, and its rank within the section."""
+    """The place of a figure or table in a report: its title, its section, and its rank within the section."""
 
     title: str
     section: str

@@ -37,7 +37,8 @@ SUPPORTED: dict[str, Any] = {
     "augment": {"flip": True, "scale": [1.0, 1.0], "brightness": 0.0, "contrast": 0.0},
 }
 
-
+# The ways of executing a step on a GPU, the plainest first.
+GPU_ENGINES = ("eager", "graph", "compiled", "compiled_graph")
 # Environment variable by which contestants agree on the device.
 DEVICE = "ABLATE_BENCH_DEVICE"
 

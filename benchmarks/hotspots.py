@@ -14,10 +14,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from ablate.train.context import Context
 from ablate.train.device import cores, synchronise
-from ablate.train.engine.config import GPU_ENGINES, Decisions, decide
+from ablate.train.engine.config import Decisions, decide
 from ablate.train.profile import flops_of
 from benchmarks import common
-from benchmarks.common import Work, batch_size, load_work
+from benchmarks.common import GPU_ENGINES, Work, batch_size, load_work
 
 WARM_UP_STEPS = 5
 SHOWN = 25

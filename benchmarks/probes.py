@@ -28,8 +28,8 @@ from ablate.records.store import finite
 from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
 from ablate.train.device import cores, device_class, prepare_process
-from ablate.train.engine.config import GPU_ENGINES, decide
-from benchmarks.common import versions
+from ablate.train.engine.config import decide
+from benchmarks.common import GPU_ENGINES, versions
 from benchmarks.gpu_probe import Probe, engine_answers, lane_rate, random_data, timed
 from benchmarks.parts import Parts
 from benchmarks.tables import table

@@ -24,7 +24,7 @@ class Measured(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Tell whether there is a number."""
+        """Return whether there is a number."""
         return self.reason is None
 
 
@@ -34,7 +34,7 @@ def unknown(reason: str) -> Measured:
 
 
 class TrialArrays(Protocol):
-    """What one finished trial left behind: all that a measure of it can be computed from.
+    """The files of one finished trial as arrays: all that a measure of it can be computed from.
 
     Reading what the trial does not have raises `ablate.errors.ResultsError`, whose message becomes the reason why
     the measure is missing.
@@ -42,7 +42,7 @@ class TrialArrays(Protocol):
 
     @property
     def diverged(self) -> bool:
-        """Whether the trial ended in a loss or gradient that is not finite."""
+        """Return whether the trial ended in a loss or gradient that is not finite."""
 
     @property
     def steps(self) -> np.ndarray:
@@ -50,7 +50,7 @@ class TrialArrays(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many steps make an epoch."""
+        """Return the number of steps in an epoch."""
 
     @property
     def epochs(self) -> Mapping[str, np.ndarray]:

@@ -40,7 +40,7 @@ def late_epochs(epochs: int) -> int:
 
 
 def ends_near_zero(rates: Sequence[float] | np.ndarray) -> bool:
-    """Tell whether the learning rate per epoch (E,) ends below a quarter of its peak.
+    """Return whether the learning rate per epoch (E,) ends below a quarter of its peak.
 
     Such a schedule makes its own plateau: a flat curve then says nothing about the budget. A quarter, because the
     last of a few epochs of a polynomial schedule still starts at more than a tenth.

@@ -224,7 +224,7 @@ def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
 
 
 def censored_headroom(values: np.ndarray) -> np.ndarray:
-    """Say which values of `lr_headroom` (any shape) are ends of the range that is probed, [2⁻⁶, 2⁸]: bool.
+    """Return which values of `lr_headroom` (any shape) are ends of the range that is probed, [2⁻⁶, 2⁸]: bool.
 
     Such a value says that the edge of stability lies there or beyond.
     """

@@ -1,4 +1,4 @@
-"""What a model is made of and what it costs before it runs: parameters, FLOPs, module tree."""
+"""The make and the cost of a model before it runs: parameters, FLOPs, module tree."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ablate.errors import StudyError
-from ablate.models.attention import AttentionGate
-from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, skip_and_pool, upsample_concat
+from ablate.models.layers import BLOCKS, AttentionGate, Block, Norm, SkipConnection, skip_and_pool, upsample_concat
 
 Skip = Literal["concat", "none", "attention"]
 

@@ -63,7 +63,7 @@ class TrialFolder:
         self.name = path.name
 
     def checkpoints(self) -> list[Path]:
-        """Checkpoints, the newest first (two generations are kept)."""
+        """Return the checkpoints, the newest first (two generations are kept)."""
         return [path for path in (self.path / "checkpoint.pt", self.path / "checkpoint.previous.pt") if path.exists()]
 
     def make(self) -> None:
@@ -117,14 +117,14 @@ class Results:
         return TrialFolder(self.trials / name)
 
     def folders(self) -> Iterator[TrialFolder]:
-        """All trial folders, by name."""
+        """Yield all trial folders, by name."""
         if self.trials.is_dir():
             for path in sorted(self.trials.iterdir()):
                 if path.is_dir() and not path.name.startswith("."):
                     yield TrialFolder(path)
 
     def records(self) -> tuple[list[Record], dict[Path, str]]:
-        """Every readable record, and the unreadable ones with the reason. Nothing is changed on disk."""
+        """Return every readable record, and the unreadable ones with the reason. Nothing is changed on disk."""
         records, bad = [], {}
         for folder in self.folders():
             try:
@@ -199,7 +199,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def to_json(document: Any) -> bytes:
-    """Canonical JSON: sorted keys, NaN and infinities refused, a newline at the end.
+    """Return canonical JSON: sorted keys, NaN and infinities refused, a newline at the end.
 
     Every key of the document has a line of its own, and so has every item of a list of objects in it. Indenting the
     rest would take the slow one of Python's two encoders.
@@ -222,7 +222,7 @@ def _encode(value: Any) -> str:
 
 
 def finite(value: float | None) -> float | None:
-    """JSON knows no NaN: what is not finite is stored as null (and its cause beside it)."""
+    """Return a number as JSON can hold it: null for what is not finite (its cause stands beside it)."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 

@@ -1,4 +1,4 @@
-"""What a run shows: a live table in a terminal, one plain line a trial anywhere else."""
+"""The progress of a run: a live table in a terminal, one plain line a trial anywhere else."""
 
 from __future__ import annotations
 

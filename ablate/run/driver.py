@@ -53,7 +53,7 @@ GRACE_SECONDS = 30.0
 
 @dataclass
 class Outcome:
-    """How a run ended: the exit code and what is worth a line on the terminal."""
+    """The end of a run: the exit code and what is worth a line on the terminal."""
 
     exit_code: int = 0
     notes: list[str] = field(default_factory=list)
@@ -214,7 +214,7 @@ class Driver:
         return record is None or self.retry
 
     def _is_over(self, executor: LocalExecutor) -> bool:
-        """Whether the run is being stopped and nothing is left to wait for; running trials are asked to stop, once."""
+        """Return whether a run that is being stopped can end; ask the running trials to stop, once."""
         if self.stopping is None:
             return False
         if not self._asked:

@@ -1,4 +1,4 @@
-"""What happens in a run, as typed events: from the workers to the driver, and from the driver to its listeners."""
+"""The typed events of a run: from the workers to the driver, and from the driver to its listeners."""
 
 from __future__ import annotations
 

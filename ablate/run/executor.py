@@ -136,7 +136,7 @@ class _Slot:
 
 
 class LocalExecutor:
-    """As many worker processes for each device as `workers` says.
+    """The worker processes of a run: `workers` of them for each device.
 
     With `keeps_steps` a worker keeps to its variant as long as there is work of it, since its step was costly to make.
     `folder_of` names the folder of a trial, and `should_stop` ends a wait for a worker's start.

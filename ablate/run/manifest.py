@@ -32,7 +32,7 @@ PACKAGES = ("torch", "numpy", "optuna", "pandas", "scipy", "matplotlib", "seabor
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, ablate and the packages that results depend on."""
+    """Return the versions of Python, ablate and the packages that results depend on."""
     found = {"python": platform.python_version()}
     for name in ("ablate-bench", *PACKAGES):
         try:
@@ -97,7 +97,7 @@ def machine() -> dict[str, Any]:
 
 
 def gpu_driver() -> str | None:
-    """Version of the GPUs' driver, or None where it cannot be found out."""
+    """Return the version of the GPUs' driver, or None where it cannot be found out."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -278,7 +278,7 @@ def plan_entry(trial: Trial) -> dict[str, Any]:
 
 
 def absent_classes(dataset: Dataset) -> dict[str, list[str]]:
-    """Classes without a pixel in a split, by split."""
+    """Return the classes without a pixel in a split, by split."""
     found = {}
     for name, split in dataset.splits.items():
         there = np.bincount(np.asarray(split.masks).reshape(-1), minlength=256)[: dataset.num_classes] > 0

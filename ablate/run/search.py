@@ -38,11 +38,11 @@ def opening(study: Study, results: Results) -> list[Trial]:
 
     A round holds where the search is the same but for its budget, and its trials would have the same keys today.
     """
-    rounds = _known(study, results)
+    known = _known(study, results)
     return [
         trial
         for variant in study.variants
-        for settings in rounds[variant] or [_Chain(study, variant).propose()]
+        for settings in known[variant] or [next(_rounds(study, results, variant, []))]
         for trial in study.cell(variant, settings, study.seeds_of(variant))
     ]
 
@@ -53,19 +53,20 @@ def further_rounds(study: Study, results: Results) -> Iterator[list[Trial]]:
     The caller runs what is yielded, and enters it in the plan before the next is asked for. A variant whose round has
     a trial without a record goes no further.
     """
-    assert study.spec.search is not None
     known = _known(study, results)
-    chains = {variant: _Chain(study, variant) for variant in study.variants}
-    for variant, chain in chains.items():
-        chain.adopt(known[variant])
+    rounds = {variant: _rounds(study, results, variant, known[variant]) for variant in study.variants}
+    for variant, settings in known.items():
+        for _ in settings:  # the rounds of the plan, which have run
+            next(rounds[variant], None)
     while True:
-        batch: list[Trial] = []
-        for variant, chain in chains.items():
-            if chain.learn(results) and len(chain.rounds) < study.spec.search.trials and chain.advance():
-                batch += study.cell(variant, chain.rounds[-1], study.seeds_of(variant))
-        if not batch:
+        proposed = {variant: settings for variant in rounds if (settings := next(rounds[variant], None)) is not None}
+        if not proposed:
             return
-        yield batch
+        yield [
+            trial
+            for variant, settings in proposed.items()
+            for trial in study.cell(variant, settings, study.seeds_of(variant))
+        ]
 
 
 def _known(study: Study, results: Results) -> dict[str, list[Settings]]:
@@ -88,105 +89,87 @@ def _known(study: Study, results: Results) -> dict[str, list[Settings]]:
     return rounds
 
 
-class _Chain:
-    """The rounds of one variant and the sampler that has been told of them."""
+def _rounds(study: Study, results: Results, variant: str, known: Sequence[Settings]) -> Iterator[Settings]:
+    """Yield the setting of each round of a variant: those that the plan knows, then those that its sampler proposes.
 
-    def __init__(self, study: Study, variant: str) -> None:
-        assert study.spec.search is not None
-        self._plan, self._variant = study, variant
-        self._space = study.spec.search.space
-        self._axes = search_axes(study)
-        sampler = _sampler(study.spec.search, derived_seed("search", variant, study.spec.search.seed))
-        self._optuna = optuna.create_study(direction="maximize", sampler=sampler)
-        self.rounds: list[Settings] = []
-        self._told: list[float | None] = []
-        self._asked: optuna.Trial | None = None
-        self._adopted: list[Settings] = []
-
-    def adopt(self, rounds: Sequence[Settings]) -> None:
-        """Take settings that the plan knows already, round by round, instead of what is proposed."""
-        self._adopted = list(rounds)
-        if self._adopted:
-            self.advance()
-
-    def advance(self) -> bool:
-        """Begin the next round; False where the sampler has nothing new to propose."""
-        proposed = self.propose()
-        wanted = self._adopted[len(self.rounds)] if len(self.rounds) < len(self._adopted) else None
-        if wanted is None and (not proposed or proposed in self.rounds):
-            return False
-        if wanted is not None and wanted != proposed:
+    Goes on when all trials of the round have records, and ends where one has none or nothing new is proposed.
+    """
+    assert study.spec.search is not None
+    space, axes = study.spec.search.space, search_axes(study)
+    sampler = _sampler(study.spec.search, derived_seed("search", variant, study.spec.search.seed))
+    told = optuna.create_study(direction="maximize", sampler=sampler)
+    tried: list[tuple[Settings, float | None]] = []
+    while len(tried) < study.spec.search.trials:
+        asked, settings = _propose(told, space, axes, tried)
+        if len(tried) < len(known) and settings != known[len(tried)]:
             # Another version of the sampler: it is told of what was tried, not of what it would have tried.
-            self._drop()
-        self.rounds.append(wanted if wanted is not None else proposed)
-        return True
+            _tell(told, asked, None)
+            asked, settings = None, known[len(tried)]
+        if not settings:
+            return
+        yield settings
+        value, done = _score(study, results, variant, settings)
+        if not done:
+            return
+        if asked is None and value is not None:
+            params = {name: _as_asked(space[name], level) for name, level in settings.items()}
+            told.add_trial(optuna.trial.create_trial(params=params, distributions=axes, value=value))
+        _tell(told, asked, value)
+        tried.append((settings, value))
 
-    def propose(self) -> Settings:
-        """Return the next setting, unlike all before; {} where there is none."""
-        for _ in range(MOST_REPEATS):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Optuna calls some of its samplers experimental
-                self._asked = self._optuna.ask(self._axes)
-            settings = {name: self._value(name, level) for name, level in self._asked.params.items()}
-            if settings not in self.rounds:
-                return settings
-            value = self._told[self.rounds.index(settings)]
-            self._tell(value)
-        return {}
 
-    def learn(self, results: Results) -> bool:
-        """Tell the sampler of every round that has its records, adopted ones too; whether all of them have."""
-        while len(self._told) < len(self.rounds):
-            value, done = self._score(results, self.rounds[len(self._told)])
-            if not done:
-                return False
-            self._tell(value)
-            self._told.append(value)
-            if len(self.rounds) < len(self._adopted):
-                self.advance()
-        return True
+def _propose(
+    told: optuna.Study,
+    space: Mapping[str, SpaceSpec],
+    axes: dict[str, BaseDistribution],
+    tried: Sequence[tuple[Settings, float | None]],
+) -> tuple[optuna.Trial | None, Settings]:
+    """Return the next setting, unlike all that were tried, with Optuna's trial of it; (None, {}) for none."""
+    for _ in range(MOST_REPEATS):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls some of its samplers experimental
+            asked = told.ask(axes)
+        settings = {name: _level(space[name], value) for name, value in asked.params.items()}
+        before = [value for earlier, value in tried if earlier == settings]
+        if not before:
+            return asked, settings
+        _tell(told, asked, before[0])
+    return None, {}
 
-    def _score(self, results: Results, settings: Settings) -> tuple[float | None, bool]:
-        """Return V of a round (None where the machine failed all its trials), and whether every trial has a record."""
-        scores, folders = [], TrialFolders(results)
-        for trial in self._plan.cell(self._variant, settings, self._plan.seeds_of(self._variant)):
-            record = read_record(folders.of(trial.key, trial.name).record)
-            if record is None:
-                return None, False
-            if record.status != "failed":
-                value = record.metrics.get("val_mean_iou") if record.status == "complete" else 0.0
-                scores.append(float(value or 0.0))
-        return (sum(scores) / len(scores) if scores else None), True
 
-    def _tell(self, value: float | None) -> None:
-        if self._asked is not None:
-            state = TrialState.FAIL if value is None else TrialState.COMPLETE
-            self._optuna.tell(self._asked, value, state=state)
-            self._asked = None
-        elif value is not None:
-            params = {name: self._level(name, level) for name, level in self.rounds[len(self._told)].items()}
-            self._optuna.add_trial(optuna.trial.create_trial(params=params, distributions=self._axes, value=value))
+def _tell(told: optuna.Study, asked: optuna.Trial | None, value: float | None) -> None:
+    if asked is not None:
+        told.tell(asked, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
 
-    def _drop(self) -> None:
-        if self._asked is not None:
-            self._optuna.tell(self._asked, state=TrialState.FAIL)
-            self._asked = None
 
-    def _value(self, name: str, level: Any) -> Any:
-        """Return a level as the study has it: a choice by its place, a number of few digits within its bounds."""
-        space = self._space[name]
-        if space.choices is not None:
-            return space.choices[level]
-        if isinstance(level, int):
-            return level
-        assert space.low is not None and space.high is not None
-        return min(max(float(f"{level:.{DIGITS}g}"), float(space.low)), float(space.high))
+def _score(study: Study, results: Results, variant: str, settings: Settings) -> tuple[float | None, bool]:
+    """Return V of a round (None where the machine failed all its trials), and whether every trial has a record."""
+    scores, folders = [], TrialFolders(results)
+    for trial in study.cell(variant, settings, study.seeds_of(variant)):
+        record = read_record(folders.of(trial.key, trial.name).record)
+        if record is None:
+            return None, False
+        if record.status != "failed":
+            value = record.metrics.get("val_mean_iou") if record.status == "complete" else 0.0
+            scores.append(float(value or 0.0))
+    return (sum(scores) / len(scores) if scores else None), True
 
-    def _level(self, name: str, value: Any) -> Any:
-        choices = self._space[name].choices
-        if choices is None:
-            return value
-        return next(place for place, choice in enumerate(choices) if canonical(choice) == canonical(value))
+
+def _level(space: SpaceSpec, value: Any) -> Any:
+    """Return a proposed value as the study has it: a choice by its place, a number of few digits within its bounds."""
+    if space.choices is not None:
+        return space.choices[value]
+    if isinstance(value, int):
+        return value
+    assert space.low is not None and space.high is not None
+    return min(max(float(f"{value:.{DIGITS}g}"), float(space.low)), float(space.high))
+
+
+def _as_asked(space: SpaceSpec, level: Any) -> Any:
+    """Return a level as Optuna would have proposed it: a choice goes by its place."""
+    if space.choices is None:
+        return level
+    return next(place for place, choice in enumerate(space.choices) if canonical(choice) == canonical(level))
 
 
 def search_axes(study: Study) -> dict[str, BaseDistribution]:

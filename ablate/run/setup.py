@@ -141,7 +141,7 @@ def _decisions(
     variants: dict[str, Any],
     dataset: Dataset,
 ) -> tuple[Decisions, list[str]]:
-    """Those in `run.json` where trials on this class of device stand; else new ones."""
+    """Return the decisions of `run.json` where trials on this class of device stand; else new ones."""
     # A search begins with its first round, and has its budget of them before it.
     rounds = study.spec.search.trials if study.spec.search is not None else 1
     images = rounds * len(dataset.splits["train"])
@@ -173,7 +173,7 @@ def _decisions(
 
 
 def quarantine_bad_records(results: Results) -> list[str]:
-    """Move unreadable records aside, so that their trials are run again; what was said about each."""
+    """Move unreadable records aside, so that their trials run again; return what is to be said of each."""
     _, bad = results.records()
     notes = []
     for path, reason in bad.items():
@@ -185,14 +185,14 @@ def quarantine_bad_records(results: Results) -> list[str]:
 
 
 def lock_note() -> str:
-    """Who holds a lock: pid and host."""
+    """Return who holds a lock: pid and host."""
     import socket
 
     return f"pid {os.getpid()} on {socket.gethostname()}"
 
 
 def reusable(folders: Sequence[Path], fingerprint: str, resolution: Resolution) -> dict[str, Path]:
-    """Finished trials of other results folders with the same data, scored at the same resolution, by key."""
+    """Return the finished trials of other results folders with the same data, scored at the same resolution, by key."""
     found: dict[str, Path] = {}
     for path in folders:
         other = Results(path)

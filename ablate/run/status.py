@@ -1,4 +1,4 @@
-"""How far a study is, and where each of its trials lies, read from the records; asks no running process."""
+"""The state of a study, and the places of its trials, read from the records; asks no running process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATES = ("complete", "diverged", "pruned", "failed", "begun", "missing")
 
 
 class TrialFolders:
-    """Where the trials of a plan lie: under their own names, or where a trial of the same key ran under another.
+    """The folders of the trials of a plan: under their own names, or where a trial of the same key ran under another.
 
     A renamed variant or another order of axes changes the name of a folder and nothing of what was computed.
     """
@@ -99,7 +99,7 @@ def _unfinished(results: Results, name: str) -> str:
 
 
 def _held(path: Path) -> bool:
-    """Whether a process holds the lock of the folder."""
+    """Return whether a process holds the lock of the folder."""
     if not path.exists():
         return False
     try:

@@ -62,7 +62,7 @@ OUT_OF_MEMORY = (
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker process is made for: a device, a results folder, and the environment and plugins of the run."""
+    """The duty of a worker process: a device, a results folder, and the environment and plugins of the run."""
 
     results: Path
     base: Path
@@ -189,7 +189,7 @@ class _Driver:
 
 
 class _Server:
-    """What a worker keeps from trial to trial."""
+    """The study, the device and the networks that a worker keeps from trial to trial."""
 
     def __init__(self, assignment: Assignment, driver: _Driver) -> None:
         from ablate.plugins import load_plugins

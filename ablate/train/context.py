@@ -17,7 +17,6 @@ from ablate.train.device import prepare_process
 from ablate.train.engine import CAPTURED_SETTINGS, Numbers, Step, install, make_step
 from ablate.train.engine.config import Decisions
 from ablate.train.network import Network
-from ablate.train.outcome import Background
 
 
 class Context:
@@ -42,8 +41,6 @@ class Context:
         self._step: tuple[str, Step] | None = None
         # Whether an epoch is read while the next one runs: a CPU has nothing to run meanwhile.
         self.ahead = self.device.type == "cuda"
-        # Finishes a trial while the next one begins.
-        self.background = Background()
 
     def arithmetic(self) -> dict[str, Any]:
         """Return how numbers are computed here, and how far they can be repeated, as every record says it.

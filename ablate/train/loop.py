@@ -45,18 +45,13 @@ class Diverged(Exception):
 
 @dataclass
 class Options:
-    """What a trial is told besides its settings; none of it changes the record's numbers.
-
-    With `on_published` a complete trial is written by a thread while the next one trains, and its record or what went
-    wrong is handed to the function, in that thread: until then the folder belongs to the trial.
-    """
+    """The orders of a trial besides its settings; none of them changes the record's numbers."""
 
     measure: MeasureSpec
     checkpoint_every: float = 30.0
     on_event: Event = lambda _event: None
     should_stop: Callable[[], str | None] = lambda: None
     provenance: dict[str, Any] = field(default_factory=dict)
-    on_published: Callable[[Record | Exception], None] | None = None
 
 
 @dataclass
@@ -88,26 +83,10 @@ def run_trial(trial: Trial, context: Context, folder: TrialFolder, options: Opti
         record = run.record("diverged", str(error), run.metrics() | place)
     finally:
         run.writer.close()
-
-    def publish() -> None:
-        if outcome is not None:
-            outcome.write(folder)
-        publish_record(folder, record)
-        checkpoint.remove(folder)
-
-    def publish_and_say(tell: Callable[[Record | Exception], None]) -> None:
-        try:
-            publish()
-        except Exception as error:
-            tell(error)
-        else:
-            tell(record)
-
-    if options.on_published is None:
-        publish()
-    else:
-        tell = options.on_published
-        context.background.start(lambda: publish_and_say(tell))
+    if outcome is not None:
+        outcome.write(folder)
+    publish_record(folder, record)
+    checkpoint.remove(folder)
     return record
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,22 +109,3 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_atomic(path, buffer.getvalue())
-
-
-class Background:
-    """A thread that finishes one trial while the next one begins, at most one at a time."""
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Begin `work`, which reports its own errors; waits for what was begun before."""
-        self.join()
-        self._thread = threading.Thread(target=work)  # not a daemon: a process that ends finishes it
-        self._thread.start()
-
-    def join(self) -> None:
-        """Wait until nothing is under way."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None

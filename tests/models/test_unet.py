@@ -11,8 +11,7 @@ from torch import nn
 
 from ablate.errors import StudyError
 from ablate.models import unet as unet_module
-from ablate.models.attention import AttentionGate
-from ablate.models.blocks import ResidualBlock, SkipConnection
+from ablate.models.layers import AttentionGate, ResidualBlock, SkipConnection
 
 # Typed freely: a test takes any part of a model by its name.
 unet: Any = unet_module.unet

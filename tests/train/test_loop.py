@@ -276,29 +276,15 @@ def test_a_batch_in_which_nothing_counts_is_no_divergence(tmp_path: Path, loss: 
     assert len(notes) == 1 and "no pixel of the batch counts" in notes[0]
 
 
-def test_a_trial_is_written_while_the_next_one_trains(undisturbed: tuple[Study, Path], tmp_path: Path) -> None:
-    study, results = undisturbed
-    workbench, told = bench(tmp_path), list[Any]()
-    for trial in study.trials():
-        run(trial, study, workbench, tmp_path, on_published=told.append)
-        assert len(told) >= study.trials().index(trial), "the one before has been published"
-    workbench.background.join()
-    assert [record.variant for record in told] == [trial.variant for trial in study.trials()]
-    for trial in study.trials():
-        assert content(Results(tmp_path).trial(trial.name)) == content(Results(results).trial(trial.name))
-        assert not Results(tmp_path).trial(trial.name).checkpoints()
-
-
-def test_what_goes_wrong_while_a_trial_is_written_is_told_and_no_record_stands(
+def test_a_trial_that_cannot_be_written_has_no_record(
     undisturbed: tuple[Study, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_arguments: Any, **_arrays: Any) -> None:
         raise OSError(28, "No space left on device")
 
     study, _ = undisturbed
+    trial = study.trials()[0]
     monkeypatch.setattr("ablate.train.outcome.write_arrays", full)
-    workbench, told = bench(tmp_path), list[Any]()
-    _, folder = run(study.trials()[0], study, workbench, tmp_path, on_published=told.append)
-    workbench.background.join()
-    assert [str(error) for error in told] == ["[Errno 28] No space left on device"]
-    assert not folder.record.exists()
+    with pytest.raises(OSError, match="No space left"):
+        run(trial, study, bench(tmp_path), tmp_path)
+    assert not Results(tmp_path).trial(trial.name).record.exists()

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
 
-from ablate.stats.detectable import detectable_difference, holm_first
-from ablate.stats.sequential import level_at
 from ablate.study.study import Study
 from ablate.wording import count_of, listed
 
@@ -81,6 +79,10 @@ def detectable(study: Study, spreads: Spreads) -> dict[int, float]:
     had to be found just then. By Welch's test at Holm's first, strictest step over the contrasts (A/A controls are
     families of their own); NaN below two seeds. Without fresh seeds the noise of choosing a setting is not counted.
     """
+    # They bring SciPy, which a run does without.
+    from ablate.stats.detectable import detectable_difference, holm_first
+    from ablate.stats.sequential import level_at
+
     looks = deciding_seeds(study)
     first = holm_first(1 - study.spec.measure.confidence, contrasts(study))
     levels = level_at(first, looks) if len(looks) > 1 else [first]

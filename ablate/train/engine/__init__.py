@@ -1,4 +1,4 @@
-"""What an engine is: how a network's steps and predictions are executed, the same numbers in every way.
+"""The engines: ways of executing a network's steps and predictions, with the same numbers in each.
 
 `run.engine` names one of five: eager, fused (kernels of our own on a CPU), compiled (torch.compile), graph (a CUDA
 graph of the whole step) and compiled_graph. `install` has a network compute in it, `make_step` gives the steps of a
@@ -115,7 +115,7 @@ def with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass
 class Epoch:
-    """What an epoch gave: `rows` (n, 2) of its last steps, validation losses (N,) and counts (N, C, 3), on the CPU.
+    """The numbers of an epoch: `rows` (n, 2) of its last steps, val losses (N,) and counts (N, C, 3), on the CPU.
 
     `weights` are the model's at the epoch's end: `kept` in memory of their own, or the live ones until the next step.
     """

@@ -33,8 +33,6 @@ GPU_FLOPS = {"bfloat16": 200e12, "float32": 30e12}
 CAPTURING = ("graph", "compiled_graph")
 # The engine that computes what lies between the convolutions in fused kernels, on a CPU.
 FUSED = "fused"
-# The ways of executing a step on a GPU, the plainest first.
-GPU_ENGINES = ("eager", "graph", "compiled", "compiled_graph")
 
 
 @dataclass(frozen=True)
@@ -57,22 +55,22 @@ class Decisions:
 
     @property
     def compiles(self) -> bool:
-        """Whether forward pass and loss are compiled."""
+        """True where forward pass and loss are compiled."""
         return self.engine in ("compiled", "compiled_graph")
 
     @property
     def fuses(self) -> bool:
-        """Whether norms, ReLUs, pooling and the loss are computed in fused kernels."""
+        """True where norms, ReLUs, pooling and the loss are computed in fused kernels."""
         return self.engine == FUSED
 
     @property
     def captures(self) -> bool:
-        """Whether the whole step is captured as a CUDA graph."""
+        """True where the whole step is captured as a CUDA graph."""
         return self.engine in CAPTURING
 
     @property
     def keeps_steps(self) -> bool:
-        """Whether a variant's step is costly to make, so that a worker does well to stay with its variant."""
+        """True where a variant's step is costly to make, so that a worker does well to stay with its variant."""
         return self.compiles or self.captures
 
     def to_json(self) -> dict[str, dict[str, Any]]:

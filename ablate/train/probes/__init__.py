@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ablate.data.rng import derive
-from ablate.models.attention import gates as attention_gates
-from ablate.models.attention import hooked_gates
+from ablate.models.layers import gates as attention_gates
+from ablate.models.layers import hooked_gates
 from ablate.records.images import panel_indices
 from ablate.records.store import finite
 from ablate.study.spec import MeasureSpec

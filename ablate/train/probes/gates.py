@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
-from ablate.models.attention import gates, hooked_gates
 from ablate.models.initialise import UnknownInitialisation, initialise
+from ablate.models.layers import gates, hooked_gates
 from ablate.train.evaluate import image_counts
 from ablate.train.probes.gradients import arithmetic, untouched
 

@@ -9,8 +9,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ablate.models.attention import detached_skips
-from ablate.models.blocks import SkipConnection
+from ablate.models.layers import SkipConnection, detached_skips
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.models.attention import GateTap
+from ablate.models.layers import GateTap
 from ablate.models.unet import unet
 from ablate.train.probes.gates import RankHistogram, gate_ablation, gate_statistics
 

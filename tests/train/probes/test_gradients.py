@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.models import unet as unet_module
-from ablate.models.blocks import SkipConnection
+from ablate.models.layers import SkipConnection
 from ablate.train.probes.gradients import skip_share, update_ratios, weights
 from ablate.train.probes.headroom import lr_headroom
 

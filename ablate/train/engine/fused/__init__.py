@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ablate.models.blocks import ConvBlock, ResidualBlock
+from ablate.models.layers import ConvBlock, ResidualBlock
 from ablate.models.unet import Decoder, UNet
 from ablate.train import losses
 from ablate.train.engine.fused.functions import (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ablate.models.blocks import norm_relu, skip_and_pool, upsample_concat
+from ablate.models.layers import norm_relu, skip_and_pool, upsample_concat
 from ablate.train import losses
 from ablate.train.engine.fused.library import SUFFIXES, call
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.models.blocks import norm_relu, skip_and_pool, upsample_concat
+from ablate.models.layers import norm_relu, skip_and_pool, upsample_concat
 from ablate.train import losses
 from ablate.train.engine.fused import functions
 

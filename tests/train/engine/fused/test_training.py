@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from ablate.models.blocks import ConvBlock, ResidualBlock
+from ablate.models.layers import ConvBlock, ResidualBlock
 from ablate.models.unet import UNet, unet
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder
