@@ -254,6 +254,7 @@ OPTIMIZERS = Registry(
         "sgd": "ablate.train.optim:sgd",
     },
 )
+AUGMENTATIONS = Registry("augmentation", {})
 FIGURES = Displays("figure", ("figures", "consolidated", "predictions"))
 TABLES = Displays("table", ("tables", "claims", "failures"))
 
@@ -261,5 +262,6 @@ register_model = MODELS.register
 register_dataset = DATASETS.register
 register_loss = LOSSES.register
 register_optimizer = OPTIMIZERS.register
+register_augment = AUGMENTATIONS.register
 register_figure = FIGURES.register
 register_table = TABLES.register

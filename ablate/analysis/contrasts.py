@@ -21,6 +21,9 @@ from ablate.stats.interaction import Interaction, setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
 from ablate.stats.untrained import trained
+from ablate.study.fields import flat
+from ablate.study.study import undeclared
+from ablate.study.trial import level_text
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 # How the error bar of a way is made: the setting chosen on val again in every replicate, chosen once and run again with
@@ -50,7 +53,8 @@ def against(frames: Frames) -> dict[str, str]:
             alike = [
                 name
                 for name, other in specs.items()
-                if not other.control and (other.difference, other.train) == (own.difference, own.train)
+                if not other.control
+                and (other.difference, other.train, other.data) == (own.difference, own.train, own.data)
             ]
             if alike and frames.baseline not in alike:
                 table[variant] = alike[0]
@@ -63,12 +67,15 @@ def controls(frames: Frames) -> set[str]:
 
 
 def confounds(frames: Frames, variants: Sequence[str]) -> str:
-    """Return the training settings that some of the variants declare for themselves, "" for none."""
-    return "; ".join(
-        f"{name}: {', '.join(f'{key} {value}' for key, value in frames.study.variants[name].train.items())}"
-        for name in variants
-        if name in frames.study.variants and frames.study.variants[name].train
-    )
+    """Return the settings of training and data that variants have of their own and that are no factor, "" for none."""
+    said = []
+    for name in variants:
+        spec = frames.study.variants.get(name)
+        own = flat({"train": spec.train, "data": spec.data}) if spec is not None else {}
+        fields = undeclared(own, frames.study.factors)
+        if fields:
+            said.append(f"{name}: " + ", ".join(f"{f.removeprefix('train.')} {level_text(own[f])}" for f in fields))
+    return "; ".join(said)
 
 
 def ways(scores: StudyScores) -> list[Way]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.models.initialise import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
+from ablate.study.components import bound
+from ablate.study.fields import name_of
 from ablate.train.device import seed_initialisation
 from ablate.train.losses import Loss
 from ablate.train.optim import CAPTURABLE, gradient_norm
@@ -37,7 +39,7 @@ class Network:
         self,
         model: dict[str, Any],
         dataset: Dataset,
-        loss: str,
+        loss: str | dict[str, Any],
         class_weights: Tensor | None,
         *,
         device: torch.device,
@@ -53,7 +55,7 @@ class Network:
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self.image_type = torch.uint8 if dataset.white == 255 else torch.uint16
         self._scale, self._shift = 1 / (dataset.white * std), -mean / std
-        self.loss = Loss(LOSSES.get(loss), self.num_classes, IGNORE, class_weights)
+        self.loss = Loss(bound(LOSSES, loss), self.num_classes, IGNORE, class_weights)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = self._fresh_model().to(device, memory_format=layout)  # type: ignore[call-overload]
         # Listed once: to walk through the modules for them costs a noticeable part of a short step.
@@ -98,10 +100,10 @@ class Network:
     def optimizer(self, train: dict[str, Any]) -> torch.optim.Optimizer:
         """Return a fresh optimizer for the settings of a trial."""
         rate = train["lr"]
-        if self.device.type == "cuda" and train["optimizer"] in CAPTURABLE:
+        if self.device.type == "cuda" and name_of(train["optimizer"]) in CAPTURABLE:
             # Whether captured or not, so that both round the rate alike.
             rate = torch.tensor(rate, dtype=torch.float32, device=self.device)
-        optimizer: torch.optim.Optimizer = OPTIMIZERS.get(train["optimizer"])(
+        optimizer: torch.optim.Optimizer = bound(OPTIMIZERS, train["optimizer"])(
             self.parameters(), lr=rate, weight_decay=train["weight_decay"], momentum=train["momentum"]
         )
         return optimizer
