@@ -12,6 +12,7 @@ import yaml
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
 from ablate.report.tables.table import all_tables
+from ablate.report.words.findings import findings
 from tests.planted import Truth, plant
 
 NAMES = ("baseline", "block-residual", "skip-none", "skip-none+block-residual")
@@ -49,7 +50,8 @@ def crossed(folder: Path, together: float, *, confirm: int = 0, design: str = "g
     ("together", "decision"), [(0.06, "synergistic"), (-0.06, "antagonistic"), (0.0, "none")], ids=str
 )
 def test_an_interaction_that_was_planted_comes_out(together: float, decision: str, tmp_path: Path) -> None:
-    frame = crossed(tmp_path, together).interactions
+    analysis = crossed(tmp_path, together)
+    frame = analysis.interactions
     assert len(frame) == 1
     row = frame.iloc[0]
     assert (row["factor_a"], row["factor_b"]) == ("skip", "block")
@@ -62,6 +64,11 @@ def test_an_interaction_that_was_planted_comes_out(together: float, decision: st
     else:
         assert row["decision"] == decision
         assert row["p_holm"] < 0.05
+    (said,) = [one for one in findings(analysis) if one.topic == "interaction"]
+    assert said.decided == (row["decision"] != "undecided")
+    assert said.text.startswith("Skip connections help by ")
+    assert " points with plain blocks and by " in said.text
+    assert "; the difference, " in said.text
 
 
 def test_fresh_seeds_decide_where_there_are_any(tmp_path: Path) -> None:
