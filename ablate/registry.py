@@ -229,7 +229,14 @@ class Measures(Mapping[str, Measure]):
 MEASURES = Measures(["ablate.measure.segmentation", "ablate.measure.stability"])
 register_measure = MEASURES.register
 
-MODELS = Registry("model", {"unet": "ablate.models.unet:unet"})
+MODELS = Registry(
+    "model",
+    {
+        "unet": "ablate.models.unet:unet",
+        **{f"monai/{name}": f"ablate.models.foreign:{name}" for name in ("attention_unet", "basic_unet", "segresnet")},
+        "monai/unet": "ablate.models.foreign:unet",
+    },
+)
 DATASETS = Registry(
     "data set",
     {

@@ -14,6 +14,7 @@ from ablate.analysis.selection import Choice
 from ablate.stats.bootstrap import combine
 from ablate.stats.decisions import decide
 from ablate.stats.interaction import Side, factor_interactions
+from ablate.stats.intervals import Estimate
 from ablate.study.trial import canonical, level_text
 from ablate.study.variants import generate
 
@@ -62,7 +63,8 @@ def interactions_frame(scores: StudyScores) -> pd.DataFrame:
     """
     cells = _Cells(scores)
     first = {name: levels[0] for name, levels in cells.factors.items()}
-    rows, tables = [], []
+    rows: list[dict[str, Any]] = []
+    tables: list[list[Side]] = []
     for a, b in itertools.combinations(cells.factors, 2):
         for level_a, level_b in itertools.product(cells.factors[a][1:], cells.factors[b][1:]):
             places = [first | {a: at_a, b: at_b} for at_a in (first[a], level_a) for at_b in (first[b], level_b)]
@@ -75,8 +77,8 @@ def interactions_frame(scores: StudyScores) -> pd.DataFrame:
                 )
                 tables.append(sides)
     measure = scores.frames.study.measure
-    places = None if cells.at([]) is None else [cells.at(table) or [] for table in tables]
-    found = factor_interactions(tables, at=places, rope=measure.rope, confidence=measure.confidence) if tables else []
+    settings = None if cells.at([]) is None else [cells.at(table) or [] for table in tables]
+    found = factor_interactions(tables, at=settings, rope=measure.rope, confidence=measure.confidence) if tables else []
     for row, one in zip(rows, found, strict=True):
         parts = dict(zip(("mean_00", "mean_01", "mean_10", "mean_11"), one.means, strict=True))
         parts |= {"effect_b0": one.effects[0], "effect_b1": one.effects[1]}
@@ -90,7 +92,8 @@ def interactions_frame(scores: StudyScores) -> pd.DataFrame:
 def main_effects_frame(scores: StudyScores) -> pd.DataFrame:
     """Return a row a factor of a full grid and level beside its first: its effect, the mean over all other levels."""
     cells = _Cells(scores)
-    rows, estimates = [], []
+    rows: list[dict[str, Any]] = []
+    estimates: list[Estimate] = []
     measure = scores.frames.study.measure
     for name, levels in cells.factors.items() if len(cells.factors) > 1 else ():
         others = {other: values for other, values in cells.factors.items() if other != name}

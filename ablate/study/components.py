@@ -170,13 +170,20 @@ def _names_a_path(hint: Any) -> bool:
 def create(registry: Registry, component: Mapping[str, Any], **context: Any) -> Any:
     """Call the factory that `component` names (its key "name") with its settings, and with the `context` it takes.
 
-    JSON values become what the signature says (lists to tuples, text to paths). Raises `StudyError` for settings
-    that the factory does not take.
+    JSON values become what the signature says (lists to tuples, text to paths). The layers of a model that its key
+    "replace" names are replaced; the model has their names by pattern as `replaced`. Raises `StudyError` for settings
+    that the factory does not take, and for patterns that match no layer.
     """
+    rules = component.get("replace") if registry.kind == "model" else None
     factory = registry.get(component["name"])
-    typed = _typed(registry, component)
+    typed = _typed(registry, {key: value for key, value in component.items() if rules is None or key != "replace"})
     names = inspect.signature(factory).parameters
-    return factory(**typed, **{key: value for key, value in context.items() if key in names})
+    made = factory(**typed, **{key: value for key, value in context.items() if key in names})
+    if rules:
+        from ablate.models.replace import replace_layers
+
+        made.replaced = replace_layers(made, rules)
+    return made
 
 
 def bound(registry: Registry, component: str | Mapping[str, Any]) -> Callable[..., Any]:

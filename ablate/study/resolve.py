@@ -14,6 +14,7 @@ from ablate.registry import DATASETS
 from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train, search_levels
 from ablate.study.claims import claim_findings
 from ablate.study.components import find
+from ablate.study.matching import match_sizes
 from ablate.study.names import name_findings
 from ablate.study.problems import Finding, shown, translate
 from ablate.study.spec import Component, RunSpec, StudySpec, SubsetSpec, TrainSpec, VariantSpec
@@ -82,6 +83,11 @@ def resolve(
     if findings or broken:
         return None, findings
     spec = spec.model_copy(update={"train": TrainSpec.model_validate(train)})
+    wanted = {name: item.match for name, item in spec.variants.items() if item.match is not None}
+    if wanted and registered:
+        variants.built, findings = match_sizes(variants.built, wanted, data, path.resolve().parent)
+        if findings:
+            return None, findings
     resolved = _resolved(spec, variants, axes, baseline, data)
     study = Study(resolved, path, variants.built, baseline, data, identity)
     findings = _same(study) if registered else []

@@ -11,18 +11,11 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.models.initialise import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
-from ablate.study.components import bound
+from ablate.study.components import bound, create
 from ablate.study.fields import name_of
 from ablate.train.device import seed_initialisation
 from ablate.train.losses import Loss
 from ablate.train.optim import CAPTURABLE, gradient_norm
-
-
-def build_model(settings: dict[str, Any], *, in_channels: int, num_classes: int) -> nn.Module:
-    """Build the model of `settings` ("name" and the factory's own); the global generator draws its weights."""
-    rest = {name: value for name, value in settings.items() if name != "name"}
-    model: nn.Module = MODELS.get(settings["name"])(in_channels=in_channels, num_classes=num_classes, **rest)
-    return model
 
 
 class Network:
@@ -65,7 +58,8 @@ class Network:
         self.predict: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self.prediction_of_batch
 
     def _fresh_model(self) -> nn.Module:
-        return build_model(self._settings, in_channels=self._channels, num_classes=self.num_classes)
+        model: nn.Module = create(MODELS, self._settings, in_channels=self._channels, num_classes=self.num_classes)
+        return model
 
     def reset(self, seed: int) -> None:
         """Set all parameters to those that a fresh model has under `seed`, in place, whatever was computed before."""

@@ -15,6 +15,7 @@ from ablate.study.jsonschema import json_schema
 from ablate.study.spec import SpaceSpec
 from ablate.study.study import Study, Variant
 from ablate.study.trial import Trial, level_text, number_text
+from ablate.wording import count_of
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class VariantPlan:
     parameters: int | None = None
     forward_flops: int | None = None
     train_images: int | None = None
+    replaced: Mapping[str, list[str]] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
@@ -199,6 +201,7 @@ def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPla
         parameters=parameters(model),
         forward_flops=forward_flops(factory, shape.size, shape.in_channels),
         train_images=shape.distinct,
+        replaced=getattr(model, "replaced", {}),
     )
     return plan, module_tree(model)
 
@@ -243,7 +246,21 @@ def _train_flops(trials: list[Trial], variants: list[VariantPlan], shape: Shape)
 def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
     """Return what a reader of the results would object to, before the machine time is spent."""
     notes = []
+    sizes = {item.name: {"parameters": item.parameters, "flops": item.forward_flops} for item in variants}
     for item in variants:
+        spec = study.spec.variants.get(item.name)
+        if spec is not None and spec.match is not None and (own := sizes[item.name][spec.match.by]):
+            match, value = spec.match, level_text(item.model[spec.match.setting])
+            target = sizes[match.to][match.by] or own
+            off = f"{own / target - 1:+.1%} from the {target:,} of {match.to}"
+            notes.append(f"{item.name} has {match.setting} {value}, which gives {own:,} {match.by}, {off}")
+        for pattern, names in item.replaced.items():
+            rule = item.model["replace"][pattern]
+            done = (
+                rule if rule == "removed" else f"replaced by {'its input' if rule == 'identity' else f'input {rule}'}"
+            )
+            said = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            notes.append(f"{item.name}: '{pattern}' matches {count_of(len(names), 'layer')}, {done}: {said}")
         if fields := study.confounds(item.name):
             said = ", ".join(sorted(fields))
             notes.append(f"{item.name} also differs in {said}: a declared confound, shown in every table")

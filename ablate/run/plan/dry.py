@@ -12,6 +12,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -291,10 +293,21 @@ class _Passes:
                 return
             with reported(registry, name, calls=CALLS.get(registry.kind, "")):
                 yield
-        except (AblateError, MemoryError, torch.OutOfMemoryError):
+        except AblateError as error:
+            raise type(error)(map(partial(self._place, trial), error.problems)) from None
+        except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise self._problem(error, key, trial) from error
+
+    def _place(self, trial: Trial, problem: Problem) -> Problem:
+        """Say of a pattern of layers that fails where it is written."""
+        if not problem.key.startswith("replace."):
+            return problem
+        shared = "replace" in self.study.spec.model.settings
+        above = "model" if shared else f"variants.{trial.variant}"
+        message = f"variant '{trial.variant}': {problem.message}"
+        return replace(problem, message=message, key=f"{above}.replace")
 
     def _problem(self, error: Exception, key: str, trial: Trial) -> StudyError:
         text = " ".join(str(error).split())
