@@ -229,7 +229,14 @@ class Measures(Mapping[str, Measure]):
 MEASURES = Measures(["ablate.measure.segmentation", "ablate.measure.stability"])
 register_measure = MEASURES.register
 
-MODELS = Registry("model", {"unet": "ablate.models.unet:unet"})
+MODELS = Registry(
+    "model",
+    {
+        "unet": "ablate.models.unet:unet",
+        **{f"monai/{name}": f"ablate.models.foreign:{name}" for name in ("attention_unet", "basic_unet", "segresnet")},
+        "monai/unet": "ablate.models.foreign:unet",
+    },
+)
 DATASETS = Registry(
     "data set",
     {
@@ -254,6 +261,7 @@ OPTIMIZERS = Registry(
         "sgd": "ablate.train.optim:sgd",
     },
 )
+AUGMENTATIONS = Registry("augmentation", {})
 FIGURES = Displays("figure", ("figures", "consolidated", "predictions"))
 TABLES = Displays("table", ("tables", "claims", "failures"))
 
@@ -261,5 +269,6 @@ register_model = MODELS.register
 register_dataset = DATASETS.register
 register_loss = LOSSES.register
 register_optimizer = OPTIMIZERS.register
+register_augment = AUGMENTATIONS.register
 register_figure = FIGURES.register
 register_table = TABLES.register

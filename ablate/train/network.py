@@ -11,16 +11,11 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.models.initialise import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
+from ablate.study.components import bound, create
+from ablate.study.fields import name_of
 from ablate.train.device import seed_initialisation
 from ablate.train.losses import Loss
 from ablate.train.optim import CAPTURABLE, gradient_norm
-
-
-def build_model(settings: dict[str, Any], *, in_channels: int, num_classes: int) -> nn.Module:
-    """Build the model of `settings` ("name" and the factory's own); the global generator draws its weights."""
-    rest = {name: value for name, value in settings.items() if name != "name"}
-    model: nn.Module = MODELS.get(settings["name"])(in_channels=in_channels, num_classes=num_classes, **rest)
-    return model
 
 
 class Network:
@@ -37,7 +32,7 @@ class Network:
         self,
         model: dict[str, Any],
         dataset: Dataset,
-        loss: str,
+        loss: str | dict[str, Any],
         class_weights: Tensor | None,
         *,
         device: torch.device,
@@ -53,7 +48,7 @@ class Network:
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self.image_type = torch.uint8 if dataset.white == 255 else torch.uint16
         self._scale, self._shift = 1 / (dataset.white * std), -mean / std
-        self.loss = Loss(LOSSES.get(loss), self.num_classes, IGNORE, class_weights)
+        self.loss = Loss(bound(LOSSES, loss), self.num_classes, IGNORE, class_weights)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = self._fresh_model().to(device, memory_format=layout)  # type: ignore[call-overload]
         # Listed once: to walk through the modules for them costs a noticeable part of a short step.
@@ -63,7 +58,8 @@ class Network:
         self.predict: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self.prediction_of_batch
 
     def _fresh_model(self) -> nn.Module:
-        return build_model(self._settings, in_channels=self._channels, num_classes=self.num_classes)
+        model: nn.Module = create(MODELS, self._settings, in_channels=self._channels, num_classes=self.num_classes)
+        return model
 
     def reset(self, seed: int) -> None:
         """Set all parameters to those that a fresh model has under `seed`, in place, whatever was computed before."""
@@ -98,10 +94,10 @@ class Network:
     def optimizer(self, train: dict[str, Any]) -> torch.optim.Optimizer:
         """Return a fresh optimizer for the settings of a trial."""
         rate = train["lr"]
-        if self.device.type == "cuda" and train["optimizer"] in CAPTURABLE:
+        if self.device.type == "cuda" and name_of(train["optimizer"]) in CAPTURABLE:
             # Whether captured or not, so that both round the rate alike.
             rate = torch.tensor(rate, dtype=torch.float32, device=self.device)
-        optimizer: torch.optim.Optimizer = OPTIMIZERS.get(train["optimizer"])(
+        optimizer: torch.optim.Optimizer = bound(OPTIMIZERS, train["optimizer"])(
             self.parameters(), lr=rate, weight_decay=train["weight_decay"], momentum=train["momentum"]
         )
         return optimizer

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import DeviceError
+from ablate.study.fields import name_of
 from ablate.train.device import Clock, Readback
 from ablate.train.engine.config import Decisions
 from ablate.train.engine.cuda_graph import Captured, CapturedStep, capturer
@@ -90,7 +91,7 @@ def make_step(network: Network, decisions: Decisions, train: dict[str, Any], ima
     """
     if not decisions.captures:
         return EagerStep(network, train)
-    if train["optimizer"] not in CAPTURABLE:
+    if name_of(train["optimizer"]) not in CAPTURABLE:
         raise DeviceError(
             f"the engine '{decisions.engine}' captures the optimizers {', '.join(CAPTURABLE)}, "
             f"not '{train['optimizer']}'",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ablate.errors import DeviceError
+from ablate.study.fields import name_of
 from ablate.study.spec import StudySpec
 from ablate.train.device import cores, device_class, has_bfloat16
 from ablate.train.engine.fused.library import NoKernels, library
@@ -162,8 +163,8 @@ def _workers(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, 
 def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants: int) -> tuple[str, str]:
     """Choose a graph; a compiled one where the plan is long enough to repay compiling every variant."""
     settings = [spec.train.model_dump(), *(variant.train for variant in spec.variants.values())]
-    others = {str(one["optimizer"]) for one in settings if "optimizer" in one} - set(CAPTURABLE)
-    others |= {str(level) for level in spec.grid.get("optimizer", [])} - set(CAPTURABLE)
+    used = [*(one["optimizer"] for one in settings if "optimizer" in one), *spec.grid.get("optimizer", [])]
+    others = {name_of(optimizer) for optimizer in used} - set(CAPTURABLE)
     if others:
         return "eager", f"the step of {', '.join(sorted(others))} is not known to be capturable"
     seconds = train_flops / GPU_FLOPS[precision]
