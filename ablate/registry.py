@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import math
@@ -71,6 +72,14 @@ class Registry:
             self._entries[name] = Entry(entry.source, factory)
             return factory
         return entry.target
+
+    def bound(self, component: str | Mapping[str, Any]) -> Callable[..., Any]:
+        """Return the factory of a component, a name or `{"name": ..., **settings}`, with the settings filled in."""
+        if isinstance(component, str):
+            return self.get(component)
+        settings = {key: value for key, value in component.items() if key != "name"}
+        factory = self.get(component["name"])
+        return functools.partial(factory, **settings) if settings else factory
 
     def source(self, name: str) -> str:
         """Return the place where `name` was registered: "ablate" or "file:line"."""
@@ -244,6 +253,10 @@ LOSSES = Registry(
         "cross_entropy": "ablate.train.losses:cross_entropy",
         "dice": "ablate.train.losses:dice",
         "cross_entropy_dice": "ablate.train.losses:cross_entropy_dice",
+        "focal": "ablate.train.losses:focal",
+        "tversky": "ablate.train.losses:tversky",
+        "generalized_dice": "ablate.train.losses:generalized_dice",
+        "cross_entropy_boundary": "ablate.train.losses:cross_entropy_boundary",
     },
 )
 OPTIMIZERS = Registry(

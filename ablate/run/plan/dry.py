@@ -22,7 +22,7 @@ from ablate.data.augment import Augmenter
 from ablate.data.dataset import IGNORE, Dataset, load_dataset
 from ablate.errors import AblateError, Problem, StudyError
 from ablate.models.inspect import forward_flops
-from ablate.plugins import check_logits, check_model, kept_random_states, reported
+from ablate.plugins import check_model, check_outputs, kept_random_states, reported
 from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
 from ablate.study.spec import AugmentSpec
 from ablate.study.study import Study
@@ -30,7 +30,7 @@ from ablate.study.trial import Trial, canonical
 from ablate.train.batches import DeviceSplit
 from ablate.train.device import has_bfloat16
 from ablate.train.losses import Loss
-from ablate.train.network import Network
+from ablate.train.network import Network, component_name
 from ablate.train.optim import set_rate
 
 # Of all networks together: some seconds of a CPU.
@@ -110,9 +110,12 @@ class _Passes:
         batch = [train["batch_size"], train["crop"]]
         return {
             self.augmentation: [*batch, train["augment"]],
-            self.network: [trial.model, *batch],
+            self.network: [trial.model, *batch, train.get("freeze"), train.get("aux")],
             self.loss: [train["loss"], train["class_weights"], *batch],
-            self.optimizer: [train["optimizer"], train["weight_decay"], train["momentum"], trial.model],
+            self.optimizer: [
+                trial.model,
+                *map(train.get, ("optimizer", "weight_decay", "momentum", "freeze", "lr_scale")),
+            ],
         }
 
     def augmentation(self, trial: Trial) -> None:
@@ -154,22 +157,33 @@ class _Passes:
             network.reset(trial.seed)
             model.eval()
             with torch.no_grad():
-                self._logits(name, model, network.inputs(scored), dtype)
+                self._outputs(name, model, network.inputs(scored), dtype)
             for seed in (trial.seed, trial.seed + 1):
                 network.reset(seed)
                 model.train()
-                logits = self._logits(name, model, network.inputs(images), dtype)
-                logits.float().square().mean().backward()
+                given = self._outputs(name, model, network.inputs(images), dtype)
+                network.aux_weights(len(given) - 1)
+                torch.stack([logits.float().square().mean() for logits in given]).sum().backward()
 
-    def _logits(self, name: str, model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+    def _outputs(self, name: str, model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> list[Tensor]:
         device = next(model.parameters()).device
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=False):
-            logits: Tensor = model(inputs.to(device))
-        check_logits(name, logits, inputs, self.dataset.num_classes, "training" if model.training else "evaluation")
-        return logits
+            given = model(inputs.to(device))
+        mode = "training" if model.training else "evaluation"
+        return check_outputs(name, given, inputs, self.dataset.num_classes, mode)
 
     def _made(self, trial: Trial) -> Network:
-        return Network(trial.model, self.dataset, "cross_entropy", None, device=CPU, precision=self.precision)
+        freeze, aux = trial.train.get("freeze", ()), trial.train.get("aux")
+        return Network(
+            trial.model,
+            self.dataset,
+            "cross_entropy",
+            None,
+            device=CPU,
+            precision=self.precision,
+            freeze=freeze,
+            aux=aux,
+        )
 
     def _is_light(self, network: Network, images: Tensor, scored: Tensor) -> bool:
         """Return whether the real batch passes in little time."""
@@ -183,12 +197,17 @@ class _Passes:
 
     def loss(self, trial: Trial) -> None:
         """Have the trial's loss judge noise: a scalar that depends on the logits, also of a single image."""
-        name, classes = trial.train["loss"], self.dataset.num_classes
+        name, classes = component_name(trial.train["loss"]), self.dataset.num_classes
         _, masks = self._batch(trial)
         weights = trial.train["class_weights"]
         if weights == "balanced":
             weights = [1.0] * classes
-        loss = Loss(LOSSES.get(name), classes, IGNORE, None if weights is None else torch.tensor(weights).float())
+        loss = Loss(
+            LOSSES.bound(trial.train["loss"]),
+            classes,
+            IGNORE,
+            None if weights is None else torch.tensor(weights).float(),
+        )
         shape = (len(masks), classes, *masks.shape[1:])
         with self._said(LOSSES, name, "train.loss", trial):
             logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.precision).requires_grad_()
@@ -206,7 +225,7 @@ class _Passes:
 
     def optimizer(self, trial: Trial) -> None:
         """Have the trial's optimizer take two steps, and take over its own state."""
-        name = trial.train["optimizer"]
+        name = component_name(trial.train["optimizer"])
         try:
             with kept_random_states():
                 network = self._made(trial)

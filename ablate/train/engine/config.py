@@ -16,6 +16,8 @@ from ablate.errors import DeviceError
 from ablate.study.spec import StudySpec
 from ablate.train.device import cores, device_class, has_bfloat16
 from ablate.train.engine.fused.library import NoKernels, library
+from ablate.train.losses import ON_THE_HOST
+from ablate.train.network import component_name
 from ablate.train.optim import CAPTURABLE
 
 # Compiling pays only where its fixed cost is small against the training it speeds up. Rough figures on purpose,
@@ -164,8 +166,12 @@ def _workers(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, 
 def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants: int) -> tuple[str, str]:
     """Choose a graph; a compiled one where the plan is long enough to repay compiling every variant."""
     settings = [spec.train.model_dump(), *(variant.train for variant in spec.variants.values())]
-    others = {str(one["optimizer"]) for one in settings if "optimizer" in one} - set(CAPTURABLE)
-    others |= {str(level) for level in spec.grid.get("optimizer", [])} - set(CAPTURABLE)
+
+    def named(key: str) -> set[str]:
+        said = [*(each[key] for each in settings if key in each), *spec.grid.get(key, [])]
+        return set(map(component_name, said))
+
+    others = (named("optimizer") - set(CAPTURABLE)) | (named("loss") & set(ON_THE_HOST))
     if others:
         return "eager", f"the step of {', '.join(sorted(others))} is not known to be capturable"
     seconds = train_flops / GPU_FLOPS[precision]
