@@ -211,17 +211,32 @@ def check_model(component: Mapping[str, Any], *, in_channels: int, num_classes: 
         _check_seeding(build, name, states)
         images = torch.zeros(2, in_channels, *size)
         for mode in ("training", "evaluation"):
-            check_logits(name, model.train(mode == "training")(images), images, num_classes, mode)
+            check_outputs(name, model.train(mode == "training")(images), images, num_classes, mode)
 
 
-def check_logits(name: str, logits: Any, images: torch.Tensor, num_classes: int, mode: str) -> None:
-    """Raise `PluginError` where what a model makes of float images (N, channels, H, W) are no logits (N, C, H, W)."""
-    if getattr(getattr(logits, "dtype", None), "is_floating_point", False) is False:
-        raise MODELS.broken(name, f"expected floating-point logits, got {_kind(logits)} in {mode} mode")
-    wanted, got = (len(images), num_classes, *images.shape[2:]), tuple(logits.shape)
-    if got != wanted:
-        shape = tuple(images.shape)
-        raise MODELS.broken(name, f"expected logits {wanted} for images {shape}, got {got} in {mode} mode")
+def check_outputs(name: str, given: Any, images: torch.Tensor, num_classes: int, mode: str) -> list[torch.Tensor]:
+    """Return what a model makes of float images (N, channels, H, W): logits (N, C, H, W), then auxiliary ones.
+
+    Those may be smaller. Raises `PluginError` where it is something else.
+    """
+    from ablate.models.inspect import outputs
+
+    try:
+        found = outputs(given)
+    except ValueError as error:
+        raise MODELS.broken(name, f"{error} in {mode} mode") from None
+    shape, wanted = tuple(images.shape), (len(images), num_classes, *images.shape[2:])
+    for place, logits in enumerate(found):
+        what = f"auxiliary logits {place}" if place else "logits"
+        if not logits.is_floating_point():
+            raise MODELS.broken(name, f"expected floating-point {what}, got {_kind(logits)} in {mode} mode")
+        got = tuple(logits.shape)
+        if place and len(got) == 4 and got[:2] == wanted[:2]:
+            continue
+        if got != wanted:
+            expected = f"({len(images)}, {num_classes}, h, w)" if place else wanted
+            raise MODELS.broken(name, f"expected {what} {expected} for images {shape}, got {got} in {mode} mode")
+    return found
 
 
 def _check_seeding(build: Callable[[], Any], name: str, before: Mapping[str, Any]) -> None:

@@ -251,6 +251,10 @@ LOSSES = Registry(
         "cross_entropy": "ablate.train.losses:cross_entropy",
         "dice": "ablate.train.losses:dice",
         "cross_entropy_dice": "ablate.train.losses:cross_entropy_dice",
+        "focal": "ablate.train.losses:focal",
+        "tversky": "ablate.train.losses:tversky",
+        "generalized_dice": "ablate.train.losses:generalized_dice",
+        "cross_entropy_boundary": "ablate.train.losses:cross_entropy_boundary",
     },
 )
 OPTIMIZERS = Registry(

@@ -108,3 +108,24 @@ class Misbehaving(TwoConvolutions):
 def misbehaving(*, in_channels: int, num_classes: int, act: str = "raise", at: int = 3, once: str = "") -> nn.Module:
     """A network that raises, sleeps, holds the interpreter, starts or kills a process, lacks memory or explodes."""
     return Misbehaving(in_channels, num_classes, act, at, once)
+
+
+class WithAuxiliary(TwoConvolutions):
+    """Gives coarse auxiliary logits beside its own while it trains, in a dict or a list."""
+
+    def __init__(self, in_channels: int, num_classes: int, form: str) -> None:
+        super().__init__(in_channels, num_classes, 4)
+        self.form = form
+        self.head = nn.Conv2d(4, num_classes, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor] | list[Tensor]:  # type: ignore[override]
+        """(N, in_channels, H, W) -> logits (N, num_classes, H, W) and (N, num_classes, H/2, W/2)."""
+        features = self.layers[:3](x)
+        main, aux = self.layers[3:](features), self.head(nn.functional.avg_pool2d(features, 2))
+        return {"main": main, "aux": aux} if self.form == "dict" else [main, aux]
+
+
+@ablate.register_model("with_auxiliary")
+def with_auxiliary(*, in_channels: int, num_classes: int, form: str = "dict") -> nn.Module:
+    """A network with one auxiliary output."""
+    return WithAuxiliary(in_channels, num_classes, form)

@@ -239,7 +239,7 @@ def _trials_frame(folder: Folder) -> pd.DataFrame:
     # Columns that exist whatever the trials left behind, so that a study without a result has them too.
     always = ["val_mean_iou", "test_mean_iou", "val_score", "test_score", *MEASURES, "wall_s"]
     frame = pd.DataFrame(folder.rows)
-    frame = frame.reindex(columns=list(dict.fromkeys([*columns, *always, *frame.columns, "schedule"])))
+    frame = frame.reindex(columns=list(dict.fromkeys([*columns, *always, *frame.columns, "schedule", "loss_function"])))
     return frame.astype(dict.fromkeys(always, float))
 
 

@@ -22,10 +22,11 @@ from ablate.records.record import Record, computed_by
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
 from ablate.registry import MEASURES
 from ablate.study.spec import StudySpec
-from ablate.study.trial import Setting, level_text
+from ablate.study.trial import Setting, canonical, level_text
 from ablate.study.yamlfile import parse_bytes
 
-CURVES = ("train_loss", "val_loss", "val_mean_iou")
+CURVES = ("train_loss", "val_loss", "val_mean_iou", "val_cross_entropy")
+CROSS_ENTROPY = "cross_entropy"
 # How a trial ended that has a result.
 ENDED = ("complete", "diverged")
 # From so many trials on several processes read them sooner than one.
@@ -47,6 +48,7 @@ class Arrays:
         self.folder = folder
         self.diverged = record is not None and record.status == "diverged"
         self.layers: Mapping[str, Mapping[str, list[float | None]]] = {} if record is None else record.layers
+        self._own_loss = CROSS_ENTROPY if record is None else record.train.get("loss")
         self._steps_per_epoch = math.nan if record is None else record.metrics.get("steps_per_epoch") or math.nan
 
     @property
@@ -63,8 +65,11 @@ class Arrays:
 
     @cached_property
     def curves(self) -> np.ndarray:
-        """Return the number of every epoch and its `CURVES`: float64 (E, 4), NaN where a value is not finite."""
-        rows = [[row.get(name) for name in ("epoch", *CURVES)] for row in read_lines(self.folder.epochs)]
+        """Return the number of every epoch and its `CURVES`: float64 (E, 5), NaN where a value is not finite."""
+        lines = read_lines(self.folder.epochs)
+        if self._own_loss == CROSS_ENTROPY:
+            lines = [{f"val_{CROSS_ENTROPY}": line.get("val_loss"), **line} for line in lines]
+        rows = [[row.get(name) for name in ("epoch", *CURVES)] for row in lines]
         return np.array(rows, dtype=float).reshape(-1, 1 + len(CURVES))
 
     @property
@@ -118,7 +123,7 @@ class Source:
         return _read_steps(self._trials[key].folder.steps)
 
     def curves(self, key: str) -> np.ndarray:
-        """Return the number of every epoch and its `CURVES`: float64 (E, 4), NaN where a value is not finite."""
+        """Return the number of every epoch and its `CURVES`: float64 (E, 5), NaN where a value is not finite."""
         return self._trials[key].curves
 
     def layers(self, key: str) -> Mapping[str, Mapping[str, list[float | None]]]:
@@ -296,6 +301,11 @@ def _of_record(record: Record, arrays: Arrays, resolution: str) -> Row:
             return {"status": "missing", "reason": f"complete, but {error}", "missing": {"counts": str(error)}}
     row: Row = {"status": record.status, "reason": record.reason or "", "schedule": record.train.get("schedule")}
     row |= {name: math.nan if value is None else float(value) for name, value in record.metrics.items()}
+    loss = record.train.get("loss")
+    row["loss_function"] = loss if isinstance(loss, str) else canonical(loss)
+    for split in ("val", "test"):
+        if loss == CROSS_ENTROPY:  # no other one was computed
+            row.setdefault(f"{split}_{CROSS_ENTROPY}", row.get(f"{split}_loss", math.nan))
     row["wall_s"] = float(record.timing.get("wall_s") or math.nan)
     for split in ("val", "test"):
         row[f"{split}_score"] = 0.0 if diverged else row.get(f"{split}_mean_iou", math.nan) if complete else math.nan

@@ -22,9 +22,10 @@ QUALITY = {
     "pixel_accuracy": "test_pixel_accuracy",
     "dice": "test_dice",
     "test_loss": "test_loss",
+    "test_cross_entropy": "test_cross_entropy",
 }
 # Scores in which a diverged seed counts 0; a loss has no such value, so it is the mean of the complete seeds.
-_SCORES = set(QUALITY) - {"test_loss"}
+_SCORES = set(QUALITY) - {"test_loss", "test_cross_entropy"}
 COMPONENTS = {f"{part}_sd": part for part in ("between_runs", "seed", "image", "interaction")}
 
 

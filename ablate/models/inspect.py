@@ -1,16 +1,36 @@
-"""The make and the cost of a model before it runs: parameters, FLOPs, module tree."""
+"""What a model is made of, gives, and costs before it runs: parameters, FLOPs, module tree, outputs."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 T = TypeVar("T")
+
+
+def outputs(given: Any) -> list[Tensor]:
+    """Return what a model gave as a list, the logits that are scored first and auxiliary ones behind them.
+
+    A tensor, a list or tuple that begins with the main one, or a mapping with "main". Raises `ValueError` for another.
+    """
+    if isinstance(given, Tensor):
+        return [given]
+    if isinstance(given, Mapping) and "main" in given:
+        given = [given["main"], *(value for name, value in given.items() if name != "main")]
+    if isinstance(given, list | tuple) and given:
+        main, *others = given
+        flat = [main]
+        for other in others:
+            flat += other if isinstance(other, list | tuple) else [other]
+        if all(isinstance(part, Tensor) for part in flat):
+            return flat
+    wanted = "expected logits, a list that begins with them, or a dict with 'main'"
+    raise ValueError(f"{wanted}, got a {type(given).__name__}")
 
 
 def parameters(model: nn.Module) -> int:

@@ -15,13 +15,17 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 MAX_EPOCHS = 100_000
 MAX_SEEDS = 1000
+# Training settings that are in a trial's key only where they are used.
+LATER_SETTINGS = ("ema", "accumulate", "lr_scale", "freeze", "aux")
 Scalar = bool | int | float | str | None
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
@@ -96,6 +100,26 @@ class TrainSpec(Spec):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the network; 'auto' takes bfloat16 where the device computes it in hardware."
     )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Average the weights over the steps with this decay; the average is what is scored and kept."
+    )
+    accumulate: PositiveInt = Field(
+        1, description="Batches whose gradients are added up before a step of the optimizer.", le=65_536
+    )
+    lr_scale: dict[str, PositiveFloat] = Field(
+        default_factory=dict, description="Pattern of parameter names to the factor of their learning rate."
+    )
+    freeze: list[str] = Field(default_factory=list, description="Patterns of parameter names that are not trained.")
+    aux: NonNegativeFloat | list[NonNegativeFloat] | None = Field(
+        None, description="Weight of the loss of each auxiliary output of the model: one for all, or a list."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what later versions added and the study does not use: keys and records stay as they were."""
+        values: dict[str, Any] = dump(self)
+        off = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in LATER_SETTINGS}
+        return {name: value for name, value in values.items() if name not in off or value != off[name]}
 
 
 class SubsetSpec(Spec):

@@ -216,6 +216,7 @@ def _fits(state: State, like: State) -> bool:
             and _shapes(state["model"]) == ours
             and weights in ({}, ours)
             and groups == [len(group["params"]) for group in like["optimizer"]["param_groups"]]
+            and _shapes(state.get("ema", {})) == _shapes(like.get("ema", {}))
         )
     except (KeyError, TypeError, AttributeError):
         return False
@@ -255,14 +256,13 @@ def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
         "epoch": int(record.metrics["best_epoch"] or 0),
         "mean_iou": record.metrics["val_mean_iou"],
         "loss": record.metrics["val_loss"],
+        "cross_entropy": record.metrics.get("val_cross_entropy"),
         "counts": torch.from_numpy(np.load(parent.images)["val"]),
         "weights": torch.load(parent.best, weights_only=True),
     }
     state = {
+        **last,
         "key": trial.key,
-        "step": last["step"],
-        "model": last["model"],
-        "optimizer": last["optimizer"],
         "best": best,
         "initial_val_loss": record.metrics["initial_val_loss"],
         "layers": record.layers,

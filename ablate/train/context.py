@@ -76,8 +76,8 @@ class Context:
         """Return the network of the trial's variant, its parameters drawn for the trial's seed."""
         self.data(trial.data)  # other data drop the network, before it is looked for
         train = trial.train
-        parts = [trial.model, trial.data, train["loss"], train["class_weights"], train["batch_size"], train["crop"]]
-        key = json.dumps(parts, sort_keys=True)
+        names = ("loss", "class_weights", "batch_size", "crop", "freeze", "aux")
+        key = json.dumps([trial.model, trial.data, *map(train.get, names)], sort_keys=True)
         if self._network is None or self._network[0] != key:
             self.forget_network()
             if self.decisions.compiles:
@@ -98,6 +98,8 @@ class Context:
             device=self.device,
             precision=self.decisions.dtype,
             channels_last=self.decisions.channels_last,
+            freeze=trial.train.get("freeze", ()),
+            aux=trial.train.get("aux"),
         )
         return install(network, self.decisions)
 
@@ -110,7 +112,7 @@ class Context:
         variant, network = self._network
         if not self.decisions.captures:
             return make_step(network, self.decisions, trial.train, images)
-        key = json.dumps([variant, images, *(trial.train[name] for name in CAPTURED_SETTINGS)])
+        key = json.dumps([variant, images, *map(trial.train.get, CAPTURED_SETTINGS)])
         if self._step is None or self._step[0] != key:
             self._step = None
             self._release()

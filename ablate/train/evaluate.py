@@ -12,25 +12,38 @@ from torch import Tensor
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
 from ablate.train.batches import DeviceSplit
-from ablate.train.network import Network
+from ablate.train.network import Network, upsampled
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a network scores on a split.
 
-    `losses` float64 (N,), NaN for an image without a labelled pixel; `counts` int64 (N, C, 3) = tp, fp, fn;
-    `preds` uint8 (N, H, W) or None.
+    `image_losses` float64 (N, 1 or 2), the loss of each image and, where the loss is another, its cross entropy: NaN
+    for an image without a labelled pixel; `counts` int64 (N, C, 3) = tp, fp, fn; `preds` uint8 (N, H, W) or None.
     """
 
-    losses: np.ndarray
+    image_losses: np.ndarray
     counts: np.ndarray
     preds: np.ndarray | None = None
 
     @property
+    def losses(self) -> np.ndarray:
+        """The loss of each image, float64 (N,)."""
+        return self.image_losses[:, 0]
+
+    @property
     def loss(self) -> float:
         """Mean over the images that have a labelled pixel; NaN or infinity where a prediction is not finite."""
-        scored = self.losses[self.counts[:, :, ::2].sum((1, 2)) > 0]
+        return self._mean(self.losses)
+
+    @property
+    def cross_entropy(self) -> float | None:
+        """The mean of the cross entropy likewise; None where it is the loss itself."""
+        return self._mean(self.image_losses[:, 1]) if self.image_losses.shape[1] > 1 else None
+
+    def _mean(self, losses: np.ndarray) -> float:
+        scored = losses[self.counts[:, :, ::2].sum((1, 2)) > 0]
         return float(scored.mean()) if len(scored) else float("nan")
 
     @property
@@ -55,8 +68,8 @@ def score(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: 
     network.model.eval()
     losses, counts, preds = [], [], []
     for images, masks, real in split.in_order(batch_size):
-        guess, loss = network.predict(images, masks)
-        losses.append(loss[:real].double())
+        guess, *of_images = network.predict(images, masks)
+        losses.append(torch.stack(of_images, dim=1)[:real].double())
         counts.append(image_counts(guess[:real], masks[:real], network.num_classes))
         if keep_preds:
             # A copy: a captured prediction writes every batch to the same place.
@@ -89,18 +102,12 @@ def evaluate_native(
     for images, _, real in split.in_order(batch_size):
         for row in network.logits(images).float()[:real]:
             mask = torch.from_numpy(np.array(masks[index])).to(row.device)[None]
-            guess = _upsampled(row[None], (mask.shape[1], mask.shape[2])).argmax(1).to(torch.uint8)
+            guess = upsampled(row[None], mask.shape[1:]).argmax(1).to(torch.uint8)
             counts.append(image_counts(guess, mask, network.num_classes).cpu())
             preds.append(guess[0].cpu().numpy())
             index += 1
     network.model.train(was_training)
     return torch.cat(counts).numpy(), preds
-
-
-def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    if logits.shape[2:] == size:
-        return logits
-    return torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 def image_counts(preds: Tensor, target: Tensor, num_classes: int) -> Tensor:

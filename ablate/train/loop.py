@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +24,8 @@ from ablate.train.context import Context
 from ablate.train.device import seed_step
 from ablate.train.engine import Epoch
 from ablate.train.evaluate import Evaluation, evaluate, evaluate_native, score
-from ablate.train.optim import rate_at
-from ablate.train.outcome import LARGEST_LAST_STATE, Curves, Outcome
+from ablate.train.optim import Average, rate_at
+from ablate.train.outcome import LARGEST_LAST_STATE, Curves, Outcome, of_cross_entropy
 from ablate.train.probes import Probes
 
 Event = Callable[[dict[str, Any]], None]
@@ -60,6 +61,7 @@ class Best:
     epoch: int = 0
     mean_iou: float = -1.0
     loss: float = float("nan")
+    cross_entropy: float | None = None
     counts: np.ndarray | None = None
     weights: dict[str, Any] | None = None
 
@@ -102,11 +104,15 @@ class _Run:
         self.network = context.network(trial)
         train = self.data.splits["train"]
         self.batch_size = min(self.settings["batch_size"], len(train))
-        self.steps_per_epoch = len(train) // self.batch_size
+        # Images of a step of the optimizer, which may take several batches.
+        self.step_size = min(self.settings["batch_size"] * self.settings.get("accumulate", 1), len(train))
+        self.steps_per_epoch = len(train) // self.step_size
         self.augment = Augmenter(self.settings["augment"], self.settings["crop"], self.data.dataset.size)
         channels = self.data.dataset.in_channels
-        self.learn = context.step(trial, (self.batch_size, *self.augment.output, channels))
+        self.learn = context.step(trial, (self.step_size, *self.augment.output, channels))
         self.numbers = context.numbers(self.network)
+        decay = self.settings.get("ema")
+        self.average = None if decay is None else Average(self.network.model, decay)
         self.probes = Probes(options.measure, self.settings["epochs"], self.settings["clip_norm"])
         self.writer = checkpoint.CheckpointWriter(folder, options.checkpoint_every)
         self.best = Best()
@@ -128,7 +134,7 @@ class _Run:
         self._judge(self.numbers.take(wait=True))
 
     def _epoch(self, epoch: int) -> None:
-        order = epoch_order(self.trial.seed, epoch, len(self.data.splits["train"]), self.batch_size)
+        order = epoch_order(self.trial.seed, epoch, len(self.data.splits["train"]), self.step_size)
         order = order[self.step % self.steps_per_epoch :]
         self.network.model.train()
         self.numbers.begin()
@@ -136,10 +142,11 @@ class _Run:
             self._between_steps()
             self._one_step(epoch, batch)
         self.numbers.trained()
-        scores = score(self.network, self.data.splits["val"], self.batch_size)
-        self._judge(self.numbers.take(wait=True))  # the epoch before, where it came only now
-        self.numbers.end(epoch, scores.losses, scores.counts, len(order) * self.batch_size)
-        self._judge(self.numbers.take(wait=False))
+        with nullcontext() if self.average is None else self.average.in_place():
+            scores = score(self.network, self.data.splits["val"], self.batch_size)
+            self._judge(self.numbers.take(wait=True))  # the epoch before, where it came only now
+            self.numbers.end(epoch, scores.losses, scores.counts, len(order) * self.step_size)
+            self._judge(self.numbers.take(wait=False))
 
     def _between_steps(self) -> None:
         """Leave when asked to, checkpoint when it is time, judge an epoch whose numbers have come."""
@@ -161,10 +168,13 @@ class _Run:
         rate = self._rate(self.step)
         probe = self.step % self.steps_per_epoch == 0 and self.probes.due(epoch)
         if probe:
-            self.probes.before(epoch, self.network, self.learn.optimizer, images, masks, rate)
+            first = slice(self.batch_size)
+            self.probes.before(epoch, self.network, self.learn.optimizer, images[first], masks[first], rate)
         row = self.learn(images, masks, rate)
         if probe:
             self.probes.after(self.network)
+        if self.average is not None:
+            self.average.update(self.step)
         self.step += 1
         if self.numbers.add(row):
             self._take_steps(self.numbers.steps().numpy(), self.step)
@@ -229,12 +239,14 @@ class _Run:
             train_loss=float(losses.astype(np.float64).mean()),
             val_loss=validation.loss,
             val_mean_iou=validation.mean_iou,
+            **of_cross_entropy("val", validation.cross_entropy),
         )
         if not np.isfinite(validation.loss):
             raise Diverged(f"validation loss not finite after epoch {epoch.number}", epoch.number, end)
         if validation.mean_iou > self.best.mean_iou:
             weights = epoch.own_weights()
-            self.best = Best(epoch.number, validation.mean_iou, validation.loss, validation.counts, weights)
+            found = (validation.mean_iou, validation.loss, validation.cross_entropy, validation.counts)
+            self.best = Best(epoch.number, *found, weights)
         self.options.on_event({"event": "epoch", "trial": self.trial.name, **row})
         failpoint("epoch", epoch.number)
 
@@ -262,6 +274,7 @@ class _Run:
             "step": self.step,
             "model": self.network.model.state_dict(),
             "optimizer": self.learn.optimizer.state_dict(),
+            **({} if self.average is None else {"ema": self.average.weights}),
         }
 
     def _resume(self) -> None:
@@ -276,6 +289,8 @@ class _Run:
             return
         self.network.model.load_state_dict(state["model"])
         self.learn.load(state["optimizer"])
+        if self.average is not None:
+            self.average.load(state["ema"])
         self.step = step
         self.initial_val_loss = state["initial_val_loss"]
         best = dict(state["best"])
@@ -315,9 +330,10 @@ class _Run:
             "epochs_run": len(epochs),
             "val_mean_iou": self.best.mean_iou if scored else None,
             "val_loss": finite(self.best.loss),
+            **of_cross_entropy("val", self.best.cross_entropy),
             "final_val_loss": epochs[-1]["val_loss"] if epochs else None,
             "initial_val_loss": finite(self.initial_val_loss),
-            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            **self.network.sizes,
             "steps_per_epoch": self.steps_per_epoch,
         }
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ablate.errors import StudyError
+
 LossFunction = Callable[..., Tensor]
+# Losses of which a part is computed on the host, so that no step of theirs can be captured on a GPU.
+ON_THE_HOST = ("cross_entropy_boundary",)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,13 @@ class Loss:
         if self.class_weights is None:
             return labelled
         return labelled & (self.class_weights > 0)[torch.where(labelled, target, 0).long()]
+
+    def weight(self, target: Tensor) -> Tensor:
+        """Return what a batch weighs in a mean over its pixels: how many count, each as much as its class."""
+        labelled = target != self.ignore_index
+        if self.class_weights is None:
+            return labelled.sum().float()
+        return (self.class_weights[torch.where(labelled, target, 0).long()] * labelled).sum()
 
     def of_each_image(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return each image's own loss (N,), independent of its batch; NaN for one without a labelled pixel."""
@@ -107,16 +120,26 @@ def dice(
     After Milletari et al., "V-Net" (3DV 2016), with plain sums in the denominator. Shapes as `cross_entropy`;
     `class_weights` (C,) weight the mean over the classes.
     """
-    labelled = target != ignore_index
-    truth = functional.one_hot(torch.where(labelled, target, 0).long(), num_classes).float() * labelled.unsqueeze(-1)
-    soft = logits.float().softmax(1).permute(0, 2, 3, 1) * labelled.unsqueeze(-1)
+    soft, truth = _shares(logits, target, num_classes, ignore_index)
     overlap = (soft * truth).sum((0, 1, 2))
     total = soft.sum((0, 1, 2)) + truth.sum((0, 1, 2))
+    return 1 - _class_mean(2 * overlap / total.clamp_min(1e-6), truth, class_weights)
+
+
+def _shares(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return the softmax and the one-hot truth, float32 (N, H, W, C) each, both 0 where a pixel is ignored."""
+    labelled = (target != ignore_index).unsqueeze(-1)
+    known = target.masked_fill(target == ignore_index, 0).long()
+    truth = functional.one_hot(known, num_classes).float() * labelled
+    return logits.float().softmax(1).permute(0, 2, 3, 1) * labelled, truth
+
+
+def _class_mean(scores: Tensor, truth: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the (weighted) mean of a score of each class (C,) over the classes that occur in `truth` (N, H, W, C)."""
     weight = (truth.sum((0, 1, 2)) > 0).float()
     if class_weights is not None:
         weight = weight * class_weights
-    score = 2 * overlap / total.clamp_min(1e-6)
-    return 1 - (weight * score).sum() / weight.sum().clamp_min(1e-6)
+    return (weight * scores).sum() / weight.sum().clamp_min(1e-6)
 
 
 def cross_entropy_dice(
@@ -129,3 +152,96 @@ def cross_entropy_dice(
         for kind in kinds
     ]
     return parts[0] + parts[1]
+
+
+def _monai(loss: str, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a loss of MONAI, a function of scores and one-hot truth (N, C, H, W)."""
+    try:
+        # Only here: the import takes seconds.
+        losses = importlib.import_module("monai.losses")
+    except ModuleNotFoundError:
+        cure = 'pip install "ablate-bench[monai]"'
+        raise StudyError("this loss is MONAI's, which is not installed", key="train.loss", cure=cure) from None
+    made: Callable[[Tensor, Tensor], Tensor] = getattr(losses, loss)(**settings)
+    return made
+
+
+def focal(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    num_classes: int,
+    ignore_index: int,
+    class_weights: Tensor | None = None,
+    gamma: float = 2.0,
+) -> Tensor:
+    """Return the focal loss, the mean of (1 - p)^gamma · -log p over the labelled pixels (Lin et al., ICCV 2017).
+
+    Computed by MONAI. Shapes as `cross_entropy`, which it equals at `gamma` 0; `class_weights` weight the pixels.
+    """
+    _, truth = _shares(logits, target, num_classes, ignore_index)
+    truth = truth if class_weights is None else truth * class_weights
+    # The loss of a pixel is proportional to its truth: one that is ignored, all zeros, adds nothing.
+    of_pixels = _monai("FocalLoss", gamma=gamma, use_softmax=True, reduction="none")
+    return of_pixels(logits.float(), truth.permute(0, 3, 1, 2)).sum() / truth.sum()
+
+
+def tversky(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    num_classes: int,
+    ignore_index: int,
+    class_weights: Tensor | None = None,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+) -> Tensor:
+    """Return 1 - mean over the classes present in the batch of tp / (tp + alpha·fp + beta·fn), of soft counts.
+
+    Computed by MONAI, after Salehi et al. (MLMI 2017); alpha = beta = 0.5 is `dice`. With `beta` above `alpha` a missed
+    pixel costs more than a false alarm. Shapes and `class_weights` as in `dice`.
+    """
+    soft, truth = _shares(logits, target, num_classes, ignore_index)
+    of_classes = _monai("TverskyLoss", alpha=alpha, beta=beta, batch=True, reduction="none")
+    losses = of_classes(soft.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2)).flatten()
+    return _class_mean(losses, truth, class_weights)
+
+
+def generalized_dice(
+    logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the generalized Dice loss, classes weighted by 1 / (their pixels)² (Sudre et al., DLMIA 2017).
+
+    Computed by MONAI, over the batch. Shapes as `cross_entropy`. Raises `StudyError` for `class_weights`.
+    """
+    if class_weights is not None:
+        message = "the generalized Dice loss weighs classes by their size itself, and takes no weights"
+        raise StudyError(message, key="train.class_weights", cure="remove class_weights, or take loss: dice")
+    soft, truth = _shares(logits, target, num_classes, ignore_index)
+    of_batch = _monai("GeneralizedDiceLoss", batch=True)
+    return of_batch(soft.permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2))
+
+
+def cross_entropy_boundary(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    num_classes: int,
+    ignore_index: int,
+    class_weights: Tensor | None = None,
+    weight: float = 0.01,
+) -> Tensor:
+    """Return `cross_entropy` plus `weight` times the boundary loss of Kervadec et al. (MIDL 2019), computed by MONAI.
+
+    The latter is the mean over labelled pixels and classes of the predicted share times the signed distance (pixels)
+    from the class's boundary in the target, negative inside; `class_weights` weight the mean over the classes. Alone it
+    has a trivial minimum, so it comes beside a loss of pixels. Shapes as `cross_entropy`.
+    """
+    pixels = cross_entropy(
+        logits, target, num_classes=num_classes, ignore_index=ignore_index, class_weights=class_weights
+    )
+    soft, truth = _shares(logits, target, num_classes, ignore_index)
+    weights = truth.new_ones(num_classes) if class_weights is None else class_weights
+    mean = _monai("BoundaryLoss")((soft * weights).permute(0, 3, 1, 2), truth.permute(0, 3, 1, 2))
+    # Its mean is over all pixels and classes; here those that are ignored, and weights, count in the divisor.
+    return pixels + weight * mean * truth.numel() / (truth.sum() * weights.sum())

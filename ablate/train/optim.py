@@ -1,12 +1,18 @@
-"""Optimizers by name, in the fused form where the device has one, and learning-rate schedules."""
+"""Optimizers by name, in the fused form where the device has one; learning rates, by step and by group; averages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ablate.errors import Problem, StudyError, nearest
 
 # Take a learning rate that is a tensor, decide nothing on the host, and begin with a state of zeros: what a captured
 # training step needs of its optimizer.
@@ -56,15 +62,93 @@ def rate_at(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate; a tensor rate keeps its place in memory, as a captured graph needs."""
+    """Set the learning rate, times the "lr_scale" of a group that has one.
+
+    A rate that is a tensor keeps its place in memory, as a captured graph needs.
+    """
     for group in optimizer.param_groups:
+        own = rate * group.get("lr_scale", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = rate
+            group["lr"] = own
+
+
+def covered(pattern: str, name: str) -> bool:
+    """Return whether a pattern with wildcards (`encoder`, `*.bias`) is the name of a parameter or of what it is in."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
+def check_patterns(patterns: Iterable[str], model: nn.Module, key: str) -> None:
+    """Raise `StudyError` about the setting `key` for patterns that cover no parameter of `model`."""
+    names = [name for name, _ in model.named_parameters()]
+    places = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 2)}
+    problems = []
+    for pattern in patterns:
+        if not any(covered(pattern, name) for name in names):
+            cure = nearest(pattern, places)
+            if not cure.startswith("did you mean"):
+                cure = nearest(pattern, {name.split(".")[0] for name in names})
+            message = f"expected a pattern of names of parameters, got '{pattern}', which fits none of the model"
+            problems.append(Problem(message, key=key, cure=cure))
+    if problems:
+        raise StudyError(problems)
+
+
+def groups(
+    named: Iterable[tuple[str, nn.Parameter]], scales: Mapping[str, float], rate: Callable[[float], float | Tensor]
+) -> list[dict[str, Any]]:
+    """Return parameter groups of an optimizer, one for each factor that `scales` (pattern to factor) gives to a rate.
+
+    The last pattern that covers a parameter decides. `rate(factor)` is the group's learning rate to begin with.
+    """
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        factor = ([1.0] + [scale for pattern, scale in scales.items() if covered(pattern, name)])[-1]
+        found.setdefault(factor, []).append(parameter)
+    return [{"params": own, "lr": rate(factor), "lr_scale": factor} for factor, own in found.items()]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Return the L2 norm of all gradients together, a scalar on the device."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return torch.nn.utils.get_total_norm(gradients, foreach=True)
+
+
+class Average:
+    """The exponential moving average of a model's parameters and buffers over the steps of training.
+
+    The decay of step n (from 0) is the least of the given one and (1 + n) / (10 + n), so that a short training is not
+    the average of its first, random weights (as TensorFlow's ExponentialMovingAverage does). Whole numbers, such as the
+    count of batches, are taken over.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._model, self._decay = model, decay
+        self.weights: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the model's weights after `step` (from 0)."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        live = self._model.state_dict()
+        floats = [name for name, value in self.weights.items() if value.is_floating_point()]
+        get_ema_multi_avg_fn(decay)([self.weights[name] for name in floats], [live[name] for name in floats], step)
+        for name in self.weights.keys() - set(floats):
+            self.weights[name].copy_(live[name])
+
+    @torch.no_grad()
+    def load(self, saved: Mapping[str, Tensor]) -> None:
+        """Take over the average of a checkpoint."""
+        for name, value in self.weights.items():
+            value.copy_(saved[name])
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Have the model compute with the average while this is open."""
+        live = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
+        self._model.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            self._model.load_state_dict(live)

@@ -53,7 +53,7 @@ class Curves:
         self._rows.append(rows)
         append(self._folder.steps, rows.tobytes())
 
-    def add_epoch(self, epoch: int, **values: float) -> dict[str, Any]:
+    def add_epoch(self, epoch: int, **values: float | None) -> dict[str, Any]:
         """Append an epoch (1-based) and return its row; values that are not finite are stored as null."""
         row: dict[str, Any] = {"epoch": epoch, **{name: finite(value) for name, value in values.items()}}
         self.epochs.append(row)
@@ -85,6 +85,7 @@ class Outcome:
         """Return the test scores, fractions; the loss, in nats, is always that at the size trained at."""
         return {
             "test_loss": finite(self.test.loss),
+            **of_cross_entropy("test", self.test.cross_entropy),
             "test_mean_iou": float(segmentation.mean_iou(self.counts, axis=0)),
             "test_dice": float(segmentation.mean_dice(self.counts, axis=0)),
             "test_pixel_accuracy": float(segmentation.pixel_accuracy(self.counts, axis=0)),
@@ -102,6 +103,11 @@ class Outcome:
             save(dict(self.weights), handle)
         if self.last is not None:
             write_state(folder.last, self.last)
+
+
+def of_cross_entropy(split: str, value: float | None) -> dict[str, float | None]:
+    """Return the metric of the cross entropy on a split, where the trial's loss is another; else nothing."""
+    return {} if value is None else {f"{split}_cross_entropy": finite(value)}
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from ablate.train.losses import Loss, LossFunction, cross_entropy, cross_entropy_dice, dice, pixel_sums
+from ablate.errors import StudyError
+from ablate.registry import LOSSES
+from ablate.study.components import bound
+from ablate.train.losses import (
+    Loss,
+    LossFunction,
+    cross_entropy,
+    cross_entropy_boundary,
+    cross_entropy_dice,
+    dice,
+    focal,
+    generalized_dice,
+    pixel_sums,
+    tversky,
+)
+from tests.conftest import missing
 
 
 @pytest.fixture
@@ -86,6 +103,74 @@ def test_the_mean_as_a_step_of_its_own_has_the_same_value_and_gradient(weights: 
 
 
 KINDS = [cross_entropy, dice, cross_entropy_dice]
+MONAI = [focal, tversky, generalized_dice, cross_entropy_boundary]
+
+
+@pytest.fixture(scope="session")
+def monai() -> None:
+    try:
+        import monai.losses  # noqa: F401
+    except ModuleNotFoundError:
+        missing("MONAI is not installed")
+
+
+@pytest.mark.usefixtures("monai")
+@pytest.mark.parametrize("weights", [None, [0.2, 1.0, 3.0]])
+def test_losses_meet_in_their_special_cases(
+    weights: list[float] | None, case: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    w = None if weights is None else torch.tensor(weights)
+    told: dict[str, Any] = {"num_classes": 3, "ignore_index": 255, "class_weights": w}
+    pixels, overlap = cross_entropy(*case, **told), dice(*case, **told)
+    torch.testing.assert_close(focal(*case, gamma=0.0, **told), pixels)
+    torch.testing.assert_close(tversky(*case, alpha=0.5, beta=0.5, **told), overlap, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cross_entropy_boundary(*case, weight=0.0, **told), pixels)
+    milder = bound(LOSSES, {"name": "tversky", "alpha": 0.5, "beta": 0.5})
+    torch.testing.assert_close(milder(*case, **told), overlap, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("monai")
+@pytest.mark.parametrize("kind", MONAI)
+@pytest.mark.parametrize("weights", [None, [0.5, 0.0, 3.0]])
+def test_ignored_pixels_have_no_part_in_a_loss_of_monai(
+    kind: LossFunction, weights: list[float] | None, case: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    if kind is generalized_dice and weights:
+        with pytest.raises(StudyError, match=r"train.class_weights: the generalized Dice loss weighs .*take"):
+            kind(*case, num_classes=3, ignore_index=255, class_weights=torch.tensor(weights))
+        return
+    logits, target = case
+    loss = Loss(kind, 3, 255, None if weights is None else torch.tensor(weights))
+    value, gradient = computed(loss, logits, target)
+    assert np.isfinite(value) and gradient.any() and not gradient.permute(0, 2, 3, 1)[target == 255].any()
+    other = logits.clone()
+    other.permute(0, 2, 3, 1)[target == 255] = 7.0
+    assert computed(loss, other, target)[0] == pytest.approx(value, rel=1e-6)
+    value, gradient = computed(loss, logits, torch.full_like(target, 255))
+    assert value == 0 and not gradient.any()
+
+
+@pytest.mark.usefixtures("monai")
+def test_focal_and_boundary_by_hand(case: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, target = case
+    p, t = softmax(logits.double().numpy()), target.numpy()
+    places = [(n, t[n, y, x], y, x) for n, y, x in np.argwhere(t != 255)]
+    wanted = np.mean([-((1 - p[place]) ** 2) * np.log(p[place]) for place in places])
+    assert float(focal(logits, target, num_classes=3, ignore_index=255)) == pytest.approx(wanted, rel=1e-5)
+    # Two classes side by side: the signed distance is that to the edge, less one within the class.
+    sides = torch.tensor([[[0, 0, 1, 1]]], dtype=torch.uint8)
+    flat = torch.zeros(1, 2, 1, 4)
+    distances = np.array([-1, 0, 1, 2, 2, 1, 0, -1])
+    both = cross_entropy_boundary(flat, sides, num_classes=2, ignore_index=255, weight=1.0)
+    assert float(both) == pytest.approx(np.log(2) + np.mean(0.5 * distances), rel=1e-5)
+
+
+def test_a_loss_of_monai_without_monai_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, case: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "monai.losses", None)
+    with pytest.raises(StudyError, match=r'train.loss: this loss is MONAI.s, .*; pip install "ablate-bench\[monai\]"'):
+        focal(*case, num_classes=3, ignore_index=255)
 
 
 def computed(loss: Loss, logits: torch.Tensor, target: torch.Tensor) -> tuple[float, torch.Tensor]:

@@ -32,7 +32,8 @@ def consolidated(analysis: Analysis) -> Figure:
     upper, lower = figure.subfigures(2, 1, height_ratios=[2.2, below], squeeze=False).ravel()
     draw_curve_panels(analysis, upper.subplots(1, 3), frame)
     loss, miou, cells = lower.subplots(1, 3, width_ratios=[1, 1, 1.2])
-    draw_bars(analysis, loss, "test_loss")
+    column, title = lookup.loss_column(analysis)
+    draw_bars(analysis, loss, column)
     draw_bars(analysis, miou, "test_mean_iou")
     miou.set_yticks([])
     columns = max(1, *map(len, lookup.own_settings(analysis).values()))
@@ -44,7 +45,7 @@ def consolidated(analysis: Analysis) -> Figure:
     for axes in (loss, miou):
         # A row of bars and the row of the map beside it are one.
         axes.set_ylim(len(variants) - 0.5, -0.5)
-    loss.set_title("Test loss")
+    loss.set_title(title)
     miou.set_title("Test mIoU, %")
     cells.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
     legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))

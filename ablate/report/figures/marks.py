@@ -17,10 +17,21 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.figures import theme
 from ablate.report.figures.theme import Look, plain
 from ablate.report.format import rate_text, short_names
-from ablate.report.lookup import order, progress
+from ablate.report.lookup import one_loss, order, progress
 
 # What the panels of curves show: a column of the epochs, and its title.
 PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
+# The same where losses differ: what is computed for every trial, whatever it learned from.
+COMPARABLE = (
+    ("train_loss", "Training loss (cross entropy only)"),
+    ("val_cross_entropy", "Validation cross entropy"),
+    PANELS[-1],
+)
+
+
+def panels_of(analysis: Analysis) -> tuple[tuple[str, str], ...]:
+    """Return the panels of curves that may be compared: column and title of each."""
+    return PANELS if one_loss(analysis) else COMPARABLE
 
 
 def looks(analysis: Analysis) -> dict[str, Look]:
@@ -52,8 +63,8 @@ def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd
 
 
 def draw_curve_panels(analysis: Analysis, panels: Iterable[Axes], frame: pd.DataFrame) -> None:
-    """Draw the three `PANELS` of curves, each with its title and its axis."""
-    for axes, (column, title) in zip(panels, PANELS, strict=True):
+    """Draw the three panels of curves, each with its title and its axis."""
+    for axes, (column, title) in zip(panels, panels_of(analysis), strict=True):
         draw_curves(axes, frame, column, looks(analysis), spreads(frame, column, ["variant"]))
         axes.set_title(title)
         curve_axis(axes, column, frame[column])

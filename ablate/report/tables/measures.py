@@ -9,7 +9,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import detail_name
-from ablate.report.lookup import distinct_detail, order, rows_of
+from ablate.report.lookup import distinct_detail, loss_column, order, rows_of
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
 
 # More classes than this stand below one another: side by side they would fit neither page nor paper.
@@ -115,7 +115,7 @@ def quality(analysis: Analysis) -> Table:
         Column("worst_images", "Worst 10 % of images, %", "percent", best="max"),
         Column("dice", "Dice, %", "percent", best="max"),
         Column("pixel_accuracy", "Pixel accuracy, %", "percent", best="max"),
-        Column("test_loss", "Test loss", "number", best="min"),
+        Column(*loss_column(analysis), "number", best="min"),
         Column("between_runs_sd", "SD between runs, points", "percent", digits=2),
         Column("seed_sd", "of seeds", "percent", digits=2),
         Column("interaction_sd", "of seed × image", "percent", digits=2),

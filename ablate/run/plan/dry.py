@@ -24,7 +24,7 @@ from ablate.data.augment import Augmenter
 from ablate.data.dataset import IGNORE, Dataset, load_dataset
 from ablate.errors import AblateError, Problem, StudyError
 from ablate.models.inspect import forward_flops
-from ablate.plugins import check_logits, check_model, kept_random_states, reported
+from ablate.plugins import check_model, check_outputs, kept_random_states, reported
 from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
 from ablate.study.components import bound
 from ablate.study.fields import name_of
@@ -167,9 +167,12 @@ class _Passes:
         batch = [min(train["batch_size"], len(data.splits["train"])), train["crop"], data.size]
         return {
             self.augmentation: [*batch, train["augment"]],
-            self.network: [trial.model, *batch],
+            self.network: [trial.model, *batch, train.get("freeze"), train.get("aux")],
             self.loss: [train["loss"], train["class_weights"], *batch],
-            self.optimizer: [train["optimizer"], train["weight_decay"], train["momentum"], trial.model],
+            self.optimizer: [
+                trial.model,
+                *map(train.get, ("optimizer", "weight_decay", "momentum", "freeze", "lr_scale")),
+            ],
         }
 
     def augmentation(self, trial: Trial) -> None:
@@ -210,22 +213,33 @@ class _Passes:
             network.reset(trial.seed)
             model.eval()
             with torch.no_grad():
-                self._logits(name, model, network.inputs(scored), dtype)
+                self._outputs(name, model, network.inputs(scored), dtype)
             for seed in (trial.seed, trial.seed + 1):
                 network.reset(seed)
                 model.train()
-                logits = self._logits(name, model, network.inputs(images), dtype)
-                logits.float().square().mean().backward()
+                given = self._outputs(name, model, network.inputs(images), dtype)
+                network.aux_weights(len(given) - 1)
+                torch.stack([logits.float().square().mean() for logits in given]).sum().backward()
 
-    def _logits(self, name: str, model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+    def _outputs(self, name: str, model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> list[Tensor]:
         device = next(model.parameters()).device
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16, cache_enabled=False):
-            logits: Tensor = model(inputs.to(device))
-        check_logits(name, logits, inputs, self.dataset.num_classes, "training" if model.training else "evaluation")
-        return logits
+            given = model(inputs.to(device))
+        mode = "training" if model.training else "evaluation"
+        return check_outputs(name, given, inputs, self.dataset.num_classes, mode)
 
     def _made(self, trial: Trial) -> Network:
-        return Network(trial.model, self.dataset, "cross_entropy", None, device=CPU, precision=self.precision)
+        freeze, aux = trial.train.get("freeze", ()), trial.train.get("aux")
+        return Network(
+            trial.model,
+            self.dataset,
+            "cross_entropy",
+            None,
+            device=CPU,
+            precision=self.precision,
+            freeze=freeze,
+            aux=aux,
+        )
 
     def _is_light(self, network: Network, images: Tensor, scored: Tensor) -> bool:
         """Return whether the real batch passes in little time."""

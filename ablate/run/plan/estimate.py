@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from ablate.models.inspect import outputs
 from ablate.registry import MODELS
 from ablate.run.plan.describe import PlanReport
 from ablate.study.components import create
@@ -73,7 +74,7 @@ def _step_seconds(
         while len(times) < 2 or (len(times) < MOST_STEPS and time.perf_counter() - begin < measure_for):
             at = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=decisions.precision == "bfloat16"):
-                loss = model(images).float().square().mean()
+                loss = outputs(model(images))[0].float().square().mean()
             loss.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)

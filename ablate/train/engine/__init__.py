@@ -26,7 +26,7 @@ from ablate.train.optim import CAPTURABLE, set_rate
 
 Weights = dict[str, Tensor]
 # Of a trial's training settings, those that are part of a captured step.
-CAPTURED_SETTINGS = ("optimizer", "weight_decay", "momentum", "clip_norm")
+CAPTURED_SETTINGS = ("optimizer", "weight_decay", "momentum", "clip_norm", "lr_scale")
 
 
 class Step(Protocol):
@@ -57,7 +57,8 @@ class EagerStep:
     def __call__(self, images: Tensor, target: Tensor, rate: float) -> Tensor:
         """Do one step at the learning rate `rate`; loss and gradient norm, float32 (2,) on the device."""
         set_rate(self.optimizer, rate)
-        return learn(self._network, self.optimizer, images, target, clip_norm=self._train["clip_norm"])
+        clip_norm, batch_size = self._train["clip_norm"], self._train.get("batch_size")
+        return learn(self._network, self.optimizer, images, target, clip_norm=clip_norm, batch_size=batch_size)
 
     def reset(self) -> None:
         """Begin with a fresh optimizer."""
@@ -91,10 +92,10 @@ def make_step(network: Network, decisions: Decisions, train: dict[str, Any], ima
     """
     if not decisions.captures:
         return EagerStep(network, train)
-    if name_of(train["optimizer"]) not in CAPTURABLE:
+    optimizer = name_of(train["optimizer"])
+    if optimizer not in CAPTURABLE:
         raise DeviceError(
-            f"the engine '{decisions.engine}' captures the optimizers {', '.join(CAPTURABLE)}, "
-            f"not '{train['optimizer']}'",
+            f"the engine '{decisions.engine}' captures the optimizers {', '.join(CAPTURABLE)}, not '{optimizer}'",
             key="run.engine",
             cure="take eager or compiled",
         )

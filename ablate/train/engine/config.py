@@ -17,6 +17,7 @@ from ablate.study.fields import name_of
 from ablate.study.spec import StudySpec
 from ablate.train.device import cores, device_class, has_bfloat16
 from ablate.train.engine.fused.library import NoKernels, library
+from ablate.train.losses import ON_THE_HOST
 from ablate.train.optim import CAPTURABLE
 
 # Compiling pays only where its fixed cost is small against the training it speeds up. Rough figures on purpose,
@@ -163,8 +164,11 @@ def _workers(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, 
 def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants: int) -> tuple[str, str]:
     """Choose a graph; a compiled one where the plan is long enough to repay compiling every variant."""
     settings = [spec.train.model_dump(), *(variant.train for variant in spec.variants.values())]
-    used = [*(one["optimizer"] for one in settings if "optimizer" in one), *spec.grid.get("optimizer", [])]
-    others = {name_of(optimizer) for optimizer in used} - set(CAPTURABLE)
+
+    def named(key: str) -> set[str]:
+        return set(map(name_of, [*(each[key] for each in settings if key in each), *spec.grid.get(key, [])]))
+
+    others = (named("optimizer") - set(CAPTURABLE)) | (named("loss") & set(ON_THE_HOST))
     if others:
         return "eager", f"the step of {', '.join(sorted(others))} is not known to be capturable"
     seconds = train_flops / GPU_FLOPS[precision]

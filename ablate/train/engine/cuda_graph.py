@@ -128,6 +128,7 @@ class CapturedStep:
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(float(group["lr"]), device=device)
         self._clip_norm: float | None = train["clip_norm"]
+        self._batch_size: int | None = train.get("batch_size")
         self._images = torch.zeros(images, dtype=network.image_type, device=device)
         self._target = torch.zeros(images[:3], dtype=torch.uint8, device=device)
         with untouched(network.model):
@@ -141,7 +142,14 @@ class CapturedStep:
     def _work(self) -> tuple[Tensor, ...]:
         capturing = self._images.is_cuda and torch.cuda.is_current_stream_capturing()
         self._set_capturable(capturing)
-        row = learn(self.network, self.optimizer, self._images, self._target, clip_norm=self._clip_norm)
+        row = learn(
+            self.network,
+            self.optimizer,
+            self._images,
+            self._target,
+            clip_norm=self._clip_norm,
+            batch_size=self._batch_size,
+        )
         if not capturing:
             self.optimizer.zero_grad(set_to_none=True)  # a capture begins without gradients of another stream
         return (row,)

@@ -89,7 +89,7 @@ class Probes:
             headroom = lr_headroom(
                 network.model,
                 optimizer,
-                network.loss,
+                network.loss_of_outputs,
                 inputs,
                 target,
                 clip_norm=self._clip_norm,
@@ -97,7 +97,7 @@ class Probes:
             )
             self._add("lr_headroom", {"all": headroom})
         if epoch in self._gradients:
-            shares = skip_share(network.model, network.loss, inputs, target, precision=network.precision)
+            shares = skip_share(network.model, network.loss_of_outputs, inputs, target, precision=network.precision)
             self._add("skip_share", shares)
             self._before = weights(network.model)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
 from ablate.models.initialise import UnknownInitialisation, initialise
+from ablate.models.inspect import outputs
 from ablate.models.layers import gates, hooked_gates
 from ablate.train.evaluate import image_counts
 from ablate.train.probes.gradients import arithmetic, untouched
@@ -117,7 +118,7 @@ def gate_ablation(
         for images, masks in batches:
             for name, kept in counts.items():
                 with hooked_gates(model, flatten(name)), arithmetic(images.device, precision):
-                    preds = model(images).argmax(1)
+                    preds = outputs(model(images))[0].argmax(1)
                 kept.append(image_counts(preds, masks, num_classes).sum(0, keepdim=True))
     scores = {
         name: float(segmentation.mean_iou(torch.cat(kept).cpu().numpy(), axis=0)) for name, kept in counts.items()

@@ -79,7 +79,7 @@ def test_a_sound_study_passes_and_leaves_the_random_states_alone(tmp_path: Path)
 @pytest.mark.parametrize(
     ("act", "train", "message"),
     [
-        (lambda logits: {"out": logits}, False, "expected floating-point logits, got a dict in evaluation mode"),
+        (lambda logits: {"out": logits}, False, "or a dict with 'main', got a dict in evaluation mode"),
         (lambda logits: logits[..., ::2, ::2], False, r"got \(2, 11, 16, 24\) in evaluation mode"),
         (lambda logits: logits.argmax(1), True, "got a tensor of torch.int64 in training mode"),
         (refuse, False, "AssertionError: sides must be multiples of 64"),
