@@ -82,8 +82,8 @@ def analyse(frames: Frames) -> Analysis:
     made = contrasts.ways(scores)
     looks = contrasts.confirm_looks(frames, scores)
     converged = cells.convergence_frame(frames)
-    gates, gate_ablation = probes.gate_frames(frames, own_best, confidence)
-    detail, class_detail, no_detail = fine_detail.detail_frames(scores, own_best)
+    gates, gate_ablation = probes.gate_frames(scores, looks, confidence)
+    detail, class_detail, no_detail = fine_detail.detail_frames(scores, looks)
     return Analysis(
         frames=frames,
         baseline=frames.baseline,
@@ -95,11 +95,11 @@ def analyse(frames: Frames) -> Analysis:
         own_best=own_best,
         scores=scores,
         cells=cells.cells_frame(frames, v, own_best, shared, converged, confidence, scores.blind_score),
-        variants=variants_frame(scores, own_best, cells.rate_response(frames, v, own_best, rope)),
+        variants=variants_frame(scores, looks, own_best, cells.rate_response(frames, v, own_best, rope)),
         contrasts=contrasts.contrasts_frame(scores, made, looks),
         looks=looks.frame,
-        classes=classes_frame(scores, own_best),
-        class_contrasts=contrasts.class_contrasts_frame(scores, made),
+        classes=classes_frame(scores, looks),
+        class_contrasts=contrasts.class_contrasts_frame(scores, looks),
         detail=detail,
         class_detail=class_detail,
         detail_verdicts=fine_detail.detail_verdicts_frame(detail),

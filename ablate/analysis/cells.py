@@ -23,7 +23,7 @@ from ablate.wording import count_of
 
 
 class Cell(NamedTuple):
-    """The trials of a variant at a setting, role "main", as plain columns: thousands of small frames take seconds."""
+    """The trials of a variant at a setting as plain columns: thousands of small frames take seconds."""
 
     variant: str
     setting: str
@@ -47,15 +47,22 @@ class Cell(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def cell_groups(frames: Frames) -> list[Cell]:
-    """Return every cell of the role "main", in the order of the plan; put together once for the same `frames`."""
+def cell_groups(frames: Frames, fresh: bool = False) -> list[Cell]:
+    """Return every cell of the role "main", in the order of the plan; put together once for the same `frames`.
+
+    With `fresh`, a cell that the study confirms stands by its fresh seeds, once one of them has ended.
+    """
     trials = frames.trials
-    main = trials[trials["role"] == "main"]
-    columns = {str(name): main[name].to_numpy() for name in main.columns}
-    places: dict[tuple[str, str], list[int]] = {}
-    for place, cell in enumerate(zip(main["variant"].tolist(), main["setting"].tolist(), strict=True)):
-        places.setdefault(cell, []).append(place)
-    has_result = main["status"].isin(ENDED).to_numpy()
+    cells = list(zip(trials["variant"].tolist(), trials["setting"].tolist(), strict=True))
+    confirms, has_result = trials["role"].eq("confirm").to_numpy(), trials["status"].isin(ENDED).to_numpy()
+    judged: set[tuple[str, str]] = set()
+    if fresh and frames.study.confirm is not None:
+        judged = {cell for cell, there in zip(cells, confirms & has_result, strict=True) if there}
+    places: dict[tuple[str, str], list[int]] = {cell: [] for cell, new in zip(cells, confirms, strict=True) if not new}
+    for place, (cell, new) in enumerate(zip(cells, confirms, strict=True)):
+        if new == (cell in judged):
+            places[cell].append(place)
+    columns = {str(name): trials[name].to_numpy() for name in trials.columns}
     return [
         Cell(variant, setting, {name: values[at] for name, values in columns.items()}, has_result[at])
         for (variant, setting), at in places.items()
@@ -133,7 +140,7 @@ def stability_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     """Return a row a cell and registered measure that is none of quality."""
     measures = {name: measure for name, measure in MEASURES.items() if measure.section != "quality"}
     rows = []
-    for cell in cell_groups(frames):
+    for cell in cell_groups(frames, fresh=True):
         at: dict[str, Any] = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
         for measure, registered in measures.items():
             known = _known(cell.of_measure(registered))
@@ -187,7 +194,7 @@ def convergence_frame(frames: Frames) -> pd.DataFrame:
     """Return a row a cell: whether its seeds had converged when their epochs ended."""
     curves = _val_curves(frames)
     rows = []
-    for cell in cell_groups(frames):
+    for cell in cell_groups(frames, fresh=True):
         schedules = {schedule for schedule in cell.of_ended("schedule").tolist() if isinstance(schedule, str)}
         # Every schedule but the constant one ends near zero by its definition.
         rates = np.array([1.0, 0.0]) if schedules - {"constant"} else None

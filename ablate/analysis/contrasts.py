@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.frames import Frames
-from ablate.analysis.looks import Looks, confirmed_settings, look_plan, taken_looks
+from ablate.analysis.looks import Looks, basis, look_plan, taken_looks
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
 from ablate.stats.blocks import order_test
@@ -95,7 +95,7 @@ def ways(scores: StudyScores) -> list[Way]:
         if sum(setting is not None for setting in choice.values()) >= least
     ]
     if frames.study.confirm is not None:
-        made.append(Way("confirmed", confirmed_settings(frames), "confirm"))
+        made.append(Way("confirmed", scores.confirmed, "confirm"))
     return made
 
 
@@ -334,23 +334,25 @@ def _interactions(
     return {name: replace(one, p=float(adjusted.get(name, one.p))) for name, one in made.items()}
 
 
-def class_contrasts_frame(scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:
-    """Return a row a contrast, way (own best, shared) and class."""
+def class_contrasts_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
+    """Return a row a contrast and class, at own best, of the seeds that decide the contrast."""
     frames, rows = scores.frames, []
-    for way in made:
-        if way.kind not in ("own_best", "shared"):
+    for name, other in against(frames).items():
+        rests = basis(scores, looks.frame, name, other)
+        if not all(scores.members(*side) for side in rests.sides):
             continue
-        for name, other in against(frames).items():
-            if any(_unresolved(way, side, scores) for side in (name, other)):
-                continue
-            at = (name, str(way.choice[name])), (other, str(way.choice[other]))
-            found = (scores.own_best(name, other) if way.kind == "own_best" else scores.fixed(*at))[1:]
-            left, right = (scores.cell(*side).test[1:] for side in at)
-            for place, label in enumerate(frames.class_names):
-                estimate = found[place].estimate
-                row: dict[str, Any] = {"variant": name, "against": other, "kind": way.kind, "class": label}
-                row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high}
-                row |= {"left": float(left[place]), "right": float(right[place]), "n": estimate.n}
-                rows.append(row | {"reason": estimate.reason})
-    columns = ["variant", "against", "kind", "class", "delta", "low", "high", "left", "right", "n", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+        confidence = rests.confidence(scores.confidence)
+        if rests.fresh:
+            left, right = (scores.cell(*side, rests.first) for side in rests.sides)
+            found = scores.between(left, right, rests.sides[0][1], rests.sides[1][1], confidence)[1:]
+        else:
+            left, right = (scores.cell(*side) for side in rests.sides)
+            found = scores.own_best(name, other)[1:]
+        for place, label in enumerate(frames.class_names, start=1):
+            estimate = found[place - 1].estimate
+            row: dict[str, Any] = {"variant": name, "against": other, "class": label, "fresh": rests.fresh}
+            row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high}
+            row |= {"left": float(left.test[place]), "right": float(right.test[place]), "n": estimate.n}
+            rows.append(row | {"reason": estimate.reason})
+    columns = ["variant", "against", "class", "fresh", "delta", "low", "high", "left", "right", "n", "reason"]
+    return pd.DataFrame(rows, columns=columns).astype({"fresh": bool})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.contrasts import against
+from ablate.analysis.looks import Looks, basis
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import Choice
 from ablate.errors import ResultsError
 from ablate.measure.detail import (
     BOUNDARY_WIDTHS,
@@ -77,20 +77,33 @@ def detail_vector(sums: Floats) -> Floats:
     return np.concatenate([means, np.stack(excess, axis=-1), *of_classes], axis=-1)
 
 
-def detail_frames(scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Return a row a contrast and measure; a row a contrast, class and measure; which variants have none and why."""
+def detail_frames(scores: StudyScores, looks: Looks) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Return a row a contrast and measure; a row a contrast, class and measure; which variants have none and why.
+
+    Of the seeds that decide each contrast.
+    """
     frames = scores.frames
+    rests = {name: basis(scores, looks.frame, name, other) for name, other in against(frames).items()}
+    sides = list(dict.fromkeys(side for one in rests.values() for side in one.sides if scores.members(*side)))
     try:
-        cells, pixels, problems = _cells(scores, own_best)
+        counts = _of_trials(scores, sides)
     except (ResultsError, ValueError) as error:
         why = f"no measures of fine detail: {error}"
         return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CLASS_COLUMNS), why
+    problems: dict[str, str] = {}
+    for side in sides:
+        if text := next((one for one in map(counts.get, _keys(scores, side)) if isinstance(one, str)), None):
+            problems[side[0]] = f"no measures of fine detail for {side[0]}: {text}"
+    known = next((one for one in counts.values() if not isinstance(one, str)), None)
+    pixels = np.zeros(0) if known is None else known.sum(axis=0)[..., [0, 2]].sum(axis=-1)
     rows, class_rows = [], []
-    for name, other in against(frames).items():
-        if name not in cells or other not in cells:
+    for name, one in rests.items():
+        other = one.sides[1][0]
+        if any(side not in sides or side[0] in problems for side in one.sides):
             continue
-        left, right = cells[name], cells[other]
-        for place, contrast in enumerate(scores.between(left, right, str(own_best[name]), str(own_best[other]))):
+        left, right = (_cell(scores, side, one.first, counts) for side in one.sides)
+        found = scores.between(left, right, one.sides[0][1], one.sides[1][1], one.confidence(scores.confidence))
+        for place, contrast in enumerate(found):
             estimate = contrast.estimate
             row: dict[str, Any] = {"variant": name, "against": other}
             row |= {"left": float(left.test[place]), "right": float(right.test[place])}
@@ -104,39 +117,35 @@ def detail_frames(scores: StudyScores, own_best: Choice) -> tuple[pd.DataFrame, 
                 place_of = DETAIL.index(BY_CLASS[kind])
                 class_rows.append(row | {"pixels": int(pixels[place_of, label]) if len(pixels) else 0})
     detail, by_class = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(class_rows, columns=CLASS_COLUMNS)
-    return detail, by_class, "; ".join(problems)
+    return detail, by_class, "; ".join(problems.values())
 
 
-def _cells(scores: StudyScores, own_best: Choice) -> tuple[dict[str, Replicates], np.ndarray, list[str]]:
-    """Return the replicates of every variant at its best, target pixels (M, C), and why variants have none.
+def _keys(scores: StudyScores, side: tuple[str, str, str]) -> list[str]:
+    return [seed.key for seed in scores.members(*side) if seed.status == "complete"]
 
-    Pixels are counted by measure and class. Raises `ResultsError` or ValueError where the study's target cannot be
-    used at all.
+
+def _of_trials(scores: StudyScores, sides: Sequence[tuple[str, str, str]]) -> dict[str, np.ndarray | str]:
+    """Return the counts of every complete trial of these cells by its key, or why it has none.
+
+    Raises `ResultsError` or ValueError where the study's target cannot be used at all.
     """
-    frames = scores.frames
-    target = frames.detail_target
-    chosen = [(variant, setting) for variant, setting in own_best.items() if setting is not None]
-    keys = [seed.key for cell in chosen for seed in scores.members(*cell) if seed.status == "complete"]
+    target = scores.frames.detail_target
+    keys = [key for side in sides for key in _keys(scores, side)]
     many = len(keys) * target.pixels >= MANY_PIXELS
-    paths = [frames.source.preds_path(key) for key in keys]
+    paths = [scores.frames.source.preds_path(key) for key in keys]
     counted = parallel_map(partial(_counts, target=target), paths, workers=None if many else 1)
-    found = dict(zip(keys, counted, strict=True))
-    cells: dict[str, Replicates] = {}
-    pixels, problems = np.zeros(0), []
-    entries = len(DETAIL) + len(EXCESS) + len(BY_CLASS) * len(frames.class_names)
-    for variant, setting in chosen:
-        test = [found.get(seed.key) for seed in scores.members(variant, setting)]
-        problem = next((one for one in test if isinstance(one, str)), None)
-        if problem is not None:
-            problems.append(f"no measures of fine detail for {variant}: {problem}")
-            continue
-        val = [None if seed is None else seed["val"] for seed in scores.counts(variant, setting)]
-        raw = [None if isinstance(one, str) else one for one in test]
-        seeds = [None if one is None else with_enough_pixels(one) for one in raw]
-        cells[variant] = scores.replicates(f"{variant}|{setting}|main", val, seeds, detail_vector, entries)
-        known = [seed.sum(axis=0)[..., [0, 2]].sum(axis=-1) for seed in raw if seed is not None]
-        pixels = known[0] if known else pixels
-    return cells, pixels, problems
+    return dict(zip(keys, counted, strict=True))
+
+
+def _cell(
+    scores: StudyScores, side: tuple[str, str, str], first: int | None, counts: Mapping[str, np.ndarray | str]
+) -> Replicates:
+    """Return the replicates of every measure of detail for a cell, or for its `first` seeds."""
+    raw = [counts.get(seed.key) for seed in scores.members(*side)[:first]]
+    test = [None if one is None or isinstance(one, str) else with_enough_pixels(one) for one in raw]
+    val = [None if seed is None else seed["val"] for seed in scores.counts(*side)[:first]]
+    entries = len(DETAIL) + len(EXCESS) + len(BY_CLASS) * len(scores.frames.class_names)
+    return scores.replicates("|".join(side), val, test, detail_vector, entries)
 
 
 def _counts(predictions: Path, target: DetailTargets) -> np.ndarray | str:

@@ -11,7 +11,7 @@ import pandas as pd
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import Choice
+from ablate.analysis.selection import OWN_BEST, Choice
 from ablate.stats.sequential import OPEN, group_sequential_holm, level_at
 
 LOOK_COLUMNS = [
@@ -50,11 +50,49 @@ def look_plan(frames: Frames) -> LookPlan | None:
     return LookPlan(tuple(n for n in confirm.looks if n <= most), confirm.futility or 0.0)
 
 
-def confirmed_settings(frames: Frames) -> Choice:
-    """Return the setting that each variant was trained at again with fresh seeds; None before it was."""
-    choice: Choice = dict.fromkeys(frames.variants)
-    confirming = frames.trials[frames.trials["role"] == "confirm"]
-    return choice | {str(name): str(part["setting"].iloc[-1]) for name, part in confirming.groupby("variant")}
+@dataclass(frozen=True)
+class Basis:
+    """The runs that a comparison of variants, or one variant's level, rests on.
+
+    `sides` are variant, setting and role of each. Where all have the role "confirm" these are fresh seeds, which took
+    no part in choosing the setting; the `first` so many of them are compared (None: all), those of the look at which
+    the contrast was decided. The error of an interval is `stretch` times what is asked for: smaller than one where the
+    interval has to hold over all looks together.
+    """
+
+    sides: tuple[tuple[str, str, str], ...]
+    first: int | None = None
+    stretch: float = 1.0
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether no run that is compared took part in choosing."""
+        return all(role == "confirm" for _, _, role in self.sides)
+
+    def confidence(self, asked: float) -> float:
+        """Return the level of an interval that holds at level `asked` over all looks."""
+        return 1 - self.stretch * (1 - asked)
+
+
+def basis(scores: StudyScores, looks: pd.DataFrame, *variants: str, setting: str | None = None) -> Basis:
+    """Return what a comparison of these variants rests on, each at its own best or all at `setting`.
+
+    At own best the fresh seeds decide where the study declares them and every side has some, at the look where the
+    primary contrast of the two ended. At a setting each side stands by its fresh seeds, if it has any there.
+    """
+    if setting is not None:
+        sides = tuple((name, setting, "confirm" if scores.is_fresh(name, setting) else "main") for name in variants)
+    elif all(scores.is_fresh(name, scores.confirmed[name]) for name in variants):
+        sides = tuple((name, str(scores.confirmed[name]), "confirm") for name in variants)
+    else:
+        chosen = OWN_BEST.choose(scores.eligible)
+        sides = tuple((name, chosen.get(name) or "", "main") for name in variants)
+    made = Basis(sides)
+    pair = [{row.variant, row.against} == set(variants) for row in looks.itertuples()]
+    if not made.fresh or not any(pair):
+        return made
+    last = looks[pair].iloc[-1]
+    return Basis(sides, int(last["n"]), (1 - float(last["confidence"])) / (1 - scores.confidence))
 
 
 def taken_looks(scores: StudyScores, plan: LookPlan | None, sides: Mapping[str, str], copies: set[str]) -> Looks:
@@ -68,7 +106,7 @@ def taken_looks(scores: StudyScores, plan: LookPlan | None, sides: Mapping[str, 
     found = Looks(pd.DataFrame(columns=LOOK_COLUMNS))
     if plan is None:
         return found
-    choice = confirmed_settings(scores.frames)
+    choice = scores.confirmed
     families = [[name for name in sides if name not in copies], *([name] for name in sides if name in copies)]
     rows: list[dict[str, object]] = []
     words: dict[str, str] = {}

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ablate.analysis.contrasts import against, confounds, controls, ratio_of
 from ablate.analysis.load import ENDED
+from ablate.analysis.looks import Looks, basis
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.measure import segmentation
@@ -29,8 +30,10 @@ _SCORES = set(QUALITY) - {"test_loss", "test_cross_entropy"}
 COMPONENTS = {f"{part}_sd": part for part in ("between_runs", "seed", "image", "interaction")}
 
 
-def variants_frame(scores: StudyScores, own_best: Choice, response: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    """Return a row a variant; `response` is that of `cells.rate_response`."""
+def variants_frame(
+    scores: StudyScores, looks: Looks, own_best: Choice, response: Mapping[str, dict[str, Any]]
+) -> pd.DataFrame:
+    """Return a row a variant, by the seeds that it is judged by; `response` is that of `cells.rate_response`."""
     frames = scores.frames
     sides, copies = against(frames), controls(frames)
     described = frames.run.get("variants", {})
@@ -38,15 +41,17 @@ def variants_frame(scores: StudyScores, own_best: Choice, response: Mapping[str,
     for variant in frames.variants:
         setting = own_best.get(variant)
         other = sides.get(variant, frames.baseline)
-        planned = frames.trials[(frames.trials["variant"] == variant) & (frames.trials["role"] == "main")]
+        ((_, _, role),) = basis(scores, looks.frame, variant).sides
+        own = frames.trials[frames.trials["variant"] == variant]
+        planned = own[own["role"] == role]
         row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline, "control": variant in copies}
         row |= {"against": other, "differs": _differs(described.get(variant, {}))}
         row |= {"confounds": confounds(frames, [variant]), "setting": setting or ""}
         row |= {axis: frames.levels[axis][setting] if setting else np.nan for axis in frames.axes}
         edge = scores.edge(variant, setting) if setting else "no setting has a result"
         row |= {"unbracketed": bool(edge), "bracket": edge}
-        row |= _scores(scores, variant, setting, planned)
-        row["provisional"] = bool(planned["status"].isin(["missing", "failed"]).any())
+        row |= _scores(scores, variant, setting, role, planned)
+        row["provisional"] = bool(own["status"].isin(["missing", "failed"]).any())
         row |= response[variant]
         for quantity, name in (("parameters", "parameters_ratio"), ("forward_flops", "flops_ratio")):
             row[quantity] = float(described.get(variant, {}).get(quantity) or np.nan)
@@ -55,19 +60,19 @@ def variants_frame(scores: StudyScores, own_best: Choice, response: Mapping[str,
     return pd.DataFrame(rows)
 
 
-def classes_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:
-    """Return a row a variant and class, at the variant's own best setting."""
+def classes_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
+    """Return a row a variant and class, at the variant's own best setting, by the seeds that it is judged by."""
     frames, rows = scores.frames, []
     for variant in frames.variants:
-        setting = own_best.get(variant)
-        if setting is None:
+        (side,) = basis(scores, looks.frame, variant).sides
+        if not side[1]:
             continue
-        seeds = [None if seed is None else seed["test"].sum(axis=0) for seed in scores.counts(variant, setting)]
+        seeds = [None if seed is None else seed["test"].sum(axis=0) for seed in scores.counts(*side)]
         known = [total for total in seeds if total is not None]
         zero = np.zeros(len(frames.class_names))
         dice = np.mean([zero if total is None else segmentation.dice(total) for total in seeds], axis=0)
         pixels = known[0][:, segmentation.TP] + known[0][:, segmentation.FN] if known else zero
-        for place, (label, estimate) in enumerate(zip(frames.class_names, scores.level(variant)[1:], strict=True)):
+        for place, (label, estimate) in enumerate(zip(frames.class_names, scores.level(*side)[1:], strict=True)):
             row: dict[str, Any] = {"variant": variant, "class": label, "pixels": int(pixels[place])}
             row |= {"iou": estimate.value, "iou_low": estimate.low, "iou_high": estimate.high}
             rows.append(row | {"dice": float(dice[place]), "n": estimate.n, "reason": estimate.reason})
@@ -94,14 +99,14 @@ def _modules(described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scores(scores: StudyScores, variant: str, setting: str | None, planned: pd.DataFrame) -> dict[str, Any]:
+def _scores(scores: StudyScores, variant: str, setting: str | None, role: str, planned: pd.DataFrame) -> dict[str, Any]:
     names = ("val_mean", "test_mean", "test_low", "test_high", "stability_of_choice", *QUALITY, *COMPONENTS)
     row: dict[str, Any] = dict.fromkeys(names, np.nan) | {"n": 0, "n_planned": 0, "reason": ""}
     if setting is None:
         return row | {"n_planned": int(planned.groupby("setting").size().max()), "reason": "no result yet"}
     cell = planned[planned["setting"] == setting]
     ended = cell[cell["status"].isin(ENDED)]
-    estimate = scores.judged_level(variant, setting)
+    estimate = scores.level(variant, setting, role)[0]
     row |= {"n": len(ended), "n_planned": len(cell), "val_mean": float(scores.v.T[variant][setting])}
     row |= {"test_mean": estimate.value, "test_low": estimate.low, "test_high": estimate.high}
     row |= {"reason": estimate.reason, "stability_of_choice": scores.stability_of_choice(variant, setting)}
@@ -109,5 +114,5 @@ def _scores(scores: StudyScores, variant: str, setting: str | None, planned: pd.
         if column in ended:
             values = ended[column].mask(ended["status"].eq("diverged"), 0.0 if name in _SCORES else np.nan)
             row[name] = float(values.mean())
-    split = scores.variance(variant, setting)
+    split = scores.variance(variant, setting, role)
     return row | {name: float(np.sqrt(getattr(split, part))) for name, part in COMPONENTS.items()}

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ablate.analysis.cells import cell_groups, headroom_reason
 from ablate.analysis.frames import Frames, layers_frame
-from ablate.analysis.selection import Choice
+from ablate.analysis.looks import Looks, basis
+from ablate.analysis.scores import StudyScores
 from ablate.measure.stability import censored_headroom
 from ablate.stats.bounded import logit_interval
 from ablate.stats.intervals import Estimate, geometric_interval, mean_estimate
@@ -28,7 +29,7 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     """Return a row a cell and probed point; empty where headroom was not probed."""
     rows: list[dict[str, Any]] = []
     measured = frames.trials["lr_headroom"].notna().any()
-    for cell in cell_groups(frames) if measured else ():
+    for cell in cell_groups(frames, fresh=True) if measured else ():
         at = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
         probed = [_headroom(frames, key) for key in cell.columns["key"]]
         for point in range(max(map(len, probed))):
@@ -50,11 +51,15 @@ def _headroom(frames: Frames, key: str) -> list[float]:
     return [np.nan if value is None else value for values in layers.values() for value in values]
 
 
-def gate_frames(frames: Frames, own_best: Choice, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a row a gate and class at own best, and a row a gate of what flattening it does; empty without gates."""
-    trials = frames.trials
-    at_best = (trials["role"] == "main") & (trials["setting"] == trials["variant"].map(own_best))
-    chosen = trials[at_best & (trials["status"] == "complete")]
+def gate_frames(scores: StudyScores, looks: Looks, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row a gate and class at own best, and a row a gate of what flattening it does; empty without gates.
+
+    By the seeds that each variant is judged by.
+    """
+    frames = scores.frames
+    sides = [basis(scores, looks.frame, variant).sides[0] for variant in frames.variants]
+    keys = {seed.key for side in sides for seed in scores.members(*side) if seed.status == "complete"}
+    chosen = frames.trials[frames.trials["key"].isin(keys)]
     probes = layers_frame(chosen, frames.axes, frames.source)
     gates, ablated = [], []
     for variant, part in probes.groupby("variant", sort=False):

@@ -107,7 +107,7 @@ FRAMES: Mapping[str, Frame] = {
         measures=True,
     ),
     "variants": Frame(
-        "a variant, in the order of the plan, at its own best setting",
+        "a variant, in the order of the plan, at its own best setting, by the seeds that it is judged by",
         "variant control against setting n reason parameters_ratio flops_ratio",
         {
             "baseline": flag("whether it is the baseline"),
@@ -202,7 +202,7 @@ FRAMES: Mapping[str, Frame] = {
         },
     ),
     "classes": Frame(
-        "a variant and class, at own best",
+        "a variant and class, at own best, by the seeds that the variant is judged by",
         "variant class pixels n reason",
         {
             "iou iou_low iou_high": number("IoU, with the Multi-Bootstrap's interval"),
@@ -210,17 +210,17 @@ FRAMES: Mapping[str, Frame] = {
         },
     ),
     "class_contrasts": Frame(
-        "a contrast, way (own best, shared) and class",
-        "variant against kind class delta low high left right n reason",
-        {},
+        "a contrast and class, at own best, of the seeds that decide the contrast",
+        "variant against class delta low high left right n reason",
+        {"fresh": flag("whether these seeds took no part in choosing")},
     ),
     "detail": Frame(
-        "a contrast and measure of fine detail, at own best; the excesses are logarithms of ratios to interior IoU",
+        "a contrast and measure of detail, of the seeds that decide it; excesses are logs of ratios to interior IoU",
         "variant against measure left right delta low high n reason",
         {},
     ),
     "class_detail": Frame(
-        "a contrast, class and measure of fine detail, at own best",
+        "a contrast, class and measure of fine detail, of the seeds that decide the contrast",
         "variant against class measure left right delta low high n reason",
         {"pixels": count("target pixels of that kind and class in the test split", "pixels")},
     ),
@@ -230,7 +230,7 @@ FRAMES: Mapping[str, Frame] = {
         {"verdict": text('"lost", "gained" or "undecided"'), "reason": text("the four intervals that it rests on")},
     ),
     "stability": Frame(
-        "a cell and registered measure, those of quality left out",
+        "a cell and registered measure, those of quality left out, by its fresh seeds if it has any",
         "variant setting measure low high n reason",
         {
             "mean": number("mean over seeds, infinite where a seed's is; geometric for lr_headroom"),
@@ -240,7 +240,7 @@ FRAMES: Mapping[str, Frame] = {
         axes=True,
     ),
     "headroom": Frame(
-        "a cell and probed point of training",
+        "a cell and probed point of training, by its fresh seeds if it has any",
         "variant setting low high n reason",
         {
             "point": count("number of the point, from 1"),
@@ -250,7 +250,7 @@ FRAMES: Mapping[str, Frame] = {
         axes=True,
     ),
     "convergence": Frame(
-        "a cell",
+        "a cell, by its fresh seeds if it has any",
         "variant setting n",
         {
             "verdict": _VERDICT,

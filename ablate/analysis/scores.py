@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
+from ablate.analysis.selection import OWN_BEST, Choice, bracket, eligible, v_table
 from ablate.measure import segmentation
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, combine
@@ -57,6 +57,17 @@ class StudyScores:
         self._edges: dict[tuple[str, str], str] = {}
         self._cells: dict[tuple[str, str, str, int | None], Replicates] = {}
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
+
+    @cached_property
+    def confirmed(self) -> Choice:
+        """Return the setting that each variant was trained at again with fresh seeds; None before it was."""
+        choice: Choice = dict.fromkeys(self.frames.variants)
+        confirming = self.frames.trials[self.frames.trials["role"] == "confirm"]
+        return choice | {str(name): str(part["setting"].iloc[-1]) for name, part in confirming.groupby("variant")}
+
+    def is_fresh(self, variant: str, setting: str | None) -> bool:
+        """Tell whether the study decides by fresh seeds and has results of such for this cell."""
+        return self.frames.study.confirm is not None and bool(self.members(variant, setting, "confirm"))
 
     @cached_property
     def _complete(self) -> str | None:
@@ -198,8 +209,8 @@ class StudyScores:
 
         Of the trials of one `role`, or of the `first` of them in either cell.
         """
-        cells = {side: self.cell(*side, role, first) for side in (left, right)}
-        return self.between(cells[left], cells[right], left[1], right[1], confidence)
+        cells = [self.cell(*side, role, first) for side in (left, right)]
+        return self.between(cells[0], cells[1], left[1], right[1], confidence)
 
     def between(
         self, left: Replicates, right: Replicates, at: str, against: str, confidence: float | None = None
@@ -208,17 +219,17 @@ class StudyScores:
         confidence = confidence or self.confidence
         return combine([{at: left}, {against: right}], [1, -1], at=(at, against), confidence=confidence)
 
-    def level(self, variant: str, confidence: float | None = None) -> list[Estimate]:
-        """Return a variant's own score at its best setting, chosen again in every replicate: mIoU, then classes."""
-        made = combine([self.cells(variant)], [1], confidence=confidence or self.confidence)
-        return [contrast.estimate for contrast in made]
+    def level(self, variant: str, setting: str, role: str) -> list[Estimate]:
+        """Return what a variant scores: mIoU, then classes. Its fresh seeds at `setting` if the `role` is "confirm".
 
-    def judged_level(self, variant: str, setting: str) -> Estimate:
-        """Return the mIoU that judges a variant: of its fresh seeds at `setting` where there are any, else `level`."""
-        if not self.members(variant, setting, "confirm"):
-            return self.level(variant)[0]
-        fresh = {setting: self.cell(variant, setting, "confirm")}
-        return combine([fresh], [1], at=[setting], confidence=self.confidence)[0].estimate
+        Else those that chose, the best setting chosen again in every replicate.
+        """
+        if role == "confirm":
+            fresh = {setting: self.cell(variant, setting, role)}
+            made = combine([fresh], [1], at=[setting], confidence=self.confidence)
+        else:
+            made = combine([self.cells(variant)], [1], confidence=self.confidence)
+        return [contrast.estimate for contrast in made]
 
     def stability_of_choice(self, variant: str, setting: str) -> float:
         """Return the share of the replicates in which `setting` is the variant's best on val."""
@@ -226,9 +237,9 @@ class StudyScores:
         val = np.stack([cell.val_draws for cell in cells.values()])
         return float((np.argmax(np.where(np.isfinite(val), val, -np.inf), axis=0) == list(cells).index(setting)).mean())
 
-    def variance(self, variant: str, setting: str) -> VarianceSplit:
+    def variance(self, variant: str, setting: str, role: str = "main") -> VarianceSplit:
         """Return the components of variance of the test mIoU of a cell."""
-        counts = [None if seed is None else seed["test"] for seed in self.counts(variant, setting)]
+        counts = [None if seed is None else seed["test"] for seed in self.counts(variant, setting, role)]
         if all(seed is None for seed in counts):
             return VarianceSplit(0.0, 0.0, 0.0, 0.0, len(counts))
         return variance_split(counts, self.bootstrap.test_weights, segmentation.mean_iou)

@@ -13,16 +13,17 @@ from scipy import special
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
-from ablate.analysis.looks import confirmed_settings
+from ablate.analysis.looks import Basis, basis
 from ablate.claims.forms import difference_text, right_side, score_of, threshold_of
 from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.detail import with_enough_pixels
 from ablate.measure.stability import censored_headroom
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine, multi_bootstrap
+from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine
 from ablate.stats.bounded import bounded_mean
 from ablate.stats.intervals import (
     Estimate,
+    larger_more_often,
     mean_estimate,
     ratio_interval,
     share_difference,
@@ -34,6 +35,9 @@ from ablate.stats.resampling import Floats
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.wording import count_of
+
+# Below so many seeds of a side a claim says how many there are.
+LEAST_TO_JUDGE = 3
 
 
 class Refusal(Exception):
@@ -55,6 +59,8 @@ class Evidence:
     threshold: float
     exact: bool = False
     notes: tuple[str, ...] = ()
+    fresh: bool = False
+    """Whether it rests on seeds that took no part in choosing."""
     refused: str = ""
     """Why the comparison could not be made; "" where it was."""
 
@@ -78,7 +84,7 @@ class Gatherer:
     def __init__(self, frames: Frames, analysis: Analysis) -> None:
         self.frames, self.analysis = frames, analysis
         self.scores = analysis.scores
-        self._cells: dict[tuple[str, str, str, str, str, int | None], Replicates] = {}
+        self._cells: dict[tuple[tuple[str, str, str], str, str, int | None], Replicates] = {}
         self._by_key = frames.trials.set_index("key")
         self._any_complete = bool(frames.trials["status"].eq("complete").any())
         self._detail: dict[str, dict[str, np.ndarray]] = {}
@@ -94,100 +100,53 @@ class Gatherer:
         name = split_of(claim.metric)[1]
         if name in RATES or name in COUNTS:
             return self._throughput(claim, variant) if name in RATES else self._count(claim, variant)
-        family = self._of_trials
-        if name == "convergence":
-            family = self._convergence
-        elif name in SHARES:
-            family = self._diverged
-        elif "/" in name or name in OVERLAP or name in DETAIL:
-            family = self._overlap
-        return replace(family(claim, variant, setting), notes=self._notes(claim, variant, setting))
-
-    def _overlap(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
-        split, name = split_of(claim.metric)
-        if setting is None and split == "test" and name not in DETAIL and self._fresh(claim, variant):
-            return self._confirmed(claim, variant, name)
-        # Detail is counted from the predictions, trial by trial: only where it is compared.
-        fixed = setting is not None or name in DETAIL
-        left = self._replicates(variant, self._at(variant, setting) if fixed else None, name, split)
-        at = self._where(variant, claim.right, setting)
-        if claim.right is None:
-            chosen = [next(iter(left))] if fixed else None
-            return self._evidence(
-                claim,
-                f"{claim.metric} of {variant}",
-                at,
-                lambda c: combine([left], [1], at=chosen, confidence=c)[0].estimate,
-            )
-        right = self._replicates(claim.right, self._at(claim.right, setting) if fixed else None, name, split)
-        right = {key: cell.scaled(claim.factor or 1.0) for key, cell in right.items()}
-        both = (next(iter(left)), next(iter(right))) if fixed else None
-
-        def estimate(confidence: float) -> Estimate:
-            return multi_bootstrap(left, right, at=both, confidence=confidence).estimate
-
-        return self._evidence(claim, difference_text(claim, variant), at, estimate)
-
-    def _fresh(self, claim: ClaimSpec, variant: str) -> bool:
-        """Tell whether every side of a claim has seeds that took no part in choosing: those decide, as in contrasts."""
-        choice = confirmed_settings(self.frames)
-        return self.frames.study.confirm is not None and all(
-            self.scores.members(name, choice[name], "confirm") for name in (variant, claim.right) if name
-        )
-
-    def _confirmed(self, claim: ClaimSpec, variant: str, name: str) -> Evidence:
-        """Return a comparison of test scores by the fresh seeds, at the look that the contrast's decision rests on."""
-        choice = confirmed_settings(self.frames)
         sides = [side for side in (variant, claim.right) if side]
-        looks, first, stretch = self.analysis.looks, None, 1.0
-        taken = looks[[{row.variant, row.against} == set(sides) for row in looks.itertuples()]] if len(looks) else looks
-        if len(taken):
-            first = int(taken["n"].iloc[-1])
-            # The interval holds over all looks together: the error at this one is smaller by so much.
-            stretch = (1 - float(taken["confidence"].iloc[-1])) / (1 - self.analysis.confidence)
-        cells = [self._cell(side, str(choice[side]), name, "test", "confirm", first) for side in sides]
-        at = " and ".join(f"{side} at {choice[side]}" for side in sides) + ", fresh seeds"
+        rests = basis(self.scores, self.analysis.looks, *sides, setting=setting)
+        for side, at, role in rests.sides:
+            if not at:
+                raise Refusal(f"{side} has no setting that may be chosen")
+            if not self.scores.members(side, at, role):
+                raise Refusal(f"{side} has no result at {at}")
+        if name == "convergence":
+            made = self._convergence(claim, rests)
+        elif name in SHARES:
+            made = self._diverged(claim, rests)
+        elif "/" in name or name in OVERLAP or name in DETAIL:
+            made = self._overlap(claim, rests, again=setting is None and not rests.fresh and name not in DETAIL)
+        else:
+            made = self._of_trials(claim, rests)
+        return replace(made, notes=self._notes(claim, variant, setting, rests), fresh=rests.fresh)
+
+    def _overlap(self, claim: ClaimSpec, rests: Basis, *, again: bool) -> Evidence:
+        """Compare scores of a split; `again`: the settings are chosen again in every replicate."""
+        split, name = split_of(claim.metric)
+        sides = []
+        for variant, setting, role in rests.sides:
+            settings = [str(one) for one in self.scores.eligible.loc[variant].dropna().index] if again else [setting]
+            sides.append({one: self._cell((variant, one, role), name, split, rests.first) for one in settings})
+        weights = [1.0, -(claim.factor or 1.0)][: len(sides)]
+        at = None if again else [setting for _, setting, _ in rests.sides]
 
         def estimate(confidence: float) -> Estimate:
-            level_here = 1 - stretch * (1 - confidence)
-            if claim.right is None:
-                return combine([{0: cells[0]}], [1], at=[0], confidence=level_here)[0].estimate
-            right = {0: cells[1].scaled(claim.factor or 1.0)}
-            return multi_bootstrap({0: cells[0]}, right, at=(0, 0), confidence=level_here).estimate
+            return combine(sides, weights, at=at, confidence=confidence)[0].estimate
 
-        quantity = difference_text(claim, variant) if claim.right else f"{claim.metric} of {variant}"
-        return self._evidence(claim, quantity, at, estimate)
+        return self._evidence(claim, _quantity(claim, rests), rests, estimate)
 
-    def _replicates(self, variant: str, setting: str | None, name: str, split: str) -> dict[str, Replicates]:
-        """Return the replicates of a metric for one setting of a variant, or for all that may be chosen."""
-        eligible = self.scores.eligible.loc[variant].dropna().index
-        settings = [setting] if setting is not None else [str(name) for name in eligible]
-        made = {key: self._cell(variant, key, name, split) for key in settings}
-        if not made:
-            raise Refusal(f"{variant} has no setting that may be chosen")
-        return made
-
-    def _cell(
-        self, variant: str, setting: str, name: str, split: str, role: str = "main", first: int | None = None
-    ) -> Replicates:
-        """Return the replicates of a metric for one cell.
-
-        An entry of those that the contrasts have, or made here, once.
-        """
-        members = self.scores.members(variant, setting, role)[:first]
+    def _cell(self, side: tuple[str, str, str], name: str, split: str, first: int | None) -> Replicates:
+        """Return the replicates of a metric for one cell: an entry of those of the contrasts, or made here, once."""
+        members = self.scores.members(*side)[:first]
         if not members:
-            raise Refusal(f"{variant} has no result at {setting}")
+            raise Refusal(f"{side[0]} has no result at {side[1]}")
         if all(member.status == "diverged" for member in members) and not self._any_complete:
             raise Refusal("no trial of the study is complete")
         kind, _, label = name.partition("/")
         if split == "test" and name == "mean_iou":
-            return self.scores.cell(variant, setting, role, first).entry(0)
+            return self.scores.cell(*side, first).entry(0)
         if split == "test" and kind == "iou" and label in self.frames.class_names:
-            return self.scores.cell(variant, setting, role, first).entry(1 + self.frames.class_names.index(label))
-        at = (variant, setting, name, split, role, first)
+            return self.scores.cell(*side, first).entry(1 + self.frames.class_names.index(label))
+        at = (side, name, split, first)
         if at not in self._cells:
-            score = score_of(name, self.frames.class_names)
-            seeds = self.scores.counts(variant, setting, role)[:first]
+            seeds = self.scores.counts(*side)[:first]
             val = [None if seed is None else seed["val"] for seed in seeds]
             if name in DETAIL:
                 compared = [
@@ -197,8 +156,9 @@ class Gatherer:
             else:
                 compared = [None if seed is None else seed[split] for seed in seeds]
             bootstrap = self.scores.bootstrap if split == "test" else self._val_bootstrap
+            score = score_of(name, self.frames.class_names)
             self._cells[at] = bootstrap.cell(
-                f"{variant}|{setting}|{role}", val, compared, val_score=segmentation.mean_iou, test_score=score
+                "|".join(side), val, compared, val_score=segmentation.mean_iou, test_score=score
             )
         return self._cells[at]
 
@@ -218,65 +178,63 @@ class Gatherer:
                 raise Refusal(f"no measures of fine detail: {error}") from None
         return self._detail[key]
 
-    def _of_trials(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+    def _of_trials(self, claim: ClaimSpec, rests: Basis) -> Evidence:
+        """Compare a measure that is one value a trial."""
         column = claim.metric.replace("/", "_", 1)
-        rises = column in RISES
+        values = [self._values(side, column, rests.first) for side in rests.sides]
         if column == "lr_headroom":
-            return self._headroom(claim, variant, setting)
-        left = self._values(variant, setting, column)
-        at = self._where(variant, claim.right, setting)
+            return self._headroom(claim, rests, values)
+        quantity, factor = _quantity(claim, rests), claim.factor or 1.0
+        if column in RISES:
+            return self._rise(claim, rests, values)
         if claim.right is None:
-            subject = f"{claim.metric} of {variant}"
-            if rises:
-                height = 1 - 1 / (claim.value or nan)
-                ends = ("never rose", "diverged")
-
-                def bounded(confidence: float) -> Estimate:
-                    return bounded_mean(1 - 1 / left, height, confidence, least=self.analysis.confidence, ends=ends)
-
-                return replace(self._evidence(claim, f"1 − 1/{subject}", at, bounded), threshold=height)
-            return self._evidence(claim, subject, at, lambda c: mean_estimate(left, c))
-        right = self._values(claim.right, setting, column)
-        factor = claim.factor or 1.0
-        quantity = difference_text(claim, variant)
-        if rises:
-            # rise_L > f · rise_R is 1/rise_L < 1/(f · rise_R); so a diverged seed has the finite value 1.
-            left, right, factor = 1 - 1 / left, 1 - 1 / right / factor, 1.0
-            quantity = f"1 − 1/{claim.metric} (0 never rose, 1 diverged), {variant} − {right_side(claim)}"
+            return self._evidence(claim, quantity, rests, lambda c: mean_estimate(values[0], c))
         # The permutation test is of no difference.
         interval = welch_interval if threshold_of(claim) else welch_or_permutation
-        return self._evidence(claim, quantity, at, lambda c: interval(left, right, c, factor=factor))
+        return self._evidence(claim, quantity, rests, lambda c: interval(values[0], values[1], c, factor=factor))
 
-    def _headroom(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+    def _rise(self, claim: ClaimSpec, rests: Basis, rises: list[Floats]) -> Evidence:
+        """Compare rises, whose mean need not exist: of one variant by 1 − 1/rise in [0, 1], of two by which is larger.
+
+        A diverged seed counts as the largest.
+        """
+        left = rests.sides[0][0]
+        if claim.right is None:
+            height = 1 - 1 / (claim.value or nan)
+            ends, least = ("never rose", "diverged"), self.analysis.confidence
+
+            def mean(confidence: float) -> Estimate:
+                return bounded_mean(1 - 1 / rises[0], height, confidence, least=least, ends=ends)
+
+            return replace(self._evidence(claim, f"1 − 1/{claim.metric} of {left}", rests, mean), threshold=height)
+        scaled = rises[1] * (claim.factor or 1.0)
+        quantity = f"chance that the {claim.metric} of a run of {left} is larger than {right_side(claim)}'s"
+        made = self._evidence(claim, quantity, rests, lambda c: larger_more_often(rises[0], scaled, c))
+        return replace(made, threshold=0.5)
+
+    def _headroom(self, claim: ClaimSpec, rests: Basis, values: list[Floats]) -> Evidence:
         """Compare lr_headroom by its logarithm to the base of two, where no seed's is an end of the range probed."""
-        octaves = {}
-        for name in filter(None, (variant, claim.right)):
-            values = self._values(name, setting, claim.metric)
-            censored = int(censored_headroom(values).sum())
-            if censored:
-                lie = "lies" if censored == 1 else "lie"
-                of = f"{censored} of {count_of(len(values), 'seed')} of {name}"
-                raise Refusal(f"{of} {lie} at an end of the range probed")
-            octaves[name] = np.log2(values)
-        at = self._where(variant, claim.right, setting)
+        for (name, _, _), found in zip(rests.sides, values, strict=True):
+            if censored := int(censored_headroom(found).sum()):
+                of = f"{censored} of {count_of(len(found), 'seed')} of {name}"
+                raise Refusal(f"{of} {'lies' if censored == 1 else 'lie'} at an end of the range probed")
+        octaves = [np.log2(found) for found in values]
         threshold = float(np.log2(claim.factor or 1.0 if claim.right else claim.value or nan))
 
         def estimate(confidence: float) -> Estimate:
             if claim.right is None:
-                return mean_estimate(octaves[variant], confidence)
+                return mean_estimate(octaves[0], confidence)
             interval = welch_interval if threshold else welch_or_permutation
-            return interval(octaves[variant], octaves[claim.right], confidence)
+            return interval(octaves[0], octaves[1], confidence)
 
-        quantity = f"{claim.metric}, {variant} − {claim.right}" if claim.right else f"{claim.metric} of {variant}"
-        return replace(self._evidence(claim, f"log2 of {quantity}", at, estimate), threshold=threshold)
+        between = f", {rests.sides[0][0]} − {claim.right}" if claim.right else f" of {rests.sides[0][0]}"
+        made = self._evidence(claim, f"log2 of {claim.metric}{between}", rests, estimate)
+        return replace(made, threshold=threshold)
 
-    def _values(self, variant: str, setting: str | None, column: str) -> Floats:
-        members = self.scores.members(variant, self._at(variant, setting))
-        if not members:
-            raise Refusal(f"{variant} has no result at {self._at(variant, setting)}")
+    def _values(self, side: tuple[str, str, str], column: str, first: int | None) -> Floats:
         if column not in self._by_key:
             raise Refusal(f"no trial of the study has {column}")
-        trials = self._by_key.loc[[member.key for member in members]]
+        trials = self._by_key.loc[[member.key for member in self.scores.members(*side)[:first]]]
         values = trials[column].to_numpy(float)
         unknown = np.isnan(values)
         if unknown.any():
@@ -284,16 +242,14 @@ class Gatherer:
             diverged = int((trials.loc[unknown, "status"] == "diverged").sum())
             why = f"{diverged} of them diverged" if diverged else reasons[0]
             have = "has" if unknown.sum() == 1 else "have"
-            of = f"{int(unknown.sum())} of {count_of(len(values), 'seed')} of {variant}"
+            of = f"{int(unknown.sum())} of {count_of(len(values), 'seed')} of {side[0]}"
             raise Refusal(f"{of} {have} no {column} ({why})")
         return values
 
-    def _diverged(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
-        counts = []
-        for name in filter(None, (variant, claim.right)):
-            members = self.scores.members(name, self._at(name, setting))
-            counts.append((sum(member.status == "diverged" for member in members), len(members)))
-        (k, n), *other = counts
+    def _diverged(self, claim: ClaimSpec, rests: Basis) -> Evidence:
+        """Compare shares of diverged seeds."""
+        ended = [[one.status for one in self.scores.members(*side)[: rests.first]] for side in rests.sides]
+        (k, n), *other = [(one.count("diverged"), len(one)) for one in ended]
 
         def share(confidence: float) -> Estimate:
             if other:
@@ -301,13 +257,13 @@ class Gatherer:
             value, low, high = share_interval(k, n, confidence)
             return Estimate(value, low, high, n=n, confidence=confidence, method="Wilson's interval of a share")
 
-        side = f", {variant} − {claim.right}" if claim.right else f" of {variant}"
-        at = self._where(variant, claim.right, setting)
-        return self._evidence(claim, f"share of diverged seeds{side}", at, share)
+        between = f", {rests.sides[0][0]} − {claim.right}" if claim.right else f" of {rests.sides[0][0]}"
+        return self._evidence(claim, f"share of diverged seeds{between}", rests, share)
 
-    def _convergence(self, claim: ClaimSpec, variant: str, setting: str | None) -> Evidence:
+    def _convergence(self, claim: ClaimSpec, rests: Basis) -> Evidence:
+        """Judge whether training had converged, by the interval that the study's verdict on the cell rests on."""
         frame = self.analysis.convergence
-        at = self._at(variant, setting)
+        ((variant, at, _),) = rests.sides
         rows = frame[(frame["variant"] == variant) & (frame["setting"] == at)]
         if not len(rows):
             raise Refusal(f"{variant} has no cell at {at}")
@@ -328,24 +284,20 @@ class Gatherer:
 
         above = claim.expect == "under-converged"
         quantity = f"projected gain in val mIoU of {variant}"
-        return Evidence(quantity, f"{variant} at {at}", self._levels(estimate), above, False, GAIN_THRESHOLD)
+        return Evidence(quantity, _at(rests), self._levels(estimate), above, False, GAIN_THRESHOLD)
 
     def _throughput(self, claim: ClaimSpec, variant: str) -> Evidence:
         frame = self.frames.throughput.set_index(["variant", "round"])[claim.metric].dropna()
         for name in filter(None, (variant, claim.right)):
             if name not in frame.index.get_level_values("variant"):
                 raise Refusal(f"the throughput of {name} has not been measured alone")
-        left = frame[variant]
+        left, quantity = frame[variant].to_numpy(float), f"{claim.metric} of {variant}"
         if claim.right is None:
-            return self._evidence(
-                claim, f"{claim.metric} of {variant}", "the profile", lambda c: mean_estimate(left.to_numpy(float), c)
-            )
-        pairs = left.to_frame("left").join(frame[claim.right].rename("right"), how="inner")
+            return self._evidence(claim, quantity, "the profile", lambda c: mean_estimate(left, c))
+        pairs = frame[variant].to_frame("left").join(frame[claim.right].rename("right"), how="inner")
+        quantity = f"{claim.metric}, {variant} / {claim.right}"
         made = self._evidence(
-            claim,
-            f"{claim.metric}, {variant} / {claim.right}",
-            "the profile",
-            lambda c: ratio_interval(pairs["left"], pairs["right"], c),
+            claim, quantity, "the profile", lambda c: ratio_interval(pairs["left"], pairs["right"], c)
         )
         return replace(made, threshold=claim.factor or 1.0)
 
@@ -367,23 +319,17 @@ class Gatherer:
     def _levels(self, estimate: Callable[[float], Estimate]) -> Callable[[int], Estimate]:
         return lambda share: estimate(1 - (1 - self.analysis.confidence) / share)
 
-    def _evidence(self, claim: ClaimSpec, quantity: str, at: str, estimate: Callable[[float], Estimate]) -> Evidence:
+    def _evidence(
+        self, claim: ClaimSpec, quantity: str, rests: Basis | str, estimate: Callable[[float], Estimate]
+    ) -> Evidence:
         assert claim.op is not None
         above, inclusive = claim.op.startswith(">"), claim.op.endswith("=")
-        return Evidence(quantity, at, self._levels(estimate), above, inclusive, threshold_of(claim))
+        at, made = rests, estimate
+        if isinstance(rests, Basis):
+            at, made = _at(rests), lambda confidence: estimate(rests.confidence(confidence))
+        return Evidence(quantity, str(at), self._levels(made), above, inclusive, threshold_of(claim))
 
-    def _at(self, variant: str, setting: str | None) -> str:
-        chosen = setting if setting is not None else self.analysis.own_best.get(variant)
-        if chosen is None:
-            raise Refusal(f"{variant} has no setting that may be chosen")
-        return chosen
-
-    def _where(self, variant: str, right: str | None, setting: str | None) -> str:
-        if setting is not None:
-            return setting if right else f"{variant} at {setting}"
-        return " and ".join(f"{name} at {self._at(name, None)}" for name in (variant, right) if name)
-
-    def _notes(self, claim: ClaimSpec, variant: str, setting: str | None) -> tuple[str, ...]:
+    def _notes(self, claim: ClaimSpec, variant: str, setting: str | None, rests: Basis) -> tuple[str, ...]:
         rows = self.analysis.variants.set_index("variant")
         notes = []
         for name in filter(None, (variant, claim.right)):
@@ -394,4 +340,22 @@ class Gatherer:
                 notes.append(f"provisional: {name} has trials without a result")
             if row["confounds"]:
                 notes.append(f"{name} has training settings of its own: {row['confounds']}")
+        counted = {side: len(self.scores.members(*side)[: rests.first]) for side in rests.sides}
+        for (name, at, _), n in counted.items():
+            if n < LEAST_TO_JUDGE:
+                notes.append(f"{name} has {count_of(n, 'seed')} at {at}")
         return tuple(notes)
+
+
+def _quantity(claim: ClaimSpec, rests: Basis) -> str:
+    left = rests.sides[0][0]
+    return difference_text(claim, left) if claim.right else f"{claim.metric} of {left}"
+
+
+def _at(rests: Basis) -> str:
+    """Return where a comparison stands: its setting, or each variant's."""
+    settings = {at for _, at, _ in rests.sides}
+    names = " and ".join(name for name, _, _ in rests.sides)
+    where = f"{names} at {settings.pop()}" if len(settings) == 1 else ""
+    where = where or " and ".join(f"{name} at {at}" for name, at, _ in rests.sides)
+    return where + ", fresh seeds" * rests.fresh

@@ -91,38 +91,6 @@ def bounded_mean(
     return Estimate(mean, low, high, n=x.size, confidence=confidence, method=method, reason=reason)
 
 
-def bounded_difference(
-    left: ArrayLike, right: ArrayLike, confidence: float = 0.95, *, bounds: tuple[float, float] = (0, 1)
-) -> Interval:
-    """Return mean(left) − mean(right) of bounded values (n,), (m,) with an interval: (difference, low, high).
-
-    The bounds of two `betting_interval`s, each at level 1 − α/2, subtracted: valid whatever the distributions
-    (Bonferroni), and wide.
-    """
-    inner = (1 + confidence) / 2
-    a, b = betting_interval(left, inner, bounds=bounds), betting_interval(right, inner, bounds=bounds)
-    return a[0] - b[0], a[1] - b[2], a[2] - b[1]
-
-
-def rise_interval(rises: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the harmonic mean of rises (n,) ≥ 1 with its interval by betting: (mean, low, high).
-
-    A rise is bounded on one side and may be infinite (a diverged run), so that its mean may not exist. Its inverse y
-    lies in [0, 1], with 0 for a diverged run: `betting_interval` gives the mean of y, and 1/y brings all three back.
-    A few runs that never rose prove little: it takes 44 that are all exactly 1 until the upper bound is below 1.1.
-    NaN where a rise is; raises ValueError for a rise below 1.
-    """
-    x = np.asarray(rises, dtype=float).ravel()
-    if np.isnan(x).any():
-        return nan, nan, nan
-    mean, low, high = betting_interval(1 / x, confidence)
-    return _inverse(mean), _inverse(high), _inverse(low)
-
-
-def _inverse(value: float) -> float:
-    return inf if value == 0 else 1 / value
-
-
 def logit_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Return the centre of values (n,) in (0, 1) with Student's t interval of their logits: (centre, low, high).
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
+from ablate.stats.welch import contrast_error
+
 # Below this many seeds on a side, the chance that one run beats another gets no verdict.
 LEAST_SEEDS_FOR_SUPERIORITY = 5
 # The exact permutation test enumerates at most this many splits.
@@ -104,12 +106,8 @@ def welch_interval(left: ArrayLike, right: ArrayLike, confidence: float = 0.95, 
     value = float(a.mean() - b.mean()) if n else nan
     if n < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return from_standard_error(value, nan, nan, n=n, confidence=confidence, method="Welch t over seeds")
-    va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
-    total = va + vb
-    df = total**2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1)) if total > 0 else float(n - 1)
-    return from_standard_error(
-        value, float(sqrt(total)), float(df), n=n, confidence=confidence, method="Welch t over seeds"
-    )
+    se, df = contrast_error([a.var(ddof=1), b.var(ddof=1)], [a.size, b.size])
+    return from_standard_error(value, float(se), float(df), n=n, confidence=confidence, method="Welch t over seeds")
 
 
 def ratio_interval(numerator: ArrayLike, denominator: ArrayLike, confidence: float = 0.95) -> Estimate:
@@ -240,6 +238,27 @@ def welch_or_permutation(
     if p > 1 - confidence:
         return replace(made, method=method, p=p, reason=f"{made.reason}; exact permutation p = {p:.3g}")
     return replace(made, low=made.value, high=made.value, method=method, p=p, reason="")
+
+
+def larger_more_often(left: ArrayLike, right: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Return the chance that a value of `left` (n,) is the larger one of a pair, as an estimate against one half.
+
+    Of quantities without a mean (infinite values are allowed). The interval is that of `probability_of_superiority`;
+    there is one only where the exact permutation test tells the sides apart at this level or the interval holds one
+    half: few values, of which all on one side are larger, would give an interval that excludes it too often.
+    """
+    n = min(np.size(left), np.size(right))
+    found = probability_of_superiority(left, right, confidence)
+    made = Estimate(
+        found.value, found.low, found.high, n=n, confidence=confidence, method="P(larger), Newcombe's interval"
+    )
+    if found.low <= 0.5 <= found.high:
+        return made
+    p = permutation_p(left, right)
+    if p > 1 - confidence:
+        reason = f"exact permutation p = {p:.3g}" + ("; at least 4 seeds a side can tell" if n < 4 else "")
+        return replace(made, low=nan, high=nan, p=p, reason=reason)
+    return replace(made, p=p)
 
 
 def sample_sd(values: Sequence[float] | NDArray[np.float64]) -> float:

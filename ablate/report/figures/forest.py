@@ -82,13 +82,14 @@ def contrasts(analysis: Analysis) -> Figure:
 @register_figure("classes", title="Differences per class", order=70)
 def classes(analysis: Analysis) -> Figure:
     """Draw the difference of every class's IoU to the baseline, with intervals, at own best settings."""
-    frame = analysis.class_contrasts[analysis.class_contrasts["kind"] == "own_best"]
     rule = (
         f"Difference of the class's test IoU at own best settings with its {100 * analysis.confidence:.0f} % "
         f"interval over {lookup.seeds_text(analysis)} and images. Descriptive: not corrected for the number of "
         f"classes, so that none is decided. {_band(analysis)}"
     )
-    return _by_variant(analysis, frame, "class", lambda name: name, "Δ IoU, points", rule, "class_differences")
+    return _by_variant(
+        analysis, analysis.class_contrasts, "class", lambda name: name, "Δ IoU, points", rule, "class_differences"
+    )
 
 
 @register_figure("detail", title="Fine detail", order=80)

@@ -27,7 +27,7 @@ def claims(analysis: Analysis) -> Table:
         # That a rate lies on the edge of the grid is said once, before all numbers.
         own = "; ".join(part for part in reason.split("; ") if " is unbracketed: " not in part)
         notes = [text for text in (beside(analysis, claim, row), own) if text]
-        where = f"at {row['at']}; " if row["comparisons"] > 1 and row["at"] else ""
+        where = f"{row['at']}; " if row["comparisons"] > 1 and row["at"] else ""
         level = f"{100 * row['confidence']:.3g} % level" if row["comparisons"] and not row["exact"] else ""
         said.append(
             {

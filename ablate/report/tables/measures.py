@@ -50,8 +50,7 @@ def _by_class(analysis: Analysis, score: str) -> Table:
 @register_table("class_differences", title="Differences per class", order=50)
 def class_differences(analysis: Analysis) -> Table:
     """Return the difference of every class's IoU to the baseline with its interval."""
-    frame = analysis.class_contrasts
-    frame = in_order(frame[frame["kind"] == "own_best"] if len(frame) else frame, analysis)
+    frame = in_order(analysis.class_contrasts, analysis)
     columns = [
         Column("class", "Class"),
         Column("variant", "Variant"),

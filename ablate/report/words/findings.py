@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite, isnan, nan
 
-import numpy as np
+import pandas as pd
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.looks import basis
 from ablate.report.format import points
-from ablate.report.lookup import Row, main_trials, once_an_analysis, rows_of, setting_words
+from ablate.report.lookup import Row, once_an_analysis, rows_of, setting_words
 from ablate.report.words.components import DECISIONS, interaction_sentence, reach
-from ablate.stats.intervals import Estimate, welch_or_permutation
+from ablate.stats.intervals import larger_more_often
 from ablate.wording import count_of, listed
 
 TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost", "interaction")
@@ -184,8 +185,8 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
 
 
 def _classes(analysis: Analysis, variant: str) -> list[Finding]:
-    rows = [row for row in _rows(analysis, "class_contrasts").get(variant, []) if row["kind"] == "own_best"]
-    rows = sorted((row for row in rows if not isnan(row["low"])), key=lambda row: row["delta"])
+    rows = [row for row in _rows(analysis, "class_contrasts").get(variant, []) if not isnan(row["low"])]
+    rows.sort(key=lambda row: row["delta"])
     if not rows:
         return []
     lower = [f"{row['class']} ({points(row['delta'])})" for row in rows if row["high"] < 0]
@@ -238,12 +239,12 @@ def _stability(analysis: Analysis, variant: str) -> list[Finding]:
             said.append(f"at {cell['at']} {cell['n_diverged']} of {count_of(cell['n'], 'seed')} diverged")
         if variant == analysis.baseline:
             continue
-        estimate = _rise_difference(analysis, variant, other, cell["setting"])
-        if estimate.has_interval and estimate.low > 0:
-            more.append(f"{cell['at']} ({_rise(cell)} against {_rise_of(analysis, other, cell['setting'])})")
+        if _rises_more(analysis, variant, other, cell["setting"]):
+            means = [_rise(analysis, name, cell["setting"]) for name in (variant, other)]
+            more.append(f"{cell['at']} ({' against '.join(means)})")
     parts = []
     if more:
-        note = f"1 − 1/rise, {analysis.confidence:.0%} intervals, each setting by itself, uncorrected"
+        note = f"in most pairs of runs; {analysis.confidence:.0%} intervals, each setting by itself, uncorrected"
         parts.append(f"The training loss of {variant} rises more than that of {other} at {listed(more)} ({note}).")
     elif variant != analysis.baseline:
         parts.append(f"At no setting is the training loss of {variant} shown to rise more than that of {other}.")
@@ -258,27 +259,27 @@ def _stability(analysis: Analysis, variant: str) -> list[Finding]:
     return [Finding("stability", variant, " ".join(parts), bool(more or said))]
 
 
-def _rise_difference(analysis: Analysis, variant: str, other: str, setting: str) -> Estimate:
-    left, right = (1 - 1 / _rises(analysis).get((name, setting), np.zeros(0)) for name in (variant, other))
-    return welch_or_permutation(left, right, analysis.confidence)
+def _rises_more(analysis: Analysis, variant: str, other: str, setting: str) -> bool:
+    """Tell whether the loss of the variant's runs is shown to rise more often than not, as a claim would be judged."""
+    rests = basis(analysis.scores, analysis.looks, variant, other, setting=setting)
+    rises = [_rises(analysis).loc[[one.key for one in analysis.scores.members(*side)]] for side in rests.sides]
+    if not all(len(one) and one.notna().all() for one in rises):
+        return False
+    estimate = larger_more_often(rises[0], rises[1], analysis.confidence)
+    return bool(estimate.has_interval and estimate.low > 0.5)
 
 
 @once_an_analysis
-def _rises(analysis: Analysis) -> dict[tuple[str, str], np.ndarray]:
-    """Return the rise of every seed that has a result, by variant and setting, in the order of the plan."""
-    trials = main_trials(analysis)
-    ended = trials[trials["status"].isin(["complete", "diverged"])]
-    cells = ended.groupby(["variant", "setting"], sort=False)["rise"]
-    return {(str(variant), str(setting)): rises.to_numpy(float) for (variant, setting), rises in cells}
+def _rises(analysis: Analysis) -> pd.Series:
+    """Return the rise of every trial, by its key."""
+    return analysis.frames.trials.set_index("key")["rise"].astype(float)
 
 
-def _rise_of(analysis: Analysis, variant: str, setting: str) -> str:
-    cell = _row(analysis, "cells", variant, setting=setting)
-    return "no result" if cell is None else _rise(cell)
-
-
-def _rise(cell: Row) -> str:
-    return f"rise {cell['rise']:.2f}" if isfinite(cell["rise"]) else "rise infinite, as a seed diverged"
+def _rise(analysis: Analysis, variant: str, setting: str) -> str:
+    row = _row(analysis, "stability", variant, setting=setting, measure="rise")
+    if row is None or isnan(row["mean"]):
+        return "no result"
+    return f"rise {row['mean']:.2f}" if isfinite(row["mean"]) else "rise infinite, as a seed diverged"
 
 
 def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
