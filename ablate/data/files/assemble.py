@@ -30,7 +30,7 @@ from ablate.data.files.pixels import (
 from ablate.data.files.sources import IMAGES, MASKS, Pair, Source, in_threads, inspect, leaks, manifest, read_bytes
 from ablate.errors import DataError
 
-LAYOUT = 2  # raised where entries of the cache are made in another way
+LAYOUT = 3  # raised where entries of the cache are made in another way
 # Values below and above which the window of 16-bit images is put where none is given: parts of the training pixels.
 WINDOW_PARTS = (0.001, 0.999)
 
@@ -117,7 +117,7 @@ def assemble(
     def build(allocate: cache.Allocate) -> dict[str, Any]:
         arrays = work.run(allocate, findings)
         findings.stop()
-        return {"moments": moments(arrays["train_images"]), "palette": work.palette()}
+        return {"moments": moments(arrays["train_images"]), "palette": work.palette(), "window": work.window}
 
     entry = cache.fill(key, build)
     if rows is not None:
@@ -298,6 +298,7 @@ def _dataset(
         fingerprint=fingerprint,
         files=dict(files),
         stored_moments=(tuple(mean), tuple(std)),
+        window=tuple(document["window"]) if document["window"] else None,
         native=partial(_native_masks, root, splits["test"], recipe.labels, dict(files), fingerprint),
     )
 
