@@ -78,7 +78,7 @@ def predict(
         try:
             pixels, found = predictor.of_file(path)
         except Unusable as error:
-            problems.append(Problem(f"an image {error.fault}", file=str(path), cure=error.cure))
+            problems.append(Problem(f"an image {error.fault}", file=str(path)))
             continue
         _write(out, name, pixels, found, card, probabilities=probabilities)
     if problems:

@@ -176,7 +176,7 @@ def propose_classes(labels: LabelValues, names: Mapping[int, str]) -> tuple[dict
     ignore: tuple[int, ...] = ()
     if not labels.coloured and len(codes) > 2 and codes[-1] == IGNORED and codes[-2] < IGNORED - 1:
         codes, ignore = codes[:-1], (IGNORED,)
-    known = {_code(ImageColor.getcolor(text, "RGB")): name for name, text in ImageColor.colormap.items()}  # type: ignore[arg-type]
+    known = {_code(ImageColor.getrgb(name)): name for name in list(ImageColor.colormap)}
     classes: dict[str, Any] = {}
     for place, code in enumerate(codes):
         if code in names:
