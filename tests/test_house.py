@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ablate"
 FLOORS = {
     "__main__": 7,
+    "api": 7,
     "cli": 7,
     "commands": 6,
     "run": 5,
