@@ -4,7 +4,7 @@ PYTHON ?= python3
 EXTRAS ?= dashboard,dev
 BIN := $(VENV)/bin
 
-.PHONY: install run test soak lint format bench bench-cuda bench-scale publish clean
+.PHONY: install run test soak lint format docs bench bench-cuda bench-scale publish clean
 
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
@@ -37,6 +37,11 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site in build/site; the pages of study files, commands and frames are written from the code.
+docs: install
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: install
 	$(BIN)/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements.txt

@@ -12,7 +12,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import io
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 # Ctrl-C while this is imported ends the process as it ends any other; a command that can do better takes over later.
 if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -20,7 +20,21 @@ if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal
 
 import typer
 
-from ablate.errors import AblateError, Problem, StudyError, is_full_disk, nearest
+from ablate.commands.options import (
+    Folder,
+    Json,
+    Out,
+    Overrides,
+    Plugins,
+    StudyFile,
+    folder_of,
+    plugins_of,
+    print_json,
+    results_path,
+    study_of,
+)
+from ablate.commands.tools import TOOLS
+from ablate.errors import AblateError, Problem, StudyError, is_full_disk
 
 app = typer.Typer(
     name="ablate",
@@ -29,20 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", show_default=False)]
-Overrides = Annotated[
-    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Override a field: -o train.epochs=3")
-]
-Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Python file with your own components.")
-]
-Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/<study>.")]
-Folder = Annotated[
-    Path | None, typer.Argument(help="A results folder or a study's name; default the latest.", show_default=False)
-]
-
-RESULTS = Path("results")
 
 
 def main() -> None:
@@ -113,12 +113,11 @@ def _run(
     allow_code_change: bool = False,
     retry: bool = False,
 ) -> None:
-    plugins = _plugins(plugin)
+    plugins = plugins_of(plugin)
+    loaded = study_of(study, override)
     from ablate.study.overrides import selection
-    from ablate.study.reader import read_study
 
-    loaded = read_study(study, override or ())
-    folder, origin = out or RESULTS / loaded.name, None
+    folder, origin = out or results_path(loaded), None
     if extend is not None:
         # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
         loaded, origin = loaded.extended(extend), folder
@@ -147,27 +146,35 @@ def plan(
     power: Annotated[
         Path | None, typer.Option("--power", help="Plan seeds from a pilot: the detectable difference of its results.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the trials, what each variant changes, and what it will cost, without training."""
-    _plugins(plugin)
-    from ablate.run.plan.view import print_plan, print_power
-    from ablate.study.reader import read_study
+    plugins_of(plugin)
+    loaded = study_of(study, override)
+    from ablate.run.plan.view import plan_document, print_plan, print_power
 
-    loaded = read_study(study, override or ())
     if power is not None:
-        print_power(loaded, _folder(power))
+        print_power(loaded, folder_of(power))
+    elif as_json:
+        print_json(plan_document(loaded, results_path(loaded)))
     else:
-        print_plan(loaded)
+        print_plan(loaded, results=results_path(loaded))
 
 
 @app.command()
-def check(study: StudyFile, override: Overrides = None, plugin: Plugins = None) -> None:
-    """Check a study before it runs: file, data, plugins, and a batch through every network, loss and optimizer."""
-    _plugins(plugin)
-    from ablate.run.plan.view import print_check
-    from ablate.study.reader import read_study
+def check(
+    study: StudyFile, override: Overrides = None, plugin: Plugins = None, out: Out = None, as_json: Json = False
+) -> None:
+    """Check a study before it runs: file, data, plugins, a batch through every network, device, memory, disk, W&B."""
+    plugins_of(plugin)
+    loaded = study_of(study, override)
+    from ablate.run.plan.check import check_document, print_check
 
-    print_check(read_study(study, override or ()))
+    results = out or results_path(loaded)
+    if as_json:
+        print_json({"name": loaded.name, **check_document(loaded, results)})
+    else:
+        print_check(loaded, results)
 
 
 @app.command()
@@ -181,11 +188,15 @@ def schema() -> None:
 
 
 @app.command()
-def status(results: Folder = None) -> None:
+def status(results: Folder = None, as_json: Json = False) -> None:
     """Print how far a study is: trials by state, failures with their reasons."""
-    from ablate.run.status import print_status
+    from ablate.run.status import print_status, status_document
 
-    raise typer.Exit(print_status(_folder(results)))
+    if as_json:
+        found = status_document(folder_of(results))
+        print_json(found)
+        raise typer.Exit(0 if found["done"] == found["trials"] else 1)
+    raise typer.Exit(print_status(folder_of(results)))
 
 
 @app.command()
@@ -198,7 +209,7 @@ def verify(
     """Check every file of a study's results again: digests, records, curves, scores; name what is damaged."""
     from ablate.run.verify import print_verification
 
-    raise typer.Exit(print_verification(_folder(results), repair=repair))
+    raise typer.Exit(print_verification(folder_of(results), repair=repair))
 
 
 @app.command()
@@ -215,7 +226,7 @@ def report(
     _one_thread()
     from ablate.report.build import build_report
 
-    folder = _folder(results)
+    folder = folder_of(results)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         written = build_report(folder, watch=watch, pdf=pdf, plugins=plugins or (), out=out)
@@ -231,12 +242,18 @@ def report(
 def compare(
     left: Annotated[Path, typer.Argument(help="A results folder.")],
     right: Annotated[Path, typer.Argument(help="Another results folder.")],
+    as_json: Json = False,
 ) -> None:
     """Set two studies side by side and say what differs in their settings, versions and data."""
     _one_thread()
-    from ablate.report.diff import print_comparison
+    from ablate.report.diff import compare_studies, print_comparison
 
-    print_comparison(_folder(left), _folder(right))
+    if as_json:
+        import dataclasses
+
+        print_json(dataclasses.asdict(compare_studies(folder_of(left), folder_of(right))))
+    else:
+        print_comparison(folder_of(left), folder_of(right))
 
 
 @app.command()
@@ -250,7 +267,7 @@ def dashboard(
     from ablate.report.figures.curves import write_curves
     from ablate.run.dashboard import serve
 
-    serve(_folder(results), host=host, port=port, expose=expose, curves=write_curves)
+    serve(folder_of(results), host=host, port=port, expose=expose, curves=write_curves)
 
 
 @app.command()
@@ -264,12 +281,11 @@ def profile(
     """Measure each variant alone on the device, interleaved; the figures join the study's tables."""
     if not 0 < seconds <= 86_400:
         raise StudyError(f"--seconds: expected seconds of a day at most, got {seconds:g}", cure="write --seconds 60")
-    plugins = _plugins(plugin)
+    plugins = plugins_of(plugin)
+    loaded = study_of(study, override)
     from ablate.run.command import profile_study
-    from ablate.study.reader import read_study
 
-    loaded = read_study(study, override or ())
-    raise typer.Exit(profile_study(loaded, out or RESULTS / loaded.name, plugins=plugins, seconds=seconds))
+    raise typer.Exit(profile_study(loaded, out or results_path(loaded), plugins=plugins, seconds=seconds))
 
 
 @app.callback(invoke_without_command=True)
@@ -281,12 +297,6 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def _plugins(files: list[Path] | None) -> Any:
-    from ablate.plugins import Plugins, load_plugins
-
-    return Plugins(tuple(path.absolute() for path in files or []), tuple(load_plugins(files or [])))
-
-
 def _one_thread() -> None:
     """Matrix products on one thread, unless the environment says otherwise; to be called before numpy is imported.
 
@@ -296,19 +306,8 @@ def _one_thread() -> None:
         os.environ.setdefault(name, "1")
 
 
-def _folder(given: Path | None) -> Path:
-    """Return a results folder by path or study name; the one that changed last where nothing is given."""
-    known = [path for path in RESULTS.glob("*") if (path / "run.json").exists()]
-    if given is not None:
-        for path in (given, RESULTS / given):
-            if (path / "run.json").exists() or (path / "study.resolved.yaml").exists():
-                return path
-        cure = nearest(given.name, [path.name for path in known]) or "run a study first"
-        raise StudyError(Problem("no results here", file=str(given), cure=cure))
-    if not known:
-        raise StudyError("no results yet", cure="`ablate run benchmark.yaml` makes some")
-    return max(known, key=lambda path: max((path / "run.json").stat().st_mtime, (path / "trials").stat().st_mtime))
-
+for _tool in TOOLS:
+    app.command()(_tool)
 
 if __name__ == "__main__":
     main()

@@ -21,3 +21,8 @@ def listed(items: Iterable[str]) -> str:
     """Return names as they stand in a sentence: "a", "a and b", "a, b and c"; "" for none."""
     names = list(items)
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def size_text(count: int) -> str:
+    """Return bytes in the unit that a person would use: 12 MB, 3.4 GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

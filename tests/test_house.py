@@ -12,7 +12,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ablate"
 FLOORS = {
-    "cli": 6,
+    "__main__": 7,
+    "api": 7,
+    "cli": 7,
+    "commands": 6,
     "run": 5,
     "report": 5,
     "train": 4,

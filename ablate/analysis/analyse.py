@@ -9,6 +9,7 @@ T that of test mIoU. The *primary* decision is the row of `contrasts` with `prim
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +26,7 @@ from ablate.errors import ResultsError
 __all__ = ["DETAIL", "Analysis", "analyse"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Analysis:
     """The numbers of a study. The columns of the frames stand in `ablate.analysis.schema`."""
 
@@ -63,6 +64,16 @@ class Analysis:
     interactions: pd.DataFrame
     main_effects: pd.DataFrame
     data_size: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"<Analysis of {self.frames.study.study}: {', '.join(self.variants_in_order)}; baseline {self.baseline}>"
+
+    def _repr_html_(self) -> str:
+        """Return how a notebook shows the analysis: the primary decision about each variant."""
+        shown = self.contrasts[self.contrasts["primary"]]
+        columns = ["variant", "against", "setting", "left", "right", "delta", "low", "high", "decision"]
+        table = shown[columns].to_html(float_format="{:.4f}".format, index=False)
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{table}"
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ The columns of every frame stand in `ablate.analysis.schema`.
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from ablate.study.trial import Setting
 SPLITS = ("val", "test")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frames:
     """A results folder as tidy pandas, and by trial key the arrays behind it.
 
@@ -49,6 +50,16 @@ class Frames:
     source: Source
     unreadable: Mapping[Path, str]
     """Records that cannot be read, with the reason; their trials have the status "missing"."""
+
+    def __repr__(self) -> str:
+        done = int(self.trials["status"].isin(["complete", "diverged", "pruned"]).sum())
+        return f"<Results of {self.study.study}: {done} of {len(self.trials)} trials done, in {self.path}>"
+
+    def _repr_html_(self) -> str:
+        """Return how a notebook shows the results: a row a variant and setting, with its seeds and mean scores."""
+        cells = self.trials.groupby(["variant", "setting"], sort=False)
+        shown = cells[["val_score", "test_score"]].mean().assign(trials=cells.size())
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{shown.to_html(float_format='{:.4f}'.format)}"
 
     @cached_property
     def variants(self) -> tuple[str, ...]:

@@ -56,6 +56,8 @@ class Dataset:
     files: Mapping[str, str] = field(default_factory=dict)
     # Known beforehand where the arrays come from the cache; computed on first use otherwise.
     stored_moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    # The stored values that became black and white, where the images were not taken as they are.
+    window: tuple[float, float] | None = None
     # Gives the test masks at their own size where that is another than the images'; asked for only where they are
     # scored there (`measure.native`).
     native: Callable[[], Sequence[np.ndarray]] | None = field(default=None, compare=False, repr=False)

@@ -29,7 +29,7 @@ from ablate.records.record import DOCUMENTS, FINISHED, SCHEMA, Record
 NUMBERS = ("epochs.jsonl", "steps.f32", "images.npz", "predictions.zip", "gates.npz")
 WEIGHTS = ("best.pt",)
 # All that belongs to a finished trial, and is taken along where another folder reuses it.
-TRIAL_FILES = ("record.json", *NUMBERS, *WEIGHTS, "last.pt")
+TRIAL_FILES = ("record.json", *NUMBERS, *WEIGHTS, "best.json", "last.pt")
 # Seconds that a second attempt at a trial waits for the first to publish.
 _PUBLISH_SECONDS = 60.0
 
@@ -54,6 +54,7 @@ class TrialFolder:
     predictions = _File("predictions.zip")
     gates = _File("gates.npz")
     best = _File("best.pt")
+    card = _File("best.json")
     last = _File("last.pt")
     lock = _File(".lock")
     spec = _File("trial.json")

@@ -5,11 +5,13 @@ What takes long to import is imported when the fork server has begun to import i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ablate.errors import ResultsError
+from ablate.errors import AblateError, ResultsError
 from ablate.plugins import Plugins
 from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
@@ -38,7 +40,7 @@ def run_study(
     if origin is not None and not Results(origin).read_run().get("plan"):
         cure = "run the study without --extend first"
         raise ResultsError("there are no shorter trials to go on from", file=str(origin), cure=cure)
-    with on_signals(_leave):  # the driver takes over once trials run
+    with on_signals(_leave), _left_as_found(path):  # the driver takes over once trials run
         if retry or study.spec.search or not all(Results(path).trial(t.name).record.exists() for t in study.trials()):
             start_fork_server()
         from ablate.run.display import Display
@@ -74,6 +76,22 @@ def run_study(
             display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
         display.say(closing_line(path, outcome.exit_code))
         return outcome.exit_code
+
+
+@contextlib.contextmanager
+def _left_as_found(path: Path) -> Iterator[None]:
+    """Take away the folder that a run made which was then refused, as for data that cannot be used."""
+    existed = path.exists()
+    try:
+        yield
+    except AblateError:
+        from ablate.run.setup import is_empty
+
+        if not existed and path.is_dir() and is_empty(path):
+            shutil.rmtree(path)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # `results`, where it was made for this and is empty
+        raise
 
 
 def _leave(number: int) -> NoReturn:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
@@ -164,6 +166,10 @@ class OptunaMirror:
             study_name=self._name, storage=self._storage, direction="maximize", load_if_exists=True
         )
         self._study_id = self._storage.get_study_id_from_name(self._name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls names of values experimental
+            if self.study.metric_names is None:
+                self.study.set_metric_names(["val mIoU"])
         self.study.get_trials(deepcopy=False)  # reads the journal through, so that damage shows now
         self._flush()
 
@@ -195,7 +201,7 @@ class OptunaMirror:
             return False
         self._discard()
         for trial, record in known:
-            self._storage.create_new_trial(self._study_id, self._frozen(trial, record, read_curve(curve_of(trial))))
+            self._storage.create_new_trial(self._study_id, self._frozen(trial, record, curve_of(trial)))
         self._flush()
         return True
 
@@ -206,17 +212,23 @@ class OptunaMirror:
             optuna.delete_study(study_name=self._name, storage=self._storage)
         self._create()
 
-    def _frozen(self, trial: Trial, record: Record, epochs: list[dict[str, Any]]) -> FrozenTrial:
+    def _frozen(
+        self, trial: Trial, record: Record, curve: Path, attached: Mapping[str, Any] | None = None
+    ) -> FrozenTrial:
+        """Return a finished trial with the times at which it began and ended, and what is `attached` to it."""
         state = STATES[record.status]
-        values = {row["epoch"]: row["val_mean_iou"] for row in epochs if row["val_mean_iou"] is not None}
-        return optuna.trial.create_trial(
+        values = {row["epoch"]: row["val_mean_iou"] for row in read_curve(curve) if row["val_mean_iou"] is not None}
+        frozen = optuna.trial.create_trial(
             state=state,
             value=_value(record) if state == TrialState.COMPLETE else None,
             params=self._params(trial),
             distributions=self._distributions,
             user_attrs=_identity(trial) | _outcome(record),
+            system_attrs=dict(attached or {}),
             intermediate_values=values,
         )
+        frozen.datetime_start, frozen.datetime_complete = _times(record, curve)
+        return frozen
 
     def _params(self, trial: Trial) -> dict[str, Any]:
         given = {"variant": trial.variant, **trial.settings, "seed": trial.seed}
@@ -275,17 +287,20 @@ class OptunaMirror:
         self._discard()
         store = optuna.artifacts.FileSystemArtifactStore(folder)
         for trial, record in known:
-            self.begin(trial)
-            for row in read_curve(curve_of(trial)):
-                self.report(trial.name, row["epoch"], row["val_mean_iou"])
+            # Attached to a trial that runs in memory, and taken over from there.
+            memory = InMemoryStorage()
+            scratch = optuna.create_study(storage=memory)
+            scratch.ask()
             for picture in pictures(trial):
                 optuna.artifacts.upload_artifact(
                     artifact_store=store,
                     file_path=str(picture),
-                    study_or_trial=self._storage.get_trial(self._open[trial.name]),
-                    storage=self._storage,
+                    study_or_trial=scratch.trials[0],
+                    storage=memory,
                 )
-            self.end(trial.name, record)
+            attached = scratch.trials[0].system_attrs
+            self._storage.create_new_trial(self._study_id, self._frozen(trial, record, curve_of(trial), attached))
+        self._flush()
 
 
 def mirror_of(study: Study, results: Results, plan: Sequence[Trial]) -> OptunaMirror:
@@ -300,6 +315,13 @@ def mirror_of(study: Study, results: Results, plan: Sequence[Trial]) -> OptunaMi
     own = results.read_run().get("id") or sha256(str(results.path.resolve()).encode())[:12]
     name = study.name if url is None else f"{study.name}-{own}"
     return OptunaMirror(results.journal, name, plan, url, axes)
+
+
+def _times(record: Record, curve: Path) -> tuple[datetime, datetime]:
+    """Return when a trial began and ended: its record was written at the end, and holds the seconds that it took."""
+    written = curve.with_name("record.json")
+    end = datetime.fromtimestamp(written.stat().st_mtime) if written.exists() else datetime.now()
+    return end - timedelta(seconds=float(record.timing.get("wall_s") or 0.0)), end
 
 
 def read_curve(path: Path) -> list[dict[str, Any]]:

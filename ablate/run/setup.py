@@ -50,7 +50,7 @@ def writable(path: Path, study: Study | None = None) -> Results:
     """
     results = Results(path)
     try:
-        if path.exists() and not (path.is_dir() and (results.is_marked() or _is_empty(path))):
+        if path.exists() and not (path.is_dir() and (results.is_marked() or is_empty(path))):
             what = "neither empty nor a results folder of ablate" if path.is_dir() else "not a folder"
             raise ResultsError(what, file=str(path), cure="choose another folder with --out")
         if study is not None:
@@ -67,7 +67,8 @@ def writable(path: Path, study: Study | None = None) -> Results:
     return results
 
 
-def _is_empty(path: Path) -> bool:
+def is_empty(path: Path) -> bool:
+    """Return whether nothing is in a folder but what a run that ended before its first trial leaves."""
     return all(
         item.name in (".lock", ".writable") or (item.name == "trials" and item.is_dir() and not any(item.iterdir()))
         for item in path.iterdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -58,36 +59,51 @@ def _has_record(folder: TrialFolder, key: str) -> bool:
     return record is not None and record.key == key
 
 
-def print_status(path: Path, console: Console | None = None) -> int:
-    """Print trials by variant and state; 0 where all are done, 1 where some failed or are missing."""
-    console = console or Console()
+def status_document(path: Path) -> dict[str, Any]:
+    """Return how far the study at `path` is: trials by variant and state, what ended badly, whether a run goes on."""
     results = Results(path)
     run = results.read_run()
     records, bad = results.records()
     by_key = {record.key: record for record in records}
-    counts: dict[str, Counter[str]] = {}
+    states: dict[str, Counter[str]] = {}
+    ended = []
     for entry in run["plan"]:
         record = by_key.get(entry["key"])
         state = record.status if record else _unfinished(results, entry["name"])
-        counts.setdefault(entry["variant"], Counter())[state] += 1
-    total: Counter[str] = sum(counts.values(), Counter())
-    trials = count_of(sum(total.values()), "trial")
-    table = Table(title=Text(f"{run['study']}: {_done(total)} of {trials} done"), title_justify="left")
+        states.setdefault(entry["variant"], Counter())[state] += 1
+        if record is not None and state in ("failed", "diverged"):
+            ended.append({"trial": entry["name"], "status": state, "reason": visible(str(record.reason))})
+    total: Counter[str] = sum(states.values(), Counter())
+    return {
+        "study": run["study"],
+        "path": str(path),
+        "trials": sum(total.values()),
+        "done": _done(total),
+        "states": {variant: dict(counts) for variant, counts in states.items()},
+        "ended": ended,
+        "unreadable": {str(place): visible(reason) for place, reason in bad.items()},
+        "running": _held(results.lock),
+    }
+
+
+def print_status(path: Path, console: Console | None = None) -> int:
+    """Print trials by variant and state; 0 where all are done, 1 where some failed or are missing."""
+    console = console or Console()
+    found = status_document(path)
+    trials = count_of(found["trials"], "trial")
+    table = Table(title=Text(f"{found['study']}: {found['done']} of {trials} done"), title_justify="left")
     table.add_column("variant")
-    shown = [state for state in STATES if total[state]]
+    shown = [state for state in STATES if any(row.get(state) for row in found["states"].values())]
     for state in shown:
         table.add_column(state, justify="right")
-    for variant, row in counts.items():
-        table.add_row(Text(variant), *(str(row[state]) for state in shown))
+    for variant, row in found["states"].items():
+        table.add_row(Text(variant), *(str(row.get(state, 0)) for state in shown))
     console.print(table)
-    for entry in run["plan"]:
-        record = by_key.get(entry["key"])
-        if record is not None and record.status in ("failed", "diverged"):
-            console.print(Text(visible(f"{entry['name']}: {record.status}: {record.reason}")), soft_wrap=True)
-    for place, reason in bad.items():
-        console.print(Text(visible(f"{place}: {reason}")), soft_wrap=True)
-    console.print("a run is going on" if _held(results.lock) else "no run is going on")
-    return 0 if _done(total) == sum(total.values()) else 1
+    lines = [f"{item['trial']}: {item['status']}: {item['reason']}" for item in found["ended"]]
+    for line in [*lines, *(f"{visible(place)}: {reason}" for place, reason in found["unreadable"].items())]:
+        console.print(Text(line), soft_wrap=True)
+    console.print("a run is going on" if found["running"] else "no run is going on")
+    return 0 if found["done"] == found["trials"] else 1
 
 
 def _done(total: Counter[str]) -> int:

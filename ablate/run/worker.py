@@ -217,6 +217,7 @@ class _Server:
         options = Options(
             measure=self.study.spec.measure,
             checkpoint_every=self.study.spec.run.checkpoint_every,
+            keep=self.study.spec.run.keep,
             on_event=lambda row: self.driver.send(Epoch.of(row)),
             should_stop=lambda: self.should_stop(trial.name),
             provenance={

@@ -234,5 +234,7 @@ def find(registry: Registry, name: Any, path: KeyPath) -> tuple[Signature | None
     """Return the signature of `name`, or the finding that there is none, at `path`."""
     if name not in registry:
         cure = nearest(str(name), registry)
+        if cure.startswith("choose"):
+            cure += "; one of your own is loaded by --plugin FILE.py"
         return None, [Finding(path, f"expected a registered {registry.kind}, got {shown(name)}", cure)]
     return signature(registry, name), []

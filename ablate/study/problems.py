@@ -181,7 +181,11 @@ def _finding(path: KeyPath, items: list[Any], prefix: KeyPath, known: Callable[[
         word = str(path[-1])
         if full in RENAMED:
             return Finding(full, "expected a known key, got one of an earlier version", f"write '{RENAMED[full]}'")
-        return Finding(full, "expected a known key, got an unknown one", nearest(word, known(path[:-1])))
+        choices = list(known(path[:-1]))
+        # `epochs` at the top is one of train's.
+        inside = [f"did you mean '{name}'?" for name in choices if name.endswith(f".{word}")]
+        cure = next(iter(inside), "") or nearest(word, (name for name in choices if "." not in name))
+        return Finding(full, "expected a known key, got an unknown one", cure)
     if kind == "missing":
         if isinstance(first["loc"][-1], int):
             return Finding(full, f"expected at least {first['loc'][-1] + 1} values, got {shown(inner)}")

@@ -22,6 +22,8 @@ from ablate.study.spec import StudySpec
 from ablate.study.study import Study
 from ablate.study.yamlfile import MAX_BYTES, Refused, parse_bytes, scalar
 
+# Parts of a study whose keys are often written without them.
+PARTS = ("train", "measure", "run", "track")
 MAX_PROBLEMS = 100
 # What stands in for a required part that is broken, so that the rest can still be checked.
 STAND_INS: dict[str, Any] = {"study": "study", "data": {"name": ""}}
@@ -131,7 +133,10 @@ def _cut(values: dict[str, Any], path: KeyPath) -> KeyPath:
 
 
 def known_keys(path: KeyPath) -> list[str]:
-    """Return the keys that may stand at a path of a study file, as far as the schema decides it."""
+    """Return the keys that may stand at a path of a study file, as far as the schema decides it.
+
+    At the top also those inside of its parts, such as "train.epochs".
+    """
     models: list[type[BaseModel]] = [StudySpec]
     for part in path:
         inner: list[type[BaseModel]] = []
@@ -140,7 +145,8 @@ def known_keys(path: KeyPath) -> list[str]:
             # A name inside a mapping, or a position in a list, leads to no other model.
             inner += models_in(info.annotation) if info else [model]
         models = inner
-    return [name for model in models for name in model.model_fields]
+    names = [name for model in models for name in model.model_fields]
+    return names if path else [*names, *(f"{part}.{name}" for part in PARTS for name in known_keys((part,)))]
 
 
 def _presented(problems: list[Problem]) -> list[Problem]:

@@ -35,7 +35,7 @@ def resolve(
     Without `registered` no component is imported and none is checked: names and settings stand as written.
     """
     findings = name_findings(spec.study, ("study",))
-    data, identity, found = _data(spec, registered=registered)
+    data, identity, found = _data(spec, path.absolute().parent, registered=registered)
     findings += found
     if spec.prune is not None and registered:
         findings.append(
@@ -97,7 +97,7 @@ def resolve(
     return Study(resolved, path, kept, baseline, data, identity), findings
 
 
-def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[str, Any], list[Finding]]:
+def _data(spec: StudySpec, base: Path, *, registered: bool) -> tuple[dict[str, Any], dict[str, Any], list[Finding]]:
     """Return the data with defaults, and what of it is in a trial's key."""
     if not registered:
         settings = spec.data.settings
@@ -113,7 +113,9 @@ def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[st
     findings += found if not findings else []
     for key in takes.missing(spec.data.settings):
         message = f"expected a value for the setting '{key}' of the data set '{takes.name}', got none"
-        findings.append(Finding(("data",), message, "add it"))
+        propose = getattr(DATASETS.get(takes.name), "proposals", {}).get(key)
+        cure = propose(settings, base) if propose and not found else ""
+        findings.append(Finding(("data",), message, cure or "add it"))
     try:
         part = SubsetSpec.model_validate(part, strict=True).model_dump(exclude_unset=True)
     except ValidationError as error:

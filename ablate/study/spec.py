@@ -172,6 +172,11 @@ class RunSpec(Spec):
     checkpoint_every: NonNegativeFloat = Field(30.0, description="Least seconds between two checkpoints.")
     storage: str | None = Field(None, description="Optuna storage URL; default a journal file beside the records.")
     reuse: list[str] = Field(default_factory=list, description="Results folders whose equal trials are taken over.")
+    keep: Literal["best", "last", "none"] = Field(
+        "best",
+        description="What stays of a finished trial's network: the best weights; also the last state, from which "
+        "--extend goes on; or nothing.",
+    )
 
 
 class TrackSpec(Spec):

@@ -34,7 +34,7 @@ class Variant:
     levels: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """A study with all names resolved and all defaults filled in (`spec` too). Made by `reader.read_study`.
 
@@ -55,6 +55,10 @@ class Study:
     def name(self) -> str:
         """The study's name, also that of its results folder."""
         return self.spec.study
+
+    def __repr__(self) -> str:
+        trials = f"{self.spec.search.trials} searched settings" if self.spec.search else f"{len(self.trials())} trials"
+        return f"<Study {self.name}: variants {', '.join(self.variants)}; {trials} in the first phase>"
 
     @property
     def base(self) -> Path:

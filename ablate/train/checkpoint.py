@@ -244,7 +244,7 @@ def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
     if record is None or record.status != "complete" or record.key != trial.parent:
         return "started over: there is no complete shorter trial"
     if not parent.last.exists():
-        return "started over: the last state of the shorter trial was not kept"
+        return "started over: the last state of the shorter trial was not kept (run.keep: last keeps it)"
     try:
         last = unpack(read_file(parent.last))
     except ResultsError as error:

@@ -19,13 +19,14 @@ from ablate.study.spec import MeasureSpec
 from ablate.study.trial import Trial
 from ablate.train import checkpoint
 from ablate.train.batches import epoch_order
+from ablate.train.card import ModelCard
 from ablate.train.checkpoint import failpoint
 from ablate.train.context import Context
 from ablate.train.device import seed_step
 from ablate.train.engine import Epoch
 from ablate.train.evaluate import Evaluation, evaluate, evaluate_native, score
 from ablate.train.optim import Average, rate_at
-from ablate.train.outcome import LARGEST_LAST_STATE, Curves, Outcome, of_cross_entropy
+from ablate.train.outcome import LARGEST_LAST_STATE, Curves, Keep, Outcome, of_cross_entropy
 from ablate.train.probes import Probes
 
 Event = Callable[[dict[str, Any]], None]
@@ -49,6 +50,7 @@ class Options:
 
     measure: MeasureSpec
     checkpoint_every: float = 30.0
+    keep: Keep = "best"
     on_event: Event = lambda _event: None
     should_stop: Callable[[], str | None] = lambda: None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -85,7 +87,7 @@ def run_trial(trial: Trial, context: Context, folder: TrialFolder, options: Opti
     finally:
         run.writer.close()
     if outcome is not None:
-        outcome.write(folder)
+        outcome.write(folder, options.keep)
     publish_record(folder, record)
     checkpoint.remove(folder)
     return record
@@ -307,7 +309,7 @@ class _Run:
         """Score the best epoch's weights on the test split, once."""
         began = time.monotonic()
         # Copying and packing the state of a large model takes longer than an epoch on a GPU.
-        last: dict[str, Any] | None = self._state()
+        last: dict[str, Any] | None = self._state() if self.options.keep == "last" else None
         last = checkpoint.snapshot(last) if checkpoint.tensor_bytes(last) <= LARGEST_LAST_STATE else None
         assert self.best.weights is not None and self.best.counts is not None
         self.network.model.load_state_dict(self.best.weights)
@@ -319,7 +321,8 @@ class _Run:
         maps = self.probes.finish(self.network, split, self.batch_size, self.trial.seed)
         weights = checkpoint.snapshot(self.best.weights)
         self.seconds["test"] = time.monotonic() - began
-        return Outcome(self.best.counts, weights, test, last, maps, native)
+        card = ModelCard.of(self.trial, self.data.dataset)
+        return Outcome(self.best.counts, weights, card, test, last, maps, native)
 
     def metrics(self) -> dict[str, float | None]:
         """Return what is known of the training and its best epoch."""

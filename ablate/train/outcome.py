@@ -6,7 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ import torch
 from ablate.measure import segmentation
 from ablate.records.files import append, cut, read_file, write_atomic
 from ablate.records.images import pack
-from ablate.records.store import TrialFolder, finite
+from ablate.records.store import TrialFolder, finite, to_json
+from ablate.train.card import ModelCard
 from ablate.train.checkpoint import durable, save, write_state
 from ablate.train.evaluate import Evaluation
 
+Keep = Literal["best", "last", "none"]
 STEP_BYTES = 8  # two little-endian float32: loss and gradient norm
 # The last state lets `--extend` go on instead of starting over; of a large model it would fill the disk.
 LARGEST_LAST_STATE = 64 * 2**20
@@ -71,6 +73,7 @@ class Outcome:
 
     val_counts: np.ndarray
     weights: dict[str, torch.Tensor]
+    card: ModelCard
     test: Evaluation
     last: dict[str, Any] | None
     gate_maps: dict[str, np.ndarray]
@@ -91,16 +94,23 @@ class Outcome:
             "test_pixel_accuracy": float(segmentation.pixel_accuracy(self.counts, axis=0)),
         }
 
-    def write(self, folder: TrialFolder) -> None:
-        """Write `images.npz`, `gates.npz`, `predictions.zip`, `best.pt` and (where kept) `last.pt`, each durably."""
+    def write(self, folder: TrialFolder, keep: Keep) -> None:
+        """Write counts, gates and predictions, and of the network what `keep` says, each file durably.
+
+        `best.pt` holds the weights of the best epoch and `best.json` what they need to be used; `last.pt` the last
+        state, for trials that go on.
+        """
         preds = self.test.preds if self.native is None else self.native[1]
         assert preds is not None
         write_arrays(folder.images, val=self.val_counts, test=self.counts, test_loss=self.test.losses)
         if self.gate_maps:
             write_arrays(folder.gates, **self.gate_maps)
         write_atomic(folder.predictions, pack(preds))
+        if keep == "none":
+            return
         with durable(folder.best) as handle:  # readable by plain `torch.load`
             save(dict(self.weights), handle)
+        write_atomic(folder.card, to_json(self.card.model_dump(mode="json")))
         if self.last is not None:
             write_state(folder.last, self.last)
 

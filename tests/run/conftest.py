@@ -23,7 +23,7 @@ grid: {lr: [1e-2, 1e-3]}
 seeds: 1
 train: {epochs: 3, batch_size: 4}
 measure: {gradients: 0, profile: false}
-run: {checkpoint_every: 0, workers: 1, threads: 1}
+run: {checkpoint_every: 0, workers: 1, threads: 1, keep: last}
 track: {wandb: disabled}
 """
 

@@ -22,6 +22,7 @@ from ablate.run.events import Event, Failed, Finished, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
 from ablate.run.setup import prepare, writable
 from ablate.study.trial import Trial, level_text
+from ablate.train.predictor import read_card
 from tests.run.conftest import PLUGIN, STUDY, Command
 from tests.run.test_optuna_mirror import record_of, study_in
 
@@ -272,8 +273,10 @@ def test_extended_trials_go_on_to_what_a_longer_study_gives(undisturbed: Command
     longer.folder, longer.results = undisturbed.folder, undisturbed.folder / "results" / "tiny-x2"
     assert all("goes on after epoch 3" in p["extended"] for p in longer.provenance().values())
     assert json.loads((longer.results / "run.json").read_bytes())["extended_from"] == {"narrow": 3, "wide": 3}
-    assert command.run("-o", "train.epochs=6", "--only", "variant=narrow").returncode == 0
+    assert command.run("-o", "train.epochs=6", "-o", "run.keep=best", "--only", "variant=narrow").returncode == 0
     assert longer.records() == command.records() and len(command.records()) == 2
+    for folder in Results(command.results).folders():
+        assert not folder.last.exists() and folder.best.exists() and read_card(folder).classes
 
 
 def test_nothing_is_extended_before_it_has_run(command: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -264,3 +265,26 @@ def test_a_study_that_is_deleted_from_the_storage_during_the_run_is_a_note(comma
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "the Optuna mirror failed (" in output and len(command.records()) == 4
+
+
+def test_a_rebuilt_trial_keeps_its_own_times_and_its_pictures(tmp_path: Path, plan: list[Trial]) -> None:
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    (tmp_path / "artifacts").mkdir()
+    (folder / "record.json").write_text("{}")
+    (folder / "picture.png").write_bytes(b"picture")
+    os.utime(folder / "record.json", (1_700_000_000, 1_700_000_000))
+    record = record_of(plan[0]).model_copy(update={"timing": {"wall_s": 90.0}})
+    mirror = OptunaMirror(tmp_path / "optuna.log", "tiny", plan)
+
+    def curve_of(_trial: Trial) -> Path:
+        return folder / "epochs.jsonl"
+
+    mirror.replay([(plan[0], record)], curve_of, lambda _: [folder / "picture.png"], tmp_path / "artifacts")
+    study = reopened(tmp_path)
+    (row,) = study.trials
+    assert row.datetime_complete is not None and row.datetime_start is not None
+    assert row.datetime_complete.timestamp() == 1_700_000_000
+    assert (row.datetime_complete - row.datetime_start).total_seconds() == 90
+    assert study.metric_names == ["val mIoU"] and row.state == TrialState.COMPLETE
+    assert len(list((tmp_path / "artifacts").iterdir())) == 1 and not mirror.lack_pictures()

@@ -30,7 +30,9 @@ from ablate.data.files.pixels import (
 from ablate.data.files.sources import IMAGES, MASKS, Pair, Source, in_threads, inspect, leaks, manifest, read_bytes
 from ablate.errors import DataError
 
-LAYOUT = 2  # raised where entries of the cache are made in another way
+LAYOUT = 3  # raised where entries of the cache are made in another way
+# More values that have no meaning are shades of grey and no forgotten classes.
+MANY_UNKNOWN = 32
 # Values below and above which the window of 16-bit images is put where none is given: parts of the training pixels.
 WINDOW_PARTS = (0.001, 0.999)
 
@@ -117,7 +119,7 @@ def assemble(
     def build(allocate: cache.Allocate) -> dict[str, Any]:
         arrays = work.run(allocate, findings)
         findings.stop()
-        return {"moments": moments(arrays["train_images"]), "palette": work.palette()}
+        return {"moments": moments(arrays["train_images"]), "palette": work.palette(), "window": work.window}
 
     entry = cache.fill(key, build)
     if rows is not None:
@@ -208,6 +210,11 @@ class _Decoding:
     def _say_unknown(self, unknown: Mapping[int, list[tuple[str, int]]], findings: Findings) -> None:
         """Say the three commonest labels that have no meaning, how often and where, and what is allowed."""
         totals = Counter({code: sum(count for _, count in found) for code, found in unknown.items()})
+        if len(totals) > MANY_UNKNOWN and not self.labels.coloured:
+            message = f"{len(totals):,} values without a meaning, which look interpolated or lossy"
+            cure = "store labels without resizing or compressing them as pictures; `ablate init` shows what there is"
+            findings.say(f"the masks hold {message}", key="data.classes", cure=cure)
+            return
         for code, pixels in totals.most_common(3):
             paths = [path for path, _ in unknown[code]]
             masks = f"{len(paths):,} mask{'s' if len(paths) > 1 else ''} ({pixels:,} pixels)"
@@ -298,6 +305,7 @@ def _dataset(
         fingerprint=fingerprint,
         files=dict(files),
         stored_moments=(tuple(mean), tuple(std)),
+        window=tuple(document["window"]) if document["window"] else None,
         native=partial(_native_masks, root, splits["test"], recipe.labels, dict(files), fingerprint),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -14,7 +15,7 @@ from pydantic import Field
 from ablate.data.dataset import IGNORE, SPLITS, Dataset, Findings
 from ablate.data.files.assemble import Recipe, assemble
 from ablate.data.files.labels import Labels, read_labels
-from ablate.data.files.sources import Pair, check_groups, check_pattern, pair_up
+from ablate.data.files.sources import Pair, check_groups, check_pattern, list_files, pair_up
 from ablate.data.files.splitting import Folders, Folds, Fractions, Lists, Rule, deal, group_of, pick, read_split
 from ablate.data.street.palette import CLASSES, PALETTE
 from ablate.errors import DataError
@@ -90,6 +91,31 @@ def folder(
     splits = _dealt(made, rule, findings, {})
     check_groups(splits, findings)
     return assemble("folder", place, splits, recipe, findings, again)
+
+
+def _propose_classes(settings: Mapping[str, Any], base: Path) -> str:
+    """Return what the masks hold and the classes that would name it; "" where that cannot be seen."""
+    from ablate.data.files.survey import label_values, propose_classes  # only for who forgot the classes
+
+    try:
+        place = existing_root(settings["root"], base)
+        masks = list_files(place, re.sub(r"\{.*?\}", "*", settings["masks"]))
+        labels = label_values(place, masks[:50])
+    except (DataError, KeyError, OSError, ValueError):
+        return ""
+    if not labels.pixels:
+        return ""
+    classes, ignore = propose_classes(labels, {})
+    if labels.looks == "shades":
+        return f"the masks hold {len(labels.pixels)} values, which look interpolated or lossy: store labels unchanged"
+    named = ", ".join(
+        f"{name}: {labels.shown(code) if isinstance(code, int) else list(code)}" for name, code in classes.items()
+    )
+    text = f"the masks hold {', '.join(labels.shown(code) for code in sorted(labels.pixels)[:12])}; "
+    return f"{text}write classes: {{{named}}}{f', ignore: {list(ignore)}' if ignore else ''} with names of your own"
+
+
+folder.proposals = {"classes": _propose_classes}  # type: ignore[attr-defined]
 
 
 def camvid(

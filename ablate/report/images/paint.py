@@ -48,6 +48,22 @@ def overlay(image: np.ndarray, attention: np.ndarray, colours: np.ndarray) -> np
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
+def labelled(image: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return an image (H, W, 1 or 3) under its labels (H, W) in their colours, their borders drawn full; ignored bare.
+
+    Labels without a colour in `palette` are ignored ones.
+    """
+    colours = np.zeros((256, 3), np.float32)
+    colours[: len(palette)] = palette
+    known = (labels < len(palette))[..., None]
+    image = np.broadcast_to(image, (*labels.shape, 3)).astype(np.float32)
+    border = np.zeros(labels.shape, bool)
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    share = np.where(border, 0.9, 0.4)[..., None] * known
+    return np.clip((1 - share) * image + share * colours[labels], 0, 255).astype(np.uint8)
+
+
 def with_outline(image: np.ndarray, top: float, left: float, height: float, width: float) -> np.ndarray:
     """Return a copy of an image with a window outlined in red on white."""
     outlined = Image.fromarray(image)

@@ -32,14 +32,7 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 0
     baseline = next(item for item in report.variants if item.name == study.baseline)
     if report.shape is None or not baseline.forward_flops or not report.train_flops:
         return None
-    device = device_names(study.spec.run.devices)[0]
-    decisions = decide(
-        study.spec,
-        trials=report.searched or len(report.trials),
-        device=device,
-        train_flops=report.train_flops,
-        variants=len(study.variants),
-    )
+    device, decisions = device_names(study.spec.run.devices)[0], decisions_of(study, report)
     # A plan has to come at once: where an image alone is seconds of work, one image stands for the batch.
     batch = max(1, min(int(study.spec.train.batch_size), int(STEP_FLOPS / baseline.forward_flops)))
     context = {"in_channels": report.shape.in_channels, "num_classes": report.shape.num_classes}
@@ -54,6 +47,17 @@ def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 0
     gain = 1 + COMPILE_GAIN[decisions.precision] * decisions.compiles
     once = COMPILE_SECONDS * len(study.variants) / decisions.workers * decisions.compiles
     return report.train_flops / (rate * gain) + once
+
+
+def decisions_of(study: Study, report: PlanReport) -> Decisions:
+    """Return how the study would be computed on this machine."""
+    return decide(
+        study.spec,
+        trials=report.searched or len(report.trials),
+        device=device_names(study.spec.run.devices)[0],
+        train_flops=report.train_flops or 0,
+        variants=len(study.variants),
+    )
 
 
 def _step_seconds(

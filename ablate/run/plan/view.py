@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablate.data.dataset import Dataset
 from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
-from ablate.run.plan.estimate import estimate_seconds
+from ablate.run.plan.disk import room_of
+from ablate.run.plan.estimate import decisions_of, estimate_seconds
 from ablate.run.plan.pilot import print_power
 from ablate.study.study import Study
 from ablate.study.trial import level_text
 from ablate.wording import count_of, range_of
 
-__all__ = ["print_check", "print_plan", "print_power"]
+__all__ = ["plan_document", "print_plan", "print_power"]
 
 MODULES_SHOWN = 8
 TRIALS_SHOWN = 60
 
 
-def print_plan(study: Study, console: Console | None = None, *, estimate: bool = True) -> None:
-    """Print the trials, what differs from the baseline, parameters, FLOPs and the time they will take.
+def print_plan(
+    study: Study, console: Console | None = None, *, estimate: bool = True, results: Path = Path("results")
+) -> None:
+    """Print the trials, what differs from the baseline, parameters, FLOPs, the time and the room that they will take.
 
     Raises, as the run would: `DataError` for data that cannot be used, and what `dry_pass` finds.
     """
-    from ablate.run.plan.dry import dry_pass, load_data, own_data
-
     console = console or Console()
-    data = load_data(study, again=True)
-    own = own_data(study, data)
-    dry_pass(study, data, own=own)
-    report = describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()})
+    report, data = checked(study)
     _summary(console, report)
     console.print(variants_table(report))
     _modules(console, report)
@@ -43,8 +45,33 @@ def print_plan(study: Study, console: Console | None = None, *, estimate: bool =
         seconds = estimate_seconds(study, report)
         if seconds is not None:
             console.print(_cost(seconds / report.train_flops, report.train_flops, report.later_flops or (0, 0)))
+    room = room_of(study, report, data, results, decisions_of(study, report).workers)
+    console.print(Text(room.text), soft_wrap=True)
     for note in report.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def checked(study: Study) -> tuple[PlanReport, Dataset]:
+    """Return the plan of a study whose data and components have been tried, and its data; raises as `dry_pass`."""
+    from ablate.run.plan.dry import dry_pass, load_data, own_data
+
+    data = load_data(study, again=True)
+    own = own_data(study, data)
+    dry_pass(study, data, own=own)
+    return describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()}), data
+
+
+def plan_document(study: Study, results: Path) -> dict[str, Any]:
+    """Return what `print_plan` prints as JSON values: seconds, bytes and FLOPs instead of words."""
+    report, data = checked(study)
+    seconds = estimate_seconds(study, report) if report.train_flops else None
+    document = json.loads(json.dumps(asdict(report), default=str))
+    document["trials"] = [
+        {"name": t.name, "key": t.key, "variant": t.variant, "settings": t.settings, "seed": t.seed}
+        for t in report.trials
+    ]
+    room = room_of(study, report, data, results, decisions_of(study, report).workers)
+    return document | {"runs": list(report.runs), "seconds": seconds, "bytes": asdict(room)}
 
 
 def _cost(seconds_a_flop: float, first: int, later: tuple[int, int]) -> str:
@@ -156,20 +183,3 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def print_check(study: Study, console: Console | None = None) -> None:
-    """Print one line where the study's data, components and networks are found sound; raises as `print_plan`."""
-    from ablate.run.plan.dry import dry_pass, load_data
-
-    console = console or Console()
-    data = load_data(study, again=True)
-    dry_pass(study, data)
-    counts = " / ".join(str(len(data.splits[name])) for name in ("train", "val", "test"))
-    console.print(
-        Text(
-            f"{study.name}: {count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation "
-            f"mode; {counts} images (train / val / test), {data.num_classes} classes"
-        ),
-        soft_wrap=True,
-    )

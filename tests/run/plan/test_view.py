@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from ablate.errors import DataError
-from ablate.run.plan.view import duration, print_check, print_plan
+from ablate.run.plan.check import print_check
+from ablate.run.plan.view import duration, plan_document, print_plan
 from tests.study.study_files import GOOD, read
 
 
@@ -94,13 +96,24 @@ def test_data_that_cannot_be_used_end_the_plan(tmp_path: Path) -> None:
         printed(tmp_path, text)
 
 
-def test_a_check_says_what_was_passed(tmp_path: Path) -> None:
+def test_a_check_says_what_was_passed_and_what_the_run_takes(tmp_path: Path) -> None:
     text_file = io.StringIO()
-    print_check(read(tmp_path), Console(width=200, file=text_file))
-    assert text_file.getvalue() == (
-        "small: 2 variants passed a batch in training and in evaluation mode; "
-        "8 / 4 / 4 images (train / val / test), 11 classes\n"
-    )
+    print_check(read(tmp_path), tmp_path / "results", Console(width=200, file=text_file))
+    text = text_file.getvalue()
+    assert text.startswith("small: nothing wrong was found\n  study: 2 variants, 8 trials in all\n")
+    assert "data: 8 / 4 / 4 images (train / val / test) at 32 × 48, 11 classes" in text
+    assert "networks: 2 variants passed a batch in training and in evaluation mode" in text
+    assert re.search(r"disk: about \d+ MB when done, \d+ MB more while it runs \([\d.]+ [GM]B free\)", text)
+    assert all(f"  {part}: " in text for part in ("device", "W&B", "results"))
+
+
+def test_room_follows_what_is_kept(tmp_path: Path) -> None:
+    rooms = {}
+    for keep in ("none", "best", "last"):
+        study = read(tmp_path, GOOD.replace("width: 4", "width: 32") + f"run: {{keep: {keep}}}\n")
+        rooms[keep] = plan_document(study, tmp_path)["bytes"]["kept"]
+    weights = rooms["best"] - rooms["none"]
+    assert weights > 8 * 4 * 100_000 and rooms["last"] - rooms["none"] == 4 * weights
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h")])

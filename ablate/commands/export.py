@@ -1,0 +1,123 @@
+"""`ablate export`: a study's best network for use elsewhere, each form compared with the network on a test image."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ablate.commands.predict import best_trial
+from ablate.errors import AblateError, ResultsError
+from ablate.records.files import make_folder, write_atomic
+from ablate.records.images import unpack_image
+from ablate.records.store import Results, to_json
+from ablate.train.predictor import Predictor
+
+# Largest difference of a logit, relative to the largest logit, that counts as the same.
+TOLERANCE = 1e-3
+FORMS = ("safetensors", "torch", "onnx")
+NEEDS = {"safetensors": ("safetensors",), "torch": (), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+FILES = {"safetensors": "model.safetensors", "torch": "model.pt2", "onnx": "model.onnx"}
+
+
+def export(results: Results, out: Path, *, variant: str | None = None, forms: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Write the best network as `model.json` and in `forms`, by default all whose packages are installed.
+
+    The safetensors file holds the bare weights; the programs of torch and ONNX take images float32 (N, channels, H, W)
+    in 0..1 at the trained size and normalise them themselves. Returns what `model.json` says, with the largest
+    difference of each form's logits on a test image. Raises `AblateError` where a package of a form asked for is not
+    installed, `ResultsError` where a form computes something else.
+    """
+    lacking = {form: [name for name in NEEDS[form] if importlib.util.find_spec(name) is None] for form in FORMS}
+    for form in forms:
+        if lacking[form]:
+            missing = " and ".join(lacking[form])
+            raise AblateError(f"--as {form}: {missing} is not installed", cure="pip install 'ablate-bench[export]'")
+    forms = forms or tuple(form for form in FORMS if not lacking[form])
+    folder, record = best_trial(results, variant)
+    predictor = Predictor(folder)
+    model, images = predictor.model, _test_image(results, predictor)
+    make_folder(out)
+    with torch.no_grad():
+        expected = model(images)
+    differences = {}
+    for form in forms:
+        logits = _WRITERS[form](predictor, images, out / FILES[form])
+        differences[form] = float((logits - expected).abs().max() / expected.abs().max())
+        if not differences[form] <= TOLERANCE:
+            raise ResultsError(f"its logits differ from the network's by {differences[form]:.2g}", file=FILES[form])
+    run = results.read_run()
+    document = {
+        **predictor.card.model_dump(mode="json"),
+        "study": record.study,
+        "trial": folder.name,
+        "metrics": {name: record.metrics.get(name) for name in ("val_mean_iou", "test_mean_iou", "best_epoch")},
+        "data": {"name": record.data.get("name"), "fingerprint": (run.get("data") or {}).get("fingerprint")},
+        "versions": run.get("versions", {}),
+        "files": {FILES[form]: {"largest_difference": value} for form, value in differences.items()},
+        "input": "images float32 (N, channels, height, width) in 0..1; the bare weights take (images - mean) / std",
+        "output": "logits (N, classes, height, width)",
+    }
+    write_atomic(out / "model.json", to_json(document))
+    return document
+
+
+def _test_image(results: Results, predictor: Predictor) -> Tensor:
+    """Return a test image of the study as the network takes it; noise where the folder keeps none."""
+    card = predictor.card
+    try:
+        pixels = unpack_image(results.test / "images.zip", 0)[..., : card.in_channels]
+        if pixels.shape[2] == card.in_channels and card.window is None:
+            return predictor.prepared(pixels)
+    except ResultsError:
+        pass
+    noise = np.random.default_rng(0).random((1, card.in_channels, *card.size), dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+def _safetensors(predictor: Predictor, images: Tensor, path: Path) -> Tensor:
+    from safetensors.torch import load_file, save_file
+
+    network = predictor.model.network
+    metadata = {"classes": "\n".join(predictor.card.classes)}
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path, metadata)
+    network.load_state_dict(load_file(path))
+    return _logits(predictor.model, images)
+
+
+def _torch(predictor: Predictor, images: Tensor, path: Path) -> Tensor:
+    program = torch.export.export(predictor.model, (images,))
+    torch.export.save(program, path)
+    return _logits(torch.export.load(path).module(), images)
+
+
+def _onnx(predictor: Predictor, images: Tensor, path: Path) -> Tensor:
+    import onnxruntime
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own parts
+        program = torch.onnx.export(
+            predictor.model, (images,), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False
+        )
+        assert program is not None
+        program.save(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _logits(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(images)
+
+
+_WRITERS: dict[str, Callable[[Predictor, Tensor, Path], Tensor]] = {
+    "safetensors": _safetensors,
+    "torch": _torch,
+    "onnx": _onnx,
+}

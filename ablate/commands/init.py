@@ -1,0 +1,177 @@
+"""`ablate init`: look at a folder of images and masks, and write a commented study that runs as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ablate.data.files.layout import find_group, find_layout
+from ablate.data.files.survey import Survey, survey
+from ablate.errors import Problem, StudyError
+from ablate.study.names import ALLOWED
+from ablate.wording import count_of
+
+# The longest side that images are resized to: what a CPU trains at in minutes.
+LONGEST_SIDE = 256
+STEPS = 600  # of a trial, about
+VALUES_SHOWN = 12
+BITS = {"byte": "8 bit", "deep": "16 bit", "wide": "32 bit", "float": "floating point"}
+Ask = Callable[[str, str], str]
+
+
+def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tuple[Path, list[str]]:
+    """Write a study of the images in `folder` to `out`, by default <folder's name>.yaml here; return it, with notes.
+
+    `ask` (question, default) is asked for the names of classes that no file tells; None takes the defaults. Raises
+    `StudyError` where the file is there already, `DataError` where nothing in the folder pairs up.
+    """
+    if not folder.is_dir():
+        raise StudyError(Problem("there is no such folder", file=str(folder), cure="name the folder of the images"))
+    words = [part for part in folder.resolve().parts if part.lower() not in ("data", "train", "images", "/")]
+    name = re.sub(r"[^\w.+-]+", "-", words[-1] if words else "study").strip("-.+")[:60]
+    name = name if ALLOWED.fullmatch(name) else "study"
+    path = out if out is not None else Path(f"{name}.yaml")
+    if path.exists():
+        raise StudyError(Problem("is there already", file=str(path), cure="remove it, or write another with --out"))
+    layout = find_layout(folder)
+    seen = survey(folder, layout)
+    if ask is not None:
+        seen = _named(seen, ask)
+    place = os.path.relpath(folder.resolve(), path.resolve().parent)
+    place = str(folder.resolve()) if place.startswith("../..") else Path(place).as_posix()
+    with path.open("x", encoding="utf-8") as handle:
+        handle.write(study_text(name, place, seen, path.name))
+    return path, notes(seen)
+
+
+def _named(seen: Survey, ask: Ask) -> Survey:
+    """Return the survey with the classes named as the user says, where no file named them."""
+    import dataclasses
+
+    if seen.labels.looks != "classes" or seen.names:
+        return seen
+    classes: dict[str, Any] = {}
+    for name, code in seen.classes.items():
+        share = f"{100 * seen.labels.share(code):.1f} % of the pixels"
+        given = ask(f"Name of the class that masks store as {seen.labels.shown(code)} ({share})", name).strip()
+        classes[given if given and given not in classes else name] = code
+    return dataclasses.replace(seen, classes=classes)
+
+
+def notes(seen: Survey) -> list[str]:
+    """Return what a user should know before the study is run, a line each."""
+    found = [*seen.layout.unpaired, *seen.problems]
+    if seen.labels.looks == "shades":
+        found.append(
+            f"the masks hold {len(seen.labels.pixels):,} values, which look interpolated or lossy: the two commonest "
+            "are the classes, all between them is ignored; better store the masks again without resizing"
+        )
+    if seen.labels.looks == "objects":
+        found.append("the masks seem to number objects one by one: all of them are one class")
+    if seen.copies:
+        found.append(f"{count_of(seen.copies, 'image')} with the same bytes as another one: copies stay in one split")
+    elif seen.layout.split is None and seen.group is None:
+        found.append("no patient or sequence is seen in the names: set data.group if images belong together")
+    images = [image for image, _ in seen.layout.all_pairs()]
+    if seen.layout.split is not None and seen.group is None and find_group([Path(image).name for image in images]):
+        found.append(
+            "images whose names begin alike are in several splits: what is scored may resemble what is learned"
+        )
+    return found
+
+
+def study_text(name: str, root: str, seen: Survey, file: str) -> str:
+    """Return the study file: what was seen stands in comments beside what follows from it."""
+    layout, images = seen.layout, sum(seen.sizes.values())
+    trained = len(layout.pairs["train"]) if layout.split else round(0.7 * images)
+    batch = 8 if trained >= 48 else 4 if trained >= 12 else 2
+    epochs = min(60, max(10, round(STEPS * batch / max(trained, 1))))
+    size, why = _size(seen)
+    rare = min((seen.labels.share(code) for code in seen.classes.values() if isinstance(code, int)), default=1.0)
+    colour = " and ".join({1: "grey", 3: "colour"}.get(bands, f"{bands} bands") for bands in sorted(seen.bands))
+    bits = " and ".join(BITS[depth] for depth in sorted(seen.depths))
+    lines = [
+        f"# Written by `ablate init`, which looked at {images:,} images and their masks. Try it: ablate check {file}",
+        "# Everything that a study may say: `ablate schema`; what each line does: studies/folder-example.yaml.",
+        "",
+        f"study: {_text(name)}",
+        "data:",
+        "  name: folder",
+        f"  root: {_text(root)}",
+        f"  images: {_text(layout.images)}  # {images:,} images, {colour}, {bits}",
+        f"  masks: {_text(layout.masks)}  # {_stored(seen)}",
+        "  classes:" + ("" if seen.names else "  # the names are yours to change: they stand in every table"),
+        *(f"    {_text(key)}: {_entry(seen, code)}" for key, code in seen.classes.items()),
+        *([f"  ignore: {_list(seen, seen.ignore)}  # not scored"] if seen.ignore else []),
+        f"  size: [{size[0]}, {size[1]}]  # height, width; {why}",
+        f"  split: {_split(layout.split)}",
+        f"  group: {json.dumps(seen.group)}  # images of one patient or sequence stay in one split"
+        if seen.group
+        else '  # group: "^([^_]+)_"  # the patient or sequence in a file\'s name: never in two splits',
+        "",
+        "model: {name: unet, width: 16}",
+        "variants:  # each one says only what it changes",
+        "  unet: {}",
+        "  noskip: {skip: none}",
+        "  residual: {block: residual}",
+        "  attention: {skip: attention}",
+        "baseline: unet",
+        "",
+        "grid: {lr: [1e-3, 3e-4, 1e-4]}",
+        "screen: {seeds: 1, again: 2}  # one seed at every rate, one more at each variant's two best by validation",
+        "confirm: {seeds: 6}  # fresh seeds at the rate that won: these decide",
+        "train:",
+        f"  epochs: {epochs}  # about {epochs * max(1, trained // batch):,} steps; the report says if that was too few",
+        f"  batch_size: {batch}",
+        "  augment: {flip: true}",
+    ]
+    if rare < 0.05:
+        lines.append(f"  class_weights: balanced  # the rarest class has {100 * rare:.2g} % of the pixels")
+    return "\n".join(lines) + "\n"
+
+
+def _size(seen: Survey) -> tuple[tuple[int, int], str]:
+    """Return the size to train at, and what the images have."""
+    sizes = sorted(seen.sizes)
+    if not sizes:
+        raise StudyError(seen.problems[0])
+    height, width = max(sizes, key=lambda size: (seen.sizes[size], size))
+    has = f"all images have {height} × {width}" if len(sizes) == 1 else f"images have {len(sizes)} sizes"
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    if scale == 1.0:
+        return (height, width), has
+    small = max(16, 16 * round(height * scale / 16)), max(16, 16 * round(width * scale / 16))
+    return small, f"{has}; larger shows finer things and takes longer"
+
+
+def _stored(seen: Survey) -> str:
+    labels = seen.labels
+    shown = sorted(labels.pixels)[:VALUES_SHOWN]
+    more = f" and {len(labels.pixels) - len(shown):,} more" if len(labels.pixels) > len(shown) else ""
+    return f"they store {'colours' if labels.coloured else ', '.join(map(str, shown)) + more}"
+
+
+def _entry(seen: Survey, code: Any) -> str:
+    if not isinstance(code, int):
+        return _list(seen, code)
+    return f"{seen.labels.shown(code)}  # {100 * seen.labels.share(code):.2g} % of the pixels"
+
+
+def _list(seen: Survey, codes: Any) -> str:
+    return f"[{', '.join(seen.labels.shown(code) for code in codes)}]"
+
+
+def _split(split: Mapping[str, str] | None) -> str:
+    if split is None:
+        return "{train: 0.7, val: 0.15, test: 0.15, seed: 0}"
+    return f"{{{', '.join(f'{role}: {_text(word)}' for role, word in split.items())}}}"
+
+
+def _text(text: str) -> str:
+    """Return a text as YAML: plain where nothing in it has a meaning there."""
+    plain = re.fullmatch(r"[A-Za-z_][\w./+-]*", text) and text.lower() not in ("true", "false", "null")
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,63 @@
+"""The arguments and options that commands share, and what they lead to: a study, its plugins, its results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+StudyFile = Annotated[
+    Path, typer.Argument(help="A study file, a study's name, or a folder with one study.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Override a field: -o train.epochs=3")
+]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Python file with your own components.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/<study>.")]
+Folder = Annotated[
+    Path | None,
+    typer.Argument(help="A results folder, a study's file or its name; default the latest.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+VariantName = Annotated[
+    str | None, typer.Option("--variant", help="The variant whose network is taken; default the best by validation.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+
+
+def plugins_of(files: list[Path] | None) -> Any:
+    """Load the plugins in `files`, and those that are installed; return them."""
+    from ablate.plugins import Plugins, load_plugins
+
+    return Plugins(tuple(path.absolute() for path in files or []), tuple(load_plugins(files or [])))
+
+
+def study_of(given: Path, override: list[str] | None) -> Any:
+    """Return the study that is meant; plugins have to be loaded before."""
+    from ablate.commands.given import study_file
+    from ablate.study.reader import read_study
+
+    return read_study(study_file(given), override or ())
+
+
+def results_path(study: Any) -> Path:
+    """Return where the results of a study are, or will be."""
+    from ablate.commands.given import results_of
+
+    return results_of(study.path, study.name)
+
+
+def folder_of(given: Path | None) -> Path:
+    """Return the results folder that is meant."""
+    from ablate.commands.given import results_folder
+
+    return results_folder(given)
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON."""
+    print(json.dumps(document, indent=1, ensure_ascii=False))

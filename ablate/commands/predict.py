@@ -1,0 +1,115 @@
+"""`ablate predict`: the best network of a study on images of any size, as masks, overlays and probabilities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ablate.data.dataset import as_bytes
+from ablate.data.files.header import Unusable
+from ablate.data.files.layout import SUFFIXES
+from ablate.errors import DataError, Problem, ResultsError, nearest
+from ablate.records.files import make_folder
+from ablate.records.record import Record
+from ablate.records.store import Results, TrialFolder, to_json
+from ablate.report.images.paint import labelled
+from ablate.train.card import ModelCard
+from ablate.train.predictor import Predictor
+
+
+def best_trial(results: Results, variant: str | None) -> tuple[TrialFolder, Record]:
+    """Return the trial whose network is used: of those that kept one, the best by validation, of `variant` if given."""
+    records = {folder.name: folder for folder in results.folders() if folder.best.exists()}
+    complete = [record for record in results.records()[0] if record.status == "complete"]
+    by_key = {name.rpartition("-")[2]: folder for name, folder in records.items()}
+    found = [(by_key[record.key[:8]], record) for record in complete if record.key[:8] in by_key]
+    variants = {record.variant for _, record in found}
+    if variant is not None and variant not in variants:
+        cure = nearest(variant, variants) or "finish the study first"
+        raise ResultsError(f"no trained network of the variant '{variant}'", file=str(results.path), cure=cure)
+    if not found:
+        cure = "run it to its end; run: {keep: none} keeps no networks"
+        raise ResultsError("no trained network is kept here", file=str(results.path), cure=cure)
+    mine = [item for item in found if variant in (None, item[1].variant)]
+    return max(mine, key=lambda item: (item[1].metrics.get("val_mean_iou") or 0.0, item[1].key))
+
+
+def image_files(given: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return the images that are given or lie below the folders given, each with its name below `--out`."""
+    found: list[tuple[Path, Path]] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in SUFFIXES and item.is_file())
+            found += [(item, item.relative_to(path)) for item in inside]
+        else:
+            found.append((path, Path(path.name)))
+    if not found:
+        cure = f"known are {', '.join(SUFFIXES)}"
+        raise DataError("there is no image", file=", ".join(map(str, given)), cure=cure)
+    twice = Counter(name.with_suffix("") for _, name in found)
+    return [
+        (path, name.with_suffix("") if twice[name.with_suffix("")] == 1 else Path(f"{name}")) for path, name in found
+    ]
+
+
+def predict(
+    results: Results, images: Sequence[Path], out: Path, *, variant: str | None = None, probabilities: bool = False
+) -> tuple[Record, int]:
+    """Write masks, overlays and, where asked for, probabilities of `images` into `out`; return the trial and the count.
+
+    A mask is a palette PNG of class indices, a file of probabilities float16 (classes, height, width) as `.npz`.
+    `classes.json` says what the indices mean. Raises `DataError` with every image that could not be used, once all
+    others are written.
+    """
+    import torch
+
+    files = image_files(images)
+    folder, record = best_trial(results, variant)
+    predictor = Predictor(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    card = predictor.card
+    make_folder(out)
+    (out / "classes.json").write_bytes(to_json(classes_document(card)))
+    problems = []
+    for path, name in files:
+        try:
+            pixels, found = predictor.of_file(path)
+        except Unusable as error:
+            problems.append(Problem(f"an image {error.fault}", file=str(path)))
+            continue
+        _write(out, name, pixels, found, card, probabilities=probabilities)
+    if problems:
+        raise DataError(problems)
+    return record, len(files)
+
+
+def classes_document(card: ModelCard) -> dict[str, object]:
+    """Return the classes as JSON: index, name and colour of each."""
+    rows = zip(card.classes, card.palette, strict=True)
+    return {"classes": [{"index": index, "name": name, "colour": list(c)} for index, (name, c) in enumerate(rows)]}
+
+
+def _write(
+    out: Path, name: Path, pixels: np.ndarray, found: np.ndarray, card: ModelCard, *, probabilities: bool
+) -> None:
+    labels = found.argmax(0).astype(np.uint8)
+    mask = Image.fromarray(labels)
+    mask.putpalette([part for colour in card.palette for part in colour])
+    shown = pixels if pixels.dtype == np.uint8 else _stretched(pixels, card.window or (0.0, 65_535.0))
+    picture = Image.fromarray(labelled(as_bytes(shown), labels, card.palette))
+    for kind, image in (("masks", mask), ("overlays", picture)):
+        path = out / kind / f"{name}.png"
+        make_folder(path.parent)
+        image.save(path)
+    if probabilities:
+        path = out / "probabilities" / f"{name}.npz"
+        make_folder(path.parent)
+        np.savez_compressed(path, probabilities=found.astype(np.float16))
+
+
+def _stretched(pixels: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    low, high = window
+    return (255 * ((pixels.astype(np.float64) - low) / (high - low)).clip(0, 1)).astype(np.uint8)

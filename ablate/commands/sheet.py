@@ -1,0 +1,128 @@
+"""`ablate data`: look at a study's data set: a contact sheet with masks laid over, class frequencies, sizes, leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ablate.data.dataset import IGNORE, SPLITS, Dataset, Split, as_bytes
+from ablate.records.images import panel_indices
+from ablate.report.images import paint
+from ablate.wording import count_of, listed
+
+SHOWN = 6  # images of each split
+LARGEST = 320  # pixels of a tile's longest side
+GAP = 6
+# Below this share of the training pixels a class is called rare.
+RARE = 0.01
+
+
+def write_sheet(data: Dataset, path: Path) -> None:
+    """Write a PNG: of each split a row of images over a row of the same with their masks laid over."""
+    rows = []
+    for name in SPLITS:
+        split = data.splits[name]
+        chosen = panel_indices(len(split), SHOWN)
+        images = [paint.reduce(_shown(split, place), LARGEST, labels=False) for place in chosen]
+        laid = [paint.reduce(_laid_over(data, split, place), LARGEST, labels=False) for place in chosen]
+        blank = [np.full_like(images[0], 255)] * (SHOWN - len(chosen))
+        rows += [[*images, *blank], [*laid, *blank]]
+    Image.fromarray(paint.mosaic(rows, GAP)).save(path)
+
+
+def _shown(split: Split, place: int) -> np.ndarray:
+    image = as_bytes(np.asarray(split.images[place]))
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+
+def _laid_over(data: Dataset, split: Split, place: int) -> np.ndarray:
+    return paint.labelled(_shown(split, place), np.asarray(split.masks[place]), data.palette)
+
+
+def frequencies(data: Dataset) -> dict[str, np.ndarray]:
+    """Return for each split how many pixels each class has, and last how many are ignored: int64 (classes + 1,)."""
+    found = {}
+    for name in SPLITS:
+        counts = np.zeros(256, dtype=np.int64)
+        for mask in data.splits[name].masks:
+            counts += np.bincount(np.asarray(mask).ravel(), minlength=256)
+        found[name] = np.append(counts[: data.num_classes], counts[IGNORE])
+    return found
+
+
+def leaks(data: Dataset) -> list[str]:
+    """Return what is in two splits: images of the same pixels, and groups, a line each."""
+    homes: dict[str, dict[str, str]] = {}
+    for name in SPLITS:
+        split = data.splits[name]
+        for label, image in zip(split.names, split.images, strict=True):
+            digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
+            homes.setdefault(digest, {}).setdefault(name, label)
+    twice = [found for found in homes.values() if len(found) > 1]
+    lines = []
+    if twice:
+        first = listed(f"{label} ({split})" for split, label in twice[0].items())
+        lines.append(f"{count_of(len(twice), 'image')} in more than one split, such as {first}")
+    groups = [set(data.splits[name].groups or ()) for name in SPLITS]
+    shared = sorted((groups[0] & groups[1]) | (groups[0] & groups[2]) | (groups[1] & groups[2]))
+    if shared:
+        lines.append(f"{count_of(len(shared), 'group')} in more than one split: {', '.join(shared[:3])}")
+    return lines
+
+
+def print_data(data: Dataset, console: Console | None = None, *, pictures: bool = True) -> None:
+    """Print sizes, class frequencies by split and leaks; in a terminal of colours also some images with their masks."""
+    console = console or Console()
+    height, width = data.size
+    counts = " / ".join(str(len(data.splits[name])) for name in SPLITS)
+    bits = 8 * data.splits["train"].images.itemsize
+    console.print(
+        Text(
+            f"{data.name}: {counts} images (train / val / test) at {height} × {width}, "
+            f"{count_of(data.in_channels, 'channel')} of {bits} bits"
+        )
+    )
+    groups = data.splits["train"].groups
+    if groups:
+        numbers = " / ".join(str(len(set(data.splits[name].groups or ()))) for name in SPLITS)
+        console.print(Text(f"groups: {numbers}"))
+    found = frequencies(data)
+    table = Table(title="pixels of each class, %", title_justify="left")
+    table.add_column("class", overflow="fold")
+    for name in SPLITS:
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for place, label in enumerate([*data.classes, "(ignored)"]):
+        shares = [100 * found[name][place] / max(1, found[name].sum()) for name in SPLITS]
+        if place == data.num_classes and not any(shares):
+            continue
+        said = [name for name, share in zip(SPLITS, shares, strict=True) if not share]
+        note = f"none in {listed(said)}" if said else "rare" if shares[0] < 100 * RARE else ""
+        colour = "rgb({},{},{})".format(*data.palette[place]) if place < data.num_classes else "default"
+        table.add_row(Text.assemble(("██ ", colour), label), *(f"{share:.2f}" for share in shares), Text(note))
+    console.print(table)
+    for line in leaks(data) or ["no image and no group is in two splits"]:
+        console.print(Text(line), soft_wrap=True)
+    if pictures and console.color_system == "truecolor":
+        split = data.splits["train"]
+        for place in panel_indices(len(split), 2):
+            both = np.concatenate([_shown(split, place), _laid_over(data, split, place)], axis=1)
+            console.print(half_blocks(both, console.width))
+
+
+def half_blocks(image: np.ndarray, columns: int) -> Text:
+    """Return an image (H, W, 3) as text in two colours a sign, at most so many columns wide."""
+    small = paint.reduce(image, min(columns, 100), labels=False)
+    small = small[: len(small) // 2 * 2]
+    text = Text(no_wrap=True)
+    for upper, lower in zip(small[::2], small[1::2], strict=True):
+        for top, bottom in zip(upper, lower, strict=True):
+            text.append("▀", style="rgb({},{},{}) on rgb({},{},{})".format(*top, *bottom))
+        text.append("\n")
+    return text

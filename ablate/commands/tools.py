@@ -1,0 +1,144 @@
+"""The commands around a study: init, data, components before it; predict, export and clean after it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate.commands.options import (
+    Folder,
+    Json,
+    Overrides,
+    Plugins,
+    StudyFile,
+    VariantName,
+    Yes,
+    folder_of,
+    plugins_of,
+    print_json,
+    study_of,
+)
+from ablate.errors import AblateError
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder of the images and masks.")] = Path(),
+    out: Annotated[Path | None, typer.Option("--out", help="The study file; default <folder>.yaml here.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Look at a folder of images and masks, and write a commented study of them that runs as it is."""
+    from ablate.commands.init import write_study
+
+    def ask(question: str, default: str) -> str:
+        return str(typer.prompt(question, default=default))
+
+    path, notes = write_study(folder, out, ask=None if yes or not sys.stdin.isatty() else ask)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"wrote {path}; next: ablate check {path}, ablate data {path}, ablate run {path}, ablate report")
+
+
+def data(
+    study: StudyFile,
+    override: Overrides = None,
+    plugin: Plugins = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The picture; default <study>-data.png here.")] = None,
+) -> None:
+    """Look at a study's data: a sheet of images with their masks laid over, class frequencies, sizes, leaks."""
+    plugins_of(plugin)
+    loaded = study_of(study, override)
+    from ablate.commands.sheet import print_data, write_sheet
+    from ablate.run.plan.dry import load_data
+
+    dataset, path = load_data(loaded), out or Path(f"{loaded.name}-data.png")
+    print_data(dataset)
+    write_sheet(dataset, path)
+    print(f"wrote {path}")
+
+
+def predict(
+    results: Annotated[Path, typer.Argument(help="A results folder, a study's file or its name.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images, of any size.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for masks and overlays.")],
+    variant: VariantName = None,
+    plugin: Plugins = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of every class too (.npz).")
+    ] = False,
+) -> None:
+    """Predict new images with the best network of a study."""
+    plugins_of(plugin)
+    from ablate.commands.predict import predict as predict_images
+    from ablate.records.store import Results
+
+    record, count = predict_images(
+        Results(folder_of(results)), images, out, variant=variant, probabilities=probabilities
+    )
+    score = record.metrics.get("val_mean_iou") or 0.0
+    print(f"{record.variant}, seed {record.seed} (val mIoU {100 * score:.2f} %): {count} masks and overlays in {out}")
+
+
+def export(
+    results: Folder = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder for the files.")] = Path("export"),
+    variant: VariantName = None,
+    plugin: Plugins = None,
+    forms: Annotated[
+        list[str] | None, typer.Option("--as", help="safetensors, torch or onnx; default all that can be written.")
+    ] = None,
+) -> None:
+    """Export the best network of a study: weights, model.json, and programs of torch.export and ONNX."""
+    plugins_of(plugin)
+    from ablate.commands.export import FORMS
+    from ablate.commands.export import export as export_network
+    from ablate.errors import nearest
+    from ablate.records.store import Results
+
+    for form in forms or ():
+        if form not in FORMS:
+            raise AblateError(f"--as {form}: unknown form", cure=nearest(form, FORMS))
+    found = export_network(Results(folder_of(results)), out, variant=variant, forms=tuple(forms or ()))
+    for name, item in found["files"].items():
+        print(f"{out / name}: logits differ by {item['largest_difference']:.1e} of the largest at most")
+    print(out / "model.json")
+
+
+def clean(
+    results: Folder = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Delete the best networks, too.")] = False,
+    mirrors: Annotated[bool, typer.Option("--mirrors", help="Delete W&B's and the dashboard's files, too.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete what finished trials no longer need: optimizer states and checkpoints."""
+    from ablate.commands.clean import check as check_folder
+    from ablate.commands.clean import clean as clean_folder
+    from ablate.commands.clean import spare
+    from ablate.records.store import Results
+    from ablate.wording import count_of, size_text
+
+    folder = Results(folder_of(results))
+    check_folder(folder)
+    found = list(spare(folder, weights=weights, mirrors=mirrors))
+    if not found:
+        print(f"{folder.path}: nothing to delete")
+        return
+    total = f"{count_of(len(found), 'item')}, {size_text(sum(size for _, size in found))}"
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"Delete {total} in {folder.path}?")):
+        print(f"nothing was deleted; {total} can go: ablate clean {folder.path} --yes")
+        raise typer.Exit(1)
+    print(f"{folder.path}: {size_text(clean_folder(folder, weights=weights, mirrors=mirrors))} freed")
+
+
+def components(plugin: Plugins = None, as_json: Json = False) -> None:
+    """List models, data sets, losses and optimizers with their settings."""
+    plugins_of(plugin)
+    from ablate.commands.components import components as rows
+    from ablate.commands.components import print_components
+
+    print_json(rows()) if as_json else print_components()
+
+
+TOOLS = (init, data, predict, export, clean, components)

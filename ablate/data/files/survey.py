@@ -1,0 +1,191 @@
+"""Look at images and masks before anything is known of them: sizes, bits, label values, duplicates, groups."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ImageColor
+
+from ablate.data.dataset import Findings
+from ablate.data.files.header import Unusable
+from ablate.data.files.labels import Labels
+from ablate.data.files.layout import Layout, find_group
+from ablate.data.files.pixels import read_mask
+from ablate.data.files.sources import Pair, in_threads, inspect, read_bytes
+from ablate.data.street.palette import CLASSES
+
+MOST_MASKS = 2000  # of more, so many are looked at, evenly spaced
+# Masks of semantic classes hold few values; more are shades (interpolated, lossy) or numbers of objects.
+MANY_VALUES = 64
+IGNORED = 255  # what many data sets store where nothing is scored
+NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt", "labelmap.txt")
+
+
+@dataclass(frozen=True)
+class LabelValues:
+    """What masks store: values or colours (r << 16 | g << 8 | b) with their pixels, and the masks that hold each."""
+
+    coloured: bool
+    pixels: Mapping[int, int]
+    masks: Mapping[int, int]
+    faults: tuple[str, ...] = ()
+
+    @property
+    def looks(self) -> str:
+        """What the values look like: "classes", "shades" (interpolated or lossy) or "objects" (numbered one by one)."""
+        if len(self.pixels) <= MANY_VALUES:
+            return "classes"
+        values, total = sorted(self.pixels), sum(self.pixels.values())
+        top = sum(sorted(self.pixels.values())[-2:]) / total
+        ends = {values[0], values[-1]} <= set(sorted(self.pixels, key=lambda code: -self.pixels[code])[:2])
+        # Objects are numbered from 1: a mask that holds a number holds all the smaller ones.
+        numbered = not self.coloured and all(self.masks[a] >= self.masks[b] for a, b in pairwise(values))
+        return "shades" if not numbered or (ends and top > 0.5) else "objects"
+
+    def share(self, code: int) -> float:
+        """Return the part of all pixels that hold a value."""
+        return self.pixels[code] / max(1, sum(self.pixels.values()))
+
+    def shown(self, code: int) -> str:
+        """Return a value as a study file writes it: 255, or "#800000"."""
+        return f'"#{code:06x}"' if self.coloured else str(code)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a folder once its files were read: see `survey`."""
+
+    layout: Layout
+    sizes: Mapping[tuple[int, int], int]
+    bands: Mapping[int, int]
+    depths: Mapping[str, int]
+    labels: LabelValues
+    names: Mapping[int, str]
+    group: str | None
+    copies: int
+    problems: tuple[str, ...] = ()
+    classes: Mapping[str, Any] = field(default_factory=dict)
+    ignore: tuple[int, ...] = ()
+
+
+def survey(root: Path, layout: Layout) -> Survey:
+    """Read every file of `layout` once and return what it shows.
+
+    `copies` counts images whose bytes another image has, too; `problems` are files that cannot be used.
+    """
+    findings = Findings()
+    sources = inspect(root, [Pair(image, mask, image) for image, mask in layout.all_pairs()], findings)
+    headers = [source.image for source in sources if source.image is not None]
+    labels = label_values(root, [mask for _, mask in layout.all_pairs()])
+    parts = {role: [image for image, _ in pairs] for role, pairs in layout.pairs.items()}
+    classes, ignore = propose_classes(labels, names := class_names(root, labels))
+    if layout.masks.startswith("{split}annot/") and set(labels.pixels) == set(range(len(CLASSES) + 1)):
+        # CamVid in the layout of the SegNet tutorial, whose last label is "void".
+        names = dict(enumerate(CLASSES))
+        classes, ignore = {name: code for code, name in names.items()}, (len(CLASSES),)
+    return Survey(
+        layout=layout,
+        sizes=Counter(header.size for header in headers),
+        bands=Counter(header.bands for header in headers),
+        depths=Counter(header.depth for header in headers),
+        labels=labels,
+        names=names,
+        group=find_group([image for images in parts.values() for image in images], parts),
+        copies=len(sources) - len({source.digests[0] for source in sources}),
+        problems=(*map(str, findings.problems()), *labels.faults),
+        classes=classes,
+        ignore=ignore,
+    )
+
+
+def label_values(root: Path, masks: Sequence[str]) -> LabelValues:
+    """Return what the masks store; of more than `MOST_MASKS` so many are read, evenly spaced."""
+    masks = [masks[int(place)] for place in np.unique(np.linspace(0, len(masks) - 1, min(len(masks), MOST_MASKS)))]
+    found = in_threads(lambda mask: _counted(root, mask, coloured=False), masks)
+    coloured = any(isinstance(one, str) and "in colour" in one for one in found)
+    if coloured:
+        found = in_threads(lambda mask: _counted(root, mask, coloured=True), masks)
+    pixels: Counter[int] = Counter()
+    held: Counter[int] = Counter()
+    faults: dict[str, list[str]] = {}
+    for mask, one in zip(masks, found, strict=True):
+        if isinstance(one, str):
+            faults.setdefault(one, []).append(mask)
+        else:
+            pixels.update(one)
+            held.update(one.keys())
+    texts = (f"{len(names):,} masks {fault}: {names[0]}" for fault, names in faults.items())
+    return LabelValues(coloured, pixels, held, tuple(texts))
+
+
+def _counted(root: Path, mask: str, *, coloured: bool) -> dict[int, int] | str:
+    """Return the pixels of every value of a mask, or why there are none."""
+    try:
+        codes = read_mask(read_bytes(root, mask), Labels((), None, coloured, {}))
+    except Unusable as error:
+        return error.fault
+    values, counts = np.unique(codes, return_counts=True)
+    return dict(zip(map(int, values), map(int, counts), strict=True))
+
+
+def class_names(root: Path, labels: LabelValues) -> dict[int, str]:
+    """Return names of values from a text file that lies beside the data, such as classes.txt; else none.
+
+    A line is a name alone (numbered from 0), with a value, or with the three numbers of a colour.
+    """
+    for place in (root, root.parent):
+        for file in NAME_FILES:
+            try:
+                lines = (place / file).read_text(encoding="utf-8-sig").splitlines()[: MANY_VALUES * 4]
+            except (OSError, UnicodeDecodeError):
+                continue
+            names = {}
+            for number, line in enumerate(line for line in lines if line.strip() and not line.startswith("#")):
+                numbers = [int(part) for part in re.findall(r"(?<![A-Za-z_\d])\d+(?![A-Za-z_\d])", line)]
+                name = re.sub(r"[\s:;,|]+", " ", re.sub(r"(?<![A-Za-z_\d])\d+(?![A-Za-z_\d])", "", line)).strip()
+                code = _code(numbers[-3:]) if labels.coloured and len(numbers) >= 3 else [*numbers, number][0]
+                names[code] = name
+            if set(names) & set(labels.pixels):
+                return {code: name for code, name in names.items() if name}
+    return {}
+
+
+def _code(numbers: Sequence[int]) -> int:
+    return numbers[0] << 16 | numbers[1] << 8 | numbers[2]
+
+
+def propose_classes(labels: LabelValues, names: Mapping[int, str]) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Return `classes` and `ignore` for what masks store: names that are known, else plain ones to be changed.
+
+    Of shades the two ends are classes and all between them is ignored; of numbered objects 0 is the background and all
+    else one class; 255 beside small numbers is ignored, as in PASCAL VOC.
+    """
+    codes = sorted(labels.pixels)
+    if labels.looks == "shades":
+        ends = sorted(sorted(codes, key=lambda code: -labels.pixels[code])[:2])
+        return {"background": ends[0], "foreground": ends[1]}, tuple(code for code in codes if code not in ends)
+    if labels.looks == "objects":
+        return {"background": codes[0], "object": codes[1:]}, ()
+    ignore: tuple[int, ...] = ()
+    if not labels.coloured and len(codes) > 2 and codes[-1] == IGNORED and codes[-2] < IGNORED - 1:
+        codes, ignore = codes[:-1], (IGNORED,)
+    known = {_code(ImageColor.getrgb(name)): name for name in list(ImageColor.colormap)}
+    classes: dict[str, Any] = {}
+    for place, code in enumerate(codes):
+        if code in names:
+            name = names[code]
+        elif code == 0:
+            name = "background"
+        elif len(codes) == 2:
+            name = "foreground" if place else "background"
+        else:
+            name = known.get(code, f"class_{code:06x}") if labels.coloured else f"class_{code}"
+        classes[name if name not in classes else f"{name}_{code}"] = code
+    return classes, ignore

@@ -1,0 +1,105 @@
+"""A trained network put to use: from the bytes of an image file, or pixels, to the probability of each class."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from ablate.data.files.header import Unusable
+from ablate.data.files.pixels import image_array, read_image, resize_image
+from ablate.errors import ResultsError
+from ablate.records.files import read_file
+from ablate.records.store import TrialFolder
+from ablate.train.card import ModelCard
+from ablate.train.network import build_model
+
+
+class Normalised(nn.Module):
+    """A network that takes images float32 (N, channels, H, W) in 0..1 and normalises them itself; returns logits."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, card: ModelCard) -> None:
+        super().__init__()
+        self.network = network
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(card, name), dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes, H, W)."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+class Predictor:
+    """The best network of a trial, in evaluation mode on `device`."""
+
+    def __init__(self, folder: TrialFolder, device: str = "cpu") -> None:
+        """Load the network; `ResultsError` where its weights were not kept or are not those of its settings."""
+        self.card = read_card(folder)
+        try:
+            weights = torch.load(io.BytesIO(read_file(folder.best)), weights_only=True, map_location="cpu")
+            network = build_model(
+                self.card.model, in_channels=self.card.in_channels, num_classes=len(self.card.classes)
+            )
+            network.load_state_dict(weights)
+        except (OSError, RuntimeError, ValueError, TypeError, EOFError) as error:
+            reason = str(error).splitlines()[0]
+            raise ResultsError(f"the weights cannot be used ({reason})", file=str(folder.best)) from None
+        self.device = torch.device(device)
+        self.model = Normalised(network, self.card).eval().to(self.device)
+
+    def prepared(self, pixels: np.ndarray) -> Tensor:
+        """Return pixels (h, w, bands) as the network takes them: float32 (1, channels, H, W) in 0..1.
+
+        Raises `Unusable` for another number of channels, and for 16 bits where the network was trained on 8.
+        """
+        card = self.card
+        if pixels.dtype != np.uint8 and card.window is None:
+            raise Unusable(f"of {8 * pixels.itemsize} bits, while the network was trained on 8")
+        image = image_array(pixels, card.in_channels, card.window, card.white > 255)
+        if image.shape[2] != card.in_channels:
+            raise Unusable(f"with {image.shape[2]} channels, while the network takes {card.in_channels}")
+        image = resize_image(image, card.size).astype(np.float32) / card.white
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).to(self.device)
+
+    @torch.no_grad()
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the probability of each class, float32 (classes, h, w), at the size of `pixels` (h, w, bands).
+
+        The image enters at the size that was trained at; its logits are enlarged bilinearly, as for native scores.
+        """
+        logits = self.model(self.prepared(pixels)).float()
+        height, width = pixels.shape[:2]
+        logits = nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+        found: np.ndarray = logits.softmax(1)[0].cpu().numpy()
+        return found
+
+    def of_file(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pixels of an image file and their probabilities; raises `Unusable` where it cannot be read."""
+        try:
+            pixels = read_image(read_file(path))
+        except OSError as error:
+            raise Unusable(f"that cannot be read ({error.strerror})") from None
+        return pixels, self.probabilities(pixels)
+
+
+def read_card(folder: TrialFolder) -> ModelCard:
+    """Return what `best.json` says; `ResultsError` where a trial kept no network, or an older version made it."""
+    if not folder.best.exists():
+        cure = "a study keeps them unless it says run: {keep: none}"
+        raise ResultsError("the weights of this trial were not kept", file=str(folder.path), cure=cure)
+    try:
+        return ModelCard.model_validate_json(read_file(folder.card))
+    except FileNotFoundError:
+        cure = "delete record.json in it and run the study again: that writes best.json beside best.pt"
+        raise ResultsError("made before classes were kept beside weights", file=str(folder.path), cure=cure) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ResultsError(f"damaged: {first['loc']}: {first['msg']}", file=str(folder.card)) from None

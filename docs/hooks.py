@@ -1,0 +1,127 @@
+"""Pages of the documentation that are written from the code: study files, commands, frames and their columns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ablate.analysis.columns import Frame
+from ablate.analysis.schema import CLAIMS, FRAMES, TRIAL_FRAMES
+from ablate.commands.components import components
+from ablate.run.plan.describe import json_schema
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the generated pages (called by mkdocs)."""
+    from mkdocs.structure.files import File
+
+    for name, page in PAGES.items():
+        files.append(File.generated(config, name, content=page()))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Turn links to files beside the documentation into their names: the site holds the documentation alone."""
+    return re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", markdown)
+
+
+def frames_page() -> str:
+    """Return the page of all frames: a row a column, with its kind, unit and meaning."""
+    parts = [
+        "# Frames and their columns\n\nFractions are fractions, a number that could not be had is NaN. The frames of "
+        "`ablate.load_results` first, then those of `ablate.analyse`.\n"
+    ]
+    frames: dict[str, Frame] = {f"results.{name}": frame for name, frame in TRIAL_FRAMES.items()}
+    frames |= {f"analysis.{name}": frame for name, frame in FRAMES.items()} | {"claims": CLAIMS}
+    for name, frame in frames.items():
+        rows = [
+            f"| `{column}` | {item.kind} | {item.unit} | {_cell(item.about)} |"
+            for column, item in frame.columns().items()
+        ]
+        more = "\n\nAnd a column for every other metric of the records." if frame.metrics else ""
+        head = f"## `{name}`\n\nA row is {frame.row}.{more}\n\n{_head('column', 'kind', 'unit', 'what it holds')}"
+        parts.append(head + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def study_page() -> str:
+    """Return the reference of study files, by the JSON schema: every key with type, default and meaning."""
+    schema = json_schema()
+    parts = ["# What a study file may say\n\n`ablate schema` prints the same as a JSON schema for editors.\n"]
+    parts.append(_keys("The top level", schema, schema))
+    for name, definition in schema["$defs"].items():
+        if name.endswith("Spec") and name != "StudySpec":
+            parts.append(_keys(f"`{name.removesuffix('Spec').lower()}`", definition, schema))
+    return "\n".join(parts)
+
+
+def _keys(title: str, part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    rows = []
+    for key, item in part.get("properties", {}).items():
+        default = f"`{json.dumps(item['default'])}`" if "default" in item else ""
+        rows.append(f"| `{key}` | {_cell(_type(item, schema))} | {default} | {_cell(item.get('description', ''))} |")
+    about = str(part.get("description", "")).split("\n\n")[0].replace("\n", " ")
+    return f"## {title}\n\n{about}\n\n{_head('key', 'type', 'default', 'meaning')}" + "\n".join(rows) + "\n"
+
+
+def _type(item: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    if "$ref" in item:
+        return str(item["$ref"]).rsplit("/", 1)[-1].removesuffix("Spec").lower()
+    if "enum" in item:
+        return " or ".join(f"`{value}`" for value in item["enum"])
+    if "const" in item:
+        return f"`{item['const']}`"
+    if "anyOf" in item:
+        return " or ".join(dict.fromkeys(_type(part, schema) for part in item["anyOf"]))
+    names = {"array": "list", "object": "mapping", "string": "text", "null": "none", "integer": "whole number"}
+    return names.get(str(item.get("type")), str(item.get("type", "anything")))
+
+
+def commands_page() -> str:
+    """Return the reference of the commands with their arguments and options."""
+    import typer.main
+
+    from ablate.cli import app
+
+    group: Any = typer.main.get_command(app)
+    parts = ["# Commands\n\nExit codes: 0 done, 1 something failed or is missing, 2 a usage error, 130 Ctrl-C.\n"]
+    for name, command in group.commands.items():
+        rows = []
+        for parameter in command.params:
+            words = ", ".join(f"`{word}`" for word in parameter.opts) if parameter.opts else f"`{parameter.name}`"
+            if parameter.param_type_name == "argument":
+                words = f"`{parameter.name.upper()}`"
+            rows.append(f"| {words} | {_cell(getattr(parameter, 'help', '') or '')} |")
+        parts.append(f"## ablate {name}\n\n{command.help}\n\n{_head('word', 'meaning')}" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def components_page() -> str:
+    """Return the built-in models, data sets, losses and optimizers with their settings."""
+    parts = ["# Components\n\n`ablate components` lists them, those of plugins too.\n"]
+    for row in components():
+        rows = []
+        for key, item in row["settings"].items():
+            default = f"`{json.dumps(item['default'])}`" if "default" in item else "required"
+            rows.append(f"| `{key}` | {_cell(item['type'])} | {default} |")
+        table = f"\n\n{_head('setting', 'type', 'default')}" + "\n".join(rows) if rows else ""
+        parts.append(f"## {row['kind']} `{row['name']}`\n\n{row['summary']}{table}\n")
+    return "\n".join(parts)
+
+
+def _head(*names: str) -> str:
+    return f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "frames.md": frames_page,
+    "study-file.md": study_page,
+    "commands.md": commands_page,
+    "components.md": components_page,
+}

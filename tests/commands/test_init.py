@@ -1,0 +1,145 @@
+"""A folder that nobody prepared becomes a study that is read and whose data load, without a question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from ablate.commands.init import write_study
+from ablate.data.files.layout import find_group, find_layout
+from ablate.data.files.survey import survey
+from ablate.errors import AblateError, StudyError
+from ablate.run.plan.dry import load_data
+from ablate.study.reader import read_study
+from tests.data.pictures import cells, save
+
+
+def drawing(seed: int, size: tuple[int, int] = (48, 32)) -> tuple[Image.Image, Image.Image]:
+    """A noisy picture of red and blue discs, and its mask in the same pure colours."""
+    draw = np.random.default_rng(seed)
+    image, mask = Image.new("RGB", size, (40, 90, 40)), Image.new("RGB", size)
+    for colour, label in (((200, 60, 50), "red"), ((60, 60, 210), "blue")):
+        x, y = (int(draw.integers(0, side - 14)) for side in size)
+        for picture, fill in ((image, colour), (mask, label)):
+            ImageDraw.Draw(picture).ellipse((x, y, x + 12, y + 12), fill=fill)
+    noisy = np.asarray(image).astype(int) + draw.integers(-25, 26, (size[1], size[0], 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), mask
+
+
+def put(path: Path, picture: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def study_of(folder: Path, out: Path) -> tuple[str, list[str]]:
+    """The study that `init` writes, once it was read and its data were loaded; and the notes."""
+    path, notes = write_study(folder, out)
+    load_data(read_study(path))
+    return path.read_text(), notes
+
+
+def test_grey_membranes(membrane: Path, tmp_path: Path) -> None:
+    text, notes = study_of(membrane, tmp_path / "s.yaml")
+    assert 'images: "image/*.png"  # 12 images, grey, 8 bit' in text
+    assert 'masks: "label/*.png"  # they store 0, 255' in text
+    assert "    background: 0  # " in text and "    foreground: 255  # " in text
+    assert "size: [24, 32]  # height, width; all images have 24 × 32" in text
+    assert len(read_study(tmp_path / "s.yaml").variants) == 4
+    assert notes == ["no patient or sequence is seen in the names: set data.group if images belong together"]
+
+
+def test_odd_names_colours_sizes_and_groups(tmp_path: Path) -> None:
+    for number in range(12):
+        image, mask = drawing(number, (48 + 8 * (number % 2), 32))
+        stem = f"field{number // 3:02d}-frame{number % 3:03d}"
+        put(tmp_path / "odd" / "Data [v2]" / f"{stem}-rgb.png", image)
+        put(tmp_path / "odd" / "Data [v2]" / f"{stem}-gt.png", mask)
+    text, _ = study_of(tmp_path / "odd", tmp_path / "s.yaml")
+    assert 'images: "Data [[]v2]/*-rgb.png"' in text
+    assert all(line in text for line in ('background: "#000000"', 'blue: "#0000ff"', 'red: "#ff0000"'))
+    study = read_study(tmp_path / "s.yaml")
+    assert set(load_data(study).splits["test"].groups or ()) <= {f"field{number:02d}" for number in range(4)}
+
+
+def test_splits_by_folder_and_a_label_that_is_not_scored(tmp_path: Path) -> None:
+    for number in range(9):
+        image, mask = drawing(number)
+        part = ("training", "val", "testing")[number // 3]
+        label = np.asarray(mask.convert("L")) > 0
+        put(tmp_path / "voc" / part / f"{number}.jpg", image)
+        save(
+            tmp_path / "voc" / f"{part}annot" / f"{number}.png", np.where(label, 1, [[2] * 47 + [255]]).astype(np.uint8)
+        )
+    (tmp_path / "voc" / "classes.txt").write_text("sky\nball\nground\n")
+    text, _ = study_of(tmp_path / "voc", tmp_path / "s.yaml")
+    assert 'images: "{split}/*.jpg"' in text and 'masks: "{split}annot/*.png"' in text
+    assert "split: {train: training, val: val, test: testing}" in text
+    assert "ball: 1" in text and "ground: 2" in text and "ignore: [255]" in text
+
+
+def test_one_folder_a_patient(tmp_path: Path) -> None:
+    for number in range(12):
+        image, mask = drawing(number)
+        place = tmp_path / "study" / f"p{number // 3}" / f"slice{number % 3}"
+        put(place / "scan.png", image)
+        put(place / "truth.png", mask)
+    text, _ = study_of(tmp_path / "study", tmp_path / "s.yaml")
+    assert 'group: "^([^/]+)/"' in text
+
+
+def test_masks_that_were_resized_as_pictures(tmp_path: Path) -> None:
+    for number in range(8):
+        image, mask = cells(number)
+        save(tmp_path / "blurred" / "a" / f"{number}.png", image)
+        larger = Image.fromarray(mask).resize((64, 48), Image.Resampling.BICUBIC)
+        put(tmp_path / "blurred" / "b" / f"{number}.png", larger.resize((32, 24), Image.Resampling.BICUBIC))
+    text, notes = study_of(tmp_path / "blurred", tmp_path / "s.yaml")
+    assert any("look interpolated or lossy" in note for note in notes)
+    assert "    foreground: 255" in text and "  ignore: [" in text
+
+
+def test_classes_are_asked_for_and_copies_are_said(membrane: Path, tmp_path: Path) -> None:
+    (membrane / "image" / "1.png").write_bytes((membrane / "image" / "0.png").read_bytes())
+    asked = []
+
+    def ask(question: str, default: str) -> str:
+        asked.append(question)
+        return {"background": "border", "foreground": ""}[default]
+
+    path, notes = write_study(membrane, tmp_path / "s.yaml", ask=ask)
+    assert len(asked) == 2 and "which masks store as" not in asked[0] and "% of the pixels" in asked[0]
+    assert "    border: 0" in path.read_text() and "    foreground: 255" in path.read_text()
+    assert "1 image with the same bytes as another one: copies stay in one split" in notes
+
+
+def test_what_cannot_be_written(membrane: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="there is no such folder"):
+        write_study(tmp_path / "no", None)
+    (tmp_path / "s.yaml").write_text("mine")
+    with pytest.raises(StudyError, match="is there already"):
+        write_study(membrane, tmp_path / "s.yaml")
+    for path in membrane.glob("label/*"):
+        path.unlink()
+    with pytest.raises(AblateError, match="no images and masks pair up by their names among image/"):
+        write_study(membrane, tmp_path / "t.yaml")
+
+
+@pytest.mark.parametrize(
+    ("names", "group"),
+    [
+        ([f"p{n // 4}_s{n % 4}" for n in range(16)], r"^([^_\-. ]+)[_\-. ]"),
+        ([f"patient_{n // 4}_slice_{n % 4}" for n in range(16)], r"^([^_\-. ]+[_\-. ][^_\-. ]+)[_\-. ]"),
+        ([f"frame_{n:03d}" for n in range(16)], None),
+    ],
+)
+def test_a_group_is_what_several_names_begin_with(names: list[str], group: str | None) -> None:
+    assert find_group([f"{name}.png" for name in names]) == group
+
+
+def test_camvid_is_known_by_its_layout(camvid_root: Path) -> None:
+    seen = survey(camvid_root, find_layout(camvid_root))
+    assert list(seen.classes)[:2] == ["Sky", "Building"] and seen.ignore == (11,)
+    assert {role: len(pairs) for role, pairs in seen.layout.pairs.items()} == {"train": 367, "val": 101, "test": 233}

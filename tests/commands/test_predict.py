@@ -1,0 +1,101 @@
+"""A kept network judges images of any size, and leaves in forms that compute the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ablate.commands.export import export
+from ablate.commands.predict import best_trial, predict
+from ablate.errors import DataError, ResultsError
+from ablate.records.store import Results
+from ablate.train.predictor import Predictor
+from tests.commands.conftest import Pictures
+from tests.conftest import missing
+from tests.data.pictures import save
+from tests.planted import CLASSES, PALETTE
+
+
+def test_masks_overlays_and_probabilities_of_any_size(trained: Results, picture: Pictures, tmp_path: Path) -> None:
+    save(tmp_path / "new" / "a.png", picture((24, 32)))
+    save(tmp_path / "new" / "deeper" / "b.jpg", picture((61, 45)))
+    out = tmp_path / "out"
+    record, count = predict(trained, [tmp_path / "new"], out, probabilities=True)
+    assert count == 2
+    for name, size in (("a", (24, 32)), ("deeper/b", (61, 45))):
+        with Image.open(out / "masks" / f"{name}.png") as mask:
+            assert mask.mode == "P" and mask.size == size[::-1]
+            assert tuple(mask.getpalette()[:3]) == PALETTE[0]  # type: ignore[index]
+            labels = np.asarray(mask)
+        found = np.load(out / "probabilities" / f"{name}.npz")["probabilities"].astype(float)
+        assert found.shape == (len(CLASSES), *size)
+        assert np.allclose(found.sum(0), 1, atol=1e-2) and (found.argmax(0) == labels).mean() > 0.99
+        with Image.open(out / "overlays" / f"{name}.png") as overlay:
+            assert overlay.mode == "RGB" and overlay.size == size[::-1]
+    listed = json.loads((out / "classes.json").read_text())["classes"]
+    assert listed[1] == {"index": 1, "name": CLASSES[1], "colour": list(PALETTE[1])}
+    assert record.metrics["val_mean_iou"] == max(r.metrics["val_mean_iou"] or 0 for r in trained.records()[0])
+
+
+def test_the_network_sees_what_it_was_trained_on(trained: Results, picture: Pictures) -> None:
+    folder, _ = best_trial(trained, None)
+    predictor, image = Predictor(folder), picture((24, 32))
+    card, expected = predictor.card, image.astype(np.float32) / 255
+    inputs = torch.from_numpy(((expected - card.mean) / card.std).astype(np.float32).transpose(2, 0, 1)[None])
+    with torch.no_grad():
+        logits = predictor.model.network(inputs)
+    assert np.allclose(predictor.probabilities(image), logits.softmax(1)[0].numpy(), atol=1e-5)
+
+
+def test_a_variant_by_name_and_what_is_not_there(trained: Results) -> None:
+    assert best_trial(trained, "noskip")[1].variant == "noskip"
+    with pytest.raises(ResultsError, match="no trained network of the variant 'noskp'; did you mean 'noskip'"):
+        best_trial(trained, "noskp")
+    for folder in trained.folders():
+        folder.best.unlink()
+    with pytest.raises(ResultsError, match="no trained network is kept here"):
+        best_trial(trained, None)
+
+
+def test_an_image_that_cannot_be_used_stops_no_other(trained: Results, picture: Pictures, tmp_path: Path) -> None:
+    save(tmp_path / "new" / "a.png", picture((24, 32)))
+    (tmp_path / "new" / "b.png").write_bytes(b"no image")
+    save(tmp_path / "new" / "c.png", np.zeros((24, 32), np.uint16))
+    with pytest.raises(DataError) as caught:
+        predict(trained, [tmp_path / "new"], tmp_path / "out")
+    assert [problem.file.rpartition("/")[2] for problem in caught.value.problems] == ["b.png", "c.png"]
+    assert "of 16 bits, while the network was trained on 8" in str(caught.value)
+    assert (tmp_path / "out" / "masks" / "a.png").exists()
+
+
+def test_weights_of_another_network_are_refused(trained: Results) -> None:
+    folder, _ = best_trial(trained, None)
+    torch.save({"weight": torch.zeros(1)}, folder.best)
+    with pytest.raises(ResultsError, match="the weights cannot be used"):
+        Predictor(folder)
+    folder.card.unlink()
+    with pytest.raises(ResultsError, match="made before classes were kept beside weights"):
+        Predictor(folder)
+
+
+def test_the_program_of_torch_computes_the_same(trained: Results, tmp_path: Path) -> None:
+    document = export(trained, tmp_path / "out", forms=("torch",))
+    written = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert written == json.loads(json.dumps(document))
+    assert written["classes"] == list(CLASSES) and written["size"] == [24, 32]
+    assert written["files"]["model.pt2"]["largest_difference"] < 1e-3
+
+
+@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+def test_other_forms_compute_the_same(form: str, trained: Results, tmp_path: Path) -> None:
+    for name in ("safetensors",) if form == "safetensors" else ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            missing(f"{name} is not installed (extra: export)")
+    found = export(trained, tmp_path / "out", forms=(form,))["files"]
+    assert len(found) == 1 and all(item["largest_difference"] < 1e-3 for item in found.values())

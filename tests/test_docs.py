@@ -1,0 +1,130 @@
+"""What README and documentation show works: studies, commands, Python, the notebook, generated pages."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.main
+
+import ablate
+from ablate.cli import app
+from ablate.data.files.folder import folder
+from ablate.plugins import load_plugins
+from ablate.registry import MODELS
+from ablate.run.plan.dry import load_data
+from ablate.study.components import signature
+from ablate.study.reader import read_study
+from docs.hooks import PAGES, commands_page, frames_page, study_page
+from tests.conftest import ROOT
+from tests.data.pictures import cells, save
+
+WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+Block = tuple[Path, str]
+
+
+def blocks(language: str) -> list[Any]:
+    """The blocks of a language in the README and the documentation, with where they stand."""
+    found = []
+    for path in WRITTEN:
+        for number, match in enumerate(re.finditer(rf"^```{language}\n(.*?)^```", path.read_text(), re.M | re.S)):
+            found.append(pytest.param(match[1], id=f"{path.name}-{number}"))
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with the images that the examples name."""
+    for number in range(20):
+        image, mask = cells(number, (32, 32))
+        save(tmp_path / "membrane" / "train" / "image" / f"{number}_0.png", image)
+        save(tmp_path / "membrane" / "train" / "label" / f"{number}_0.png", mask)
+    return tmp_path
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_a_study_that_is_shown_is_one(text: str, place: Path) -> None:
+    if "two_convolutions" in text and "two_convolutions" not in MODELS:
+        python = (ROOT / "docs" / "own-components.md").read_text()
+        match = re.search(r"^```python\n(.*?)^```", python, re.M | re.S)
+        assert match is not None
+        (place / "my_parts.py").write_text(match[1])
+        load_plugins([place / "my_parts.py"])
+    path = place / "study.yaml"
+    path.write_text(text)
+    study = read_study(path)
+    if study.data["name"] == "folder":
+        data = load_data(study)
+        assert len(data.splits["train"]) and np.unique(data.splits["train"].masks).size == 2
+
+
+def commands() -> list[Any]:
+    lines = [line for block in blocks("sh") for line in block.values[0].splitlines()]
+    return sorted({line.partition("#")[0].strip() for line in lines if re.match(r"(\.venv/bin/)?ablate ", line)})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_that_is_shown_can_be_called(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    group: Any = typer.main.get_command(app)
+    group.commands[name].make_context(name, words)  # raises for what is no option
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_python_that_is_shown_names_what_there_is(text: str) -> None:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ablate":
+            assert hasattr(ablate, node.attr), node.attr
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    notebook = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell.get("outputs") for cell in notebook["cells"])
+    # As a script: the last line of a cell is what a notebook shows.
+    shown = [re.sub(r"(?m)^(\S.*)\Z", r"print(repr(\1))", cell.rstrip()) for cell in cells]
+    (tmp_path / "cells.py").write_text("if __name__ == '__main__':\n" + "\n".join(map(indented, shown)))
+    done = subprocess.run([sys.executable, "cells.py"], cwd=tmp_path, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stderr
+    assert "<Results of notebook-study: 4 of 4 trials done" in done.stdout
+    assert (tmp_path / "results" / "notebook-study" / "report.html").exists()
+
+
+def indented(cell: str) -> str:
+    """The cell inside of a block; lines of texts stay where they are."""
+    lines, inside = [], False
+    for line in cell.splitlines():
+        lines.append(line if inside or not line else f"    {line}")
+        inside ^= line.count('"""') % 2 == 1
+    return "\n".join(lines)
+
+
+def test_generated_pages_hold_every_column_key_and_command() -> None:
+    frames, study, commands = frames_page(), study_page(), commands_page()
+    assert all(f"`{name}`" in frames for name in ("results.trials", "analysis.contrasts", "test_score", "p_holm"))
+    assert all(f"| `{key}` |" in study for key in ("epochs", "keep", "until", "wandb"))
+    assert all(f"## ablate {name}\n" in commands for name in ("run", "init", "predict", "check"))
+    assert "- " not in MODELS and "`width`" in PAGES["components.md"]()
+
+
+def test_every_page_of_the_site_is_there() -> None:
+    pages = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert all((ROOT / "docs" / page).exists() or page in PAGES for page in pages) and len(pages) > 15
+
+
+def test_the_folder_data_set_can_be_asked_for_its_classes() -> None:
+    assert "classes" in signature_names() and "classes" in folder.proposals  # type: ignore[attr-defined]
+
+
+def signature_names() -> list[str]:
+    from ablate.registry import DATASETS
+
+    return list(signature(DATASETS, "folder").parameters)
