@@ -219,7 +219,7 @@ def test_the_answers_stay_short_with_many_variants(twelve: Path, analysed: Analy
 def test_one_seed_is_said_to_have_no_interval(tmp_path: Path, analysed: Analysed) -> None:
     path = plant(tmp_path / "one", variants=("unet", "noskip"), lrs=(1e-3,), seeds=1, epochs=3, images=4, size=(16, 24))
     analysis = analysed(path)
-    assert headline(analysis).startswith("No component is shown to help or to hurt.")
+    assert headline(analysis).startswith("No component was shown to help or to hurt.")
     assert "no interval" in next(card.more for card in cards(analysis) if card.question == "How sure?")
 
 
@@ -299,3 +299,6 @@ def test_the_same_numbers_on_another_machine_need_its_choices_named(two: Path, a
     frames = replace(analysis.frames, run={**analysis.frames.run, "decisions": decided})
     page = make_page(replace(analysis, frames=frames), [], [])
     assert page.fixed == "-o train.precision=float32 -o run.engine=fused -o run.threads=1"
+    train = frames.study.train.model_copy(update={"precision": "float32"})
+    named = replace(frames, study=frames.study.model_copy(update={"train": train}))
+    assert "precision" not in make_page(replace(analysis, frames=named), [], []).fixed
