@@ -109,8 +109,8 @@ def _cut(text: str, most: int, tail: int) -> str:
 
 _DETAIL = {
     "interior": "interior IoU",
-    "excess_boundary": "boundary ÷ interior, rel.",
-    "excess_thin": "thin ÷ interior, rel.",
+    "excess_boundary": "boundary ÷ interior (relative)",
+    "excess_thin": "thin ÷ interior (relative)",
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,9 +18,9 @@ from ablate.analysis.analyse import Analysis
 from ablate.parallel import parallel_map, usable_cores
 from ablate.records.files import make_folder, write_atomic
 from ablate.registry import FIGURES, Place
+from ablate.report.figures.inline import adaptive, curve_values, svg_uri
 from ablate.report.figures.panels import variant_panel
-from ablate.report.figures.theme import DARK, theme
-from ablate.report.images.paint import data_uri
+from ablate.report.figures.theme import theme
 from ablate.report.lookup import NotDrawn, made, order
 
 FORMATS = ("png", "svg")
@@ -45,6 +45,8 @@ class Drawn:
     width: int = 0
     height: int = 0
     """Size on the page, in pixels of CSS."""
+    curves: Sequence[dict[str, Any]] = ()
+    """Its panels with named curves, as `curve_values` returns them."""
 
 
 def panel_names(analysis: Analysis) -> dict[str, str]:
@@ -99,9 +101,9 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
         write_atomic(folder / f"{name}.txt", f"{rule}\n".encode(), lasting=False)
     if variant is not None:
         return Drawn(name, place.title, place.section, files)
-    source = data_uri(adaptive(encoded["svg"]), "image/svg+xml")
+    source = svg_uri(adaptive(encoded["svg"].decode()))
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Drawn(name, place.title, place.section, files, "", source, rule, width, height)
+    return Drawn(name, place.title, place.section, files, "", source, rule, width, height, curve_values(figure))
 
 
 def _remove(folder: Path, name: str, kinds: Sequence[str]) -> None:
@@ -141,24 +143,3 @@ def _timeless() -> Iterator[None]:
         yield
     finally:
         del os.environ[_TIME]
-
-
-@cache
-def dark_rules() -> bytes:
-    """Return CSS that exchanges the figures' inks where the page is dark.
-
-    matplotlib writes colours into style attributes; rules with attribute selectors reach them. A colour map's own
-    colours and the numbers on it are no inks and stay.
-    """
-    rules = (
-        f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
-        for light, dark in DARK.items()
-        for part in ("fill", "stroke")
-    )
-    return ("<style>@media screen and (prefers-color-scheme: dark){" + "".join(rules) + "}</style>").encode()
-
-
-def adaptive(svg: bytes) -> bytes:
-    """Return the SVG without its metadata and with `dark_rules`."""
-    bare = re.sub(rb"\s*<metadata>.*?</metadata>", b"", svg, flags=re.DOTALL)
-    return bare.replace(b"<defs>", dark_rules() + b"<defs>", 1)

@@ -26,6 +26,9 @@ class Tile:
     truth: str
     prediction: str
     error: str
+    width: int
+    height: int
+    """Of all four, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def panels(analysis: Analysis) -> list[Panel]:
                     image=image,
                     truth=truth,
                     prediction=labels_uri(reduce(prediction, most, labels=True), shown.palette),
-                    error=mask_uri(reduce(wrong, most, labels=True)),
+                    error=mask_uri(reduced := reduce(wrong, most, labels=True)),
+                    width=reduced.shape[1],
+                    height=reduced.shape[0],
                 )
             )
         at = setting_label(analysis, analysis.own_best[variant])

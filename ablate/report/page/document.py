@@ -9,6 +9,7 @@ from typing import Any
 
 from ablate import __version__
 from ablate.analysis.analyse import Analysis
+from ablate.records.store import Results
 from ablate.registry import FIGURES, TABLES, Displays
 from ablate.report import rules
 from ablate.report.figures.saving import Drawn
@@ -26,10 +27,10 @@ from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
 from ablate.wording import count_of
 
 VERDICT_NOTE = (
-    "Δ against the baseline with its interval, each variant at its own best rate, chosen on validation{fresh}; grey: "
-    "differences that count as none. The verdict goes by p, which is corrected for the number of variants (Holm); the "
-    "interval is not, so that it may exclude zero where nothing is decided. Rise: 1 = the training loss never rose. "
-    "Speed: against the baseline's, measured alone{mark}."
+    "Δ: difference from the baseline with its interval (dashed where undecided), each variant at the rate that did "
+    "best on validation{fresh}. Grey: differences that count as none. The verdict follows p, which is corrected for "
+    "the number of comparisons (Holm); the interval is not corrected, so it may exclude zero where nothing is decided. "
+    "Rise: 1 means that the training loss never rose. Training speed: relative to the baseline, measured alone{mark}."
 )
 
 
@@ -38,7 +39,7 @@ class Page:
     """Everything that the page says, as text; the template escapes all of it."""
 
     study: str
-    subject: str
+    subject: Sequence[str]
     headline: str
     unfinished: str
     cards: Sequence[Card]
@@ -63,7 +64,8 @@ class Page:
     rules: Sequence[tuple[str, str]]
     command: str
     fixed: str
-    """What to add to the command on a machine that would choose otherwise, for the same numbers."""
+    """What to add to the command for the same numbers on a machine that would choose otherwise."""
+    study_file: str
     provenance: Sequence[tuple[str, str]]
     version: str
 
@@ -116,7 +118,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         cards=cards(analysis),
         verdicts=rows,
         verdict_note=VERDICT_NOTE.format(
-            fresh=", and on fresh seeds there" if primary_kind(analysis) == "confirmed" else "",
+            fresh=", on fresh seeds" if primary_kind(analysis) == "confirmed" else "",
             mark=f" (*: {text})" if (text := busy(analysis)) else "",
         ),
         verdict_rule=rules.primary(analysis),
@@ -132,19 +134,22 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         methods=typeset(methods_paragraph(analysis)),
         rules=[(name.replace("_", " "), text) for name, text in said.items()],
         command=run_command(analysis),
-        fixed=_fixed(frames.run.get("decisions") or {}),
+        fixed=_same_numbers(analysis),
+        study_file=Results(frames.path).study.name,
         provenance=provenance(frames.run),
         version=__version__,
     )
 
 
-def _fixed(decisions: Mapping[str, Any]) -> str:
-    """Return precision, engine and threads of the run, which another machine may choose otherwise."""
+def _same_numbers(analysis: Analysis) -> str:
+    """Return what to add to the command for the same numbers: what the study leaves to the machine, as decided here."""
+    study, decisions = analysis.frames.study, analysis.frames.run.get("decisions") or {}
     said = []
-    for name, field in (("precision", "train.precision"), ("engine", "run.engine"), ("threads", "run.threads")):
+    for part, name in (("train", "precision"), ("run", "engine"), ("run", "workers"), ("run", "threads")):
         decision = decisions.get(name)
-        if isinstance(decision, dict) and decision.get("value") is not None:
-            said.append(f"-o {field}={_flat(decision['value'])}")
+        left_open = getattr(getattr(study, part), name) == "auto"
+        if left_open and isinstance(decision, dict) and decision.get("value") is not None:
+            said.append(f"-o {part}.{name}={_flat(decision['value'])}")
     return " ".join(said)
 
 

@@ -37,7 +37,8 @@ def metric_words(metric: str) -> str:
     if label and kind in PER_CLASS:
         return f"{split} {'IoU' if kind == 'iou' else 'Dice score'} of {label}"
     if name in DETAIL:
-        return f"{split} {detail_name(DETAIL[name])}"
+        kind, _, width = detail_name(DETAIL[name]).partition(", ")
+        return f"{split} {kind}{f' ({width})' if width else ''}"
     known = _METRICS.get(name, name.replace("_", " ").replace("/", " "))
     return f"{split} {known}" if name in OVERLAP else known
 
@@ -59,7 +60,7 @@ def sentence(claim: ClaimSpec) -> str:
         if claim.margin:
             said += f", by at least {f'{percent(claim.margin)} points' if share else f'{claim.margin:g}'}"
     else:
-        subject = {"any": "Some variant", "all": "Every variant"}.get(claim.variant or "", claim.variant)
+        subject = {"any": "At least one variant", "all": "Every variant"}.get(claim.variant or "", claim.variant)
         if claim.expect is not None:
             said = f"{subject} is {claim.expect}"
         else:
@@ -84,7 +85,7 @@ def _where(claim: ClaimSpec) -> str:
             conditions.append(f"{name} = {level_text(value)}")
     joined = " and ".join(conditions)
     every = "at every setting with" if claim.quantifier == "all" else "at some setting with"
-    return f", {'at' if all(' = ' in one for one in conditions) else every} {joined}"
+    return f" {'at' if all(' = ' in one for one in conditions) else every} {joined}"
 
 
 def value_text(claim: ClaimSpec, row: Row) -> str:
@@ -96,7 +97,7 @@ def value_text(claim: ClaimSpec, row: Row) -> str:
     text = f"{say(row['value'])}{unit}"
     if isfinite(low) and isfinite(high) and low < high:
         text += f" ({say(low)} to {say(high)})"
-    return f"{text}; must lie {row['side']} {say(row['threshold']).lstrip('+')}"
+    return f"{text}; needed: {row['side']} {say(row['threshold']).lstrip('+')}"
 
 
 def _unit(claim: ClaimSpec) -> tuple[Callable[[float], str], str]:
@@ -126,7 +127,7 @@ def beside(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
     if main is None:
         return ""
     if row["verdict"] in ("supported", "refuted") and main["decision"] not in DECISIONS:
-        what = "This is judged by itself, uncorrected; the corrected comparison of the two in test mIoU is undecided"
+        what = "Judged by itself, uncorrected; the corrected comparison of the two in test mIoU is undecided"
     elif row["verdict"] == "inconclusive" and main["decision"] in DECISIONS and split_of(claim.metric)[1] == "mean_iou":
         what = f"The main comparison itself is decided ({main['variant']} {main['decision']})"
     else:

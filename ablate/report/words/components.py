@@ -11,12 +11,14 @@ from ablate.report.format import percent
 from ablate.report.lookup import Row, primary_contrasts
 from ablate.wording import count_of, listed
 
-# The components of the built-in networks by field and value, in the plural.
+# The components of the built-in networks by field and value.
 NAMES = {
     ("skip", "concat"): "skip connections",
     ("skip", "attention"): "attention gates",
     ("block", "plain"): "plain blocks",
     ("block", "residual"): "residual blocks",
+    ("norm", "batch"): "batch normalisation",
+    ("norm", "group"): "group normalisation",
 }
 # Values that say that a component is absent.
 ABSENT = ("none", "None", "identity", "off", "False", "false", "no", "0", "0.0")
@@ -63,7 +65,7 @@ def _tested(field: str, base: Any, own: Any, variant: str = "") -> Component:
     known = NAMES.get((field, value))
     # Numbers have no absence that a name could be made of.
     name = known or (value if value in variant else f"{field} {value}")
-    return Component(name, known is not None, of_variant)
+    return Component(name, known is not None and known.endswith("s"), of_variant)
 
 
 def interaction_sentence(analysis: Analysis, row: Row) -> str:
@@ -113,15 +115,15 @@ def effect_sentence(analysis: Analysis, row: Row, *, unit: str = " points of tes
     tested = component(analysis, row["variant"])
     delta, low, high = tested.effect(row)
     if row["untrained"]:
-        said = f"nothing can be said of {tested.name}: a side of the comparison scores no more than a prediction that"
-        return _sentence(f"{said} looks at no image ({percent(row['blind_score'])} % mIoU)")
+        said = f"nothing can be said about {tested.name}: one side of the comparison scores no higher than a prediction"
+        return _sentence(f"{said} made without looking at the image ({percent(row['blind_score'])} % mIoU)")
     if row["decision"] in ("better", "worse"):
         size = (delta, low, high) if delta > 0 else (-delta, -high, -low)
         return _sentence(f"{tested.does('help' if delta > 0 else 'hurt')}: {span_text(*size, unit=unit)}")
     if row["decision"] == "equivalent":
         return _sentence(f"{tested.does('make')} no difference of more than {percent(analysis.rope)}{unit}")
     known = f": {span_text(delta, low, high, sign=True, unit=unit)}" if isfinite(delta) else ""
-    return _sentence(f"what {tested.does('do')} is undecided{known}".replace(" dos ", " does "))
+    return _sentence(f"whether {tested.does('help')} is undecided{known}")
 
 
 def _sentence(text: str) -> str:
@@ -137,9 +139,9 @@ def reach(row: Row) -> str:
         return ""
     said = []
     if isfinite(row["detectable"]):
-        said.append(f"differences from {percent(row['detectable'])} points would have been found (chance 80 %)")
+        said.append(f"{percent(row['detectable'])} points would have been found with a chance of 80 %")
     if not isnan(row["seeds_needed"]):
-        said.append(f"{seeds_text(row['seeds_needed'])} a side would decide the one seen")
+        said.append(f"about {seeds_text(row['seeds_needed'])} per variant would decide this difference")
     return "; ".join(said)
 
 

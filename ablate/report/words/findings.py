@@ -74,7 +74,7 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     elif row["decision"] == "equivalent":
         said = f"{name} and {other} are equivalent within ±{100 * analysis.rope:g} points: {numbers}, {levels}"
     elif row["decision"] == "futile":
-        said = f"{name} against {other} was stopped for futility, as more seeds would hardly have decided it: {numbers}"
+        said = f"{name} against {other} was stopped early, as more seeds would hardly have decided it: {numbers}"
         said += f", {levels}"
     else:
         said = f"Whether {name} differs from {other} is undecided: {numbers}, {levels}"
@@ -148,38 +148,38 @@ def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
     rest = sorted((row for row in cells if row["regret"] > 0), key=lambda row: row["regret"])
     if len(best) != 1 or not rest:
         return []
-    losses = [f"{100 * row['regret']:.1f} points less at {row['at']}" for row in rest]
+    losses = [f"{100 * row['regret']:.1f} points lower at {row['at']}" for row in rest]
     if len(losses) > 4:
-        losses = [losses[0], f"{losses[-1]}, and between at the {len(losses) - 2} others"]
+        losses = [losses[0], f"{losses[-1]}, with the {len(losses) - 2} others between"]
     place = best[0]["at"]
     again = float(_of_variant(analysis, variant)["stability_of_choice"])
-    sure = f" (in {100 * again:.0f} % of the replicates)" if isfinite(again) else ""
-    return [f"{variant} came out best at {place}{sure}; in mean validation mIoU it has {listed(losses)} (no test)."]
+    sure = f" (in {100 * again:.0f} % of the bootstrap replicates)" if isfinite(again) else ""
+    return [f"{variant} did best at {place}{sure}; its mean validation mIoU is {listed(losses)} (not tested)."]
 
 
 def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
     rows = _rows(analysis, "contrasts")[variant]
     matched = [row for row in rows if row["kind"] == "matched" and not isnan(row["low"])]
     if own["setting"] == own["against_setting"] == shared["setting"]:
-        text = f"It is compared with {own['against']} at the setting that is best for all together"
+        text = f"It is compared with {own['against']} at the setting that is best for all variants together"
     else:
         text = (
-            f"At the setting that is best for all together ({shared['at']}), the difference of {variant} to "
-            f"{own['against']} is {points(shared['delta'])} points ({_span(shared)}, uncorrected)"
+            f"At the setting that is best for all variants together ({shared['at']}), {variant} differs from "
+            f"{own['against']} by {points(shared['delta'])} points ({_span(shared)}, uncorrected)"
         )
     if len(matched) > 1:
         low, high = (most(matched, key=lambda row: row["delta"]) for most in (min, max))
         text += (
-            f"; at matched settings the difference runs from {points(low['delta'])} ({low['at']}) to "
+            f"; setting by setting, the difference ranges from {points(low['delta'])} ({low['at']}) to "
             f"{points(high['delta'])} ({high['at']})"
         )
     said = [f"{text}."]
     if own["lr_confounded"]:
         moved = {"low": own["interaction_low"], "high": own["interaction_high"]}
         said.append(
-            f"The difference depends on how the rate is chosen: at own best it is {points(own['interaction'])} points "
-            f"({_span(moved)}; Holm's p = {own['interaction_p']:.2g}) from that at the shared setting, so that a "
-            "comparison at one rate would have been confounded with the choice of the rate."
+            f"The difference depends on how the rate is chosen: with each variant at its own best it is "
+            f"{points(own['interaction'])} points ({_span(moved)}; Holm's p = {own['interaction_p']:.2g}) from what it "
+            "is at the shared setting, so a comparison at one rate would have been confounded with the choice of rate."
         )
     return said
 
@@ -197,7 +197,7 @@ def _classes(analysis: Analysis, variant: str) -> list[Finding]:
     if main is not None and main["decision"] not in DECISIONS:
         note += "; the difference of the mean is undecided"
     if not parts:
-        text = f"No class's IoU of {variant} has an interval apart from zero ({note})."
+        text = f"For no class does the interval of the difference in IoU exclude zero ({note})."
         return [Finding("classes", variant, text, False)]
     open_ones = len(rows) - len(lower) - len(higher)
     rest = f"; {open_ones} of {len(rows)} classes {'are' if open_ones > 1 else 'is'} undecided" if open_ones else ""
@@ -221,7 +221,7 @@ def _detail(analysis: Analysis, variant: str) -> list[Finding]:
     said = {
         "lost": f"{variant} loses fine detail beyond what it loses elsewhere",
         "gained": f"{variant} gains fine detail beyond what it gains elsewhere",
-    }.get(verdict["verdict"], f"Whether {variant} keeps fine detail better or worse than the rest is undecided")
+    }.get(verdict["verdict"], f"Whether {variant} gains or loses fine detail beyond the rest is undecided")
     text = f"{said}: against {verdict['against']}, {'; '.join(numbers)} points."
     return [Finding("detail", variant, text, verdict["verdict"] in ("lost", "gained"))]
 
@@ -291,7 +291,7 @@ def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
     parts = []
     if under:
         gains = [f"{r['at']} (projected gain {points(r['gain'])} points, 90 % {_span(r)})" for r in under]
-        parts.append(f"{variant} had not converged when its epochs ended at {listed(gains)}")
+        parts.append(f"{variant} had not converged when training ended at {listed(gains)}")
     if done:
         settled = listed(row["at"] for row in done)
         parts.append(f"{'it' if parts else variant} had converged at {settled}")
@@ -320,11 +320,11 @@ def _gates(analysis: Analysis, variant: str) -> list[Finding]:
     interval = f"{analysis.confidence:.0%} interval over {row['n']} seeds {_span(row)}"
     said = f"{head} {points(row['delta'])} points ({interval})"
     if row["low"] > -analysis.rope and row["high"] < analysis.rope:
-        counts = f"no difference that counts, as it lies within ±{100 * analysis.rope:g} points"
+        counts = f"too little to count, as all of it lies within ±{100 * analysis.rope:g} points"
         return [Finding("gates", variant, f"{said}: {counts}.", True)]
     if row["high"] < 0:
-        return [Finding("gates", variant, f"{said}: where they look matters to it.", True)]
-    return [Finding("gates", variant, f"{said}: that their pattern helps is not shown.", row["low"] > 0)]
+        return [Finding("gates", variant, f"{said}: the network depends on where they look.", True)]
+    return [Finding("gates", variant, f"{said}: this does not show that their pattern helps.", row["low"] > 0)]
 
 
 def _cost(analysis: Analysis, variant: str) -> list[Finding]:

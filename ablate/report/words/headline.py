@@ -49,31 +49,35 @@ class Card:
     more: str
 
 
-def subject(analysis: Analysis) -> str:
-    """Return what was studied: data and whether they are real, the network, its budget, the runs, the device."""
+def subject(analysis: Analysis) -> list[str]:
+    """Return what was studied, in sentences: the data and whether they are real, the network, its budget, the runs."""
     frames, run = analysis.frames, analysis.frames.run
-    data = run.get("data") or {}
+    data, device = run.get("data") or {}, run.get("device") or {}
     splits, size = data.get("splits") or {}, data.get("size")
-    name = f"{frames.study.data.name}{' (synthetic images)' if frames.study.data.name in SYNTHETIC else ''}"
+    images = f"{'synthetic ' * (frames.study.data.name in SYNTHETIC)}images"
+    said = f"Data: {frames.study.data.name}, {images}"
     if splits:
-        name += f", {splits.get('train', '?')} training and {count_of(splits.get('test', '?'), 'test image')}"
-    name += f" of {size[0]} × {size[1]} pixels" if splits and size else ""
+        said = f"Data: {frames.study.data.name}, {splits.get('train', '?')} {images} for training"
+        said += f" and {splits.get('test', '?')} for testing"
+    said += f", {size[0]} × {size[1]} pixels" if splits and size else ""
     base = by_variant(analysis.variants).get(analysis.baseline, {})
-    network = f"{analysis.baseline}"
+    network = analysis.baseline
     if np.isfinite(base.get("parameters", np.nan)):
-        network += f" of {count_text(base['parameters'])} parameters"
+        network += f", {count_text(base['parameters'])} parameters"
     done, planned = progress(analysis)
     main = main_trials(analysis)
-    tried = main.groupby("variant")["setting"].nunique()
-    runs = [count_of(len(order(analysis)), "variant"), count_of(range_of(tried), "setting")]
-    runs.append(count_of(range_of(main.groupby(["variant", "setting"])["seed"].nunique()), "seed"))
+    tried = range_of(main.groupby("variant")["setting"].nunique())
+    axis = "learning rate" if list(frames.axes) == ["lr"] else "setting"
+    seeds = range_of(main.groupby(["variant", "setting"])["seed"].nunique())
+    runs = f"Runs: each variant with {count_of(seeds, 'seed')} at {'each of ' * (tried != '1')}{count_of(tried, axis)}"
     fresh = frames.trials[frames.trials["role"] == "confirm"].groupby("variant")["seed"].nunique()
-    more = f" + {count_of(range_of(fresh), 'fresh seed')} at the chosen one" if len(fresh) else ""
-    device = run.get("device") or {}
+    runs += f", then with {count_of(range_of(fresh), 'fresh seed')} at its best" if len(fresh) else ""
+    runs += f"; {done} of {count_of(planned, 'trial')} finished"
     place = str(device.get("gpu") or device.get("cpu") or "") if isinstance(device, dict) else str(device)
-    parts = [name, f"{network}, {count_of(frames.study.train.epochs, 'epoch')}"]
-    parts.append(f"{' × '.join(runs)}{more} ({done} of {count_of(planned, 'trial')})")
-    return " · ".join([*parts, *([place] if place else [])])
+    runs += f", on {place}" if place else ""
+    budget = f"trained for {count_of(frames.study.train.epochs, 'epoch')}"
+    variants = count_of(len(order(analysis)), "variant")
+    return [f"{said}.", f"Networks: {variants} (baseline {network}), {budget}.", f"{runs}."]
 
 
 def headline(analysis: Analysis, most: int = 4) -> str:
@@ -92,17 +96,17 @@ def headline(analysis: Analysis, most: int = 4) -> str:
         for place, row in enumerate(told[:most])
     ]
     if len(told) > most:
-        said.append(f"{len(told) - most} more are decided below.")
+        said.append(f"{count_of(len(told) - most, 'more decision')} below.")
     said += [effect_sentence(analysis, row) for row in blind[:1]]
     if futile:
-        said.append(f"Stopped for futility: {names_listed(analysis, futile)}.")
+        said.append(f"Stopped early, as more seeds would hardly have decided it: {names_listed(analysis, futile)}.")
     if still and (told or blind or futile):
         shown = names_listed(analysis, still) if len(still) <= most else f"the {len(still)} other variants"
-        said.append(f"What {shown} do{'' if len(still) > 1 or _plural(analysis, still[0]) else 'es'} is undecided.")
+        said.append(f"Whether {shown} help{'' if len(still) > 1 or _plural(analysis, still[0]) else 's'} is undecided.")
     elif still:
         found = [_open(analysis, row, place) for place, row in enumerate(still[:most])]
         more = f", {len(still) - most} more below" if len(still) > most else ""
-        said = [f"No component is shown to help or to hurt. Undecided: {', '.join(found)}{more}."]
+        said = [f"No component was shown to help or to hurt. Undecided: {', '.join(found)}{more}."]
     return " ".join(said)
 
 
@@ -136,9 +140,13 @@ def cards(analysis: Analysis) -> list[Card]:
             (
                 _first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + "."
                 if len(at) > 1
-                else "Chosen by every variant on validation."
+                else "Every variant did best at it on the validation images."
             )
-            + (f" On the edge of the grid for {_all(edge, analysis)}: the best may lie beyond." if edge else ""),
+            + (
+                f" It is the edge of the grid for {_all(edge, analysis)}, so better ones may lie beyond."
+                if edge
+                else ""
+            ),
         ),
         _price(analysis, rows),
         *_open_card(analysis, [row for row in rows if row["decision"] not in DECISIONS]),
@@ -149,13 +157,13 @@ def _means(analysis: Analysis, rows: list[Row]) -> str:
     """Return what the decisions rest on."""
     seeds = [int(row["n"]) for row in rows]
     if max(seeds) < 2:
-        return "One seed has no interval, so that nothing can be decided; five are the workable minimum."
+        return "One seed gives no interval, so nothing can be decided; plan five or more."
     fresh = "fresh " if primary_kind(analysis) == "confirmed" else ""
     error = f"{100 * (1 - analysis.confidence):.0f} %"
     return (
-        f"{100 * analysis.confidence:.0f} % intervals over {range_of(seeds)} {fresh}seed{'s' * (max(seeds) > 1)} and "
-        f"the test images; the chance of any false finding is held at {error} (Holm). Differences within "
-        f"± {percent(analysis.rope)} points count as none."
+        f"The {100 * analysis.confidence:.0f} % intervals allow for chance in {range_of(seeds)} {fresh}"
+        f"seed{'s' * (max(seeds) > 1)} per variant and in the test images. The chance of even one false finding is at "
+        f"most {error} (Holm's correction). Differences within ± {percent(analysis.rope)} points count as none."
     )
 
 
@@ -170,12 +178,12 @@ def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
         for row in still
         if row["seeds_needed"] > 0
     ]
-    said = f"Differences of {least} points or more would have been found (chance 80 %)."
-    said += f" To decide those seen takes {_first(needed)} a side." if needed else ""
+    said = f"This study would have found differences of {least} points with a chance of 80 %."
+    said += f" The differences it saw would be decided by about {_first(needed)} per variant." if needed else ""
     command = deciding_command(analysis)
     said += f" Run: {command}" if command else ""
     seeds = deciding_seeds(analysis)
-    answer = f"{count_of(seeds, 'fresh seed')} a variant" if seeds else "Nothing that could be run"
+    answer = f"{count_of(seeds, 'fresh seed')} per variant" if seeds else "No number of seeds within reach"
     return [Card("What would decide the rest?", answer, said)]
 
 
@@ -215,10 +223,10 @@ def _price(analysis: Analysis, rows: list[Row]) -> Card:
             costs.append(f"{tested.name}: {text}")
     if not costs:
         return Card("At what cost?", "Not measured", "")
-    note = f" Speed is marked with care: {text}." if (text := busy(analysis)) else ""
+    note = f" Do not rely on the speeds: {text}." if (text := busy(analysis)) else ""
     lead, _, answer = costs[0].partition(": ")
     others = _first(costs[1:], "; ")
-    more = f"{_capital(lead)}, against going without. {_capital(others)}"
+    more = f"{_capital(lead)}, compared with the same network without. {_capital(others)}"
     return Card("At what cost?", answer, f"{more.rstrip('. ')}.{note}")
 
 

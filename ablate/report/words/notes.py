@@ -19,7 +19,7 @@ from ablate.wording import count_of, listed
 
 _STATUS = (
     ("missing", *(f"{have} no result yet: every number is provisional" for have in ("has", "have"))),
-    ("failed", *(f"failed by the machine's fault and {are} left out" for are in ("is", "are"))),
+    ("failed", *(f"failed through the machine and {are} left out" for are in ("is", "are"))),
     ("pruned", "was stopped early: its cell is not chosen", "were stopped early: their cells are not chosen"),
     ("diverged", "diverged and counts 0", "diverged and count 0"),
 )
@@ -46,7 +46,7 @@ def _trials(analysis: Analysis) -> Iterator[str]:
             yield f"{status[name]} of {total} {one if status[name] == 1 else more}"
     if differ := computed_differently(frames.trials["computed_by"]):
         yield f"the trials were not all computed alike, which alone can make numbers differ: {'; '.join(differ)}"
-    yield from (f"unreadable: {reason}" for reason in frames.unreadable.values())
+    yield from (f"a file cannot be read: {reason}" for reason in frames.unreadable.values())
     for split, names in frames.run.get("data", {}).get("absent", {}).items():
         yield f"the {split} split has no pixel of {', '.join(names)}: left out of its means, whatever is predicted"
 
@@ -56,15 +56,15 @@ def _training(analysis: Analysis) -> Iterator[str]:
     frames, chosen = analysis.frames, at_own_best(analysis.cells, analysis)
     if blind := list(chosen.loc[chosen["untrained"].astype(bool), "variant"]):
         yield (
-            f"untrained: {listed(blind)} scored within a point of the {percent(chosen['blind_score'].max())} % of a "
-            "prediction that looks at no image, so that no component is credited there"
+            f"untrained: {listed(blind)} scored within a point of the {percent(chosen['blind_score'].max())} % that a "
+            "prediction made without looking at the image reaches, so no component is credited there"
         )
     best = analysis.classes.groupby("class", sort=False)["iou"].max().dropna()
     unlearned = list(best.index[best < LEARNED])
     if unlearned and len(best) > len(unlearned):
         yield (
             f"{len(unlearned)} of {len(best)} classes {'was' if len(unlearned) == 1 else 'were'} learned by no variant "
-            f"({listed(unlearned)}): the mean IoU compares the others only"
+            f"({listed(unlearned)}): the mean IoU compares only the others"
         )
     rows = at_own_best(analysis.convergence, analysis)
     short = rows[rows["verdict"] == "under-converged"]
@@ -78,11 +78,11 @@ def _training(analysis: Analysis) -> Iterator[str]:
         than = ", more than the largest difference found" if gain > largest > 0 else ""
         yield (
             f"under-converged: {len(short)} of {count_of(len(rows), 'variant')} were still improving when "
-            f"{count_of(frames.study.train.epochs, 'epoch')} ended, with up to {percent(gain)} points of validation "
-            f"mIoU projected to come{than}; {ends}. A longer training may rank them otherwise"
+            f"the {count_of(frames.study.train.epochs, 'epoch')} ended; longer training is projected to add up to "
+            f"{percent(gain)} points of validation mIoU{than}, and may rank them differently; {ends}"
         )
     elif last > len(ended) / 2:
-        yield f"perhaps under-converged: {ends}. A longer training may rank the variants otherwise"
+        yield f"perhaps under-converged: {ends}. Longer training may rank the variants differently"
 
 
 def _contrasts(analysis: Analysis) -> Iterator[str]:
@@ -91,24 +91,25 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
     for row in primary:
         if row["lr_confounded"]:
             pair = f"{row['variant']} against {row['against']}"
-            yield f"{pair} is lr-confounded: the difference depends on how the rate is chosen"
-    edges = ", ".join(row["variant"] for row in primary if row["unbracketed"])
+            yield f"{pair} is lr-confounded: the difference depends on how the learning rate is chosen"
+    edges = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
     if edges:
-        yield f"unbracketed: a best rate lies on the edge of the grid in the contrasts of {edges}"
+        whose = "every variant" if len(edges) == len(analysis.own_best) else listed(edges)
+        yield f"unbracketed: the best rate of {whose} lies on the edge of the grid; a better one may lie beyond it"
     if any(row["conditional"] for row in primary):
         groups = count_of(f"{primary[0]['groups']:.0f}", "group")
         yield f"the test images come in {groups}, too few to stand for others: the intervals are conditional on these"
     warned = [row["variant"] for row in primary if row["order_warning"]]
     if warned:
         yield (
-            f"neighbouring test images differ alike in the contrasts of {listed(warned)}: they seem to be sequences, "
-            "for which no group is declared, so that the intervals are too narrow (declare data.group)"
+            f"neighbouring test images behave alike in the comparisons of {listed(warned)}: they seem to be sequences, "
+            "but no group is declared, so the intervals are too narrow (declare data.group)"
         )
     chosen = analysis.cells.groupby("variant")["setting"].nunique()
     if primary and primary_kind(analysis) == "own_best" and chosen.max() > 1:
         yield (
-            "optimistic: every variant is scored by the runs that chose its rate, which flatters those with more luck; "
-            "fresh seeds at the chosen rate (confirm) remove it"
+            "optimistic: every variant is scored by the same runs that chose its rate, which favours lucky ones; fresh "
+            "seeds at the chosen rate (confirm) remove this"
         )
 
 
@@ -120,19 +121,19 @@ def _study(analysis: Analysis) -> Iterator[str]:
         yield f"declared confounds, own training settings: {'; '.join(own)}"
     if frames.study.search is not None:
         yield (
-            f"settings were searched ({frames.study.search.sampler}), each variant its own: no rate is shared or "
-            "matched, and the intervals hold the choice among the settings tried, not the search itself"
+            f"each variant searched settings of its own ({frames.study.search.sampler}): no rate is shared or matched, "
+            "and the intervals allow for the choice among the settings tried, not for the search itself"
         )
     primary = primary_contrasts(analysis)
     fewest = int(primary["n"].min() if len(primary) else frames.trials.groupby(["variant", "setting"]).size().min())
     if fewest < LEAST_SEEDS:
-        yield f"{count_of(fewest, 'seed')} a side: five are the workable minimum"
+        yield f"few seeds: only {fewest} per variant, where five are the workable minimum"
     if frames.study.data.name in SYNTHETIC:
-        yield "the images are synthetic, drawn by a program: what holds on them need not hold on photographs"
+        yield "the images are synthetic, drawn by a program: what holds for them may not hold for photographs"
     precision = (frames.run.get("decisions") or {}).get("precision", {}).get("value")
     if precision not in (None, "float32"):
-        yield f"arithmetic was {precision}, as chosen for this machine: in float32 scores may differ a little"
+        yield f"the arithmetic was {precision}, chosen for this machine: in float32, scores may differ slightly"
     if text := busy(analysis):
-        yield f"speeds are no measure of cost here: {text}"
+        yield f"the speeds are no measure of cost: {text}"
     if analysis.no_detail:
         yield analysis.no_detail

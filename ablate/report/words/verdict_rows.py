@@ -19,7 +19,7 @@ from ablate.report.lookup import (
     primary_kind,
     setting_label,
 )
-from ablate.report.words.components import reach
+from ablate.report.words.components import DECISIONS, reach
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class VerdictRow:
     parameters: str
     control: bool
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether nothing was decided: such an interval is drawn dashed."""
+        return self.verdict not in DECISIONS
+
 
 def verdict_rows(analysis: Analysis) -> tuple[list[VerdictRow], Scale]:
     """Return the rows in order, the baseline first, and the axis that their intervals share."""
@@ -71,7 +76,7 @@ def verdict_rows(analysis: Analysis) -> tuple[list[VerdictRow], Scale]:
         return round(200 * (value - low) / (high - low), 2) if np.isfinite(value) else None
 
     zero, left, right = place(0.0), place(-analysis.rope), place(analysis.rope)
-    label = f"Interval, {percent(low, 0, sign=True)} … {percent(high, 0, sign=True)}"
+    label = f"Interval, {percent(low, 0, sign=True)} to {percent(high, 0, sign=True)}"
     scale = Scale(zero or 0.0, left or 0.0, (right or 0.0) - (left or 0.0), label)
     rows, compared = by_variant(analysis.variants), by_variant(primary)
     made = [

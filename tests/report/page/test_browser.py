@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from ablate.report.lookup import epochs_at_own_best
 from tests.conftest import missing
+from tests.report.conftest import Analysed
 from tests.report.hostile import MARKUP
 
 try:
@@ -109,8 +111,15 @@ def test_it_loads_without_a_word_and_without_a_request(browser: Chrome, page_of_
 def test_every_image_is_there(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     sizes = script(browser, "Array.from(document.images, (image) => [image.complete, image.naturalWidth])")
-    assert len(sizes) > 30
+    assert len(sizes) > 25
     assert all(complete and width > 0 for complete, width in sizes)
+    # Image and truth are in the file once, and shown for every variant.
+    used = script(
+        browser,
+        "Array.from(document.querySelectorAll('.tile use'), (one) => [one.getAttribute('href'), one.getBBox().width])",
+    )
+    assert len(used) == 2 * 3 * script(browser, "document.querySelectorAll('.store image').length / 2")
+    assert all(width > 0 for _, width in used[: len(used) // 2])  # those of the variant whose tab is shown
 
 
 def test_tables_sort_by_number_and_give_their_order_back(browser: Chrome, page_of_two: Path) -> None:
@@ -168,6 +177,53 @@ def test_the_slider_moves_between_truth_and_prediction_by_keyboard(browser: Chro
     assert cut() == "inset(0px 0px 0px 1%)"
     # The other variants' sliders follow: the same place is compared in all of them.
     assert find(browser, "#panel-2 input[type=range]").get_property("value") == "1"
+
+
+def probe(browser: Chrome, place: int) -> WebElement:
+    """The panel of curves at that place in the consolidated figure, in the middle of the window."""
+    area = browser.find_elements(By.CSS_SELECTOR, "#fig-consolidated .probe")[place]
+    script(browser, "arguments[0].scrollIntoView({block: 'center', inline: 'center'})", area)
+    return area
+
+
+def test_the_values_of_curves_stand_under_the_pointer(
+    browser: Chrome, page_of_two: Path, two: Path, analysed: Analysed
+) -> None:
+    opened(browser, page_of_two)
+    area = probe(browser, 2)
+    shown = area.find_element(By.CSS_SELECTOR, ".values")
+    assert not shown.is_displayed()
+    ActionChains(browser, duration=0).move_to_element(area).perform()
+    lines = shown.text.split("\n")
+    epoch = int(lines[0].removeprefix("epoch "))
+    curves = epochs_at_own_best(analysed(two))
+    alive = curves[(curves["epoch"] == epoch) & (curves["status"] != "diverged")]
+    for variant, mean in alive.groupby("variant")["val_mean_iou"].mean().items():
+        assert lines[lines.index(str(variant)) + 1] == f"{100 * mean:.1f}"
+    ActionChains(browser, duration=0).move_to_element(find(browser, "h2#claims")).perform()
+    assert not shown.is_displayed()
+
+
+def test_the_values_of_curves_can_be_read_by_keyboard_and_touch(browser: Chrome, page_of_two: Path) -> None:
+    opened(browser, page_of_two)
+    area = probe(browser, 0)
+    script(browser, "arguments[0].focus()", area)
+    area.send_keys(Keys.HOME)
+    area.send_keys(Keys.ARROW_RIGHT)
+    assert (
+        area.get_attribute("role") == "slider"
+        and area.get_attribute("aria-label") == "Training loss: values of the curves"
+    )
+    assert (area.get_attribute("aria-valuetext") or "").startswith("epoch 2: unet ")
+    area.send_keys(Keys.ESCAPE)
+    assert not area.find_element(By.CSS_SELECTOR, ".values").is_displayed()
+    other = probe(browser, 1)
+    box = script(browser, "JSON.stringify(arguments[0].getBoundingClientRect())", other)
+    place = json.loads(box)
+    point = {"x": place["x"] + 1, "y": place["y"] + place["height"] / 2}
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert other.find_element(By.CSS_SELECTOR, ".values").text.startswith("epoch 1\nunet")
 
 
 def test_the_cut_follows_a_pressed_pointer_over_the_image(browser: Chrome, page_of_two: Path) -> None:

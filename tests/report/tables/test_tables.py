@@ -78,7 +78,7 @@ def test_a_claim_shows_its_rule_beside_its_reason(tables: Tables) -> None:
     claims = tables["two"]["claims"].frame
     assert list(claims["says"]) == [
         "noskip has a lower test mIoU than unet, by at least 1.0 points.",
-        "Some variant is under-converged, at lr = 1e-4.",
+        "At least one variant is under-converged at lr = 1e-4.",
     ]
     assert claims["found"].str.contains("points").all()
     assert "supported where the whole interval" in tables["two"]["claims"].rule.lower()

@@ -29,11 +29,11 @@ from tests.report.conftest import Analysed
         ),
         (
             {"metric": "rise", "variant": "any", "op": ">", "value": 1.1, "where": {"lr": ">=5e-4"}},
-            "Some variant has a rise of the training loss above 1.1, at every setting with lr ≥ 5e-4",
+            "At least one variant has a rise of the training loss above 1.1 at every setting with lr ≥ 5e-4",
         ),
         (
             {"metric": "convergence", "variant": "unet", "expect": "converged", "where": {"lr": 1e-4}},
-            "unet is converged, at lr = 1e-4",
+            "unet is converged at lr = 1e-4",
         ),
     ],
 )
@@ -47,17 +47,17 @@ def test_a_claim_is_a_sentence(claim: dict[str, Any], said: str) -> None:
         (
             {"metric": "test/mean_iou", "left": "a", "op": "<", "right": "b", "margin": 0.01},
             {"value": -0.19, "low": -0.24, "high": -0.14, "threshold": -0.01, "side": "below"},
-            "−19.0 points (−24.0 to −14.0); must lie below −1.0",
+            "−19.0 points (−24.0 to −14.0); needed: below −1.0",
         ),
         (
             {"metric": "rise", "variant": "any", "op": ">", "value": 1.25},
             {"value": 0.5, "low": 0.0, "high": 0.75, "threshold": 0.2, "side": "above"},
-            "2.00 (1.00 to 4.00); must lie above 1.25",
+            "2.00 (1.00 to 4.00); needed: above 1.25",
         ),
         (
             {"metric": "parameters", "left": "a", "op": "<=", "right": "b", "factor": 1.1},
             {"value": 1.0168, "low": 1.0168, "high": 1.0168, "threshold": 1.1, "side": "below"},
-            "1.017×; must lie below 1.100×",
+            "1.017×; needed: below 1.100×",
         ),
         ({"metric": "rise", "left": "a", "op": ">", "right": "b"}, {"value": nan}, ""),
     ],

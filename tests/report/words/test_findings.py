@@ -84,7 +84,7 @@ def test_what_the_rate_does_is_said(said: dict[tuple[str, str], Finding]) -> Non
     assert "at lr 1e-3 1 of 4 seeds diverged" in said["stability", "noskip"].text
     assert "At no setting" in said["stability", "attention"].text
     for variant in ("unet", "noskip", "attention"):
-        assert f"{variant} had not converged when its epochs ended at lr 1e-4" in said["convergence", variant].text
+        assert f"{variant} had not converged when training ended at lr 1e-4" in said["convergence", variant].text
 
 
 def test_the_cost_is_said_with_its_interval(study: Analysis, said: dict[tuple[str, str], Finding]) -> None:
@@ -128,7 +128,7 @@ def test_a_confound_and_an_edge_are_part_of_the_sentence(study: Analysis) -> Non
     assert "training settings differ as well (noskip: epochs 24)" in text
     assert "the optimum of noskip is not bracketed, as 1e-4 is the lowest rate tried" in text
     rate = next(f for f in findings(changed) if (f.topic, f.variant) == ("learning rate", "noskip"))
-    assert "confounded with the choice of the rate" in rate.text
+    assert "confounded with the choice of rate" in rate.text
 
 
 def test_what_the_rate_does_to_each_variant_is_said_with_its_numbers(
@@ -138,17 +138,19 @@ def test_what_the_rate_does_to_each_variant_is_said_with_its_numbers(
     best, worst = str(cells["regret"].idxmin()), str(cells["regret"].idxmax())
     text = said["learning rate", "unet"].text
     again = study.variants.set_index("variant")["stability_of_choice"]["unet"]
-    assert text.startswith(f"unet came out best at {best.replace('=', ' ')} (in {100 * again:.0f} % of the replicates)")
-    assert f"{100 * cells['regret'][worst]:.1f} points less at {worst.replace('=', ' ')} (no test)" in text
+    assert text.startswith(
+        f"unet did best at {best.replace('=', ' ')} (in {100 * again:.0f} % of the bootstrap replicates)"
+    )
+    assert f"{100 * cells['regret'][worst]:.1f} points lower at {worst.replace('=', ' ')} (not tested)" in text
     assert not said["learning rate", "unet"].decided
 
 
 @pytest.mark.parametrize(
     ("delta", "low", "high", "words"),
     [
-        (-0.031, -0.033, -0.029, "where they look matters to it."),
-        (-0.001, -0.0013, -0.0008, "no difference that counts, as it lies within ±0.5 points."),
-        (-0.003, -0.04, 0.034, "that their pattern helps is not shown."),
+        (-0.031, -0.033, -0.029, "the network depends on where they look."),
+        (-0.001, -0.0013, -0.0008, "too little to count, as all of it lies within ±0.5 points."),
+        (-0.003, -0.04, 0.034, "this does not show that their pattern helps."),
     ],
 )
 def test_gates_matter_only_by_more_than_counts_as_a_difference(

@@ -56,11 +56,11 @@ def test_the_sentence_credits_the_component_that_the_variant_goes_without(study:
         ("equivalent", "Skip connections make no difference of more than 0.5 points of test mIoU."),
         (
             "futile",
-            "Stopped for futility: skip connections.",
+            "Stopped early, as more seeds would hardly have decided it: skip connections.",
         ),
         (
             "undecided",
-            "No component is shown to help or to hurt. Undecided: skip connections −3.0 points of test mIoU "
+            "No component was shown to help or to hurt. Undecided: skip connections −3.0 points of test mIoU "
             "(−5.0 to −1.0).",
         ),
     ],
@@ -84,8 +84,8 @@ def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(s
 def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) -> None:
     blind = changed(study, untrained=True, blind_score=0.052)
     assert headline(blind) == (
-        "Nothing can be said of skip connections: a side of the comparison scores no more than a prediction that looks "
-        "at no image (5.2 % mIoU)."
+        "Nothing can be said about skip connections: one side of the comparison scores no higher than a prediction "
+        "made without looking at the image (5.2 % mIoU)."
     )
     assert "untrained" in verdict_rows(blind)[0][1].flags
 
@@ -103,16 +103,16 @@ def test_the_questions_have_answers(study: Analysis) -> None:
 def test_undecided_says_what_could_have_been_found_and_what_would_decide_it(study: Analysis) -> None:
     still = changed(study, decision="undecided", detectable=0.072, seeds_needed=9.0)
     card = next(card for card in cards(still) if card.question == "What would decide the rest?")
-    assert card.answer == "9 fresh seeds a variant"
-    assert "Differences of 7.2 points or more would have been found (chance 80 %)." in card.more
-    assert "To decide those seen takes 9 seeds (skip connections) a side." in card.more
+    assert card.answer == "9 fresh seeds per variant"
+    assert "This study would have found differences of 7.2 points with a chance of 80 %." in card.more
+    assert "The differences it saw would be decided by about 9 seeds (skip connections) per variant." in card.more
     assert card.more.endswith(f"Run: {deciding_command(still)}")
     assert deciding_command(still).endswith(" -o confirm.seeds=9")
-    assert "9 seeds a side would decide the one seen" in verdict_rows(still)[0][1].reach
+    assert "about 9 seeds per variant would decide this difference" in verdict_rows(still)[0][1].reach
     never = changed(study, decision="undecided", detectable=0.072, seeds_needed=float("inf"))
     assert not deciding_command(never)
     card = next(card for card in cards(never) if "decide the rest" in card.question)
-    assert card.answer == "Nothing that could be run" and "more than 100 seeds" in card.more
+    assert card.answer == "No number of seeds within reach" and "more than 100 seeds" in card.more
 
 
 def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
@@ -121,7 +121,7 @@ def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
     rows = {one.variant: one for one in verdict_rows(confirmed)[0]}
     assert rows["noskip"].miou == f"{100 * row['left']:.1f}"
     assert rows["unet"].miou == f"{100 * row['right']:.1f}"
-    assert not [text for text in notes(confirmed) if "Optimistic" in text or "a side" in text]
+    assert not [text for text in notes(confirmed) if "Optimistic" in text or "Few seeds" in text]
     still = changed(confirmed, decision="undecided", seeds_needed=14.0)
     assert deciding_command(still).endswith(" -o confirm.seeds=14")
     looks = ConfirmSpec(until="decided", looks=[4, 8])
@@ -139,22 +139,22 @@ def test_few_groups_and_undeclared_sequences_are_said(study: Analysis) -> None:
 
 def test_what_limits_the_study_is_said(study: Analysis) -> None:
     said = " ".join(notes(study))
-    assert "Optimistic: every variant is scored by the runs that chose its rate" in said
-    assert "3 seeds a side" in said
+    assert "Optimistic: every variant is scored by the same runs that chose its rate" in said
+    assert "Few seeds: only 3 per variant" in said
     assert "synthetic" in said
-    assert "synthetic images" in subject(study)
+    assert "24 synthetic images" in subject(study)[0]
     classes = study.classes.assign(iou=study.classes["iou"].where(study.classes["class"] != "fence", 0.0))
     run = {**study.frames.run, "decisions": {"precision": {"value": "bfloat16"}}}
     said = " ".join(notes(replace(study, classes=classes, frames=replace(study.frames, run=run))))
-    assert "1 of 5 classes was learned by no variant (fence): the mean IoU compares the others only" in said
-    assert "Arithmetic was bfloat16" in said
+    assert "1 of 5 classes was learned by no variant (fence): the mean IoU compares only the others" in said
+    assert "The arithmetic was bfloat16" in said
 
 
 def test_under_convergence_is_said_where_it_outweighs_the_difference(study: Analysis) -> None:
     convergence = study.convergence.assign(verdict="under-converged", gain=0.25)
     said = next(text for text in notes(replace(study, convergence=convergence)) if "Under-converged" in text)
-    assert "2 of 2 variants were still improving when 12 epochs ended" in said
-    assert "25.0 points of validation mIoU projected to come, more than the largest difference found" in said
+    assert "2 of 2 variants were still improving when the 12 epochs ended" in said
+    assert "25.0 points of validation mIoU, more than the largest difference found" in said
 
 
 def test_a_last_epoch_that_is_the_best_is_said_where_no_verdict_on_convergence_is(study: Analysis) -> None:

@@ -1,5 +1,6 @@
 "use strict";
-// Tables that sort and filter, tabs, the slider between truth and prediction. Without it everything is still there.
+// Tables that sort and filter, tabs, the slider between truth and prediction, the values of curves under the pointer.
+// Without it everything is still there.
 (() => {
   const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
 
@@ -84,6 +85,76 @@
     picture.addEventListener("pointerdown", follow);
     picture.addEventListener("pointermove", follow);
     picture.addEventListener("dragstart", (event) => event.preventDefault());
+  }
+
+  // The values of all curves at one place of a panel: under the pointer, or by the arrow keys.
+  const add = (parent, name, text, kind) => {
+    const made = document.createElement(name);
+    made.textContent = text;
+    made.className = kind;
+    return parent.appendChild(made);
+  };
+  const dot = (parent, look) => {
+    const [picture, circle] = ["svg", "circle"].map((name) => document.createElementNS(document.querySelector("svg").namespaceURI, name));
+    picture.setAttribute("viewBox", "-5 -5 10 10");
+    circle.setAttribute("r", "4");
+    circle.setAttribute("class", `f${look}`);
+    picture.append(circle);
+    parent.append(picture);
+  };
+  const probe = (plot, panel) => {
+    const area = add(plot, "div", "", "probe");
+    const [line, box] = [add(area, "div", "", "at"), add(area, "div", "", "values")];
+    ["left", "top", "width", "height"].forEach((side, place) => { area.style[side] = `${panel.box[place]}%`; });
+    area.tabIndex = 0;
+    const last = panel.at.length - 1;
+    const said = { role: "slider", "aria-label": `${panel.title}: values of the curves`, "aria-valuemin": 0, "aria-valuemax": last };
+    for (const [name, value] of Object.entries(said)) area.setAttribute(name, value);
+    let now = last;
+    const hide = () => { line.hidden = box.hidden = true; };
+    const show = (place) => {
+      now = Math.min(last, Math.max(0, place));
+      const there = panel.curves.filter(([, , texts]) => texts[now] !== "–");
+      const head = `${panel.x} ${panel.xs[now]}`;
+      box.textContent = head;
+      for (const [name, look, texts] of there) {
+        const row = add(box, "div", "", "");
+        dot(row, look);
+        row.append(name);
+        add(row, "span", texts[now], "");
+      }
+      line.style.left = `${panel.at[now]}%`;
+      // On the side where there is room.
+      const right = panel.at[now] > 50;
+      box.style.left = right ? "auto" : `calc(${panel.at[now]}% + 6px)`;
+      box.style.right = right ? `calc(${100 - panel.at[now]}% + 6px)` : "auto";
+      line.hidden = box.hidden = false;
+      area.setAttribute("aria-valuenow", now);
+      area.setAttribute("aria-valuetext", `${head}: ${there.map(([name, , texts]) => `${name} ${texts[now]}`).join(", ")}`);
+    };
+    const follow = (event) => {
+      const frame = area.getBoundingClientRect();
+      const across = (100 * (event.clientX - frame.left)) / frame.width;
+      const far = panel.at.map((at) => Math.abs(at - across));
+      show(far.indexOf(Math.min(...far)));
+    };
+    area.addEventListener("pointerdown", follow);
+    area.addEventListener("pointermove", follow);
+    area.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
+    area.addEventListener("focus", () => show(now));
+    area.addEventListener("blur", hide);
+    area.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") hide();
+      const to = { ArrowRight: now + 1, ArrowUp: now + 1, ArrowLeft: now - 1, ArrowDown: now - 1, Home: 0, End: last }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      show(to);
+    });
+    show(now);
+    hide();
+  };
+  for (const figure of all("figure[data-curves]")) {
+    for (const panel of JSON.parse(figure.dataset.curves)) probe(figure.querySelector(".plot"), panel);
   }
 
   const contents = document.querySelector("nav.contents details");
