@@ -21,6 +21,8 @@ from ablate.report.lookup import order, progress
 
 # What the panels of curves show: a column of the epochs, and its title.
 PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
+# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
+ON_CELL = ("#fefefe", "#262626")
 
 
 def looks(analysis: Analysis) -> dict[str, Look]:
@@ -139,6 +141,19 @@ def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
+
+
+def write_on_cells(axes: Axes, texts: np.ndarray, colors: np.ndarray, size: float) -> None:
+    """Write texts (H, W) on the cells of a map of these colours (H · W, 3 or more), dark or bright.
+
+    Whichever has the greater contrast on its cell (WCAG 2).
+    """
+    linear = colors[:, :3]
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    bright = (linear @ (0.2126, 0.7152, 0.0722)).reshape(texts.shape) > 0.215
+    for (y, x), text in np.ndenumerate(texts):
+        if text:
+            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", size=size, color=ON_CELL[bool(bright[y, x])])
 
 
 def evenly(shown: Sequence[str], most: int) -> list[str]:

@@ -66,7 +66,13 @@ def draw_all(analysis: Analysis, names: Sequence[str], folder: Path, formats: Se
     """
     # Another process knows the built-in figures only, and only what can be packed travels to it.
     ours = [name for name in names if name not in FIGURES or FIGURES.get(name).__module__.startswith("ablate.")]
-    groups = [ours[start :: usable_cores()] for start in range(usable_cores())]
+    # Figures of one file stay together: what they have in common is computed once.
+    files: dict[str, list[str]] = {}
+    for name in ours:
+        files.setdefault(FIGURES.get(name).__module__ if name in FIGURES else name, []).append(name)
+    together = [*files.values()]
+    cores = range(usable_cores())
+    groups = [[name for part in together[start :: len(cores)] for name in part] for start in cores]
     draw = partial(_draw_some, analysis, folder=folder, formats=tuple(formats))
     drawn = [one for part in parallel_map(draw, [group for group in groups if group]) for one in part]
     drawn += draw([name for name in names if name not in ours])
