@@ -90,7 +90,7 @@ def _sheet(
 ) -> Figure:
     """Draw a matrix a variant; limits below zero mean differences, coloured by whether they are errors."""
     signed = limits[0] < 0
-    names, shown = analysis.frames.class_names, _shown(analysis, next(iter(tables.values())))
+    names, shown = analysis.frames.class_names, lookup.frequent_classes(analysis, MOST_CLASSES)
     short = short_names([names[label] for label in shown], 13)
     labels = [plain(short[names[label]]) for label in shown]
     left = 0.16 + 0.062 * max(map(len, labels))
@@ -136,14 +136,6 @@ def _sheet(
     more = f" Shown: the {len(shown)} of {len(names)} classes with most pixels." if len(shown) < len(names) else ""
     seeds = f"Each variant at its own best setting, {lookup.seeds_text(analysis)}, a diverged one left out."
     return finish(figure, analysis, f"{rule} {seeds}{more}{left_out}")
-
-
-def _shown(analysis: Analysis, table: np.ndarray) -> list[int]:
-    """Return the classes that the target has, of many those with most pixels, in their order."""
-    pixels = dict(zip(analysis.classes["class"], analysis.classes["pixels"].astype(float), strict=True))
-    there = [label for label in range(len(table)) if not np.isnan(table[label]).all()]
-    most = sorted(there, key=lambda label: -pixels.get(analysis.frames.class_names[label], 0.0))[:MOST_CLASSES]
-    return sorted(most)
 
 
 def _columns(panels: int, classes: int, room: float) -> tuple[int, float]:

@@ -44,11 +44,11 @@ def contrasts(analysis: Analysis) -> Figure:
         style: dict[str, Any] = {} if word in DECIDED else {"markerfacecolor": theme.PAPER}
         axes.plot(row["delta"], place, look.marker, color=look.color, markersize=5.5, zorder=4, **style)
         numbers = f"{percent(row['delta'], sign=True)} {percent_interval(row['low'], row['high'])}"
-        texts.append((numbers, _decision(row, word, analysis)))
+        texts.append((numbers.strip(), _decision(row, word, analysis)))
     # Points: a letter of 7 pt is about 4.2 wide.
-    second = 10 + 4.2 * max(len(numbers) for numbers, _ in texts)
-    heads = [("Δ, points", "decision")]
-    for place, pair in enumerate([*texts, *heads]):
+    heads = ("Δ, points", "decision")
+    second = 12 + 4.2 * max(len(numbers) for numbers, _ in [*texts, heads])
+    for place, pair in enumerate([*texts, heads]):
         y = place if place < len(texts) else -0.85
         for text, shift in zip(pair, (6, second), strict=True):
             axes.annotate(
