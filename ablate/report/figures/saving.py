@@ -80,7 +80,7 @@ def draw_all(analysis: Analysis, names: Sequence[str], folder: Path, formats: Se
 
 
 def _draw_some(analysis: Analysis, names: Sequence[str], *, folder: Path, formats: Sequence[str]) -> list[Drawn]:
-    with theme(), _timeless():
+    with theme(), timeless():
         return [_draw(analysis, name, folder, formats) for name in names]
 
 
@@ -134,7 +134,7 @@ def encode(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _timeless() -> Iterator[None]:
+def timeless() -> Iterator[None]:
     """Keep the time out of the fonts embedded in a PDF, which fontTools writes into each.
 
     The variable is that of reproducible-builds.org; what the user has set stays.
