@@ -217,6 +217,9 @@ def report(
     results: Folder = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh the report as trials end.")] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Write the figures as PDF too.")] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Write paper/: figure, table, methods and references for LaTeX.")
+    ] = False,
     plugins: Plugins = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for tables, figures and page; default the results folder.")
@@ -229,13 +232,15 @@ def report(
     folder = folder_of(results)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        written = build_report(folder, watch=watch, pdf=pdf, plugins=plugins or (), out=out)
+        written = build_report(folder, watch=watch, pdf=pdf, paper=paper, plugins=plugins or (), out=out)
     except KeyboardInterrupt:
         print("stopped; what was written last stays", file=sys.stderr)
         raise typer.Exit(130) from None
     for path in written:
         if path.suffix == ".html":
             print(path)
+        if path.name == "example.tex":
+            print(f"{path.parent}/")
 
 
 @app.command()

@@ -113,6 +113,15 @@ def image_counts(
     return counts_from_histogram(joint_histogram(*masked, num_classes))
 
 
+def confusion(preds: np.ndarray, target: np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX) -> np.ndarray:
+    """Count the pixels of label maps by target class (rows) and predicted class (columns): int64 (C, C).
+
+    Pixels that the target ignores count nowhere. Raises ValueError for labels that are no class.
+    """
+    masked = mask_ignored(*check_maps(preds, target, num_classes, ignore_index), num_classes, ignore_index)
+    return np.asarray(joint_histogram(*masked, num_classes).sum(axis=0)[:-1, :-1])
+
+
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Return the quotient as float64, NaN where the denominator is zero."""
     return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator != 0)

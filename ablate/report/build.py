@@ -19,6 +19,7 @@ from ablate.report.figures.saving import FORMATS, draw_all, panel_names
 from ablate.report.page.document import make_page
 from ablate.report.page.latex import to_latex
 from ablate.report.page.render import render
+from ablate.report.paper import write_paper
 from ablate.report.tables.table import Table, all_tables, to_csv, to_markdown
 from ablate.wording import count_of
 
@@ -26,6 +27,7 @@ from ablate.wording import count_of
 LOOK_EVERY = 2.0
 # A table of more rows is data, not something to print.
 MOST_PRINTED = 1000
+PAPER = "paper"
 PARTS = ("tables", "figures", "page")
 
 
@@ -35,6 +37,7 @@ def build_report(
     only: Iterable[str] | None = None,
     watch: bool = False,
     pdf: bool = False,
+    paper: bool = False,
     plugins: Sequence[Path | str] = (),
     out: Path | str | None = None,
 ) -> list[Path]:
@@ -43,8 +46,9 @@ def build_report(
     With `out` they go into that folder instead, so that results that may only be read have their report, too.
 
     `only` names parts ("tables", "figures", "page") or single figures. With `watch` it goes on: whenever a trial ends
-    it writes them anew, until every planned trial has a result. Figures are PNG and SVG, with `pdf` PDF too. `plugins`
-    are files that register figures and tables of their own; installed ones are loaded anyway.
+    it writes them anew, until every planned trial has a result. Figures are PNG and SVG, with `pdf` PDF too. With
+    `paper` the folder `paper/` holds what `write_paper` makes. `plugins` are files that register figures and tables of
+    their own; installed ones are loaded anyway.
 
     Raises `ResultsError` where there is nothing to report, a name of `only` is none or the folder cannot be written,
     `PluginError` where a plugin cannot be loaded or fails.
@@ -60,6 +64,7 @@ def build_report(
         seen = _state(results) if watch else ()
         analysis = analyse(load_results(results.path))
         written = write_report(analysis, target, wanted, formats, reload=watch)
+        written += write_paper(analysis, target.path / PAPER) if paper else []
         waiting = int((analysis.frames.trials["status"] == "missing").sum())
         if not (watch and waiting):
             return written
@@ -74,7 +79,7 @@ def _target(path: Path | str, *, own: bool) -> Results:
     One that is not the results' own must be new, empty, or hold an earlier report only.
     """
     target = Results(path)
-    known = {target.tables.name, target.figures.name, target.page.name}
+    known = {target.tables.name, target.figures.name, target.page.name, PAPER}
     try:
         if not own and target.path.exists() and {item.name for item in target.path.iterdir()} - known:
             raise ResultsError("holds something else than a report", file=str(path), cure="name a new folder")

@@ -188,6 +188,16 @@ def distinct_detail(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def frequent_classes(analysis: Analysis, most: int) -> list[int]:
+    """Return the labels of the classes that the test target has, of many those with most pixels, in their order."""
+    pixels = dict(zip(analysis.classes["class"], analysis.classes["pixels"].astype(float), strict=True))
+    counted = [pixels.get(name, 0.0) for name in analysis.frames.class_names]
+    there = sorted(
+        (label for label, count in enumerate(counted) if count or not any(counted)), key=lambda label: -counted[label]
+    )
+    return sorted(there[:most])
+
+
 @once_an_analysis
 def shown_trials(analysis: Analysis) -> dict[str, str]:
     """Return the trial whose images stand for each variant: of its own best cell the seed of median val mIoU."""

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report.figures import theme
-from ablate.report.figures.marks import finish, percent_tick
+from ablate.report.figures.marks import finish, percent_tick, write_on_cells
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import number, percent, short_names
 from ablate.report.lookup import NotDrawn, only_rate, order, own_settings, searched, setting_values, settings_axis
@@ -25,8 +25,6 @@ RULE = (
 _CORNER = [(-1.0, 0.0), (0.0, 0.0), (0.0, -1.0)]
 # Where the loss has risen most.
 RISEN = "#7a1f2b"
-# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
-ON_CELL = ("#fefefe", "#262626")
 # Inches: a cell less wide has no room for its number, nor is there any for two maps of such cells side by side.
 NARROWEST = 0.3
 # Of narrower ones their settings are not named there.
@@ -91,7 +89,9 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         cbar_kws={"pad": 0.02, "fraction": 0.05, "aspect": 5 * max(3, len(variants))},
     )
     if cell >= NARROWEST and known.size <= MOST_NUMBERS:
-        _annotate(axes, _texts(known, dead, miou), size=7 if cell >= 0.5 else 6)
+        mesh = axes.collections[0]
+        mesh.update_scalarmappable()
+        write_on_cells(axes, _texts(known, dead, miou), np.asarray(mesh.get_facecolor()), 7 if cell >= 0.5 else 6)
     axes.set_facecolor(theme.BAD)
     waiting = _cells(analysis, "n", 0.0) < _cells(analysis, "n_planned", 0.0)
     for y, x in np.argwhere(np.isnan(known)):
@@ -153,18 +153,6 @@ def _cells(analysis: Analysis, column: str, absent: float) -> np.ndarray:
             value = values.get((variant, setting), absent)
             table[y, x] = absent if np.isnan(value) else value
     return table
-
-
-def _annotate(axes: Axes, texts: np.ndarray, size: float) -> None:
-    """Write the numbers of the cells, dark or bright: whichever has the greater contrast on its cell (WCAG 2)."""
-    mesh = axes.collections[0]
-    mesh.update_scalarmappable()
-    linear = np.asarray(mesh.get_facecolor())[:, :3]
-    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
-    bright = (linear @ (0.2126, 0.7152, 0.0722)).reshape(texts.shape) > 0.215
-    for (y, x), text in np.ndenumerate(texts):
-        color = ON_CELL[bool(bright[y, x])]
-        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", size=size, color=color)
 
 
 def _texts(known: np.ndarray, dead: np.ndarray, miou: bool) -> np.ndarray:

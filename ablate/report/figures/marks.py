@@ -27,6 +27,8 @@ COMPARABLE = (
     ("val_cross_entropy", "Validation cross entropy"),
     PANELS[-1],
 )
+# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
+ON_CELL = ("#fefefe", "#262626")
 
 
 def panels_of(analysis: Analysis) -> tuple[tuple[str, str], ...]:
@@ -62,9 +64,11 @@ def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd
     }
 
 
-def draw_curve_panels(analysis: Analysis, panels: Iterable[Axes], frame: pd.DataFrame) -> None:
-    """Draw the three panels of curves, each with its title and its axis."""
-    for axes, (column, title) in zip(panels, panels_of(analysis), strict=True):
+def draw_curve_panels(
+    analysis: Analysis, axes_of: Iterable[Axes], frame: pd.DataFrame, panels: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Draw the `panels` of curves (default: those that may be compared), each with its title and its axis."""
+    for axes, (column, title) in zip(axes_of, panels or panels_of(analysis), strict=True):
         draw_curves(axes, frame, column, looks(analysis), spreads(frame, column, ["variant"]))
         axes.set_title(title)
         curve_axis(axes, column, frame[column])
@@ -151,6 +155,19 @@ def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
+
+
+def write_on_cells(axes: Axes, texts: np.ndarray, colors: np.ndarray, size: float) -> None:
+    """Write texts (H, W) on the cells of a map of these colours (H · W, 3 or more), dark or bright.
+
+    Whichever has the greater contrast on its cell (WCAG 2).
+    """
+    linear = colors[:, :3]
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    bright = (linear @ (0.2126, 0.7152, 0.0722)).reshape(texts.shape) > 0.215
+    for (y, x), text in np.ndenumerate(texts):
+        if text:
+            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", size=size, color=ON_CELL[bool(bright[y, x])])
 
 
 def evenly(shown: Sequence[str], most: int) -> list[str]:

@@ -28,12 +28,13 @@ from ablate.report.images.gallery import (
     telling_images,
 )
 from ablate.report.images.paint import centred, enlarge, fitted, mosaic, overlay, reduce, with_outline
-from ablate.report.lookup import NotDrawn, order, setting_label, shown_trials
+from ablate.report.lookup import NotDrawn, frequent_classes, order, setting_label, shown_trials
 
 # Pixels of the longer side of a tile in a printed figure.
 TILE = 480
 TALLEST = 8.2  # inches, so that a sheet with its rule fits a page
 FINEST = 400  # pixels an inch, more than any of the formats shows
+MOST_NAMED = 36  # classes of a legend
 NUMBERS = "Number in an image: mIoU of that image, %. Palest grey in a truth: not scored."
 
 
@@ -194,7 +195,8 @@ def tile_sheet(
     short = short_names([name for name in names if "\n" not in name], 13)
     labels = [plain(short.get(name, name)) for name in names]
     left = 0.14 + 0.068 * max(len(line) for label in labels for line in label.split("\n"))
-    named = list(shown.classes) if classes else []
+    labels_named = frequent_classes(analysis, MOST_NAMED) if classes else []
+    named = [shown.classes[label] for label in labels_named]
     called = short_names(named, 16)
     high = (width - left) * sheet.shape[0] / sheet.shape[1]
     if high > TALLEST:
@@ -202,7 +204,7 @@ def tile_sheet(
         width, high = left + (width - left) * TALLEST / high, TALLEST
     per_line = max(1, int(width * 72 / (6.5 * 0.6 * max(map(len, called.values()), default=1) + 26)))
     lines = ceil(len(named) / per_line)
-    above, below = 0.22, 0.16 * lines + 0.08
+    above, below = 0.22, 0.118 * lines + 0.11
     figure = canvas(width, above + high + below)
     figure.set_layout_engine("none")
     total = above + high + below
@@ -229,7 +231,7 @@ def tile_sheet(
         at = (place * tile_wide + (tile_wide - gap) / 2) / sheet.shape[1], 1 + 0.05 / high
         axes.annotate(plain(shorten(head, max(4, room))), at, xycoords="axes fraction", ha="center", size=7)
     if named:
-        colours = shown.palette[: len(named)] / 255
+        colours = shown.palette[labels_named] / 255
         figure.legend(
             [Patch(facecolor=colour, edgecolor=theme.MUTED, linewidth=0.4) for colour in colours],
             [plain(called[name]) for name in named],
@@ -244,7 +246,9 @@ def tile_sheet(
             borderpad=0.1,
             labelspacing=0.25,
         )
-    return _footed(figure, analysis, rule)
+    rest = len(shown.classes) - len(named)
+    more = f" Named: the {len(named)} classes with most pixels; {rest} more are drawn." if named and rest else ""
+    return _footed(figure, analysis, rule + more)
 
 
 def _footed(figure: Figure, analysis: Analysis, rule: str) -> Figure:

@@ -14,7 +14,8 @@ from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, label_rows, looks, percent_axis, rate_axis
 from ablate.report.figures.theme import FULL, canvas, legend
 from ablate.report.format import percent
-from ablate.report.lookup import NotDrawn, by_variant, chosen_notes, only_rate, order, seeds_text
+from ablate.report.lookup import NotDrawn, by_variant, chosen_notes, only_rate, order
+from ablate.wording import count_of, range_of
 
 
 @register_figure("rates", title="mIoU against the learning rate", order=60)
@@ -38,8 +39,9 @@ def rates(analysis: Analysis) -> Figure:
     _regrets(grid[1][1], cells[cells["lr"].isin(kept)], variants)
     legend(figure, styles, variants, notes=chosen_notes(analysis))
     more = "" if only_rate(analysis) else " At each rate the best of the other settings, by validation."
+    seeds = count_of(range_of(cells["n"].astype(int)), "seed")
     rule = (
-        f"Points: mean over {seeds_text(analysis)}, a diverged seed counting 0; lines: {100 * analysis.confidence:.0f} "
+        f"Points: mean over {seeds}, a diverged seed counting 0; lines: {100 * analysis.confidence:.0f} "
         "% t interval over seeds, pale where one diverged, cut off at the axis; ring: the chosen rate; mark at the "
         "foot: below the axis. Basin: where a quadratic in log rate through the best rate and its neighbours stays "
         f"within {percent(analysis.rope)} points of its optimum (tick). Regret: points of validation mIoU lost against "

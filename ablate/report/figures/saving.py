@@ -68,7 +68,13 @@ def draw_all(analysis: Analysis, names: Sequence[str], folder: Path, formats: Se
     """
     # Another process knows the built-in figures only, and only what can be packed travels to it.
     ours = [name for name in names if name not in FIGURES or FIGURES.get(name).__module__.startswith("ablate.")]
-    groups = [ours[start :: usable_cores()] for start in range(usable_cores())]
+    # Figures of one file stay together: what they have in common is computed once.
+    files: dict[str, list[str]] = {}
+    for name in ours:
+        files.setdefault(FIGURES.get(name).__module__ if name in FIGURES else name, []).append(name)
+    together = [*files.values()]
+    cores = range(usable_cores())
+    groups = [[name for part in together[start :: len(cores)] for name in part] for start in cores]
     draw = partial(_draw_some, analysis, folder=folder, formats=tuple(formats))
     drawn = [one for part in parallel_map(draw, [group for group in groups if group]) for one in part]
     drawn += draw([name for name in names if name not in ours])
@@ -76,7 +82,7 @@ def draw_all(analysis: Analysis, names: Sequence[str], folder: Path, formats: Se
 
 
 def _draw_some(analysis: Analysis, names: Sequence[str], *, folder: Path, formats: Sequence[str]) -> list[Drawn]:
-    with theme(), _timeless():
+    with theme(), timeless():
         return [_draw(analysis, name, folder, formats) for name in names]
 
 
@@ -130,7 +136,7 @@ def encode(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _timeless() -> Iterator[None]:
+def timeless() -> Iterator[None]:
     """Keep the time out of the fonts embedded in a PDF, which fontTools writes into each.
 
     The variable is that of reproducible-builds.org; what the user has set stays.

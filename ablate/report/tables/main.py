@@ -10,7 +10,7 @@ from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import rate_text
 from ablate.report.lookup import busy, loss_column, only_rate, primary_contrasts
-from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
+from ablate.report.tables.table import Column, Table, axis_columns, in_order, of_table, with_rates
 
 # Of an undecided contrast: what it could have found, and what would decide it.
 REACH = (
@@ -57,7 +57,8 @@ def results(analysis: Analysis) -> Table:
         "interval of the variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training "
         f"loss at that setting; 1 = never rose.{said}"
     )
-    return Table(frame, columns, rule)
+    wanted = of_table(frame, columns, "p_holm", "decision", "lr_confounded", "unbracketed", "n_diverged", "seeds", "p")
+    return Table(wanted, columns, rule, page_only=("chosen", "diverged", "decision_text"))
 
 
 @register_table("contrasts", title="Contrasts three ways", order=10)
@@ -92,7 +93,7 @@ def contrasts(analysis: Analysis) -> Table:
         Column("flags", "Flags"),
     ]
     more = "Only the primary contrasts decide; all others are descriptive."
-    return Table(frame, columns, f"{rules.contrasts(analysis)} {more}")
+    return Table(frame, columns, f"{rules.contrasts(analysis)} {more}", page_only=("way", "flags", "seeds"))
 
 
 @register_table("looks", title="Looks of the sequential decision", order=15)
@@ -137,7 +138,7 @@ def cells(analysis: Analysis) -> Table:
         Column("rise", "Rise", "number"),
         Column("convergence", "Convergence", "word"),
     ]
-    return Table(frame, columns, rules.cells(analysis), bold_of="variant")
+    return Table(frame, columns, rules.cells(analysis), bold_of="variant", page_only=("chosen", "seeds"))
 
 
 @register_table("failures", title="Trials without a full result", section="failures", order=0)

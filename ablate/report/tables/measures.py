@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
@@ -10,7 +13,20 @@ from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import detail_name
 from ablate.report.lookup import distinct_detail, loss_column, order, rows_of
-from ablate.report.tables.table import Column, Table, axis_columns, in_order, with_rates
+from ablate.report.tables.table import (
+    AGAINST,
+    CLASS,
+    DELTA,
+    SEEDS,
+    VARIANT,
+    Column,
+    Table,
+    axis_columns,
+    frame_table,
+    in_order,
+    of_table,
+    with_rates,
+)
 
 # More classes than this stand below one another: side by side they would fit neither page nor paper.
 MOST_ACROSS = 16
@@ -38,28 +54,26 @@ def _by_class(analysis: Analysis, score: str) -> Table:
     if len(names) > MOST_ACROSS:
         shown = [variant for variant in order(analysis) if variant in found]
         frame = pd.DataFrame([{"class": n, **{f"{score}/{v}": found[v].get(n, np.nan) for v in shown}} for n in names])
-        columns = [Column("class", "Class"), *(Column(f"{score}/{v}", v, "percent") for v in shown)]
+        columns = [CLASS, *(Column(f"{score}/{v}", v, "percent") for v in shown)]
         return Table(frame, columns, rules.classes(analysis))
     frame = pd.DataFrame(
         [{"variant": v, **{keys[n]: found[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in found]
     )
-    columns = [Column("variant", "Variant"), *(Column(keys[n], n, "percent", best="max") for n in names)]
+    columns = [VARIANT, *(Column(keys[n], n, "percent", best="max") for n in names)]
     return Table(frame, columns, rules.classes(analysis))
 
 
-@register_table("class_differences", title="Differences per class", order=50)
-def class_differences(analysis: Analysis) -> Table:
+@frame_table("class_differences", title="Differences per class", order=50, frame="class_contrasts")
+def class_differences(_analysis: Analysis) -> Sequence[Column]:
     """Return the difference of every class's IoU to the baseline with its interval."""
-    frame = in_order(analysis.class_contrasts, analysis)
-    columns = [
-        Column("class", "Class"),
-        Column("variant", "Variant"),
-        Column("against", "Against"),
+    return [
+        CLASS,
+        VARIANT,
+        AGAINST,
         Column("left", "IoU, %", "percent"),
         Column("right", "Its IoU, %", "percent"),
-        Column("delta", "Δ, points", "delta", "low", "high"),
+        DELTA,
     ]
-    return Table(frame, columns, rules.class_contrasts(analysis))
 
 
 @register_table("detail", title="Fine detail", order=60)
@@ -73,62 +87,64 @@ def detail(analysis: Analysis) -> Table:
         verdict=[by_variant.get(variant, "") for variant in frame["variant"]],
     )
     columns = [
-        Column("variant", "Variant"),
+        VARIANT,
         Column("name", "Measure"),
         Column("left", "Value, %", "percent"),
         Column("right", "Baseline, %", "percent"),
-        Column("delta", "Δ, points", "delta", "low", "high"),
+        DELTA,
         Column("verdict", "Detail", "word"),
     ]
-    return Table(frame, columns, f"{rules.detail(analysis)} {rules.rule(analysis, 'detail_verdicts')}")
+    rule = f"{rules.detail(analysis)} {rules.rule(analysis, 'detail_verdicts')}"
+    return Table(frame, columns, rule, page_only=("name",))
 
 
 @register_table("class_detail", title="Fine detail per class", order=70)
 def class_detail(analysis: Analysis) -> Table:
     """Return fine detail of every class: a row a class and variant, a difference a measure."""
     rows = in_order(distinct_detail(analysis, analysis.class_detail), analysis)
-    measures = list(dict.fromkeys(rows["measure"]))
-    columns = [Column("class", "Class"), Column("variant", "Variant"), Column("against", "Against")]
+    columns = [CLASS, VARIANT, AGAINST]
     wide: dict[tuple[str, str], dict[str, object]] = {}
     for row in rows_of(rows):
         cell = wide.setdefault(
             (row["class"], row["variant"]), {name: row[name] for name in ("class", "variant", "against")}
         )
         cell |= {f"{row['measure']}_{name}": row[name] for name in ("pixels", "left", "right", "delta", "low", "high")}
-    for name in measures:
+    for name in dict.fromkeys(rows["measure"]):
         columns.append(Column(f"{name}_pixels", f"{detail_name(name)}: pixels", "count"))
         columns.append(Column(f"{name}_delta", "Δ, points", "delta", f"{name}_low", f"{name}_high"))
-    frame = pd.DataFrame(list(wide.values()))
-    return Table(frame, columns, rules.detail(analysis))
+    return Table(pd.DataFrame(list(wide.values())), columns, rules.detail(analysis))
 
 
-@register_table("quality", title="Quality and its spread", order=80)
-def quality(analysis: Analysis) -> Table:
+@frame_table("quality", title="Quality and its spread", order=80, frame="variants")
+def quality(analysis: Analysis) -> Sequence[Column]:
     """Return other scores of the same predictions."""
-    frame = in_order(analysis.variants, analysis)
-    columns = [
-        Column("variant", "Variant"),
+    scores = {
+        "mean_iou_images": "mIoU over images, %",
+        "mean_iou_classes": "mIoU over classes, %",
+        "worst_images": "Worst 10 % of images, %",
+        "dice": "Dice, %",
+        "pixel_accuracy": "Pixel accuracy, %",
+    }
+    spreads = {
+        "between_runs_sd": "SD between runs, points",
+        "seed_sd": "of seeds",
+        "interaction_sd": "of seed × image",
+        "image_sd": "SD of images, points",
+    }
+    return [
+        VARIANT,
         Column("test_mean", "mIoU, %", "percent", "test_low", "test_high", best="max"),
-        Column("mean_iou_images", "mIoU over images, %", "percent", best="max"),
-        Column("mean_iou_classes", "mIoU over classes, %", "percent", best="max"),
-        Column("worst_images", "Worst 10 % of images, %", "percent", best="max"),
-        Column("dice", "Dice, %", "percent", best="max"),
-        Column("pixel_accuracy", "Pixel accuracy, %", "percent", best="max"),
+        *(Column(key, label, "percent", best="max") for key, label in scores.items()),
         Column(*loss_column(analysis), "number", best="min"),
-        Column("between_runs_sd", "SD between runs, points", "percent", digits=2),
-        Column("seed_sd", "of seeds", "percent", digits=2),
-        Column("interaction_sd", "of seed × image", "percent", digits=2),
-        Column("image_sd", "SD of images, points", "percent", digits=2),
+        *(Column(key, label, "percent", digits=2) for key, label in spreads.items()),
     ]
-    return Table(frame, columns, rules.variants(analysis))
 
 
-@register_table("learning_rate", title="Learning rate", order=100)
-def learning_rate(analysis: Analysis) -> Table:
+@frame_table("learning_rate", title="Learning rate", order=100, frame="variants", rule="sensitivity")
+def learning_rate(_analysis: Analysis) -> Sequence[Column]:
     """Return how sensitive each variant is to the rate, and how firmly its own was chosen."""
-    frame = in_order(analysis.variants, analysis)
-    columns = [
-        Column("variant", "Variant"),
+    return [
+        VARIANT,
         Column("lr", "Own best lr", "rate"),
         Column("bracket", "Bracket"),
         Column("stability_of_choice", "Chosen again, %", "percent", digits=0),
@@ -138,7 +154,6 @@ def learning_rate(analysis: Analysis) -> Table:
         Column("basin_optimum", "Basin optimum", "rate"),
         Column("basin_width", "Width, decades", "number", best="max"),
     ]
-    return Table(frame, columns, rules.rule(analysis, "sensitivity"))
 
 
 @register_table("stability", title="Stability", order=110)
@@ -154,46 +169,33 @@ def stability(analysis: Analysis) -> Table:
         wide = wide.merge(values, on=["variant", "setting"], how="left")
     shown = in_order(wide, analysis)
     # The headline with its interval; those of the others are in the file of the table.
-    columns = [
-        Column("variant", "Variant"),
-        *axis_columns(analysis),
-        *(
-            Column(
-                name,
-                name.replace("_", " "),
-                "number",
-                low=f"{name}_low" if name == "rise" else None,
-                high=f"{name}_high" if name == "rise" else None,
-                best=None if name == "lr_headroom" else "min",
-            )
-            for name in names
-            if name != "lr_headroom" or shown[name].notna().any()
-        ),
-    ]
+    columns = [VARIANT, *axis_columns(analysis)]
+    for name in names:
+        best: Literal["min"] | None = None if name == "lr_headroom" else "min"
+        ends_of = (f"{name}_low", f"{name}_high") if name == "rise" else (None, None)
+        if best or shown[name].notna().any():
+            columns.append(Column(name, name.replace("_", " "), "number", *ends_of, best=best))
     return Table(shown, columns, rules.rule(analysis, "stability"), bold_of="variant")
 
 
-@register_table("convergence", title="Convergence at the epoch budget", order=130)
-def convergence(analysis: Analysis) -> Table:
+@frame_table("convergence", title="Convergence at the epoch budget", order=130)
+def convergence(analysis: Analysis) -> Sequence[Column]:
     """Return whether each cell had converged when its epochs ended."""
-    frame = in_order(analysis.convergence, analysis)
-    columns = [
-        Column("variant", "Variant"),
+    return [
+        VARIANT,
         *axis_columns(analysis),
         Column("verdict", "Convergence", "word"),
         Column("gain", "Projected gain, points", "delta", "low", "high"),
-        Column("n", "Seeds", "whole"),
+        SEEDS,
         Column("reason", "Reason"),
     ]
-    return Table(frame, columns, rules.rule(analysis, "convergence"))
 
 
-@register_table("extension", title="What training on brought", order=140)
-def extension(analysis: Analysis) -> Table:
+@frame_table("extension", title="What training on brought", order=140)
+def extension(analysis: Analysis) -> Sequence[Column]:
     """Return what training on brought, where a study was extended."""
-    frame = in_order(analysis.extension, analysis)
-    columns = [
-        Column("variant", "Variant"),
+    return [
+        VARIANT,
         *axis_columns(analysis),
         Column("budget", "Epochs", "whole"),
         Column("epochs", "extended to", "whole"),
@@ -201,48 +203,42 @@ def extension(analysis: Analysis) -> Table:
         Column("projected", "Projected gain, points", "delta"),
         Column("verdict", "Trained on", "word"),
         Column("gain", "Gain, points", "delta", "low", "high"),
-        Column("n", "Seeds", "whole"),
+        SEEDS,
         Column("reason", "Reason"),
     ]
-    return Table(frame, columns, rules.rule(analysis, "extension"))
 
 
-@register_table("ranking", title="Ranking between settings", order=150)
-def ranking(analysis: Analysis) -> Table:
+@frame_table("ranking", title="Ranking between settings", order=150)
+def ranking(_analysis: Analysis) -> Sequence[Column]:
     """Return how far the order of the variants depends on the setting."""
-    columns = [
+    return [
         Column("setting", "Setting"),
         Column("other", "Other setting"),
         Column("tau", "Kendall τ", "number", digits=2),
         Column("n_variants", "Variants", "whole"),
     ]
-    return Table(analysis.ranking, columns, rules.rule(analysis, "ranking"))
 
 
 @register_table("cost", title="Cost", order=180)
 def cost(analysis: Analysis) -> Table:
     """Return what each variant costs, alone on the device."""
     frame = analysis.cost.copy()
+    rates = {"train_images_per_s": "Train img/s", "inference_images_per_s": "Inference img/s"}
     if len(frame):
-        for quantity in ("train_images_per_s", "inference_images_per_s"):
+        for quantity in rates:
             frame = with_rates(frame, analysis, quantity, quantity)
         if analysis.frames.profile.get("device") != "cpu":
             # A process's peak never falls, so that on a CPU it is not that of the variant.
             frame["peak_memory_mib"] = frame["peak_memory_bytes"].astype(float) / 2**20
     columns = [
-        Column("variant", "Variant"),
+        VARIANT,
         Column("parameters", "Parameters", "count", best="min"),
         Column("forward_flops", "FLOPs an image", "count", best="min"),
-        Column("train_images_per_s", "Train img/s", "number", best="max"),
-        Column("train_images_per_s_ratio", "× base", "factor", "train_images_per_s_low", "train_images_per_s_high"),
-        Column("inference_images_per_s", "Inference img/s", "number", best="max"),
-        Column(
-            "inference_images_per_s_ratio",
-            "× base",
-            "factor",
-            "inference_images_per_s_low",
-            "inference_images_per_s_high",
-        ),
+    ]
+    for quantity, label in rates.items():
+        columns.append(Column(quantity, label, "number", best="max"))
+        columns.append(Column(f"{quantity}_ratio", "× base", "factor", f"{quantity}_low", f"{quantity}_high"))
+    columns += [
         Column("latency_p50_ms", "Latency p50, ms", "number", best="min"),
         Column("latency_p95_ms", "p95, ms", "number", best="min"),
         *([MEMORY] if "peak_memory_mib" in frame else []),
@@ -256,9 +252,8 @@ def cost(analysis: Analysis) -> Table:
 @register_table("purity", title="What differs", order=90)
 def purity(analysis: Analysis) -> Table:
     """Return what else than the component differs: settings, modules, parameters, FLOPs."""
-    frame = in_order(analysis.variants[~analysis.variants["baseline"].astype(bool)], analysis)
     columns = [
-        Column("variant", "Variant"),
+        VARIANT,
         Column("differs", "Settings that differ"),
         Column("confounds", "Training settings of its own"),
         Column("modules_added", "Modules added", "whole"),
@@ -272,51 +267,46 @@ def purity(analysis: Analysis) -> Table:
         "the file of the table). At another number of parameters or FLOPs a difference is that of component and "
         "capacity together."
     )
-    return Table(frame, columns, rule)
+    frame = in_order(analysis.variants[~analysis.variants["baseline"].astype(bool)], analysis)
+    return Table(of_table(frame, columns, "modules"), columns, rule)
 
 
-@register_table("headroom", title="Learning-rate headroom", order=120)
-def headroom(analysis: Analysis) -> Table:
+@frame_table("headroom", title="Learning-rate headroom", order=120)
+def headroom(analysis: Analysis) -> Sequence[Column]:
     """Return how much longer the steps could be, over training."""
-    frame = in_order(analysis.headroom, analysis)
-    columns = [
-        Column("variant", "Variant"),
+    return [
+        VARIANT,
         *axis_columns(analysis),
         Column("point", "Point", "whole"),
         Column("mean", "Headroom", "factor", "low", "high"),
         Column("lowest", "Lowest", "factor"),
         Column("highest", "Highest", "factor"),
-        Column("n", "Seeds", "whole"),
+        SEEDS,
         Column("n_censored", "At an end", "whole"),
     ]
-    return Table(frame, columns, rules.rule(analysis, "headroom"))
 
 
-@register_table("gates", title="Attention gates", order=160)
-def gates(analysis: Analysis) -> Table:
+@frame_table("gates", title="Attention gates", order=160)
+def gates(_analysis: Analysis) -> Sequence[Column]:
     """Return what the attention gates tell apart, beside what position and inputs alone give."""
-    frame = in_order(analysis.gates, analysis)
-    columns = [
-        Column("variant", "Variant"),
+    return [
+        VARIANT,
         Column("gate", "Gate"),
-        Column("class", "Class"),
+        CLASS,
         Column("auroc", "AUROC", "number", "auroc_low", "auroc_high"),
         Column("over_shuffled", "over shuffled", "number", "over_shuffled_low", "over_shuffled_high", digits=2),
         Column("over_untrained", "over untrained", "number", "over_untrained_low", "over_untrained_high", digits=2),
         Column("lift", "Lift", "factor", "lift_low", "lift_high"),
-        Column("n", "Seeds", "whole"),
+        SEEDS,
     ]
-    return Table(frame, columns, rules.rule(analysis, "gates"))
 
 
-@register_table("gate_ablation", title="Attention gates flattened", order=170)
-def gate_ablation(analysis: Analysis) -> Table:
+@frame_table("gate_ablation", title="Attention gates flattened", order=170)
+def gate_ablation(_analysis: Analysis) -> Sequence[Column]:
     """Return what the attention gates are good for: the score without their pattern."""
-    frame = in_order(analysis.gate_ablation, analysis)
-    columns = [
-        Column("variant", "Variant"),
+    return [
+        VARIANT,
         Column("gate", "Gate flattened"),
         Column("delta", "Δ test mIoU, points", "delta", "low", "high"),
-        Column("n", "Seeds", "whole"),
+        SEEDS,
     ]
-    return Table(frame, columns, rules.rule(analysis, "gate_ablation"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, Literal
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from ablate.analysis.analyse import Analysis
 from ablate.errors import visible
 from ablate.registry import TABLES
+from ablate.report import rules
 from ablate.report.format import count_text, number, percent, rate_text
 from ablate.report.lookup import Row, made, order, rows_of
 
@@ -46,6 +48,10 @@ class Column:
         return self.kind not in ("text", "word")
 
 
+VARIANT, AGAINST, CLASS = Column("variant", "Variant"), Column("against", "Against"), Column("class", "Class")
+DELTA, SEEDS = Column("delta", "Δ, points", "delta", "low", "high"), Column("n", "Seeds", "whole")
+
+
 @dataclass(frozen=True)
 class Table:
     """A frame with the columns shown of it, and the rule behind its numbers. Fractions stay fractions in the frame.
@@ -58,6 +64,8 @@ class Table:
     rule: str = ""
     bold_of: str | None = None
     """Field within whose groups the best is found (default the whole table)."""
+    page_only: Sequence[str] = ()
+    """Fields in words of what others have as numbers: a file of numbers goes without."""
     name: str = ""
     title: str = ""
     section: str = ""
@@ -83,6 +91,35 @@ def all_tables(analysis: Analysis) -> list[Table]:
         place = TABLES.place(name)
         tables.append(replace(table, name=name, title=place.title, section=place.section))
     return tables
+
+
+def of_table(frame: pd.DataFrame, columns: Sequence[Column], *more: str) -> pd.DataFrame:
+    """Return what a table is about of a frame that several share: whose rows they are, its columns, and `more`."""
+    wanted = ["variant", "baseline", "control", "against", "setting", "lr", "n", "n_planned", "provisional", *more]
+    wanted += [field for column in columns for field in (column.key, column.low, column.high) if field]
+    return frame[[name for name in frame.columns if name in wanted]]
+
+
+def frame_table(
+    name: str, *, title: str, order: int, frame: str = "", rule: str = ""
+) -> Callable[[Callable[[Analysis], Sequence[Column]]], Callable[[Analysis], Table]]:
+    """Return a decorator that registers a function of the columns as the table of a frame of the analysis.
+
+    `frame` is by default called as the table, and `rule` as the frame (see `ablate.report.rules.rule`).
+    """
+    frame = frame or name
+
+    def add(columns_of: Callable[[Analysis], Sequence[Column]]) -> Callable[[Analysis], Table]:
+        @wraps(columns_of)
+        def made(analysis: Analysis) -> Table:
+            columns, rows = columns_of(analysis), getattr(analysis, frame)
+            rows = in_order(rows, analysis) if "variant" in rows else rows
+            rows = of_table(rows, columns) if frame == "variants" else rows
+            return Table(rows, columns, rules.rule(analysis, rule or frame))
+
+        return TABLES.register(name, title=title, order=order)(made)
+
+    return add
 
 
 def in_order(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
@@ -199,9 +236,14 @@ def indexed_rows(table: Table) -> list[tuple[Any, Row]]:
 
 
 def to_csv(table: Table) -> str:
-    """Return the frame, fractions as fractions, every field of it without formatting; no rule, nor what a page adds."""
-    added = ["rule", *(column.sub for column in table.columns if column.sub)]
-    frame = table.frame.drop(columns=added, errors="ignore").rename(columns=_plain)
+    """Return the frame, fractions as fractions, every field without formatting; no sentence, nor what a page adds.
+
+    Why a trial has no full result stays: there it is the fact itself.
+    """
+    said = ["rule", *table.page_only, *(column.sub for column in table.columns if column.sub)]
+    if "status" not in table.frame:
+        said += [str(name) for name in table.frame if str(name).endswith("reason")]
+    frame = table.frame.drop(columns=said, errors="ignore").rename(columns=_plain)
     return frame.map(_plain).to_csv(index=False, lineterminator="\n")
 
 

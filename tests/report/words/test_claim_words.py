@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.tables.claims import claims
+from ablate.report.tables.claim_table import claims
 from ablate.report.words.claim_words import beside, sentence, value_text
 from ablate.study.spec import ClaimSpec
 from tests.report.conftest import Analysed

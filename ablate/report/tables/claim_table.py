@@ -47,7 +47,7 @@ def claims(analysis: Analysis) -> Table:
         Column("n", "Seeds", "whole"),
     ]
     made = [f"{row['id']}: {rule}" for row in rows_of(frame) if (rule := rules.claim(row))]
-    return Table(frame, columns, " ".join([RULE, *made]))
+    return Table(frame, columns, " ".join([RULE, *made]), page_only=("says", "found", "method"))
 
 
 def _sentence(text: str) -> str:

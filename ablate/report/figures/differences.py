@@ -1,0 +1,219 @@
+"""Differences to the baseline in a panel a variant, all of them descriptive: rate by rate, by class, of fine detail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablate.analysis.analyse import Analysis
+from ablate.registry import register_figure
+from ablate.report import lookup
+from ablate.report.figures import theme
+from ablate.report.figures.marks import evenly, finish, label_rows, looks, percent_axis
+from ablate.report.figures.theme import FULL, SINGLE, canvas, plain
+from ablate.report.format import detail_name, percent, short_names, shorten
+from ablate.wording import count_of, range_of
+
+# Panels of a figure, and settings in one: more of them fill more than a page.
+MOST_PANELS = 12
+MOST_SETTINGS = 10
+
+
+@register_figure("contrasts_by_rate", title="Differences to the baseline rate by rate", order=10)
+def contrasts_by_rate(analysis: Analysis) -> Figure:
+    """Draw the difference of test mIoU to the baseline with both sides at the same setting, for every setting."""
+    frame = analysis.contrasts[analysis.contrasts["kind"] == "matched"]
+    every = lookup.settings(analysis)
+    if frame.empty or len(every) < 2:
+        raise lookup.NotDrawn("no two settings were tried by several variants")
+    shown = evenly(every, MOST_SETTINGS)
+    frame = frame[frame["setting"].isin(shown)].sort_values("setting", key=lambda column: column.map(shown.index))
+    rule = (
+        f"Both sides at the same setting: {lookup.settings_axis(analysis)}. Descriptive: nothing is corrected for the "
+        f"number of settings, so that none is decided. {_band(analysis)}"
+    )
+    return _by_variant(
+        analysis, frame, "setting", lambda at: lookup.setting_values(analysis, at), "Δ test mIoU", rule, "contrasts"
+    )
+
+
+@register_figure("classes", title="Differences per class", order=70)
+def classes(analysis: Analysis) -> Figure:
+    """Draw the difference of every class's IoU to the baseline, with intervals, at own best settings."""
+    rule = (
+        "Difference of the class's test IoU at own best settings. Descriptive: not corrected for the number of "
+        f"classes, so that none is decided. {_band(analysis)}"
+    )
+    return _by_variant(analysis, analysis.class_contrasts, "class", str, "Δ IoU", rule, "class_differences")
+
+
+@register_figure("detail", title="Fine detail", order=80)
+def detail(analysis: Analysis) -> Figure:
+    """Draw the differences of boundary, thin-structure and interior quality to the baseline, with their verdict."""
+    rule = (
+        "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
+        "fall by more than interior IoU does, with intervals that exclude zero; one interval by itself decides "
+        "nothing. Rel.: relative difference of the ratio, in %. Widths are for a 600 px diagonal and scaled. "
+        f"{_band(analysis)}"
+    )
+    words = {"lost": "fine detail lost", "gained": "fine detail gained", "undecided": "fine detail: undecided"}
+    verdicts = {variant: str(row["verdict"]) for variant, row in lookup.by_variant(analysis.detail_verdicts).items()}
+    notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
+    frame = lookup.distinct_detail(analysis, analysis.detail)
+    return _by_variant(analysis, frame, "measure", detail_name, "Δ", rule, "detail", notes)
+
+
+def _by_variant(
+    analysis: Analysis,
+    frame: pd.DataFrame,
+    field: str,
+    name: Callable[[str], str],
+    quantity: str,
+    rule: str,
+    table: str,
+    notes: dict[str, str] | None = None,
+) -> Figure:
+    """Draw a panel a variant with a row for each value of the field; the other variants stand in the `table`."""
+    frame = frame[np.isfinite(frame["delta"].astype(float))] if len(frame) else frame
+    compared = [variant for variant in lookup.others(analysis) if variant in set(frame.get("variant", ()))]
+    if not compared:
+        raise lookup.NotDrawn("no two variants have finished trials with stored predictions to compare")
+    compared, left_out = largest(analysis, compared, MOST_PANELS, table)
+    frame = frame[frame["variant"].isin(compared)]
+    rows = list(dict.fromkeys(frame[field]))
+    columns = 2 if len(compared) == 4 else min(3, len(compared))
+    lines = -(-len(compared) // columns)
+    high = (0.17 if lines < 3 else 0.14) * max(len(rows), 3)
+    figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + lines * (0.55 + high))
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    limits = reach_of(frame)
+    for axes, variant in zip(grid, compared, strict=False):
+        of_variant = frame[frame["variant"] == variant].set_index(field).reindex(rows).reset_index()
+        _intervals(axes, of_variant, [name(value) for value in rows], analysis, variant, limits)
+    for axes in grid[len(compared) :]:
+        axes.set_visible(False)
+    against = dict(zip(frame["variant"], frame["against"], strict=True))
+    _titles(list(grid[: len(compared)]), {variant: str(against[variant]) for variant in compared}, notes or {})
+    for axes in grid[max(0, len(compared) - columns) : len(compared)]:
+        axes.set_xlabel(f"{quantity}, points ({interval_words(analysis)})")
+    seeds = count_of(range_of(frame["n"].astype(int)), "seed")
+    rule += f" Intervals hold {seeds} a side and the images. Arrow: goes on beyond the axis."
+    return finish(figure, analysis, rule + left_out)
+
+
+def interval_words(analysis: Analysis) -> str:
+    """Return what the lines of a figure of contrasts are, for its axis."""
+    return f"{100 * analysis.confidence:.0f} % interval"
+
+
+def largest(analysis: Analysis, compared: list[str], most: int, table: str) -> tuple[list[str], str]:
+    """Return, of many variants, those that differ most in their primary contrast, and in words where others stand."""
+    if len(compared) <= most:
+        return compared, ""
+    primary = lookup.primary_contrasts(analysis)
+    delta = dict(zip(primary["variant"], primary["delta"].astype(float).abs().fillna(-1.0), strict=True))
+    kept = set(sorted(compared, key=lambda variant: -delta.get(variant, -1.0))[:most])
+    rest = len(compared) - most
+    stand = f"the {rest} others stand in tables/{table}.csv" if table else f"{rest} others are left out"
+    said = f" Shown: the {most} variants that differ most in test mIoU; {stand}."
+    return [variant for variant in compared if variant in kept], said
+
+
+def reach_of(frame: pd.DataFrame) -> tuple[float, float]:
+    """Return the limits of an axis for differences: all of them, and of their intervals what leaves them readable."""
+    delta = frame["delta"].to_numpy(dtype=float)
+    ends = frame[["delta", "low", "high"]].to_numpy(dtype=float)
+    if not np.isfinite(delta).any():
+        return -0.05, 0.05
+    low, high = min(np.nanmin(delta), 0.0), max(np.nanmax(delta), 0.0)
+    # One interval over two unlike seeds would flatten all others: it goes on beyond the axis, as an arrow.
+    room = max(high - low, 0.02)
+    low, high = max(low - room, min(np.nanmin(ends), low)), min(high + room, max(np.nanmax(ends), high))
+    margin = 0.06 * max(high - low, 0.01)
+    return float(low - margin), float(high + margin)
+
+
+def _intervals(
+    axes: Axes, rows: pd.DataFrame, names: list[str], analysis: Analysis, variant: str, limits: tuple[float, float]
+) -> None:
+    """Draw one interval a row, each with a hollow mark: nothing was corrected for how many there are."""
+    look = looks(analysis)[variant]
+    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+        label_rows(axes, names)
+    else:
+        # Ticks that nobody sees take as long as others.
+        axes.set_yticks([])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+    draw_zero(axes, analysis, limits)
+    dead = (rows["left"] == 0) & (rows["right"] == 0)
+    for place in np.flatnonzero(rows["delta"].isna() | dead).tolist():
+        word = "both diverged" if dead.iloc[place] else "no data"
+        axes.text(0, place, f"  {word}", size=6.5, color=theme.MUTED, va="center")
+    # Few artists for all rows: each line and mark by itself takes most of the time of a large figure.
+    shown = rows[rows["delta"].notna() & ~dead]
+    draw_spans(axes, shown, shown.index, [look.color] * len(shown), limits, width=1.2)
+    style: dict[str, Any] = {"color": look.color, "markersize": 4.5, "markerfacecolor": theme.PAPER, "zorder": 4}
+    axes.plot(shown["delta"], shown.index, look.marker, **style)
+
+
+def draw_zero(axes: Axes, analysis: Analysis, limits: tuple[float, float]) -> None:
+    """Prepare an axis of differences in points: no difference as a line, what counts as none as a band about it."""
+    axes.axvspan(-analysis.rope, analysis.rope, color=theme.GRID, alpha=0.7, linewidth=0, zorder=0)
+    axes.axvline(0, color=theme.MUTED, linewidth=0.8, zorder=1)
+    axes.set_xlim(*limits)
+    percent_axis(axes, "x", 5)
+    axes.grid(True, axis="x")
+
+
+def draw_spans(
+    axes: Axes, rows: pd.DataFrame, places: Any, colors: list[str], limits: tuple[float, float], width: float
+) -> None:
+    """Draw the intervals of differences between `limits`, with an arrow where one goes on."""
+    low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
+    known = np.isfinite(low) & np.isfinite(high)
+    shades = [color for color, there in zip(colors, known, strict=True) if there]
+    axes.hlines(np.asarray(places)[known], low[known], high[known], colors=shades, linewidth=width, zorder=2)
+    span = limits[1] - limits[0]
+    for place, one, other, color in zip(places, low, high, colors, strict=True):
+        # Its tip at the edge, so that it does not touch the names beside it.
+        if one < limits[0]:
+            axes.plot(limits[0] + 0.015 * span, place, "<", color=color, markersize=4)
+        if other > limits[1]:
+            axes.plot(limits[1] - 0.015 * span, place, ">", color=color, markersize=4)
+
+
+def _band(analysis: Analysis) -> str:
+    return (
+        f"Δ: the variant minus {shorten(analysis.baseline, 40)} (a copy: minus its original). Grey band: differences "
+        f"within ± {percent(analysis.rope)} points count as none."
+    )
+
+
+def _titles(grid: list[Axes], against: dict[str, str], notes: dict[str, str]) -> None:
+    """Write what each panel compares, and beneath it in a word what came of it."""
+    # Letters of the bold 8.5 pt that a panel has room for.
+    room = 24 if len(grid) not in (1, 2, 4) else 36
+    others = short_names(list(dict.fromkeys(against.values())), 14)
+    variants = short_names(list(against), room)
+    both = {variant: f"{variants[variant]} − {others[other]}" for variant, other in against.items()}
+    tight = short_names(list(against), max(10, room - 17))
+    # One form for all: where the longest does not fit, only those name the other side that have one of their own.
+    fits = all(len(text) <= room for text in both.values())
+    usual = max(set(against.values()), key=list(against.values()).count)
+    for axes, (variant, other) in zip(grid, against.items(), strict=True):
+        named = both[variant] if fits else variants[variant]
+        axes.set_title(plain(named if fits or other == usual else f"{tight[variant]} − {others[other]}"))
+        if note := notes.get(variant):
+            subtitle(axes, note)
+
+
+def subtitle(axes: Axes, text: str) -> None:
+    """Write a line in small type between a panel and its title."""
+    axes.set_title(axes.get_title(loc="left"), pad=16)
+    at = {"xytext": (0, 5), "xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(plain(text), (0, 1), size=7, color=theme.MUTED, **at)  # type: ignore[arg-type]
