@@ -92,9 +92,9 @@ def rises(studies: Sequence[Published]) -> str:
     for study in studies:
         trials = study.frames.trials
         trials = trials[trials["lr"].ge(min(REPORTS_RATES)) & trials["rise"].notna()]
-        for (variant, lr), cell in trials.groupby(["variant", "lr"], sort=False):
-            rows.append((study, variant, lr, cell["rise"]))
-    rates = sorted((float(lr) for lr in {lr for _, _, lr, _ in rows}), reverse=True)
+        for _, cell in trials.groupby(["variant", "lr"], sort=False):
+            rows.append((study, str(cell["variant"].iloc[0]), float(cell["lr"].iloc[0]), cell["rise"]))
+    rates = sorted({lr for _, _, lr, _ in rows}, reverse=True)
     body = []
     for study in studies:
         for variant in dict.fromkeys(variant for one, variant, _, _ in rows if one is study):

@@ -113,19 +113,20 @@ def main() -> None:
     parser.add_argument("--variant", action="append", help="default unet and noskip")
     parser.add_argument("--lr", default="3e-3", help="the one learning rate of the trial")
     parser.add_argument("--seeds", type=int, default=20, help="of each variant, a side")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs, where a stopped command goes on")
+    parser.add_argument("--work", type=Path, help="folder of the runs, where a stopped command goes on")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     arguments = parser.parse_args()
-    variants = arguments.variant or ["unet", "noskip"]
+    variants, name = arguments.variant or ["unet", "noskip"], f"plain-loop-{arguments.study.stem}"
+    folder = arguments.work or Path("results") / name
     overrides = [*arguments.override, "screen=null", "confirm=null", "claims=[]", f"grid.lr=[{arguments.lr}]"]
     overrides.append(f"seeds={arguments.seeds}")
     only = [word for variant in variants for word in ("--only", f"variant={variant}")]
-    frame, decided = run(arguments.study, overrides, arguments.work / "ablate", *only)
+    frame, decided = run(arguments.study, overrides, folder / "ablate", *only)
     study = read_study(arguments.study, overrides)
     settings = {name: value for name, value in study.data.items() if name != "name"}
     work = Work(study, load_dataset(study.data["name"], settings, base=study.base), study.trials())
     torch.set_num_threads(decided["threads"])
-    done = arguments.work / "plain.jsonl"
+    done = folder / "plain.jsonl"
     scores = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
     rows = []
     for variant in variants:
@@ -151,7 +152,7 @@ def main() -> None:
         "seeds": arguments.seeds,
         "rows": rows,
     }
-    write_both(arguments.out / f"plain-loop-{arguments.study.stem}", document, render(document))
+    write_both(arguments.out / name, document, render(document))
 
 
 if __name__ == "__main__":
