@@ -231,6 +231,7 @@ def tables_of(folder: Path) -> dict[str, str]:
     more = published(folder, ("components", "capacity"))
     long = [study for study in studies if study.name != "unet-ablation"] or studies
     return {
+        "summary": summary(studies),
         "decided": decided([*studies, *more]),
         "unstable": judged(studies, "high-rates-are-unstable", "most-without-skips"),
         "rises": rises(studies),
@@ -253,17 +254,29 @@ def filled(page: str, tables: Mapping[str, str]) -> str:
     return _MARK.sub(lambda mark: f"<!-- {mark[1]} -->\n{tables[mark[1]]}\n<!-- end -->", page)
 
 
-def unsupported(studies: Sequence[Published]) -> str:
-    """Return a line for every claim that no study supports, with each study's verdict."""
-    verdicts: dict[str, dict[str, str]] = {}
-    says: dict[str, str] = {}
+def verdicts(studies: Sequence[Published]) -> dict[str, dict[str, str]]:
+    """Return for every claim, in words, its verdict in each study that makes it."""
+    found: dict[str, dict[str, str]] = {}
     for study in studies:
         for claim in study.table("claims").to_dict("records"):
-            verdicts.setdefault(claim["id"], {})[study.link] = claim["verdict"]
-            says[claim["id"]] = claim["says"]
+            found.setdefault(claim["says"], {})[study.link] = claim["verdict"]
+    return found
+
+
+def summary(studies: Sequence[Published]) -> str:
+    """Return the verdicts on every claim, study by study, as a table."""
+    rows = [
+        [says, *(f"**{found[study.link]}**" if study.link in found else "–" for study in studies)]
+        for says, found in verdicts(studies).items()
+    ]
+    return table(["claim", *(study.link for study in studies)], rows) + "\n\nFrom `tables/claims.csv`."
+
+
+def unsupported(studies: Sequence[Published]) -> str:
+    """Return a line for every claim that no study supports, with each study's verdict."""
     return "\n".join(
-        f"- {says[name]} – {', '.join(f'{verdict} in {link}' for link, verdict in found.items())}."
-        for name, found in verdicts.items()
+        f"- {says} – {', '.join(f'{verdict} in {link}' for link, verdict in found.items())}."
+        for says, found in verdicts(studies).items()
         if "supported" not in found.values()
     )
 
