@@ -61,9 +61,11 @@ bench-scale: install
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
-# What a reader needs of results/$(STUDY), without weights, predictions and pictures of the data.
+# What a reader needs of results/$(STUDY): page, tables, records; not weights, predictions, pictures of the data, and what
+# the page holds anyway. `ablate report` draws the figures again.
 publish:
 	mkdir -p results/published && rm -rf results/published/$(STUDY)
 	tar -C results -cf - --exclude='*.pt' --exclude='*.zip' --exclude=gates.npz --exclude=wandb --exclude=.lock --exclude=.optuna.lock \
-	    --exclude=artifacts --exclude='*.log' --exclude='*.pdf' --exclude='*.svg' --exclude=data.json $(STUDY) \
+	    --exclude=artifacts --exclude='*.log' --exclude='*.tex' --exclude=figures --exclude=data.json $(STUDY) \
 	    | tar -C results/published -xf -
+	install -D -t results/published/$(STUDY)/figures results/$(STUDY)/figures/consolidated.png

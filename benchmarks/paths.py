@@ -25,10 +25,21 @@ from benchmarks.tables import table, write_both
 PLAIN = ("train.precision=float32", "run.engine=eager")
 
 
-def run(study: Path, overrides: list[str], folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the trials of the study with these overrides, and what was decided for them."""
+def run(study: Path, overrides: list[str], folder: Path, *more: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the trials of the study with these overrides, and what was decided for them; `more` are further words."""
     words = [word for override in overrides for word in ("-o", override)]
-    command = [sys.executable, "-m", "ablate.cli", "run", str(study), *words, "--no-profile", "--out", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "ablate.cli",
+        "run",
+        str(study),
+        *words,
+        *more,
+        "--no-profile",
+        "--out",
+        str(folder),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
@@ -80,6 +91,12 @@ def render(document: dict[str, Any]) -> str:
     )
 
 
+def command_line(module: str) -> str:
+    """Return the command that runs, without the folders of this machine."""
+    words = [f"{word.partition('=')[0]}=<folder>" if "root=" in word else word for word in sys.argv[1:]]
+    return " ".join(["python", "-m", module, *words])
+
+
 def main() -> None:
     """Run both, and write `<out>/paths-<study file>.json` and `.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -91,9 +108,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         fast, decided = run(arguments.study, [*arguments.override, *arguments.fast], Path(scratch) / "fast")
         plain, undecided = run(arguments.study, [*arguments.override, *PLAIN], Path(scratch) / "plain")
-    hidden = [f"{word.partition('=')[0]}=<folder>" if "root=" in word else word for word in sys.argv[1:]]
     document = {
-        "command": " ".join(["python", "-m", "benchmarks.paths", *hidden]),
+        "command": command_line("benchmarks.paths"),
         "study": arguments.study.stem,
         "machine": device_class("cpu"),
         "versions": versions("torch", "ablate-bench"),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ablate.models.inspect import parameters
+from ablate.models.unet import unet
 from ablate.run.plan.reach import later_phases
 from ablate.study.reader import read_study
+from ablate.study.study import Study
 from tests.conftest import ROOT
 
 FILES = [ROOT / "benchmark.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
@@ -21,21 +25,32 @@ def test_a_study_that_comes_along_can_be_read(path: Path) -> None:
     assert study.trials()
 
 
-def test_the_benchmark_is_four_variants_at_four_rates_in_two_phases_of_48_trials() -> None:
+def test_the_benchmark_is_four_variants_at_five_rates_in_two_phases_of_48_trials() -> None:
     study = read_study(ROOT / "benchmark.yaml")
-    assert (list(study.variants), study.baseline, len(study.trials())) == (FOUR, "unet", 16)
-    assert [phase.total for phase in later_phases(study)] == [(8, 8), (24, 24)]
-    assert study.spec.grid == {"lr": [1e-3, 5e-4, 3e-4, 1e-4]}
+    assert (list(study.variants), study.baseline, len(study.trials())) == (FOUR, "unet", 20)
+    assert [phase.total for phase in later_phases(study)] == [(8, 8), (20, 20)]
     assert [list(study.differences(name)) for name in FOUR] == [[], ["skip"], ["block"], ["skip"]]
-    assert len(study.spec.claims) == 10
 
 
-def test_the_words_of_the_original_report_are_claimed_on_street_scenes_and_on_camvid_alike() -> None:
-    benchmark, *others = (
+@pytest.mark.parametrize("name", ["unet-street", "unet-camvid-small", "unet-camvid"])
+def test_the_rates_of_the_original_report_are_among_those_of_the_longer_studies(name: str) -> None:
+    study = read_study(ROOT / "studies" / f"{name}.yaml")
+    assert {1e-3, 5e-4, 3e-4, 1e-4} <= set(study.spec.grid["lr"])
+    assert list(study.variants) == FOUR
+
+
+def test_the_words_of_the_original_report_are_claimed_in_all_studies_alike() -> None:
+    benchmark, street, *others = (
         read_study(path).spec.claims
-        for path in (FILES[0], ROOT / "studies" / "camvid-small.yaml", ROOT / "studies" / "unet-camvid.yaml")
+        for path in (
+            FILES[0],
+            *(ROOT / "studies" / f"{name}.yaml" for name in ("unet-street", "unet-camvid-small", "unet-camvid")),
+        )
     )
-    assert all(claims == benchmark for claims in others)
+    assert all(claims == street for claims in others)
+    # The benchmark does not train at 1e-4.
+    assert benchmark == [claim for claim in street if claim.id != "no-convergence-at-1e-4"]
+    assert len(street) == 10
 
 
 def test_the_reference_study_is_the_original_reports() -> None:
@@ -47,7 +62,29 @@ def test_the_reference_study_is_the_original_reports() -> None:
 
 
 def test_a_study_shares_the_benchmarks_trials_where_they_are_the_same() -> None:
-    benchmark, factors = (read_study(path) for path in (FILES[0], ROOT / "studies" / "skip-block-factors.yaml"))
+    benchmark, factors = (read_study(path) for path in (FILES[0], ROOT / "studies" / "components.yaml"))
     shared = {trial.key for trial in benchmark.trials()} & {trial.key for trial in factors.trials()}
-    # One seed at 1e-3 and 3e-4 of unet, residual and attention; of noskip only at 3e-4.
-    assert len(shared) == 2 + 2 + 2 + 1
+    # One seed at three rates of unet, noskip, residual and attention.
+    assert len(shared) == 3 * 4
+
+
+def test_what_a_component_is_worth_to_the_full_network_needs_no_further_runs() -> None:
+    path = ROOT / "studies" / "components.yaml"
+    every, left_out = read_study(path), read_study(path, ["study=left-out", "design=leave_one_out"])
+    names = {trial.key: trial.variant for trial in every.trials()}
+    assert {names[trial.key] for trial in left_out.trials()} == {
+        "skip-attention+block-residual", "block-residual", "skip-attention"
+    }  # fmt: skip
+
+
+def test_the_wider_net_without_skips_has_at_least_the_baselines_parameters() -> None:
+    study = read_study(ROOT / "studies" / "capacity.yaml")
+    counts = {
+        name: parameters(unet(in_channels=3, num_classes=11, **_settings(study, name))) for name in study.variants
+    }
+    assert counts["noskip"] < counts["unet"] <= counts["noskip_wide"] < 1.15 * counts["unet"]
+
+
+def _settings(study: Study, variant: str) -> dict[str, Any]:
+    trial = next(trial for trial in study.trials() if trial.variant == variant)
+    return {name: value for name, value in trial.model.items() if name != "name"}

@@ -26,6 +26,7 @@ from ablate.train import checkpoint
 from ablate.train.context import Context
 from ablate.train.engine.config import Decisions
 from ablate.train.loop import Interrupted, Options, run_trial
+from tests.conftest import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = """\
@@ -108,6 +109,21 @@ def test_the_record_says_what_the_files_hold(undisturbed: tuple[Study, Path]) ->
     )
     assert record.metrics["test_mean_iou"] == pytest.approx(float(segmentation.mean_iou(counts["test"], axis=0)))
     assert not folder.checkpoints()
+
+
+def test_torchmetrics_finds_the_same_score_in_the_saved_predictions(undisturbed: tuple[Study, Path]) -> None:
+    try:
+        from torchmetrics.classification import MulticlassJaccardIndex
+    except ImportError:
+        missing("torchmetrics is not installed")
+    study, results = undisturbed
+    for trial in study.trials():
+        folder = Results(results).trial(trial.name)
+        target = bench(results).data(trial.data).dataset.splits["test"].masks
+        theirs = MulticlassJaccardIndex(3, average="macro", ignore_index=255)
+        theirs.update(torch.tensor(np.asarray(unpack_maps(folder.predictions))).long(), torch.tensor(target).long())
+        record = Record.model_validate_json(folder.record.read_bytes())
+        assert record.metrics["test_mean_iou"] == pytest.approx(theirs.compute().item(), abs=1e-6)
 
 
 def test_the_weights_kept_are_those_that_were_tested(undisturbed: tuple[Study, Path]) -> None:
