@@ -84,9 +84,22 @@ def run(
     allow_code_change: Annotated[
         bool, typer.Option("--allow-code-change", help="Go on although a plugin changed; the records are marked.")
     ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave the trials to the cluster's queue; the same command gathers them.")
+    ] = False,
 ) -> None:
     """Run what is missing of a study; a second call only does what the first left."""
-    _run(study, override, plugin, out, only, extend=extend, no_profile=no_profile, allow_code_change=allow_code_change)
+    _run(
+        study,
+        override,
+        plugin,
+        out,
+        only,
+        extend=extend,
+        no_profile=no_profile,
+        allow_code_change=allow_code_change,
+        detach=detach,
+    )
 
 
 @app.command()
@@ -112,6 +125,7 @@ def _run(
     no_profile: bool = False,
     allow_code_change: bool = False,
     retry: bool = False,
+    detach: bool = False,
 ) -> None:
     plugins = _plugins(plugin)
     from ablate.study.overrides import selection
@@ -135,6 +149,7 @@ def _run(
         profile=not no_profile,
         allow_code_change=allow_code_change,
         origin=origin,
+        detach=detach,
     )
     raise typer.Exit(outcome)
 
