@@ -37,6 +37,9 @@ Overrides = Annotated[
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="Python file with your own components.")
 ]
+MixedDevices = Annotated[
+    bool, typer.Option("--mixed-devices", help="Take over trials of another device, engine or precision; marked.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Results folder; default results/<study>.")]
 Folder = Annotated[
     Path | None, typer.Argument(help="A results folder or a study's name; default the latest.", show_default=False)
@@ -87,6 +90,7 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave the trials to the cluster's queue; the same command gathers them.")
     ] = False,
+    mixed_devices: MixedDevices = False,
 ) -> None:
     """Run what is missing of a study; a second call only does what the first left."""
     _run(
@@ -99,6 +103,7 @@ def run(
         no_profile=no_profile,
         allow_code_change=allow_code_change,
         detach=detach,
+        mixed_devices=mixed_devices,
     )
 
 
@@ -126,6 +131,7 @@ def _run(
     allow_code_change: bool = False,
     retry: bool = False,
     detach: bool = False,
+    mixed_devices: bool = False,
 ) -> None:
     plugins = _plugins(plugin)
     from ablate.study.overrides import selection
@@ -150,6 +156,7 @@ def _run(
         allow_code_change=allow_code_change,
         origin=origin,
         detach=detach,
+        mixed_devices=mixed_devices,
     )
     raise typer.Exit(outcome)
 
@@ -201,6 +208,27 @@ def status(results: Folder = None) -> None:
     from ablate.run.status import print_status
 
     raise typer.Exit(print_status(_folder(results)))
+
+
+@app.command()
+def stop(results: Folder = None) -> None:
+    """Have the run of a study checkpoint its trials and end, wherever it runs: here, or as jobs of a cluster."""
+    from ablate.run.status import stop_run
+
+    raise typer.Exit(stop_run(_folder(results)))
+
+
+@app.command()
+def merge(
+    left: Annotated[Path, typer.Argument(help="A results folder.")],
+    right: Annotated[Path, typer.Argument(help="Another results folder of the same study.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the trials of both.")],
+    mixed_devices: MixedDevices = False,
+) -> None:
+    """Unite two results folders of one study; a trial that both have must have come out the same."""
+    from ablate.run.merge import merge as unite
+
+    raise typer.Exit(unite(_folder(left), _folder(right), out, mixed_devices=mixed_devices))
 
 
 @app.command()

@@ -33,6 +33,7 @@ def run_study(
     allow_code_change: bool = False,
     origin: Path | None = None,
     detach: bool = False,
+    mixed_devices: bool = False,
 ) -> int:
     """Run what is missing, going on from the shorter trials in `origin` where the study extends another.
 
@@ -57,6 +58,10 @@ def run_study(
         from ablate.run.status import orphans
 
         display, plugins = Display(), plugins or Plugins()
+        # Before anything is made: where the cluster is not there, no folder is left.
+        engine = None if local else engine_for(study, Results(path))
+        if engine is not None:
+            stack.callback(engine.close)
         results = writable(path, study)
         with lock(results.lock, lock_note()) as held:
             if not held:
@@ -64,10 +69,8 @@ def run_study(
                 raise ResultsError(f"another run holds this folder ({holder})", file=str(path), cure="wait for it")
             for note in quarantine_bad_records(results):
                 display.say(note)
-            engine = None if local else engine_for(study, results)
             ask = None
             if engine is not None:
-                stack.callback(engine.close)
                 display.say(f"{study.name}: {engine.name}")
                 ask = partial(ask_node, engine, results.path / "jobs")
             prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change, ask=ask)
@@ -88,6 +91,7 @@ def run_study(
                 origin=origin,
                 engine=engine,
                 detach=detach,
+                mixed_devices=mixed_devices,
             )
             outcome = driver.run()
             left = orphans(results, driver.plan)

@@ -42,6 +42,7 @@ from ablate.run.events import (
 )
 from ablate.run.executor import LocalExecutor, on_signals
 from ablate.run.manifest import plan_entry, resolution_of
+from ablate.run.merge import refuse_mixture
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.status import TrialFolders
@@ -79,12 +80,13 @@ class Driver:
         origin: Path | None = None,
         engine: Engine | None = None,
         detach: bool = False,
+        mixed_devices: bool = False,
     ) -> None:
         """Prepare to run on this machine, or by the `engine` of a cluster; `detach` leaves once its jobs are queued."""
         self.prepared, self.display, self.plugins = prepared, display, plugins
         self.study, self.results = prepared.study, prepared.results
         self.wanted, self.retry, self.with_profile, self.origin = wanted, retry, profile, origin
-        self.engine, self.detach = engine, detach
+        self.engine, self.detach, self.mixed_devices = engine, detach, mixed_devices
         self.outcome = Outcome()
         self.plan = list(prepared.plan)
         self.folders = TrialFolders(self.results)
@@ -148,11 +150,15 @@ class Driver:
         """Say where the trials that stand, and those to come, are not computed alike."""
         found = [computed_by(record.provenance) for record in self.records.values()]
         if any(self._is_pending(trial) for trial in self.plan):
-            decisions = self.prepared.decisions
-            how = {"engine": decisions.engine, "precision": decisions.precision}
-            found.append(computed_by(self._provenance() | {"device": self.prepared.devices[0], "arithmetic": how}))
+            found.append(self._computing())
         if differ := computed_differently(found):
             self.display.say(f"the trials are not all computed alike: {'; '.join(differ)}")
+
+    def _computing(self) -> dict[str, str]:
+        """Return how the trials of this run are computed, as `computed_by` says it of records."""
+        decisions = self.prepared.decisions
+        how = {"engine": decisions.engine, "precision": decisions.precision}
+        return computed_by(self._provenance() | {"device": self.prepared.devices[0], "arithmetic": how})
 
     def folder(self, trial: Trial) -> TrialFolder:
         """Return where the trial lies."""
@@ -164,10 +170,14 @@ class Driver:
         return reusable(folders, self.prepared.dataset.fingerprint, resolution_of(self.study))
 
     def _reuse(self, trials: Sequence[Trial]) -> None:
-        for trial in trials:
-            if trial.key in self.reusable and trial.key not in self.records:
-                self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
-                self._read_records([trial])
+        wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
+        if wanted and not self.mixed_devices:
+            theirs = [read_record(self.reusable[trial.key] / "record.json") for trial in wanted]
+            found = [computed_by(record.provenance) for record in theirs if record is not None]
+            refuse_mixture([*found, self._computing()], self.results.path, key="run.reuse")
+        for trial in wanted:
+            self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
+            self._read_records([trial])
 
     def _mirror(self) -> OptunaMirror:
         mirror = mirror_of(self.study, self.results, self.plan)

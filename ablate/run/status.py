@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import socket
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.errors import ResultsError, visible
-from ablate.records.files import lock
+from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
+from ablate.run.cluster.reports import STOP, index_of
 from ablate.study.trial import Trial
 from ablate.wording import count_of
 
@@ -86,8 +91,40 @@ def print_status(path: Path, console: Console | None = None) -> int:
             console.print(Text(visible(f"{entry['name']}: {record.status}: {record.reason}")), soft_wrap=True)
     for place, reason in bad.items():
         console.print(Text(visible(f"{place}: {reason}")), soft_wrap=True)
+    waiting = {name for name in index_of(results.path / "jobs") if not _ended(results, name)}
+    if waiting:
+        begun = sum(bool(read_lines(results.trial(name).epochs)) for name in waiting)
+        console.print(f"{count_of(len(waiting), 'trial')} given to a cluster, {begun} of them begun")
     console.print("a run is going on" if _held(results.lock) else "no run is going on")
     return 0 if _done(total) == sum(total.values()) else 1
+
+
+def _ended(results: Results, name: str) -> bool:
+    return results.trial(name).record.exists()
+
+
+def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
+    """Ask the run of a results folder to checkpoint its trials and end; 0, or 1 where nothing runs.
+
+    A driver of this machine gets SIGTERM; jobs that a cluster runs without one read of it in the folder.
+    """
+    results = Results(path)
+    found = False
+    if _held(results.lock):
+        held = re.fullmatch(r"pid (\d+) on (.*)", results.lock.read_text(encoding="utf-8").strip())
+        if held is None or held[2] != socket.gethostname():
+            by = held[2] if held else "another process"
+            raise ResultsError(f"the run is on {by}", file=str(path), cure="stop it there")
+        os.kill(int(held[1]), signal.SIGTERM)
+        say(f"asked the run (pid {held[1]}) to stop; `ablate run` goes on where it left")
+        found = True
+    elif any(not _ended(results, name) for name in index_of(results.path / "jobs")):
+        write_atomic(results.path / "jobs" / STOP, b"ablate stop")
+        say("asked the jobs to checkpoint and end; those that wait end when they begin")
+        found = True
+    if not found:
+        say("no run is going on")
+    return 0 if found else 1
 
 
 def _done(total: Counter[str]) -> int:

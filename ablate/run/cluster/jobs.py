@@ -18,7 +18,8 @@ from ablate.errors import ResultsError, StudyError
 from ablate.records.files import make_folder, read_file, write_atomic
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_record, to_json
-from ablate.run.cluster.job import STOP, Job, Question, event_of, read_events, report_of
+from ablate.run.cluster.job import Job, Question
+from ablate.run.cluster.reports import STOP, Reports, event_of, index_of, read_events, report_of
 from ablate.run.events import Failed, Finished, Profiled, Progress, Running, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
 from ablate.run.worker import Assignment, Run
@@ -71,7 +72,7 @@ def engine_for(study: Study, results: Results) -> Engine:
     spec = with_site_settings(run.executor, run.cluster)
     device = "cuda:0" if spec.gpus else "cpu"
     threads = spec.cpus if run.threads == "auto" else run.threads
-    folder = make_folder(make_folder(results.path / "jobs") / run.executor)
+    folder = results.path.absolute() / "jobs"
     environment = {name: value for name, value in worker_environment(device, threads).items() if name in FIXED}
     if run.executor == "slurm":
         from ablate.run.cluster.slurm import Slurm
@@ -267,7 +268,6 @@ class _Profile:
     seconds: float
 
     def __call__(self) -> dict[str, Any]:
-        from ablate.run.cluster.job import Reports
         from ablate.run.worker import Server
         from ablate.train.profile import profile_variants
 
@@ -305,12 +305,3 @@ def ask_node(
     finally:
         engine.cancel([job])
     raise ResultsError(f"no node of {engine.name} answered", key="run.cluster", cure="see jobs/ in the results folder")
-
-
-def index_of(folder: Path) -> dict[str, str]:
-    """Return the job of each trial that was given to a cluster, by the trial's name; empty where none was."""
-    try:
-        jobs = json.loads(read_file(folder / "index.json"))["jobs"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return {}
-    return {str(name): str(job) for name, job in jobs.items()} if isinstance(jobs, dict) else {}

@@ -6,6 +6,7 @@ submitit's own `result()` waits for ever for a job that was killed where Slurm k
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -31,7 +32,10 @@ class Slurm:
     detaches = True
 
     def __init__(self, spec: ClusterSpec, folder: Path, environment: Mapping[str, str]) -> None:
-        """Make an executor whose logs go to `folder`; raises `StudyError` where there is no Slurm or no submitit."""
+        """Make an executor whose scripts and logs go to a new folder in `folder`.
+
+        Raises `StudyError` where there is no Slurm or no submitit, or it does not take the settings.
+        """
         if shutil.which("sbatch") is None or shutil.which("squeue") is None:
             cure = "run on a login node of the cluster, or write executor: local"
             raise StudyError("there is no Slurm on this machine (no sbatch)", key="run.executor", cure=cure)
@@ -40,7 +44,10 @@ class Slurm:
         except ImportError:
             cure = "pip install 'ablate-bench[slurm]'"
             raise StudyError("submitit is not installed", key="run.executor", cure=cure) from None
-        self._executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
+        # A new folder for every driver: whatever lies in a results folder from elsewhere is never written through.
+        self._folder = folder / f"slurm-{secrets.token_hex(4)}"
+        _remove_links(folder)
+        self._executor = submitit.AutoExecutor(folder=self._folder, cluster="slurm")
         parameters: dict[str, Any] = {
             "name": "ablate",
             "timeout_min": spec.time,
@@ -75,6 +82,7 @@ class Slurm:
         except (FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             words = " ".join(str(error).split())[-300:]
             raise StudyError(f"Slurm refuses the jobs: {words}", key="run.cluster", cure="change run.cluster") from None
+        _remove_links(self._folder.parent)
         return [str(job.job_id) for job in jobs]
 
     def ended(self, jobs: Sequence[str]) -> dict[str, str]:
@@ -101,6 +109,14 @@ class Slurm:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _remove_links(folder: Path) -> None:
+    """Remove the links that submitit leaves from a script's first name to its last; nothing reads them."""
+    if not folder.is_symlink():
+        for path in folder.glob("slurm-*/.submission_file_*.sh"):
+            if path.is_symlink():
+                path.unlink()
 
 
 def _call(task: Callable[[], Any]) -> Any:
