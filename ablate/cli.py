@@ -23,6 +23,7 @@ import typer
 from ablate.commands.options import (
     Folder,
     Json,
+    MixedDevices,
     Out,
     Overrides,
     Plugins,
@@ -84,9 +85,24 @@ def run(
     allow_code_change: Annotated[
         bool, typer.Option("--allow-code-change", help="Go on although a plugin changed; the records are marked.")
     ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave the trials to the cluster's queue; the same command gathers them.")
+    ] = False,
+    mixed_devices: MixedDevices = False,
 ) -> None:
     """Run what is missing of a study; a second call only does what the first left."""
-    _run(study, override, plugin, out, only, extend=extend, no_profile=no_profile, allow_code_change=allow_code_change)
+    _run(
+        study,
+        override,
+        plugin,
+        out,
+        only,
+        extend=extend,
+        no_profile=no_profile,
+        allow_code_change=allow_code_change,
+        detach=detach,
+        mixed_devices=mixed_devices,
+    )
 
 
 @app.command()
@@ -112,6 +128,8 @@ def _run(
     no_profile: bool = False,
     allow_code_change: bool = False,
     retry: bool = False,
+    detach: bool = False,
+    mixed_devices: bool = False,
 ) -> None:
     plugins = plugins_of(plugin)
     loaded = study_of(study, override)
@@ -134,6 +152,8 @@ def _run(
         profile=not no_profile,
         allow_code_change=allow_code_change,
         origin=origin,
+        detach=detach,
+        mixed_devices=mixed_devices,
     )
     raise typer.Exit(outcome)
 
@@ -197,6 +217,27 @@ def status(results: Folder = None, as_json: Json = False) -> None:
         print_json(found)
         raise typer.Exit(0 if found["done"] == found["trials"] else 1)
     raise typer.Exit(print_status(folder_of(results)))
+
+
+@app.command()
+def stop(results: Folder = None) -> None:
+    """Have the run of a study checkpoint its trials and end, wherever it runs: here, or as jobs of a cluster."""
+    from ablate.run.status import stop_run
+
+    raise typer.Exit(stop_run(folder_of(results)))
+
+
+@app.command()
+def merge(
+    left: Annotated[Path, typer.Argument(help="A results folder.")],
+    right: Annotated[Path, typer.Argument(help="Another results folder of the same study.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the trials of both.")],
+    mixed_devices: MixedDevices = False,
+) -> None:
+    """Unite two results folders of one study; a trial that both have must have come out the same."""
+    from ablate.run.merge import merge as unite
+
+    raise typer.Exit(unite(folder_of(left), folder_of(right), out, mixed_devices=mixed_devices))
 
 
 @app.command()

@@ -22,6 +22,9 @@ Folder = Annotated[
     Path | None,
     typer.Argument(help="A results folder, a study's file or its name; default the latest.", show_default=False),
 ]
+MixedDevices = Annotated[
+    bool, typer.Option("--mixed-devices", help="Take over trials of another device, engine or precision; marked.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 VariantName = Annotated[
     str | None, typer.Option("--variant", help="The variant whose network is taken; default the best by validation.")

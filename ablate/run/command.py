@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ablate.errors import AblateError, ResultsError
+from ablate.errors import AblateError, ResultsError, StudyError
 from ablate.plugins import Plugins
 from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
@@ -32,23 +33,36 @@ def run_study(
     profile: bool = True,
     allow_code_change: bool = False,
     origin: Path | None = None,
+    detach: bool = False,
+    mixed_devices: bool = False,
 ) -> int:
     """Run what is missing, going on from the shorter trials in `origin` where the study extends another.
 
-    0 every wanted trial has a result, 1 some failed or have none, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
+    With `detach` the jobs are given to the cluster and left to it; the same call without it gathers their records.
+    0 every wanted trial has a result (or a job), 1 some failed or have none, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
     if origin is not None and not Results(origin).read_run().get("plan"):
         cure = "run the study without --extend first"
         raise ResultsError("there are no shorter trials to go on from", file=str(origin), cure=cure)
-    with on_signals(_leave), _left_as_found(path):  # the driver takes over once trials run
-        if retry or study.spec.search or not all(Results(path).trial(t.name).record.exists() for t in study.trials()):
+    local = study.spec.run.executor == "local"
+    if detach and study.spec.run.executor != "slurm":
+        raise StudyError("--detach leaves jobs to a cluster", key="run.executor", cure="write executor: slurm")
+    with on_signals(_leave), _left_as_found(path), contextlib.ExitStack() as stack:
+        # The driver takes over the signals once trials run. On a cluster workers are forked by nobody here.
+        done = [Results(path).trial(trial.name).record.exists() for trial in study.trials()]
+        if local and (retry or study.spec.search or not all(done)):
             start_fork_server()
+        from ablate.run.cluster.jobs import ask_node, engine_for
         from ablate.run.display import Display
         from ablate.run.driver import Driver
         from ablate.run.setup import lock_note, prepare, quarantine_bad_records, writable
         from ablate.run.status import orphans
 
         display, plugins = Display(), plugins or Plugins()
+        # Before anything is made: where the cluster is not there, no folder is left.
+        engine = None if local else engine_for(study, Results(path))
+        if engine is not None:
+            stack.callback(engine.close)
         results = writable(path, study)
         with lock(results.lock, lock_note()) as held:
             if not held:
@@ -56,7 +70,11 @@ def run_study(
                 raise ResultsError(f"another run holds this folder ({holder})", file=str(path), cure="wait for it")
             for note in quarantine_bad_records(results):
                 display.say(note)
-            prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change)
+            ask = None
+            if engine is not None:
+                display.say(f"{study.name}: {engine.name}")
+                ask = partial(ask_node, engine, results.path / "jobs")
+            prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change, ask=ask)
             for note in prepared.notes:
                 display.say(note)
             decisions, devices = prepared.decisions, ", ".join(prepared.devices)
@@ -65,7 +83,16 @@ def run_study(
                 f"{count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
             )
             driver = Driver(
-                prepared, display, plugins=plugins, wanted=wanted, retry=retry, profile=profile, origin=origin
+                prepared,
+                display,
+                plugins=plugins,
+                wanted=wanted,
+                retry=retry,
+                profile=profile,
+                origin=origin,
+                engine=engine,
+                detach=detach,
+                mixed_devices=mixed_devices,
             )
             outcome = driver.run()
             left = orphans(results, driver.plan)

@@ -22,6 +22,7 @@ from ablate.records.store import (
     read_record,
     to_json,
 )
+from ablate.run.cluster.jobs import ClusterExecutor, Engine
 from ablate.run.display import Display, closing_notes
 from ablate.run.events import (
     Begun,
@@ -41,10 +42,12 @@ from ablate.run.events import (
 )
 from ablate.run.executor import LocalExecutor, on_signals
 from ablate.run.manifest import plan_entry, resolution_of
+from ablate.run.merge import refuse_mixture
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.status import TrialFolders
 from ablate.run.wandb import Tracker
+from ablate.run.worker import Assignment
 from ablate.study.trial import Trial
 
 # How long running trials have to write their checkpoints once they are asked to stop.
@@ -57,6 +60,9 @@ class Outcome:
 
     exit_code: int = 0
     notes: list[str] = field(default_factory=list)
+
+
+Executor = LocalExecutor | ClusterExecutor
 
 
 class Driver:
@@ -72,10 +78,15 @@ class Driver:
         retry: bool = False,
         profile: bool = True,
         origin: Path | None = None,
+        engine: Engine | None = None,
+        detach: bool = False,
+        mixed_devices: bool = False,
     ) -> None:
+        """Prepare to run on this machine, or by the `engine` of a cluster; `detach` leaves once its jobs are queued."""
         self.prepared, self.display, self.plugins = prepared, display, plugins
         self.study, self.results = prepared.study, prepared.results
         self.wanted, self.retry, self.with_profile, self.origin = wanted, retry, profile, origin
+        self.engine, self.detach, self.mixed_devices = engine, detach, mixed_devices
         self.outcome = Outcome()
         self.plan = list(prepared.plan)
         self.folders = TrialFolders(self.results)
@@ -139,11 +150,15 @@ class Driver:
         """Say where the trials that stand, and those to come, are not computed alike."""
         found = [computed_by(record.provenance) for record in self.records.values()]
         if any(self._is_pending(trial) for trial in self.plan):
-            decisions = self.prepared.decisions
-            how = {"engine": decisions.engine, "precision": decisions.precision}
-            found.append(computed_by(self._provenance() | {"device": self.prepared.devices[0], "arithmetic": how}))
+            found.append(self._computing())
         if differ := computed_differently(found):
             self.display.say(f"the trials are not all computed alike: {'; '.join(differ)}")
+
+    def _computing(self) -> dict[str, str]:
+        """Return how the trials of this run are computed, as `computed_by` says it of records."""
+        decisions = self.prepared.decisions
+        how = {"engine": decisions.engine, "precision": decisions.precision}
+        return computed_by(self._provenance() | {"device": self.prepared.devices[0], "arithmetic": how})
 
     def folder(self, trial: Trial) -> TrialFolder:
         """Return where the trial lies."""
@@ -155,10 +170,14 @@ class Driver:
         return reusable(folders, self.prepared.dataset.fingerprint, resolution_of(self.study))
 
     def _reuse(self, trials: Sequence[Trial]) -> None:
-        for trial in trials:
-            if trial.key in self.reusable and trial.key not in self.records:
-                self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
-                self._read_records([trial])
+        wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
+        if wanted and not self.mixed_devices:
+            theirs = [read_record(self.reusable[trial.key] / "record.json") for trial in wanted]
+            found = [computed_by(record.provenance) for record in theirs if record is not None]
+            refuse_mixture([*found, self._computing()], self.results.path, key="run.reuse")
+        for trial in wanted:
+            self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
+            self._read_records([trial])
 
     def _mirror(self) -> OptunaMirror:
         mirror = mirror_of(self.study, self.results, self.plan)
@@ -167,8 +186,30 @@ class Driver:
             self._note(*mirror.notes)
         return mirror
 
-    def _executor(self) -> LocalExecutor:
+    def _executor(self) -> Executor:
         spec, decisions = self.study.spec, self.prepared.decisions
+        if self.engine is not None:
+            device = self.prepared.devices[0]
+            assignment = Assignment(
+                results=self.results.path.absolute(),
+                base=self.study.base.absolute(),
+                device=device,
+                environment={},  # the engine sets it before the process begins
+                log=self.results.path / "workers.log",
+                plugins=self.plugins.files,
+                origin=self.origin and self.origin.absolute(),
+                fingerprints=self.prepared.fingerprints,
+            )
+            return ClusterExecutor(
+                self.engine,
+                spec.run.cluster,
+                assignment,
+                device_class=decisions.device,
+                provenance=self._provenance(),
+                trial_timeout=spec.run.trial_timeout,
+                folder_of=lambda trial: self.folder(trial).name,
+                detach=self.detach,
+            )
         return LocalExecutor(
             self.results.path,
             base=self.study.base,
@@ -193,7 +234,7 @@ class Driver:
 
     # -- phases -------------------------------------------------------------------------------------------
 
-    def _phase(self, executor: LocalExecutor, trials: Sequence[Trial]) -> None:
+    def _phase(self, executor: Executor, trials: Sequence[Trial]) -> None:
         """Run those of `trials` that have no finished record."""
         self.pending = [trial for trial in trials if self._is_pending(trial)]
         # The longest first: one begun last would leave the other workers idle. The order of the plan among equals.
@@ -206,6 +247,14 @@ class Driver:
             for event in executor.events(timeout=0.2):
                 self._handle(event)
             self.display.refresh()
+            if self.detach and not self.pending:
+                self._note(
+                    f"{len(self.running)} trials are with {self.engine.name if self.engine else ''}; "
+                    "`ablate status` says how far they are, and the same command gathers them"
+                )
+                self._asked = True
+                self.interrupt("detached")
+                break
 
     def _is_pending(self, trial: Trial) -> bool:
         record = self.records.get(trial.key)
@@ -213,7 +262,7 @@ class Driver:
             return False
         return record is None or self.retry
 
-    def _is_over(self, executor: LocalExecutor) -> bool:
+    def _is_over(self, executor: Executor) -> bool:
         """Return whether a run that is being stopped can end; ask the running trials to stop, once."""
         if self.stopping is None:
             return False
@@ -222,7 +271,7 @@ class Driver:
             executor.stop(self.stopping)
         return not self.running or self.signals > 1 or time.monotonic() - self._stopped_at > GRACE_SECONDS
 
-    def _later_phases(self, executor: LocalExecutor) -> None:
+    def _later_phases(self, executor: Executor) -> None:
         """Run what rests on trials that have run: a search's rounds, rates beyond an edge, screening again, looks."""
         if self.study.spec.search is not None:
             from ablate.run.search import further_rounds
@@ -240,7 +289,7 @@ class Driver:
                 return
             self._run_further(executor, further(self.study, self.results))
 
-    def _run_further(self, executor: LocalExecutor, further: Iterator[list[Trial]]) -> None:
+    def _run_further(self, executor: Executor, further: Iterator[list[Trial]]) -> None:
         """Run each batch of trials that only what was run before could plan; none once the run is being stopped."""
         while self.stopping is None:
             trials = next(further, None)
@@ -261,7 +310,7 @@ class Driver:
         if list(plan.values()) != run["plan"]:
             write_atomic(self.results.run, to_json({**run, "plan": list(plan.values())}))
 
-    def _profile(self, executor: LocalExecutor) -> None:
+    def _profile(self, executor: Executor) -> None:
         measure = self.study.spec.measure
         if not (self.with_profile and measure.profile) or self.stopping is not None or self.results.profile.exists():
             return
@@ -274,7 +323,7 @@ class Driver:
 
     # -- events -------------------------------------------------------------------------------------------
 
-    def _start(self, executor: LocalExecutor) -> None:
+    def _start(self, executor: Executor) -> None:
         trial = executor.start(self.pending)
         self.pending.remove(trial)
         self.running[trial.name] = trial
@@ -388,7 +437,7 @@ class Driver:
             self.stopping = reason
 
     def _conclude(self) -> None:
-        if self.outcome.exit_code:
+        if self.outcome.exit_code or self.stopping == "detached":
             return
         self._note(*closing_notes(self.plan, self.records, begun=self.begun))
         missing = [trial.name for trial in self.plan if self.wanted(trial) and trial.key not in self.records]

@@ -219,6 +219,7 @@ def write_run(
     decisions: Decisions,
     variants: dict[str, Any],
     plugins: dict[str, str],
+    machine: dict[str, Any],
 ) -> None:
     """Write `run.json` and `data.json`; the folder's `id` is made the first time, and kept."""
     before = results.read_run()
@@ -230,7 +231,7 @@ def write_run(
         "id": before.get("id") or secrets.token_hex(8),
         "command": _reproducing(results),
         "versions": versions(),
-        "device": machine(),
+        "device": machine,
         "git": git_state(Path(os.curdir)),
         "data": {
             "name": dataset.name,

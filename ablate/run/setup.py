@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,32 @@ from ablate.run import manifest
 from ablate.run.plan.describe import Shape, describe_variants, settings_only
 from ablate.run.plan.dry import dry_pass, load_data, own_data
 from ablate.study.reader import dump_study
+from ablate.study.spec import StudySpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical
 from ablate.train.device import device_names
 from ablate.train.engine.config import FUSED, Decisions, check_fused, decide
+
+# Has a node of a cluster answer, and returns its answer.
+Ask = Callable[[Callable[[], Any]], Any]
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """Decide how a study is computed, on the machine where this is called."""
+
+    spec: StudySpec
+    trials: int
+    device: str
+    train_flops: float
+    variants: int
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the execution config and the machine, as `run.json` keeps them."""
+        decisions = decide(
+            self.spec, trials=self.trials, device=self.device, train_flops=self.train_flops, variants=self.variants
+        )
+        return {"decisions": decisions.to_json(), "machine": manifest.machine()}
 
 
 @dataclass
@@ -82,10 +104,11 @@ def prepare(
     plugins: Plugins,
     allow_code_change: bool,
     dataset: Dataset | None = None,
+    ask: Ask | None = None,
 ) -> Prepared:
     """Load the data, take or read the execution config, check what changed, write the manifest.
 
-    To be called under the folder's lock.
+    To be called under the folder's lock. `ask` has a node of a cluster answer what only it knows: how it computes.
     """
     manifest.check_study(results, study)
     for folder in (results.path, results.test):
@@ -102,16 +125,19 @@ def prepare(
 
         plan = opening(study, results)
     with study.located():
-        devices = device_names(study.spec.run.devices)
+        if ask is None:
+            devices = device_names(study.spec.run.devices)
+        else:
+            devices = ["cuda:0" if study.spec.run.cluster.gpus else "cpu"]
     variants = _described(study, results, digests)
     if not variants:
         # What was described here before went through its dry pass then.
         if not all(results.trial(trial.name).record.exists() for trial in plan):
-            dry_pass(study, dataset, devices[0], own)
+            dry_pass(study, dataset, devices[0] if ask is None else "cpu", own)
         shapes = {name: Shape.of(data) for name, data in own.items()}
         variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size, shapes)
-    decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset)
-    manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
+    decisions, machine, notes = _decisions(study, results, plan, devices[0], variants, dataset, ask)
+    manifest.write_run(results, study, plan, dataset, decisions, variants, digests, machine)
     write_atomic(results.resolved, dump_study(study).encode())
     manifest.write_test_split(results, study, dataset)
     fingerprints = {canonical(study.data_of(name)): data.fingerprint for name, data in own.items()}
@@ -142,17 +168,23 @@ def _decisions(
     device: str,
     variants: dict[str, Any],
     dataset: Dataset,
-) -> tuple[Decisions, list[str]]:
-    """Return the decisions of `run.json` where trials on this class of device stand; else new ones."""
+    ask: Ask | None,
+) -> tuple[Decisions, dict[str, Any], list[str]]:
+    """Return the decisions of `run.json` where trials on this class of device stand, else new ones; their machine."""
     # A search begins with its first round, and has its budget of them before it.
     rounds = study.spec.search.trials if study.spec.search is not None else 1
     images = rounds * len(dataset.splits["train"])
     train_flops = sum(3 * variants[trial.variant]["forward_flops"] * images * trial.train["epochs"] for trial in plan)
-    fresh = decide(study.spec, trials=len(plan), device=device, train_flops=train_flops, variants=len(study.variants))
-    known = results.read_run().get("decisions")
-    if known is None or not any(folder.path.iterdir() for folder in results.folders()):
-        return fresh, []
-    kept = Decisions.from_json(known)
+    run = results.read_run()
+    stand = "decisions" in run and any(any(folder.path.iterdir()) for folder in results.folders())
+    if ask is not None and stand:  # every job compares the class of its device with it
+        return Decisions.from_json(run["decisions"]), run["device"], []
+    question = Deciding(study.spec, len(plan), device, train_flops, len(study.variants))
+    answer = ask(question) if ask is not None else question()
+    fresh, machine = Decisions.from_json(answer["decisions"]), answer["machine"]
+    if not stand:
+        return fresh, machine, []
+    kept = Decisions.from_json(run["decisions"])
     if kept.device != fresh.device:
         raise ResultsError(
             f"trials here were run on {kept.device}, this machine has {fresh.device}",
@@ -171,7 +203,7 @@ def _decisions(
     # Workers do not change bits: they may follow the machine.
     document = kept.to_json()
     document["workers"] = fresh.to_json()["workers"]
-    return Decisions.from_json(document), notes
+    return Decisions.from_json(document), machine, notes
 
 
 def quarantine_bad_records(results: Results) -> list[str]:

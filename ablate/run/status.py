@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import socket
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.errors import ResultsError, visible
-from ablate.records.files import lock
+from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
+from ablate.run.cluster.reports import STOP, index_of
 from ablate.study.trial import Trial
 from ablate.wording import count_of
 
@@ -74,6 +79,7 @@ def status_document(path: Path) -> dict[str, Any]:
         if record is not None and state in ("failed", "diverged"):
             ended.append({"trial": entry["name"], "status": state, "reason": visible(str(record.reason))})
     total: Counter[str] = sum(states.values(), Counter())
+    given = [name for name in index_of(results.path / "jobs") if not _ended(results, name)]
     return {
         "study": run["study"],
         "path": str(path),
@@ -83,6 +89,8 @@ def status_document(path: Path) -> dict[str, Any]:
         "ended": ended,
         "unreadable": {str(place): visible(reason) for place, reason in bad.items()},
         "running": _held(results.lock),
+        "with_cluster": len(given),
+        "waiting": sum(not read_lines(results.trial(name).epochs) for name in given),
     }
 
 
@@ -102,8 +110,39 @@ def print_status(path: Path, console: Console | None = None) -> int:
     lines = [f"{item['trial']}: {item['status']}: {item['reason']}" for item in found["ended"]]
     for line in [*lines, *(f"{visible(place)}: {reason}" for place, reason in found["unreadable"].items())]:
         console.print(Text(line), soft_wrap=True)
+    if found["with_cluster"]:
+        begun = found["with_cluster"] - found["waiting"]
+        console.print(f"{count_of(found['with_cluster'], 'trial')} given to a cluster, {begun} of them begun")
     console.print("a run is going on" if found["running"] else "no run is going on")
     return 0 if found["done"] == found["trials"] else 1
+
+
+def _ended(results: Results, name: str) -> bool:
+    return results.trial(name).record.exists()
+
+
+def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
+    """Ask the run of a results folder to checkpoint its trials and end; 0, or 1 where nothing runs.
+
+    A driver of this machine gets SIGTERM; jobs that a cluster runs without one read of it in the folder.
+    """
+    results = Results(path)
+    found = False
+    if _held(results.lock):
+        held = re.fullmatch(r"pid (\d+) on (.*)", results.lock.read_text(encoding="utf-8").strip())
+        if held is None or held[2] != socket.gethostname():
+            by = held[2] if held else "another process"
+            raise ResultsError(f"the run is on {by}", file=str(path), cure="stop it there")
+        os.kill(int(held[1]), signal.SIGTERM)
+        say(f"asked the run (pid {held[1]}) to stop; `ablate run` goes on where it left")
+        found = True
+    elif any(not _ended(results, name) for name in index_of(results.path / "jobs")):
+        write_atomic(results.path / "jobs" / STOP, b"ablate stop")
+        say("asked the jobs to checkpoint and end; those that wait end when they begin")
+        found = True
+    if not found:
+        say("no run is going on")
+    return 0 if found else 1
 
 
 def _done(total: Counter[str]) -> int:

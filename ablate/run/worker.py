@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ablate.errors import DataError, is_full_disk
 from ablate.run.events import (
@@ -105,7 +105,7 @@ def serve(connection: Connection, assignment: Assignment) -> None:
         signal.signal(number, driver.on_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
     try:
-        server = _Server(assignment, driver)
+        server = Server(assignment, driver)
     except Exception as error:
         driver.send(Failed(None, one_line(error), traceback.format_exc(), pause=True))
         return
@@ -160,14 +160,31 @@ def become_fork_server() -> None:
             importlib.import_module(name)
 
 
+class DriverSide(Protocol):
+    """The driver as one sees it who runs a trial: events go there, and the wish to stop comes from there."""
+
+    @property
+    def asked_to_stop(self) -> str | None:
+        """The reason to end the trial that runs, if there is one."""
+        ...
+
+    def heard(self) -> None:
+        """Take note that the trial was ended as asked."""
+        ...
+
+    def send(self, event: WorkerEvent) -> None:
+        """Tell the driver."""
+        ...
+
+
 class _Driver:
-    """The driver as a worker sees it: its commands, read by a thread so that a stop arrives during a trial."""
+    """The driver of this machine: its commands, read by a thread so that a stop arrives during a trial."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
         self.commands: queue.SimpleQueue[Run | Profile] = queue.SimpleQueue()
-        self.stop_reason: str | None = None
+        self.asked_to_stop: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -175,23 +192,27 @@ class _Driver:
             while True:
                 command = self._connection.recv()
                 if isinstance(command, Stop):
-                    self.stop_reason = command.reason
+                    self.asked_to_stop = command.reason
                 else:
                     self.commands.put(command)
         os._exit(0)  # the driver is gone
 
     def on_signal(self, number: int, _frame: Any) -> None:
-        self.stop_reason = signal.Signals(number).name
+        self.asked_to_stop = signal.Signals(number).name
+
+    def heard(self) -> None:
+        self.asked_to_stop = None
 
     def send(self, event: WorkerEvent) -> None:
         with self._lock:
             self._connection.send(event)
 
 
-class _Server:
+class Server:
     """The study, the device and the networks that a worker keeps from trial to trial."""
 
-    def __init__(self, assignment: Assignment, driver: _Driver) -> None:
+    def __init__(self, assignment: Assignment, driver: DriverSide) -> None:
+        """Load plugins and study; raises what either raises."""
         from ablate.plugins import load_plugins
         from ablate.records.store import Results
         from ablate.study.reader import read_study
@@ -237,7 +258,7 @@ class _Server:
                 record = run_trial(trial, self.bench, folder, options)
             self.driver.send(Finished(trial.name, record))
         except Interrupted as error:
-            self.driver.stop_reason = None
+            self.driver.heard()
             self.driver.send(Stopped(trial.name, str(error)))
         except Exception as error:
             failed = classify(error, trial.name)
@@ -252,7 +273,7 @@ class _Server:
         if now - self._progress >= PROGRESS_SECONDS:
             self._progress = now
             self.driver.send(Progress(trial))
-        return self.driver.stop_reason
+        return self.driver.asked_to_stop
 
     @contextlib.contextmanager
     def locked(self, trial: Trial, folder: TrialFolder) -> Iterator[None]:
@@ -273,8 +294,8 @@ class _Server:
             if not said:
                 said = True
                 self.driver.send(Said(f"{trial.name}: waits for another process that still runs it"))
-            if self.driver.stop_reason is not None or time.monotonic() > limit:
-                raise Interrupted(self.driver.stop_reason or "another process runs this trial")
+            if self.driver.asked_to_stop is not None or time.monotonic() > limit:
+                raise Interrupted(self.driver.asked_to_stop or "another process runs this trial")
             time.sleep(0.2)
 
     def parent(self, key: str) -> TrialFolder:

@@ -152,6 +152,23 @@ class MeasureSpec(Spec):
     )
 
 
+class ClusterSpec(Spec):
+    """What a job of a cluster asks for; what a study leaves out may stand in ~/.config/ablate/<executor>.yaml."""
+
+    partition: str | None = Field(None, description="Slurm's partition.")
+    account: str | None = Field(None, description="Slurm's account.")
+    time: PositiveInt = Field(240, description="Minutes that Slurm gives a job; a longer trial goes on in the next.")
+    gpus: NonNegativeFloat = Field(0, description="GPUs of a job; with Ray also a part of one, such as 0.5.")
+    cpus: PositiveInt = Field(1, description="CPU cores of a job, and its threads.")
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?[KMGTkmgt][Bb]?$")] | None = Field(
+        None, description="Memory of a job, such as 8GB."
+    )
+    max_parallel: PositiveInt = Field(64, description="Most jobs of Slurm at a time.")
+    trials_per_job: PositiveInt = Field(1, description="Trials that a job runs one after another.")
+    address: str | None = Field(None, description="Address of a Ray cluster, or 'auto'; default one on this machine.")
+    options: dict[str, Any] = Field(default_factory=dict, description="More of Slurm's options, such as constraint.")
+
+
 class RunSpec(Spec):
     """The machine side of a run: none of it changes what a trial computes, so none of it is in a trial's key."""
 
@@ -166,7 +183,12 @@ class RunSpec(Spec):
         "compiled, or (on CUDA) recorded as a graph.",
     )
     deterministic: bool = Field(True, description="Bitwise repeatable kernels on CUDA (a CPU always is).")
-    executor: Literal["local"] = Field("local", description="Where trials run: on the devices of this machine.")
+    executor: Literal["local", "slurm", "ray"] = Field(
+        "local", description="Where trials run: on the devices of this machine, or as jobs of Slurm or Ray."
+    )
+    cluster: ClusterSpec = Field(
+        default_factory=lambda: ClusterSpec(), description="What a job of Slurm or Ray asks for."
+    )
     attempts: PositiveInt = Field(2, description="Tries at a trial whose machine failed it, within one run.")
     trial_timeout: PositiveFloat | None = Field(None, description="Seconds after which a trial is stopped as failed.")
     checkpoint_every: NonNegativeFloat = Field(30.0, description="Least seconds between two checkpoints.")

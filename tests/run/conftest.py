@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "tests" / "tiny_plugin.py"
@@ -109,3 +115,35 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 MakeStudy = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a fresh database of a PostgreSQL that runs for the tests."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs and shutil.which("initdb") is None:
+        missing("PostgreSQL is not installed")
+    if importlib.util.find_spec("psycopg") is None:
+        missing("psycopg is not installed")
+    directory = programs[-1] if programs else Path(str(shutil.which("initdb"))).parent
+    # PostgreSQL refuses to run as root.
+    become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="ablate-postgresql-") as folder:
+        if become:
+            shutil.chown(folder, "postgres", "postgres")
+        data = f"{folder}/data"
+
+        def call(*words: str) -> None:
+            done = subprocess.run([*become, *words], capture_output=True, text=True, cwd=folder, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        call(str(directory / "initdb"), "-D", data, "-A", "trust", "-U", "ablate", "--no-sync")
+        options = f"-p {port} -k {folder} -h 127.0.0.1"
+        call(str(directory / "pg_ctl"), "-D", data, "-w", "-t", "120", "-l", f"{folder}/log", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://ablate@127.0.0.1:{port}/postgres"
+        finally:
+            call(str(directory / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")

@@ -209,8 +209,11 @@ def test_events_of_a_run_become_rows(tmp_path: Path, plan: list[Trial]) -> None:
     assert rows[0].intermediate_values == {1: 0.25}
 
 
-def test_folders_that_share_a_storage_leave_one_another_alone(command: Command) -> None:
-    url = f"sqlite:///{command.folder}/shared.db"
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_folders_that_share_a_storage_leave_one_another_alone(
+    command: Command, database: str, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{command.folder}/shared.db" if database == "sqlite" else request.getfixturevalue("postgresql")
     command.study(STUDY.replace("threads: 1", f"threads: 1, storage: '{url}'"))
     for out, epochs in (("a", 1), ("b", 2)):
         done = command.run("--out", out, "-o", f"train.epochs={epochs}", "--only", "variant=narrow")

@@ -13,7 +13,7 @@ import torch
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.records.store import Results
 from ablate.run.events import Failed, Running
-from ablate.run.worker import Run, _Server, classify
+from ablate.run.worker import Run, Server, classify
 from ablate.train.engine.cuda_graph import CaptureFailed, first_words
 from tests.train.test_loop import make_study
 
@@ -84,7 +84,7 @@ def test_the_first_error_is_the_reason_although_the_device_answers_everything_wi
 
     study = make_study(tmp_path)
     said: list[Any] = []
-    server = object.__new__(_Server)
+    server = object.__new__(Server)
     server.results, server.study, server.origin, server.device = Results(tmp_path / "out"), study, None, "cuda:0"
     server.driver = SimpleNamespace(send=said.append, stop_reason=None)  # type: ignore[assignment]
     server.bench = SimpleNamespace(arithmetic=dict, forget_network=broken)  # type: ignore[assignment]

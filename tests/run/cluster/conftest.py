@@ -1,0 +1,159 @@
+"""A real Slurm of one node and a real Ray of two, each started for the tests and ended after them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import missing
+
+SLURM = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+AuthType=auth/munge
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={control}
+SlurmdPort={node}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+MpiDefault=none
+SwitchType=switch/none
+KillWait=5
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000
+PartitionName=debug Nodes={host} Default=YES State=UP
+"""
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
+    """Return once the condition holds; AssertionError where it does not in time."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"{what} within {seconds:g} s"
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _munge() -> Iterator[None]:
+    """Have munged run, Slurm's authentication."""
+    if Path("/run/munge/munge.socket.2").exists():
+        yield
+        return
+    key = Path("/etc/munge/munge.key")
+    for folder in ("/etc/munge", "/run/munge", "/var/log/munge", "/var/lib/munge"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        shutil.chown(folder, "munge", "munge")
+    Path("/run/munge").chmod(0o755)
+    if not key.exists():
+        key.write_bytes(os.urandom(1024))
+    shutil.chown(key, "munge", "munge")
+    key.chmod(0o400)
+    subprocess.run(["su", "-s", "/bin/sh", "munge", "-c", "munged"], check=True)
+    yield
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int(Path("/run/munge/munged.pid").read_text()), signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which Slurm's commands find a cluster of this one machine."""
+    if not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))):
+        missing("Slurm is not installed (slurm-wlm, munge)")
+    if os.geteuid() != 0:
+        missing("Slurm's daemons want root")
+    if importlib.util.find_spec("submitit") is None:
+        missing("submitit is not installed")
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    host = socket.gethostname()
+    conf = folder / "slurm.conf"
+    conf.write_text(SLURM.format(host=host, folder=folder, control=free_port(), node=free_port()))
+    environment = {"SLURM_CONF": str(conf)}
+    with contextlib.contextmanager(_munge)():
+        subprocess.run(["slurmctld"], env={**os.environ, **environment}, check=True, capture_output=True)
+        subprocess.run(["slurmd", "-N", host], env={**os.environ, **environment}, check=True, capture_output=True)
+        try:
+            wait_for(lambda: "idle" in _said("sinfo", environment), "an idle node")
+            yield environment
+        finally:
+            for name in ("slurmd", "slurmctld"):
+                with contextlib.suppress(OSError, ValueError):
+                    os.kill(int((folder / f"{name}.pid").read_text()), signal.SIGTERM)
+
+
+def _said(command: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [command, "-h"], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which Ray's `auto` is a cluster of two nodes on this machine."""
+    ray = Path(sys.executable).with_name("ray")
+    if not ray.exists() and (found := shutil.which("ray")) is None:
+        missing("Ray is not installed")
+    command = str(ray) if ray.exists() else str(found)
+    port, folder = free_port(), tmp_path_factory.mktemp("ray")
+    environment = {"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_TMPDIR": f"/tmp/ablate-ray-{port}"}
+    common = ["--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000", "--block"]
+    nodes = [
+        ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={environment['RAY_TMPDIR']}"],
+        [f"--address=127.0.0.1:{port}"],
+    ]
+    started: list[subprocess.Popen[bytes]] = []
+    # What the tests' own processes see is not what the nodes' tasks see.
+    clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    try:
+        for index, words in enumerate(nodes):
+            with (folder / f"node{index}.txt").open("wb") as log:
+                started.append(
+                    subprocess.Popen(
+                        [command, "start", *words, *common], env=clean, stdout=log, stderr=log, start_new_session=True
+                    )
+                )
+            wait_for(lambda index=index: _alive(command, environment) > index, "a Ray node")  # type: ignore[misc]
+        yield environment
+    finally:
+        for node in reversed(started):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                node.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+        shutil.rmtree(environment["RAY_TMPDIR"], ignore_errors=True)
+
+
+def _alive(command: str, environment: dict[str, str]) -> int:
+    words = [command, "status", f"--address={environment['RAY_ADDRESS']}"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.count("node_")

@@ -1,0 +1,156 @@
+"""What every engine of a cluster has to keep: records equal to the local ones, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.run.cluster.conftest import wait_for
+from tests.run.conftest import STUDY, Command
+
+LONG = STUDY.replace("epochs: 3", "epochs: 60")
+
+
+def on(engine: str, study: str, attempts: int = 2) -> str:
+    """The study, to be run by an engine."""
+    where = {"slurm": "executor: slurm, cluster: {max_parallel: 2}", "ray": "executor: ray, cluster: {address: auto}"}
+    return study.replace("run: {", f"run: {{{where[engine]}, attempts: {attempts}, ")
+
+
+@pytest.fixture(params=["slurm", "ray"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an engine that stands ready."""
+    name = str(request.param)
+    environment: dict[str, str] = request.getfixturevalue({"slurm": "slurm", "ray": "ray_cluster"}[name])
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    return name
+
+
+@pytest.fixture(scope="session")
+def undisturbed_long(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The longer study, run once on this machine."""
+    made = Command(tmp_path_factory.mktemp("long"))
+    made.study(LONG)
+    done = made.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+def running_jobs(command: Command) -> list[int]:
+    """Process ids of trials that have begun a further epoch and not ended, by their reports."""
+    found = []
+    for path in (command.results / "jobs").glob("*.jsonl"):
+        entries = [json.loads(line) for line in path.read_text().splitlines()]
+        kinds = [entry["event"] for entry in entries]
+        if "Epoch" in kinds and kinds[-1] == "Epoch":
+            found.append(next(entry["pid"] for entry in reversed(entries) if entry["event"] == "Running"))
+    return [pid for pid in found if Path(f"/proc/{pid}").exists()]
+
+
+def queue() -> str:
+    """What Slurm still has in its queue."""
+    return subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def started(command: Command, engine: str) -> Iterator[subprocess.Popen[str]]:
+    """The longer study, begun by the engine, with a trial in the middle of its training."""
+    command.study(on(engine, LONG))
+    process = command.start()
+    wait_for(lambda: bool(running_jobs(command)) or process.poll() is not None, "a trial has begun")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_records_are_those_of_this_machine(command: Command, engine: str, undisturbed: Command) -> None:
+    """And a second call finds nothing to do."""
+    command.study(on(engine, STUDY))
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed.records()
+    before = {path: path.stat().st_mtime_ns for path in command.results.glob("trials/*/record.json")}
+    assert command.run().returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_killed_worker_costs_nothing(
+    command: Command, started: subprocess.Popen[str], undisturbed_long: Command
+) -> None:
+    """Its trial goes on from its checkpoint, in another process."""
+    os.kill(running_jobs(command)[0], signal.SIGKILL)
+    out, _ = started.communicate(timeout=400)
+    assert started.returncode == 0, out
+    assert command.records() == undisturbed_long.records()
+
+
+def test_a_killed_driver_finds_its_jobs_again(
+    command: Command, engine: str, started: subprocess.Popen[str], undisturbed_long: Command
+) -> None:
+    """The same command goes on; with Slurm the jobs that it had queued are followed and not queued again."""
+    started.kill()
+    started.wait()
+    if engine == "slurm":
+        jobs = json.loads((command.results / "jobs" / "index.json").read_text())["jobs"]
+        time.sleep(1)
+        assert queue(), "the jobs go on without a driver"
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed_long.records()
+    if engine == "slurm":
+        logs = {path.name.rpartition("_0_log.out")[0] for path in (command.results / "jobs").glob("slurm-*/*_log.out")}
+        assert set(jobs.values()) <= logs
+        assert len(logs) <= len(set(jobs.values())) + 1, "one job more: the question how to compute"
+
+
+def test_a_stopped_driver_leaves_no_job(
+    command: Command, engine: str, started: subprocess.Popen[str], undisturbed_long: Command
+) -> None:
+    """SIGTERM: checkpoints, exit code 143, an empty queue; the same command goes on."""
+    started.terminate()
+    out, _ = started.communicate(timeout=120)
+    assert started.returncode == 143, out
+    if engine == "slurm":
+        wait_for(lambda: not queue(), "the queue is empty", 30)
+    wait_for(lambda: not running_jobs(command), "no process is left", 30)
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed_long.records()
+
+
+def test_detached_trials_are_gathered(
+    command: Command, slurm: dict[str, str], monkeypatch: pytest.MonkeyPatch, undisturbed: Command
+) -> None:
+    """`--detach` ends at once with its jobs in the queue; the same command without it has the records."""
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    command.study(on("slurm", STUDY))
+    done = command.run("--detach")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "with Slurm" in done.stdout
+    assert len(list(command.results.glob("trials/*/record.json"))) < 4
+    wait_for(lambda: len(command.records()) == 4, "the jobs end without a driver")
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed.records()
+
+
+@pytest.mark.parametrize(("executor", "words"), [("slurm", "no Slurm on this machine"), ("ray", "no Ray at")])
+def test_without_the_engine_it_is_one_line(command: Command, executor: str, words: str) -> None:
+    """And no folder is made."""
+    study = STUDY.replace("run: {", f"run: {{executor: {executor}, cluster: {{address: '127.0.0.1:1'}}, ")
+    command.study(study)
+    empty = command.folder / "bin"
+    empty.mkdir()
+    done = command.run(PATH=str(empty))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not command.results.exists()
