@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from ablate.analysis.looks import confirmed_settings
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.stats.bootstrap import combine
@@ -37,7 +36,7 @@ class _Cells:
         self.factors = {name: levels for name, levels in study.factors.items() if levels}
         made = generate(self.factors, "grid") if study.design == "grid" and self.factors else []
         self._names = {canonical(item.levels): item.name for item in made if item.name in scores.frames.variants}
-        self._chosen = confirmed_settings(scores.frames) if study.confirm is not None else None
+        self._chosen = scores.confirmed if study.confirm is not None else None
 
     def side(self, levels: Mapping[str, Any]) -> Side | None:
         """Return the cells of the variant with these levels, by setting; None where it has no result yet."""
@@ -126,7 +125,7 @@ def data_size_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:
     """
     frames = scores.frames
     described = frames.run.get("variants", {})
-    chosen = confirmed_settings(frames) if frames.study.confirm is not None else own_best
+    chosen = scores.confirmed if frames.study.confirm is not None else own_best
     rows: list[dict[str, Any]] = []
     for name in frames.variants:
         images, setting = described.get(name, {}).get("train_images"), chosen.get(name)
@@ -134,8 +133,8 @@ def data_size_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:
             continue
         differs = described[name].get("differs", {}).items()
         others = [f"{field} {level_text(new)}" for field, (_, new) in differs if not field.startswith("data.")]
-        role = "main" if frames.study.confirm is None else "confirm"
-        estimate = scores.judged_level(name, setting)
+        role = "confirm" if scores.is_fresh(name, setting) else "main"
+        estimate = scores.level(name, setting, role)[0]
         row = {"variant": ", ".join(others) or frames.study.model.name, "name": name, "images": int(images)}
         row |= {"score": estimate.value, "low": estimate.low, "high": estimate.high, "reason": estimate.reason}
         rows.append(row | {"seeds": len(scores.members(name, setting, role))})
