@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.stats.sequential import group_sequential_holm
-from ablate.stats.welch import TTest, contrast_error, t_test
-from benchmarks.population import STUDIES, World, read_world
+from ablate.stats.welch import contrast_error
+from benchmarks.population import STUDIES, TTest, World, read_world, t_test
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

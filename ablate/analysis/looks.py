@@ -101,7 +101,9 @@ def taken_looks(scores: StudyScores, plan: LookPlan | None, sides: Mapping[str, 
     `sides` names for each variant what it is compared with, `copies` those that are A/A controls: each of them is a
     family of its own. A look at n seeds is taken once the first n planned fresh seeds of every cell of an open contrast
     have ended, so that it does not depend on the order in which trials end: a run that was killed goes on to the same
-    looks. Seeds beyond the last look that a contrast was open at are not looked at.
+    looks. A contrast that the machine failed, in screening or in one of these seeds, is not waited for: it stays in
+    the family, not rejected, and is judged once it was retried. Seeds beyond the last look that a contrast was open at
+    are not looked at.
     """
     found = Looks(pd.DataFrame(columns=LOOK_COLUMNS))
     if plan is None:
@@ -115,11 +117,18 @@ def taken_looks(scores: StudyScores, plan: LookPlan | None, sides: Mapping[str, 
     return Looks(pd.DataFrame(rows, columns=LOOK_COLUMNS), words)
 
 
-def ended_in_order(frames: Frames, variant: str, setting: str | None) -> int:
-    """Return how many fresh seeds of a cell have a result before the first in the plan's order that has none."""
+def ended_in_order(frames: Frames, variant: str, setting: str | None) -> tuple[int, bool]:
+    """Return how many fresh seeds of a cell have a result before the first in the plan's order that has none.
+
+    Second, whether the machine failed that one, or all that the setting was to be chosen by.
+    """
     trials = frames.trials
     cell = trials[(trials["role"] == "confirm") & (trials["variant"] == variant) & (trials["setting"] == setting)]
-    return int(cell["status"].isin(ENDED).cumprod().sum())
+    ended = int(cell["status"].isin(ENDED).cumprod().sum())
+    if setting is None:
+        main = trials[(trials["role"] == "main") & (trials["variant"] == variant)]
+        return 0, bool(main["status"].eq("failed").any())
+    return ended, ended < len(cell) and cell["status"].iloc[ended] == "failed"
 
 
 def _family(
@@ -127,16 +136,18 @@ def _family(
 ) -> dict[str, str]:
     measure = scores.frames.study.measure
     alpha = 1 - measure.confidence
+    ended = {side: ended_in_order(scores.frames, side, choice.get(side)) for pair in sides.items() for side in pair}
+    # The first side to run short of seeds says whether a contrast is to be waited for.
     reached = {
-        name: min(ended_in_order(scores.frames, side, choice.get(side)) for side in (name, other))
-        for name, other in sides.items()
+        name: min(ended[name], ended[other], key=lambda one: (one[0], not one[1])) for name, other in sides.items()
     }
     names = list(sides)
     words = dict.fromkeys(names, OPEN)
     taken: list[np.ndarray] = []
     for place, n in enumerate(plan.looks):
         going = [name for name in names if words[name] == OPEN]
-        if not going or min(reached[name] for name in going) < n:
+        going = [name for name in going if reached[name][0] >= n or not reached[name][1]]
+        if not going or min(reached[name][0] for name in going) < n:
             break
         # Repeated confidence intervals: those of all looks together hold the truth at the study's level.
         confidence = 1 - float(level_at(alpha, plan.looks)[place])

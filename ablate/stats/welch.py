@@ -1,26 +1,13 @@
-"""Differences of two means whose spreads differ: Welch's standard error, Satterthwaite's degrees of freedom, t test."""
+"""Differences of two means whose spreads differ: Welch's standard error, Satterthwaite's degrees of freedom."""
 
 from __future__ import annotations
 
 from math import inf
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
-
-
-class TTest(NamedTuple):
-    """Estimates with their t intervals and two-sided p-values, arrays of one shape; NaN where there is none."""
-
-    value: Floats
-    se: Floats
-    df: Floats
-    low: Floats
-    high: Floats
-    p: Floats
 
 
 def satterthwaite(variances: ArrayLike, dfs: ArrayLike) -> Floats:
@@ -54,32 +41,3 @@ def contrast_error(
     rest, rest_df = np.broadcast_to(rest, v.shape[:-1]), np.broadcast_to(rest_df, v.shape[:-1])
     parts = np.concatenate([v, rest[..., None]], axis=-1)
     return np.sqrt(parts.sum(axis=-1)), satterthwaite(parts, np.concatenate([n - 1, rest_df[..., None]], axis=-1))
-
-
-def t_test(value: ArrayLike, se: ArrayLike, df: ArrayLike, *, confidence: float = 0.95, null: float = 0.0) -> TTest:
-    """Return value ± t_df · se at two-sided level `confidence`, and the p-value of the same t against `null`.
-
-    The arguments broadcast. A standard error of zero is no evidence of exactness: interval and p are NaN then, as
-    where the df are not positive or a number is not finite.
-    """
-    x, error, degrees = np.broadcast_arrays(*(np.asarray(part, dtype=float) for part in (value, se, df)))
-    known = np.isfinite(x) & np.isfinite(error) & (error > 0) & (degrees > 0)
-    error, degrees = np.where(known, error, np.nan), np.where(known, degrees, np.nan)
-    reach = special.stdtrit(degrees, 0.5 + confidence / 2) * error
-    p = 2 * special.stdtr(degrees, -np.abs(x - null) / error)
-    return TTest(x, error, degrees, x - reach, x + reach, p)
-
-
-def welch_test(left: ArrayLike, right: ArrayLike, *, confidence: float = 0.95) -> TTest:
-    """Compare the means of independent samples, `left` (..., n) and `right` (..., m) -> arrays (...).
-
-    mean(left) − mean(right) with Welch's t interval and p-value: spreads and sizes may differ. The leading axes
-    broadcast, so that one baseline serves several contrasts. NaN below two values on a side.
-    """
-    a, b = np.asarray(left, dtype=float), np.asarray(right, dtype=float)
-    value = a.mean(axis=-1) - b.mean(axis=-1)
-    if min(a.shape[-1], b.shape[-1]) < 2:
-        return t_test(value, np.nan, np.nan, confidence=confidence)
-    between = np.stack(np.broadcast_arrays(a.var(axis=-1, ddof=1), b.var(axis=-1, ddof=1)), axis=-1)
-    se, df = contrast_error(between, [a.shape[-1], b.shape[-1]])
-    return t_test(value, se, df, confidence=confidence)

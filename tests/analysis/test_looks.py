@@ -76,12 +76,38 @@ def test_before_the_first_look_every_contrast_is_open() -> None:
     assert rows["reason"].eq("the first look has not been reached").all()
 
 
-def test_a_gap_in_the_seeds_is_waited_for() -> None:
+@pytest.mark.parametrize("status", ["failed", "missing"])
+def test_a_gap_in_the_baselines_seeds_is_waited_for(status: str) -> None:
     frames = study()
     trials = frames.trials.copy()
     fresh = trials.index[(trials["variant"] == "a") & (trials["role"] == "confirm")]
-    trials.loc[fresh[1], "status"] = "failed"
-    assert looked(replace(frames, trials=trials))[1].words["b"] == "open"
+    trials.loc[fresh[1], "status"] = status
+    assert looked(replace(frames, trials=trials))[1].words == {"b": "open", "c": "open"}
+
+
+def failing(frames: Frames, role: str) -> Frames:
+    """The study in which the machine failed the first trial of a role of c; in screening, before c was confirmed."""
+    trials = frames.trials.copy()
+    of_c = trials["variant"] == "c"
+    rows = trials.index[of_c & (trials["role"] == role)]
+    trials.loc[rows[:1] if role == "confirm" else rows, "status"] = "failed"
+    return replace(frames, trials=trials if role == "confirm" else trials[~of_c | (trials["role"] == "main")])
+
+
+@pytest.mark.parametrize("role", ["main", "confirm"])
+def test_a_variant_that_the_machine_failed_does_not_hold_up_the_others(role: str) -> None:
+    whole = study()
+    rows, looks = looked(failing(whole, role))
+    assert looks.words["b"] == rows["decision"]["b"] == "better"
+    assert rows["decision"]["c"] == "undecided"
+    # It stays in the family: the other is judged at half the level, as if it were there and not rejected.
+    first: Any = looks.frame.set_index(["variant", "look"]).loc[("b", 1)]
+    assert first["level"] == pytest.approx(level_at(0.025, PLAN.looks)[0])
+    assert set(looks.frame["variant"]) == {"b"}
+    pd.testing.assert_frame_equal(looked(failing(whole, role))[1].frame, looks.frame)
+    # Once it was retried it is judged like any other.
+    _, after = looked(whole)
+    assert after.words["c"] != "open" and after.words["b"] == "better"
 
 
 def test_a_fixed_number_of_fresh_seeds_has_no_looks() -> None:

@@ -7,7 +7,7 @@ import pytest
 from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped]
 
 from ablate.stats.detectable import detectable_difference, floor_of_detection, seeds_to_find, welch_power
-from ablate.stats.welch import welch_test
+from benchmarks.population import welch
 
 SD = 0.019
 EQUAL = [SD**2, SD**2]
@@ -38,7 +38,7 @@ def test_power_where_spreads_differ(spreads: tuple[float, float], n: int) -> Non
     level, between = 0.05 / 3, [spread**2 for spread in spreads]
     delta = detectable_difference(between, [n, n], contrasts=3)
     left, right = (rng.normal(0, spread, (20_000, n)) for spread in spreads)
-    assert (welch_test(left + delta, right).p <= level).mean() == pytest.approx(0.8, abs=0.035)
+    assert (welch(left + delta, right).p <= level).mean() == pytest.approx(0.8, abs=0.035)
 
 
 def test_unequal_numbers_are_the_two_sample_t_test_of_their_sizes() -> None:

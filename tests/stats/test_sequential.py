@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ablate.stats.sequential import bounds, group_sequential_holm, level_at, spent
-from ablate.stats.welch import welch_test
+from benchmarks.population import welch
 
 LOOKS = (4, 8, 12, 16)
 
@@ -124,7 +124,7 @@ def simulated(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Words (studies, contrasts) and ends of studies whose first cell is the baseline."""
     runs = np.array(means)[:, None] + np.array(spreads)[:, None] * rng.normal(size=(studies, len(means), 16))
-    tests = [welch_test(runs[:, 1:, :n], runs[:, :1, :n]) for n in LOOKS]
+    tests = [welch(runs[:, 1:, :n], runs[:, :1, :n]) for n in LOOKS]
     found = group_sequential_holm(
         [test.value for test in tests],
         [test.se for test in tests],
