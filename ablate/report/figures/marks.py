@@ -51,9 +51,11 @@ def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd
     }
 
 
-def draw_curve_panels(analysis: Analysis, panels: Iterable[Axes], frame: pd.DataFrame) -> None:
-    """Draw the three `PANELS` of curves, each with its title and its axis."""
-    for axes, (column, title) in zip(panels, PANELS, strict=True):
+def draw_curve_panels(
+    analysis: Analysis, axes_of: Iterable[Axes], frame: pd.DataFrame, panels: Sequence[tuple[str, str]] = PANELS
+) -> None:
+    """Draw the `panels` of curves, each with its title and its axis."""
+    for axes, (column, title) in zip(axes_of, panels, strict=True):
         draw_curves(axes, frame, column, looks(analysis), spreads(frame, column, ["variant"]))
         axes.set_title(title)
         curve_axis(axes, column, frame[column])
