@@ -107,11 +107,17 @@ def busy(analysis: Analysis) -> str:
         return ""
     rounds = rates.groupby("variant")["train_images_per_s"]
     if (rounds.max() > 1.25 * rounds.min()).any():
-        return "its rounds differ by more than a quarter, so that the machine was busy with something else"
+        return (
+            "the rounds of the measurement differ by more than a quarter, so the machine was busy with something else"
+        )
     steps = trials["steps_per_epoch"] * trials["epochs_run"] * analysis.frames.study.train.batch_size
     shared = (steps / trials["wall_s"]).groupby(trials["variant"]).median()
     slower = rounds.median() < 0.9 * shared.reindex(rounds.median().index)
-    return "alone it was slower than beside other trials, so that the machine was busy" if slower.any() else ""
+    return (
+        "a variant alone was slower than beside other trials, so the machine was busy with something else"
+        if slower.any()
+        else ""
+    )
 
 
 def judged_trials(analysis: Analysis) -> pd.DataFrame:

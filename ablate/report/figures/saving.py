@@ -18,9 +18,10 @@ from ablate.analysis.analyse import Analysis
 from ablate.parallel import parallel_map, usable_cores
 from ablate.records.files import make_folder, write_atomic
 from ablate.registry import FIGURES, Place
+from ablate.report.figures.consolidated import draw_consolidated
 from ablate.report.figures.inline import adaptive, curve_values, svg_uri
 from ablate.report.figures.panels import variant_panel
-from ablate.report.figures.theme import theme
+from ablate.report.figures.theme import SINGLE, theme
 from ablate.report.lookup import NotDrawn, made, order
 
 FORMATS = ("png", "svg")
@@ -28,6 +29,20 @@ DPI = 200
 # Every format by the entries of its metadata that would hold the time.
 _TIMES: dict[str, tuple[str, ...]] = {"png": (), "svg": ("Date",), "pdf": ("CreationDate", "ModDate")}
 _TIME = "SOURCE_DATE_EPOCH"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One drawing of a figure on the page: an SVG as a data URI, its size in pixels of CSS, the values of its curves.
+
+    `kind` is "narrow" for one that is made for a phone.
+    """
+
+    source: str
+    width: int
+    height: int
+    curves: Sequence[dict[str, Any]]
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -39,14 +54,9 @@ class Drawn:
     section: str
     files: tuple[Path, ...] = ()
     reason: str = ""
-    source: str = ""
-    """The figure as a data URI: an SVG that follows light and dark; "" where the page does not show it."""
     rule: str = ""
-    width: int = 0
-    height: int = 0
-    """Size on the page, in pixels of CSS."""
-    curves: Sequence[dict[str, Any]] = ()
-    """Its panels with named curves, as `curve_values` returns them."""
+    shown: Sequence[Shown] = ()
+    """How the page shows it, on a wide screen and, where that differs, on a narrow one."""
 
 
 def panel_names(analysis: Analysis) -> dict[str, str]:
@@ -107,9 +117,16 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
         write_atomic(folder / f"{name}.txt", f"{rule}\n".encode(), lasting=False)
     if variant is not None:
         return Drawn(name, place.title, place.section, files)
-    source = svg_uri(adaptive(encoded["svg"].decode()))
+    shown = [_shown(figure, encoded["svg"])]
+    if name == "consolidated":
+        figure = draw_consolidated(analysis, SINGLE)
+        shown.append(_shown(figure, encode(figure, ["svg"])["svg"], "narrow"))
+    return Drawn(name, place.title, place.section, files, "", rule, shown)
+
+
+def _shown(figure: Figure, svg: bytes, kind: str = "") -> Shown:
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Drawn(name, place.title, place.section, files, "", source, rule, width, height, curve_values(figure))
+    return Shown(svg_uri(adaptive(svg.decode())), width, height, curve_values(figure), kind)
 
 
 def _remove(folder: Path, name: str, kinds: Sequence[str]) -> None:

@@ -60,6 +60,8 @@ class Page:
     legend: Sequence[tuple[str, str]]
     """The classes and their colours."""
     no_panels: str
+    sheet: str
+    """The file with the panels of all variants side by side, "" where none was written."""
     methods: str
     rules: Sequence[tuple[str, str]]
     command: str
@@ -126,7 +128,9 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         findings=found,
         notes=notes.notes(analysis),
         tables=_by_section(TABLES, [table for table in tables if len(table.frame)]),
-        figures=_by_section(FIGURES, [one for one in drawn if one.source]),
+        # The tabs have the same pictures as the sheet of all variants: its files are enough.
+        figures=_by_section(FIGURES, [one for one in drawn if one.shown and not (tiles and one.name == "panels")]),
+        sheet=next((path.name for one in drawn if one.name == "panels" for path in one.files[:1]), ""),
         absent=[(one.title, one.reason) for one in drawn if one.reason and one.section],
         panels=tiles,
         legend=legend,

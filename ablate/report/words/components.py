@@ -7,6 +7,7 @@ from math import isfinite, isnan
 from typing import Any
 
 from ablate.analysis.analyse import Analysis
+from ablate.report.diff import as_text, flatten
 from ablate.report.format import percent
 from ablate.report.lookup import Row, primary_contrasts
 from ablate.wording import count_of, listed
@@ -48,23 +49,39 @@ class Component:
         return (delta, low, high) if self.of_variant else (-delta, -high, -low)
 
 
+def differences_of(analysis: Analysis, variant: str) -> dict[str, tuple[Any, Any]]:
+    """Return every setting in which a variant differs from its baseline, by its dotted name: there, and here."""
+    described = (analysis.frames.run.get("variants") or {}).get(variant) or {}
+    found = {}
+    for field, (base, own) in (described.get("differs") or {}).items():
+        sides = flatten(base, field), flatten(own, field)
+        names = dict.fromkeys([*sides[0], *sides[1]])
+        found |= {name: (sides[0].get(name), sides[1].get(name)) for name in names}
+    return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+
+
+def differs_text(analysis: Analysis, variant: str) -> str:
+    """Return what `differences_of` finds, as text: "skip: concat → none; train.augment.flip: yes → no"."""
+    pairs = differences_of(analysis, variant).items()
+    return "; ".join(f"{name}: {as_text(base)} → {as_text(own)}".replace('"', "") for name, (base, own) in pairs)
+
+
 def component(analysis: Analysis, variant: str) -> Component:
     """Return the component that a variant tests; the variant by its own name where it differs in several settings."""
-    described = (analysis.frames.run.get("variants") or {}).get(variant) or {}
-    differs = described.get("differs") or {}
-    pairs = [(field, pair) for field, pair in differs.items() if isinstance(pair, list) and len(pair) == 2]
-    if len(pairs) != 1 or len(differs) != 1:
+    differs = differences_of(analysis, variant)
+    if len(differs) != 1:
         return Component(variant, False, True)
-    field, (base, own) = pairs[0]
+    field, (base, own) = next(iter(differs.items()))
     return _tested(field, base, own, variant)
 
 
 def _tested(field: str, base: Any, own: Any, variant: str = "") -> Component:
     of_variant = str(own) not in ABSENT
-    value = str(own if of_variant else base)
+    present = own if of_variant else base
+    value, last = str(present), field.rpartition(".")[2]
     known = NAMES.get((field, value))
     # Numbers have no absence that a name could be made of.
-    name = known or (value if value in variant else f"{field} {value}")
+    name = known or (value if value in variant else last if present is True else f"{last} {value}")
     return Component(name, known is not None and known.endswith("s"), of_variant)
 
 
@@ -114,9 +131,6 @@ def effect_sentence(analysis: Analysis, row: Row, *, unit: str = " points of tes
     """Return what the primary contrast of a variant has found, in one sentence with its full stop."""
     tested = component(analysis, row["variant"])
     delta, low, high = tested.effect(row)
-    if row["untrained"]:
-        said = f"nothing can be said about {tested.name}: one side of the comparison scores no higher than a prediction"
-        return _sentence(f"{said} made without looking at the image ({percent(row['blind_score'])} % mIoU)")
     if row["decision"] in ("better", "worse"):
         size = (delta, low, high) if delta > 0 else (-delta, -high, -low)
         return _sentence(f"{tested.does('help' if delta > 0 else 'hurt')}: {span_text(*size, unit=unit)}")
@@ -135,11 +149,11 @@ def reach(row: Row) -> str:
 
     "" for one that is decided or where neither is known.
     """
-    if row["decision"] in DECISIONS:
+    if row["decision"] in DECISIONS or row["untrained"]:
         return ""
     said = []
     if isfinite(row["detectable"]):
-        said.append(f"{percent(row['detectable'])} points would have been found with a chance of 80 %")
+        said.append(f"a difference of {percent(row['detectable'])} points would have been found with a chance of 80 %")
     if not isnan(row["seeds_needed"]):
         said.append(f"about {seeds_text(row['seeds_needed'])} per variant would decide this difference")
     return "; ".join(said)
@@ -153,7 +167,8 @@ def seeds_text(needed: float) -> str:
 def deciding_seeds(analysis: Analysis) -> int:
     """Return the fresh seeds a variant that would decide the open primary contrasts that can be; 0 for none."""
     primary = primary_contrasts(analysis)
-    needed = primary.loc[~primary["decision"].isin(DECISIONS), "seeds_needed"].astype(float)
+    still = ~primary["decision"].isin(DECISIONS) & ~primary["untrained"].astype(bool)
+    needed = primary.loc[still, "seeds_needed"].astype(float)
     needed = needed[needed <= MOST_RUN]
     return int(needed.max()) if len(needed) else 0
 

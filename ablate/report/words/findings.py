@@ -121,9 +121,12 @@ def _of_variant(analysis: Analysis, variant: str) -> Row:
 def _reservations(analysis: Analysis, row: Row) -> str:
     notes = []
     variants = {name: _of_variant(analysis, name) for name in (row["variant"], row["against"])}
-    for name in (row["variant"], row["against"]):
-        if variants[name]["unbracketed"]:
-            notes.append(f"the optimum of {name} is not bracketed, as {variants[name]['bracket']}")
+    edges: dict[str, list[str]] = {}
+    for name, one in variants.items():
+        if one["unbracketed"]:
+            edges.setdefault(str(one["bracket"]), []).append(name)
+    for why, names in edges.items():
+        notes.append(f"the best rate of {listed(names)} is not bracketed, as {why}")
     if row["provisional"]:
         notes.append("trials are still without a result, so this is provisional")
     if row["confounded"]:

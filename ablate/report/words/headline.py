@@ -34,7 +34,7 @@ from ablate.report.words.components import (
     span_text,
 )
 from ablate.report.words.verdict_rows import speed_ratio
-from ablate.wording import count_of, range_of
+from ablate.wording import count_of, listed, range_of
 
 # Data sets whose images are drawn by a program.
 SYNTHETIC = ("street",)
@@ -97,7 +97,12 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     ]
     if len(told) > most:
         said.append(f"{count_of(len(told) - most, 'more decision')} below.")
-    said += [effect_sentence(analysis, row) for row in blind[:1]]
+    if blind:
+        about = names_listed(analysis, blind) if len(blind) <= most else f"{len(blind)} of the {len(rows)} variants"
+        said.append(
+            f"Nothing can be said about {about}: one side of the comparison scores no higher than a prediction made "
+            f"without looking at the image ({percent(max(row['blind_score'] for row in blind))} % mIoU)."
+        )
     if futile:
         said.append(f"Stopped early, as more seeds would hardly have decided it: {names_listed(analysis, futile)}.")
     if still and (told or blind or futile):
@@ -140,7 +145,7 @@ def cards(analysis: Analysis) -> list[Card]:
             (
                 _first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + "."
                 if len(at) > 1
-                else "Every variant did best at it on the validation images."
+                else "Every variant did best at this rate on the validation images."
             )
             + (
                 f" It is the edge of the grid for {_all(edge, analysis)}, so better ones may lie beyond."
@@ -149,7 +154,7 @@ def cards(analysis: Analysis) -> list[Card]:
             ),
         ),
         _price(analysis, rows),
-        *_open_card(analysis, [row for row in rows if row["decision"] not in DECISIONS]),
+        *_open_card(analysis, [row for row in rows if row["decision"] not in DECISIONS and not row["untrained"]]),
     ]
 
 
@@ -179,7 +184,9 @@ def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
         if row["seeds_needed"] > 0
     ]
     said = f"This study would have found differences of {least} points with a chance of 80 %."
-    said += f" The differences it saw would be decided by about {_first(needed)} per variant." if needed else ""
+    if needed:
+        seeds_of = listed(needed) if len(needed) <= MOST_NAMED else _first(needed)
+        said += f" The differences it saw would be decided by about {seeds_of} per variant."
     command = deciding_command(analysis)
     said += f" Run: {command}" if command else ""
     seeds = deciding_seeds(analysis)
@@ -226,7 +233,7 @@ def _price(analysis: Analysis, rows: list[Row]) -> Card:
     note = f" Do not rely on the speeds: {text}." if (text := busy(analysis)) else ""
     lead, _, answer = costs[0].partition(": ")
     others = _first(costs[1:], "; ")
-    more = f"{_capital(lead)}, compared with the same network without. {_capital(others)}"
+    more = f"{_capital(lead)}, compared with going without. {_capital(others)}"
     return Card("At what cost?", answer, f"{more.rstrip('. ')}.{note}")
 
 

@@ -14,6 +14,7 @@ from ablate.errors import visible
 from ablate.records.record import computed_differently
 from ablate.report.format import percent
 from ablate.report.lookup import at_own_best, busy, main_trials, primary_contrasts, primary_kind, rows_of
+from ablate.report.words.components import differs_text
 from ablate.report.words.headline import SYNTHETIC
 from ablate.wording import count_of, listed
 
@@ -116,9 +117,8 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
 def _study(analysis: Analysis) -> Iterator[str]:
     """Say what the study itself leaves open: declared confounds, a search, few seeds, detail not measured."""
     frames = analysis.frames
-    own = [text for text in analysis.variants["confounds"] if text]
-    if own:
-        yield f"declared confounds, own training settings: {'; '.join(own)}"
+    for variant in analysis.variants.loc[analysis.variants["confounds"] != "", "variant"]:
+        yield f"declared confound: {variant} has training settings of its own ({differs_text(analysis, variant)})"
     if frames.study.search is not None:
         yield (
             f"each variant searched settings of its own ({frames.study.search.sampler}): no rate is shared or matched, "

@@ -19,7 +19,7 @@ from ablate.report.lookup import (
     primary_kind,
     setting_label,
 )
-from ablate.report.words.components import DECISIONS, reach
+from ablate.report.words.components import DECISIONS, differs_text, reach
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _row(
             p = f"p {number(contrast['p_holm'], 2)} (Holm)"
     return VerdictRow(
         variant=variant,
-        differs=str(row["differs"] or "") if not row["control"] else f"A/A copy of {row['against']}",
+        differs=differs_text(analysis, variant) if not row["control"] else f"A/A copy of {row['against']}",
         verdict=verdict,
         flags=_flags(row, contrast),
         miou=_score(analysis, variant, row, contrast),
@@ -145,7 +145,7 @@ def _flags(row: Row, contrast: Row | None) -> tuple[str, ...]:
     if bool(row["provisional"]):
         flags.append("provisional")
     if isinstance(row["confounds"], str) and row["confounds"]:
-        flags.append(f"own settings: {row['confounds']}")
+        flags.append("own training settings")
     return tuple(flags)
 
 

@@ -324,7 +324,7 @@ def test_files_are_the_same_whenever_they_are_written_and_a_figure_without_data_
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}.{kind}" for name in ("rates", "panel_0_unet") for kind in ("png", "svg", "pdf", "txt")
     )
-    assert made[1].reason and not made[1].source and made[0].source and not made[2].source
+    assert made[1].reason and not made[1].shown and made[0].shown and not made[2].shown
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr("time.time", lambda: 2e9)
     draw_all(analysis, ["rates", "panel_0_unet"], tmp_path, ["png", "svg", "pdf"])

@@ -340,6 +340,20 @@ def test_the_verdicts_fit_every_width(browser: Chrome, page_of_two: Path, width:
     assert script(browser, f"{box}.scrollWidth - {box}.clientWidth") <= 0
 
 
+def test_the_figure_of_the_study_fits_a_phone(browser: Chrome, page_of_two: Path) -> None:
+    opened(browser, page_of_two, width=390)
+    scrolled = script(
+        browser,
+        "Array.from(document.querySelectorAll('.scroll'))"
+        ".filter((one) => !one.closest('details:not([open])') && one.scrollWidth > one.clientWidth)"
+        ".map((one) => one.getAttribute('aria-label'))",
+    )
+    assert scrolled == []
+    wide, narrow = browser.find_elements(By.CSS_SELECTOR, "#fig-consolidated .plot")
+    assert narrow.is_displayed() and not wide.is_displayed()
+    assert narrow.find_elements(By.CSS_SELECTOR, ".probe")
+
+
 def test_it_prints_on_few_pages_what_is_not_folded(browser: Chrome, page_of_two: Path) -> None:
     opened(browser, page_of_two)
     data = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]

@@ -234,7 +234,7 @@ def test_a_variant_alone_has_a_report_of_its_own(tmp_path: Path, analysed: Analy
 
 def test_a_figure_of_one_column_is_not_blown_up_to_two(html: str) -> None:
     assert 'class="drawing single" id="fig-contrasts"' in html
-    assert 'class="drawing" id="fig-consolidated"' in html
+    assert 'class="drawing fitted" id="fig-consolidated"' in html
 
 
 def test_per_cents_of_sentences_have_one_space() -> None:

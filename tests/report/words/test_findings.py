@@ -126,7 +126,7 @@ def test_a_confound_and_an_edge_are_part_of_the_sentence(study: Analysis) -> Non
     changed = replace(_with(analysis, confounded="noskip: epochs 24", lr_confounded=True), variants=variants)
     text = _quality(changed).text
     assert "training settings differ as well (noskip: epochs 24)" in text
-    assert "the optimum of noskip is not bracketed, as 1e-4 is the lowest rate tried" in text
+    assert "the best rate of noskip is not bracketed, as 1e-4 is the lowest rate tried" in text
     rate = next(f for f in findings(changed) if (f.topic, f.variant) == ("learning rate", "noskip"))
     assert "confounded with the choice of rate" in rate.text
 

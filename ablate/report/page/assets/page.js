@@ -153,8 +153,8 @@
     show(now);
     hide();
   };
-  for (const figure of all("figure[data-curves]")) {
-    for (const panel of JSON.parse(figure.dataset.curves)) probe(figure.querySelector(".plot"), panel);
+  for (const plot of all("[data-curves]")) {
+    for (const panel of JSON.parse(plot.dataset.curves)) probe(plot, panel);
   }
 
   const contents = document.querySelector("nav.contents details");
