@@ -24,6 +24,8 @@ def take_part(dataset: Dataset, fraction: float, steps: Literal["equal", "epochs
     """
     split = dataset.splits["train"]
     chosen = part_of(split, fraction)
+    if len(chosen) == len(split):
+        return dataset
     rows = np.resize(chosen, len(split)) if steps == "equal" else chosen
     groups = None if split.groups is None else tuple(split.groups[row] for row in rows)
     part = Split(split.images[rows], split.masks[rows], tuple(split.names[row] for row in rows), groups)
