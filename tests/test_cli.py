@@ -87,3 +87,26 @@ def test_verify_names_damage_and_repairs_it(folder: Path) -> None:
     assert done.returncode == 1 and b"not a record" in done.stdout and record.exists()
     assert ablate(folder, "verify", "p", "--repair").returncode == 0 and not record.exists()
     assert ablate(folder, "verify", "p").returncode == 0
+
+
+def test_a_run_that_is_refused_leaves_no_folder(folder: Path) -> None:
+    (folder / "bad.yaml").write_text("study: bad\ndata: {name: camvid, root: nowhere}\n")
+    assert refused(ablate(folder, "run", "bad.yaml")).startswith("bad.yaml:2: data.root: there is no folder")
+    assert sorted(path.name for path in folder.iterdir()) == ["bad.yaml", "study.yaml"]
+
+
+def test_a_study_is_found_by_its_name_and_its_folder_and_its_results_from_anywhere(folder: Path) -> None:
+    plant(folder / "project" / "results" / "p", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=2, images=2, name="p")
+    (folder / "project" / "p.yaml").write_text(GOOD.replace("study: small", "study: p"))
+    for given in ("project", "project/p.yaml", "project/results/p"):
+        done = ablate(folder, "status", given, "--json")
+        assert done.returncode == 0 and json.loads(done.stdout)["states"] == {"unet": {"complete": 1}}, done.stderr
+    assert refused(ablate(folder, "status", "study.yaml")) == (
+        "study.yaml: the study 'small' has no results yet; ablate run study.yaml"
+    )
+    assert refused(ablate(folder / "project" / "results", "plan", ".")).startswith(".: no study files here")
+
+
+def test_the_package_is_a_command(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "ablate", "--version"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip()

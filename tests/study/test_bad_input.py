@@ -189,6 +189,10 @@ KEYS = {
         changed("name: unet", "name: unnet"),
         "study.yaml:3: model.name: expected a registered model, got the text 'unnet'; did you mean 'unet'?",
     ),
+    "a key of train at the top": (
+        GOOD + "epochs: 3\n",
+        "study.yaml:10: epochs: expected a known key, got an unknown one; did you mean 'train.epochs'?",
+    ),
     "unknown setting of the model": (
         changed("width: 4", "widht: 4"),
         "study.yaml:3: model.widht: expected a setting of the model 'unet', got an unknown key; did you mean 'width'?",
@@ -721,3 +725,9 @@ def test_a_name_has_a_length_in_bytes(tmp_path: Path) -> None:
         "study.yaml:1: study: expected a name of at most 128 bytes, got one of 129"
     ]
     assert read_study(write(tmp_path, named("漢" * 42))).name == "漢" * 42
+
+
+def test_a_model_that_no_plugin_brought(tmp_path: Path) -> None:
+    (line, *_) = problems(tmp_path, changed("name: unet", "name: segformer"))
+    assert line.startswith("study.yaml:3: model.name: expected a registered model, got the text 'segformer'; choose ")
+    assert line.endswith("; one of your own is loaded by --plugin FILE.py")

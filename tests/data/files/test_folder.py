@@ -14,7 +14,7 @@ from PIL import Image
 
 from ablate.data.dataset import IGNORE, Dataset, as_bytes, check_dataset, load_dataset
 from ablate.data.files import assemble
-from ablate.data.files.folder import existing_root
+from ablate.data.files.folder import existing_root, folder
 from ablate.errors import DataError
 from tests.data.pictures import cells, png, save, tiff
 
@@ -555,3 +555,18 @@ def test_data_that_changed_since_the_run_began_are_refused(membrane: Path, tmp_p
 )
 def test_names_that_cannot_be_are_said(load: Callable[..., Dataset], changes: dict[str, Any], expected: str) -> None:
     assert problems(load, **changes)[0].startswith(expected)
+
+
+def test_masks_of_many_values_look_interpolated(membrane: Path, load: Callable[..., Dataset]) -> None:
+    path = sorted(membrane.glob("label/*"))[0]
+    with Image.open(path) as mask:
+        save(path, np.arange(np.asarray(mask).size).reshape(np.asarray(mask).shape).astype(np.uint8))
+    with pytest.raises(DataError, match="values without a meaning, which look interpolated or lossy; store labels"):
+        load()
+
+
+def test_forgotten_classes_are_proposed(membrane: Path) -> None:
+    settings = {"root": str(membrane), "images": "image/*.png", "masks": "label/{stem}.png"}
+    cure = folder.proposals["classes"](settings, membrane)  # type: ignore[attr-defined]
+    assert cure.startswith("the masks hold 0, 255; write classes: {background: 0, foreground: 255}")
+    assert folder.proposals["classes"]({"root": "nowhere"}, membrane) == ""  # type: ignore[attr-defined]
