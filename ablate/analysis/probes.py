@@ -53,9 +53,8 @@ def _headroom(frames: Frames, key: str) -> list[float]:
 def gate_frames(frames: Frames, own_best: Choice, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row a gate and class at own best, and a row a gate of what flattening it does; empty without gates."""
     trials = frames.trials
-    chosen = trials[(trials["setting"] == trials["variant"].map(own_best)) & (trials["status"] == "complete")]
-    # Fresh seeds where they were run, as the decision is made.
-    chosen = chosen[chosen["role"] == ("confirm" if chosen["role"].eq("confirm").any() else "main")]
+    at_best = (trials["role"] == "main") & (trials["setting"] == trials["variant"].map(own_best))
+    chosen = trials[at_best & (trials["status"] == "complete")]
     probes = layers_frame(chosen, frames.axes, frames.source)
     gates, ablated = [], []
     for variant, part in probes.groupby("variant", sort=False):

@@ -90,6 +90,14 @@ def primary_contrasts(analysis: Analysis) -> pd.DataFrame:
     return analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
 
 
+def deciding(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a frame of contrasts that stand by the decision: of its own kind, else at own best."""
+    if frame.empty or "kind" not in frame:
+        return frame
+    kind = primary_kind(analysis)
+    return frame[frame["kind"] == (kind if frame["kind"].eq(kind).any() else "own_best")]
+
+
 def primary_kind(analysis: Analysis) -> str:
     """Return the way that decides: "confirmed" where fresh seeds were run for it, else "own_best"."""
     kinds = set(primary_contrasts(analysis)["kind"])

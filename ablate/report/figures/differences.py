@@ -45,14 +45,11 @@ def contrasts_by_rate(analysis: Analysis) -> Figure:
 @register_figure("classes", title="Differences per class", order=70)
 def classes(analysis: Analysis) -> Figure:
     """Draw the difference of every class's IoU to the baseline, with intervals, at own best settings."""
-    kinds = analysis.class_contrasts["kind"]
-    # Fresh seeds where the classes were compared on them, as the decision is.
-    kind = lookup.primary_kind(analysis) if kinds.eq(lookup.primary_kind(analysis)).any() else "own_best"
     rule = (
         "Difference of the class's test IoU at own best settings. Descriptive: not corrected for the number of "
         f"classes, so that none is decided. {_band(analysis)}"
     )
-    frame = analysis.class_contrasts[kinds == kind]
+    frame = lookup.deciding(analysis, analysis.class_contrasts)
     return _by_variant(analysis, frame, "class", str, "Δ IoU", rule, "class_differences")
 
 

@@ -16,7 +16,7 @@ from ablate.errors import visible
 from ablate.registry import TABLES
 from ablate.report import rules
 from ablate.report.format import count_text, number, percent, rate_text
-from ablate.report.lookup import Row, made, order, primary_kind, rows_of
+from ablate.report.lookup import Row, deciding, made, order, rows_of
 
 # What a spreadsheet takes for a formula where a cell begins with it.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -112,11 +112,7 @@ def frame_table(
     def add(columns_of: Callable[[Analysis], Sequence[Column]]) -> Callable[[Analysis], Table]:
         @wraps(columns_of)
         def made(analysis: Analysis) -> Table:
-            columns, rows = columns_of(analysis), getattr(analysis, frame)
-            if "kind" in rows and len(rows):
-                # Of several ways to compare, that which decides, where it was made.
-                kind = primary_kind(analysis)
-                rows = rows[rows["kind"] == (kind if rows["kind"].eq(kind).any() else "own_best")]
+            columns, rows = columns_of(analysis), deciding(analysis, getattr(analysis, frame))
             rows = in_order(rows, analysis) if "variant" in rows else rows
             rows = of_table(rows, columns) if frame == "variants" else rows
             return Table(rows, columns, rules.rule(analysis, rule or frame))
