@@ -149,7 +149,23 @@ def epochs_at_own_best(analysis: Analysis) -> pd.DataFrame:
 def curves_of(analysis: Analysis, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the epochs of these trials, with their status."""
     epochs = analysis.frames.epochs
-    return epochs[epochs["key"].isin(trials["key"])].merge(trials[["key", "status"]], on="key", how="left")
+    frame = epochs[epochs["key"].isin(trials["key"])].merge(trials[["key", "status"]], on="key", how="left")
+    if not one_loss(analysis):
+        # Of a loss of its own kind a curve says nothing beside others.
+        functions = analysis.frames.trials.set_index("key")["loss_function"].reindex(frame["key"])
+        frame["train_loss"] = frame["train_loss"].where(functions.eq("cross_entropy").to_numpy(bool))
+    return frame
+
+
+def one_loss(analysis: Analysis) -> bool:
+    """Return whether all trials were trained with one loss, so that their losses can be compared."""
+    trials = analysis.frames.trials
+    return "loss_function" not in trials or trials["loss_function"].dropna().nunique() < 2
+
+
+def loss_column(analysis: Analysis) -> tuple[str, str]:
+    """Return the column of the loss on the test split by which variants may be compared, and its title."""
+    return ("test_loss", "Test loss") if one_loss(analysis) else ("test_cross_entropy", "Test cross entropy")
 
 
 def progress(analysis: Analysis) -> tuple[int, int]:

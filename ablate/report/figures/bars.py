@@ -24,7 +24,7 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     rows, styles, variants = by_variant(analysis.variants), looks(analysis), order(analysis)
     miou = column == "test_mean_iou"
     seeds = judged_trials(analysis)
-    points = "test_score" if miou else "test_loss"
+    points = "test_score" if miou else column
     # Before the first record there is no such column.
     seeds = seeds[np.isfinite(seeds.get(points, np.nan * seeds["seed"]).astype(float))]
     if seeds.empty:

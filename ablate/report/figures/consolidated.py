@@ -9,7 +9,7 @@ from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures.bars import draw_bars
 from ablate.report.figures.maps import MOST_NUMBERS, NARROWEST, draw_map
-from ablate.report.figures.marks import PANELS, draw_curve_panels, finish, looks
+from ablate.report.figures.marks import draw_curve_panels, finish, looks
 from ablate.report.figures.theme import FULL, canvas, legend
 
 RULE = (
@@ -38,15 +38,16 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     if narrow:
         figure = canvas(width, 2.0 + 2 * below)
         upper, *lower = figure.subfigures(3, 1, height_ratios=[2.0, below, below]).tolist()
-        draw_curve_panels(analysis, upper.subplots(1, 2), frame, (PANELS[0], PANELS[2]))
+        draw_curve_panels(analysis, upper.subplots(1, 2), frame, (0, 2))
         loss, (miou, cells) = None, (part.subplots() for part in lower)
     else:
         figure = canvas(width, 2.3 + below)
         upper, under = figure.subfigures(2, 1, height_ratios=[2.2, below], squeeze=False).ravel()
         draw_curve_panels(analysis, upper.subplots(1, 3), frame)
         loss, miou, cells = under.subplots(1, 3, width_ratios=[1, 1, 1.2])
-        draw_bars(analysis, loss, "test_loss")
-        loss.set_title("Test loss")
+        column, title = lookup.loss_column(analysis)
+        draw_bars(analysis, loss, column)
+        loss.set_title(title)
     draw_bars(analysis, miou, "test_mean_iou")
     columns = max(1, *map(len, lookup.own_settings(analysis).values()))
     wide = width - 1.2 if narrow else width / 3

@@ -13,12 +13,12 @@ from ablate.records.store import Results, read_lines
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures.marks import (
-    PANELS,
     curve_axis,
     draw_curves,
     evenly,
     finish,
     looks,
+    panels_of,
     spreads,
 )
 from ablate.report.figures.theme import FULL, canvas, legend, plain
@@ -45,9 +45,10 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     if frame.empty:
         raise lookup.NotDrawn("no trial has finished an epoch")
     figure = canvas(FULL, 5.2 + 0.14 * (len(analysis.frames.axes) - 1))
-    grid = figure.subplots(len(PANELS), len(shown), sharex=True, sharey="row", squeeze=False)
+    panels = panels_of(analysis)
+    grid = figure.subplots(len(panels), len(shown), sharex=True, sharey="row", squeeze=False)
     by_setting = dict(list(frame.groupby("setting")))
-    for row, (column, title) in zip(grid, PANELS, strict=True):
+    for row, (column, title) in zip(grid, panels, strict=True):
         lived = spreads(frame, column, ["setting", "variant"])
         for axes, setting in zip(row, shown, strict=True):
             own = {variant: spread for (other, variant), spread in lived.items() if other == setting}

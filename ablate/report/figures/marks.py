@@ -17,12 +17,21 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.figures import theme
 from ablate.report.figures.theme import Look, plain
 from ablate.report.format import rate_text, short_names
-from ablate.report.lookup import order, progress
+from ablate.report.lookup import one_loss, order, progress
 
 # What the panels of curves show: a column of the epochs, and its title.
 PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
-# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
-ON_CELL = ("#fefefe", "#262626")
+# The same where losses differ: what is computed for every trial, whatever it learned from.
+COMPARABLE = (
+    ("train_loss", "Training loss (cross entropy only)"),
+    ("val_cross_entropy", "Validation cross entropy"),
+    PANELS[-1],
+)
+
+
+def panels_of(analysis: Analysis) -> tuple[tuple[str, str], ...]:
+    """Return the panels of curves that may be compared: column and title of each."""
+    return PANELS if one_loss(analysis) else COMPARABLE
 
 
 def looks(analysis: Analysis) -> dict[str, Look]:
@@ -54,10 +63,10 @@ def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd
 
 
 def draw_curve_panels(
-    analysis: Analysis, axes_of: Iterable[Axes], frame: pd.DataFrame, panels: Sequence[tuple[str, str]] = PANELS
+    analysis: Analysis, panels: Iterable[Axes], frame: pd.DataFrame, which: Sequence[int] = (0, 1, 2)
 ) -> None:
-    """Draw the `panels` of curves, each with its title and its axis."""
-    for axes, (column, title) in zip(axes_of, panels, strict=True):
+    """Draw the panels of curves, or `which` of them, each with its title and its axis."""
+    for axes, (column, title) in zip(panels, (panels_of(analysis)[place] for place in which), strict=True):
         draw_curves(axes, frame, column, looks(analysis), spreads(frame, column, ["variant"]))
         axes.set_title(title)
         curve_axis(axes, column, frame[column])
@@ -143,6 +152,10 @@ def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
+
+
+# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
+ON_CELL = ("#fefefe", "#262626")
 
 
 def write_on_cells(axes: Axes, texts: np.ndarray, colors: np.ndarray, size: float) -> None:

@@ -9,7 +9,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import rate_text
-from ablate.report.lookup import busy, only_rate, primary_contrasts
+from ablate.report.lookup import busy, loss_column, only_rate, primary_contrasts
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, of_table, with_rates
 
 # Of an undecided contrast: what it could have found, and what would decide it.
@@ -176,7 +176,7 @@ def trials(analysis: Analysis) -> Table:
         Column("best_epoch", "Best epoch", "whole"),
         Column("val_mean_iou", "Val mIoU, %", "percent"),
         Column("test_mean_iou", "Test mIoU, %", "percent"),
-        Column("test_loss", "Test loss", "number"),
+        Column(*loss_column(analysis), "number"),
         Column("rise", "Rise", "number"),
         Column("wall_s", "Seconds", "number"),
     ]

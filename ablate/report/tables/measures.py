@@ -12,7 +12,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import detail_name
-from ablate.report.lookup import distinct_detail, order, rows_of
+from ablate.report.lookup import distinct_detail, loss_column, order, rows_of
 from ablate.report.tables.table import (
     AGAINST,
     CLASS,
@@ -116,7 +116,7 @@ def class_detail(analysis: Analysis) -> Table:
 
 
 @frame_table("quality", title="Quality and its spread", order=80, frame="variants")
-def quality(_analysis: Analysis) -> Sequence[Column]:
+def quality(analysis: Analysis) -> Sequence[Column]:
     """Return other scores of the same predictions."""
     scores = {
         "mean_iou_images": "mIoU over images, %",
@@ -135,7 +135,7 @@ def quality(_analysis: Analysis) -> Sequence[Column]:
         VARIANT,
         Column("test_mean", "mIoU, %", "percent", "test_low", "test_high", best="max"),
         *(Column(key, label, "percent", best="max") for key, label in scores.items()),
-        Column("test_loss", "Test loss", "number", best="min"),
+        Column(*loss_column(analysis), "number", best="min"),
         *(Column(key, label, "percent", digits=2) for key, label in spreads.items()),
     ]
 
