@@ -22,6 +22,7 @@ from ablate.report.figures.differences import largest, subtitle
 from ablate.report.figures.marks import finish, percent_tick, write_on_cells
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names
+from ablate.report.images.paint import enlarge
 
 # Classes of a figure, of more those with most pixels are shown; and classes whose cells have room for numbers.
 MOST_CLASSES, MOST_NUMBERED = 30, 16
@@ -115,7 +116,8 @@ def _sheet(
         table = tables[variant][np.ix_(shown, shown)]
         good = np.where(np.eye(len(shown), dtype=bool), table, -table) if signed else table
         painted = colours(norm(np.nan_to_num(good)))
-        axes.imshow(painted, extent=(0, len(shown), len(shown), 0), aspect="auto", interpolation="none")
+        # Whole blocks of pixels: whatever a page or a viewer does to pictures, the cells stay apart.
+        axes.imshow(enlarge(painted, 8), extent=(0, len(shown), len(shown), 0), aspect="auto", interpolation="none")
         if not bar:
             texts = np.array([[_number(value, signed) for value in row] for row in table], dtype=object)
             write_on_cells(axes, texts, painted.reshape(-1, 4), 6)

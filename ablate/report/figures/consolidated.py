@@ -9,7 +9,7 @@ from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures.bars import draw_bars
 from ablate.report.figures.maps import MOST_NUMBERS, NARROWEST, draw_map
-from ablate.report.figures.marks import draw_curve_panels, finish, looks, panels_of
+from ablate.report.figures.marks import draw_curve_panels, finish, looks
 from ablate.report.figures.theme import FULL, canvas, legend
 
 RULE = (
@@ -38,8 +38,8 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     if narrow:
         figure = canvas(width, 2.0 + 2 * below)
         upper, *lower = figure.subfigures(3, 1, height_ratios=[2.0, below, below]).tolist()
-        draw_curve_panels(analysis, upper.subplots(1, 2), frame, panels_of(analysis)[::2])
-        loss, (miou, cells), title = None, (part.subplots() for part in lower), ""
+        draw_curve_panels(analysis, upper.subplots(1, 2), frame, (0, 2))
+        loss, (miou, cells) = None, (part.subplots() for part in lower)
     else:
         figure = canvas(width, 2.3 + below)
         upper, under = figure.subfigures(2, 1, height_ratios=[2.2, below], squeeze=False).ravel()
@@ -47,6 +47,7 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
         loss, miou, cells = under.subplots(1, 3, width_ratios=[1, 1, 1.2])
         column, title = lookup.loss_column(analysis)
         draw_bars(analysis, loss, column)
+        loss.set_title(title)
     draw_bars(analysis, miou, "test_mean_iou")
     columns = max(1, *map(len, lookup.own_settings(analysis).values()))
     wide = width - 1.2 if narrow else width / 3
@@ -57,8 +58,6 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     for axes in () if loss is None else (loss, miou):
         # A row of bars and the row of the map beside it are one.
         axes.set_ylim(len(variants) - 0.5, -0.5)
-    if loss is not None:
-        loss.set_title(title)
     for axes in () if narrow else (miou, cells):
         axes.set_yticks([])
     miou.set_title("Test mIoU, %")

@@ -13,7 +13,6 @@ from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
 from ablate.report.figures.differences import interval_words, subtitle
-from ablate.report.figures.forest import DECIDED
 from ablate.report.figures.marks import finish, looks, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, legend, plain
 from ablate.report.format import percent, percent_interval, shorten
@@ -44,7 +43,7 @@ def interactions(analysis: Analysis) -> Figure:
         for b, (color, dash, marker) in enumerate(zip(theme.COLORS[:2], theme.DASHES, theme.MARKERS, strict=False)):
             at = np.array([0, 1]) + 0.05 * (2 * b - 1)
             mean, low, high = (np.array([row[f"mean_{a}{b}{end}"] for a in (0, 1)]) for end in ("", "_low", "_high"))
-            style: dict[str, Any] = {} if row["decision"] in DECIDED else {"markerfacecolor": theme.PAPER}
+            style: dict[str, Any] = {} if row["decision"] != "undecided" else {"markerfacecolor": theme.PAPER}
             axes.vlines(at, np.clip(low, 0, 1), np.clip(high, 0, 1), color=color, linewidth=1.2)
             label = plain(shorten(f"{row['factor_b']} {row[f'level_b{b}']}", 24))
             axes.plot(at, mean, color=color, linestyle=dash, marker=marker, markersize=5, label=label, **style)

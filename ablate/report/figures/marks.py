@@ -27,8 +27,6 @@ COMPARABLE = (
     ("val_cross_entropy", "Validation cross entropy"),
     PANELS[-1],
 )
-# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
-ON_CELL = ("#fefefe", "#262626")
 
 
 def panels_of(analysis: Analysis) -> tuple[tuple[str, str], ...]:
@@ -65,10 +63,10 @@ def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd
 
 
 def draw_curve_panels(
-    analysis: Analysis, axes_of: Iterable[Axes], frame: pd.DataFrame, panels: Sequence[tuple[str, str]] = ()
+    analysis: Analysis, panels: Iterable[Axes], frame: pd.DataFrame, which: Sequence[int] = (0, 1, 2)
 ) -> None:
-    """Draw the `panels` of curves (default: those that may be compared), each with its title and its axis."""
-    for axes, (column, title) in zip(axes_of, panels or panels_of(analysis), strict=True):
+    """Draw the panels of curves, or `which` of them, each with its title and its axis."""
+    for axes, (column, title) in zip(panels, (panels_of(analysis)[place] for place in which), strict=True):
         draw_curves(axes, frame, column, looks(analysis), spreads(frame, column, ["variant"]))
         axes.set_title(title)
         curve_axis(axes, column, frame[column])
@@ -155,6 +153,10 @@ def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
+
+
+# Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.
+ON_CELL = ("#fefefe", "#262626")
 
 
 def write_on_cells(axes: Axes, texts: np.ndarray, colors: np.ndarray, size: float) -> None:

@@ -32,11 +32,12 @@ def rank_shares(analysis: Analysis) -> pd.DataFrame:
     compared = [v for v in lookup.order(analysis) if len(scores.members(v, best.get(v), role)) >= 2]
     if baseline not in compared or len(compared) < 3:
         raise lookup.NotDrawn("an order needs three variants of two seeds or more, the baseline among them")
-    draws = {baseline: np.zeros(analysis.frames.study.measure.resamples)}
-    for variant in compared[1:]:
-        at = (variant, str(best[variant])), (baseline, str(best[baseline]))
-        found = scores.fixed(*at, role=role) if fresh else scores.own_best(variant, baseline)
-        draws[variant] = np.asarray(found[0].draws)
+    if fresh:
+        draws = {variant: scores.cell(variant, str(best[variant]), role).test_draws[:, 0] for variant in compared}
+    else:
+        # The differences to the baseline, whose own is none.
+        draws = {variant: np.asarray(scores.own_best(variant, baseline)[0].draws) for variant in compared[1:]}
+        draws = {baseline: 0 * draws[compared[1]], **draws}
     table = pd.DataFrame(draws).dropna()
     ranks = table.rank(axis=1, ascending=False, method="min")
     return pd.DataFrame({rank: (ranks == rank).mean() for rank in range(1, len(compared) + 1)})

@@ -243,7 +243,8 @@ def cost(analysis: Analysis) -> Table:
         Column("latency_p95_ms", "p95, ms", "number", best="min"),
         *([MEMORY] if "peak_memory_mib" in frame else []),
     ]
-    return Table(in_order(frame, analysis), columns, rules.cost(analysis))
+    unknown = () if "peak_memory_mib" in frame else ("peak_memory_bytes", "memory_ratio")
+    return Table(in_order(frame, analysis), columns, rules.cost(analysis), page_only=unknown)
 
 
 # --- why: what differs, how long the steps could be, what attention gates are good for ------------------------------
