@@ -66,7 +66,7 @@ class Published:
 
 def published(folder: Path, names: Sequence[str]) -> list[Published]:
     """Return those of the studies that have been published, with their tables."""
-    return [Published(name, folder / name) for name in names if (folder / name / "tables" / "claims.csv").exists()]
+    return [Published(name, folder / name) for name in names if (folder / name / "tables" / "contrasts.csv").exists()]
 
 
 def points(value: float, low: float, high: float) -> str:
@@ -79,7 +79,9 @@ def judged(studies: Sequence[Published], *claims: str) -> str:
     rows = []
     for study in studies:
         frame = study.table("claims")
-        for claim in frame[frame["id"].isin(claims)].to_dict("records"):
+        for claim in frame.to_dict("records"):
+            if claim["id"] not in claims:
+                continue
             rows.append(
                 [study.link, claim["says"], f"**{claim['verdict']}**", str(claim["found"]).lstrip("'"), str(claim["n"])]
             )

@@ -64,8 +64,8 @@ def test_the_reference_study_is_the_original_reports() -> None:
 def test_a_study_shares_the_benchmarks_trials_where_they_are_the_same() -> None:
     benchmark, factors = (read_study(path) for path in (FILES[0], ROOT / "studies" / "components.yaml"))
     shared = {trial.key for trial in benchmark.trials()} & {trial.key for trial in factors.trials()}
-    # One seed at three rates of unet, noskip, residual and attention.
-    assert len(shared) == 3 * 4
+    # One seed at four rates of unet, noskip, residual and attention.
+    assert len(shared) == 4 * 4
 
 
 def test_what_a_component_is_worth_to_the_full_network_needs_no_further_runs() -> None:
