@@ -113,10 +113,12 @@ def _run(
     allow_code_change: bool = False,
     retry: bool = False,
 ) -> None:
-    plugins = _plugins(plugin)
+    from ablate.run.command import run_study, start_early
     from ablate.study.overrides import selection
     from ablate.study.reader import read_study
 
+    start_early(study, override or (), lambda name: out or RESULTS / name)
+    plugins = _plugins(plugin)
     loaded = read_study(study, override or ())
     folder, origin = out or RESULTS / loaded.name, None
     if extend is not None:
@@ -124,8 +126,6 @@ def _run(
         loaded, origin = loaded.extended(extend), folder
         folder = folder.with_name(f"{folder.name}-x{extend:g}")
     wanted = selection(only or [], loaded)
-    from ablate.run.command import run_study
-
     outcome = run_study(
         loaded,
         folder,

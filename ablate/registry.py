@@ -233,7 +233,7 @@ MODELS = Registry("model", {"unet": "ablate.models.unet:unet"})
 DATASETS = Registry(
     "data set",
     {
-        "street": "ablate.data.street.generate:street",
+        "street": "ablate.data.street:street",
         "camvid": "ablate.data.files.folder:camvid",
         "folder": "ablate.data.files.folder:folder",
     },
