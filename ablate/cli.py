@@ -131,18 +131,20 @@ def _run(
     detach: bool = False,
     mixed_devices: bool = False,
 ) -> None:
-    plugins = plugins_of(plugin)
-    loaded = study_of(study, override)
+    from ablate.commands.given import results_of, study_file
+    from ablate.run.command import run_study, start_early
     from ablate.study.overrides import selection
 
+    file = study_file(study)
+    start_early(file, override or (), lambda name: out or results_of(file, name))
+    plugins = plugins_of(plugin)
+    loaded = study_of(file, override)
     folder, origin = out or results_path(loaded), None
     if extend is not None:
         # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
         loaded, origin = loaded.extended(extend), folder
         folder = folder.with_name(f"{folder.name}-x{extend:g}")
     wanted = selection(only or [], loaded)
-    from ablate.run.command import run_study
-
     outcome = run_study(
         loaded,
         folder,

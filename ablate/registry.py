@@ -240,7 +240,7 @@ MODELS = Registry(
 DATASETS = Registry(
     "data set",
     {
-        "street": "ablate.data.street.generate:street",
+        "street": "ablate.data.street:street",
         "camvid": "ablate.data.files.folder:camvid",
         "folder": "ablate.data.files.folder:folder",
     },

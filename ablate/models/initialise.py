@@ -1,49 +1,26 @@
-"""Giving a living model new weights in place, so that compiled steps and captured graphs survive between trials."""
+"""New weights for a model: those of a freshly built one, or drawn again by its own modules."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 
-class UnknownInitialisation(Exception):
-    """A model holds parameters or buffers that none of its modules can set again; the message names them."""
-
-
 @torch.no_grad()
-def initialise(model: nn.Module) -> None:
-    """Draw every parameter again and reset every buffer, in place, with torch's global CPU generator.
+def drawn_again(model: nn.Module) -> nn.Module | None:
+    """Return a copy of `model` on the CPU with every parameter drawn again by the `reset_parameters` of its modules.
 
-    After `torch.manual_seed(s)` the result equals, bit for bit and on every device, what constructing the model in
-    float32 on the CPU after `torch.manual_seed(s)` gives, wherever the weights are what the modules'
-    `reset_parameters` draws, submodules are constructed in the order in which they are registered, and children
-    before their parent's own weights. All layers of `torch.nn` with that method keep to it.
-
-    It cannot know what a constructor does to its weights afterwards; for a model that is not known to do nothing,
-    build a fresh one and use `copy_weights`.
-
-    Raises `UnknownInitialisation`, and leaves `model` as it was, where a parameter or a buffer is set by no
-    `reset_parameters`: own parameters of a module without the method, parametrised weights, constant buffers.
+    With torch's global generator, as constructing the layers in float32 on the CPU draws them. None where a parameter
+    is set by none of its modules, such as one that a module without the method holds itself.
     """
-    fresh = copy.deepcopy(model).to("cpu")
-    for tensor in (*fresh.parameters(), *fresh.buffers()):
-        tensor.data = (
-            tensor.data.contiguous()
-        )  # a generator fills memory in order: channels_last would get other values
-    state = weights(fresh)
-    marks = {name: _mark(tensor) for name, tensor in state.items()}
-    _reset(fresh, set())
-    # What still bears a mark was not written; what was replaced is not known to be reset either.
-    now = weights(fresh)
-    missed = [name for name, tensor in state.items() if now.get(name) is not tensor or bool(marks[name](tensor))]
-    if missed:
-        raise UnknownInitialisation(
-            f"no reset_parameters() in {type(model).__name__} sets {', '.join(missed)}: build the model afresh"
-        )
-    copy_weights(fresh, model)
+    # A generator fills memory in order: another layout would get other values.
+    fresh = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)
+    for parameter in fresh.parameters():
+        parameter.fill_(torch.nan)  # which nothing draws: what keeps it was not set
+    fresh.apply(lambda module: getattr(module, "reset_parameters", lambda: None)())
+    return None if any(parameter.isnan().any() for parameter in fresh.parameters()) else fresh
 
 
 @torch.no_grad()
@@ -67,26 +44,3 @@ def copy_weights(source: nn.Module, into: nn.Module) -> None:
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Return all parameters and buffers by name, also the buffers that a state dict leaves out."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def _mark(tensor: Tensor) -> Callable[[Tensor], Tensor]:
-    """Fill `tensor` with a value that no initialisation draws; return the test for what is left of it."""
-    if tensor.is_floating_point() or tensor.is_complex():
-        tensor.fill_(float("nan"))
-        return lambda values: values.isnan().any()
-    if tensor.dtype == torch.bool:  # has no spare value: nothing that a model draws again is of this type
-        return lambda _values: torch.ones((), dtype=torch.bool)
-    spare = torch.iinfo(tensor.dtype).max
-    tensor.fill_(spare)
-    return lambda values: (values == spare).any()
-
-
-def _reset(module: nn.Module, seen: set[nn.Module]) -> None:
-    if module in seen:
-        return  # a shared module was constructed once
-    seen.add(module)
-    for child in module.children():
-        _reset(child, seen)
-    method = getattr(module, "reset_parameters", None)
-    if callable(method):
-        method()

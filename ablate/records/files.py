@@ -110,14 +110,26 @@ def sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes, *, lasting: bool = True) -> None:
-    """Write `data` to `path`: after a crash at any moment the old content or the new is there, never a mixture.
+    """Write `data` to `path`: after a crash at any moment the old content or the new is there, never a mixture."""
+    with durable(path, lasting=lasting) as handle:
+        handle.write(data)
+
+
+@contextlib.contextmanager
+def durable(path: Path, *, lasting: bool = True) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of `path` when the block has ended well: whole, and on the disk.
 
     Same-folder temporary file, fsync, replace, fsync of the folder: the file system then keeps the order. What can be
     made again at any time need not be `lasting`: nobody waits for the disk, and only a crash of the whole machine may
     leave it empty.
     """
     refuse_link(path)
-    with _temporary(path, data, lasting=lasting) as temporary:
+    with _temporary(path) as temporary:
+        with temporary.open("xb") as handle:
+            yield handle
+            if lasting:
+                handle.flush()
+                os.fsync(handle.fileno())
         temporary.replace(path)
     if lasting:
         sync_folder(path.parent)
@@ -126,7 +138,11 @@ def write_atomic(path: Path, data: bytes, *, lasting: bool = True) -> None:
 def publish_once(path: Path, data: bytes) -> bool:
     """Write as `write_atomic`, but leave an existing file as it is; True where this call published it."""
     refuse_link(path)
-    with _temporary(path, data) as temporary:
+    with _temporary(path) as temporary:
+        with temporary.open("xb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -142,16 +158,11 @@ def publish_once(path: Path, data: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, data: bytes, *, lasting: bool = True) -> Iterator[Path]:
-    """Lay a temporary file with `data` beside `path` for the block; it is gone at the end whatever happens."""
+def _temporary(path: Path) -> Iterator[Path]:
+    """Give the path of a temporary file beside `path`, which is gone at the end whatever happens."""
     # Of a long name the end is left out: the whole has to be a name, too.
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        with temporary.open("xb") as handle:
-            handle.write(data)
-            if lasting:
-                handle.flush()
-                os.fsync(handle.fileno())
         yield temporary
     finally:
         with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ablate.errors import ResultsError
+from ablate.measure.segmentation import resize_labels
 from ablate.records.files import read_file
 
 # The earliest time a zip can hold: the same arrays give the same bytes whenever they are packed.
@@ -77,7 +78,7 @@ def unpack_some(path: Path, indices: Sequence[int]) -> np.ndarray:
     if len(sizes) < 2:
         return _stack(path, found)
     largest = max(sizes, key=lambda size: (size[0] * size[1], size))
-    return np.stack([_nearest(image, largest) for image in found]) if found else _stack(path, found)
+    return np.stack([resize_labels(image, largest) for image in found]) if found else _stack(path, found)
 
 
 @lru_cache(maxsize=64)
@@ -92,11 +93,6 @@ def _sizes(path: Path, *_version: int) -> frozenset[tuple[int, int]]:
                 continue
             found.add((int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
     return frozenset(found)
-
-
-def _nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    rows, columns = ((np.arange(new) * 2 + 1) * old // (2 * new) for old, new in zip(image.shape, size, strict=True))
-    return image[rows[:, None], columns[None, :]]
 
 
 def pack_images(images: Iterable[np.ndarray]) -> bytes:

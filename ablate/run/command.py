@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -18,9 +18,27 @@ from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
 from ablate.run.events import Profiled
 from ablate.run.executor import LocalExecutor, on_signals, start_fork_server
+from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.wording import count_of
+
+
+def start_early(path: Path, overrides: Sequence[str], folder: Callable[[str], Path]) -> None:
+    """Start the fork server before plugins and components are imported, which takes as long as its own imports.
+
+    Only where the file at `path` by itself says a study, and the results `folder` of its name has trials left; whatever
+    is wrong is said when it is read in full. A pipe could not be read again.
+    """
+    with contextlib.suppress(AblateError, OSError):
+        if path.is_file():
+            study = read_study(path, overrides, check_components=False)
+            results = Results(folder(study.name))
+            plan = results.read_run().get("plan", ())
+            if study.spec.run.executor == "local" and not (
+                plan and all(results.trial(entry["name"]).record.exists() for entry in plan)
+            ):
+                start_fork_server()
 
 
 def run_study(

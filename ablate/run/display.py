@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.errors import visible
+from ablate.measure.segmentation import resize_labels
 from ablate.records.images import panel_indices, unpack_image, unpack_maps
 from ablate.records.record import FINISHED, Record
 from ablate.records.store import Results, read_json
@@ -237,16 +238,10 @@ def write_panel(results: Results, name: str, path: Path) -> Path | None:
     rows = []
     for number, target, pred in zip(chosen, targets, preds, strict=True):
         image = unpack_image(results.test / "images.zip", number)
+        # Scored at the masks' own size, the maps are as large as those.
+        target, pred = (resize_labels(labels, image.shape[:2]) for labels in (target, pred))
         error = np.where((target == pred)[..., None], RIGHT, WRONG)
         error = np.where((target == index["ignore_index"])[..., None], UNSCORED, error)
-        # Scored at the masks' own size, the tiles are as large as those.
-        tiles = [_resized(tile, image.shape[:2]) for tile in (palette[target], palette[pred], error)]
-        rows.append(np.concatenate([image, *tiles], axis=1))
-    Image.fromarray(np.concatenate(rows).astype(np.uint8)).save(path)
+        rows.append(np.concatenate([image, palette[target], palette[pred], error], axis=1))
+    Image.fromarray(np.concatenate(rows)).save(path)
     return path
-
-
-def _resized(tile: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    if tile.shape[:2] == size:
-        return tile
-    return np.asarray(Image.fromarray(tile.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST))

@@ -41,7 +41,7 @@ from ablate.run.events import (
     one_line,
 )
 from ablate.run.executor import LocalExecutor, on_signals
-from ablate.run.manifest import plan_entry, resolution_of
+from ablate.run.manifest import plan_entry
 from ablate.run.merge import refuse_mixture
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
@@ -111,12 +111,12 @@ class Driver:
         those that the run began with.
         """
         self._read_records(self.plan)
-        self.reusable = self._reusable()
+        self.reusable = reusable(self.study, self.prepared.dataset.fingerprint)
         self._reuse(self.plan)
         self._enter(self.plan)
         self._compare_with_earlier()
-        self._attempt(OptunaMirror.title, self._follow, self._mirror)
-        self._attempt(Tracker.title, self._follow, lambda: Tracker(self.study.spec, self.results))
+        self._attempt(OptunaMirror.title, lambda: self.listeners.append(self._mirror()))
+        self._attempt(Tracker.title, lambda: self.listeners.append(Tracker(self.study.spec, self.results)))
         executor = self._executor()
         try:
             with on_signals(self._on_signal), self.display.live():
@@ -163,11 +163,6 @@ class Driver:
     def folder(self, trial: Trial) -> TrialFolder:
         """Return where the trial lies."""
         return self.folders.of(trial.key, trial.name)
-
-    def _reusable(self) -> dict[str, Path]:
-        """Return the finished trials of other folders that the study may take over, by key."""
-        folders = [self.study.base / folder for folder in self.study.spec.run.reuse]
-        return reusable(folders, self.prepared.dataset.fingerprint, resolution_of(self.study))
 
     def _reuse(self, trials: Sequence[Trial]) -> None:
         wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
@@ -347,9 +342,6 @@ class Driver:
         for listener in list(self.listeners):
             if not self._attempt(listener.title, listener.on, event):
                 self.listeners.remove(listener)
-
-    def _follow(self, make: Callable[[], Listener]) -> None:
-        self.listeners.append(make())
 
     def _attempt(self, title: str, act: Callable[..., Any], *arguments: Any) -> bool:
         """Do for a listener what must not spoil the run; False, and a note, where it failed."""

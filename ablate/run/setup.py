@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from ablate.data.dataset import Dataset
 from ablate.errors import ResultsError
 from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
-from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
 from ablate.run.plan.describe import Shape, describe_variants, settings_only
@@ -225,10 +224,13 @@ def lock_note() -> str:
     return f"pid {os.getpid()} on {socket.gethostname()}"
 
 
-def reusable(folders: Sequence[Path], fingerprint: str, resolution: Resolution) -> dict[str, Path]:
-    """Return the finished trials of other results folders with the same data, scored at the same resolution, by key."""
+def reusable(study: Study, fingerprint: str) -> dict[str, Path]:
+    """Return the finished trials, by key, of the folders that the study may take them over from.
+
+    Of those with the same data, scored at the same resolution.
+    """
     found: dict[str, Path] = {}
-    for path in folders:
+    for path in (study.base / folder for folder in study.spec.run.reuse):
         other = Results(path)
         if not other.is_marked():
             raise ResultsError(
@@ -238,7 +240,7 @@ def reusable(folders: Sequence[Path], fingerprint: str, resolution: Resolution) 
                 cure="name a results folder, or take it out",
             )
         data = other.read_run().get("data") or {}
-        if data.get("fingerprint") != fingerprint or data.get("resolution", "trained") != resolution:
+        if data.get("fingerprint") != fingerprint or data.get("resolution", "trained") != manifest.resolution_of(study):
             continue
         for folder in other.folders():
             record = read_record(folder.record)

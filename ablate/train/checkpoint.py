@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 
 from ablate.errors import ResultsError
-from ablate.records.files import TEMPORARY, read_file, sha256, sync, sync_folder, write_atomic
+from ablate.records.files import durable, read_file, sha256, sync, sync_folder, write_atomic
 from ablate.records.store import TrialFolder, quarantine, read_record
 from ablate.study.trial import Trial
 
@@ -89,23 +87,6 @@ class _Hashing:
 
     def flush(self) -> None:
         pass
-
-
-@contextmanager
-def durable(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `path` when the block has ended well: whole, and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        with temporary.open("wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
 
 
 def unpack(data: bytes) -> State:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from ablate.measure import segmentation
-from ablate.records.files import append, cut, read_file, write_atomic
+from ablate.records.files import append, cut, durable, read_file, write_atomic
 from ablate.records.images import pack
 from ablate.records.store import TrialFolder, finite, to_json
 from ablate.train.card import ModelCard
-from ablate.train.checkpoint import durable, save, write_state
+from ablate.train.checkpoint import save, write_state
 from ablate.train.evaluate import Evaluation
 
 Keep = Literal["best", "last", "none"]

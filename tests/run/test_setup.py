@@ -132,8 +132,10 @@ def test_the_command_refuses_folders_that_are_not_its_own(command: Command) -> N
 
 
 def test_reuse_of_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.replace("run: {", "run: {reuse: [none], "), encoding="utf-8")
+    study = read_study(tmp_path / "study.yaml", check_components=False)
     with pytest.raises(ResultsError, match=r"none: run\.reuse: no results to reuse here; name a results folder"):
-        reusable([tmp_path / "none"], "f", "trained")
+        reusable(study, "f")
 
 
 # -- git ---------------------------------------------------------------------------------------------------------------

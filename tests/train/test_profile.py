@@ -16,6 +16,7 @@ from ablate.train.profile import ROUNDS, profile_variants
 from tests.train.test_loop import make_study
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 @pytest.mark.parametrize("engine", ["eager", "graph"])
 def test_every_variant_has_its_rates(tmp_path: Path, engine: str) -> None:
     study = make_study(tmp_path)

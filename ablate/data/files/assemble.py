@@ -24,11 +24,11 @@ from ablate.data.files.pixels import (
     read_image,
     read_mask,
     resize_image,
-    resize_labels,
     stored_palette,
 )
 from ablate.data.files.sources import IMAGES, MASKS, Pair, Source, in_threads, inspect, leaks, manifest, read_bytes
 from ablate.errors import DataError
+from ablate.measure.segmentation import resize_labels
 
 LAYOUT = 3  # raised where entries of the cache are made in another way
 # More values that have no meaning are shades of grey and no forgotten classes.

@@ -109,14 +109,6 @@ def resize_image(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.rint(np.stack([np.asarray(band) for band in bands], axis=2)).astype(pixels.dtype)
 
 
-def resize_labels(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize labels (H, W) to `size` (height, width): the label at the centre of each new pixel, none ever mixed."""
-    if mask.shape == size:
-        return mask
-    rows, columns = ((np.arange(new) * 2 + 1) * old // (2 * new) for old, new in zip(mask.shape, size, strict=True))
-    return mask[rows[:, None], columns[None, :]]
-
-
 def _load(data: bytes) -> Image.Image:
     """Return the decoded image, turned upright."""
     picture = open_picture(data)

@@ -19,7 +19,7 @@ from ablate.errors import DeviceError
 from ablate.study.fields import name_of
 from ablate.train.device import Clock, Readback
 from ablate.train.engine.config import Decisions
-from ablate.train.engine.cuda_graph import Captured, CapturedStep, capturer
+from ablate.train.engine.cuda_graph import Captured, CapturedStep
 from ablate.train.engine.fused import fuse, fused_loss
 from ablate.train.network import Network, learn
 from ablate.train.optim import CAPTURABLE, set_rate
@@ -81,7 +81,7 @@ def install(network: Network, decisions: Decisions) -> Network:
         network.training_loss = torch.compile(with_own_code(network.training_loss), dynamic=False)
         network.predict = torch.compile(with_own_code(network.predict), dynamic=False)
     if decisions.captures:
-        network.predict = Captured(network.predict, capturer(network.device))
+        network.predict = Captured(network.predict)
     return network
 
 

@@ -1,4 +1,4 @@
-"""Work captured once and replayed, as a CUDA graph where there is CUDA: a prediction, or a whole training step.
+"""Work captured once as a CUDA graph and replayed: a prediction, or a whole training step.
 
 A replay reads and writes the memory that the capture saw. So inputs are copied into fixed buffers, the learning
 rate is a tensor, and parameters and optimizer state are only ever set in place: then one capture serves every
@@ -18,8 +18,6 @@ from ablate.train.optim import set_rate
 from ablate.train.probes.gradients import untouched
 
 Work = Callable[[], tuple[Tensor, ...]]
-# Runs the work a few times, captures it, and gives what replays it and the tensors that every replay writes.
-Capturer = Callable[[Work], tuple[Callable[[], None], tuple[Tensor, ...]]]
 
 
 class CaptureFailed(RuntimeError):
@@ -31,7 +29,7 @@ WARM_UPS = 3
 
 
 def capture_on_cuda(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
-    """Capture `work` as a CUDA graph on the current device. It must not wait for the device.
+    """Capture `work` on the current device, which it must not wait for; return its replay, and what a replay writes.
 
     Raises `CaptureFailed` where it does, or where memory runs out meanwhile; errors of the warm-up as they are.
     """
@@ -61,32 +59,14 @@ def first_words(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def capture_by_call(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
-    """Do what `capture_on_cuda` does, where there is no CUDA: a replay is a call whose results are written in place."""
-    for _ in range(WARM_UPS):
-        work()
-    outputs = work()
-
-    def replay() -> None:
-        for place, value in zip(outputs, work(), strict=True):
-            place.copy_(value)
-
-    return replay, outputs
-
-
-def capturer(device: torch.device) -> Capturer:
-    """Return the way of capturing on a device."""
-    return capture_on_cuda if device.type == "cuda" else capture_by_call
-
-
 class Captured:
     """A function of tensors of fixed shapes, captured at its first call.
 
     What a call returns is overwritten by the next one.
     """
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]], capture: Capturer) -> None:
-        self._function, self._capture = function, capture
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
+        self._function = function
         self._inputs: list[Tensor] = []
         self._replay: Callable[[], None] | None = None
         self._outputs: tuple[Tensor, ...] = ()
@@ -95,7 +75,7 @@ class Captured:
         """Return what the function gives for `inputs`, in tensors that the next call overwrites."""
         if self._replay is None:
             self._inputs = [value.clone() for value in inputs]
-            self._replay, self._outputs = self._capture(lambda: self._function(*self._inputs))
+            self._replay, self._outputs = capture_on_cuda(lambda: self._function(*self._inputs))
         for place, value in zip(self._inputs, inputs, strict=True):
             copy_into(place, value)
         self._replay()
@@ -117,9 +97,7 @@ class CapturedStep:
     parameters and buffers are what they were when the constructor returns.
     """
 
-    def __init__(
-        self, network: Network, train: dict[str, Any], images: tuple[int, ...], capture: Capturer | None = None
-    ) -> None:
+    def __init__(self, network: Network, train: dict[str, Any], images: tuple[int, ...]) -> None:
         """Capture for batches of the shape `images` (B, H, W, C)."""
         device = network.device
         self.network = network
@@ -133,7 +111,7 @@ class CapturedStep:
         self._target = torch.zeros(images[:3], dtype=torch.uint8, device=device)
         with untouched(network.model):
             network.model.train()
-            self._replay, (self._row,) = (capture or capturer(device))(self._work)
+            self._replay, (self._row,) = capture_on_cuda(self._work)
             self._set_capturable(False)
             # The gradients of the capture stay in its memory; nothing else may be given that memory.
             self._gradients = [parameter.grad for parameter in network.parameters()]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
-from ablate.models.initialise import UnknownInitialisation, initialise
+from ablate.models.initialise import copy_weights, drawn_again
 from ablate.models.inspect import outputs
 from ablate.models.layers import gates, hooked_gates
 from ablate.train.evaluate import image_counts
@@ -204,11 +204,10 @@ def _untrained(places: dict[str, nn.Module], seed: int) -> dict[str, nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, gate in places.items():
-            fresh[name] = copy.deepcopy(gate).eval()
-            try:
-                initialise(fresh[name])
-            except UnknownInitialisation:
-                del fresh[name]
+            drawn = drawn_again(gate)
+            if drawn is not None:
+                fresh[name] = copy.deepcopy(gate).eval()
+                copy_weights(drawn, fresh[name])
     return fresh
 
 

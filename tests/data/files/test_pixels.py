@@ -11,7 +11,8 @@ from PIL import Image
 from ablate.data.dataset import IGNORE, Findings
 from ablate.data.files.header import MOST_PIXELS, Unusable
 from ablate.data.files.labels import UNKNOWN, Labels, read_labels
-from ablate.data.files.pixels import image_array, read_image, read_mask, resize_image, resize_labels, stored_palette
+from ablate.data.files.pixels import image_array, read_image, read_mask, resize_image, stored_palette
+from ablate.measure.segmentation import resize_labels
 from tests.data.pictures import encoded, png, tiff
 
 

@@ -20,7 +20,6 @@ from ablate.train.engine.cuda_graph import (
     Captured,
     CapturedStep,
     CaptureFailed,
-    capture_by_call,
     capture_on_cuda,
 )
 from tests.train.test_loop import content, make_study, run
@@ -29,6 +28,7 @@ EAGER = Decisions("test", "float32", True, "eager", 1, 1, True, {})
 GRAPH = Decisions("test", "float32", True, "graph", 1, 1, True, {})
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 def test_a_captured_function_follows_its_inputs_and_answers_in_one_place() -> None:
     calls = []
 
@@ -36,7 +36,7 @@ def test_a_captured_function_follows_its_inputs_and_answers_in_one_place() -> No
         calls.append(x)
         return 2 * x, x.sum()
 
-    captured = Captured(double, capture_by_call)
+    captured = Captured(double)
     first = captured(torch.tensor([1.0, 2.0]))
     assert [value.tolist() for value in first] == [[2.0, 4.0], 3.0]
     second = captured(torch.tensor([5.0, 6.0]))
@@ -46,8 +46,9 @@ def test_a_captured_function_follows_its_inputs_and_answers_in_one_place() -> No
     assert len(calls) == WARM_UPS + 1 + 2
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 def test_another_shape_is_refused() -> None:
-    captured = Captured(lambda x: (x + 1,), capture_by_call)
+    captured = Captured(lambda x: (x + 1,))
     captured(torch.zeros(4, 3))
     with pytest.raises(ValueError, match=r"captured for \(4, 3\), called with \(1, 3\)"):
         captured(torch.zeros(1, 3))
@@ -131,6 +132,7 @@ measure: {lr_headroom: 2}
 """
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_recorded_trials_are_those_of_plain_steps(tmp_path: Path, optimizer: str) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", optimizer))
@@ -151,6 +153,7 @@ def test_recorded_trials_are_those_of_plain_steps(tmp_path: Path, optimizer: str
         )
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 def test_a_capture_that_diverged_serves_the_next_trial_as_a_fresh_one_does(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "sgd").replace("[1e-2, 1e-3]", "[1e3, 1e-3]"))
     wild, tame = (trial for trial in study.trials() if trial.variant == "narrow")
@@ -168,6 +171,7 @@ def test_a_capture_that_diverged_serves_the_next_trial_as_a_fresh_one_does(tmp_p
     assert content(folder) == content(alone)
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 def test_a_capture_leaves_the_network_as_it_was_and_serves_the_next_trial(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "adam"))
     first, second = study.trials()[:2]
@@ -186,6 +190,7 @@ def test_a_capture_leaves_the_network_as_it_was_and_serves_the_next_trial(tmp_pa
     assert all(not value.any() for state in step.optimizer.state.values() for value in state.values())
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 def test_a_captured_step_goes_on_from_a_saved_optimizer(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "adam"))
     trial = study.trials()[0]
@@ -205,6 +210,7 @@ def test_a_captured_step_goes_on_from_a_saved_optimizer(tmp_path: Path) -> None:
     assert all(torch.equal(a, step(*batch, 0.01)) for a in expected)
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 def test_the_step_of_an_engine(tmp_path: Path) -> None:
     study = make_study(tmp_path, STUDY.replace("OPTIMIZER", "adam"))
     trial = study.trials()[0]

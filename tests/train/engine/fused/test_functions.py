@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ablate.models.layers import norm_relu, skip_and_pool, upsample_concat
 from ablate.train import losses
-from ablate.train.engine.fused import functions
+from ablate.train.engine import fused as functions
 
 pytestmark = pytest.mark.usefixtures("kernels")
 

@@ -21,8 +21,15 @@ from ablate.study.study import Study
 from ablate.train import losses
 from ablate.train.context import Context
 from ablate.train.engine.config import Decisions
-from ablate.train.engine.fused import FusedBatchNorm2d, FusedConvBlock, FusedDecoder, FusedUNet, fuse, fused_loss
-from ablate.train.engine.fused.functions import fused_cross_entropy
+from ablate.train.engine.fused import (
+    FusedBatchNorm2d,
+    FusedConvBlock,
+    FusedDecoder,
+    FusedUNet,
+    fuse,
+    fused_cross_entropy,
+    fused_loss,
+)
 from ablate.train.loop import Interrupted, Options, run_trial
 from tests.train.test_loop import content
 

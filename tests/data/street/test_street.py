@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import IGNORE, Dataset, check_dataset, load_dataset
-from ablate.data.street.generate import VERSION, draw_scene, street
+from ablate.data.street import VERSION, draw_scene, street
 from ablate.data.street.palette import BICYCLIST, CLASSES, FENCE, PEDESTRIAN, POLE, SIGN
 from ablate.errors import StudyError
 
@@ -69,7 +69,7 @@ def test_pictures_of_this_version_are_known() -> None:
 
 def test_another_process_draws_the_same_bits(tmp_path: Path) -> None:
     code = (
-        "from ablate.data.street.generate import street; from tests.data.street.test_generate import digest;"
+        "from ablate.data.street import street; from tests.data.street.test_street import digest;"
         "print(digest(street(size=(32, 48), train=4, val=2, test=2, seed=7)))"
     )
     root = str(Path(__file__).resolve().parents[3])
