@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "ablate"
 FLOORS = {
     "cli": 6,
+    "testing": 6,
     "run": 5,
     "report": 5,
     "train": 4,
