@@ -200,6 +200,15 @@ def check(
 
 
 @app.command()
+def check_plugin(file: Annotated[Path, typer.Argument(metavar="FILE.py", help="Python file of a plugin.")]) -> None:
+    """Check all that a plugin registers by training with it: shapes, modes, seeds, resume, no state between trials."""
+    from ablate import testing
+
+    for line in testing.check_plugin(file):
+        print(line)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     import json

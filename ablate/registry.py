@@ -82,16 +82,21 @@ class Registry:
         An exception is said with the deepest line of the plugin's file that it passed; else the place is that of the
         registration.
         """
-        file, _, line = self.source(name).rpartition(":")
-        if isinstance(reason, Exception):
-            frames = traceback.extract_tb(reason.__traceback__)
-            own = [str(frame.lineno) for frame in frames if frame.filename == file]
-            line = own[-1] if own else line
-            elsewhere = "" if own or not frames else f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})"
-            text = " ".join(str(reason).split())
-            reason = f"{type(reason).__name__}{': ' if text else ''}{text}{elsewhere}"
-        place = {"file": file, "line": int(line)} if line.isdecimal() else {"file": self.source(name)}
-        return PluginError(f"the {self.kind} '{name}': {reason}", cure=cure, **place)
+        return broken(f"the {self.kind} '{name}'", self.source(name), reason, cure)
+
+
+def broken(what: str, source: str, reason: str | Exception, cure: str = "") -> PluginError:
+    """Return the error about `what`, such as "the model 'mine'", of the place `source`: see `Registry.broken`."""
+    file, _, line = source.rpartition(":")
+    if isinstance(reason, Exception):
+        frames = traceback.extract_tb(reason.__traceback__)
+        own = [str(frame.lineno) for frame in frames if frame.filename == file]
+        line = own[-1] if own else line
+        elsewhere = "" if own or not frames else f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})"
+        text = " ".join(str(reason).split())
+        reason = f"{type(reason).__name__}{': ' if text else ''}{text}{elsewhere}"
+    place = {"file": file, "line": int(line)} if line.isdecimal() else {"file": source}
+    return PluginError(f"{what}: {reason}", cure=cure, **place)
 
 
 @dataclass(frozen=True)

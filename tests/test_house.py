@@ -16,6 +16,7 @@ FLOORS = {
     "api": 7,
     "cli": 7,
     "commands": 6,
+    "testing": 6,
     "run": 5,
     "report": 5,
     "train": 4,

@@ -20,7 +20,7 @@ from ablate.records import images as stored
 from ablate.records.files import read_file
 from ablate.records.record import Record, computed_by
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
-from ablate.registry import MEASURES
+from ablate.registry import MEASURES, Measure, broken
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting, canonical, level_text
 from ablate.study.yamlfile import parse_bytes
@@ -250,7 +250,7 @@ def read_trial(planned: Planned, axes: Sequence[str], study: StudySpec) -> Found
     if record is not None:
         row |= _of_record(record, arrays, "native" if study.measure.native else "trained")
     if row["status"] in ENDED:
-        values = {name: _measured(measure.function, arrays) for name, measure in MEASURES.items()}
+        values = {name: _measured(measure, arrays) for name, measure in MEASURES.items()}
         row |= {name: value.value for name, value in values.items()}
         reasons = {name: value.reason for name, value in values.items() if value.reason is not None}
         row["missing"] = reasons | row["missing"]
@@ -312,11 +312,15 @@ def _of_record(record: Record, arrays: Arrays, resolution: str) -> Row:
     return row | {"missing": dict(record.missing)}
 
 
-def _measured(function: Any, arrays: Arrays) -> Measured:
+def _measured(measure: Measure, arrays: Arrays) -> Measured:
     try:
-        found = function(arrays)
+        found = measure.function(arrays)
     except (ResultsError, ValueError) as error:
         return Measured(math.nan, str(error))
+    except Exception as error:
+        if measure.function.__module__.startswith("ablate."):
+            raise
+        raise broken(f"the measure '{measure.name}'", measure.source, error) from error
     return found if isinstance(found, Measured) else Measured(float(found))
 
 

@@ -1,0 +1,130 @@
+"""`ablate check-plugin` on a file that keeps its contracts and on one that breaks each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ablate.errors import PluginError
+from ablate.registry import DATASETS, FIGURES, LOSSES, MEASURES, MODELS, OPTIMIZERS, TABLES
+from ablate.testing import check_plugin
+from tests.test_plugins import plugin
+
+SOUND = """\
+import ablate, torch
+from pathlib import Path
+from matplotlib.figure import Figure
+from torch import nn
+
+@ablate.register_model("sound")
+def sound(*, in_channels: int, num_classes: int, width: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.Conv2d(width, num_classes, 1))
+
+@ablate.register_loss("sound_loss")
+def sound_loss(logits, target, *, num_classes, ignore_index, class_weights=None):
+    return nn.functional.cross_entropy(logits.float(), target.long(), class_weights, ignore_index=ignore_index)
+
+@ablate.register_optimizer("sound_sgd")
+def sound_sgd(parameters, *, lr, weight_decay, momentum):
+    return torch.optim.SGD(parameters, lr=lr)
+
+@ablate.register_dataset("sound_data")
+def sound_data(*, root: Path, base: Path):
+    raise NotImplementedError
+
+@ablate.register_figure("sound_figure")
+def sound_figure(analysis):
+    figure = Figure()
+    figure.subplots().plot(analysis.cells["val_mean"])
+    return figure
+
+@ablate.register_measure("sound_measure")
+def sound_measure(trial) -> float:
+    return float(trial.steps[0, 0])
+"""  # noqa: E501
+BROKEN = """\
+import ablate, torch
+from torch import nn
+CALLS = []
+
+class Counting(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.layer, self.calls = nn.Conv2d(channels, classes, 1), 0
+    def forward(self, x):
+        self.calls += self.training
+        return self.layer(x) * (1 + 0.1 * self.calls)
+
+@ablate.register_model("counting")
+def counting(*, in_channels: int, num_classes: int) -> nn.Module:
+    return Counting(in_channels, num_classes)
+
+@ablate.register_loss("raising")
+def raising(logits, target, *, num_classes, ignore_index, class_weights=None):
+    raise KeyError("nothing here")
+
+@ablate.register_optimizer("forgetful")
+def forgetful(parameters, *, lr, weight_decay, momentum):
+    class Forgetful(torch.optim.SGD):
+        steps = 0
+        def step(self, closure=None):
+            self.steps += 1
+            for group in self.param_groups:
+                group["lr"] = group["lr"] / self.steps
+            return super().step(closure)
+    return Forgetful(parameters, lr=lr)
+
+@ablate.register_figure("no_figure")
+def no_figure(analysis):
+    return analysis.nothing
+
+@ablate.register_table("no_table")
+def no_table(analysis):
+    return 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> object:
+    kinds = (MODELS, DATASETS, LOSSES, OPTIMIZERS, FIGURES, TABLES, MEASURES)
+    before = [dict(kind._entries) for kind in kinds]
+    places = [dict(kind._places) for kind in (FIGURES, TABLES)]
+    yield
+    for kind, entries in zip(kinds, before, strict=True):
+        kind._entries.clear()
+        kind._entries.update(entries)  # type: ignore[arg-type]
+    for display, known in zip((FIGURES, TABLES), places, strict=True):
+        display._places.clear()
+        display._places.update(known)
+
+
+def test_what_keeps_its_contract_is_said_line_by_line(tmp_path: Path) -> None:
+    path = plugin(tmp_path, SOUND, "sound.py")
+    lines = list(check_plugin(path))
+    assert lines[0] == "model 'sound': keeps its contract"
+    assert lines[1].startswith("data set 'sound_data': not checked, it has no default for root; `ablate check STUDY")
+    assert lines[2:4] == ["loss 'sound_loss': keeps its contract", "optimizer 'sound_sgd': keeps its contract"]
+    assert lines[4].startswith("measure 'sound_measure': 2.") and lines[5].startswith("figure 'sound_figure': is made")
+
+
+def test_what_breaks_its_contract_is_one_line_each_at_its_place(tmp_path: Path) -> None:
+    path = plugin(tmp_path, BROKEN, "broken.py")
+    with pytest.raises(PluginError) as caught:
+        list(check_plugin(path))
+    place, lines = f"{path}:", [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
+    assert all(str(problem).startswith(place) for problem in caught.value.problems)
+    assert lines[0].startswith(
+        "13: the model 'counting': trained to other numbers the second time in one process; keep"
+    )
+    assert lines[1] == "19: the loss 'raising': KeyError: 'nothing here'"
+    assert lines[2].startswith(
+        "21: the optimizer 'forgetful': trained to other numbers when it was stopped and resumed"
+    )
+    assert lines[3].startswith("34: the figure 'no_figure': AttributeError: ")
+    assert lines[4] == "36: the table 'no_table': expected a DataFrame, got a int"
+
+
+def test_a_file_that_registers_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"registers nothing; begin with @ablate.register_model"):
+        list(check_plugin(plugin(tmp_path, "x = 1\n", "empty.py")))
