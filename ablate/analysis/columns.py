@@ -1,4 +1,4 @@
-"""What a column and a frame of the analysis are, and the columns that mean the same in all frames."""
+"""The description of a column and of a frame of the analysis, and the columns that mean the same in all frames."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ Maps = np.ndarray | list[np.ndarray]
 
 
 class Arrays:
-    """What the files of one trial hold (`ablate.measure.TrialArrays`), each file read when it is first asked for.
+    """The content of one trial's files (`ablate.measure.TrialArrays`), each file read when it is first asked for.
 
     Raises `ResultsError` for what the trial does not have.
     """
@@ -145,7 +145,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """What was read of a results folder."""
+    """All that was read of a results folder."""
 
     path: Path
     study: StudySpec
@@ -172,7 +172,7 @@ class Planned(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What became of a planned trial: its row, its files, and why its record cannot be read, or ""."""
+    """The fate of a planned trial: its row, its files, and why its record cannot be read, or ""."""
 
     row: Row
     arrays: Arrays

@@ -25,7 +25,7 @@ DELTAS = (0.005, 0.01, 0.02, 0.03, 0.05)
 
 @dataclass(frozen=True)
 class Pilot:
-    """What a pilot says about one contrast: the variances, in squared score units, that the planner needs.
+    """A pilot's word on one contrast: the variances, in squared score units, that the planner needs.
 
     `between` are those between the runs of either side (seed and interaction: what more seeds average away), estimated
     with `df` degrees of freedom together; `image` is the variance of the difference by the sampling of test images,

@@ -18,7 +18,7 @@ Choice = dict[str, str | None]
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How the settings of a comparison are chosen. It is given V (variants × settings) and nothing else."""
+    """A way to choose the settings of a comparison. It is given V (variants × settings) and nothing else."""
 
     name: str
     _comparisons: Callable[[pd.DataFrame, Collection[str]], list[Choice]]

@@ -41,7 +41,7 @@ LEAST_TO_JUDGE = 3
 
 
 class Refusal(Exception):
-    """Why a claim cannot be judged as it stands; it is then inconclusive, and this is its reason."""
+    """The reason why a claim cannot be judged as it stands; it is then inconclusive."""
 
 
 @dataclass(frozen=True)

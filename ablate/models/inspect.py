@@ -1,4 +1,4 @@
-"""What a model is made of, gives, and costs before it runs: parameters, FLOPs, module tree, outputs."""
+"""The make, the outputs and the cost of a model before it runs: parameters, FLOPs, module tree, outputs."""
 
 from __future__ import annotations
 

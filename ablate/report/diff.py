@@ -37,7 +37,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Side:
-    """What one study says of one variant, as it is printed."""
+    """One study's numbers of one variant, as they are printed."""
 
     setting: str
     miou: str

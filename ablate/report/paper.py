@@ -1,4 +1,4 @@
-"""What a paper takes from a study: figure, table, methods and references, ready for LaTeX, in the folder `paper/`."""
+"""All that a paper takes from a study, ready for LaTeX in the folder `paper/`: figure, table, methods, references."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,7 @@ from typing import Any
 from ablate.errors import DataError, Problem, ResultsError
 from ablate.records.files import write_atomic
 from ablate.records.record import FINISHED, Record, computed_by, computed_differently
-from ablate.records.store import (
-    TrialFolder,
-    finite,
-    publish_record,
-    quarantine,
-    read_record,
-    to_json,
-)
+from ablate.records.store import TrialFolder, finite, publish_record, quarantine, read_record, to_json
 from ablate.run.cluster.jobs import ClusterExecutor, Engine
 from ablate.run.display import Display, closing_notes
 from ablate.run.events import (
@@ -42,16 +35,17 @@ from ablate.run.events import (
 )
 from ablate.run.executor import LocalExecutor, on_signals
 from ablate.run.manifest import plan_entry
-from ablate.run.merge import refuse_mixture
+from ablate.run.merge import check_alike
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.status import TrialFolders
 from ablate.run.wandb import Tracker
-from ablate.run.worker import Assignment
 from ablate.study.trial import Trial
 
 # How long running trials have to write their checkpoints once they are asked to stop.
 GRACE_SECONDS = 30.0
+# Why a run stops that leaves its trials to a cluster.
+DETACHED = "detached"
 
 
 @dataclass
@@ -167,9 +161,7 @@ class Driver:
     def _reuse(self, trials: Sequence[Trial]) -> None:
         wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
         if wanted and not self.mixed_devices:
-            theirs = [read_record(self.reusable[trial.key] / "record.json") for trial in wanted]
-            found = [computed_by(record.provenance) for record in theirs if record is not None]
-            refuse_mixture([*found, self._computing()], self.results.path, key="run.reuse")
+            check_alike((self.reusable[trial.key] for trial in wanted), self._computing(), self.results.path)
         for trial in wanted:
             self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
             self._read_records([trial])
@@ -184,24 +176,12 @@ class Driver:
     def _executor(self) -> Executor:
         spec, decisions = self.study.spec, self.prepared.decisions
         if self.engine is not None:
-            device = self.prepared.devices[0]
-            assignment = Assignment(
-                results=self.results.path.absolute(),
-                base=self.study.base.absolute(),
-                device=device,
-                environment={},  # the engine sets it before the process begins
-                log=self.results.path / "workers.log",
-                plugins=self.plugins.files,
-                origin=self.origin and self.origin.absolute(),
-                fingerprints=self.prepared.fingerprints,
-            )
-            return ClusterExecutor(
+            return ClusterExecutor.of(
                 self.engine,
-                spec.run.cluster,
-                assignment,
-                device_class=decisions.device,
+                self.prepared,
+                plugins=self.plugins.files,
+                origin=self.origin,
                 provenance=self._provenance(),
-                trial_timeout=spec.run.trial_timeout,
                 folder_of=lambda trial: self.folder(trial).name,
                 detach=self.detach,
             )
@@ -243,12 +223,8 @@ class Driver:
                 self._handle(event)
             self.display.refresh()
             if self.detach and not self.pending:
-                self._note(
-                    f"{len(self.running)} trials are with {self.engine.name if self.engine else ''}; "
-                    "`ablate status` says how far they are, and the same command gathers them"
-                )
-                self._asked = True
-                self.interrupt("detached")
+                self._asked = True  # to nobody
+                self.interrupt(DETACHED)
                 break
 
     def _is_pending(self, trial: Trial) -> bool:
@@ -268,28 +244,14 @@ class Driver:
 
     def _later_phases(self, executor: Executor) -> None:
         """Run what rests on trials that have run: a search's rounds, rates beyond an edge, screening again, looks."""
-        if self.study.spec.search is not None:
-            from ablate.run.search import further_rounds
-
-            self._run_further(executor, further_rounds(self.study, self.results))
         spec = self.study.spec
-        if spec.on_edge != "extend" and spec.screen is None and spec.confirm is None:
+        if spec.search is None and spec.on_edge != "extend" and spec.screen is None and spec.confirm is None:
             return
         # Choosing takes the statistics along, which most runs can do without.
-        from ablate.run.followups import beyond_edges, confirmation, screened_again
+        from ablate.run.followups import later_trials
 
-        for further in (beyond_edges, screened_again, confirmation):
-            # Nothing is chosen from a part of the grid.
-            if self.stopping is not None or any(trial.key not in self.records for trial in self.plan):
-                return
-            self._run_further(executor, further(self.study, self.results))
-
-    def _run_further(self, executor: Executor, further: Iterator[list[Trial]]) -> None:
-        """Run each batch of trials that only what was run before could plan; none once the run is being stopped."""
-        while self.stopping is None:
-            trials = next(further, None)
-            if trials is None:
-                return
+        further = later_trials(self.study, self.results, lambda: all(trial.key in self.records for trial in self.plan))
+        while self.stopping is None and (trials := next(further, None)) is not None:
             self.plan += trials
             self._read_records(trials)
             self._reuse(trials)
@@ -429,7 +391,9 @@ class Driver:
             self.stopping = reason
 
     def _conclude(self) -> None:
-        if self.outcome.exit_code or self.stopping == "detached":
+        if self.stopping == DETACHED:
+            self._note(f"{len(self.running)} trials are in the cluster's queue; the same command gathers them")
+        if self.outcome.exit_code or self.stopping == DETACHED:
             return
         self._note(*closing_notes(self.plan, self.records, begun=self.begun))
         missing = [trial.name for trial in self.plan if self.wanted(trial) and trial.key not in self.records]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,12 +12,26 @@ from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.looks import Looks
 from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
 from ablate.records.store import Results
+from ablate.run.search import further_rounds
 from ablate.stats.sequential import OPEN
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 
 # A best rate still on the edge after this many extensions is reported as unbracketed.
 MOST_EXTENSIONS = 2
+
+
+def later_trials(study: Study, results: Results, is_complete: Callable[[], bool]) -> Iterator[list[Trial]]:
+    """Yield the trials that only those that have run can plan: a search's rounds, then edges, screening and looks.
+
+    The caller runs each batch before it asks for the next. Nothing is chosen from a plan that is not complete.
+    """
+    if study.spec.search is not None:
+        yield from further_rounds(study, results)
+    for further in (beyond_edges, screened_again, confirmation):
+        if not is_complete():
+            return
+        yield from further(study, results)
 
 
 def beyond_edges(study: Study, results: Results) -> Iterator[list[Trial]]:

@@ -30,6 +30,13 @@ def refuse_mixture(found: Iterable[Mapping[str, str]], place: Path | str, *, key
         )
 
 
+def check_alike(folders: Iterable[Path], own: Mapping[str, str], place: Path) -> None:
+    """Raise `ResultsError` where the trials in `folders` were not computed as `own` says that this run computes."""
+    records = [read_record(folder / "record.json") for folder in folders]
+    found = [computed_by(record.provenance) for record in records if record is not None]
+    refuse_mixture([*found, own], place, key="run.reuse")
+
+
 def merge(left: Path, right: Path, out: Path, *, mixed_devices: bool, say: Callable[[str], None] = print) -> int:
     """Write the trials of two folders of one study to the new or empty folder `out`; return 0.
 

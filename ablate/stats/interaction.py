@@ -47,7 +47,7 @@ def setting_interaction(
 
 @dataclass(frozen=True)
 class FactorInteraction:
-    """What two factors of two levels each do together, in the units of the score.
+    """The joint effect of two factors of two levels each, in the units of the score.
 
     `means` are of the cells 00, 01, 10, 11: the first digit is the level of factor A, the second that of B. `effects`
     are what A's second level changes at B's first and at B's second, T10 − T00 and T11 − T01; `estimate` is the second

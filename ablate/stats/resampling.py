@@ -96,7 +96,7 @@ def interaction_of(points: Floats, scores: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class VarianceSplit:
-    """Where the uncertainty of a cell's mean test score comes from; variances of one run in squared score units.
+    """The sources of the uncertainty of a cell's mean test score; variances of one run in squared score units.
 
     `between_runs` is what the seeds show on this test set; `seed` is what would remain on unlimited test images;
     `image` is the sampling of the test images common to all runs; `interaction` is what a single run gains or loses

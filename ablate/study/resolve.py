@@ -14,10 +14,11 @@ from ablate.registry import DATASETS
 from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train, search_levels
 from ablate.study.claims import claim_findings
 from ablate.study.components import find
+from ablate.study.machine import RunSpec
 from ablate.study.matching import match_sizes
 from ablate.study.names import name_findings
 from ablate.study.problems import Finding, shown, translate
-from ablate.study.spec import Component, RunSpec, StudySpec, SubsetSpec, TrainSpec, VariantSpec
+from ablate.study.spec import Component, StudySpec, SubsetSpec, TrainSpec, VariantSpec
 from ablate.study.study import MODEL_AXIS, Study, Variant, subset
 from ablate.study.trial import canonical, without_location
 from ablate.study.variants import Variants

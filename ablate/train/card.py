@@ -1,4 +1,4 @@
-"""What a trained network needs besides its weights to judge an image: kept as `best.json` beside `best.pt`."""
+"""All that a trained network needs besides its weights to judge an image: kept as `best.json` beside `best.pt`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process keeps between trials: the data on the device, and the network and the step of the variant at hand."""
+"""All that a process keeps between trials: data on the device, network and step of the variant at hand."""
 
 from __future__ import annotations
 

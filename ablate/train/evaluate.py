@@ -17,7 +17,7 @@ from ablate.train.network import Network, upsampled
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network scores on a split.
+    """The scores of a network on a split.
 
     `image_losses` float64 (N, 1 or 2), the loss of each image and, where the loss is another, its cross entropy: NaN
     for an image without a labelled pixel; `counts` int64 (N, C, 3) = tp, fp, fn; `preds` uint8 (N, H, W) or None.

@@ -1,4 +1,4 @@
-"""What a trial leaves beside its record: curves as it runs, and at its end counts, predictions and weights."""
+"""All that a trial leaves beside its record: curves as it runs, and at its end counts, predictions and weights."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Curves:
 
 @dataclass
 class Outcome:
-    """What a finished trial found, all of it on the CPU.
+    """The results of a finished trial, all of it on the CPU.
 
     `test` is the best epoch's evaluation at the size trained at; `native` holds counts (N, C, 3) and predictions at the
     masks' own size, where they were asked for. `gate_maps`: each gate's α on the panel images, float16 (images, h, w).

@@ -33,7 +33,7 @@ Places = dict[tuple[tuple[str, ...], str], list[PurePosixPath]]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where images and masks lie: patterns and split as `data: {name: folder}` takes them, and the pairs found.
+    """The places of images and masks: patterns and split as `data: {name: folder}` takes them, and the pairs found.
 
     `pairs` are (image, mask) by split where the split is one of folders, else under the one key "all". `unpaired` has
     the problems of files without a partner.

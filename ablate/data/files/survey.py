@@ -30,7 +30,7 @@ NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt", "labe
 
 @dataclass(frozen=True)
 class LabelValues:
-    """What masks store: values or colours (r << 16 | g << 8 | b) with their pixels, and the masks that hold each."""
+    """The content of masks: values, or colours (r << 16 | g << 8 | b), with pixels and the masks that hold each."""
 
     coloured: bool
     pixels: Mapping[int, int]
@@ -39,7 +39,7 @@ class LabelValues:
 
     @property
     def looks(self) -> str:
-        """What the values look like: "classes", "shades" (interpolated or lossy) or "objects" (numbered one by one)."""
+        """The look of the values: "classes", "shades" (interpolated or lossy) or "objects" (numbered one by one)."""
         if len(self.pixels) <= MANY_VALUES:
             return "classes"
         values, total = sorted(self.pixels), sum(self.pixels.values())
@@ -60,7 +60,7 @@ class LabelValues:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a folder once its files were read: see `survey`."""
+    """All that is known of a folder once its files were read: see `survey`."""
 
     layout: Layout
     sizes: Mapping[tuple[int, int], int]

@@ -1,4 +1,4 @@
-"""How firm the order of the variants is: how often each takes each rank over the replicates that decide."""
+"""The firmness of the variants' order: how often each takes each rank over the replicates that decide."""
 
 from __future__ import annotations
 

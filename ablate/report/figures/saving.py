@@ -47,7 +47,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What came of one figure: its files, what the page shows of it, or the reason why there is none."""
+    """The outcome of one figure: its files, what the page shows of it, or the reason why there is none."""
 
     name: str
     title: str

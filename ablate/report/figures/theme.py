@@ -1,4 +1,4 @@
-"""How every figure looks: fonts, colours, lines and marks of the variants, the legend, the caption.
+"""The look of every figure: fonts, colours, lines and marks of the variants, the legend, the caption.
 
 Nothing here knows a study; nothing is set at import.
 """
@@ -131,7 +131,7 @@ _BACKEND = frozenset({"backend", "backend_fallback", "interactive", "toolbar", "
 
 @dataclass(frozen=True)
 class Look:
-    """How one variant is drawn in every figure: colour, dash pattern, marker."""
+    """The look of one variant in every figure: colour, dash pattern, marker."""
 
     color: str
     dash: Any

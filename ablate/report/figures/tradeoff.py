@@ -1,4 +1,4 @@
-"""What a variant costs: test mIoU against measured throughput and against computation."""
+"""The cost of a variant: test mIoU against measured throughput and against computation."""
 
 from __future__ import annotations
 

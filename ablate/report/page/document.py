@@ -1,4 +1,4 @@
-"""What the page says, section by section, before any HTML: headline, verdicts, findings, tables, figures, methods."""
+"""The content of the page by sections, before any HTML: headline, verdicts, findings, tables, figures, methods."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def axis_columns(analysis: Analysis) -> list[Column]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a page shows of one cell: text, the number it sorts by, its class."""
+    """One cell as a page shows it: text, the number it sorts by, its class."""
 
     text: str
     sort: float | str

@@ -1,4 +1,4 @@
-"""What a variant and the baseline differ by, as a reader calls it, and the effect of that component in a sentence."""
+"""The difference of a variant from the baseline, as a reader calls it, and its effect in a sentence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DECISIONS = ("better", "worse", "equivalent")
 
 @dataclass(frozen=True)
 class Component:
-    """What is tested by a contrast: its name, whether that is a plural, and whether the variant has it.
+    """The component that a contrast tests: its name, whether that is a plural, and whether the variant has it.
 
     Where the baseline has it and the variant goes without, its effect is the difference with the sign turned.
     """

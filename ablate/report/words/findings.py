@@ -25,7 +25,7 @@ TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "converg
 
 @dataclass(frozen=True)
 class Finding:
-    """What the study says of one variant (or "" for the study) on one of `TOPICS`.
+    """The study's word on one variant (or "" for the study) on one of `TOPICS`.
 
     `decided` says whether the sentence states a difference (or an equivalence), as opposed to the lack of one.
     """

@@ -1,4 +1,4 @@
-"""What a job of a cluster does: it runs trials of a results folder and reports their events in files beside them.
+"""A job of a cluster: it runs trials of a results folder and reports their events in files beside them.
 
 The folder is all that a job and the driver share, so that it does not matter which of them lives longer.
 """

@@ -22,8 +22,9 @@ from ablate.run.cluster.job import Job, Question
 from ablate.run.cluster.reports import STOP, Reports, event_of, index_of, read_events, report_of
 from ablate.run.events import Failed, Finished, Profiled, Progress, Running, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
+from ablate.run.setup import Prepared
 from ablate.run.worker import Assignment, Run
-from ablate.study.spec import ClusterSpec
+from ablate.study.machine import ClusterSpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 
@@ -41,7 +42,7 @@ MOST_JOBS = 1000
 
 
 class Engine(Protocol):
-    """What runs jobs: `submit` gives ids, `ended` says which ended and how, `cancel` and `close` do what they say."""
+    """A scheduler of jobs; its own queue decides when each begins."""
 
     name: str
     detaches: bool
@@ -143,6 +144,41 @@ class ClusterExecutor:
         known = index_of(self._folder)
         ended = engine.ended(list(set(known.values()))) if engine.detaches else dict.fromkeys(known.values(), "")
         self._found = {name: job for name, job in known.items() if job not in ended}
+
+    @classmethod
+    def of(
+        cls,
+        engine: Engine,
+        prepared: Prepared,
+        *,
+        plugins: Sequence[Path],
+        origin: Path | None,
+        provenance: Mapping[str, Any],
+        folder_of: Callable[[Trial], str],
+        detach: bool,
+    ) -> ClusterExecutor:
+        """Return the executor of a prepared study."""
+        run = prepared.study.spec.run
+        assignment = Assignment(
+            results=prepared.results.path.absolute(),
+            base=prepared.study.base.absolute(),
+            device=prepared.devices[0],
+            environment={},  # the engine sets it before the process begins
+            log=prepared.results.path / "workers.log",
+            plugins=tuple(plugins),
+            origin=origin and origin.absolute(),
+            fingerprints=prepared.fingerprints,
+        )
+        return cls(
+            engine,
+            run.cluster,
+            assignment,
+            device_class=prepared.decisions.device,
+            provenance=provenance,
+            trial_timeout=run.trial_timeout,
+            folder_of=folder_of,
+            detach=detach,
+        )
 
     def free(self) -> int:
         """Return how many more trials may be given to the cluster, which keeps the rest in its own queue."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ablate.errors import StudyError
 from ablate.run.events import one_line
-from ablate.study.spec import ClusterSpec
+from ablate.study.machine import ClusterSpec
 
 # How often Ray runs a task again whose node or process was lost.
 RETRIES = 3

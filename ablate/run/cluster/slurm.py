@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import StudyError
-from ablate.study.spec import ClusterSpec
+from ablate.study.machine import ClusterSpec
 
 # How long Slurm's controller may take to answer.
 ANSWER_SECONDS = 60.0

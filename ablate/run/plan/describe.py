@@ -1,4 +1,4 @@
-"""What a study will do, before it does it: its trials, and what of each variant differs from the baseline."""
+"""The work of a study, before it is done: its trials, and what of each variant differs from the baseline."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class VariantPlan:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a data set decides the shape of the networks and the length of the work.
+    """The part of a data set that decides the shape of the networks and the length of the work.
 
     `images` counts those of an epoch by split; `distinct` the training images, each once.
     """
@@ -102,7 +102,7 @@ class PlanReport:
 
     @property
     def runs(self) -> tuple[int, int]:
-        """How many trials are run in all, at least and at most."""
+        """The number of trials run in all, at least and at most."""
         first = self.searched or len(self.trials)
         least, most = zip((first, first), *(phase.total for phase in self.later), strict=True)
         return sum(least), sum(most)
@@ -219,7 +219,7 @@ def _placed(call: Callable[[], T], study: Study, variant: str) -> T:
 
 
 def _all_train_flops(study: Study, trials: list[Trial], variants: list[VariantPlan], shape: Shape) -> int:
-    """As `_train_flops`; of a search, whose trials are not known yet, as if it searched nothing that changes them."""
+    """Return `_train_flops` of a search, whose trials are not known yet, as if nothing searched changed them."""
     if study.spec.search is None:
         return _train_flops(trials, variants, shape)
     rounds = study.spec.search.trials * len(study.seeds)

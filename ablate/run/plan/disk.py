@@ -1,4 +1,4 @@
-"""How much room a study takes on the disk: what stays of it, and what comes on top while it runs."""
+"""The room that a study takes on the disk: what stays of it, and what comes on top while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a study will take: its arithmetic, over the speed at which this machine does the same arithmetic."""
+"""The time that a study will take: its arithmetic, over the speed at which this machine does the same arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ablate plan --power` prints: the differences that a study can see, and the seeds that smaller ones take."""
+"""The output of `ablate plan --power`: the differences that a study can see, and the seeds that smaller ones take."""
 
 from __future__ import annotations
 

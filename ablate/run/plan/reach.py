@@ -1,4 +1,4 @@
-"""What a study can find before it is run: the runs of its phases, and the difference that their seeds detect."""
+"""The reach of a study before it is run: the runs of its phases, and the difference that their seeds detect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ablate plan` prints: the trials of a study, what its variants change, and what it will cost."""
+"""The output of `ablate plan`: the trials of a study, what its variants change, and what it will cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What attention gates look at, and whether it matters: measured on a trained model over a whole split."""
+"""The targets of attention gates, and whether they matter: measured on a trained model over a whole split."""
 
 from __future__ import annotations
 

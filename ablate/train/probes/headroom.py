@@ -1,4 +1,4 @@
-"""How much longer the optimizer's step could be: the distance of the learning rate from the edge of stability."""
+"""The room for a longer step of the optimizer: the distance of the learning rate from the edge of stability."""
 
 from __future__ import annotations
 

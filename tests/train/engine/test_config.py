@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ablate.errors import DeviceError
-from ablate.study.spec import RunSpec, StudySpec
+from ablate.study.machine import RunSpec
+from ablate.study.spec import StudySpec
 from ablate.train.engine import config
 from ablate.train.engine.config import Decisions, decide
 from ablate.train.engine.fused.library import NoKernels
