@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
+from scipy import signal, special
 
 from ablate.measure.segmentation import iou, nan_mean
 from ablate.stats.blocks import ImageScheme, draw_images, image_scheme, order_test
 from ablate.stats.bootstrap import Replicates
+from ablate.stats.bounded import betting_interval
 from ablate.stats.interaction import factor_interactions, setting_interaction
 from ablate.stats.intervals import larger_more_often
+from ablate.stats.saturation import projected_gain
 from benchmarks.population import t_test, welch
 
 Floats = NDArray[np.float64]
