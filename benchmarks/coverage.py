@@ -14,7 +14,7 @@ from math import sqrt
 import numpy as np
 
 from ablate.stats.blocks import draw_images, image_scheme
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, multi_bootstrap
+from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine
 from ablate.stats.intervals import t_interval
 from ablate.stats.resampling import seed_weights
 
@@ -55,7 +55,7 @@ def contrast_coverage(draws: int, n: int, regime: str, means: Sequence[float], r
                 val, test = (list(_counts(luck + own[split] + rng.normal(0, rest, (n, IMAGES)))) for split in range(2))
                 name = f"{draw}/{side}/{setting}"
                 sides[side][setting] = bootstrap.cell(name, val, test, val_score=ratio, test_score=ratio)
-        estimate = multi_bootstrap(*sides).estimate
+        estimate = combine(sides, [1, -1])[0].estimate
         held += estimate.low <= 0 <= estimate.high
     return held / draws
 
@@ -81,7 +81,7 @@ def collapse_coverage(draws: int, n: int, rng: np.random.Generator) -> tuple[flo
                 f"{draw}/{side}", list(_counts(values)), list(_counts(values)), val_score=ratio, test_score=ratio
             )
             sides.append({0: cell})
-        estimate = multi_bootstrap(*sides).estimate
+        estimate = combine(sides, [1, -1])[0].estimate
         held += estimate.low <= -0.06 <= estimate.high
     return held / draws, unseen / draws
 

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import starmap
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
+from scipy import signal, special
 
 from ablate.measure.segmentation import iou, nan_mean
 from ablate.stats.blocks import ImageScheme, draw_images, image_scheme, order_test
 from ablate.stats.bootstrap import Replicates
+from ablate.stats.bounded import betting_interval
 from ablate.stats.interaction import factor_interactions, setting_interaction
 from ablate.stats.intervals import larger_more_often
-from benchmarks.population import t_test, welch
+from ablate.stats.saturation import projected_gain
+from benchmarks import decisions
+from benchmarks.population import STUDIES, read_world, t_test, welch
 
 Floats = NDArray[np.float64]
 Row = tuple[str, str, float, str, float, str]
@@ -275,6 +279,28 @@ def collapse(rng: np.random.Generator, draws: int) -> Iterator[Row]:
             yield f"a fifth of the runs diverges, {label}, {n} seeds", "2(n − 1) df", usual, "Welch's df", ours, note
 
 
+def rates_chosen(_rng: np.random.Generator, draws: int) -> Iterator[Row]:
+    """Compare variants that are equal at their best rates and fall off differently over the others, as published."""
+    ways: dict[str, decisions.Way] = {
+        "6 fresh seeds": partial(decisions.two_phases, seeds=6),
+        "until decided": decisions.until_decided,
+        "until decided, screen.more: 3": partial(decisions.until_decided, more=3),
+    }
+    for name in STUDIES:
+        world = read_world(name)
+        for label, way in ways.items():
+            found = decisions.simulate(way, world, draws, 0)
+            regime = f"{name}, own fall-off over the rates, {label}: verdict false"
+            yield (
+                regime,
+                "of the best rates",
+                found.false,
+                "of the rates chosen",
+                found.wrong,
+                "it speaks of those chosen",
+            )
+
+
 REGIMES: tuple[Callable[[np.random.Generator, int], Iterator[Row]], ...] = (
     spreads,
     groups,
@@ -287,6 +313,7 @@ REGIMES: tuple[Callable[[np.random.Generator, int], Iterator[Row]], ...] = (
     rises,
     absent,
     collapse,
+    rates_chosen,
 )
 
 

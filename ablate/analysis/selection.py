@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,6 @@ OWN_BEST = SelectionRule("own_best", _own_best)
 SHARED = SelectionRule("shared", _shared)
 # All variants at the same setting, for every setting of the grid; nothing is chosen.
 MATCHED = SelectionRule("matched", _matched)
-RULES: Mapping[str, SelectionRule] = {rule.name: rule for rule in (OWN_BEST, SHARED, MATCHED)}
 
 
 def v_table(trials: pd.DataFrame) -> pd.DataFrame:

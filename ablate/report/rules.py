@@ -192,8 +192,8 @@ def cells(analysis: Analysis) -> str:
 def variants(analysis: Analysis) -> str:
     """Return how the numbers of a variant by itself are made."""
     return (
-        f"{_CHOICES['own_best']} {_scored(analysis)} T with its interval: Multi-Bootstrap over seeds and test images, "
-        "the setting chosen on val again in every replicate; mean ± t with n − 1 degrees of freedom × "
+        f"{_judged(analysis)} {_scored(analysis)} T with its interval: Multi-Bootstrap over seeds and test images; "
+        "mean ± t with n − 1 degrees of freedom × "
         f"{_SE}. Components of the variance of one run's test mIoU: seed (what would remain on unlimited images), "
         "image (the sampling of the test images, common to all runs), interaction (what one run gains or loses on just "
         "these images). mIoU^I, mIoU^C and the worst 10 % of the images: means over seeds."
@@ -204,14 +204,20 @@ def classes(analysis: Analysis) -> str:
     """Return how the scores of single classes are made."""
     return (
         "IoU and Dice of a class on the whole test split, mean over seeds, a diverged seed counting 0. "
-        f"{_CHOICES['own_best']} {_scored(analysis)} A class without a pixel in the target has no score. "
+        f"{_judged(analysis)} {_scored(analysis)} A class without a pixel in the target has no score. "
         f"Descriptive. Interval of the IoU ({_confidence(analysis)}): Multi-Bootstrap as that of T."
     )
 
 
 def class_contrasts(analysis: Analysis) -> str:
     """Return how the differences of single classes are made."""
-    return f"{_CHOICES['own_best']} {_ERROR_BARS['retune']} {_scored(analysis)} {_interval(analysis)} Descriptive."
+    return f"{_judged(analysis)} {_scored(analysis)} {_interval(analysis)} Descriptive."
+
+
+def _judged(analysis: Analysis) -> str:
+    """Return which seeds speak for a variant at its own best setting, and how the error bar holds the choice."""
+    kind = primary_kind(analysis)
+    return f"{_CHOICES[kind]} {_ERROR_BARS['tune_once' if kind == 'confirmed' else 'retune']}"
 
 
 def detail(analysis: Analysis) -> str:
@@ -228,8 +234,8 @@ def detail(analysis: Analysis) -> str:
         f"Scored at {size} pixels{own}; widths are given for a diagonal of 600 and scaled (boundary_3 is a band of "
         f"{band} pixel{'s' * (band != '1')} here, thin_3 what a disc of {disc} pixels removes). boundary: IoU of the "
         "bands inside the masks; trimap: IoU near target boundaries; interior: IoU away from them; thin: recall of "
-        f"thin structures. {_CHOICES['own_best']} The setting is chosen once. A diverged seed counts 0 in all. "
-        f"{_interval(analysis)} Descriptive."
+        f"thin structures. {_CHOICES[primary_kind(analysis)]} The setting is chosen once. A diverged seed counts 0 in "
+        f"all. {_interval(analysis)} Descriptive."
     )
 
 

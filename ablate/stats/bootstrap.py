@@ -48,17 +48,6 @@ class Replicates:
         of_entry = {name: value[..., place] if value.ndim else value for name, value in parts.items()}
         return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **of_entry)
 
-    def scaled(self, factor: float) -> Replicates:
-        """Return the same of `factor` times the compared score."""
-        return replace(
-            self,
-            test=self.test * factor,
-            test_draws=self.test_draws * factor,
-            between=self.between * factor**2,
-            interaction=self.interaction * factor**2,
-            image_draws=self.image_draws * factor,
-        )
-
 
 class MultiBootstrap:
     """Multi-Bootstrap of a study (Sellam et al., The MultiBERTs, 2022): one set of image draws for everything compared.
@@ -192,18 +181,6 @@ def combine(
         Contrast(estimate, settings, stability, column, parts.between, parts.image, parts.choice)
         for (estimate, parts), column in zip(made, draws.T, strict=True)
     ]
-
-
-def multi_bootstrap(
-    left: Mapping[Any, Replicates],
-    right: Mapping[Any, Replicates],
-    *,
-    at: tuple[Hashable, Hashable] | None = None,
-    confidence: float = 0.95,
-) -> Contrast:
-    """Return the difference of two variants' test scores (scalar) as `combine` makes it."""
-    (contrast,) = combine([left, right], [1, -1], at=at, confidence=confidence)
-    return contrast
 
 
 class _Parts(NamedTuple):

@@ -31,17 +31,12 @@ def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np
     return _counted(rng.integers(0, n, size=(resamples, n)), n)
 
 
-def resampled_scores(counts: Counts, weights: NDArray[np.int64], score: Score) -> Floats:
-    """Return the score in every replicate: counts (images, ...), weights (R, images) -> (R, ...).
+def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Iterator[tuple[slice, Floats]]:
+    """Yield the scores of some replicates after another, with their places.
 
     Matrix products in float64, exact while sums stay below 2^53; of as many replicates at a time as the processor's
     cache holds.
     """
-    return np.concatenate([part for _, part in _portions(counts, weights, score)])
-
-
-def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Iterator[tuple[slice, Floats]]:
-    """Yield the scores of some replicates after another, with their places."""
     # A row for every count and a column for every replicate, so that what is added and divided lies side by side.
     rows = np.ascontiguousarray(np.moveaxis(np.asarray(counts, dtype=np.float64), 0, -1))
     flat = rows.reshape(-1, rows.shape[-1])

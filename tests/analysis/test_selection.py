@@ -9,7 +9,6 @@ import pytest
 from ablate.analysis.selection import (
     MATCHED,
     OWN_BEST,
-    RULES,
     SHARED,
     alike_but_rate,
     bracket,
@@ -60,10 +59,6 @@ def test_a_setting_without_a_result_everywhere_is_not_shared() -> None:
     assert SHARED.choose(partial) == {"a": "lr=3e-4", "b": "lr=3e-4", "c": None}
     assert OWN_BEST.choose(partial) == {"a": "lr=3e-4", "b": "lr=1e-3", "c": None}
     assert MATCHED.comparisons(partial)[0] == {"a": None, "b": "lr=1e-3", "c": None}
-
-
-def test_rules_are_known_by_their_names() -> None:
-    assert {name: rule.name for name, rule in RULES.items()} == {n: n for n in ("own_best", "shared", "matched")}
 
 
 def trials(*rows: tuple[str, str, int, str, float, str]) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import isnan, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from scipy import signal, stats
 
 from ablate.measure.segmentation import iou, mean_iou
 from ablate.stats.blocks import draw_images, image_scheme
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, choose, combine, multi_bootstrap
-from ablate.stats.resampling import Score, resampled_scores, seed_weights, variance_split
+from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, choose, combine
+from ablate.stats.resampling import Score, seed_scores, seed_weights, variance_split
 
 OF_CLASSES: dict[str, Score] = {"val_score": mean_iou, "test_score": mean_iou}
 
@@ -25,6 +26,14 @@ def ratio(sums: np.ndarray) -> np.ndarray:
 def as_counts(values: np.ndarray) -> list[np.ndarray]:
     """Values (n, images) as the counts of n seeds."""
     return list(np.stack([values, np.ones_like(values)], axis=-1))
+
+
+def difference(
+    left: Mapping[Any, Replicates], right: Mapping[Any, Replicates], at: tuple[Hashable, Hashable] | None = None
+) -> Contrast:
+    """Left − right of a scalar score."""
+    (contrast,) = combine([left, right], [1, -1], at=at)
+    return contrast
 
 
 # --- what is drawn -------------------------------------------------------------------------------------------------
@@ -57,18 +66,18 @@ def test_iou_of_sums_leaves_out_a_class_that_is_nowhere() -> None:
     assert isnan(mean_iou(np.zeros((2, 3))))
 
 
-def test_resampled_scores_equal_the_loop_over_replicates() -> None:
+def test_drawn_scores_equal_the_loop_over_replicates() -> None:
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 50, (7, 3, 3))
     weights = draw_images(rng, image_scheme(7, None), 20)
     expected = [mean_iou(np.repeat(counts, w, axis=0).sum(axis=0).astype(float)) for w in weights]
-    assert resampled_scores(counts, weights, mean_iou) == pytest.approx(np.array(expected))
+    assert seed_scores([counts], weights, mean_iou)[1][0] == pytest.approx(np.array(expected))
 
 
 def test_counts_past_float32_stay_exact() -> None:
     counts = np.full((3, 1, 3), [2**27 + 1, 1, 0], dtype=np.int64)
-    score = resampled_scores(counts, np.ones((1, 3), dtype=np.int64), lambda sums: sums[..., 0, 0])
-    assert score[0] == 3 * (2**27 + 1)
+    _, drawn = seed_scores([counts], np.ones((1, 3), dtype=np.int64), lambda sums: sums[..., 0, 0])
+    assert drawn[0, 0] == 3 * (2**27 + 1)
 
 
 # --- choosing and comparing -----------------------------------------------------------------------------------------
@@ -85,8 +94,8 @@ def test_best_settings_are_chosen_in_every_replicate_and_given_ones_are_not() ->
     }
     right = {1e-3: cell(0.5, 0.1, [0.5] * 4, [0.1] * 4)}
     assert choose(left) == 1e-3
-    again = multi_bootstrap(left, right)
-    once = multi_bootstrap(left, right, at=(1e-3, 1e-3))
+    again = difference(left, right)
+    once = difference(left, right, at=(1e-3, 1e-3))
     assert again.draws == pytest.approx([0.30, 0.32, 0.10, 0.36])
     assert once.draws == pytest.approx([0.30, 0.32, 0.34, 0.36])
     assert again.estimate.value == once.estimate.value == pytest.approx(0.3)
@@ -95,7 +104,7 @@ def test_best_settings_are_chosen_in_every_replicate_and_given_ones_are_not() ->
     assert once.estimate.se == pytest.approx(np.std(once.draws, ddof=1))
     assert once.estimate.high - 0.3 == pytest.approx(stats.t.ppf(0.975, 4) * once.estimate.se)
     assert again.image + again.choice == pytest.approx(again.estimate.se**2)
-    at = multi_bootstrap(left, right, at=(1e-4, 1e-3))
+    at = difference(left, right, at=(1e-4, 1e-3))
     assert at.estimate.value == pytest.approx(0.2)
     assert at.settings == (1e-4, 1e-3)
     assert np.isnan(at.stability).all()
@@ -122,7 +131,7 @@ def test_seeds_alone_give_the_two_sample_t_test() -> None:
         }
         for name, x in (("a", a), ("b", b))
     ]
-    ours = multi_bootstrap(*sides).estimate
+    ours = difference(*sides).estimate
     theirs = stats.ttest_ind(a, b, equal_var=False)
     assert ours.value == pytest.approx(theirs.statistic * np.sqrt(a.var(ddof=1) / 3 + b.var(ddof=1) / 3))
     assert ours.se == pytest.approx(sqrt(a.var(ddof=1) / 3 + b.var(ddof=1) / 3), rel=0.02)
@@ -158,7 +167,7 @@ def test_one_seed_has_a_value_and_no_interval() -> None:
         {0: bootstrap.cell("a", counts[0], counts[1], **OF_CLASSES)},
         {0: bootstrap.cell("b", counts[2], counts[3], **OF_CLASSES)},
     ]
-    contrast = multi_bootstrap(*sides).estimate
+    contrast = difference(*sides).estimate
     assert np.isfinite(contrast.value)
     assert not contrast.has_interval
     assert "fewer than two seeds" in contrast.reason
@@ -224,9 +233,7 @@ def test_interval_of_a_contrast_covers_whatever_dominates(n: int, regime: str) -
     """Between .95 less Monte-Carlo error and, since t_{2(n−1)} is too wide where images dominate, .995."""
     rng = np.random.default_rng(0)
     bootstrap = MultiBootstrap(val=image_scheme(30, None), test=image_scheme(30, None), resamples=150)
-    estimates = [
-        multi_bootstrap(*planted_cells(bootstrap, rng, draw, [0.0], n, regime)).estimate for draw in range(300)
-    ]
+    estimates = [difference(*planted_cells(bootstrap, rng, draw, [0.0], n, regime)).estimate for draw in range(300)]
     covered = np.mean([x.low <= 0 <= x.high for x in estimates])
     assert 0.95 - 3 * sqrt(0.95 * 0.05 / 300) <= covered <= 0.995
     # the standard error is that of the estimate, not merely a safe one
@@ -237,7 +244,7 @@ def test_interval_of_a_contrast_covers_whatever_dominates(n: int, regime: str) -
 def test_choosing_again_covers_with_clear_and_with_equal_settings(means: tuple[float, float]) -> None:
     rng = np.random.default_rng(2)
     bootstrap = MultiBootstrap(val=image_scheme(30, None), test=image_scheme(30, None), resamples=200)
-    contrasts = [multi_bootstrap(*planted_cells(bootstrap, rng, draw, means, 3, "seeds")) for draw in range(200)]
+    contrasts = [difference(*planted_cells(bootstrap, rng, draw, means, 3, "seeds")) for draw in range(200)]
     assert np.mean([c.estimate.low <= 0 <= c.estimate.high for c in contrasts]) >= 0.95 - 3 * sqrt(0.95 * 0.05 / 200)
     percentile = [np.percentile(c.draws, [2.5, 97.5]) for c in contrasts]
     assert all(np.isfinite(percentile).ravel())
