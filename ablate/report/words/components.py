@@ -122,7 +122,8 @@ def reach(row: Row) -> str:
         said.append(f"a difference of {percent(row['detectable'])} points would have been found with a chance of 80 %")
     if not isnan(row["seeds_needed"]):
         said.append(f"about {seeds_text(row['seeds_needed'])} per variant would decide this difference")
-    return "; ".join(said)
+    text = "; ".join(said)
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def seeds_text(needed: float) -> str:

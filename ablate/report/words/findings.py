@@ -81,7 +81,7 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     fresh = ", on seeds that took no part in choosing it" if row["kind"] == "confirmed" else ""
     text = f"{said}, each at its own best setting ({place}){fresh}.{_reservations(analysis, row)}"
     if could := reach(row):
-        text += f" {could[0].upper()}{could[1:]}."
+        text += f" {could}."
     return [Finding("quality", variant, text, row["decision"] in DECISIONS)]
 
 
