@@ -37,7 +37,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Side:
-    """What one study says of one variant, as it is printed."""
+    """One study's result for one variant, as it is printed."""
 
     setting: str
     miou: str

@@ -1,4 +1,4 @@
-"""What every part of the report looks up in an analysis: variants and settings in order, their labels, chosen runs."""
+"""Look-ups in an analysis that the whole report needs: variants and settings in order, their labels, chosen runs."""
 
 from __future__ import annotations
 

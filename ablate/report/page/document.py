@@ -1,4 +1,4 @@
-"""What the page says, section by section, before any HTML: headline, verdicts, findings, tables, figures, methods."""
+"""The text of the page, section by section, before any HTML: headline, verdicts, findings, tables, figures, methods."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Page:
     rules: Sequence[tuple[str, str]]
     command: str
     fixed: str
-    """What to add to the command for the same numbers on a machine that would choose otherwise."""
+    """The options to add to the command for the same numbers on a machine that would choose otherwise."""
     study_file: str
     provenance: Sequence[tuple[str, str]]
     version: str

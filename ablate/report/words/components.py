@@ -1,4 +1,4 @@
-"""What a variant and the baseline differ by, as a reader calls it, and the effect of that component in a sentence."""
+"""The component that a variant tests, as a reader calls it, and its effect in a sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DECISIONS = ("better", "worse", "equivalent")
 
 @dataclass(frozen=True)
 class Component:
-    """What is tested by a contrast: its name, whether that is a plural, and whether the variant has it.
+    """The component that a contrast tests: its name, whether that is a plural, and whether the variant has it.
 
     Where the baseline has it and the variant goes without, its effect is the difference with the sign turned.
     """
@@ -51,7 +51,7 @@ class Component:
 def differences_of(analysis: Analysis, variant: str) -> dict[str, tuple[Any, Any]]:
     """Return every setting in which a variant differs from its baseline, by its dotted name: there, and here."""
     described = (analysis.frames.run.get("variants") or {}).get(variant) or {}
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for field, (base, own) in (described.get("differs") or {}).items():
         sides = flatten(base, field), flatten(own, field)
         names = dict.fromkeys([*sides[0], *sides[1]])

@@ -24,7 +24,7 @@ TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "converg
 
 @dataclass(frozen=True)
 class Finding:
-    """What the study says of one variant (or "" for the study) on one of `TOPICS`.
+    """One statement of the study about a variant (or "" for the study) on one of `TOPICS`.
 
     `decided` says whether the sentence states a difference (or an equivalence), as opposed to the lack of one.
     """
