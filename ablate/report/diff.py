@@ -37,7 +37,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Side:
-    """One study's numbers of one variant, as they are printed."""
+    """One study's result for one variant, as it is printed."""
 
     setting: str
     miou: str

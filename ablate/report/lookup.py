@@ -1,4 +1,4 @@
-"""Look up what every part of the report needs: variants and settings in order, their labels, chosen runs."""
+"""Look-ups in an analysis that the whole report needs: variants and settings in order, their labels, chosen runs."""
 
 from __future__ import annotations
 

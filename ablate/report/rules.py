@@ -1,4 +1,4 @@
-"""The making of every frame of numbers in words, once a frame: it stands under its tables and figures.
+"""The making of every frame of numbers, in words, once a frame: the text that stands under its tables and figures.
 
 Each function takes the `Analysis` and says it from facts: the study's `measure`, the groups of its images, its profile,
 the kinds of its contrasts. What needs no facts is a text by itself.

@@ -115,7 +115,9 @@ def curve_values(figure: Figure) -> list[dict[str, Any]]:
 def _of_first(axes: Axes, line: str) -> str:
     """Return the vertical label of the first panel in the same row, or the title of the first in the same column."""
     place = axes.get_subplotspec()
-    for other in axes.figure.axes if place is not None else ():
+    if place is None:
+        return ""
+    for other in axes.figure.axes:
         spec = other.get_subplotspec()
         if spec is None or spec.get_gridspec() is not place.get_gridspec():
             continue

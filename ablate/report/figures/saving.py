@@ -26,6 +26,8 @@ from ablate.report.lookup import NotDrawn, made, order
 
 FORMATS = ("png", "svg")
 DPI = 200
+# The sheet of all variants' predictions: the page has the same pictures in its tabs.
+FILE_ONLY = "panels"
 # Every format by the entries of its metadata that would hold the time.
 _TIMES: dict[str, tuple[str, ...]] = {"png": (), "svg": ("Date",), "pdf": ("CreationDate", "ModDate")}
 _TIME = "SOURCE_DATE_EPOCH"
@@ -33,7 +35,7 @@ _TIME = "SOURCE_DATE_EPOCH"
 
 @dataclass(frozen=True)
 class Shown:
-    """One drawing of a figure on the page: an SVG as a data URI, its size in pixels of CSS, the values of its curves.
+    """One drawing of a figure on the page: an SVG as a data URI, its size in pixels of CSS, curves and caption.
 
     `kind` is "narrow" for one that is made for a phone.
     """
@@ -42,6 +44,7 @@ class Shown:
     width: int
     height: int
     curves: Sequence[dict[str, Any]]
+    rule: str
     kind: str
 
 
@@ -54,7 +57,6 @@ class Drawn:
     section: str
     files: tuple[Path, ...] = ()
     reason: str = ""
-    rule: str = ""
     shown: Sequence[Shown] = ()
     """How the page shows it, on a wide screen and, where that differs, on a narrow one."""
 
@@ -115,18 +117,19 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
     if formats and rule:
         # The caption, for whoever passes the figure on.
         write_atomic(folder / f"{name}.txt", f"{rule}\n".encode(), lasting=False)
-    if variant is not None:
+    if variant is not None or name == FILE_ONLY:
         return Drawn(name, place.title, place.section, files)
     shown = [_shown(figure, encoded["svg"])]
     if name == "consolidated":
         figure = draw_consolidated(analysis, SINGLE)
         shown.append(_shown(figure, encode(figure, ["svg"])["svg"], "narrow"))
-    return Drawn(name, place.title, place.section, files, "", rule, shown)
+    return Drawn(name, place.title, place.section, files, "", shown)
 
 
 def _shown(figure: Figure, svg: bytes, kind: str = "") -> Shown:
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Shown(svg_uri(adaptive(svg.decode())), width, height, curve_values(figure), kind)
+    rule = str(figure.get_label())
+    return Shown(svg_uri(adaptive(svg.decode())), width, height, curve_values(figure), rule, kind)
 
 
 def _remove(folder: Path, name: str, kinds: Sequence[str]) -> None:

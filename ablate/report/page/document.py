@@ -1,4 +1,4 @@
-"""The content of the page by sections, before any HTML: headline, verdicts, findings, tables, figures, methods."""
+"""The text of the page, section by section, before any HTML: headline, verdicts, findings, tables, figures, methods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.records.store import Results
 from ablate.registry import FIGURES, TABLES, Displays
 from ablate.report import rules
-from ablate.report.figures.saving import Drawn
+from ablate.report.figures.saving import FILE_ONLY, Drawn
 from ablate.report.format import typeset
 from ablate.report.images.gallery import gallery
 from ablate.report.images.tiles import Panel, panels
@@ -66,7 +66,7 @@ class Page:
     rules: Sequence[tuple[str, str]]
     command: str
     fixed: str
-    """What to add to the command for the same numbers on a machine that would choose otherwise."""
+    """The options to add to the command for the same numbers on a machine that would choose otherwise."""
     study_file: str
     provenance: Sequence[tuple[str, str]]
     version: str
@@ -128,9 +128,8 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         findings=found,
         notes=notes.notes(analysis),
         tables=_by_section(TABLES, [table for table in tables if len(table.frame)]),
-        # The tabs have the same pictures as the sheet of all variants: its files are enough.
-        figures=_by_section(FIGURES, [one for one in drawn if one.shown and not (tiles and one.name == "panels")]),
-        sheet=next((path.name for one in drawn if one.name == "panels" for path in one.files[:1]), ""),
+        figures=_by_section(FIGURES, [one for one in drawn if one.shown]),
+        sheet=next((path.name for one in drawn if one.name == FILE_ONLY for path in one.files[:1]), ""),
         absent=[(one.title, one.reason) for one in drawn if one.reason and one.section],
         panels=tiles,
         legend=legend,

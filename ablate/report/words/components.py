@@ -1,4 +1,4 @@
-"""The difference of a variant from the baseline, as a reader calls it, and its effect in a sentence."""
+"""The component that a variant tests, as a reader calls it, and its effect in a sentence."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Component:
 def differences_of(analysis: Analysis, variant: str) -> dict[str, tuple[Any, Any]]:
     """Return every setting in which a variant differs from its baseline, by its dotted name: there, and here."""
     described = (analysis.frames.run.get("variants") or {}).get(variant) or {}
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for field, (base, own) in (described.get("differs") or {}).items():
         sides = flatten(base, field), flatten(own, field)
         names = dict.fromkeys([*sides[0], *sides[1]])
@@ -156,7 +156,8 @@ def reach(row: Row) -> str:
         said.append(f"a difference of {percent(row['detectable'])} points would have been found with a chance of 80 %")
     if not isnan(row["seeds_needed"]):
         said.append(f"about {seeds_text(row['seeds_needed'])} per variant would decide this difference")
-    return "; ".join(said)
+    text = "; ".join(said)
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def seeds_text(needed: float) -> str:

@@ -25,7 +25,7 @@ TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "converg
 
 @dataclass(frozen=True)
 class Finding:
-    """The study's word on one variant (or "" for the study) on one of `TOPICS`.
+    """One statement of the study about a variant (or "" for the study) on one of `TOPICS`.
 
     `decided` says whether the sentence states a difference (or an equivalence), as opposed to the lack of one.
     """
@@ -84,7 +84,7 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     fresh = ", on seeds that took no part in choosing it" if row["kind"] == "confirmed" else ""
     text = f"{said}, each at its own best setting ({place}){fresh}.{_reservations(analysis, row)}"
     if could := reach(row):
-        text += f" {could[0].upper()}{could[1:]}."
+        text += f" {could}."
     return [Finding("quality", variant, text, row["decision"] in DECISIONS)]
 
 

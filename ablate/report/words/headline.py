@@ -1,4 +1,4 @@
-"""The answers that the page gives first: what was studied, what was found, how sure, at which rate, at what cost."""
+"""The first answers of the page: what was studied, what was found, how sure, at which rate, at what cost."""
 
 from __future__ import annotations
 

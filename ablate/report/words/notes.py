@@ -1,4 +1,4 @@
-"""The limits to know before trusting the numbers: missing, not learned, not converged, chosen on an edge.
+"""The limits to know before trusting the numbers: what is missing, not learned, not converged, chosen on an edge.
 
 Besides: confounded, synthetic, of few seeds, of low precision, or measured on a busy machine.
 """

@@ -12,7 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.lookup import busy
-from ablate.report.words.components import component, deciding_command, span_text
+from ablate.report.words.components import component, deciding_command, differs_text, span_text
 from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.notes import notes
 from ablate.report.words.verdict_rows import verdict_rows
@@ -79,6 +79,14 @@ def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(s
     assert called({"dropout": [0.0, 0.1]}) == ("dropout 0.1", True)
     assert called({"dropout": [0.1, 0.0]}) == ("dropout 0.1", False)
     assert called({"skip": ["concat", "none"], "block": ["plain", "residual"]}) == ("odd", True)
+
+
+def test_settings_that_differ_are_told_leaf_by_leaf(study: Analysis) -> None:
+    sides = [{"flip": flip, "scale": [1.0, 1.0]} for flip in (True, False)]
+    run = {**study.frames.run, "variants": {"odd": {"differs": {"train.augment": sides}}}}
+    odd = replace(study, frames=replace(study.frames, run=run))
+    assert differs_text(odd, "odd") == "train.augment.flip: yes → no"
+    assert (component(odd, "odd").name, component(odd, "odd").of_variant) == ("flip", False)
 
 
 def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) -> None:
