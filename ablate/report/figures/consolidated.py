@@ -37,7 +37,7 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     below = 0.75 + rows
     if narrow:
         figure = canvas(width, 2.0 + 2 * below)
-        upper, *lower = figure.subfigures(3, 1, height_ratios=[2.0, below, below]).tolist()
+        upper, *lower = figure.subfigures(3, 1, height_ratios=[2.0, below, below], squeeze=False).ravel()
         draw_curve_panels(analysis, upper.subplots(1, 2), frame, (0, 2))
         loss, (miou, cells) = None, (part.subplots() for part in lower)
     else:

@@ -87,7 +87,8 @@ def draw_curves(
             mean, low, high = (lived[variant][name] for name in ("mean", "min", "max"))
             if (high > low).any():
                 axes.fill_between(mean.index, low, high, color=look.color, alpha=0.16, linewidth=0)
-            axes.plot(mean.index, mean, **look.line(zorder=3))
+            # The page shows the values of lines that have a label.
+            axes.plot(mean.index, mean, **look.line(zorder=3, label=variant))
             if len(mean) == 1:
                 axes.plot(mean.index, mean, look.marker, color=look.color)
         for _, run in died.get(variant, ()):
