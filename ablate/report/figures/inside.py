@@ -27,6 +27,7 @@ FLOW = {
     "update_ratio": ("Update ratio ‖ΔW‖ / ‖W‖", "the update ratios of no stage differ by a factor of two"),
     "skip_share": ("Gradient share of the skips", "the gradient shares of no stage differ by 0.1"),
 }
+QUARTILES = np.array([0.25, 0.5, 0.75])
 # Stages of a figure; of a deeper network the blocks are put together by their first word.
 MOST_STAGES = 24
 
@@ -91,7 +92,7 @@ def _flow(axes: Axes, part: pd.DataFrame, analysis: Analysis) -> None:
     label_rows(axes, stages, most=26)
     for row, variant in enumerate(variants):
         shift = 0.5 * ((row + 0.5) / len(variants) - 0.5)
-        spread = part[part["variant"] == variant].groupby("stage")["value"].quantile([0.25, 0.5, 0.75]).unstack()  # noqa: PD010
+        spread = part[part["variant"] == variant].groupby("stage")["value"].quantile(QUARTILES).unstack()  # noqa: PD010
         at = np.array([stages.index(stage) for stage in spread.index]) + shift
         look = styles[variant]
         axes.hlines(at, spread[0.25], spread[0.75], color=look.color, linewidth=0.8, alpha=0.6)

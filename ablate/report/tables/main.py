@@ -57,8 +57,8 @@ def results(analysis: Analysis) -> Table:
         "interval of the variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training "
         f"loss at that setting; 1 = never rose.{said}"
     )
-    wanted = of_table(frame, columns, "p_holm", "decision", "lr_confounded", "unbracketed", "n_diverged", "seeds", "p")
-    return Table(wanted, columns, rule, page_only=("chosen", "diverged", "decision_text"))
+    frame = of_table(frame, columns, "p_holm", "decision", "lr_confounded", "unbracketed", "n_diverged", "seeds")
+    return Table(frame, columns, rule, page_only=("chosen", "diverged", "decision_text"))
 
 
 @register_table("contrasts", title="Contrasts three ways", order=10)

@@ -125,6 +125,7 @@ def quality(analysis: Analysis) -> Sequence[Column]:
         "dice": "Dice, %",
         "pixel_accuracy": "Pixel accuracy, %",
     }
+    loss, title = loss_column(analysis)
     spreads = {
         "between_runs_sd": "SD between runs, points",
         "seed_sd": "of seeds",
@@ -135,7 +136,7 @@ def quality(analysis: Analysis) -> Sequence[Column]:
         VARIANT,
         Column("test_mean", "mIoU, %", "percent", "test_low", "test_high", best="max"),
         *(Column(key, label, "percent", best="max") for key, label in scores.items()),
-        Column(*loss_column(analysis), "number", best="min"),
+        Column(loss, title, "number", best="min"),
         *(Column(key, label, "percent", digits=2) for key, label in spreads.items()),
     ]
 
