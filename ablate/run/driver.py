@@ -207,8 +207,6 @@ class Driver:
         provenance = {"versions": run["versions"], "git": run["git"], "machine": run["device"]}
         return provenance | ({"plugin_code_changed": True} if self.prepared.code_changed else {})
 
-    # -- phases -------------------------------------------------------------------------------------------
-
     def _phase(self, executor: Executor, trials: Sequence[Trial]) -> None:
         """Run those of `trials` that have no finished record."""
         self.pending = [trial for trial in trials if self._is_pending(trial)]
@@ -277,8 +275,6 @@ class Driver:
             write_atomic(self.results.profile, to_json(found.profile))
         else:
             self._note(f"no profile: {found.reason}")
-
-    # -- events -------------------------------------------------------------------------------------------
 
     def _start(self, executor: Executor) -> None:
         trial = executor.start(self.pending)
@@ -376,8 +372,6 @@ class Driver:
             if record is not None and record.key == trial.key and record.status in FINISHED:
                 return record
         return None
-
-    # -- the end ------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
         self.signals += 1
