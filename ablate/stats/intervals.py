@@ -249,14 +249,16 @@ def larger_more_often(left: ArrayLike, right: ArrayLike, confidence: float = 0.9
     """
     n = min(np.size(left), np.size(right))
     found = probability_of_superiority(left, right, confidence)
+    few = "at least 4 seeds a side can tell" if n < 4 else ""
+    method = "P(larger), Newcombe's interval"
     made = Estimate(
-        found.value, found.low, found.high, n=n, confidence=confidence, method="P(larger), Newcombe's interval"
+        found.value, found.low, found.high, n=n, confidence=confidence, method=method, reason=found.reason and few
     )
     if found.low <= 0.5 <= found.high:
         return made
     p = permutation_p(left, right)
     if p > 1 - confidence:
-        reason = f"exact permutation p = {p:.3g}" + ("; at least 4 seeds a side can tell" if n < 4 else "")
+        reason = "; ".join(filter(None, (f"exact permutation p = {p:.3g}", few)))
         return replace(made, low=nan, high=nan, p=p, reason=reason)
     return replace(made, p=p)
 

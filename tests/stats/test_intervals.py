@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from ablate.stats.intervals import (
+    larger_more_often,
     mean_estimate,
     permutation_p,
     probability_of_superiority,
@@ -181,3 +182,12 @@ def test_variants_with_the_same_share_of_loud_runs_are_told_apart_no_more_often_
         made = welch_or_permutation(left, right, 0.95)
         decided += made.has_interval and (made.low > 0 or made.high < 0)
     assert 0 < decided <= stats.binom.ppf(0.999, draws, 0.05)
+
+
+def test_which_run_is_larger_needs_four_a_side_and_counts_infinite_ones() -> None:
+    four = larger_more_often([2, 3, 4, np.inf], [1, 1, 1, 1.5])
+    assert four.value == 1 and four.low > 0.5 and four.p == pytest.approx(2 / 70)
+    three = larger_more_often([2, 3, np.inf], [1, 1, 1.5])
+    assert not three.has_interval and "permutation p = 0.1; at least 4 seeds" in three.reason
+    alike = larger_more_often([1, 2], [1, 2])
+    assert alike.value == 0.5 and alike.low < 0.5 < alike.high and "at least 4 seeds" in alike.reason
