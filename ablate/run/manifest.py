@@ -222,14 +222,15 @@ def write_run(
     machine: dict[str, Any],
 ) -> None:
     """Write `run.json` and `data.json`; the folder's `id` is made the first time, and kept."""
-    before = results.read_run()
+    before, typed = results.read_run(), command_line()
+    profiled = typed.startswith("ablate profile") and {"command", "plan"} <= before.keys()
     # A plugin that is only not loaded now stays known, or its next edit would pass unseen.
     known = {item["file"]: item["sha256"] for item in before.get("plugins", []) if item["file"] not in plugins}
     document = {
         "schema_version": SCHEMA,
         "study": study.spec.study,
         "id": before.get("id") or secrets.token_hex(8),
-        "command": _reproducing(results),
+        "command": str(before["command"]) if profiled else typed,
         "versions": versions(),
         "device": machine,
         "git": git_state(Path(os.curdir)),
@@ -246,19 +247,13 @@ def write_run(
         "decisions": decisions.to_json(),
         "variants": variants,
         **({"extended_from": shorter_epochs(study)} if study.origin is not None else {}),
-        "plan": [plan_entry(trial) for trial in plan],
+        # A profile that is added to trials keeps the phases that their run entered later.
+        "plan": before["plan"] if profiled else [plan_entry(trial) for trial in plan],
     }
     if study.spec.search is not None:
         document["search"] = search_identity(study.spec.search)
     write_atomic(results.run, to_json(document))
     write_atomic(results.path / "data.json", to_json({"files": dict(dataset.files)}))
-
-
-def _reproducing(results: Results) -> str:
-    """Return the command that made the trials: a profile that is added to them keeps that of their run."""
-    typed = command_line()
-    known = results.read_run().get("command")
-    return str(known) if known and typed.startswith("ablate profile") else typed
 
 
 def search_identity(search: SearchSpec) -> dict[str, Any]:

@@ -406,12 +406,16 @@ def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) ->
     assert lines[0].startswith("ablate: study.yaml:9: run.devices: device 'cuda:7' is not there; this machine has ")
 
 
-def test_a_profile_that_is_added_keeps_the_command_of_the_run(command: Command) -> None:
-    assert command.run("--only", "variant=narrow").returncode == 0
+def test_a_profile_that_is_added_keeps_the_command_and_the_phases_of_the_run(command: Command) -> None:
+    command.study(STUDY + "confirm: {seeds: 1}\n")
+    assert command.run().returncode == 0
+    plan = json.loads((command.results / "run.json").read_text())["plan"]
+    assert "confirm" in {entry["role"] for entry in plan}
     done = command("profile", "study.yaml", "--plugin", str(PLUGIN), "--seconds", "1")
     assert done.returncode == 0, done.stderr
     assert set(json.loads((command.results / "profile.json").read_text())["variants"]) == {"narrow", "wide"}
-    assert json.loads((command.results / "run.json").read_text())["command"].startswith("ablate run study.yaml")
+    after = json.loads((command.results / "run.json").read_text())
+    assert after["command"].startswith("ablate run study.yaml") and after["plan"] == plan
 
 
 @pytest.mark.usefixtures("kernels")
