@@ -9,7 +9,7 @@ from typing import Any
 
 from ablate.analysis.columns import Frame
 from ablate.analysis.schema import CLAIMS, FRAMES, TRIAL_FRAMES
-from ablate.commands.components import components
+from ablate.commands.catalogue import components
 from ablate.run.plan.describe import json_schema
 
 

@@ -135,8 +135,8 @@ def clean(
 def components(plugin: Plugins = None, as_json: Json = False) -> None:
     """List models, data sets, losses and optimizers with their settings."""
     plugins_of(plugin)
-    from ablate.commands.components import components as rows
-    from ablate.commands.components import print_components
+    from ablate.commands.catalogue import components as rows
+    from ablate.commands.catalogue import print_components
 
     print_json(rows()) if as_json else print_components()
 
