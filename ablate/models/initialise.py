@@ -16,7 +16,7 @@ def drawn_again(model: nn.Module) -> nn.Module | None:
     is set by none of its modules, such as one that a module without the method holds itself.
     """
     # A generator fills memory in order: another layout would get other values.
-    fresh = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)
+    fresh = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for parameter in fresh.parameters():
         parameter.fill_(torch.nan)  # which nothing draws: what keeps it was not set
     fresh.apply(lambda module: getattr(module, "reset_parameters", lambda: None)())
