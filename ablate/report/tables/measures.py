@@ -173,9 +173,9 @@ def stability(analysis: Analysis) -> Table:
     columns = [VARIANT, *axis_columns(analysis)]
     for name in names:
         best: Literal["min"] | None = None if name == "lr_headroom" else "min"
-        ends_of = (f"{name}_low", f"{name}_high") if name == "rise" else (None, None)
+        low, high = (f"{name}_low", f"{name}_high") if name == "rise" else (None, None)
         if best or shown[name].notna().any():
-            columns.append(Column(name, name.replace("_", " "), "number", *ends_of, best=best))
+            columns.append(Column(name, name.replace("_", " "), "number", low, high, best))
     return Table(shown, columns, rules.rule(analysis, "stability"), bold_of="variant")
 
 
