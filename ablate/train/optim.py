@@ -53,8 +53,9 @@ def sgd(
     nesterov: bool = False,
 ) -> torch.optim.Optimizer:
     """Make stochastic gradient descent with (heavy-ball or Nesterov's) momentum."""
-    decay = {"weight_decay": weight_decay, "momentum": momentum}
-    return torch.optim.SGD(parameters, lr=lr, **decay, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(
+        parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, fused=True
+    )
 
 
 def rate_at(
