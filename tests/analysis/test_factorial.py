@@ -89,7 +89,8 @@ def test_main_effects_are_means_over_the_other_factor(tmp_path: Path) -> None:
     row = analysis.interactions.iloc[0]
     assert effects.loc["skip", "estimate"] == pytest.approx((row["effect_b0"] + row["effect_b1"]) / 2, abs=1e-9)
     assert effects.loc["skip", "decision"] == "worse"
-    assert effects.loc["block", "low"] < 0.05 < effects.loc["block", "high"]
+    block = effects.loc["block"]
+    assert block["low"] < 0.05 < block["high"]
 
 
 def test_without_a_grid_of_factors_there_is_none(tmp_path: Path, planted_analysis: Analysis) -> None:
