@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ablate.registry import (
+    register_augment,
     register_dataset,
     register_figure,
     register_loss,
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "load_results",
+    "register_augment",
     "register_dataset",
     "register_figure",
     "register_loss",

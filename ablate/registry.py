@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import math
@@ -72,14 +71,6 @@ class Registry:
             self._entries[name] = Entry(entry.source, factory)
             return factory
         return entry.target
-
-    def bound(self, component: str | Mapping[str, Any]) -> Callable[..., Any]:
-        """Return the factory of a component, a name or `{"name": ..., **settings}`, with the settings filled in."""
-        if isinstance(component, str):
-            return self.get(component)
-        settings = {key: value for key, value in component.items() if key != "name"}
-        factory = self.get(component["name"])
-        return functools.partial(factory, **settings) if settings else factory
 
     def source(self, name: str) -> str:
         """Return the place where `name` was registered: "ablate" or "file:line"."""
@@ -243,7 +234,14 @@ class Measures(Mapping[str, Measure]):
 MEASURES = Measures(["ablate.measure.segmentation", "ablate.measure.stability"])
 register_measure = MEASURES.register
 
-MODELS = Registry("model", {"unet": "ablate.models.unet:unet"})
+MODELS = Registry(
+    "model",
+    {
+        "unet": "ablate.models.unet:unet",
+        **{f"monai/{name}": f"ablate.models.foreign:{name}" for name in ("attention_unet", "basic_unet", "segresnet")},
+        "monai/unet": "ablate.models.foreign:unet",
+    },
+)
 DATASETS = Registry(
     "data set",
     {
@@ -272,6 +270,7 @@ OPTIMIZERS = Registry(
         "sgd": "ablate.train.optim:sgd",
     },
 )
+AUGMENTATIONS = Registry("augmentation", {})
 FIGURES = Displays("figure", ("figures", "consolidated", "predictions"))
 TABLES = Displays("table", ("tables", "claims", "failures"))
 
@@ -279,5 +278,6 @@ register_model = MODELS.register
 register_dataset = DATASETS.register
 register_loss = LOSSES.register
 register_optimizer = OPTIMIZERS.register
+register_augment = AUGMENTATIONS.register
 register_figure = FIGURES.register
 register_table = TABLES.register

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import pandas as pd
 
-from ablate.analysis import cells, contrasts, costs, fine_detail, probes
+from ablate.analysis import cells, contrasts, costs, factorial, fine_detail, probes
 from ablate.analysis.fine_detail import DETAIL
 from ablate.analysis.frames import Frames
 from ablate.analysis.own_best import classes_frame, variants_frame
@@ -60,6 +60,9 @@ class Analysis:
     gate_ablation: pd.DataFrame
     throughput: pd.DataFrame
     cost: pd.DataFrame
+    interactions: pd.DataFrame
+    main_effects: pd.DataFrame
+    data_size: pd.DataFrame
 
 
 @lru_cache(maxsize=4)
@@ -111,4 +114,7 @@ def analyse(frames: Frames) -> Analysis:
         gate_ablation=gate_ablation,
         throughput=costs.throughput_frame(frames),
         cost=costs.cost_frame(frames),
+        interactions=factorial.interactions_frame(scores),
+        main_effects=factorial.main_effects_frame(scores),
+        data_size=factorial.data_size_frame(scores, own_best),
     )

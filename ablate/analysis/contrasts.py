@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ from ablate.stats.blocks import order_test
 from ablate.stats.bootstrap import Contrast
 from ablate.stats.decisions import Decision, Verdict, decide, holm
 from ablate.stats.detectable import detectable_difference, seeds_to_find
-from ablate.stats.interaction import Interaction, setting_interaction
+from ablate.stats.interaction import setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
 from ablate.stats.untrained import trained
+from ablate.study.fields import flat
+from ablate.study.study import undeclared
+from ablate.study.trial import level_text
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 # How the error bar of a way is made: the setting chosen on val again in every replicate, chosen once and run again with
@@ -50,7 +54,8 @@ def against(frames: Frames) -> dict[str, str]:
             alike = [
                 name
                 for name, other in specs.items()
-                if not other.control and (other.difference, other.train) == (own.difference, own.train)
+                if not other.control
+                and (other.difference, other.train, other.data) == (own.difference, own.train, own.data)
             ]
             if alike and frames.baseline not in alike:
                 table[variant] = alike[0]
@@ -63,12 +68,15 @@ def controls(frames: Frames) -> set[str]:
 
 
 def confounds(frames: Frames, variants: Sequence[str]) -> str:
-    """Return the training settings that some of the variants declare for themselves, "" for none."""
-    return "; ".join(
-        f"{name}: {', '.join(f'{key} {value}' for key, value in frames.study.variants[name].train.items())}"
-        for name in variants
-        if name in frames.study.variants and frames.study.variants[name].train
-    )
+    """Return the settings of training and data that variants have of their own and that are no factor, "" for none."""
+    said = []
+    for name in variants:
+        spec = frames.study.variants.get(name)
+        own = flat({"train": spec.train, "data": spec.data}) if spec is not None else {}
+        fields = undeclared(own, frames.study.factors)
+        if fields:
+            said.append(f"{name}: " + ", ".join(f"{f.removeprefix('train.')} {level_text(own[f])}" for f in fields))
+    return "; ".join(said)
 
 
 def ways(scores: StudyScores) -> list[Way]:
@@ -153,7 +161,7 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
         for name, moved in _interactions(contrasts, copies, scores.confidence).items():
             at = own & (frame["variant"] == name)
             frame.loc[at, INTERACTION] = [moved.value, moved.low, moved.high, moved.p]
-            frame.loc[at, "lr_confounded"] = moved.confounds(1 - scores.confidence)
+            frame.loc[at, "lr_confounded"] = moved.p <= 1 - scores.confidence
         images = _images(scores)
         for column in ("images_drawn", "groups", "block", "conditional", "order_correlation", "order_warning"):
             frame[column] = [images[name][column] for name in frame["variant"]]
@@ -279,7 +287,7 @@ def _row(
     row["untrained"] = any(trained(cell, scores.blind_score) == "untrained" for cell in cells.values())
     row["stability"] = np.nan
     if not isinstance(contrast, str):
-        row["stability"] = contrast.left_stability * contrast.right_stability
+        row["stability"] = math.prod(contrast.stability)
     row |= {"lr_confounded": False} | dict.fromkeys([*INTERACTION, "detectable", "seeds_needed"], np.nan)
     chosen = way.kind in ("own_best", "shared")
     row["unbracketed"] = chosen and any(scores.edge(side, settings[side]) for side in (name, other))
@@ -308,7 +316,7 @@ def ratio_of(frames: Frames, name: str, other: str, quantity: str) -> float:
 
 def _interactions(
     found: Mapping[str, Mapping[str, Contrast | str]], copies: set[str], confidence: float
-) -> dict[str, Interaction]:
+) -> dict[str, Estimate]:
     """Test for each variant whether its contrast at own best differs from that at the shared setting.
 
     `found` holds the contrasts by way and variant. The p-values are corrected by Holm over the variants, each control
@@ -317,14 +325,13 @@ def _interactions(
     made = {}
     for name, own in found.get("own_best", {}).items():
         shared = found.get("shared", {}).get(name)
-        if isinstance(own, Contrast) and isinstance(shared, Contrast) and own.draws is not None:
-            same = (own.left_setting, own.right_setting) == (shared.left_setting, shared.right_setting)
+        if isinstance(own, Contrast) and isinstance(shared, Contrast):
             values = own.estimate.value, shared.estimate.value
-            draws = own.draws, own.draws if same or shared.draws is None else shared.draws
+            draws = own.draws, own.draws if own.settings == shared.settings else shared.draws
             made[name] = setting_interaction(*values, *draws, df=own.estimate.df, confidence=confidence)
     judged = [name for name in made if name not in copies]
     adjusted = dict(zip(judged, holm([made[name].p for name in judged]), strict=True))
-    return {name: one._replace(p=float(adjusted.get(name, one.p))) for name, one in made.items()}
+    return {name: replace(one, p=float(adjusted.get(name, one.p))) for name, one in made.items()}
 
 
 def class_contrasts_frame(scores: StudyScores, made: Sequence[Way]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from ablate.records.record import Record, computed_by
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
 from ablate.registry import MEASURES, Measure, broken
 from ablate.study.spec import StudySpec
-from ablate.study.trial import Setting, canonical
+from ablate.study.trial import Setting, canonical, level_text
 from ablate.study.yamlfile import parse_bytes
 
 CURVES = ("train_loss", "val_loss", "val_mean_iou", "val_cross_entropy")
@@ -276,7 +276,10 @@ def _identity(entry: Row, axes: Sequence[str], study: StudySpec, record: Record 
     row = {name: entry[name] for name in ("name", "key", "variant", "seed", "role")}
     row["setting"] = Setting(settings).text
     # A level that is a list is one value of a column.
-    row |= {axis: tuple(level) if isinstance(level := settings.get(axis), list) else level for axis in axes}
+    levels = {axis: settings.get(axis) for axis in axes}
+    row |= {
+        a: tuple(v) if isinstance(v, list) else level_text(v) if isinstance(v, dict) else v for a, v in levels.items()
+    }
     if "lr" not in settings:
         own = study.variants[row["variant"]].train if row["variant"] in study.variants else {}
         row["lr"] = record.train.get("lr") if record else own.get("lr", study.train.lr)

@@ -13,6 +13,7 @@ from ablate.analysis.load import ENDED
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.measure import segmentation
+from ablate.study.trial import level_text
 
 QUALITY = {
     "mean_iou_images": "test_mean_iou_images",
@@ -75,7 +76,8 @@ def classes_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:
 
 
 def _differs(described: Mapping[str, Any]) -> str:
-    return "; ".join(f"{field}: {old} → {new}" for field, (old, new) in described.get("differs", {}).items())
+    pairs = described.get("differs", {}).items()
+    return "; ".join(f"{name}: {' → '.join('–' if v is None else level_text(v) for v in pair)}" for name, pair in pairs)
 
 
 def _modules(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -330,6 +330,43 @@ FRAMES: Mapping[str, Frame] = {
             "memory_ratio": number("peak memory over the baseline's"),
         },
     ),
+    "interactions": Frame(
+        "two factors of a full grid, and a level of each beside its first; all other factors at their first level",
+        "low high reason",
+        {
+            "factor_a factor_b": text("the factors"),
+            "level_a0 level_a1 level_b0 level_b1": text("their levels, the first one of each being 0"),
+            "mean_00 mean_01 mean_10 mean_11": number("test mIoU of the cell, the level of A before that of B"),
+            "mean_00_low mean_01_low mean_10_low mean_11_low": number("lower end of its interval"),
+            "mean_00_high mean_01_high mean_10_high mean_11_high": number("upper end of its interval"),
+            "effect_b0 effect_b1": number("what A's level 1 changes at either level of B"),
+            "effect_b0_low effect_b1_low": number("lower end of its interval"),
+            "effect_b0_high effect_b1_high": number("upper end of its interval"),
+            "estimate": number("`effect_b1` less `effect_b0`"),
+            "p p_holm": number("two-sided p-value against 0, and adjusted over all rows"),
+            "decision": text('"synergistic", "antagonistic", "additive" (within the rope) or "undecided"'),
+        },
+    ),
+    "main_effects": Frame(
+        "a factor of a full grid and a level beside its first",
+        "low high reason",
+        {
+            "factor level_0 level_1": text("the factor and the two levels"),
+            "estimate": number("test mIoU at level 1 less that at level 0, the mean over all other levels"),
+            "p p_holm": number("two-sided p-value against 0, and adjusted over all rows"),
+            "decision": text('"better", "worse", "equivalent" or "undecided"'),
+        },
+    ),
+    "data_size": Frame(
+        "a variant of those that differ in their training images",
+        "variant low high reason",
+        {
+            "name": text("its name in the study; `variant` names the curve that it is a point of"),
+            "images": count("training images, each once", "images"),
+            "score": number("test mIoU on the same test images"),
+            "seeds": count("seeds with a result", "seeds"),
+        },
+    ),
 }
 
 CLAIMS = Frame(

@@ -13,7 +13,7 @@ from ablate.analysis.load import ENDED
 from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
 from ablate.measure import segmentation
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
-from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, level, multi_bootstrap_each
+from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, combine
 from ablate.stats.intervals import Estimate
 from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
 from ablate.stats.untrained import blind_scores
@@ -183,7 +183,7 @@ class StudyScores:
     def own_best(self, left: str, right: str, confidence: float | None = None) -> list[Contrast]:
         """Return left − right, each at its own best setting, chosen again in every replicate: mIoU, then classes."""
         confidence = confidence or self.confidence
-        return multi_bootstrap_each(self.cells(left), self.cells(right), error_bar="retune", confidence=confidence)
+        return combine([self.cells(left), self.cells(right)], [1, -1], confidence=confidence)
 
     def fixed(
         self,
@@ -206,18 +206,19 @@ class StudyScores:
     ) -> list[Contrast]:
         """Return left − right of any replicates by this study's draws, at the settings that they are of."""
         confidence = confidence or self.confidence
-        return multi_bootstrap_each({at: left}, {against: right}, at=(at, against), confidence=confidence)
+        return combine([{at: left}, {against: right}], [1, -1], at=(at, against), confidence=confidence)
 
     def level(self, variant: str, confidence: float | None = None) -> list[Estimate]:
         """Return a variant's own score at its best setting, chosen again in every replicate: mIoU, then classes."""
-        return level(self.cells(variant), error_bar="retune", confidence=confidence or self.confidence)
+        made = combine([self.cells(variant)], [1], confidence=confidence or self.confidence)
+        return [contrast.estimate for contrast in made]
 
     def judged_level(self, variant: str, setting: str) -> Estimate:
         """Return the mIoU that judges a variant: of its fresh seeds at `setting` where there are any, else `level`."""
         if not self.members(variant, setting, "confirm"):
             return self.level(variant)[0]
         fresh = {setting: self.cell(variant, setting, "confirm")}
-        return level(fresh, error_bar="tune_once", at=setting, confidence=self.confidence)[0]
+        return combine([fresh], [1], at=[setting], confidence=self.confidence)[0].estimate
 
     def stability_of_choice(self, variant: str, setting: str) -> float:
         """Return the share of the replicates in which `setting` is the variant's best on val."""

@@ -19,7 +19,7 @@ from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.detail import with_enough_pixels
 from ablate.measure.stability import censored_headroom
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, level, multi_bootstrap
+from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine, multi_bootstrap
 from ablate.stats.bounded import bounded_mean
 from ablate.stats.intervals import (
     Estimate,
@@ -112,9 +112,12 @@ class Gatherer:
         left = self._replicates(variant, self._at(variant, setting) if fixed else None, name, split)
         at = self._where(variant, claim.right, setting)
         if claim.right is None:
-            chosen = next(iter(left)) if fixed else None
+            chosen = [next(iter(left))] if fixed else None
             return self._evidence(
-                claim, f"{claim.metric} of {variant}", at, lambda c: level(left, at=chosen, confidence=c)[0]
+                claim,
+                f"{claim.metric} of {variant}",
+                at,
+                lambda c: combine([left], [1], at=chosen, confidence=c)[0].estimate,
             )
         right = self._replicates(claim.right, self._at(claim.right, setting) if fixed else None, name, split)
         right = {key: cell.scaled(claim.factor or 1.0) for key, cell in right.items()}
@@ -148,7 +151,7 @@ class Gatherer:
         def estimate(confidence: float) -> Estimate:
             level_here = 1 - stretch * (1 - confidence)
             if claim.right is None:
-                return level({0: cells[0]}, at=0, confidence=level_here)[0]
+                return combine([{0: cells[0]}], [1], at=[0], confidence=level_here)[0].estimate
             right = {0: cells[1].scaled(claim.factor or 1.0)}
             return multi_bootstrap({0: cells[0]}, right, at=(0, 0), confidence=level_here).estimate
 

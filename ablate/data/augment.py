@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ablate.data.dataset import IGNORE
-from ablate.data.rng import uniform
+from ablate.data.rng import derive, uniform
 from ablate.errors import DataError
-
-if TYPE_CHECKING:
-    from ablate.study.spec import AugmentSpec
+from ablate.plugins import reported
+from ablate.registry import AUGMENTATIONS
+from ablate.study.components import bound
+from ablate.study.spec import AugmentSpec
 
 # Interpolation weights are multiples of 1/256: every product and sum below then is exact (in float32 for 8 bits, in
 # float64 for 16), so that a sample's pixels are the same in any batch, with any number of threads and on any device.
@@ -35,6 +37,32 @@ def movable(pixels: Tensor) -> Tensor:
     return pixels.view(torch.int16) if pixels.dtype == torch.uint16 else pixels
 
 
+class _Registered:
+    """An augmentation from a plugin, called image by image with a generator of its own: any batch gives the same."""
+
+    def __init__(self, component: Mapping[str, Any]) -> None:
+        self.name = str(component["name"])
+        self._function = bound(AUGMENTATIONS, component)
+
+    def __call__(
+        self, images: Tensor, masks: Tensor, seed: int, epoch: int, samples: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """Return augmented copies, on the device and of the shapes and types given."""
+        made = []
+        with reported(AUGMENTATIONS, self.name, calls="(image, mask, *, rng)"):
+            for image, mask, sample in zip(images.cpu().numpy(), masks.cpu().numpy(), samples, strict=True):
+                rng = np.random.default_rng(derive(seed, "augment", epoch, int(sample)))
+                changed = self._function(image.copy(), mask.copy(), rng=rng)
+                for kind, new, old in zip(("image", "mask"), changed, (image, mask), strict=True):
+                    if not isinstance(new, np.ndarray) or (new.shape, new.dtype) != (old.shape, old.dtype):
+                        got = f"{new.dtype} {new.shape}" if isinstance(new, np.ndarray) else type(new).__name__
+                        message = f"expected an {kind} {old.dtype} {old.shape} as it was given, got {got}"
+                        raise AUGMENTATIONS.broken(self.name, message)
+                made.append(changed)
+        pixels, labels = (np.stack(parts) for parts in zip(*made, strict=True))
+        return upload(pixels, images.device), upload(labels, masks.device)
+
+
 class Augmenter:
     """Random flip, zoom, crop, brightness and contrast: a pure function of (seed, epoch, sample).
 
@@ -46,14 +74,21 @@ class Augmenter:
     - `crop` (height, width): the output's size; None keeps `size`.
     - `spec.brightness`, `spec.contrast`: factors 1 ± up to that much; contrast about the image's own mean.
 
+    A registered augmentation (`register_augment`) takes the place of all but the crop, which follows it.
     Output shapes are fixed: (B, *crop or size). Raises `DataError` where `crop` is larger than `size`.
     """
 
     def __init__(
-        self, spec: AugmentSpec, crop: tuple[int, int] | None, size: tuple[int, int], ignore_index: int = IGNORE
+        self,
+        augment: AugmentSpec | Mapping[str, Any],
+        crop: tuple[int, int] | None,
+        size: tuple[int, int],
+        ignore_index: int = IGNORE,
     ) -> None:
         height, width = size
-        self.spec = spec
+        own = isinstance(augment, Mapping) and "name" in augment
+        self._registered = _Registered(augment) if own else None  # type: ignore[arg-type]
+        self.spec = spec = AugmentSpec(flip=False) if own else AugmentSpec.model_validate(augment)
         self.size = (int(height), int(width))
         self.output = (int(crop[0]), int(crop[1])) if crop else self.size
         self.ignore_index = ignore_index
@@ -76,6 +111,8 @@ class Augmenter:
         `samples` integer (B,): their indices in the split. The results have the output's size, and the types given.
         """
         samples = np.asarray(samples)
+        if self._registered is not None:
+            images, masks = self._registered(images, masks, seed, epoch, samples)
         # A stream for each purpose: switching one kind of augmentation on leaves the draws of the others as they are.
         if self._moves:
             images, masks = self._move(images, masks, seed, epoch, samples)

@@ -15,6 +15,7 @@ import numpy as np
 from ablate.errors import AblateError, DataError, Problem
 from ablate.registry import DATASETS
 from ablate.study.components import create
+from ablate.study.spec import SubsetSpec
 
 IGNORE = 255
 SPLITS = ("train", "val", "test")
@@ -178,6 +179,8 @@ def load_dataset(name: str, settings: Mapping[str, Any], *, base: Path, expected
     trained on. Raises `StudyError` for an unknown name and for settings that the data set does not take, `PluginError`
     where a plugin fails, `DataError` for data that cannot be used or are not those that are expected.
     """
+    part = {key: value for key, value in settings.items() if key in SubsetSpec.model_fields}
+    settings = {key: value for key, value in settings.items() if key not in part}
     try:
         dataset = create(DATASETS, {"name": name, **settings}, base=base)
     except AblateError:
@@ -195,6 +198,10 @@ def load_dataset(name: str, settings: Mapping[str, Any], *, base: Path, expected
             for key, split in dataset.splits.items()
         }
         dataset = replace(dataset, splits=splits, fingerprint=content_digest(dataset))
+    if part:
+        from ablate.data.subset import take_part
+
+        dataset = take_part(dataset, **SubsetSpec.model_validate(part).model_dump())
     if expected is not None and dataset.fingerprint != expected:
         if dataset.files:
             message = f"the files of the data set '{name}' changed while the study runs"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from ablate.errors import StudyError
@@ -12,13 +13,17 @@ from ablate.models.attention import AttentionGate
 from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, skip_and_pool, upsample_concat
 
 Skip = Literal["concat", "none", "attention"]
+# A whole number, or a fraction of one for a network that is matched in size.
+Width = Annotated[
+    float, Field(ge=1, le=4096), AfterValidator(lambda width: int(width) if width == int(width) else width)
+]
 
 
 def unet(
     *,
     in_channels: int,
     num_classes: int,
-    width: Annotated[int, Field(ge=1, le=4096)] = 64,
+    width: Width = 64,
     depth: Annotated[int, Field(ge=1, le=10)] = 4,
     skip: Skip = "concat",
     block: Block = "plain",
@@ -28,7 +33,8 @@ def unet(
 ) -> UNet:
     """Build a U-Net (Ronneberger et al. 2015), same padding: (N, in_channels, H, W) -> logits (N, num_classes, H, W).
 
-    - `width`: channels at full resolution, doubled by each of the `depth` poolings.
+    - `width`: channels at full resolution, doubled by each of the `depth` poolings. Of a fraction each level has the
+      nearest whole number, with group normalisation the nearest multiple of 8.
     - `skip`: how an encoder feature map reaches the decoder: `concat` beside the upsampled one, `none` not at all,
       `attention` through an additive gate (Oktay et al. 2018) and then beside it. As in its code the finest skip
       is not gated; `gate_finest` gates it too.
@@ -52,13 +58,16 @@ def unet(
 
 
 class Decoder(nn.Module):
-    """One level of the decoder: (N, 2C, ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W)."""
+    """One level of the decoder: (N, C', ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W).
 
-    def __init__(self, channels: int, *, skip: Skip, gated: bool, block: Block, norm: Norm) -> None:
+    C' (`coarse`) is 2C but for a fractional width.
+    """
+
+    def __init__(self, channels: int, coarse: int, *, skip: Skip, gated: bool, block: Block, norm: Norm) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(2 * channels, channels, 2, stride=2)
+        self.up = nn.ConvTranspose2d(coarse, channels, 2, stride=2)
         self.skip = None if skip == "none" else SkipConnection()
-        self.gate = AttentionGate(channels, 2 * channels) if gated else None
+        self.gate = AttentionGate(channels, coarse) if gated else None
         self.block = BLOCKS[block](channels if skip == "none" else 2 * channels, channels, norm)
 
     def gated_skip(self, coarse: Tensor, fine: Tensor) -> Tensor | None:
@@ -87,22 +96,28 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, num_classes: int, width: int, depth: int, *, skip: Skip, block: Block, norm: Norm,
+        self, in_channels: int, num_classes: int, width: float, depth: int, *, skip: Skip, block: Block, norm: Norm,
         dropout: float, gate_finest: bool,
     ) -> None:  # fmt: skip
         super().__init__()
-        widths = [width * 2**level for level in range(depth)]
+        step = 8 if norm == "group" and width != int(width) else 1
+        *widths, coarsest = (max(step, step * round(width * 2**level / step)) for level in range(depth + 1))
         make = BLOCKS[block]
         self.encoder = nn.ModuleList(make(a, b, norm) for a, b in zip([in_channels, *widths], widths, strict=False))
-        self.bottleneck = make(widths[-1], 2 * widths[-1], norm)
+        self.bottleneck = make(widths[-1], coarsest, norm)
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.decoder = nn.ModuleList(
             Decoder(
-                channels, skip=skip, gated=skip == "attention" and (level > 0 or gate_finest), block=block, norm=norm
+                channels,
+                coarse,
+                skip=skip,
+                gated=skip == "attention" and (level > 0 or gate_finest),
+                block=block,
+                norm=norm,
             )
-            for level, channels in enumerate(widths)
+            for level, (channels, coarse) in enumerate(pairwise([*widths, coarsest]))
         )
-        self.head = nn.Conv2d(width, num_classes, 1)
+        self.head = nn.Conv2d(widths[0], num_classes, 1)
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the feature maps of all levels, the finest first, and what the pooling leaves of the coarsest."""

@@ -16,8 +16,8 @@ from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.record import Resolution
 from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
-from ablate.run.plan.describe import describe_variants, settings_only
-from ablate.run.plan.dry import dry_pass, load_data
+from ablate.run.plan.describe import Shape, describe_variants, settings_only
+from ablate.run.plan.dry import dry_pass, load_data, own_data
 from ablate.study.reader import dump_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical
@@ -35,13 +35,10 @@ class Prepared:
     plan: list[Trial]
     devices: list[str]
     decisions: Decisions
+    # That of each data set by the canonical JSON of its settings: what every worker has to find.
+    fingerprints: dict[str, str]
     code_changed: bool = False
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of the data set by the canonical JSON of its settings: what every worker has to find."""
-        return {canonical(self.study.data): self.dataset.fingerprint}
 
 
 def writable(path: Path, study: Study | None = None) -> Results:
@@ -94,6 +91,7 @@ def prepare(
         sweep(folder)
     dataset = dataset or load_data(study)
     manifest.check_data(results, dataset)
+    own = own_data(study, dataset)
     manifest.check_resolution(results, study)
     digests = manifest.plugin_digests(plugins.loaded)
     changed = manifest.check_plugins(results, digests, allow_code_change)
@@ -108,13 +106,16 @@ def prepare(
     if not variants:
         # What was described here before went through its dry pass then.
         if not all(results.trial(trial.name).record.exists() for trial in plan):
-            dry_pass(study, dataset, devices[0])
-        variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size)
+            dry_pass(study, dataset, devices[0], own)
+        shapes = {name: Shape.of(data) for name, data in own.items()}
+        variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size, shapes)
     decisions, notes = _decisions(study, results, plan, devices[0], variants, dataset)
     manifest.write_run(results, study, plan, dataset, decisions, variants, digests)
     write_atomic(results.resolved, dump_study(study).encode())
     manifest.write_test_split(results, study, dataset)
-    return Prepared(study, results, dataset, plan, devices, decisions, changed, notes)
+    fingerprints = {canonical(study.data_of(name)): data.fingerprint for name, data in own.items()}
+    fingerprints[canonical(study.data)] = dataset.fingerprint
+    return Prepared(study, results, dataset, plan, devices, decisions, fingerprints, changed, notes)
 
 
 def _described(study: Study, results: Results, plugins: Mapping[str, str]) -> dict[str, Any]:

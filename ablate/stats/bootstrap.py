@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, nan, sqrt
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,6 @@ from ablate.stats.blocks import ImageScheme, draw_images
 from ablate.stats.intervals import Estimate, from_standard_error
 from ablate.stats.resampling import Counts, Floats, Score, interaction_of, seed_scores, seed_weights
 from ablate.stats.welch import satterthwaite
-
-ErrorBar = Literal["retune", "tune_once"]
 
 
 @dataclass(frozen=True)
@@ -134,22 +132,21 @@ def _draws(points: Floats, scores: Floats, drawn: NDArray[np.int64]) -> Floats:
 
 @dataclass(frozen=True)
 class Contrast:
-    """left − right of the compared score, with the settings at which each stands and how firmly they were chosen.
+    """A weighted sum of the compared scores of some sides, such as left − right, and what its variance is made of.
 
-    `between` are the variances between the seeds of the two sides, `image` what the sampling of the images, common to
-    both, adds to the variance of the difference, and `choice` what choosing the settings adds.
+    By side: `settings` at which it stands, `stability`, the share of the replicates that choose that setting again (NaN
+    where it was given), and `between`, the variance between its seeds. `image` is what the sampling of the images,
+    common to all sides, adds to the variance of the sum, `choice` what choosing the settings adds; `draws` are the sum
+    in every replicate (R,).
     """
 
     estimate: Estimate
-    left_setting: Hashable
-    right_setting: Hashable
-    error_bar: str
-    left_stability: float = nan
-    right_stability: float = nan
-    draws: Floats | None = None
-    between: tuple[float, ...] = (nan, nan)
-    image: float = nan
-    choice: float = nan
+    settings: tuple[Hashable, ...]
+    stability: tuple[float, ...]
+    draws: Floats
+    between: tuple[float, ...]
+    image: float
+    choice: float
 
 
 def choose(cells: Mapping[Any, Replicates]) -> Hashable:
@@ -159,75 +156,54 @@ def choose(cells: Mapping[Any, Replicates]) -> Hashable:
     return max(cells, key=lambda setting: cells[setting].val)
 
 
-def multi_bootstrap(
-    left: Mapping[Any, Replicates],
-    right: Mapping[Any, Replicates],
+def combine(
+    sides: Sequence[Mapping[Any, Replicates]],
+    weights: Sequence[float],
     *,
-    error_bar: ErrorBar = "retune",
-    at: tuple[Hashable, Hashable] | None = None,
-    confidence: float = 0.95,
-) -> Contrast:
-    """Return the difference of two variants' test scores (scalar), each at its own best setting, or both at `at`.
-
-    The setting is chosen by the mean val score over seeds. `retune`: chosen again in each replicate, so that the
-    interval holds the noise of choosing. `tune_once`: chosen once, and only seeds and images vary: the error bar of
-    "these settings again with new seeds". `at` names the two settings instead (shared and matched rates).
-
-    Interval: estimate ± t · SE. SE² = Var(replicates) − Σ i/n, with i the interaction of the two chosen cells (drawing
-    images moves s̄ by it once more than the truth does), but not below what the seeds alone give, Σ between/n. The
-    degrees of freedom are Satterthwaite's over the parts of SE²: between/n of either side with n − 1, the images' with
-    those of the way they are drawn, and what choosing adds with the n − 1 of both sides together. With seeds alone that
-    is Welch's test, whose level holds where the spreads of the two sides differ.
-    """
-    contrasts = multi_bootstrap_each(left, right, error_bar=error_bar, at=at, confidence=confidence)
-    if len(contrasts) != 1:
-        raise ValueError(f"the compared score has {len(contrasts)} entries; use multi_bootstrap_each")
-    return contrasts[0]
-
-
-def multi_bootstrap_each(
-    left: Mapping[Any, Replicates],
-    right: Mapping[Any, Replicates],
-    *,
-    error_bar: ErrorBar = "retune",
-    at: tuple[Hashable, Hashable] | None = None,
+    at: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
 ) -> list[Contrast]:
-    """Return what `multi_bootstrap` does for a score that is a vector: one contrast an entry."""
-    settings = at if at is not None else (choose(left), choose(right))
-    again = error_bar == "retune" and at is None
-    a, b = left[settings[0]], right[settings[1]]
-    stability, draws = (nan, nan), (a.test_draws - b.test_draws).reshape(len(a.test_draws), -1)
-    if again:
-        draws_left, stability_left = _chosen_draws(left, settings[0])
-        draws_right, stability_right = _chosen_draws(right, settings[1])
-        stability = stability_left, stability_right
-        draws = (draws_left - draws_right).reshape(len(draws_left), -1)
-    label = error_bar if at is None else "fixed"
-    images = a.image_draws - b.image_draws
-    made = _estimates(np.ravel(a.test - b.test), draws, images, [a, b], confidence, f"multi-bootstrap, {label}")
+    """Return Σ w · T over the sides, one for each entry of the compared score: a level, a difference, an interaction.
+
+    `sides` are the cells of a variant by setting. Each stands at the setting with the best mean val score over seeds,
+    chosen again in every replicate (*retune*), so that the interval holds the noise of choosing; or at the setting that
+    `at` names for it (*fixed*), where only seeds and images vary.
+
+    Interval: estimate ± t · SE. SE² = Var(replicates) − Σ w² i/n, with i the interaction of the chosen cells (drawing
+    images moves s̄ by it once more than the truth does), but not below what the seeds alone give, Σ w² between/n. The
+    degrees of freedom are Satterthwaite's over the parts of SE²: w² between/n of each side with n − 1, the images' with
+    those of the way they are drawn, and what choosing adds with the n − 1 of all sides together. With seeds alone a
+    difference is Welch's test, whose level holds where the spreads of the two sides differ.
+    """
+    settings = tuple(map(choose, sides)) if at is None else tuple(at)
+    cells = [side[setting] for side, setting in zip(sides, settings, strict=True)]
+    if at is None:
+        drawn, stability = zip(*(_chosen_draws(*side) for side in zip(sides, settings, strict=True)), strict=True)
+    else:
+        drawn, stability = tuple(cell.test_draws for cell in cells), (nan,) * len(cells)
+    values, draws, images = (
+        sum((w * part for w, part in zip(weights[1:], parts[1:], strict=True)), weights[0] * parts[0])
+        for parts in ([cell.test for cell in cells], drawn, [cell.image_draws for cell in cells])
+    )
+    draws = draws.reshape(len(draws), -1)
+    method = f"multi-bootstrap, {'retune' if at is None else 'fixed'}"
+    made = _estimates(np.ravel(values), draws, images, cells, np.asarray(weights, dtype=float), confidence, method)
     return [
-        Contrast(estimate, *settings, label, *stability, column, parts.between, parts.image, parts.choice)
+        Contrast(estimate, settings, stability, column, parts.between, parts.image, parts.choice)
         for (estimate, parts), column in zip(made, draws.T, strict=True)
     ]
 
 
-def level(
-    cells: Mapping[Any, Replicates],
+def multi_bootstrap(
+    left: Mapping[Any, Replicates],
+    right: Mapping[Any, Replicates],
     *,
-    error_bar: ErrorBar = "retune",
-    at: Hashable | None = None,
+    at: tuple[Hashable, Hashable] | None = None,
     confidence: float = 0.95,
-) -> list[Estimate]:
-    """Return one variant's own score(s) at its best setting (or `at`), with an interval as in `multi_bootstrap`."""
-    setting = choose(cells) if at is None else at
-    cell = cells[setting]
-    again = error_bar == "retune" and at is None
-    draws = _chosen_draws(cells, setting)[0] if again else cell.test_draws
-    draws = draws.reshape(len(draws), -1)
-    method = f"multi-bootstrap, {error_bar if at is None else 'fixed'}"
-    made = _estimates(np.ravel(cell.test), draws, cell.image_draws, [cell], confidence, method)
-    return [estimate for estimate, _ in made]
+) -> Contrast:
+    """Return the difference of two variants' test scores (scalar) as `combine` makes it."""
+    (contrast,) = combine([left, right], [1, -1], at=at, confidence=confidence)
+    return contrast
 
 
 class _Parts(NamedTuple):
@@ -239,16 +215,23 @@ class _Parts(NamedTuple):
 
 
 def _estimates(
-    values: Floats, draws: Floats, images: Floats, cells: Sequence[Replicates], confidence: float, method: str
+    values: Floats,
+    draws: Floats,
+    images: Floats,
+    cells: Sequence[Replicates],
+    weights: Floats,
+    confidence: float,
+    method: str,
 ) -> list[tuple[Estimate, _Parts]]:
-    """Return the estimates of values (K,) of one cell, or of the difference of two, with the parts of their variance.
+    """Return the estimates of values (K,), sums of weighted cells, with the parts of their variance.
 
     `draws` (R, K) are the replicates, `images` (R, ...) those in which the images alone vary.
     """
     n = np.array([cell.seeds for cell in cells])
     # A cell whose seeds all diverged knows one variance for all its entries.
     between = np.stack([np.broadcast_to(np.ravel(cell.between), values.shape) for cell in cells], axis=1)
-    excess = sum((np.ravel(cell.interaction) / cell.seeds for cell in cells), np.zeros(len(values)))
+    luck = (w**2 * np.ravel(cell.interaction) / cell.seeds for w, cell in zip(weights, cells, strict=True))
+    excess = sum(luck, np.zeros(len(values)))
     # Without draws of the images alone, as in cells whose seeds all diverged, they have no part.
     alone = images.reshape(len(images), -1) if images.ndim else np.zeros_like(draws)
     made = []
@@ -264,7 +247,7 @@ def _estimates(
             continue
         se = df = image = choice = nan
         if min(n) >= 2:
-            seeds = between[place] / n
+            seeds = weights**2 * between[place] / n
             variance = max(float(known.var(ddof=1)) - excess[place], seeds.sum())
             rest = variance - seeds.sum()
             image = min(rest, max(0.0, float(moved.var(ddof=1)) - excess[place]))

@@ -1,28 +1,22 @@
-"""Dependence of a contrast on the setting it is made at: an interaction, tested with the same replicates."""
+"""Interactions, tested with the same replicates as the contrasts: of a contrast with the setting, of two factors."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ablate.stats.welch import t_test
+from ablate.stats.bootstrap import Replicates, combine
+from ablate.stats.decisions import decide
+from ablate.stats.intervals import Estimate, from_standard_error
 
-
-class Interaction(NamedTuple):
-    """The difference of a contrast between two ways of choosing settings, with its t interval and p-value."""
-
-    value: float
-    se: float
-    df: float
-    low: float
-    high: float
-    p: float
-
-    def confounds(self, alpha: float = 0.05, *, p: float | None = None) -> bool:
-        """Return whether the contrast depends on the setting at level `alpha`, by `p` adjusted for others if given."""
-        return bool((self.p if p is None else p) <= alpha)
+# The cells of a variant by setting, as `combine` takes them.
+Side = Mapping[Any, Replicates]
+Joint = Literal["synergistic", "antagonistic", "additive", "undecided"]
+_WORDS: Mapping[str, Joint] = {"better": "synergistic", "worse": "antagonistic", "equivalent": "additive"}
 
 
 def setting_interaction(
@@ -33,7 +27,7 @@ def setting_interaction(
     *,
     df: float,
     confidence: float = 0.95,
-) -> Interaction:
+) -> Estimate:
     """Test whether one contrast, estimated at two ways of choosing settings, differs between them.
 
     `first` and `second` are the estimates (say at each variant's own best setting, and at the shared one), the draws
@@ -41,11 +35,68 @@ def setting_interaction(
     whose standard error is the SD of the draws' differences. `df` are the degrees of freedom of the contrasts. The
     contrast is confounded with the setting where this difference is not zero; that two decisions read differently is no
     such test (a difference of significances: Gelman and Stern 2006). Replicates in which either is undefined are left
-    out; NaN where more than a tenth are, and where the draws do not vary (the same settings).
+    out; no interval and no p where more than a tenth are, and where the draws do not vary (the same settings).
     """
     moved = np.asarray(first_draws, dtype=float) - np.asarray(second_draws, dtype=float)
     kept = moved[np.isfinite(moved)]
     se = float(kept.std(ddof=1)) if kept.size >= max(2, 0.9 * moved.size) else np.nan
     # Sums of equal numbers differ by rounding; that is no spread.
-    found = t_test(first - second, se if se > 1e-12 else np.nan, df, confidence=confidence)
-    return Interaction(*(float(part) for part in found))
+    se = se if se > 1e-12 else np.nan
+    return from_standard_error(first - second, se, df, n=2, confidence=confidence, method="multi-bootstrap")
+
+
+@dataclass(frozen=True)
+class FactorInteraction:
+    """What two factors of two levels each do together, in the units of the score.
+
+    `means` are of the cells 00, 01, 10, 11: the first digit is the level of factor A, the second that of B. `effects`
+    are what A's second level changes at B's first and at B's second, T10 − T00 and T11 − T01; `estimate` is the second
+    less the first, T11 − T10 − T01 + T00. `p_holm` is adjusted over the family. `decision`: *synergistic* where
+    together they bring more than each alone would let expect, *antagonistic* where less, *additive* where the
+    difference lies within the rope, else *undecided*.
+    """
+
+    means: tuple[Estimate, ...]
+    effects: tuple[Estimate, Estimate]
+    estimate: Estimate
+    p_holm: float
+    decision: Joint
+
+
+def factor_interactions(
+    tables: Sequence[Sequence[Side]],
+    *,
+    at: Sequence[Sequence[Hashable]] | None = None,
+    entry: int = 0,
+    rope: float = 0.0,
+    confidence: float = 0.95,
+) -> list[FactorInteraction]:
+    """Return the interaction of every pair of factors of a declared family, a contrast of contrasts.
+
+    Each of `tables` has the sides of its cells 00, 01, 10, 11 (see `FactorInteraction`). A side stands at its best
+    setting, chosen again in every replicate, or at the setting that `at` names for it, as with fresh seeds. `entry` is
+    the entry of the compared score. Interval and p are those of the contrasts, from the same replicates (`combine`):
+    what images are worth to all cells alike cancels. The decisions are those of `decide`, by Holm over the tables.
+    """
+    places = [None] * len(tables) if at is None else at
+
+    def estimates(weights: Sequence[float]) -> list[Estimate]:
+        used = [place for place, weight in enumerate(weights) if weight]
+        return [
+            combine(
+                [table[place] for place in used],
+                [weights[place] for place in used],
+                at=None if chosen is None else [chosen[place] for place in used],
+                confidence=confidence,
+            )[entry].estimate
+            for table, chosen in zip(tables, places, strict=True)
+        ]
+
+    means = zip(*(estimates(row) for row in np.eye(4).tolist()), strict=True)
+    effects = zip(estimates([-1, 0, 1, 0]), estimates([0, -1, 0, 1]), strict=True)
+    found = estimates([1, -1, -1, 1])
+    decisions = decide(found, rope=rope, confidence=confidence)
+    return [
+        FactorInteraction(tuple(mean), effect, estimate, one.p_holm, _WORDS.get(one.verdict, "undecided"))
+        for mean, effect, estimate, one in zip(means, effects, found, decisions, strict=True)
+    ]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from ablate.errors import nearest
-from ablate.registry import LOSSES, OPTIMIZERS
-from ablate.study.components import Signature
+from ablate.registry import AUGMENTATIONS, LOSSES, OPTIMIZERS
+from ablate.study.components import Signature, check_named
 from ablate.study.problems import Finding, KeyPath, shown, translate
-from ablate.study.spec import SearchSpec, TrainSpec
+from ablate.study.spec import Component, SearchSpec, TrainSpec
 from ablate.study.trial import canonical
 
 MAX_TRIALS = 100_000
-NAMED = {"optimizer": OPTIMIZERS, "loss": LOSSES}
+# Fields of train that a registered component stands in.
+NAMED = {"optimizer": OPTIMIZERS, "loss": LOSSES, "augment": AUGMENTATIONS}
 
 
 def axis_name(key: str) -> str:
@@ -28,12 +30,17 @@ def train_fields(model: type[BaseModel] = TrainSpec, prefix: str = "") -> list[s
     """Return the fields of train by dotted name, those inside `augment` too."""
     names: list[str] = []
     for name, info in model.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            names += train_fields(inner, f"{prefix}{name}.")
-        else:
-            names.append(prefix + name)
+        names.append(prefix + name)
+        for inner in models_in(info.annotation):
+            names += train_fields(inner, f"{prefix}{name}.") if inner is not Component else []
     return names
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that a field of this annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
 
 
 def check_train(values: Mapping[str, Any], path: KeyPath, *, registered: bool) -> tuple[dict[str, Any], list[Finding]]:
@@ -46,11 +53,15 @@ def check_train(values: Mapping[str, Any], path: KeyPath, *, registered: bool) -
     except ValidationError as error:
         return {}, translate(error, values, path, lambda inner: _known(inner))
     findings = []
+    checked = typed.model_dump(mode="json", exclude_unset=True)
     for key, registry in NAMED.items():
-        if registered and key in values and values[key] not in registry:
-            message = f"expected a registered {registry.kind}, got {shown(values[key])}"
-            findings.append(Finding((*path, key), message, nearest(values[key], registry)))
-    return typed.model_dump(mode="json", exclude_unset=True), findings
+        component = checked.get(key)
+        if registered and (isinstance(component, str) or (isinstance(component, dict) and "name" in component)):
+            short, found = check_named(registry, component, (*path, key))
+            findings += found
+            # An augmentation stays a mapping: the name alone could not be told from a text that is none.
+            checked[key] = {"name": short} if key == "augment" and isinstance(short, str) else short
+    return checked, findings
 
 
 def _known(path: KeyPath) -> list[str]:
@@ -95,16 +106,11 @@ def check_axis(axis: str, path: KeyPath, models: Sequence[Signature], *, structu
     if axis in fields:
         return []
     if axis.startswith("data."):
-        cure = "make it a study of its own"
-        return [
-            Finding(path, "expected a field of train or of model, got one of data: all trials share one test", cure)
-        ]
+        message = "expected a field of train or of model, got one of data, which the variants may differ in"
+        return [Finding(path, message, f"write factors: {{{axis}: [...]}}")]
     settings = {name for takes in models for name in takes.parameters}
     if axis in settings:
         return [Finding(path, "expected a field of train, got a setting of the model", f"write model.{axis}")]
-    if any(field.startswith(f"{axis}.") for field in fields):
-        inside = ", ".join(field for field in fields if field.startswith(f"{axis}."))
-        return [Finding(path, "expected a single field, got a group of them", f"choose from {inside}")]
     return [Finding(path, "expected a field of train, got an unknown one", nearest(axis, fields))]
 
 

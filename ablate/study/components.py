@@ -1,7 +1,8 @@
 """Settings by signature: a registered factory's parameters are what a study may say about it.
 
-A factory is keyword-only and fully annotated. Its context parameters (`in_channels`, `num_classes`, `base`) are
-supplied by the engine and are not settings; a factory that does not need one leaves it out.
+A factory is keyword-only and fully annotated. Its context parameters (`CONTEXT`) are supplied by the engine and are not
+settings; a factory that does not need one leaves it out. Losses, optimizers and augmentations are functions that are
+called with their context; their other annotated keywords are the settings.
 """
 
 from __future__ import annotations
@@ -22,11 +23,26 @@ from pydantic_core import PydanticSerializationError
 
 from ablate.errors import PluginError, Problem, StudyError, nearest
 from ablate.registry import Registry
+from ablate.study.fields import name_of, settings_of
 from ablate.study.problems import Finding, KeyPath, dotted, shown, translate
+from ablate.study.spec import SubsetSpec
 
+# Keys of a variant that are no settings of its model.
+VARIANT_KEYS = ("train", "control", "data", "match")
 # Keys that stand beside a component's settings in a study file, so that no setting can be called so.
-RESERVED: dict[str, tuple[str, ...]] = {"model": ("name", "train", "control"), "data set": ("name",)}
-CONTEXT: dict[str, tuple[str, ...]] = {"model": ("in_channels", "num_classes"), "data set": ("base",)}
+RESERVED: dict[str, tuple[str, ...]] = {
+    "model": ("name", "replace", *VARIANT_KEYS),
+    "data set": ("name", *SubsetSpec.model_fields),
+}
+CONTEXT: dict[str, tuple[str, ...]] = {
+    "model": ("in_channels", "num_classes"),
+    "data set": ("base",),
+    "loss": ("logits", "target", "num_classes", "ignore_index", "class_weights"),
+    "optimizer": ("parameters", "lr", "weight_decay", "momentum"),
+    "augmentation": ("image", "mask", "rng"),
+}
+# Called with its context rather than once for an object: what is no annotated keyword is no setting.
+CALLED = ("loss", "optimizer", "augmentation")
 
 
 @dataclass(frozen=True)
@@ -102,15 +118,14 @@ def signature(registry: Registry, name: str) -> Signature:
 
 @functools.lru_cache(maxsize=256)
 def _signature(factory: Callable[..., Any], kind: str, name: str, source: str) -> Signature:
+    items = [item for item in inspect.signature(factory).parameters.values() if item.name not in CONTEXT.get(kind, ())]
+    if kind in CALLED:
+        items = [item for item in items if item.kind is item.KEYWORD_ONLY and item.annotation is not item.empty]
     try:
-        hints = typing.get_type_hints(factory, include_extras=True)
+        hints = typing.get_type_hints(factory, include_extras=True) if items else {}
     except (NameError, TypeError) as error:
         raise PluginError(f"the {kind} '{name}': its annotations cannot be read ({error})", file=source) from None
-    parameters = {}
-    for item in inspect.signature(factory).parameters.values():
-        if item.name in CONTEXT.get(kind, ()):
-            continue
-        parameters[item.name] = _parameter(item, hints, kind, f"the {kind} '{name}'", source)
+    parameters = {item.name: _parameter(item, hints, kind, f"the {kind} '{name}'", source) for item in items}
     summary = (inspect.getdoc(factory) or "").split("\n", 1)[0]
     version = getattr(factory, "version", None)
     return Signature(kind, name, types.MappingProxyType(parameters), version, summary)
@@ -155,22 +170,64 @@ def _names_a_path(hint: Any) -> bool:
 def create(registry: Registry, component: Mapping[str, Any], **context: Any) -> Any:
     """Call the factory that `component` names (its key "name") with its settings, and with the `context` it takes.
 
-    JSON values become what the signature says (lists to tuples, text to paths). Raises `StudyError` for settings
-    that the factory does not take.
+    JSON values become what the signature says (lists to tuples, text to paths). The layers of a model that its key
+    "replace" names are replaced; the model has their names by pattern as `replaced`. Raises `StudyError` for settings
+    that the factory does not take, and for patterns that match no layer.
     """
-    settings = {key: value for key, value in component.items() if key != "name"}
+    rules = component.get("replace") if registry.kind == "model" else None
     factory = registry.get(component["name"])
-    takes = signature(registry, component["name"])
+    typed = _typed(registry, {key: value for key, value in component.items() if rules is None or key != "replace"})
+    names = inspect.signature(factory).parameters
+    made = factory(**typed, **{key: value for key, value in context.items() if key in names})
+    if rules:
+        from ablate.models.replace import replace_layers
+
+        made.replaced = replace_layers(made, rules)
+    return made
+
+
+def bound(registry: Registry, component: str | Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the function that `component` names, with its settings filled in; the function itself where it has none.
+
+    Raises `StudyError` as `create` does.
+    """
+    factory, typed = registry.get(name_of(component)), _typed(registry, component)
+    return functools.partial(factory, **typed) if typed else factory
+
+
+def _typed(registry: Registry, component: str | Mapping[str, Any]) -> dict[str, Any]:
+    settings = settings_of(component)
+    takes = signature(registry, name_of(component))
     _, findings = takes.check(settings, (registry.kind,))
     findings += [Finding((registry.kind, key), "expected a value, got none") for key in takes.missing(settings)]
     if findings:
         raise StudyError(Problem(item.message, key=dotted(item.path), cure=item.cure) for item in findings)
-    typed = {
+    return {
         key: takes.parameters[key].adapter.validate_json(json.dumps(value), strict=True)
         for key, value in settings.items()
     }
-    names = inspect.signature(factory).parameters
-    return factory(**typed, **{key: value for key, value in context.items() if key in names})
+
+
+def check_named(
+    registry: Registry, component: str | Mapping[str, Any], path: KeyPath
+) -> tuple[str | dict[str, Any], list[Finding]]:
+    """Return a component in its shortest form, by its name alone where no setting is changed, and what is wrong.
+
+    So a default that is written out changes no trial's key.
+    """
+    name, settings = name_of(component), settings_of(component)
+    takes, findings = find(registry, name, path if isinstance(component, str) else (*path, "name"))
+    if takes is None:
+        return name, findings
+    values, findings = takes.check(settings, path)
+    findings += [
+        Finding(path, f"expected a value for the setting '{key}' of the {takes.kind} '{name}', got none", "add it")
+        for key in takes.missing(settings)
+    ]
+    own = {
+        key: value for key, value in values.items() if takes.parameters[key].required or value != takes.defaults()[key]
+    }
+    return ({"name": name, **own} if own else name), findings
 
 
 def find(registry: Registry, name: Any, path: KeyPath) -> tuple[Signature | None, list[Finding]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
-from ablate.study.axes import train_fields
+from ablate.registry import DATASETS, MODELS, Registry
+from ablate.study.axes import NAMED, train_fields
 from ablate.study.components import signature
-from ablate.study.spec import StudySpec
+from ablate.study.spec import StudySpec, SubsetSpec
+from ablate.study.variants import REPLACE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -36,9 +37,20 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": levels,
     }
     train = definitions["TrainSpec"]["properties"]
-    for field, registry in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
-        train[field]["anyOf"] = [{"enum": list(registry)}, {"type": "string"}]
-        del train[field]["type"]
+    for field, registry in NAMED.items():
+        plain = [{"enum": list(registry)}, {"type": "string"}] if field != "augment" else [train[field]["oneOf"][0]]
+        described = {key: value for key, value in train[field].items() if key != "oneOf"}
+        train[field] = {**described, "anyOf": [*plain, *_component(registry, {}, definitions)["anyOf"]]}
+    properties["factors"]["anyOf"] = [
+        {"type": "object", "additionalProperties": {"anyOf": [levels | {"minItems": 2}, {"type": "null"}]}},
+        {"type": "array", "items": {"type": "string"}},
+    ]
+    for key in ("type", "additionalProperties"):
+        del properties["factors"][key]
+    for known in properties["data"]["anyOf"]:
+        known["properties"] |= SubsetSpec.model_json_schema()["properties"]
+    for known in properties["model"]["anyOf"]:
+        known["properties"]["replace"] = REPLACE.json_schema()
     return {"$schema": DIALECT, **schema, "title": "A study of ablate"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ablate.errors import Problem, StudyError, nearest
+from ablate.study.axes import models_in
 from ablate.study.names import secret_findings
 from ablate.study.overrides import apply_overrides
 from ablate.study.problems import Finding, KeyPath, Places, shown, translate
@@ -138,15 +138,9 @@ def known_keys(path: KeyPath) -> list[str]:
         for model in models:
             info = model.model_fields.get(part) if isinstance(part, str) else None
             # A name inside a mapping, or a position in a list, leads to no other model.
-            inner += _models_in(info.annotation) if info else [model]
+            inner += models_in(info.annotation) if info else [model]
         models = inner
     return [name for model in models for name in model.model_fields]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models_in(part)]
 
 
 def _presented(problems: list[Problem]) -> list[Problem]:
@@ -180,7 +174,7 @@ def dump_study(study: Study) -> str:
     """Return the resolved study as YAML; reading it gives the same trials, whatever the defaults become."""
     document = study.spec.model_dump(mode="json")
     document["variants"] = {
-        name: {**item.difference, **({"train": item.train} if item.train else {}), **_control(item.control)}
+        name: {**item.difference, **item.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
         for name, item in study.spec.variants.items()
     }
     document["claims"] = [claim.model_dump(mode="json", exclude_defaults=True) for claim in study.spec.claims]
@@ -195,7 +189,3 @@ def dump_study(study: Study) -> str:
     return header + yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
-
-
-def _control(control: bool) -> dict[str, bool]:
-    return {"control": True} if control else {}

@@ -7,15 +7,18 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ablate.errors import nearest, redacted
 from ablate.registry import DATASETS
 from ablate.study.axes import MAX_TRIALS, axis_name, check_grid, check_search, check_train, search_levels
 from ablate.study.claims import claim_findings
 from ablate.study.components import find
+from ablate.study.matching import match_sizes
 from ablate.study.names import name_findings
-from ablate.study.problems import Finding, shown
-from ablate.study.spec import Component, RunSpec, StudySpec, VariantSpec
-from ablate.study.study import Study, Variant
+from ablate.study.problems import Finding, shown, translate
+from ablate.study.spec import Component, RunSpec, StudySpec, SubsetSpec, TrainSpec, VariantSpec
+from ablate.study.study import MODEL_AXIS, Study, Variant, subset
 from ablate.study.trial import canonical, without_location
 from ablate.study.variants import Variants
 
@@ -47,7 +50,8 @@ def resolve(
         if spec.on_edge == "extend":
             message = "expected 'report' beside a search, which has no grid to extend, got 'extend'"
             findings.append(Finding(("on_edge",), message, "widen search.space"))
-    findings += check_train(spec.train.model_dump(mode="json"), ("train",), registered=registered)[1]
+    train, found = check_train(spec.train.model_dump(mode="json"), ("train",), registered=registered)
+    findings += found
     variants.check_axes(axes)
     findings += variants.findings
     findings += _seeds(spec) + _phases(spec)
@@ -78,6 +82,12 @@ def resolve(
             findings += _exclude(spec, variants, axes)
     if findings or broken:
         return None, findings
+    spec = spec.model_copy(update={"train": TrainSpec.model_validate(train)})
+    wanted = {name: item.match for name, item in spec.variants.items() if item.match is not None}
+    if wanted and registered:
+        variants.built, findings = match_sizes(variants.built, wanted, data, path.resolve().parent)
+        if findings:
+            return None, findings
     resolved = _resolved(spec, variants, axes, baseline, data)
     study = Study(resolved, path, variants.built, baseline, data, identity)
     findings = _same(study) if registered else []
@@ -97,12 +107,19 @@ def _data(spec: StudySpec, *, registered: bool) -> tuple[dict[str, Any], dict[st
     if takes is None:
         return {}, {}, findings
     findings += _turned_classes(spec)
-    settings, found = takes.check(spec.data.settings, ("data",))
+    part = {key: value for key, value in spec.data.settings.items() if key in SubsetSpec.model_fields}
+    rest = {key: value for key, value in spec.data.settings.items() if key not in part}
+    settings, found = takes.check(rest, ("data",), ("name", *SubsetSpec.model_fields))
     findings += found if not findings else []
     for key in takes.missing(spec.data.settings):
         message = f"expected a value for the setting '{key}' of the data set '{takes.name}', got none"
         findings.append(Finding(("data",), message, "add it"))
-    full = {"name": spec.data.name, **takes.defaults(), **settings}
+    try:
+        part = SubsetSpec.model_validate(part, strict=True).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        findings += translate(error, part, ("data",))
+        part = {}
+    full = subset({"name": spec.data.name, **takes.defaults(), **settings, **part})
     identity = takes.without_locations(full)
     if takes.version is not None:
         identity["version"] = takes.version
@@ -190,7 +207,7 @@ def _exclude(spec: StudySpec, variants: Variants, axes: Mapping[str, list[Any]])
         if not rule:
             findings.append(Finding(path, "expected at least one key, got an empty mapping, which would exclude all"))
         for key, value in rule.items():
-            levels = known.get(axis_name(key))
+            levels = known.get(_known_as(key, known))
             if levels is None:
                 message = "expected a factor, an axis of the grid or 'variant', got an unknown key"
                 findings.append(Finding((*path, key), message, nearest(key, known)))
@@ -198,6 +215,11 @@ def _exclude(spec: StudySpec, variants: Variants, axes: Mapping[str, list[Any]])
                 cure = nearest(value, levels) if isinstance(value, str) else f"the levels are {levels}"
                 findings.append(Finding((*path, key), f"expected a level of '{key}', got {shown(value)}", cure))
     return findings
+
+
+def _known_as(key: str, known: Collection[str]) -> str:
+    """Return the name of a factor or axis, before which "train." or "model." may be written."""
+    return next((name for name in (key, axis_name(key), key.removeprefix(MODEL_AXIS)) if name in known), axis_name(key))
 
 
 def _equal(level: Any, value: Any) -> bool:
@@ -229,7 +251,7 @@ def _same(study: Study) -> list[Finding]:
 
 
 def _computes(study: Study, variant: Variant) -> str:
-    return canonical([variant.model, study.train_settings(variant, {})])
+    return canonical([variant.model, study.train_settings(variant, {}), study.data_of(variant.name)])
 
 
 def _resolved(
@@ -246,15 +268,15 @@ def _resolved(
             for key, value in built.model.items()
             if not same or (key != "name" and (key not in shared or canonical(shared[key]) != canonical(value)))
         }
-        control = name in spec.variants and spec.variants[name].control
-        written[name] = VariantSpec(train=built.train, control=control, **own)
+        said = spec.variants.get(name, VariantSpec())
+        written[name] = VariantSpec(train=built.train, data=built.data, control=said.control, match=said.match, **own)
     seeds = _seeds_of(spec)
     update = {
         "data": Component(**data),
         "model": Component(name=spec.model.name, **shared),
         "variants": written,
         "baseline": baseline,
-        "factors": variants.factors,
+        "factors": {name: levels or None for name, levels in variants.factors.items()},
         "grid": axes,
         "seeds": list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         "exclude": [_canonical_rule(rule, variants, axes) for rule in spec.exclude],
@@ -268,7 +290,5 @@ def _resolved(
 
 def _canonical_rule(rule: dict[str, Any], variants: Variants, axes: Mapping[str, list[Any]]) -> dict[str, Any]:
     known: dict[str, list[Any]] = {"variant": list(variants.built), **variants.factors, **axes}
-    return {
-        axis_name(key): next(level for level in known[axis_name(key)] if _equal(level, value))
-        for key, value in rule.items()
-    }
+    named = {_known_as(key, known): value for key, value in rule.items()}
+    return {name: next(level for level in known[name] if _equal(level, value)) for name, value in named.items()}

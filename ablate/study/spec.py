@@ -9,12 +9,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
+    Tag,
     field_validator,
     model_serializer,
     model_validator,
@@ -45,6 +47,19 @@ class Component(BaseModel):
         """The keys besides the name."""
         return dict(self.model_extra or {})
 
+    def __str__(self) -> str:
+        said = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        return f"{self.name} ({said})" if said else self.name
+
+
+def _form(value: Any) -> str:
+    """Tell a component with settings, a mapping with a name, from what else may stand in its place."""
+    return "component" if isinstance(value, Component) or (isinstance(value, dict) and "name" in value) else "plain"
+
+
+# A registered component by its name alone, or with settings: adamw, or {name: adamw, betas: [0.9, 0.99]}.
+Named = Annotated[Annotated[str, Tag("plain")] | Annotated[Component, Tag("component")], Discriminator(_form)]
+
 
 class AugmentSpec(Spec):
     """Paired augmentation of a training image and its mask, drawn anew for each sample and epoch."""
@@ -68,18 +83,20 @@ class TrainSpec(Spec):
     epochs: PositiveInt = Field(12, description="Passes over the training split.", le=MAX_EPOCHS)
     batch_size: PositiveInt = Field(8, description="Images a step.", le=65_536)
     lr: PositiveFloat = Field(3e-4, description="Learning rate.", le=1e3)
-    optimizer: str = Field("adam", description="Registered optimizer: adam, adamw, sgd.")
+    optimizer: Named = Field("adam", description="Registered optimizer: a name, or {name: ..., its settings}.")
     weight_decay: NonNegativeFloat = Field(0.0, description="Weight decay of the optimizer.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of sgd.")
     schedule: Literal["constant", "cosine", "poly"] = Field("constant", description="Learning-rate schedule.")
     warmup_epochs: NonNegativeFloat = Field(0.0, description="Linear warm-up from zero, in epochs.")
-    loss: str = Field("cross_entropy", description="Registered loss: cross_entropy, dice, cross_entropy_dice.")
+    loss: Named = Field("cross_entropy", description="Registered loss: a name, or {name: ..., its settings}.")
     class_weights: Literal["balanced"] | list[NonNegativeFloat] | None = Field(
         None, description="Weights of the classes in the loss: 'balanced' (median frequency), a list, or none."
     )
     clip_norm: PositiveFloat | None = Field(None, description="Clip the gradient to this norm.")
     crop: tuple[PositiveInt, PositiveInt] | None = Field(None, description="Train on random crops (height, width).")
-    augment: AugmentSpec = Field(default_factory=AugmentSpec)
+    augment: Annotated[
+        Annotated[AugmentSpec, Tag("plain")] | Annotated[Component, Tag("component")], Discriminator(_form)
+    ] = Field(default_factory=AugmentSpec, description="The built-in augmentation, or a registered one by name.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the network; 'auto' takes bfloat16 where the device computes it in hardware."
     )
@@ -103,6 +120,17 @@ class TrainSpec(Spec):
         values: dict[str, Any] = dump(self)
         off = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in LATER_SETTINGS}
         return {name: value for name, value in values.items() if name not in off or value != off[name]}
+
+
+class SubsetSpec(Spec):
+    """The part of the training split that is trained on; keys of `data`, whatever the data set."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the training images; a smaller share is part of every larger one."
+    )
+    steps: Literal["equal", "epochs"] = Field(
+        "equal", description="With a fraction: as many steps as with all images, or as many epochs (fewer steps)."
+    )
 
 
 class MeasureSpec(Spec):
@@ -265,11 +293,26 @@ def _nothing_is_no_difference(value: Any) -> Any:
     return {} if value is None else value
 
 
-class VariantSpec(BaseModel):
-    """One architecture: its difference from the shared model, and what is not architecture, declared."""
+class MatchSpec(Spec):
+    """A variant made as large as another one: a setting of its model is chosen so that the sizes match."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-    train: dict[str, Any] = Field(default_factory=dict, description="Own training settings: a declared confound.")
+    to: str = Field(description="The variant whose size is matched.")
+    by: Literal["parameters", "flops"] = Field("parameters", description="What is made equal.")
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="Largest relative difference that passes.")
+    setting: str = Field("width", alias="with", description="The setting of the model that is chosen.")
+
+
+class VariantSpec(BaseModel):
+    """One variant: its difference from what all variants share, in the model, in training and in the data."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="Own training settings: a declared confound, unless they are a factor."
+    )
+    data: dict[str, Any] = Field(
+        default_factory=dict, description="Own settings of the data; the test images are those of all variants."
+    )
+    match: MatchSpec | None = Field(None, description="Choose a setting so that the variant is as large as another.")
     control: bool = Field(False, description="An A/A copy of another variant with seeds of its own.")
 
     @property
@@ -319,6 +362,12 @@ class ClaimSpec(Spec):
         return self
 
 
+def _names_alone(value: Any) -> Any:
+    """Read a list of names as factors without levels."""
+    names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return dict.fromkeys(value) if names else value
+
+
 class StudySpec(Spec):
     """A whole study file."""
 
@@ -331,7 +380,11 @@ class StudySpec(Spec):
         default_factory=dict, description="Name to the difference from the shared model."
     )
     baseline: str | None = Field(None, description="The variant that the others are compared with; default the first.")
-    factors: dict[str, list[Scalar]] = Field(default_factory=dict, description="Component switches to their levels.")
+    factors: Annotated[dict[str, list[Any] | None], BeforeValidator(_names_alone)] = Field(
+        default_factory=dict,
+        description="What the study varies, to its levels: switches of the model, train.<field>, data.<setting>. "
+        "A list of names says of fields that the variants set by hand that they are no confounds.",
+    )
     design: Literal["grid", "one_at_a_time", "leave_one_out"] = Field(
         "one_at_a_time", description="How factors make variants: all combinations, each added, or each left out."
     )

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
+from ablate.study.fields import assign, flat
 from ablate.study.problems import Places
-from ablate.study.spec import MAX_EPOCHS, StudySpec, TrainSpec
+from ablate.study.spec import MAX_EPOCHS, StudySpec, SubsetSpec, TrainSpec
 from ablate.study.trial import Trial, canonical, derived_seed, trial_keys
 
 MODEL_AXIS = "model."
@@ -23,11 +24,12 @@ MODEL_AXIS = "model."
 
 @dataclass(frozen=True)
 class Variant:
-    """One architecture of a study: its whole model, its own training settings, its factor levels."""
+    """One variant of a study: its whole model, its own settings of training and data, its factor levels."""
 
     name: str
     model: dict[str, Any]
     train: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     control: bool = False
     levels: dict[str, Any] = field(default_factory=dict)
 
@@ -146,9 +148,10 @@ class Study:
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
-        content = json.loads(json.dumps([chosen.model | own, self.data, train, settings]))
+        content = json.loads(json.dumps([chosen.model | own, self.data_of(variant), train, settings]))
         control = variant if chosen.control else None
-        keys = trial_keys(seeds, model=content[0], data=self.data_identity, train=content[2], control=control)
+        identity = subset(self.data_identity | chosen.data)
+        keys = trial_keys(seeds, model=content[0], data=identity, train=content[2], control=control)
         # Each trial gets dicts of its own: whoever changes one changes no other trial.
         packed = pickle.dumps(content)
         trials = []
@@ -157,6 +160,10 @@ class Study:
             parent = self.origin.trial(variant, settings, seed, role).key if self.origin else None
             trials.append(Trial(self.name, variant, levels, seed, role, model, data, train, key, parent))
         return trials
+
+    def data_of(self, variant: str) -> dict[str, Any]:
+        """Return the name and the settings of the data that a variant is trained on."""
+        return subset(self.data | self.variants[variant].data)
 
     def _in_order(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return a setting with its axes in the file's order, whatever kept it: a trial's name follows that order."""
@@ -167,10 +174,10 @@ class Study:
         """Return a complete `TrainSpec` as JSON values: the study's, under the variant's own, under the setting's."""
         merged = self.spec.train.model_dump(mode="json")
         for key, value in variant.train.items():
-            _assign(merged, key, value)
+            assign(merged, key, value)
         for axis, value in settings.items():
             if not axis.startswith(MODEL_AXIS):
-                _assign(merged, axis, value)
+                assign(merged, axis, value)
         return TrainSpec.model_validate(merged).model_dump(mode="json")
 
     def extended(self, factor: float) -> Study:
@@ -241,7 +248,7 @@ class Study:
             raise StudyError(findings.values())
 
     def differences(self, variant: str) -> dict[str, tuple[Any, Any]]:
-        """Fields of the model and, as "train.<field>", of training in which a variant differs from the baseline.
+        """Return the fields of the model, of training ("train.<field>") and of the data ("data.<field>") that differ.
 
         Each with the baseline's value and the variant's own; a setting that one of them does not have is None there.
         """
@@ -250,22 +257,28 @@ class Study:
         found = {field: (ours.get(field), theirs.get(field)) for field in fields}
         return {field: pair for field, pair in found.items() if canonical(pair[0]) != canonical(pair[1])}
 
+    def confounds(self, variant: str) -> list[str]:
+        """Return the fields of training and data in which a variant differs and that the study declares no factor."""
+        return undeclared(self.differences(variant), self.spec.factors)
+
     def _flat(self, name: str) -> dict[str, Any]:
         variant = self.variants[name]
-        train = self.train_settings(variant, {})
-        return variant.model | {f"train.{key}": value for key, value in train.items()}
+        data = {"fraction": 1.0, **self.data_of(name)}
+        return flat(variant.model) | flat({"train": self.train_settings(variant, {}), "data": data})
 
 
-def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set a field, or by a dotted key a field inside one; a mapping is merged into what stands there."""
-    head, _, rest = key.partition(".")
-    if rest:
-        _assign(tree[head], rest, value)
-    elif isinstance(value, dict) and isinstance(tree.get(head), dict):
-        for inner, item in value.items():
-            _assign(tree[head], inner, item)
-    else:
-        tree[head] = value
+def undeclared(fields: Iterable[str], factors: Iterable[str]) -> list[str]:
+    """Return those of dotted `fields` of training and data that are no factor, nor a part of one."""
+    outside = [field for field in fields if field.startswith(("train.", "data."))]
+    declared = [*factors, *(["data.steps"] if "data.fraction" in factors else [])]
+    return [field for field in outside if not any(f"{field}.".startswith(f"{factor}.") for factor in declared)]
+
+
+def subset(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of data, with those of a `SubsetSpec` only where a part is taken and both of them then."""
+    rest = {key: value for key, value in data.items() if key not in SubsetSpec.model_fields}
+    taken = {key: value for key, value in data.items() if key in SubsetSpec.model_fields}
+    return rest | (SubsetSpec(**taken).model_dump() if taken.get("fraction", 1) < 1 else {})
 
 
 def _longer(train: dict[str, Any], factor: float) -> dict[str, Any]:

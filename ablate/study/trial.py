@@ -130,7 +130,7 @@ def trial_name(variant: str, settings: Mapping[str, Any], seed: int, key: str) -
 
 
 def level_text(value: Any) -> str:
-    """Return a level as it stands in names: 0.0003 is "3e-4", true "true", none "none", a list "1-2"."""
+    """Return a level as it stands in names: 0.0003 is "3e-4", true "true", a list "1-2"."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -139,6 +139,8 @@ def level_text(value: Any) -> str:
         return number_text(value)
     if isinstance(value, list | tuple):
         return "-".join(level_text(item) for item in value)
+    if isinstance(value, Mapping):
+        return "-".join(f"{'' if key == 'name' else key}{level_text(item)}" for key, item in value.items())
     return re.sub(r"[^\w.+]+", "_", str(value)).strip("._") or "_"
 
 

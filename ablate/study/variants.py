@@ -1,4 +1,4 @@
-"""From what a study says about its model to whole variants: shared settings, factor levels, own differences."""
+"""From what a study says to whole variants: shared settings, factor levels, own differences."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ablate.registry import MODELS
-from ablate.study.axes import check_train
-from ablate.study.components import Signature, find
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+
+from ablate.errors import nearest
+from ablate.registry import DATASETS, MODELS
+from ablate.study.axes import axis_name, check_axis, check_level, check_train, train_fields
+from ablate.study.components import VARIANT_KEYS, Signature, find, signature
+from ablate.study.fields import assign, has_field
 from ablate.study.names import variant_name_findings
-from ablate.study.problems import Finding, KeyPath, shown
-from ablate.study.spec import StudySpec, VariantSpec
+from ablate.study.problems import Finding, KeyPath, shown, translate
+from ablate.study.spec import StudySpec, SubsetSpec, VariantSpec
 from ablate.study.study import MODEL_AXIS, Variant
 from ablate.study.trial import canonical, level_text
 
 MAX_VARIANTS = 1000
 Design = Literal["grid", "one_at_a_time", "leave_one_out"]
+TRAIN_NAMES = train_fields()
+# What may stand in the place of a layer: its input (of several the last, or the one of that number), or nothing.
+REPLACE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Literal["identity", "removed"] | NonNegativeInt])
 
 
 class Variants:
@@ -59,50 +66,113 @@ class Variants:
     def _shared(self) -> dict[str, Any]:
         model = self.spec.model
         takes = self._find(model.name, ("model", "name"))
+        return self._model_settings(takes, model.settings, ("model",))
+
+    def _model_settings(self, takes: Signature | None, settings: dict[str, Any], path: KeyPath) -> dict[str, Any]:
+        """Return settings of a model as JSON values; `replace` may stand beside those of any model."""
         if takes is None:
-            return model.settings
-        values, found = takes.check(model.settings, ("model",))
+            return settings
+        rest = {key: value for key, value in settings.items() if key != "replace"}
+        values, found = takes.check(rest, path, ("name", "replace", *(VARIANT_KEYS if path != ("model",) else ())))
         self.findings += found
+        if "replace" in settings:
+            try:
+                values["replace"] = REPLACE.validate_python(settings["replace"], strict=True)
+            except ValidationError as error:
+                self.findings += translate(error, settings["replace"], (*path, "replace"))
         return values
 
     def _factors(self) -> dict[str, list[Any]]:
-        takes = self.signatures.get(self.spec.model.name)
         factors: dict[str, list[Any]] = {}
         for key, levels in self.spec.factors.items():
-            path, setting = ("factors", key), key.removeprefix(MODEL_AXIS)
+            path, name = ("factors", key), key.removeprefix(MODEL_AXIS)
             before = len(self.findings)
-            if len(levels) < 2:
+            if levels is not None and len(levels) < 2:
                 self.findings.append(Finding(path, f"expected at least two levels, got {shown(levels)}"))
-            if takes is not None and setting not in takes.parameters:
-                self.findings += takes.check({setting: None}, ("factors",), extra_keys=())[1]
-            if len(self.findings) > before:
-                continue
-            factors[setting] = self._levels(takes, setting, levels, path)
-            if len(self.findings) > before:
-                del factors[setting]
+            self.findings += self._check_factor(name, path)
+            if name in factors:
+                self.findings.append(Finding(path, f"expected every factor once, got '{name}' twice"))
+            if len(self.findings) == before:
+                checked = self._levels(name, levels or [], path)
+                if len(self.findings) == before:
+                    factors[name] = checked
         return factors
 
-    def _levels(self, takes: Signature | None, setting: str, levels: list[Any], path: KeyPath) -> list[Any]:
+    def _check_factor(self, name: str, path: KeyPath) -> list[Finding]:
+        """Return what is wrong with the name of a factor: train.<field>, data.<setting>, or a switch of the model."""
+        if name.startswith("train."):
+            return check_axis(axis_name(name), path, [], structural=False)
+        if not self.registered:
+            return []
+        if name.startswith("data."):
+            return self._data({name.removeprefix("data."): None}, ("factors",), names_only=True)[1]
+        takes = self.signatures.get(self.spec.model.name)
+        if takes is None or name in takes.parameters or name == "replace":
+            return []
+        found = takes.check({name: None}, ("factors",), extra_keys=())[1]
+        return [
+            Finding(path, item.message, f"write train.{name}" if name in TRAIN_NAMES else item.cure) for item in found
+        ]
+
+    def _levels(self, name: str, levels: list[Any], path: KeyPath) -> list[Any]:
+        takes = self.signatures.get(self.spec.model.name)
         checked: list[Any] = []
         for index, level in enumerate(levels):
-            value = level
-            if takes is not None:
-                value, found = takes.parameters[setting].check(level, (*path, index))
-                self.findings += found
+            value, place, found = level, (*path, index), list[Finding]()
+            if name.startswith("train."):
+                value, found = check_level(axis_name(name), level, place, [], registered=self.registered)
+            elif name.startswith("data.") and self.registered:
+                setting = name.removeprefix("data.")
+                values, found = self._data({setting: level}, path)
+                value, found = values.get(setting), [Finding(place, item.message, item.cure) for item in found]
+            elif takes is not None and name == "replace":
+                value = self._model_settings(takes, {name: level}, place).get(name)
+            elif takes is not None:
+                value, found = takes.parameters[name].check(level, place)
+            self.findings += found
             if canonical(value) in map(canonical, checked):
-                self.findings.append(Finding((*path, index), f"expected every level once, got {shown(level)} again"))
+                self.findings.append(Finding(place, f"expected every level once, got {shown(level)} again"))
             checked.append(value)
         return checked
 
+    def _data(
+        self, settings: dict[str, Any], path: KeyPath, *, names_only: bool = False
+    ) -> tuple[dict[str, Any], list[Finding]]:
+        """Return a variant's own settings of the data as JSON values, and what is wrong with them."""
+        if not self.registered or self.spec.data.name not in DATASETS:
+            return settings, []
+        takes = signature(DATASETS, self.spec.data.name)
+        values, findings = dict[str, Any](), list[Finding]()
+        for key, value in settings.items():
+            parts = SubsetSpec.model_fields
+            place = (*path, f"data.{key}" if path == ("factors",) else key)
+            if key == "root" or (key in takes.parameters and takes.parameters[key].location):
+                message = f"expected a setting that says what is trained on, got the location '{key}'"
+                findings.append(Finding(place, message, "make it a study of its own"))
+            elif key in parts:
+                if not names_only:
+                    try:
+                        values[key] = getattr(SubsetSpec.model_validate({key: value}, strict=True), key)
+                    except ValidationError as error:
+                        findings += translate(error, {key: value}, path)
+            elif key not in takes.parameters:
+                message = f"expected a setting of the data set '{takes.name}', got an unknown one"
+                findings.append(Finding(place, message, nearest(key, [*takes.parameters, *parts])))
+            elif not names_only:
+                values[key], found = takes.parameters[key].check(value, place)
+                findings += found
+        return values, findings
+
     def _generated(self) -> list[Generated]:
-        if not self.factors or len(self.factors) < len(self.spec.factors):
+        varied = {name: levels for name, levels in self.factors.items() if levels}
+        if not varied or len(self.factors) < len(self.spec.factors):
             return []
-        planned = count(self.factors, self.spec.design)
+        planned = count(varied, self.spec.design)
         if planned > MAX_VARIANTS:
             message = f"expected at most {MAX_VARIANTS} variants, got {planned:,} combinations"
             self.findings.append(Finding(("factors",), message, "write design: one_at_a_time"))
             return []
-        return generate(self.factors, self.spec.design)
+        return generate(varied, self.spec.design)
 
     def _build(self) -> dict[str, Variant]:
         written = self.spec.variants
@@ -112,7 +182,7 @@ class Variants:
             return {}
         built: dict[str, Variant] = {}
         for made in self._generated():
-            generated = self._variant(made.name, VariantSpec(), made.levels)
+            generated = self._variant(made.name, _of_levels(made.levels), made.levels)
             # A resolved file writes generated variants out beside their factors: that is one and the same.
             itself = made.name in written and self._says(made.name, written[made.name], generated)
             if made.name in built or (made.name in written and not itself):
@@ -122,18 +192,20 @@ class Variants:
         written = {name: spec for name, spec in written.items() if name not in built}
         for name, spec in written.items():
             built[name] = self._variant(name, spec, {})
-        if not built and not self.spec.factors:
+        if not built and not any(self.spec.factors.values()):
             built[self.spec.model.name] = self._variant(self.spec.model.name, VariantSpec(), {})
         return built
 
     def _says(self, name: str, spec: VariantSpec, generated: Variant) -> bool:
         own = self._variant(name, spec, {})
-        return own.model == generated.model and not spec.train and not spec.control
+        alike = (own.model, own.train, own.data) == (generated.model, generated.train, generated.data)
+        return alike and not spec.control
 
     def _variant(self, name: str, spec: VariantSpec, levels: dict[str, Any]) -> Variant:
         path: KeyPath = ("variants", name)
         train, found = check_train(spec.train, (*path, "train"), registered=self.registered)
-        self.findings += found
+        data, wrong = self._data(spec.data, (*path, "data"))
+        self.findings += found + wrong
         difference = spec.difference
         model_name = difference.pop("name", self.spec.model.name)
         if not isinstance(model_name, str):
@@ -141,47 +213,46 @@ class Variants:
             model_name = self.spec.model.name
         takes = self._find(model_name, (*path, "name")) if model_name != self.spec.model.name else None
         takes = takes or self.signatures.get(model_name)
-        if takes is None:
-            settings = self.shared | levels | difference
-        else:
-            own, found = takes.check(difference, path, extra_keys=("name", "train", "control"))
-            self.findings += found
+        own = self._model_settings(takes, difference, path)
+        settings = self.shared | own
+        if takes is not None:
             # Another model takes of the shared settings what it knows; the plan shows what it does not.
-            shared = {key: value for key, value in self.shared.items() if key in takes.parameters}
-            settings = takes.defaults() | shared | levels | own
+            shared = {key: value for key, value in self.shared.items() if key in (*takes.parameters, "replace")}
+            settings = takes.defaults() | shared | own
             for key in takes.missing(settings):
                 message = f"expected a value for the setting '{key}' of the model '{takes.name}', got none"
                 place = path if name in self.spec.variants else ("model",)
                 self.findings.append(Finding(place, message, "add it here or to model"))
-        return Variant(name, {"name": model_name, **settings}, train, spec.control, dict(levels))
+        return Variant(name, {"name": model_name, **settings}, train, data, spec.control, dict(levels))
 
     def check_axes(self, axes: Mapping[str, Any]) -> None:
         """Find the variants that set what the grid varies: one of the two would be without effect."""
         for name, variant in self.built.items():
-            spec = self.spec.variants.get(name)
+            spec = self.spec.variants.get(name) or _of_levels(variant.levels)
             for axis in axes:
-                if axis.startswith(MODEL_AXIS):
-                    own: Mapping[str, Any] = spec.difference if spec else variant.levels
-                    place: KeyPath = ("variants", name) if spec else ("factors",)
-                    key = axis.removeprefix(MODEL_AXIS)
-                else:
-                    own, place = (spec.train if spec else {}), ("variants", name, "train")
-                    key = axis
-                if _sets(own, key):
+                of_model = axis.startswith(MODEL_AXIS)
+                key = axis.removeprefix(MODEL_AXIS)
+                if has_field(spec.difference if of_model else spec.train, key):
+                    place: KeyPath = ("variants", name, *(() if of_model else ("train",)), *key.split("."))
+                    if name not in self.spec.variants:
+                        place = ("factors", *key.split(".")) if of_model else ("factors", f"train.{key}")
                     message = f"expected the grid alone to set '{axis}', got it here too"
-                    self.findings.append(Finding((*place, *key.split(".")), message, "remove it here or from the grid"))
+                    self.findings.append(Finding(place, message, "remove it here or from the grid"))
 
     def trials(self, axes: Mapping[str, Any], seeds: int) -> int:
         """Count the trials of the plan before anything is excluded."""
         return len(self.built) * math.prod(len(levels) for levels in axes.values()) * seeds
 
 
-def _sets(values: Mapping[str, Any], key: str) -> bool:
-    """Return whether nested `values` have an entry at a dotted key."""
-    head, _, rest = key.partition(".")
-    if head not in values or not rest:
-        return head in values
-    return isinstance(values[head], Mapping) and _sets(values[head], rest)
+def _of_levels(levels: Mapping[str, Any]) -> VariantSpec:
+    """Return levels of factors as what a variant may say: settings of the model, `train` and `data`."""
+    tree: dict[str, Any] = {}
+    for name, level in levels.items():
+        if name.startswith(("train.", "data.")):
+            assign(tree, name, level)
+        else:
+            tree[name] = level
+    return VariantSpec(**tree)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from ablate.data.augment import Augmenter
-from ablate.data.dataset import IGNORE
 from ablate.records.files import sweep
 from ablate.records.record import Record
 from ablate.records.store import TrialFolder, finite, publish_record
-from ablate.study.spec import AugmentSpec, MeasureSpec
+from ablate.study.spec import MeasureSpec
 from ablate.study.trial import Trial
 from ablate.train import checkpoint
 from ablate.train.batches import epoch_order
@@ -129,9 +128,7 @@ class _Run:
         # Images of a step of the optimizer, which may take several batches.
         self.step_size = min(self.settings["batch_size"] * self.settings.get("accumulate", 1), len(train))
         self.steps_per_epoch = len(train) // self.step_size
-        self.augment = Augmenter(
-            AugmentSpec.model_validate(self.settings["augment"]), self.settings["crop"], self.data.dataset.size, IGNORE
-        )
+        self.augment = Augmenter(self.settings["augment"], self.settings["crop"], self.data.dataset.size)
         channels = self.data.dataset.in_channels
         self.learn = context.step(trial, (self.step_size, *self.augment.output, channels))
         self.numbers = context.numbers(self.network)

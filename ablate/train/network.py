@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,16 +15,11 @@ from ablate.errors import StudyError
 from ablate.models.initialise import copy_weights
 from ablate.models.inspect import outputs
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
+from ablate.study.components import bound, create
+from ablate.study.fields import name_of
 from ablate.train.device import seed_initialisation
 from ablate.train.losses import Loss, LossFunction, cross_entropy
 from ablate.train.optim import CAPTURABLE, check_patterns, covered, gradient_norm, groups
-
-
-def build_model(settings: dict[str, Any], *, in_channels: int, num_classes: int) -> nn.Module:
-    """Build the model of `settings` ("name" and the factory's own); the global generator draws its weights."""
-    rest = {name: value for name, value in settings.items() if name != "name"}
-    model: nn.Module = MODELS.get(settings["name"])(in_channels=in_channels, num_classes=num_classes, **rest)
-    return model
 
 
 class Network:
@@ -41,7 +36,7 @@ class Network:
         self,
         model: dict[str, Any],
         dataset: Dataset,
-        loss: str | Mapping[str, Any],
+        loss: str | dict[str, Any],
         class_weights: Tensor | None,
         *,
         device: torch.device,
@@ -63,7 +58,7 @@ class Network:
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self.image_type = torch.uint8 if dataset.white == 255 else torch.uint16
         self._scale, self._shift = 1 / (dataset.white * std), -mean / std
-        self.loss = Loss(LOSSES.bound(loss), self.num_classes, IGNORE, class_weights)
+        self.loss = Loss(bound(LOSSES, loss), self.num_classes, IGNORE, class_weights)
         # What trials of different losses are compared by; None where it is the loss itself.
         own = self.loss.function is cross_entropy
         self.cross_entropy = None if own else replace(self.loss, function=cross_entropy)
@@ -81,7 +76,8 @@ class Network:
         self.predict: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = self.prediction_of_batch
 
     def _fresh_model(self) -> nn.Module:
-        return build_model(self._settings, in_channels=self._channels, num_classes=self.num_classes)
+        model: nn.Module = create(MODELS, self._settings, in_channels=self._channels, num_classes=self.num_classes)
+        return model
 
     def _freeze(self, patterns: Sequence[str]) -> None:
         """Take the parameters that `patterns` cover out of training; norms among them keep their statistics."""
@@ -156,9 +152,9 @@ class Network:
 
         Raises `StudyError` for a pattern of `lr_scale` that fits no parameter.
         """
-        make = OPTIMIZERS.bound(train["optimizer"])
+        make = bound(OPTIMIZERS, train["optimizer"])
         # A tensor whether captured or not, so that both round the rate alike.
-        tensor = self.device.type == "cuda" and component_name(train["optimizer"]) in CAPTURABLE
+        tensor = self.device.type == "cuda" and name_of(train["optimizer"]) in CAPTURABLE
 
         def rate(factor: float) -> float | Tensor:
             own: float = train["lr"] * factor
@@ -177,11 +173,6 @@ class Network:
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters that are trained."""
         return self._trained
-
-
-def component_name(component: str | Mapping[str, Any]) -> str:
-    """Return the name of a component, a name or `{"name": ..., **settings}`."""
-    return component if isinstance(component, str) else str(component["name"])
 
 
 def _unchanged(module: nn.Module, _mode: bool = True) -> nn.Module:

@@ -6,40 +6,60 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ablate.errors import Problem, StudyError, nearest
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
 # Take a learning rate that is a tensor, decide nothing on the host, and begin with a state of zeros: what a captured
 # training step needs of its optimizer.
 CAPTURABLE = ("adam", "adamw", "sgd")
 
 
 def adam(
-    parameters: Iterable[nn.Parameter], *, lr: float | Tensor, weight_decay: float, momentum: float
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float | Tensor,
+    weight_decay: float,
+    momentum: float,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: Annotated[float, Field(gt=0)] = 1e-8,
 ) -> torch.optim.Optimizer:
     """Make Adam (Kingma & Ba, 2015); `weight_decay` is L2 added to the gradient. `momentum` is not used."""
     del momentum
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
 
 
 def adamw(
-    parameters: Iterable[nn.Parameter], *, lr: float | Tensor, weight_decay: float, momentum: float
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float | Tensor,
+    weight_decay: float,
+    momentum: float,
+    betas: tuple[Decay, Decay] = (0.9, 0.999),
+    eps: Annotated[float, Field(gt=0)] = 1e-8,
 ) -> torch.optim.Optimizer:
     """Make AdamW: weight decay decoupled from the gradient (Loshchilov & Hutter, 2019). `momentum` is not used."""
     del momentum
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
 
 
 def sgd(
-    parameters: Iterable[nn.Parameter], *, lr: float | Tensor, weight_decay: float, momentum: float
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float | Tensor,
+    weight_decay: float,
+    momentum: float,
+    nesterov: bool = False,
 ) -> torch.optim.Optimizer:
-    """Make stochastic gradient descent with (heavy-ball) momentum."""
-    return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
+    """Make stochastic gradient descent with (heavy-ball or Nesterov's) momentum."""
+    decay = {"weight_decay": weight_decay, "momentum": momentum}
+    return torch.optim.SGD(parameters, lr=lr, **decay, nesterov=nesterov, fused=True)
 
 
 def rate_at(

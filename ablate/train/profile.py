@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from ablate.models.inspect import forward_flops
+from ablate.registry import MODELS
+from ablate.study.components import create
 from ablate.study.trial import Trial
 from ablate.train.batches import DeviceData
 from ablate.train.context import Context
 from ablate.train.device import peak_memory, synchronise
 from ablate.train.engine import Step, make_step
-from ablate.train.network import Network, build_model
+from ablate.train.network import Network
 
 WARM_UP_STEPS = 3
 ROUNDS = 5
@@ -140,5 +142,5 @@ def flops_of(trial: Trial, data: DeviceData) -> int:
     """Return the forward FLOPs of one image, counted on the meta device."""
     channels, classes = data.dataset.in_channels, data.dataset.num_classes
     return forward_flops(
-        lambda: build_model(trial.model, in_channels=channels, num_classes=classes), data.dataset.size, channels
+        lambda: create(MODELS, trial.model, in_channels=channels, num_classes=classes), data.dataset.size, channels
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from ablate.data.augment import Augmenter
-from ablate.errors import DataError
+from ablate.errors import DataError, PluginError
+from ablate.registry import AUGMENTATIONS
 from ablate.study.spec import AugmentSpec
 
 SIZE = (20, 28)
@@ -167,3 +169,47 @@ def test_a_gpu_gives_the_same_bits(spec: AugmentSpec, crop: tuple[int, int] | No
         there = augment(pixels.cuda(), masks.cuda(), **call)
         assert torch.equal(here[0], there[0].cpu())
         assert torch.equal(here[1], there[1].cpu())
+
+
+# -- registered augmentations ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Some augmentations, forgotten after the test."""
+    kept = dict(AUGMENTATIONS._entries)
+
+    @AUGMENTATIONS.register("noise")
+    def noise(
+        image: np.ndarray, mask: np.ndarray, *, rng: np.random.Generator, strength: int = 9
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return (image + rng.integers(0, strength, image.shape)).clip(0, 255).astype(np.uint8), mask
+
+    @AUGMENTATIONS.register("halved")
+    def halved(image: np.ndarray, mask: np.ndarray, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return image[:: 2 + rng.integers(1)], mask
+
+    yield
+    AUGMENTATIONS._entries.clear()
+    AUGMENTATIONS._entries.update(kept)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_augmentation_depends_on_seed_epoch_and_sample_alone() -> None:
+    images, masks = batch(6)
+    augment = Augmenter({"name": "noise", "strength": 20}, (12, 16), SIZE)
+    whole = augment(images, masks, seed=5, epoch=2, samples=np.arange(6))
+    some = augment(images[[4, 1]], masks[[4, 1]], seed=5, epoch=2, samples=np.array([4, 1]))
+    assert torch.equal(some[0], whole[0][[4, 1]])
+    assert whole[0].shape == (6, 12, 16, 3)
+    other = augment(images, masks, seed=5, epoch=3, samples=np.arange(6))
+    assert not torch.equal(whole[0], other[0])
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_augmentation_that_changes_the_shape_is_one_line() -> None:
+    images, masks = batch(2)
+    with pytest.raises(
+        PluginError, match=r"'halved': expected an image uint8 \(20, 28, 3\) as it was given, got uint8"
+    ):
+        Augmenter({"name": "halved"}, None, SIZE)(images, masks, seed=0, epoch=1, samples=np.arange(2))

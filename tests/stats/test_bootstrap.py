@@ -11,7 +11,7 @@ from scipy import signal, stats
 
 from ablate.measure.segmentation import iou, mean_iou
 from ablate.stats.blocks import draw_images, image_scheme
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, choose, level, multi_bootstrap, multi_bootstrap_each
+from ablate.stats.bootstrap import MultiBootstrap, Replicates, choose, combine, multi_bootstrap
 from ablate.stats.resampling import Score, resampled_scores, seed_weights, variance_split
 
 OF_CLASSES: dict[str, Score] = {"val_score": mean_iou, "test_score": mean_iou}
@@ -78,7 +78,7 @@ def cell(val: float, test: float, val_draws: Sequence[float], test_draws: Sequen
     return Replicates(val, np.array(test), np.array(val_draws), np.array(test_draws), n)
 
 
-def test_retune_chooses_in_every_replicate_and_tune_once_does_not() -> None:
+def test_best_settings_are_chosen_in_every_replicate_and_given_ones_are_not() -> None:
     left = {
         1e-3: cell(0.5, 0.40, [0.5, 0.5, 0.1, 0.5], [0.40, 0.42, 0.44, 0.46]),
         1e-4: cell(0.4, 0.30, [0.4, 0.4, 0.4, 0.4], [0.30, 0.30, 0.20, 0.30]),
@@ -86,18 +86,21 @@ def test_retune_chooses_in_every_replicate_and_tune_once_does_not() -> None:
     right = {1e-3: cell(0.5, 0.1, [0.5] * 4, [0.1] * 4)}
     assert choose(left) == 1e-3
     again = multi_bootstrap(left, right)
-    once = multi_bootstrap(left, right, error_bar="tune_once")
+    once = multi_bootstrap(left, right, at=(1e-3, 1e-3))
     assert again.draws == pytest.approx([0.30, 0.32, 0.10, 0.36])
     assert once.draws == pytest.approx([0.30, 0.32, 0.34, 0.36])
     assert again.estimate.value == once.estimate.value == pytest.approx(0.3)
-    assert again.left_stability == 0.75
-    assert (again.error_bar, once.error_bar) == ("retune", "tune_once")
+    assert again.stability == (0.75, 1.0)
+    assert (again.estimate.method, once.estimate.method) == ("multi-bootstrap, retune", "multi-bootstrap, fixed")
     assert once.estimate.se == pytest.approx(np.std(once.draws, ddof=1))
     assert once.estimate.high - 0.3 == pytest.approx(stats.t.ppf(0.975, 4) * once.estimate.se)
     assert again.image + again.choice == pytest.approx(again.estimate.se**2)
     at = multi_bootstrap(left, right, at=(1e-4, 1e-3))
     assert at.estimate.value == pytest.approx(0.2)
-    assert at.error_bar == "fixed"
+    assert at.settings == (1e-4, 1e-3)
+    assert np.isnan(at.stability).all()
+    half = combine([left, right], [0.5, -0.5], at=(1e-3, 1e-3))[0].estimate
+    assert (half.value, half.se) == pytest.approx((once.estimate.value / 2, once.estimate.se / 2))
 
 
 def test_a_tie_goes_to_the_first_setting_and_no_setting_is_an_error() -> None:
@@ -176,14 +179,13 @@ def test_vectors_give_one_contrast_a_class_and_a_rare_class_none() -> None:
         counts[:, :, 0, 0] += bonus
         counts[:, 1:, 2] = 0  # the third class is in one image only
         sides.append({0: bootstrap.cell(name, list(counts), list(counts), val_score=mean_iou, test_score=iou)})
-    first, second, rare = multi_bootstrap_each(*sides)
+    first, second, rare = combine(sides, [1, -1])
     assert first.estimate.low > 0.1
     assert abs(second.estimate.value) < 0.05
     assert "undefined" in rare.estimate.reason
     assert np.isfinite(rare.estimate.value)
-    with pytest.raises(ValueError, match="3 entries"):
-        multi_bootstrap(*sides)
-    assert [round(x.value, 6) for x in level(sides[0])] == [round(float(x), 6) for x in sides[0][0].test]
+    levels = [contrast.estimate.value for contrast in combine(sides[:1], [1])]
+    assert [round(value, 6) for value in levels] == [round(float(x), 6) for x in sides[0][0].test]
 
 
 # --- coverage ------------------------------------------------------------------------------------------------------
@@ -237,10 +239,9 @@ def test_choosing_again_covers_with_clear_and_with_equal_settings(means: tuple[f
     bootstrap = MultiBootstrap(val=image_scheme(30, None), test=image_scheme(30, None), resamples=200)
     contrasts = [multi_bootstrap(*planted_cells(bootstrap, rng, draw, means, 3, "seeds")) for draw in range(200)]
     assert np.mean([c.estimate.low <= 0 <= c.estimate.high for c in contrasts]) >= 0.95 - 3 * sqrt(0.95 * 0.05 / 200)
-    percentile = [np.percentile(c.draws, [2.5, 97.5]) for c in contrasts if c.draws is not None]
-    assert len(percentile) == 200
+    percentile = [np.percentile(c.draws, [2.5, 97.5]) for c in contrasts]
     assert all(np.isfinite(percentile).ravel())
-    stability = np.mean([c.left_stability for c in contrasts])
+    stability = np.mean([c.stability[0] for c in contrasts])
     assert stability > 0.9 if means[1] else 0.5 < stability < 0.9
 
 

@@ -282,8 +282,8 @@ PLAN = {
     ),
     "an axis of the data": (
         changed("grid: {lr: [1e-3, 3e-4]}", "grid: {data.train: [4, 8]}"),
-        "study.yaml:7: grid.data.train: expected a field of train or of model, got one of data: "
-        "all trials share one test; make it a study of its own",
+        "study.yaml:7: grid.data.train: expected a field of train or of model, got one of data, "
+        "which the variants may differ in; write factors: {data.train: [...]}",
     ),
     "an axis twice": (
         changed("grid: {lr: [1e-3, 3e-4]}", "grid: {lr: [1e-3], train.lr: [3e-4]}"),

@@ -10,6 +10,7 @@ import torch
 
 from ablate.errors import StudyError
 from ablate.registry import LOSSES
+from ablate.study.components import bound
 from ablate.train.losses import (
     Loss,
     LossFunction,
@@ -124,8 +125,8 @@ def test_losses_meet_in_their_special_cases(
     torch.testing.assert_close(focal(*case, gamma=0.0, **told), pixels)
     torch.testing.assert_close(tversky(*case, alpha=0.5, beta=0.5, **told), overlap, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(cross_entropy_boundary(*case, weight=0.0, **told), pixels)
-    bound = LOSSES.bound({"name": "tversky", "alpha": 0.5, "beta": 0.5})
-    torch.testing.assert_close(bound(*case, **told), overlap, rtol=1e-4, atol=1e-5)
+    kind = bound(LOSSES, {"name": "tversky", "alpha": 0.5, "beta": 0.5})
+    torch.testing.assert_close(kind(*case, **told), overlap, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("monai")

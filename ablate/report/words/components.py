@@ -15,6 +15,7 @@ from ablate.wording import count_of, listed
 NAMES = {
     ("skip", "concat"): "skip connections",
     ("skip", "attention"): "attention gates",
+    ("block", "plain"): "plain blocks",
     ("block", "residual"): "residual blocks",
 }
 # Values that say that a component is absent.
@@ -53,12 +54,45 @@ def component(analysis: Analysis, variant: str) -> Component:
     if len(pairs) != 1 or len(differs) != 1:
         return Component(variant, False, True)
     field, (base, own) = pairs[0]
+    return _tested(field, base, own, variant)
+
+
+def _tested(field: str, base: Any, own: Any, variant: str = "") -> Component:
     of_variant = str(own) not in ABSENT
     value = str(own if of_variant else base)
     known = NAMES.get((field, value))
     # Numbers have no absence that a name could be made of.
     name = known or (value if value in variant else f"{field} {value}")
     return Component(name, known is not None, of_variant)
+
+
+def interaction_sentence(analysis: Analysis, row: Row) -> str:
+    """Return what one component does at either level of another, and whether that differs, in one sentence.
+
+    `row` is one of `Analysis.interactions`.
+    """
+    tested = _tested(row["factor_a"], row["level_a0"], row["level_a1"])
+    sign = 1 if tested.of_variant else -1
+    at, beside = (sign * row[f"effect_b{level}"] for level in (0, 1))
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    levels = [
+        NAMES.get((row["factor_b"], level), f"{row['factor_b']} {level}")
+        for level in (row["level_b0"], row["level_b1"])
+    ]
+    difference = f"{percent(sign * row['estimate'], sign=True)} [{percent(low, sign=True)}, {percent(high, sign=True)}]"
+    if not isfinite(low):
+        judged = f"the difference, {percent(sign * row['estimate'], sign=True)}, has no interval: {row['reason']}"
+    elif row["decision"] == "additive":
+        judged = f"the difference, {difference}, lies within ±{percent(analysis.rope)}: the two add up"
+    else:
+        judged = f"the difference, {difference}, is {'un' * (row['decision'] == 'undecided')}decided"
+    if min(at, beside) > 0 or max(at, beside) < 0:
+        effect = f"{tested.does('help' if at > 0 else 'hurt')} by {percent(abs(at))} points with {levels[0]} and by "
+        effect += f"{percent(abs(beside))} with {levels[1]}"
+    else:
+        effect = f"{tested.does('change')} test mIoU by {percent(at, sign=True)} points with {levels[0]} and by "
+        effect += f"{percent(beside, sign=True)} with {levels[1]}"
+    return _sentence(f"{effect}; {judged}")
 
 
 def span_text(delta: float, low: float, high: float, *, sign: bool = False, unit: str = " points") -> str:

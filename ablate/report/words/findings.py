@@ -15,11 +15,11 @@ import numpy as np
 from ablate.analysis.analyse import Analysis
 from ablate.report.format import points
 from ablate.report.lookup import Row, main_trials, once_an_analysis, rows_of, setting_words
-from ablate.report.words.components import DECISIONS, reach
+from ablate.report.words.components import DECISIONS, interaction_sentence, reach
 from ablate.stats.intervals import Estimate, welch_or_permutation
 from ablate.wording import count_of, listed
 
-TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost")
+TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost", "interaction")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def findings(analysis: Analysis) -> list[Finding]:
         made += _gates(analysis, variant)
         if variant != analysis.baseline:
             made += _cost(analysis, variant)
+    for row in rows_of(analysis.interactions):
+        made.append(Finding("interaction", "", interaction_sentence(analysis, row), row["decision"] != "undecided"))
     return made
 
 

@@ -6,7 +6,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.report.lookup import main_trials, primary_contrasts, primary_kind, setting_words
 from ablate.report.rules import images_drawn
-from ablate.study.spec import TrainSpec
+from ablate.study.spec import Component, TrainSpec
 from ablate.study.trial import level_text
 from ablate.wording import count_of, listed, range_of
 
@@ -58,10 +58,13 @@ def _variants(analysis: Analysis) -> str:
 def _training(analysis: Analysis) -> str:
     frames = analysis.frames
     train, grid = frames.study.train, frames.study.grid
-    text = f"Every variant was trained for {count_of(train.epochs, 'epoch')} with {train.optimizer}"
+    varied = {name.removeprefix("train.") for name in frames.study.factors}
+    named = {"optimizer": str(train.optimizer), "loss": f"the loss {train.loss}"}
+    named |= {field: f"the {field} of its variant" for field in named if field in varied}
+    text = f"Every variant was trained for {count_of(train.epochs, 'epoch')} with {named['optimizer']}"
     text += f" (batch size {train.batch_size}"
     text += f", weight decay {train.weight_decay:g}" if train.weight_decay else ""
-    text += f"), a {train.schedule} learning-rate schedule and the loss {train.loss}"
+    text += f"), a {train.schedule} learning-rate schedule and {named['loss']}"
     text += f" with {train.class_weights} class weights" if isinstance(train.class_weights, str) else ""
     text += f", gradients clipped to norm {train.clip_norm:g}" if train.clip_norm else ""
     text += f", {count_of(f'{train.warmup_epochs:g}', 'epoch')} of linear warm-up" if train.warmup_epochs else ""
@@ -89,6 +92,8 @@ def _training(analysis: Analysis) -> str:
 def _augmented(train: TrainSpec) -> str:
     """Say how training images are varied."""
     augment, said = train.augment, []
+    if isinstance(augment, Component):
+        return f"training images were augmented by {augment}"
     if augment.flip:
         said.append("mirrored at random")
     if augment.scale != (1.0, 1.0):

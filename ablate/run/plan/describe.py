@@ -15,15 +15,17 @@ from ablate.study.jsonschema import json_schema
 from ablate.study.spec import SpaceSpec
 from ablate.study.study import Study, Variant
 from ablate.study.trial import Trial, level_text, number_text
+from ablate.wording import count_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ablate.data.dataset import Dataset
+
 __all__ = ["PlanReport", "Shape", "VariantPlan", "describe", "describe_variants", "json_schema", "settings_only"]
 
 T = TypeVar("T")
-TRAIN = "train."
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,10 @@ class VariantPlan:
     differs: dict[str, tuple[Any, Any]]
     parameters: int | None = None
     forward_flops: int | None = None
+    train_images: int | None = None
+    replaced: Mapping[str, list[str]] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-
-    @property
-    def confounds(self) -> dict[str, tuple[Any, Any]]:
-        """The training settings in which it differs: not architecture, and declared so."""
-        return {name: pair for name, pair in self.differs.items() if name.startswith(TRAIN)}
 
     def to_json(self) -> dict[str, Any]:
         """Return it as `run.json` holds it; modules as lines of `ablate.models.inspect.module_tree`."""
@@ -51,6 +50,7 @@ class VariantPlan:
             "differs": {name: list(pair) for name, pair in self.differs.items()},
             "parameters": self.parameters,
             "forward_flops": self.forward_flops,
+            "train_images": self.train_images,
             "modules": {"added": self.added, "removed": self.removed},
             "control": self.control,
         }
@@ -58,12 +58,23 @@ class VariantPlan:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a data set decides the shape of the networks and the length of the work."""
+    """What of a data set decides the shape of the networks and the length of the work.
+
+    `images` counts those of an epoch by split; `distinct` the training images, each once.
+    """
 
     in_channels: int
     num_classes: int
     size: tuple[int, int]
     images: Mapping[str, int]
+    distinct: int | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Shape:
+        """Return the shape of a data set."""
+        images = {name: len(split) for name, split in dataset.splits.items()}
+        distinct = len(set(dataset.splits["train"].names))
+        return cls(dataset.in_channels, dataset.num_classes, dataset.size, images, distinct)
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,10 @@ class PlanReport:
         return sum(least), sum(most)
 
 
-def describe(study: Study, shape: Shape | None = None) -> PlanReport:
+def describe(study: Study, shape: Shape | None = None, own: Mapping[str, Shape] | None = None) -> PlanReport:
     """Return the plan of `study`; with its data's `shape` also parameters, FLOPs and modules (imports torch).
+
+    `own` are the shapes of the data by variant, where they are not those of all.
 
     A model's contract is checked by `ablate.run.plan.dry`, before. Raises `StudyError` for settings no network can be
     built from.
@@ -106,7 +119,7 @@ def describe(study: Study, shape: Shape | None = None) -> PlanReport:
     if shape is None:
         variants = [settings_only(study, name) for name in study.variants]
     else:
-        variants = list(_built(study, shape).values())
+        variants = list(_built(study, shape, own or {}).values())
     trials = study.trials()
     later = later_phases(study)
     search = study.spec.search
@@ -137,11 +150,15 @@ def _range(space: SpaceSpec) -> str:
 
 
 def describe_variants(
-    study: Study, in_channels: int, num_classes: int, size: tuple[int, int]
+    study: Study,
+    in_channels: int,
+    num_classes: int,
+    size: tuple[int, int],
+    own: Mapping[str, Shape] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return every variant as `run.json` holds it: settings, differences, parameters, FLOPs of one image, modules."""
     shape = Shape(in_channels, num_classes, size, {})
-    return {name: item.to_json() for name, item in _built(study, shape).items()}
+    return {name: item.to_json() for name, item in _built(study, shape, own or {}).items()}
 
 
 def settings_only(study: Study, name: str) -> VariantPlan:
@@ -150,7 +167,7 @@ def settings_only(study: Study, name: str) -> VariantPlan:
     return VariantPlan(name, variant.model, variant.control, study.differences(name))
 
 
-def _built(study: Study, shape: Shape) -> dict[str, VariantPlan]:
+def _built(study: Study, shape: Shape, own: Mapping[str, Shape]) -> dict[str, VariantPlan]:
     from ablate.models.inspect import compare_trees
 
     # The baseline first, whatever the order of the file: the others are compared with its tree.
@@ -158,7 +175,7 @@ def _built(study: Study, shape: Shape) -> dict[str, VariantPlan]:
     plans: dict[str, VariantPlan] = {}
     trees: dict[str, list[str]] = {}
     for name in names:
-        plans[name], trees[name] = _build_one(study, study.variants[name], shape)
+        plans[name], trees[name] = _build_one(study, study.variants[name], own.get(name, shape))
     for name in names[1:]:
         added, removed = compare_trees(trees[study.baseline], trees[name])
         plans[name] = dataclasses.replace(plans[name], added=added, removed=removed)
@@ -183,6 +200,8 @@ def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPla
         settings_only(study, variant.name),
         parameters=parameters(model),
         forward_flops=forward_flops(factory, shape.size, shape.in_channels),
+        train_images=shape.distinct,
+        replaced=getattr(model, "replaced", {}),
     )
     return plan, module_tree(model)
 
@@ -227,10 +246,24 @@ def _train_flops(trials: list[Trial], variants: list[VariantPlan], shape: Shape)
 def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
     """Return what a reader of the results would object to, before the machine time is spent."""
     notes = []
+    sizes = {item.name: {"parameters": item.parameters, "flops": item.forward_flops} for item in variants}
     for item in variants:
-        if item.confounds:
-            fields = ", ".join(sorted(item.confounds))
-            notes.append(f"{item.name} also differs in {fields}: a declared confound, shown in every table")
+        spec = study.spec.variants.get(item.name)
+        if spec is not None and spec.match is not None and (own := sizes[item.name][spec.match.by]):
+            match, value = spec.match, level_text(item.model[spec.match.setting])
+            target = sizes[match.to][match.by] or own
+            off = f"{own / target - 1:+.1%} from the {target:,} of {match.to}"
+            notes.append(f"{item.name} has {match.setting} {value}, which gives {own:,} {match.by}, {off}")
+        for pattern, names in item.replaced.items():
+            rule = item.model["replace"][pattern]
+            done = (
+                rule if rule == "removed" else f"replaced by {'its input' if rule == 'identity' else f'input {rule}'}"
+            )
+            said = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            notes.append(f"{item.name}: '{pattern}' matches {count_of(len(names), 'layer')}, {done}: {said}")
+        if fields := study.confounds(item.name):
+            said = ", ".join(sorted(fields))
+            notes.append(f"{item.name} also differs in {said}: a declared confound, shown in every table")
         written = study.spec.model.settings
         other = item.model["name"] != study.spec.model.name
         if other and (dropped := sorted(key for key in written if key not in item.model)):

@@ -10,8 +10,10 @@ trained weights a dry pass cannot know.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,14 @@ from ablate.errors import AblateError, Problem, StudyError
 from ablate.models.inspect import forward_flops
 from ablate.plugins import check_model, check_outputs, kept_random_states, reported
 from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
-from ablate.study.spec import AugmentSpec
+from ablate.study.components import bound
+from ablate.study.fields import name_of
 from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical
 from ablate.train.batches import DeviceSplit
 from ablate.train.device import has_bfloat16
 from ablate.train.losses import Loss
-from ablate.train.network import Network, component_name
+from ablate.train.network import Network
 from ablate.train.optim import set_rate
 
 # Of all networks together: some seconds of a CPU.
@@ -61,14 +64,58 @@ def load_data(study: Study, *, again: bool = False) -> Dataset:
     return dataset
 
 
-def dry_pass(study: Study, dataset: Dataset, device: str = "cpu") -> None:
-    """Pass a batch of `dataset` through every network, loss and optimizer of the study, on the CPU.
+def own_data(study: Study, dataset: Dataset) -> dict[str, Dataset]:
+    """Return the data set of every variant, the study's own `dataset` where it has no settings of its own.
+
+    Raises `StudyError` where val or test are not those of all variants, and for two variants with one training set.
+    """
+    made = {canonical(study.data): dataset}
+    for name in study.variants:
+        settings = study.data_of(name)
+        key = f"variants.{name}.data" if name in study.spec.variants and not study.variants[name].levels else "factors"
+        if canonical(settings) in made:
+            continue
+        with study.located():
+            rest = {field: value for field, value in settings.items() if field != "name"}
+            other = load_dataset(settings["name"], rest, base=study.base)
+            twin = next((known for known in made.values() if known.fingerprint == other.fingerprint), None)
+            if twin is not None:
+                count = len(set(other.splits["train"].names))
+                message = f"variant '{name}': expected training images of its own, got the {count} of another variant"
+                raise StudyError(Problem(message, key=key, cure="take fractions that are further apart"))
+            _check_scored(study, name, key, dataset, other)
+        made[canonical(settings)] = other
+    return {name: made[canonical(study.data_of(name))] for name in study.variants}
+
+
+def _check_scored(study: Study, name: str, key: str, dataset: Dataset, other: Dataset) -> None:
+    """Raise `StudyError` where a variant's data would be chosen or scored by other images than all variants share."""
+    if dataset.size != other.size and not study.spec.measure.native:
+        message = f"variant '{name}': images of another size are scored at another size"
+        raise StudyError(Problem(message, key=key, cure="write measure: {native: true}, to score at the masks' own"))
+    same = dataset.classes == other.classes
+    for split in ("val", "test"):
+        ours, theirs = dataset.splits[split], other.splits[split]
+        same = same and ours.names == theirs.names
+        if same and dataset.size == other.size:
+            same = np.array_equal(ours.masks, theirs.masks)
+    if same and dataset.size != other.size:
+        pairs = zip(dataset.native_test_masks(), other.native_test_masks(), strict=True)
+        same = all(np.array_equal(left, right) for left, right in pairs)
+    if not same:
+        message = f"variant '{name}': its data have other val or test images, so that its score compares with no other"
+        raise StudyError(Problem(message, key=key, cure="let the variants differ in what is trained on alone"))
+
+
+def dry_pass(study: Study, dataset: Dataset, device: str = "cpu", own: Mapping[str, Dataset] | None = None) -> None:
+    """Pass a batch of `dataset`, or of a variant's `own`, through every network, loss and optimizer, on the CPU.
 
     Raises `StudyError` or `PluginError` with one problem for each of them that fails. `device` is where the trials
     will run; their precision is taken over where it is a CPU, too.
     """
     trials = study.trials() or study.representatives()
-    passes = _Passes(study, dataset, _precision(study, device), len({canonical(trial.model) for trial in trials}))
+    own = own_data(study, dataset) if own is None else own
+    passes = _Passes(study, own, _precision(study, device), len({canonical(trial.model) for trial in trials}))
     found: dict[str, AblateError] = {}
     done: set[str] = set()
     for trial in trials:
@@ -79,6 +126,7 @@ def dry_pass(study: Study, dataset: Dataset, device: str = "cpu") -> None:
             done.add(key)
             try:
                 with kept_random_states(), study.located():
+                    passes.use(trial)
                     check(trial)
             except AblateError as error:
                 found.setdefault(str(error), error)
@@ -99,15 +147,24 @@ def _precision(study: Study, device: str) -> torch.dtype:
 class _Passes:
     """The checks of a trial's parts, each on the first batch that it would see."""
 
-    def __init__(self, study: Study, dataset: Dataset, precision: torch.dtype, networks: int) -> None:
-        self.study, self.dataset, self.precision = study, dataset, precision
+    dataset: Dataset
+    splits: dict[str, DeviceSplit]
+
+    def __init__(self, study: Study, own: Mapping[str, Dataset], precision: torch.dtype, networks: int) -> None:
+        self.study, self.own, self.precision = study, own, precision
         self.most_flops = MOST_FLOPS / networks
-        self.splits = {name: DeviceSplit(split, CPU, resident=True) for name, split in dataset.splits.items()}
+
+    def use(self, trial: Trial) -> None:
+        """Take the data of a trial's variant for its checks."""
+        self.dataset = self.own[trial.variant]
+        splits = self.dataset.splits.items()
+        self.splits = {name: DeviceSplit(split, CPU, resident=True) for name, split in splits}
 
     def checks(self, trial: Trial) -> dict[Callable[[Trial], None], list[Any]]:
         """Return the checks of a trial, each with all that its outcome depends on."""
         train = trial.train
-        batch = [train["batch_size"], train["crop"]]
+        data = self.own[trial.variant]
+        batch = [min(train["batch_size"], len(data.splits["train"])), train["crop"], data.size]
         return {
             self.augmentation: [*batch, train["augment"]],
             self.network: [trial.model, *batch, train.get("freeze"), train.get("aux")],
@@ -121,8 +178,7 @@ class _Passes:
     def augmentation(self, trial: Trial) -> None:
         """Augment the trial's first batch."""
         samples = np.arange(min(trial.train["batch_size"], len(self.splits["train"])))
-        spec = AugmentSpec.model_validate(trial.train["augment"])
-        augment = Augmenter(spec, trial.train["crop"], self.dataset.size, IGNORE)
+        augment = Augmenter(trial.train["augment"], trial.train["crop"], self.dataset.size)
         augment(*self.splits["train"].take(samples), seed=trial.seed, epoch=1, samples=samples)
 
     def _batch(self, trial: Trial) -> tuple[Tensor, Tensor]:
@@ -197,13 +253,13 @@ class _Passes:
 
     def loss(self, trial: Trial) -> None:
         """Have the trial's loss judge noise: a scalar that depends on the logits, also of a single image."""
-        name, classes = component_name(trial.train["loss"]), self.dataset.num_classes
+        name, classes = name_of(trial.train["loss"]), self.dataset.num_classes
         _, masks = self._batch(trial)
         weights = trial.train["class_weights"]
         if weights == "balanced":
             weights = [1.0] * classes
         loss = Loss(
-            LOSSES.bound(trial.train["loss"]),
+            bound(LOSSES, trial.train["loss"]),
             classes,
             IGNORE,
             None if weights is None else torch.tensor(weights).float(),
@@ -225,7 +281,7 @@ class _Passes:
 
     def optimizer(self, trial: Trial) -> None:
         """Have the trial's optimizer take two steps, and take over its own state."""
-        name = component_name(trial.train["optimizer"])
+        name = name_of(trial.train["optimizer"])
         try:
             with kept_random_states():
                 network = self._made(trial)
@@ -251,10 +307,21 @@ class _Passes:
                 return
             with reported(registry, name, calls=CALLS.get(registry.kind, "")):
                 yield
-        except (AblateError, MemoryError, torch.OutOfMemoryError):
+        except AblateError as error:
+            raise type(error)(map(partial(self._place, trial), error.problems)) from None
+        except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             raise self._problem(error, key, trial) from error
+
+    def _place(self, trial: Trial, problem: Problem) -> Problem:
+        """Say of a pattern of layers that fails where it is written."""
+        if not problem.key.startswith("replace."):
+            return problem
+        shared = "replace" in self.study.spec.model.settings
+        above = "model" if shared else f"variants.{trial.variant}"
+        message = f"variant '{trial.variant}': {problem.message}"
+        return replace(problem, message=message, key=f"{above}.replace")
 
     def _problem(self, error: Exception, key: str, trial: Trial) -> StudyError:
         text = " ".join(str(error).split())

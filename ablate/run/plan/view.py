@@ -27,13 +27,13 @@ def print_plan(study: Study, console: Console | None = None, *, estimate: bool =
 
     Raises, as the run would: `DataError` for data that cannot be used, and what `dry_pass` finds.
     """
-    from ablate.run.plan.dry import dry_pass, load_data
+    from ablate.run.plan.dry import dry_pass, load_data, own_data
 
     console = console or Console()
     data = load_data(study, again=True)
-    dry_pass(study, data)
-    images = {name: len(split) for name, split in data.splits.items()}
-    report = describe(study, Shape(data.in_channels, data.num_classes, data.size, images))
+    own = own_data(study, data)
+    dry_pass(study, data, own=own)
+    report = describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()})
     _summary(console, report)
     console.print(variants_table(report))
     _modules(console, report)
@@ -109,7 +109,7 @@ def _difference(item: VariantPlan, report: PlanReport) -> str:
 
 
 def _value(value: Any) -> str:
-    return "–" if value is None else level_text(value) if not isinstance(value, dict) else str(value)
+    return "–" if value is None else level_text(value)
 
 
 def _with_ratio(value: int | None, base: int | None) -> str:

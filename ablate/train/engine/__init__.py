@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import DeviceError
+from ablate.study.fields import name_of
 from ablate.train.device import Clock, Readback
 from ablate.train.engine.config import Decisions
 from ablate.train.engine.cuda_graph import Captured, CapturedStep, capturer
 from ablate.train.engine.fused import fuse, fused_loss
-from ablate.train.network import Network, component_name, learn
+from ablate.train.network import Network, learn
 from ablate.train.optim import CAPTURABLE, set_rate
 
 Weights = dict[str, Tensor]
@@ -91,7 +92,7 @@ def make_step(network: Network, decisions: Decisions, train: dict[str, Any], ima
     """
     if not decisions.captures:
         return EagerStep(network, train)
-    optimizer = component_name(train["optimizer"])
+    optimizer = name_of(train["optimizer"])
     if optimizer not in CAPTURABLE:
         raise DeviceError(
             f"the engine '{decisions.engine}' captures the optimizers {', '.join(CAPTURABLE)}, not '{optimizer}'",

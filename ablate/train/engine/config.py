@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from ablate.errors import DeviceError
+from ablate.study.fields import name_of
 from ablate.study.spec import StudySpec
 from ablate.train.device import cores, device_class, has_bfloat16
 from ablate.train.engine.fused.library import NoKernels, library
 from ablate.train.losses import ON_THE_HOST
-from ablate.train.network import component_name
 from ablate.train.optim import CAPTURABLE
 
 # Compiling pays only where its fixed cost is small against the training it speeds up. Rough figures on purpose,
@@ -169,7 +169,7 @@ def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants
 
     def named(key: str) -> set[str]:
         said = [*(each[key] for each in settings if key in each), *spec.grid.get(key, [])]
-        return set(map(component_name, said))
+        return set(map(name_of, said))
 
     others = (named("optimizer") - set(CAPTURABLE)) | (named("loss") & set(ON_THE_HOST))
     if others:

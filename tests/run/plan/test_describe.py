@@ -49,7 +49,15 @@ def test_parameters_flops_and_modules_of_every_variant(tmp_path: Path) -> None:
 
 def test_what_run_json_holds_of_the_variants(tmp_path: Path) -> None:
     variants = describe_variants(read(tmp_path), 3, 11, (32, 48))
-    assert set(variants["noskip"]) == {"model", "differs", "parameters", "forward_flops", "modules", "control"}
+    assert set(variants["noskip"]) == {
+        "model",
+        "differs",
+        "parameters",
+        "forward_flops",
+        "train_images",
+        "modules",
+        "control",
+    }
     assert variants["noskip"]["differs"] == {"skip": ["concat", "none"]}
     assert json.loads(json.dumps(variants)) == variants
 
