@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainSerializer
 from torch import Tensor, nn
 
 from ablate.errors import StudyError
@@ -13,9 +13,12 @@ from ablate.models.attention import AttentionGate
 from ablate.models.blocks import BLOCKS, Block, Norm, SkipConnection, skip_and_pool, upsample_concat
 
 Skip = Literal["concat", "none", "attention"]
-# A whole number, or a fraction of one for a network that is matched in size.
+# A whole number, or a fraction of one for a network that is matched in size; 8 stays 8, in the trials' keys too.
 Width = Annotated[
-    float, Field(ge=1, le=4096), AfterValidator(lambda width: int(width) if width == int(width) else width)
+    float,
+    Field(ge=1, le=4096),
+    AfterValidator(lambda width: int(width) if width == int(width) else width),
+    PlainSerializer(lambda width: width),
 ]
 
 

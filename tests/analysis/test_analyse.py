@@ -58,9 +58,9 @@ def test_every_frame_is_as_its_schema_says(planted_frames: Frames) -> None:
     frames = dataclasses.replace(planted_frames, study=study)
     check_all(frames)
     analysis = analyse(frames)
-    # Only what a study may lack is empty: too few settings for a budget, no shorter trials before, no looks.
+    # Only what a study may lack is empty: too few settings for a budget, no shorter trials, no looks, no factors.
     assert {name for name, frame in frames_of(analysis).items() if not len(frame)} == {
-        "budget", "extension", "looks",
+        "budget", "extension", "looks", "interactions", "main_effects", "data_size",
     }  # fmt: skip
     assert all(not column.endswith("rule") for frame in frames_of(analysis).values() for column in frame.columns)
 

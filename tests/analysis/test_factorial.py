@@ -13,6 +13,7 @@ from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
 from ablate.report.tables.table import all_tables
 from ablate.report.words.findings import findings
+from tests.analysis.test_analyse import check_all
 from tests.planted import Truth, plant
 
 NAMES = ("baseline", "block-residual", "skip-none", "skip-none+block-residual")
@@ -83,6 +84,7 @@ def test_fresh_seeds_decide_where_there_are_any(tmp_path: Path) -> None:
 
 def test_main_effects_are_means_over_the_other_factor(tmp_path: Path) -> None:
     analysis = crossed(tmp_path, 0.04)
+    check_all(analysis.frames)
     effects = analysis.main_effects.set_index("factor")
     row = analysis.interactions.iloc[0]
     assert effects.loc["skip", "estimate"] == pytest.approx((row["effect_b0"] + row["effect_b1"]) / 2, abs=1e-9)

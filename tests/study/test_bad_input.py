@@ -205,7 +205,7 @@ KEYS = {
     ),
     "text for a width": (
         changed("width: 4", "width: wide"),
-        "study.yaml:3: model.width: expected an integer, got the text 'wide'",
+        "study.yaml:3: model.width: expected a number, got the text 'wide'",
     ),
     "one value of two": (
         changed("size: [32, 48]", "size: [32]"),

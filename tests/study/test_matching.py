@@ -32,6 +32,13 @@ def test_a_variant_gets_the_width_of_equal_size_within_the_tolerance(tmp_path: P
     assert [trial.key for trial in again.trials()] == [trial.key for trial in study.trials()]
 
 
+def test_a_whole_width_stays_a_whole_number_in_the_key(tmp_path: Path) -> None:
+    widths = {name: read(tmp_path).variants[name].model["width"] for name in ("unet", "noskip")}
+    assert all(type(width) is int for width in widths.values())
+    fraction = read(tmp_path, GOOD.replace("noskip: {skip: none}", "noskip: {width: 4.5}"))
+    assert fraction.variants["noskip"].model["width"] == 4.5
+
+
 def test_whole_numbers_are_enough_where_the_tolerance_lets_them() -> None:
     assert nearest_size(100, lambda width: round(width**2), lambda _: True, 2, 0.01) == (10, 100)
     value, size = nearest_size(110, lambda width: round(width**2), lambda _: True, 64, 0.01)
