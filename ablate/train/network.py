@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,7 +36,7 @@ class Network:
         self,
         model: dict[str, Any],
         dataset: Dataset,
-        loss: str | Mapping[str, Any],
+        loss: str | dict[str, Any],
         class_weights: Tensor | None,
         *,
         device: torch.device,

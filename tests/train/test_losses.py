@@ -125,8 +125,8 @@ def test_losses_meet_in_their_special_cases(
     torch.testing.assert_close(focal(*case, gamma=0.0, **told), pixels)
     torch.testing.assert_close(tversky(*case, alpha=0.5, beta=0.5, **told), overlap, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(cross_entropy_boundary(*case, weight=0.0, **told), pixels)
-    milder = bound(LOSSES, {"name": "tversky", "alpha": 0.5, "beta": 0.5})
-    torch.testing.assert_close(milder(*case, **told), overlap, rtol=1e-4, atol=1e-5)
+    kind = bound(LOSSES, {"name": "tversky", "alpha": 0.5, "beta": 0.5})
+    torch.testing.assert_close(kind(*case, **told), overlap, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("monai")

@@ -166,7 +166,8 @@ def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants
     settings = [spec.train.model_dump(), *(variant.train for variant in spec.variants.values())]
 
     def named(key: str) -> set[str]:
-        return set(map(name_of, [*(each[key] for each in settings if key in each), *spec.grid.get(key, [])]))
+        said = [*(each[key] for each in settings if key in each), *spec.grid.get(key, [])]
+        return set(map(name_of, said))
 
     others = (named("optimizer") - set(CAPTURABLE)) | (named("loss") & set(ON_THE_HOST))
     if others:
