@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ablate.records.store import Results, TrialFolder, read_record, to_json
+from ablate.registry import MODELS
+from ablate.study.components import create
 from ablate.train.card import ModelCard
-from ablate.train.network import build_model
 from tests.data.pictures import cells, save
 from tests.planted import CLASSES, PALETTE, plant
 
@@ -47,7 +48,7 @@ def keep_network(folder: TrialFolder, *, seed: int = 0) -> ModelCard:
         size=SIZE,
     )
     torch.manual_seed(seed)
-    torch.save(build_model(settings, in_channels=3, num_classes=len(CLASSES)).state_dict(), folder.best)
+    torch.save(create(MODELS, settings, in_channels=3, num_classes=len(CLASSES)).state_dict(), folder.best)
     folder.card.write_bytes(to_json(card.model_dump(mode="json")))
     return card
 

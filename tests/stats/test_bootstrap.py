@@ -29,7 +29,7 @@ def as_counts(values: np.ndarray) -> list[np.ndarray]:
 
 
 def difference(
-    left: Mapping[Any, Replicates], right: Mapping[Any, Replicates], at: tuple[Hashable, Hashable] | None = None
+    left: Mapping[Any, Replicates], right: Mapping[Any, Replicates], *, at: tuple[Hashable, Hashable] | None = None
 ) -> Contrast:
     """Left − right of a scalar score."""
     (contrast,) = combine([left, right], [1, -1], at=at)
