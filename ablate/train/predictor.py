@@ -15,8 +15,9 @@ from ablate.data.files.pixels import image_array, read_image, resize_image
 from ablate.errors import ResultsError
 from ablate.records.files import read_file
 from ablate.records.store import TrialFolder
+from ablate.registry import MODELS
+from ablate.study.components import create
 from ablate.train.card import ModelCard
-from ablate.train.network import build_model
 
 
 class Normalised(nn.Module):
@@ -45,9 +46,8 @@ class Predictor:
         self.card = read_card(folder)
         try:
             weights = torch.load(io.BytesIO(read_file(folder.best)), weights_only=True, map_location="cpu")
-            network = build_model(
-                self.card.model, in_channels=self.card.in_channels, num_classes=len(self.card.classes)
-            )
+            classes = len(self.card.classes)
+            network = create(MODELS, self.card.model, in_channels=self.card.in_channels, num_classes=classes)
             network.load_state_dict(weights)
         except (OSError, RuntimeError, ValueError, TypeError, EOFError) as error:
             reason = str(error).splitlines()[0]
