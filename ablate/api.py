@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablate.plugins import Plugins, load_plugins
 
@@ -62,6 +62,6 @@ def build_report(results: Frames | Analysis | Path | str, *, pdf: bool = False, 
     """Write tables, figures and the page of a study beside its records, or into `out`; return the page's path."""
     from ablate.report.build import build_report as build
 
-    frames = getattr(results, "frames", results)
+    frames: Any = getattr(results, "frames", results)
     place: Path | str = getattr(frames, "path", frames)
     return next(path for path in build(place, pdf=pdf, out=out) if path.suffix == ".html")

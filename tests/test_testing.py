@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.test_plugins import plugin
 SOUND = """\
 import ablate, torch
 from pathlib import Path
+from typing import Any
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -87,13 +89,13 @@ def no_table(analysis):
 
 @pytest.fixture(autouse=True)
 def _registered() -> object:
-    kinds = (MODELS, DATASETS, LOSSES, OPTIMIZERS, FIGURES, TABLES, MEASURES)
+    kinds: tuple[Any, ...] = (MODELS, DATASETS, LOSSES, OPTIMIZERS, FIGURES, TABLES, MEASURES)
     before = [dict(kind._entries) for kind in kinds]
     places = [dict(kind._places) for kind in (FIGURES, TABLES)]
     yield
     for kind, entries in zip(kinds, before, strict=True):
         kind._entries.clear()
-        kind._entries.update(entries)  # type: ignore[arg-type]
+        kind._entries.update(entries)
     for display, known in zip((FIGURES, TABLES), places, strict=True):
         display._places.clear()
         display._places.update(known)

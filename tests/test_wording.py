@@ -36,11 +36,11 @@ def test_a_study_of_one_seed_and_epoch_is_reported_in_the_singular(tmp_path: Pat
     frames = load_results(path)
     analysis = analyse(frames)
     page = make_page(analysis, [], [])
-    said = [page.methods, page.subject, page.unfinished, *page.notes]
+    said = [page.methods, *page.subject, page.unfinished, *page.notes]
     said += [text for sentences in page.findings.values() for _, text in sentences]
     reasons = [frame["reason"] for frame in (analysis.cells, analysis.stability, analysis.convergence)]
-    said += [text for reason in reasons for text in reason]
-    said += list(frames.trials["missing"].iloc[0].values())
+    said += [str(text) for reason in reasons for text in reason]
+    said += [str(text) for text in frames.trials["missing"].iloc[0].values()]
     assert any("1 epoch" in text for text in said)
     assert any("1 seed" in text for text in said)
     plural = re.compile(r"\b1 (?:finite )?(?:trial|seed|epoch|step|rate|image|variant|setting|cell|round)s\b")

@@ -55,8 +55,8 @@ def further_rounds(study: Study, results: Results) -> Iterator[list[Trial]]:
     """
     known = _known(study, results)
     rounds = {variant: _rounds(study, results, variant, known[variant]) for variant in study.variants}
-    for variant, settings in known.items():
-        for _ in settings:  # the rounds of the plan, which have run
+    for variant, past in known.items():
+        for _ in past:  # the rounds of the plan, which have run
             next(rounds[variant], None)
     while True:
         proposed = {variant: settings for variant in rounds if (settings := next(rounds[variant], None)) is not None}

@@ -46,7 +46,7 @@ def test_no_letter_is_smaller_than_six_points(width: float, twelve: Path, analys
         figure = draw_consolidated(analysed(twelve), width)
         figure.draw_without_rendering()
     shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
-    assert shown and min(text.get_fontsize() for text in shown) >= 6
+    assert shown and min(float(text.get_fontsize()) for text in shown) >= 6
 
 
 def test_the_table_spans_both_columns_with_a_note_of_one_line(folder: Path) -> None:

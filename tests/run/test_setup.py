@@ -256,7 +256,7 @@ def test_the_id_is_made_once_and_a_plugin_that_is_not_loaded_stays_known(
     config: Any = NoDecisions()
 
     def written(**plugins: str) -> dict[str, Any]:
-        manifest.write_run(results, study, study.trials(), dataset(), config, {}, plugins)
+        manifest.write_run(results, study, study.trials(), dataset(), config, {}, plugins, {})
         return results.read_run()
 
     first, second = written(a="1"), written(b="2")

@@ -86,7 +86,7 @@ def test_the_first_error_is_the_reason_although_the_device_answers_everything_wi
     said: list[Any] = []
     server = object.__new__(Server)
     server.results, server.study, server.origin, server.device = Results(tmp_path / "out"), study, None, "cuda:0"
-    server.driver = SimpleNamespace(send=said.append, stop_reason=None)  # type: ignore[assignment]
+    server.driver = SimpleNamespace(send=said.append, asked_to_stop=None)
     server.bench = SimpleNamespace(arithmetic=dict, forget_network=broken)  # type: ignore[assignment]
     monkeypatch.setattr("ablate.train.loop.run_trial", broken)
     trial = study.trials()[0]

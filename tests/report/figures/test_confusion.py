@@ -51,7 +51,7 @@ def test_the_baseline_has_no_difference_and_the_change_is_written_in_points(two:
     moved = shares["noskip"] - shares["unet"]
     written = {text.get_text() for text in axes.texts}
     assert f"{100 * moved[0, 0]:+.0f}".replace("-", "−") in written
-    assert "more errors than the baseline" in figure.get_label()
+    assert "more errors than the baseline" in str(figure.get_label())
 
 
 def test_without_predictions_it_is_not_available(two: Path, tmp_path: Path) -> None:
@@ -83,6 +83,6 @@ def test_of_many_classes_the_most_frequent_are_shown_by_colour_alone(
     assert len(panels) == 2 and figure.get_figwidth() <= 7
     for axes in panels:
         assert len(axes.get_yticks()) == MOST_CLASSES
-        assert all(label.get_fontsize() >= 6 for label in axes.get_yticklabels())
+        assert all(float(label.get_fontsize()) >= 6 for label in axes.get_yticklabels())
         assert len(axes.texts) == 1  # the line beneath the title, no number
-    assert f"the {MOST_CLASSES} of {count} classes" in figure.get_label()
+    assert f"the {MOST_CLASSES} of {count} classes" in str(figure.get_label())

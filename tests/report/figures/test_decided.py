@@ -116,7 +116,7 @@ def test_an_interaction_is_two_lines_with_its_number_above(two: Path, analysed: 
     frame = pd.DataFrame([interaction(), interaction(factor_b="train.loss", decision="undecided")])
     figure = drawn("interactions", with_frame(analysed(two), "interactions", frame))
     first, second = (axes for axes in figure.axes if axes.get_visible())
-    assert [list(line.get_ydata()) for line in first.get_lines()] == [[0.5, 0.3], [0.55, 0.4]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in first.get_lines()] == [[0.5, 0.3], [0.55, 0.4]]
     assert first.texts[0].get_text() == "+5.0 [+1.0, +9.0], synergistic"
     assert not same_color(first.get_lines()[0].get_markerfacecolor(), PAPER)
     assert same_color(second.get_lines()[0].get_markerfacecolor(), PAPER)
@@ -130,7 +130,7 @@ def test_scores_against_images_are_a_line_a_variant(two: Path, analysed: Analyse
     ]
     figure = drawn("data_size", with_frame(analysed(two), "data_size", pd.DataFrame(rows)))
     axes = figure.axes[0]
-    assert [list(line.get_ydata()) for line in axes.get_lines()] == [[0.3, 0.4, 0.5], [0.2, 0.25, 0.3]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()] == [[0.3, 0.4, 0.5], [0.2, 0.25, 0.3]]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["20", "60", "200"]
 
 
@@ -150,7 +150,7 @@ def test_stages_that_tell_variants_apart_are_drawn_and_others_said(
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Gradient share of the skips"]
     named = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert named == ["encoder.0", "encoder.1", "bottleneck"]
-    assert "Not shown: the update ratios of no stage differ by a factor of two" in figure.get_label()
+    assert "Not shown: the update ratios of no stage differ by a factor of two" in str(figure.get_label())
     alike = frame[frame["measure"] == "update_ratio"]
     monkeypatch.setattr("ablate.report.figures.inside.layers_frame", lambda *_: alike)
     with pytest.raises(NotDrawn, match="no stage differ by a factor of two"):
