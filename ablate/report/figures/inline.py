@@ -7,6 +7,7 @@ import io
 import math
 import re
 from functools import cache
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,10 @@ from ablate.report.images.paint import data_uri
 
 # Points of a curve that the page can show one by one; more are thinned.
 MOST_POINTS = 100
+_ID = re.compile(r'\bid="([^"]+)"')
+_NAMED = re.compile(r'(\bid="|#)([\w-]+)')
+_MOVED = re.compile(r'transform="translate\((-?[\d.]+) 0\)"(?=/>)')
+_LINES = re.compile(r"M-?[\d.]+ -?[\d.]+(?:L-?[\d.]+ -?[\d.]+){3,}")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _DRAWN = re.compile(r'(?<= )(?:d|x|y|x1|x2|y1|y2|points)="[^"]*"|translate\([^)]*\)')
 _PIXELS = re.compile(r"data:image/png;base64,([^\"]+)")
@@ -48,24 +53,42 @@ def adaptive(svg: str) -> str:
     """Return matplotlib's SVG with `dark_rules` and without what no reader sees, in a third to a half of the letters.
 
     Metadata, comments, names of groups and line ends go; coordinates keep two decimals, a fiftieth of a pixel of a
-    screen; pictures are stored as WebP.
+    screen (those of letters whole units of the font, less than a tenth of one); pictures are stored as WebP.
     """
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", re.sub(r">\s+<", "><", svg.strip()))
     svg = _PIXELS.sub(lambda found: _repacked(found[1]), _DRAWN.sub(_shortened, svg))
+    names = {name: f"i{number:x}" for number, name in enumerate(dict.fromkeys(_ID.findall(svg)))}
+    # Every letter is a reference to its outline by name.
+    svg = _NAMED.sub(lambda found: found[1] + names.get(found[2], found[2]), svg).replace("xlink:href=", "href=")
+    svg = _MOVED.sub(lambda found: f'x="{float(found[1]):.0f}"', svg).replace("<g/>", "")
     return svg.replace("<defs>", dark_rules() + "<defs>", 1)
 
 
 def _shortened(found: re.Match[str]) -> str:
-    rounded = _NUMBER.sub(lambda text: f"{float(text[0]):.2f}".rstrip("0").rstrip("."), found[0])
-    return re.sub(r" ?\n|(?<=[A-Za-z]) (?=[-\d])", "", rounded) if found[0].startswith("d=") else rounded
+    rounded = _NUMBER.sub(lambda text: _short(float(text[0])), found[0])
+    if not rounded.startswith("d="):
+        return rounded
+    path = re.sub(r" ?\n|(?<=[A-Za-z]) (?=[-\d])", "", rounded)
+    return _LINES.sub(_relative, path)
+
+
+def _short(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")
+
+
+def _relative(found: re.Match[str]) -> str:
+    """Return straight lines by their steps, which have fewer digits than places; the rounded places stay exact."""
+    places = [tuple(map(float, pair.split())) for pair in found[0][1:].split("L")]
+    steps = [step for (x0, y0), (x1, y1) in pairwise(places) for step in (_short(x1 - x0), _short(y1 - y0))]
+    return found[0].partition("L")[0] + "l" + re.sub(r" (?=-)|(?<!\d)0(?=\.)", "", " ".join(steps))
 
 
 def _repacked(png: str) -> str:
     """Return a picture as a WebP, exact to the pixel; with loss where that saves a quarter, as in photographs."""
     image = Image.open(io.BytesIO(base64.b64decode(png)))
     packed = []
-    for options in ({"lossless": True, "quality": 60}, {"quality": 90}):
+    for options in ({"lossless": True, "quality": 60}, {"quality": 75}):
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", **options)
         packed.append(buffer.getvalue())
