@@ -42,6 +42,17 @@ class Published:
         return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
     @cached_property
+    def claims(self) -> pd.DataFrame:
+        """The claims with their verdicts; what is `said` and `found` in words stands in the Markdown of the table."""
+        path = self.folder / "tables" / "claims.md"
+        if not path.exists():
+            return pd.DataFrame()
+        text = path.read_text(encoding="utf-8")
+        rows = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+        said, _, found, _ = zip(*rows, strict=True)
+        return self.table("claims").assign(says=said, found=found)
+
+    @cached_property
     def frames(self) -> Frames:
         """The records of the study."""
         return ablate.load_results(self.folder)
@@ -56,7 +67,7 @@ class Published:
     def on_edge(self) -> set[str]:
         """The variants whose best rate is the highest or the lowest tried."""
         variants = self.table("learning_rate")
-        return set(variants.loc[variants["unbracketed"].astype(bool), "variant"])
+        return set(variants.loc[variants["bracket"].notna(), "variant"])
 
     @property
     def link(self) -> str:
@@ -78,14 +89,11 @@ def judged(studies: Sequence[Published], *claims: str) -> str:
     """Return the verdict on claims of the studies, each with the number that it rests on, as a table."""
     rows = []
     for study in studies:
-        frame = study.table("claims")
-        for claim in frame.to_dict("records"):
+        for claim in study.claims.to_dict("records"):
             if claim["id"] not in claims:
                 continue
-            rows.append(
-                [study.link, claim["says"], f"**{claim['verdict']}**", str(claim["found"]).lstrip("'"), str(claim["n"])]
-            )
-    return table(["study", "claim", "verdict", "found", "seeds"], rows) + "\n\nFrom `tables/claims.csv`."
+            rows.append([study.link, claim["says"], f"**{claim['verdict']}**", claim["found"], str(claim["n"])])
+    return table(["study", "claim", "verdict", "found", "seeds"], rows) + "\n\nFrom `tables/claims.md`."
 
 
 def rises(studies: Sequence[Published]) -> str:
@@ -260,7 +268,7 @@ def verdicts(studies: Sequence[Published]) -> dict[str, dict[str, str]]:
     """Return for every claim, in words, its verdict in each study that makes it."""
     found: dict[str, dict[str, str]] = {}
     for study in studies:
-        for claim in study.table("claims").to_dict("records"):
+        for claim in study.claims.to_dict("records"):
             found.setdefault(claim["says"], {})[study.link] = claim["verdict"]
     return found
 
@@ -271,7 +279,7 @@ def summary(studies: Sequence[Published]) -> str:
         [says, *(f"**{found[study.link]}**" if study.link in found else "–" for study in studies)]
         for says, found in verdicts(studies).items()
     ]
-    return table(["claim", *(study.link for study in studies)], rows) + "\n\nFrom `tables/claims.csv`."
+    return table(["claim", *(study.link for study in studies)], rows) + "\n\nFrom `tables/claims.md`."
 
 
 def unsupported(studies: Sequence[Published]) -> str:
