@@ -12,7 +12,8 @@ from ablate.records.store import Results
 RESULTS = Path("results")
 SUFFIXES = (".yaml", ".yml")
 # Where study files are looked for by name.
-PLACES = (Path(), Path("studies"))
+STUDIES = "studies"
+PLACES = (Path(), Path(STUDIES))
 
 
 def study_file(given: Path) -> Path:
@@ -57,7 +58,9 @@ def name_in(path: Path) -> str:
 def results_of(study: Path, name: str) -> Path:
     """Return where the results of a study are: below this folder or beside the study file, whichever are there."""
     beside = study.absolute().parent
-    places = [RESULTS / name, beside / "results" / name, beside.parent / "results" / name]
+    places = [RESULTS / name, beside / "results" / name]
+    if beside.name == STUDIES:  # which lies beside the results, as here
+        places.append(beside.parent / "results" / name)
     return next((path for path in places if Results(path).is_marked()), places[0])
 
 

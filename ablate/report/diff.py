@@ -128,6 +128,9 @@ def _exact(value: Any) -> str:
 
 def _settings(frames: Frames) -> dict[str, Any]:
     spec = frames.study.model_dump(mode="json")
+    for variant in spec["variants"].values():
+        if variant.get("match") is None:
+            variant.pop("match", None)
     # Three seeds are the seeds 0, 1, 2; where the data lie is no setting.
     seeds = spec["seeds"]
     spec["seeds"] = list(range(seeds)) if isinstance(seeds, int) else seeds

@@ -91,7 +91,7 @@ def run_study(
             ask = None
             if engine is not None:
                 display.say(f"{study.name}: {engine.name}")
-                ask = partial(ask_node, engine, results.path / "jobs")
+                ask = partial(ask_node, engine, results.path.absolute() / "jobs")
             prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change, ask=ask)
             for note in prepared.notes:
                 display.say(note)

@@ -142,10 +142,8 @@ def test_a_diverged_trial_is_a_result(command: Command) -> None:
 
 
 def test_finished_trials_of_another_study_are_taken_over_where_allowed(undisturbed: Command, command: Command) -> None:
-    text = STUDY.replace("study: tiny", "study: other").replace(
-        "run: {checkpoint_every: 0, workers: 1, threads: 1}",
-        f"run: {{checkpoint_every: 0, workers: 1, threads: 1, reuse: ['{undisturbed.results}']}}",
-    )
+    text = STUDY.replace("study: tiny", "study: other")
+    text = text.replace("threads: 1", f"threads: 1, reuse: ['{undisturbed.results}']")
     command.study(text)
     done = command.run()
     assert done.returncode == 0 and "to run" not in done.stdout, done.stdout
@@ -337,7 +335,8 @@ def test_what_would_fail_in_a_trial_is_said_before_one_begins(command: Command) 
     assert not list(command.results.glob("trials/*"))
     sound = command("check", "study.yaml", "--plugin", str(PLUGIN))
     assert sound.returncode == 0, sound.stderr
-    assert sound.stdout.startswith("tiny: 2 variants passed a batch in training and in evaluation mode; 12 / 5 / 5")
+    said = "tiny: nothing wrong was found\n  study: 2 variants, 4 trials in all\n  data: 12 / 5 / 5"
+    assert sound.stdout.startswith(said)
 
 
 def by_phase(command: Command) -> dict[str, dict[tuple[str, float], int]]:

@@ -324,7 +324,7 @@ def ask_node(
     """
     answer = make_folder(folder) / f"answer-{time.time_ns():x}.json"
     (job,) = engine.submit([Question(question, answer)])
-    limit, ended = time.monotonic() + seconds, None
+    limit, ended, how = time.monotonic() + seconds, None, None
     try:
         while time.monotonic() < limit and not should_stop():
             with contextlib.suppress(FileNotFoundError):
@@ -333,11 +333,15 @@ def ask_node(
                 if "error" in document:
                     raise ResultsError(f"a node of the cluster answered: {document['error']}", key="run.cluster")
                 return document["answer"]
-            how = engine.ended([job]).get(job) if ended is None else None
-            ended = time.monotonic() if how is not None else ended
+            if ended is None and (how := engine.ended([job]).get(job)) is not None:
+                ended = time.monotonic()
             if ended is not None and time.monotonic() - ended > GRACE_SECONDS:
                 break
             time.sleep(READ_SECONDS)
     finally:
         engine.cancel([job])
-    raise ResultsError(f"no node of {engine.name} answered", key="run.cluster", cure="see jobs/ in the results folder")
+    raise ResultsError(
+        f"no node of {engine.name} answered ({how or 'none was free'})",
+        key="run.cluster",
+        cure="see jobs/ in the results folder",
+    )

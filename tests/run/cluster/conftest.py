@@ -125,14 +125,21 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     command = str(ray) if ray.exists() else str(found)
     port, folder = free_port(), tmp_path_factory.mktemp("ray")
     environment = {"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_TMPDIR": f"/tmp/ablate-ray-{port}"}
-    common = ["--num-cpus=1", "--disable-usage-stats", "--object-store-memory=100000000", "--block"]
+    environment["RAY_AUTH_MODE"] = "disabled"  # no token is written into the user's home
+    common = [
+        "--num-cpus=1",
+        "--node-ip-address=127.0.0.1",
+        "--disable-usage-stats",
+        "--object-store-memory=100000000",
+        "--block",
+    ]
     nodes = [
         ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={environment['RAY_TMPDIR']}"],
         [f"--address=127.0.0.1:{port}"],
     ]
     started: list[subprocess.Popen[bytes]] = []
     # What the tests' own processes see is not what the nodes' tasks see.
-    clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
     try:
         for index, words in enumerate(nodes):
             with (folder / f"node{index}.txt").open("wb") as log:
@@ -156,4 +163,5 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 def _alive(command: str, environment: dict[str, str]) -> int:
     words = [command, "status", f"--address={environment['RAY_ADDRESS']}"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.count("node_")
+    done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    return done.stdout.count("node_")
