@@ -17,8 +17,8 @@ from tests.study.study_files import GOOD, write
 def test_every_name_is_there_and_listed() -> None:
     assert dir(ablate) == sorted(ablate.__all__)
     assert all(getattr(ablate, name) is not None for name in dir(ablate))
-    with pytest.raises(AttributeError, match="no attribute 'run'"):
-        ablate.run  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'trials'"):
+        ablate.trials  # noqa: B018
 
 
 def test_a_study_is_shown_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def test_a_plugin_adds_a_figure_and_a_table_in_one_file(two: Path, tmp_path: Pat
     plugin.write_text(PLUGIN)
     build_report(path, plugins=[plugin])
     html = (path / "report.html").read_text(encoding="utf-8")
-    assert html.index(">Differences to the baseline<") < html.index(">My own figure<")
+    assert html.index(">Differences to the baseline rate by rate<") < html.index(">My own figure<")
     assert html.index(">My own figure<") < html.index(">Curves rate by rate<")
     assert html.index(">Main results") < html.index(">My own table") < html.index(">Contrasts three ways")
     assert (path / "figures" / "mine.png").read_bytes().startswith(b"\x89PNG")

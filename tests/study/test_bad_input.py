@@ -220,8 +220,9 @@ KEYS = {
         "study.yaml:2: data.size: expected at most 2 values, got a list of 3",
     ),
     "an executor that is not there": (
-        GOOD + "run: {executor: ray}\n",
-        "study.yaml:10: run.executor: expected 'local', got the text 'ray'; choose from local",
+        GOOD + "run: {executor: dask}\n",
+        "study.yaml:10: run.executor: expected 'local', 'slurm' or 'ray', got the text 'dask'; "
+        "choose from local, ray, slurm",
     ),
     "what this version does not run": (
         GOOD + "prune: {pruner: median}\n",

@@ -54,7 +54,8 @@ def bench(folder: Path) -> Context:
 
 def run(trial: Trial, study: Study, workbench: Context, results: Path, **options: Any) -> tuple[Record, TrialFolder]:
     folder = Results(results).trial(trial.name)
-    return run_trial(trial, workbench, folder, Options(study.spec.measure, **options)), folder
+    # Also the last state, so that all of it is compared.
+    return run_trial(trial, workbench, folder, Options(study.spec.measure, **{"keep": "last", **options})), folder
 
 
 def content(folder: TrialFolder) -> dict[str, Any]:

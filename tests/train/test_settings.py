@@ -59,6 +59,7 @@ def test_each_setting_resumes_to_the_same_bits(tmp_path: Path, name: str) -> Non
     assert content(folder) == content(whole)
 
 
+@pytest.mark.usefixtures("_captures_by_call")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_setting_trains_alike_in_a_captured_step(tmp_path: Path, name: str) -> None:
     study = make_study(tmp_path, with_train(SETTINGS[name]))

@@ -62,7 +62,7 @@ def trained(study: Study, decisions: Decisions, folder: Path) -> list[tuple[Reco
     found = []
     for trial in study.trials():
         place = results.trial(trial.name)
-        found.append((run_trial(trial, bench, place, Options(study.spec.measure)), place))
+        found.append((run_trial(trial, bench, place, Options(study.spec.measure, keep="last")), place))
     return found
 
 
@@ -88,9 +88,9 @@ def test_a_trial_that_was_interrupted_has_the_bits_of_one_that_was_not(study: St
         with pytest.raises(Interrupted):
             run_trial(
                 trial, bench, place,
-                Options(study.spec.measure, should_stop=functools.partial(stop_at_third, steps)),
+                Options(study.spec.measure, keep="last", should_stop=functools.partial(stop_at_third, steps)),
             )  # fmt: skip
-        run_trial(trial, bench, place, Options(study.spec.measure))
+        run_trial(trial, bench, place, Options(study.spec.measure, keep="last"))
         assert content(place) == content(wanted)
 
 
