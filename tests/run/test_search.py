@@ -179,7 +179,7 @@ def test_by_the_command_stopped_and_resumed_with_report_and_confirmation(command
     assert analysis.variants["n_planned"].tolist() == [1, 1]
     assert set(analysis.contrasts["kind"]) == {"own_best", "confirmed"}
     assert len(analysis.budget) == 2 * 8 and "settings that the search tried" in rules.budget(analysis)
-    assert any(note.startswith("Settings were searched (tpe)") for note in notes(analysis))
+    assert any("searched settings of its own (tpe)" in note for note in notes(analysis))
     claims = judge(frames, analysis).set_index("id")
     wide = frames.trials.query("role == 'main' and lr >= 1e-3")
     assert claims["comparisons"]["some"] == len(wide), "each variant at the settings that it tried"
