@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ablate.study.machine import ClusterSpec
 
 # How often Ray runs a task again whose node or process was lost.
 RETRIES = 3
+# How long the head of a cluster may take to answer.
+CONNECT_SECONDS = 10.0
 
 
 class Ray:
@@ -35,11 +38,14 @@ class Ray:
         path = os.environ.get("PYTHONPATH")
         variables = {**environment, **({"PYTHONPATH": path} if path else {})}
         try:
+            if ":" in (spec.address or ""):  # Ray itself would try for minutes
+                host, _, port = str(spec.address).removeprefix("ray://").rpartition(":")
+                socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
             ray.init(
                 address=spec.address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False,
                 runtime_env={"env_vars": variables},
             )  # fmt: skip
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise StudyError(
                 f"no Ray at '{spec.address}' ({one_line(error)})",
                 key="run.cluster.address",
