@@ -147,7 +147,7 @@ def _columns(panels: int, classes: int, room: float) -> tuple[int, float]:
         wide = room / columns
         if wide / classes >= least and (columns <= max(1, panels - (panels == 4) * 2)):
             break
-    return columns, min(wide, 0.34 * classes)
+    return columns, min(wide, max(1.0, 0.34 * classes))
 
 
 def _number(value: float, signed: bool) -> str:

@@ -35,7 +35,7 @@ def outlook(curves: np.ndarray) -> Outlook:
     ahead = late_epochs(curves.shape[1])
     gain, _, _, decay = projected_gain(curves, ahead)
     # The approach to a plateau of `projected_gain`: the slope falls by `decay` over half its window.
-    half = min(3 * ahead, curves.shape[1]) // 2
+    half = max(1, min(3 * ahead, curves.shape[1]) // 2)
     steps = decay ** (np.arange(1, ahead + 1) / half)
     risen = np.concatenate([[0.0], steps.cumsum() / steps.sum()]) * gain
     return Outlook(curves, convergence(curves), curves[:, -1].mean() + risen)
