@@ -81,6 +81,7 @@ def test_records_are_those_of_this_machine(command: Command, engine: str, undist
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.fault(23, "a job that is killed runs again and goes on from its checkpoint; the records are equal")
 def test_a_killed_worker_costs_nothing(
     command: Command, started: subprocess.Popen[str], undisturbed_long: Command
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_killed_worker_costs_nothing(
     assert command.records() == undisturbed_long.records()
 
 
+@pytest.mark.fault(23, "a driver that is killed finds its Slurm jobs again and follows them")
 @pytest.mark.parametrize("engine", ["slurm"], indirect=True)
 def test_a_killed_driver_finds_its_jobs_again(
     command: Command, started: subprocess.Popen[str], undisturbed_long: Command
