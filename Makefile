@@ -20,8 +20,9 @@ run: install
 	$(BIN)/ablate run benchmark.yaml
 	$(BIN)/ablate report unet-ablation
 
+# Two processes: one for the tests that start and kill processes, one for all others.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # A thousand tiny trials under 55 kills, suspensions, second runs and a full disk, beside an undisturbed run: minutes.
 # SOAK='--seed 7' repeats one; the report goes into docs/reliability.md.

@@ -11,6 +11,15 @@ import pytest
 from ablate.train.engine.fused.library import NoKernels, library
 
 ROOT = Path(__file__).resolve().parents[1]
+# Tests that start and kill processes, by the clock: one after another, whatever else runs beside them.
+BY_THE_CLOCK = tuple(str(ROOT / "tests" / name) for name in ("run", "soak", "benchmarks", "test_cli.py"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep those tests in one process where pytest runs in several (`-n 2 --dist loadgroup`)."""
+    for item in items:
+        if str(item.path).startswith(BY_THE_CLOCK):
+            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 def missing(reason: str) -> NoReturn:
