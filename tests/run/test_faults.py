@@ -228,17 +228,23 @@ def test_a_trial_waits_for_a_process_that_still_holds_it(command: Command) -> No
 
 @pytest.mark.fault(6, "while the program is being imported: no traceback")
 def test_ctrl_c_while_the_program_is_being_imported_leaves_no_traceback(command: Command) -> None:
-    process = command.start()
-
-    def caught() -> bool:
+    def caught(process: subprocess.Popen[str]) -> bool:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
         return bool(mask & 1 << (signal.SIGINT - 1))
 
-    wait_for(caught)  # by Python itself, which begins
-    wait_for(lambda: not caught())
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    for _ in range(5):
+        process = command.start()
+        for expected in (True, False):  # by Python itself, which begins; then by nobody, while the program is imported
+            limit = time.monotonic() + 60
+            while caught(process) is not expected and time.monotonic() < limit:
+                time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
+        # This process was not given the processor in time, and the run was over: once more, in a new folder.
+        shutil.rmtree(command.results)
     assert process.returncode in (-signal.SIGINT, 130) and output == ""
 
 
