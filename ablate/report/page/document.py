@@ -19,7 +19,7 @@ from ablate.report.images.tiles import Panel, panels
 from ablate.report.lookup import NotDrawn, busy, primary_kind, progress
 from ablate.report.tables.table import Table
 from ablate.report.words import notes
-from ablate.report.words.components import run_command
+from ablate.report.words.component_words import run_command
 from ablate.report.words.findings import findings
 from ablate.report.words.headline import Card, cards, headline, subject
 from ablate.report.words.methods import methods_paragraph

@@ -8,7 +8,7 @@ from math import isfinite, isnan
 from ablate.analysis.analyse import Analysis
 from ablate.report.format import detail_name, number, percent
 from ablate.report.lookup import Row, primary_contrasts, rows_of
-from ablate.report.words.components import DECISIONS
+from ablate.report.words.component_words import DECISIONS
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.study.trial import level_text

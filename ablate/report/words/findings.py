@@ -16,7 +16,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.looks import basis
 from ablate.report.format import points
 from ablate.report.lookup import Row, once_an_analysis, rows_of, setting_words
-from ablate.report.words.components import DECISIONS, interaction_sentence, reach
+from ablate.report.words.component_words import DECISIONS, interaction_sentence, reach
 from ablate.stats.intervals import larger_more_often
 from ablate.wording import count_of, listed
 

@@ -23,7 +23,7 @@ from ablate.report.lookup import (
     setting_label,
     settings,
 )
-from ablate.report.words.components import (
+from ablate.report.words.component_words import (
     DECISIONS,
     component,
     deciding_command,

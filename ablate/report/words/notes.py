@@ -14,7 +14,7 @@ from ablate.errors import visible
 from ablate.records.record import computed_differently
 from ablate.report.format import percent
 from ablate.report.lookup import at_own_best, busy, main_trials, primary_contrasts, primary_kind, rows_of
-from ablate.report.words.components import differs_text
+from ablate.report.words.component_words import differs_text
 from ablate.report.words.headline import SYNTHETIC
 from ablate.wording import count_of, listed
 

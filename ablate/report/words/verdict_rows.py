@@ -19,7 +19,7 @@ from ablate.report.lookup import (
     primary_kind,
     setting_label,
 )
-from ablate.report.words.components import DECISIONS, differs_text, reach
+from ablate.report.words.component_words import DECISIONS, differs_text, reach
 
 
 @dataclass(frozen=True)

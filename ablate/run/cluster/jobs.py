@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,7 +107,7 @@ class _Task:
     offset: int = 0
     ended: float | None = None
     how: str = ""
-    began: float | None = field(default=None)
+    began: float | None = None
 
 
 class ClusterExecutor:
@@ -129,12 +129,8 @@ class ClusterExecutor:
         detach: bool = False,
     ) -> None:
         self._engine, self._spec, self._assignment, self._detach = engine, spec, assignment, detach
-        self._class, self._provenance, self._timeout, self._folder_of = (
-            device_class,
-            provenance,
-            trial_timeout,
-            folder_of,
-        )
+        self._class, self._provenance = device_class, provenance
+        self._timeout, self._folder_of = trial_timeout, folder_of
         self._results = Results(assignment.results)
         self._folder = make_folder(self._results.path / "jobs")
         self._tasks: dict[str, _Task] = {}

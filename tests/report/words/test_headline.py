@@ -12,7 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.lookup import busy
-from ablate.report.words.components import component, deciding_command, differs_text, span_text
+from ablate.report.words.component_words import component, deciding_command, differs_text, span_text
 from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.notes import notes
 from ablate.report.words.verdict_rows import verdict_rows
