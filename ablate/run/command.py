@@ -70,13 +70,14 @@ def run_study(
         done = [Results(path).trial(trial.name).record.exists() for trial in study.trials()]
         if local and (retry or study.spec.search or not all(done)):
             start_fork_server()
-        from ablate.run.cluster.jobs import ask_node, engine_for
+        from ablate.run.cluster.jobs import ask_node, at_site, engine_for
         from ablate.run.display import Display
         from ablate.run.driver import Driver
         from ablate.run.setup import lock_note, prepare, quarantine_bad_records, writable
         from ablate.run.status import orphans
 
         display, plugins = Display(), plugins or Plugins()
+        study = study if local else at_site(study)
         # Before anything is made: where the cluster is not there, no folder is left.
         engine = None if local else engine_for(study, Results(path))
         if engine is not None:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,14 +65,10 @@ class Engine(Protocol):
 
 
 def engine_for(study: Study, results: Results) -> Engine:
-    """Return the engine that the study's `run.executor` names.
-
-    Raises `StudyError` where it is not there, or the site's settings say no cluster.
-    """
+    """Return the engine of a study `at_site`; raises `StudyError` where what `run.executor` names is not there."""
     run = study.spec.run
-    spec = with_site_settings(run.executor, run.cluster)
-    device = "cuda:0" if spec.gpus else "cpu"
-    threads = spec.cpus if run.threads == "auto" else run.threads
+    spec = run.cluster
+    device, threads = "cuda:0" if spec.gpus else "cpu", int(run.threads)
     folder = results.path.absolute() / "jobs"
     environment = {name: value for name, value in worker_environment(device, threads).items() if name in FIXED}
     if run.executor == "slurm":
@@ -82,6 +78,18 @@ def engine_for(study: Study, results: Results) -> Engine:
     from ablate.run.cluster.ray import Ray
 
     return Ray(spec, folder, environment)
+
+
+def at_site(study: Study) -> Study:
+    """Return the study with what jobs ask for filled up from the site's settings: one trial at a time, on its cores.
+
+    Raises `StudyError` where those settings say no cluster.
+    """
+    run = study.spec.run
+    cluster = with_site_settings(run.executor, run.cluster)
+    threads = cluster.cpus if run.threads == "auto" else run.threads
+    run = run.model_copy(update={"cluster": cluster, "workers": 1, "threads": threads})
+    return replace(study, spec=study.spec.model_copy(update={"run": run}))
 
 
 def with_site_settings(executor: str, spec: ClusterSpec) -> ClusterSpec:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ablate.errors import StudyError
+from ablate.run.cluster.jobs import at_site
+from ablate.study.reader import read_study
 from tests.run.cluster.conftest import wait_for
 from tests.run.conftest import STUDY, Command
 
@@ -153,3 +156,20 @@ def test_without_the_engine_it_is_one_line(command: Command, executor: str, word
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not command.results.exists()
+
+
+def test_a_site_fills_up_what_the_study_leaves_out(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    site = tmp_path / "config" / "ablate" / "slurm.yaml"
+    site.parent.mkdir(parents=True)
+    site.write_text("{partition: lab, cpus: 4, trials_per_job: 3}")
+    command.study(on("slurm", STUDY).replace("max_parallel: 2", "max_parallel: 2, cpus: 2").replace(", threads: 1", ""))
+    run = at_site(read_study(command.folder / "study.yaml", check_components=False)).spec.run
+    asked = (run.cluster.partition, run.cluster.cpus, run.cluster.trials_per_job, run.cluster.max_parallel)
+    assert asked == ("lab", 2, 3, 2)
+    assert (run.workers, run.threads) == (1, 2), "one trial at a time, on the cores of its job"
+    site.write_text("{partitions: lab}")
+    with pytest.raises(StudyError, match=r"slurm.yaml: .*partitions"):
+        at_site(read_study(command.folder / "study.yaml", check_components=False))
