@@ -67,6 +67,11 @@ class TrialFolder:
         """Return the checkpoints, the newest first (two generations are kept)."""
         return [path for path in (self.path / "checkpoint.pt", self.path / "checkpoint.previous.pt") if path.exists()]
 
+    def drop_checkpoints(self) -> None:
+        """Delete the checkpoints, once the record stands."""
+        for path in self.checkpoints():
+            path.unlink(missing_ok=True)
+
     def make(self) -> None:
         """Make the folder where it is not there; raises `ResultsError` where it, or the one around it, is a link."""
         refuse_link(self.path.parent)
@@ -83,8 +88,7 @@ class TrialFolder:
             if (source := other.path / name).exists():
                 with open_own(source, "rb") as handle:
                     write_atomic(self.path / name, handle.read())
-        for path in self.checkpoints():
-            path.unlink()
+        self.drop_checkpoints()
 
 
 class Results:

@@ -139,6 +139,8 @@ class Driver:
                 self.display.say(f"{trial.name}: the record in its folder is another trial's; moved to {aside.name}")
             elif record is not None:
                 self.records[trial.key] = record
+                if record.status in FINISHED:  # killed between its record and this
+                    folder.drop_checkpoints()
 
     def _compare_with_earlier(self) -> None:
         """Say where the trials that stand, and those to come, are not computed alike."""
@@ -329,8 +331,10 @@ class Driver:
     def _failed(self, event: Failed) -> None:
         trial = self.running.pop(event.trial, None) if event.trial else None
         if trial is not None:
-            record = self._published(trial)
-            if record is not None:  # its worker died between the record and the word of it
+            with contextlib.suppress(ResultsError, OSError):
+                self._read_records([trial])
+            record = self.records.get(trial.key)
+            if record is not None and record.status in FINISHED:  # its worker died between the record and the word of it
                 self._ended(trial, record)
                 return
             with contextlib.suppress(OSError):
@@ -364,14 +368,6 @@ class Driver:
             folder.make()
             publish_record(folder, record)
         self._ended(trial, record)
-
-    def _published(self, trial: Trial) -> Record | None:
-        """Return the finished record of the trial, if it stands."""
-        with contextlib.suppress(ResultsError, OSError):
-            record = read_record(self.folder(trial).record)
-            if record is not None and record.key == trial.key and record.status in FINISHED:
-                return record
-        return None
 
     def _on_signal(self, number: int) -> None:
         self.signals += 1

@@ -207,12 +207,6 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(getattr(tensor, "shape", ())) for name, tensor in tensors.items()}
 
 
-def remove(folder: TrialFolder) -> None:
-    """Delete the checkpoints once the record stands."""
-    for path in folder.checkpoints():
-        path.unlink(missing_ok=True)
-
-
 def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
     """Lay a checkpoint into `folder` from which `trial` goes on after the last epoch of `parent`, a shorter trial.
 

@@ -89,7 +89,8 @@ def run_trial(trial: Trial, context: Context, folder: TrialFolder, options: Opti
     if outcome is not None:
         outcome.write(folder, options.keep)
     publish_record(folder, record)
-    checkpoint.remove(folder)
+    failpoint("published", 1)
+    folder.drop_checkpoints()
     return record
 
 

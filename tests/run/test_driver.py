@@ -48,6 +48,21 @@ def test_a_run_is_complete_and_a_second_one_does_nothing(undisturbed: Command) -
     assert {path: path.stat().st_mtime_ns for path in undisturbed.results.glob("trials/*/*")} == before
 
 
+@pytest.mark.fault(4, "killed between the record and the last of its checkpoints: nothing is left beside the record")
+def test_no_checkpoint_is_left_beside_a_record_whose_worker_was_killed(command: Command) -> None:
+    command.study(ONE)
+    once = command.folder / "once"
+    done = command.run(ABLATE_FAILPOINT="published:1", ABLATE_FAILPOINT_ONCE=str(once))
+    assert done.returncode == 0, done.stdout
+    assert once.exists() and [record["status"] for record in command.records().values()] == ["complete"]
+    assert not list(command.results.glob("trials/*/checkpoint*"))
+    # The same where the whole run was killed there, so that the next one finds the record.
+    left = next(command.results.glob("trials/*")) / "checkpoint.previous.pt"
+    left.write_bytes(b"spent")
+    assert command.run().returncode == 0
+    assert not left.exists()
+
+
 def test_plain_lines_where_there_is_no_terminal(command: Command) -> None:
     command.study(ONE)
     done = command.run()

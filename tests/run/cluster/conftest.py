@@ -63,9 +63,10 @@ def free_port() -> int:
 
 def _munge() -> Iterator[None]:
     """Have munged run, Slurm's authentication."""
-    if Path("/run/munge/munge.socket.2").exists():
-        yield
-        return
+    with socket.socket(socket.AF_UNIX) as probe:  # the socket of a daemon that was killed is a file that nobody answers
+        if probe.connect_ex("/run/munge/munge.socket.2") == 0:
+            yield
+            return
     key = Path("/etc/munge/munge.key")
     for folder in ("/etc/munge", "/run/munge", "/var/log/munge", "/var/lib/munge"):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def _munge() -> Iterator[None]:
         key.write_bytes(os.urandom(1024))
     shutil.chown(key, "munge", "munge")
     key.chmod(0o400)
-    subprocess.run(["su", "-s", "/bin/sh", "munge", "-c", "munged"], check=True)
+    subprocess.run(["su", "-s", "/bin/sh", "munge", "-c", "munged --force"], check=True)
     yield
     with contextlib.suppress(OSError, ValueError):
         os.kill(int(Path("/run/munge/munged.pid").read_text()), signal.SIGTERM)
