@@ -334,7 +334,9 @@ class Driver:
             with contextlib.suppress(ResultsError, OSError):
                 self._read_records([trial])
             record = self.records.get(trial.key)
-            if record is not None and record.status in FINISHED:  # its worker died between the record and the word of it
+            if (
+                record is not None and record.status in FINISHED
+            ):  # its worker died between the record and the word of it
                 self._ended(trial, record)
                 return
             with contextlib.suppress(OSError):
