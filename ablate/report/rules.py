@@ -196,7 +196,7 @@ def variants(analysis: Analysis) -> str:
         "mean ± t with n − 1 degrees of freedom × "
         f"{_SE}. Components of the variance of one run's test mIoU: seed (what would remain on unlimited images), "
         "image (the sampling of the test images, common to all runs), interaction (what one run gains or loses on just "
-        "these images). mIoU^I, mIoU^C and the worst 10 % of the images: means over seeds."
+        "these images). mIoU^I, mIoU^C and the worst 10 % of the images: means over seeds, a description."
     )
 
 

@@ -8,7 +8,7 @@ from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.lookup import rows_of
 from ablate.report.tables.table import Column, Table
-from ablate.report.words.claim_words import beside, sentence, value_text
+from ablate.report.words.claim_words import beside, deciding, sentence, value_text
 
 RULE = (
     "A claim is supported or refuted only where the interval of its number lies wholly beyond the bound; else it is "
@@ -26,7 +26,7 @@ def claims(analysis: Analysis) -> Table:
         reason = str(row["reason"]).replace(f"{analysis.frames.path}/", "")
         # That a rate lies on the edge of the grid is said once, before all numbers.
         own = "; ".join(part for part in reason.split("; ") if " is unbracketed: " not in part)
-        notes = [text for text in (beside(analysis, claim, row), own) if text]
+        notes = [text for text in (beside(analysis, claim, row), own, deciding(analysis, claim, row)) if text]
         where = f"{row['at']}; " if row["comparisons"] > 1 and row["at"] else ""
         level = f"{100 * row['confidence']:.3g} % level" if row["comparisons"] and not row["exact"] else ""
         said.append(

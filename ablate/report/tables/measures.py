@@ -135,8 +135,8 @@ def quality(analysis: Analysis) -> Sequence[Column]:
     return [
         VARIANT,
         Column("test_mean", "mIoU, %", "percent", "test_low", "test_high", best="max"),
-        *(Column(key, label, "percent", best="max") for key, label in scores.items()),
-        Column(loss, title, "number", best="min"),
+        *(Column(key, label, "percent") for key, label in scores.items()),  # without an interval none is marked as best
+        Column(loss, title, "number"),
         *(Column(key, label, "percent", digits=2) for key, label in spreads.items()),
     ]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite, isnan
+from math import inf, isfinite, isnan
+
+from scipy import special
 
 from ablate.analysis.analyse import Analysis
+from ablate.claims.evidence import LEAST_TO_JUDGE
 from ablate.report.format import detail_name, number, percent
 from ablate.report.lookup import Row, primary_contrasts, rows_of
-from ablate.report.words.component_words import DECISIONS
+from ablate.report.words.component_words import DECISIONS, MOST_RUN, fresh_seeds_command, run_command
+from ablate.stats.detectable import seeds_to_find
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.study.trial import level_text
@@ -139,3 +143,29 @@ def beside(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
             whole = "Fine detail as a whole, which takes several such measures, is undecided"
             what = f"{what}. {whole}" if what else whole
     return what
+
+
+def deciding(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
+    """Return how many seeds would decide an inconclusive claim, with the command that trains them; "" if none is known.
+
+    Below the seeds that any verdict needs it is those. Else a difference is taken to be the true one, found with a
+    chance of 80 %, the spread of either side being that which the interval shows.
+    """
+    if row["verdict"] != "inconclusive" or not row["comparisons"] or claim.metric in (*RATES, *COUNTS):
+        return ""
+    n, least = int(row["n"]), 4 if claim.metric in RISES and claim.right else LEAST_TO_JUDGE  # see `larger_more_often`
+    if n < least:
+        needed, why = float(least), "The least that a verdict needs"
+    elif claim.right and claim.metric not in RISES:
+        alpha = 1 - row["confidence"]
+        error = (row["high"] - row["low"]) / 2 / float(special.stdtrit(2 * n - 2, 1 - alpha / 2))
+        needed = seeds_to_find(row["value"] - row["threshold"], [n * error**2 / 2] * 2, alpha=alpha)
+        why = "Would decide this, were the difference the true one"
+    else:
+        return ""
+    if not n < needed <= MOST_RUN:
+        return f"More than {MOST_RUN} seeds would be needed to decide it" if needed == inf or needed > MOST_RUN else ""
+    if claim.where and not row["at"].endswith(", fresh seeds"):
+        axis = "screen.seeds" if analysis.frames.study.screen is not None else "seeds"
+        return f"{why}: {needed:.0f} seeds at every setting, {run_command(analysis)} -o {axis}={needed:.0f}"
+    return f"{why}: {needed:.0f} seeds a variant, {fresh_seeds_command(analysis, int(needed))}"

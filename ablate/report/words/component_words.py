@@ -176,9 +176,13 @@ def deciding_seeds(analysis: Analysis) -> int:
 
 def deciding_command(analysis: Analysis) -> str:
     """Return the command that trains `deciding_seeds` at each variant's chosen setting; "" where they are none."""
-    needed, confirm = deciding_seeds(analysis), analysis.frames.study.confirm
-    if not needed:
-        return ""
+    needed = deciding_seeds(analysis)
+    return fresh_seeds_command(analysis, needed) if needed else ""
+
+
+def fresh_seeds_command(analysis: Analysis, needed: int) -> str:
+    """Return the command that trains so many fresh seeds of each variant at its chosen setting."""
+    confirm = analysis.frames.study.confirm
     change = f"-o confirm.seeds={needed}"
     if confirm is not None and confirm.looks is not None:
         looks = sorted({look for look in confirm.looks if look < needed} | {needed})

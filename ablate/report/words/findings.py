@@ -173,8 +173,8 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
     if len(matched) > 1:
         low, high = (most(matched, key=lambda row: row["delta"]) for most in (min, max))
         text += (
-            f"; setting by setting, the difference ranges from {points(low['delta'])} ({low['at']}) to "
-            f"{points(high['delta'])} ({high['at']})"
+            f"; setting by setting, it ranges from {points(low['delta'])} ({low['at']}) to {points(high['delta'])} "
+            f"({high['at']}): of {len(matched)} settings the extremes, which chance drives apart"
         )
     said = [f"{text}."]
     if own["lr_confounded"]:

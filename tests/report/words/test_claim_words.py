@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import nan
+from math import ceil, nan, sqrt
 from pathlib import Path
 from typing import Any
 
 import pytest
+from statsmodels.stats.power import TTestIndPower
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.tables.claim_table import claims
-from ablate.report.words.claim_words import beside, sentence, value_text
+from ablate.report.words.claim_words import beside, deciding, sentence, value_text
 from ablate.study.spec import ClaimSpec
 from tests.report.conftest import Analysed
 
@@ -88,3 +89,34 @@ def test_a_measure_of_detail_says_that_detail_as_a_whole_is_undecided(two: Path,
     detail = analysis.detail_verdicts.assign(verdict="undecided")
     said = beside(replace(analysis, detail_verdicts=detail), claim, {"verdict": "supported"})
     assert said == "Fine detail as a whole, which takes several such measures, is undecided"
+
+
+OPEN = {
+    "verdict": "inconclusive",
+    "comparisons": 1,
+    "n": 5,
+    "confidence": 0.95,
+    "threshold": 0.0,
+    "at": "unet at lr=0.01",
+}
+
+
+def test_an_inconclusive_claim_names_the_seeds_that_would_decide_it_and_their_command(
+    two: Path, analysed: Analysed
+) -> None:
+    analysis = analysed(two)
+    claim = ClaimSpec(metric="test/mean_iou", left="noskip", op="<", right="unet")
+    spread, n, gap = 0.02, 5, 0.015
+    reach = 2.306 * spread * sqrt(2 / n)  # Student's t of 8 degrees of freedom at 0.975
+    said = deciding(analysis, claim, OPEN | {"value": gap, "low": gap - reach, "high": gap + reach})
+    needed = ceil(TTestIndPower().solve_power(gap / spread, alpha=0.05, power=0.8))
+    assert f"{needed} seeds a variant, " in said and said.endswith(f"-o confirm.seeds={needed}")
+    far = deciding(analysis, claim, OPEN | {"value": 0.001, "low": 0.001 - reach, "high": 0.001 + reach})
+    assert far == "More than 100 seeds would be needed to decide it"
+    assert not deciding(analysis, claim, OPEN | {"verdict": "supported"})
+
+
+def test_a_claim_at_a_rate_with_one_seed_names_the_least_that_a_verdict_needs(two: Path, analysed: Analysed) -> None:
+    claim = ClaimSpec(metric="rise", left="noskip", op=">", right="unet", where={"lr": 1e-4})
+    said = deciding(analysed(two), claim, OPEN | {"n": 1, "value": 0.0, "low": nan, "high": nan})
+    assert "4 seeds at every setting, " in said and said.endswith(" -o seeds=4")
