@@ -25,6 +25,7 @@ NAMES = {
 ABSENT = ("none", "None", "identity", "off", "False", "false", "no", "0", "0.0")
 # Beyond so many seeds nobody decides a difference.
 MOST_RUN = 100
+_OF_A_VARIANT = {"help": "is better", "hurt": "is worse"}
 DECISIONS = ("better", "worse", "equivalent")
 
 
@@ -32,16 +33,25 @@ DECISIONS = ("better", "worse", "equivalent")
 class Component:
     """The component that a contrast tests: its name, whether that is a plural, and whether the variant has it.
 
-    Where the baseline has it and the variant goes without, its effect is the difference with the sign turned.
+    Where the baseline has it and the variant goes without, its effect is the difference with the sign turned. A variant
+    that differs in several settings is tested as a whole, by its own name.
     """
 
     name: str
     plural: bool
     of_variant: bool
+    whole: bool = False
 
     def does(self, verb: str) -> str:
-        """Return the name with a verb that agrees with it: "skip connections help", "dropout 0.1 helps"."""
+        """Return the name with a verb that agrees with it: "skip connections help", "the variant wide is better"."""
+        if self.whole:
+            return f"{self.subject} {_OF_A_VARIANT.get(verb, f'{verb}s')}"
         return f"{self.name} {verb}{'' if self.plural else 's'}"
+
+    @property
+    def subject(self) -> str:
+        """Return the name as a sentence begins with it; a variant's own is not spelled anew with a capital."""
+        return f"the variant {self.name}" if self.whole else self.name
 
     def effect(self, row: Row) -> tuple[float, float, float]:
         """Return difference and interval that having the component makes, from the row of a contrast."""
@@ -70,7 +80,7 @@ def component(analysis: Analysis, variant: str) -> Component:
     """Return the component that a variant tests; the variant by its own name where it differs in several settings."""
     differs = differences_of(analysis, variant)
     if len(differs) != 1:
-        return Component(variant, False, True)
+        return Component(variant, False, True, whole=True)
     field, (base, own) = next(iter(differs.items()))
     return _tested(field, base, own, variant)
 

@@ -224,17 +224,18 @@ def _by_setting(analysis: Analysis) -> dict[str, list[str]]:
 def _price(analysis: Analysis, rows: list[Row]) -> Card:
     """Return what each component costs, those first that are shown to matter."""
     rank = {"better": 0, "worse": 0}
-    costs = []
+    costs, rivals = [], []
     for row in sorted(rows, key=lambda row: rank.get(row["decision"], 1)):
         tested = component(analysis, row["variant"])
         if text := _cost(analysis, row["variant"], tested.of_variant):
-            costs.append(f"{tested.name}: {text}")
+            costs.append(f"{tested.subject}: {text}")
+            rivals.append(analysis.baseline if tested.whole else "going without")
     if not costs:
         return Card("At what cost?", "Not measured", "")
     note = f" Do not rely on the speeds: {text}." if (text := busy(analysis)) else ""
     lead, _, answer = costs[0].partition(": ")
     others = _first(costs[1:], "; ")
-    more = f"{_capital(lead)}, compared with going without. {_capital(others)}"
+    more = f"{_capital(lead)}, compared with {rivals[0]}. {_capital(others)}"
     return Card("At what cost?", answer, f"{more.rstrip('. ')}.{note}")
 
 

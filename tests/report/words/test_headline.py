@@ -12,7 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.lookup import busy
-from ablate.report.words.component_words import component, deciding_command, differs_text, span_text
+from ablate.report.words.component_words import Component, component, deciding_command, differs_text, span_text
 from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.notes import notes
 from ablate.report.words.verdict_rows import verdict_rows
@@ -181,3 +181,11 @@ def test_speeds_of_a_busy_machine_are_marked(two: Path, analysed: Analysed) -> N
     assert "busy" in busy(disturbed)
     assert verdict_rows(disturbed)[0][1].speed.endswith("×*")
     assert any("no measure of cost" in text for text in notes(disturbed))
+
+
+def test_a_variant_that_differs_in_several_settings_is_judged_as_a_whole_by_its_own_name() -> None:
+    whole = Component("noskip_wide", False, True, whole=True)
+    assert [whole.does(verb) for verb in ("help", "hurt", "make")] == [
+        f"the variant noskip_wide {said}" for said in ("is better", "is worse", "makes")
+    ]
+    assert Component("skip connections", True, False).does("help") == "skip connections help"
