@@ -12,7 +12,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import io
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 # Ctrl-C while this is imported ends the process as it ends any other; a command that can do better takes over later.
 if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -321,10 +321,14 @@ def dashboard(
     expose: Annotated[bool, typer.Option("--expose", help="Allow an address other machines can reach.")] = False,
 ) -> None:
     """Open the Optuna dashboard on a study, with each trial's settings, curves and panel."""
-    from ablate.report.figures.curves import write_curves
     from ablate.run.dashboard import serve
 
-    serve(folder_of(results), host=host, port=port, expose=expose, curves=write_curves)
+    def curves() -> Any:
+        from ablate.report.figures.curves import write_curves
+
+        return write_curves
+
+    serve(folder_of(results), host=host, port=port, expose=expose, curves=curves)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_record
 
 # Mirrors and logs, which `ablate dashboard` and a run make again.
-MIRRORS = ("artifacts", "wandb")
+MIRRORS = ("artifacts", "wandb", "tensorboard")
 
 
 def spare(results: Results, *, weights: bool = False, mirrors: bool = False) -> Iterator[tuple[Path, int]]:

@@ -109,7 +109,9 @@ def export(
 def clean(
     results: Folder = None,
     weights: Annotated[bool, typer.Option("--weights", help="Delete the best networks, too.")] = False,
-    mirrors: Annotated[bool, typer.Option("--mirrors", help="Delete W&B's and the dashboard's files, too.")] = False,
+    mirrors: Annotated[
+        bool, typer.Option("--mirrors", help="Delete the trackers' and the dashboard's files, too.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
     """Delete what finished trials no longer need: optimizer states and checkpoints."""

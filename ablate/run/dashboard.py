@@ -1,4 +1,7 @@
-"""optuna-dashboard on a study: the mirror brought up to date, artifacts attached, the server started on loopback."""
+"""optuna-dashboard on a study: the server started on loopback, the mirror brought up to date, artifacts attached.
+
+What takes seconds to import is imported when the address stands on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import re
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -17,21 +21,17 @@ from ablate.errors import AblateError
 from ablate.records.files import lock, make_folder, refuse_links
 from ablate.records.record import Record
 from ablate.records.store import Results
-from ablate.run.display import write_panel
-from ablate.run.optuna_mirror import mirror_of
-from ablate.run.setup import lock_note
-from ablate.study.reader import read_study
 from ablate.study.trial import Trial
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Painter = Callable[[Results, str, Path], Path | None]
 
 
-def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | None = None) -> None:
+def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[], Painter] | None = None) -> None:
     """Serve until interrupted. Refuses an address beyond loopback unless told: the dashboard can delete trials.
 
     A journal that a running study writes is left alone; its trials and curves are live in the dashboard all the
-    same. `curves` draws a trial's curves into a file.
+    same. `curves` gives what draws a trial's curves into a file.
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise AblateError("optuna-dashboard is not installed", cure="pip install 'ablate-bench[dashboard]'")
@@ -41,25 +41,48 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Painter | N
         )
     results = Results(path)
     refuse_links(path)
-    artifacts = path / "artifacts"
-    make_folder(artifacts)
-    with lock(results.lock, lock_note()) as held:
-        if held:
-            bring_up_to_date(results, artifacts, curves)
-    study = read_study(results.study, check_components=False)
+    switch = _Switch()
+    try:
+        server = make_server(host, port, named_only(switch, host), _Server if ":" not in host else _Server6, _Quiet)
+    except OSError as error:
+        raise AblateError(f"--port {port}: {error.strerror}", cure="choose another with --port") from None
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    storage = study.spec.run.storage or str(results.journal)
+    with server:
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        serving.start()
+        name = results.read_run().get("study", path.name)
+        print(f"dashboard of {name} on http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+        switch.application = _dashboard(results, curves)
+        serving.join()
+
+
+def _dashboard(results: Results, curves: Callable[[], Painter] | None) -> Any:
+    """Return the dashboard's application, its mirror up to date where no run holds it."""
     from optuna.artifacts import FileSystemArtifactStore
     from optuna_dashboard import wsgi
 
-    application = named_only(wsgi(storage, FileSystemArtifactStore(artifacts)), host)
-    try:
-        server = make_server(host, port, application, _Server if ":" not in host else _Server6, _Quiet)
-    except OSError as error:
-        raise AblateError(f"--port {port}: {error.strerror}", cure="choose another with --port") from None
-    print(f"dashboard of {study.name} on http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
-    with server:
-        server.serve_forever()
+    from ablate.study.reader import read_study
+
+    artifacts = results.path / "artifacts"
+    make_folder(artifacts)
+    with lock(results.lock, "ablate dashboard") as held:
+        if held:
+            bring_up_to_date(results, artifacts, curves)
+    study = read_study(results.study, check_components=False)
+    return wsgi(study.spec.run.storage or str(results.journal), FileSystemArtifactStore(artifacts))
+
+
+class _Switch:
+    """The application behind the address: a page that asks again until there is another."""
+
+    application: Any = None
+
+    def __call__(self, environment: dict[str, Any], start: Any) -> Iterable[bytes]:
+        if self.application is not None:
+            found: Iterable[bytes] = self.application(environment, start)
+            return found
+        start("503 Service Unavailable", [("Content-Type", "text/html"), ("Retry-After", "1"), ("Refresh", "1")])
+        return [b"<!doctype html><title>ablate</title><p>The dashboard is being prepared; this page follows.</p>\n"]
 
 
 def named_only(application: Any, host: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
@@ -92,8 +115,11 @@ class _Quiet(WSGIRequestHandler):
         """Say nothing of the requests that are answered."""
 
 
-def bring_up_to_date(results: Results, artifacts: Path, curves: Painter | None) -> None:
+def bring_up_to_date(results: Results, artifacts: Path, curves: Callable[[], Painter] | None) -> None:
     """Rebuild the Optuna mirror where it differs from the records or lacks pictures of them."""
+    from ablate.run.optuna_mirror import mirror_of
+    from ablate.study.reader import read_study
+
     study = read_study(results.study, check_components=False)
     entries = {entry["key"]: entry for entry in results.read_run()["plan"]}
     known = [
@@ -107,7 +133,9 @@ def bring_up_to_date(results: Results, artifacts: Path, curves: Painter | None) 
     mirror.synchronise(known, curve_of)
     if not mirror.lack_pictures():
         return
-    painters: dict[str, Painter] = {"panel": write_panel, **({"curves": curves} if curves else {})}
+    from ablate.run.display import write_panel
+
+    painters: dict[str, Painter] = {"panel": write_panel, **({"curves": curves()} if curves else {})}
     with tempfile.TemporaryDirectory() as scratch:
 
         def pictures(trial: Trial) -> list[Path]:

@@ -39,7 +39,7 @@ from ablate.run.merge import check_alike
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.status import TrialFolders
-from ablate.run.wandb import Tracker
+from ablate.run.tracker import trackers
 from ablate.study.trial import Trial
 
 # How long running trials have to write their checkpoints once they are asked to stop.
@@ -110,7 +110,7 @@ class Driver:
         self._enter(self.plan)
         self._compare_with_earlier()
         self._attempt(OptunaMirror.title, lambda: self.listeners.append(self._mirror()))
-        self._attempt(Tracker.title, lambda: self.listeners.append(Tracker(self.study.spec, self.results)))
+        self._attempt("tracking", lambda: self.listeners.extend(trackers(self.study, self.results)))
         executor = self._executor()
         try:
             with on_signals(self._on_signal), self.display.live():

@@ -22,7 +22,6 @@ from ablate.records.files import make_folder, read_file, write_atomic
 from ablate.records.images import pack, pack_images
 from ablate.records.record import SCHEMA, Resolution
 from ablate.records.store import Results, read_json, to_json
-from ablate.study.spec import SearchSpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train.engine.config import Decisions
@@ -251,14 +250,9 @@ def write_run(
         "plan": before["plan"] if profiled else [plan_entry(trial) for trial in plan],
     }
     if study.spec.search is not None:
-        document["search"] = search_identity(study.spec.search)
+        document["search"] = study.spec.search.identity()
     write_atomic(results.run, to_json(document))
     write_atomic(results.path / "data.json", to_json({"files": dict(dataset.files)}))
-
-
-def search_identity(search: SearchSpec) -> dict[str, Any]:
-    """Return all that decides the proposals of a search, which is all of it but its budget."""
-    return search.model_dump(mode="json", exclude={"trials"})
 
 
 def plan_entry(trial: Trial) -> dict[str, Any]:

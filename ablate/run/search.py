@@ -19,7 +19,6 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from ablate.records.store import Results, read_record
-from ablate.run.manifest import search_identity
 from ablate.run.status import TrialFolders
 from ablate.study.spec import SearchSpec, SpaceSpec
 from ablate.study.study import Study
@@ -74,7 +73,7 @@ def _known(study: Study, results: Results) -> dict[str, list[Settings]]:
     assert study.spec.search is not None
     run = results.read_run()
     rounds: dict[str, list[Settings]] = {variant: [] for variant in study.variants}
-    if run.get("search") != search_identity(study.spec.search):
+    if run.get("search") != study.spec.search.identity():
         return rounds
     broken = set()
     for entry in run.get("plan", []):

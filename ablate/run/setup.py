@@ -17,6 +17,7 @@ from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
 from ablate.run.plan.describe import Shape, describe_variants, settings_only
 from ablate.run.plan.dry import dry_pass, load_data, own_data
+from ablate.run.tracker import refuse_missing
 from ablate.study.reader import dump_study
 from ablate.study.spec import StudySpec
 from ablate.study.study import Study
@@ -110,6 +111,7 @@ def prepare(
     To be called under the folder's lock. `ask` has a node of a cluster answer what only it knows: how it computes.
     """
     manifest.check_study(results, study)
+    refuse_missing(study)
     for folder in (results.path, results.test):
         sweep(folder)
     dataset = dataset or load_data(study)

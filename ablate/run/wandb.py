@@ -1,22 +1,19 @@
-"""Weights & Biases: every trial a run, written by a thread that training never waits for, and never a prompt."""
+"""Weights & Biases: every trial one run for its whole life, and never a prompt."""
 
 from __future__ import annotations
 
 import netrc
 import os
-import queue
 import socket
-import threading
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from ablate.records.record import Record
 from ablate.records.store import Results
-from ablate.run.display import write_panel
-from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, one_line
-from ablate.run.status import TrialFolders
-from ablate.study.spec import StudySpec
+from ablate.run.events import one_line
+from ablate.run.tracker import Tracker, outcome, settings
+from ablate.study.study import Study
 from ablate.study.trial import Trial
 
 # How long the end of a run waits for what is still queued: files are written for sure, a server may not answer.
@@ -61,95 +58,67 @@ def unreachable() -> str | None:
     return None
 
 
-class Tracker:
-    """Logs trials to W&B from a queue; what goes wrong there is one note at the end of the run."""
+class WandbTracker(Tracker):
+    """Logs trials to W&B."""
 
     title = "W&B"
 
-    def __init__(self, spec: StudySpec, results: Results) -> None:
-        self._spec, self._results, self._folders = spec, results, TrialFolders(results)
-        self.notes: list[str] = []
-        self.mode: Any = resolve_mode(spec.track.wandb)
+    def __init__(self, study: Study, results: Results) -> None:
+        super().__init__(study, results)
+        self.mode: Any = resolve_mode(self.spec.track.wandb)
         if self.mode not in ("offline", "online", "disabled"):
             self.notes.append(f"WANDB_MODE={self.mode} is not known: W&B runs are written offline")
             self.mode = "offline"
         if self.mode == "online" and not has_key():
             self.notes.append("no W&B key on this machine: runs are written offline (`wandb login` once, then sync)")
             self.mode = "offline"
-        self._runs: dict[str, Any] = {}
         self._wrote = False
-        self._queue: queue.Queue[Event | None] = queue.Queue()
-        self._thread: threading.Thread | None = None
-        if self.mode != "disabled":
-            # Here and not in the thread: while a worker is started the environment is the worker's, without a key.
-            self._key = os.environ.get("WANDB_API_KEY")
-            os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
-            # Its setting of this name comes too late; git would run what the working folder's configuration names.
-            os.environ["WANDB_DISABLE_GIT"] = "true"
-            self._thread = threading.Thread(target=self._serve, daemon=True)
-            self._thread.start()
-
-    def on(self, event: Event) -> None:
-        """Queue an event of the run."""
-        if self._thread is not None:
-            self._queue.put(event)
+        if self.mode == "disabled":
+            return
+        # Here and not in the thread: while a worker is started the environment is the worker's, without a key.
+        self._key = os.environ.get("WANDB_API_KEY")
+        os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
+        # Its setting of this name comes too late; git would run what the working folder's configuration names.
+        os.environ["WANDB_DISABLE_GIT"] = "true"
+        self.start()
 
     def close(self) -> list[str]:
-        """Finish what is queued (for a bounded time) and say what there is to say."""
-        if self._thread is None:
-            return self.notes
-        self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS[self.mode])
-        if self._thread.is_alive():
-            self.notes.append("W&B did not finish in time; the records are complete without it")
+        """Finish, and say how runs that were written offline are sent."""
+        self.close_seconds = CLOSE_SECONDS.get(self.mode, 0)
+        notes = super().close()
         if self.mode == "offline" and self._wrote:
-            pattern = self._results.path / "wandb" / "offline-run-*"
-            self.notes.append(OFFLINE_ADVICE.format(path=pattern))
-        return self.notes
+            notes.append(OFFLINE_ADVICE.format(path=self.results.path / "wandb" / "offline-run-*"))
+        return notes
 
-    # -- in the thread ------------------------------------------------------------------------------------
-
-    def _serve(self) -> None:
+    def prepare(self) -> None:
+        """Go offline where the server cannot be reached."""
         if self.mode == "online" and (reason := unreachable()) is not None:
             self.notes.append(f"W&B cannot be reached ({reason}): runs are written offline")
             self.mode = "offline"
-        while (event := self._queue.get()) is not None:
-            try:
-                self._take(event)
-            except Exception as error:  # whatever W&B raises, training goes on
-                text = f"W&B: {one_line(error)[:200]}"
-                if self.mode == "online":
-                    self.mode = "offline"
-                    text += "; further runs are written offline"
-                if text not in self.notes:
-                    self.notes.append(text)
-        for run in self._runs.values():
-            run.finish(exit_code=1)
 
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Begun):
-            self._begin(event.trial)
-        elif isinstance(event, Epoch):
-            self._log(event)
-        elif isinstance(event, Ended):
-            self._end(event.trial, event.record)
-        elif isinstance(event, Dropped):
-            self._drop(event.trial)
+    def failed(self, error: Exception) -> str:
+        """Go offline, where it was online, and return the note."""
+        text = super().failed(error)
+        if self.mode == "online":
+            self.mode = "offline"
+            text += "; further runs are written offline"
+        return text
 
-    def _begin(self, trial: Trial) -> None:
+    def begin(self, trial: Trial) -> Any:
+        """Return the trial's run; W&B goes on with one of the same id, also where files of both are sent later."""
         import wandb
 
-        config = {"lr": trial.train["lr"], "variant": trial.variant, "seed": trial.seed, **trial.settings}
-        config |= {"model": trial.model, "data": trial.data, "train": trial.train, "key": trial.key}
-        self._runs[trial.name] = wandb.init(
-            project=self._spec.track.project or self._spec.study,
-            entity=self._spec.track.entity,
-            group=f"{self._spec.study}/{trial.variant}",
+        run = wandb.init(
+            id=self.run_id(trial),
+            resume="allow",
+            project=self.spec.track.project or self.spec.study,
+            entity=self.spec.track.entity,
+            group=f"{self.spec.study}/{trial.variant}",
             job_type=trial.variant,
             name=trial.name,
-            tags=[self._spec.study, trial.variant],
-            config=config,
-            dir=str(self._results.path),
+            tags=[self.spec.study, trial.variant],
+            config=settings(trial),
+            dir=str(self.results.path),
             mode=self.mode,
             reinit="create_new",
             settings=wandb.Settings(
@@ -164,41 +133,25 @@ class Tracker:
             ),
         )
         self._wrote = True
+        return run
 
-    def _log(self, event: Epoch) -> None:
-        if event.trial in self._runs:
-            row = {
-                "train/loss": event.train_loss,
-                "val/loss": event.val_loss,
-                "val/mean_iou": event.val_mean_iou,
-                "lr": event.lr,
-            }
-            self._runs[event.trial].log({k: v for k, v in row.items() if v is not None}, step=event.epoch)
+    def log(self, run: Any, epoch: int, values: dict[str, float]) -> None:
+        """Log an epoch; W&B leaves out one that a resumed run has already."""
+        run.log(values, step=epoch)
 
-    def _end(self, trial: Trial, record: Record) -> None:
-        run = self._runs.pop(trial.name, None)
-        if run is None:
-            return
-        run.summary["status"] = record.status
+    def end(self, run: Any, trial: Trial, record: Record) -> None:
+        """Log the outcome and the panel of predictions."""
+        run.summary.update({"status": record.status, **outcome(record)})
         if record.reason:
             run.summary["reason"] = record.reason
-        for name, value in record.metrics.items():
-            split, _, rest = name.partition("_")
-            run.summary[f"{split}/{rest}" if split in ("val", "test") else name] = value
-        folder = self._folders.of(trial.key, trial.name)
-        panel = (
-            write_panel(self._results, folder.name, folder.path / ".panel.png") if record.status == "complete" else None
-        )
-        if panel is not None:
-            import wandb
+        with self.panel(trial, record) as panel:
+            if panel is not None:
+                import wandb
 
-            run.log({"panel": wandb.Image(str(panel), caption="image, truth, prediction, error")})
-        run.finish(exit_code=0 if record.status != "failed" else 1)
-        if panel is not None:
-            panel.unlink(missing_ok=True)
+                run.log({"panel": wandb.Image(str(panel), caption="image, truth, prediction, error")})
+            run.finish(exit_code=0 if record.status != "failed" else 1)
 
-    def _drop(self, trial: Trial) -> None:
-        run = self._runs.pop(trial.name, None)
-        if run is not None:
-            run.summary["status"] = "interrupted"
-            run.finish(exit_code=1)
+    def interrupt(self, run: Any) -> None:
+        """Say that the trial has not ended."""
+        run.summary["status"] = "interrupted"
+        run.finish(exit_code=1)

@@ -63,10 +63,14 @@ class RunSpec(Spec):
 
 
 class TrackSpec(Spec):
-    """Tracking with Weights & Biases."""
+    """Trackers that follow a run: each trial is one run there, also where it is interrupted and resumed."""
 
     wandb: Literal["auto", "offline", "online", "disabled"] = Field(
         "auto", description="'auto' follows WANDB_MODE and is offline otherwise."
     )
-    project: str | None = Field(None, description="W&B project; default the study's name.")
+    tensorboard: bool = Field(False, description="Write TensorBoard's files to results/<study>/tensorboard.")
+    mlflow: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="The address of an MLflow server, or a folder for MLflow's database."
+    )
+    project: str | None = Field(None, description="Project of W&B, experiment of MLflow; default the study's name.")
     entity: str | None = Field(None, description="W&B entity.")

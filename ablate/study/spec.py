@@ -176,6 +176,10 @@ class SearchSpec(Spec):
     space: dict[str, SpaceSpec] = Field(description="Field of train to {low, high, log} or {choices: [...]}.")
     seed: Seed = 0
 
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the proposals of a search, which is all of it but its budget."""
+        return self.model_dump(mode="json", exclude={"trials"})
+
 
 class PruneSpec(Spec):
     """Early stopping of hopeless trials by Optuna. Refused by this version: every trial is trained to its end."""

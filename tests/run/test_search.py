@@ -15,7 +15,7 @@ from ablate.errors import StudyError
 from ablate.records.store import Results, publish_record, to_json
 from ablate.report import rules
 from ablate.report.words.notes import notes
-from ablate.run.manifest import plan_entry, search_identity
+from ablate.run.manifest import plan_entry
 from ablate.run.search import further_rounds, opening
 from ablate.study.study import Study
 from ablate.study.trial import Trial
@@ -49,7 +49,7 @@ def finish(results: Results, trials: list[Trial], status: str = "complete") -> N
 
 
 def enter(results: Results, study: Study, plan: list[Trial]) -> None:
-    search = search_identity(study.spec.search)  # type: ignore[arg-type]
+    search = study.spec.search.identity()  # type: ignore[union-attr]
     results.path.mkdir(parents=True, exist_ok=True)
     results.run.write_bytes(to_json({"plan": [plan_entry(trial) for trial in plan], "search": search}))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.store import Results
-from ablate.run.wandb import CLOSE_SECONDS, Tracker, resolve_mode
+from ablate.run.wandb import CLOSE_SECONDS, WandbTracker, resolve_mode
 from tests.run.conftest import STUDY, Command
 from tests.run.test_optuna_mirror import study_in
 
@@ -143,7 +143,7 @@ def test_a_server_that_never_answers_is_not_waited_for_at_the_end(
         answer.wait(60)
 
     monkeypatch.setattr("ablate.run.wandb.unreachable", unreachable)
-    tracker = Tracker(study_in(tmp_path, STUDY.replace("wandb: disabled", "wandb: online")).spec, Results(tmp_path))
+    tracker = WandbTracker(study_in(tmp_path, STUDY.replace("wandb: disabled", "wandb: online")), Results(tmp_path))
     assert asked.wait(10)
     assert tracker.close() == ["W&B did not finish in time; the records are complete without it"]
     answer.set()

@@ -1,0 +1,101 @@
+"""MLflow: every trial one run of the study's experiment, found again by the trial's key where it goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+from ablate.records.record import Record
+from ablate.records.store import Results
+from ablate.run.tracker import Tracker, beside_curves, settings
+from ablate.study.study import Study
+from ablate.study.trial import Trial
+
+TAG = "ablate.trial"
+LONGEST = 500  # characters of a parameter that every version of MLflow takes
+
+
+class MLflowTracker(Tracker):
+    """Logs trials to a server, or to a database in a folder (relative to the study file)."""
+
+    title = "MLflow"
+    close_seconds = 120.0  # a new database takes half a minute of a busy machine
+
+    def __init__(self, study: Study, results: Results) -> None:
+        super().__init__(study, results)
+        place = str(self.spec.track.mlflow)
+        self._artifacts: str | None = None
+        if "://" in place or place == "databricks":
+            self.uri = place
+        else:
+            folder = (study.base / place).resolve()
+            folder.mkdir(parents=True, exist_ok=True)
+            self.uri, self._artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+        self.start()
+
+    def close(self) -> list[str]:
+        """Finish, and say how a folder's database is looked at."""
+        shown = [f"`mlflow ui --backend-store-uri {self.uri}` shows the trials"] if self._artifacts else []
+        return super().close() + shown
+
+    def prepare(self) -> None:
+        """Open the experiment of the study."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is sent but what the study asks for
+        from mlflow import MlflowClient
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        self._client = MlflowClient(tracking_uri=self.uri)
+        name = self.spec.track.project or self.spec.study
+        there = self._client.get_experiment_by_name(name)
+        self._experiment = there.experiment_id if there else self._client.create_experiment(name, self._artifacts)
+
+    def begin(self, trial: Trial) -> dict[str, Any]:
+        """Return the trial's run, with the last epoch that it has."""
+        own = self.run_id(trial)
+        found = self._client.search_runs([self._experiment], filter_string=f"tags.`{TAG}` = '{own}'", max_results=1)
+        if found:
+            run = found[0].info.run_id
+            self._client.update_run(run, status="RUNNING")
+            rates = self._client.get_metric_history(run, "lr")
+            return {"id": run, "epoch": max((rate.step for rate in rates), default=0)}
+        tags = {TAG: own, "study": self.spec.study, "variant": trial.variant}
+        run = self._client.create_run(self._experiment, tags=tags, run_name=trial.name).info.run_id
+        given: dict[str, Any] = {}
+        for name, value in settings(trial).items():
+            given |= (
+                {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+            )
+        from mlflow.entities import Param
+
+        self._client.log_batch(run, params=[Param(name, str(value)[:LONGEST]) for name, value in given.items()])
+        return {"id": run, "epoch": 0}
+
+    def _log(self, run: dict[str, Any], values: dict[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = round(1000 * time.time())
+        self._client.log_batch(run["id"], [Metric(name, value, now, run["epoch"]) for name, value in values.items()])
+
+    def log(self, run: dict[str, Any], epoch: int, values: dict[str, float]) -> None:
+        """Log an epoch that the run does not have yet."""
+        if epoch > run["epoch"]:
+            run["epoch"] = epoch
+            self._log(run, values)
+
+    def end(self, run: dict[str, Any], trial: Trial, record: Record) -> None:
+        """Log the outcome and the panel of predictions."""
+        self._log(run, beside_curves(record))
+        self._client.set_tag(run["id"], "status", record.status)
+        if record.reason:
+            self._client.set_tag(run["id"], "reason", record.reason)
+        with self.panel(trial, record) as panel:
+            if panel is not None:
+                self._client.log_artifact(run["id"], str(panel))
+        self._client.set_terminated(run["id"], "FAILED" if record.status == "failed" else "FINISHED")
+
+    def interrupt(self, run: dict[str, Any]) -> None:
+        """Say that the trial has not ended."""
+        self._client.set_tag(run["id"], "status", "interrupted")
+        self._client.set_terminated(run["id"], "KILLED")

@@ -1,0 +1,81 @@
+"""A trial that is stopped and resumed is one run of W&B, TensorBoard and MLflow, read back by these themselves."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from tests.conftest import missing
+from tests.run.conftest import STUDY, Command
+from tests.run.test_faults import training, wait_for
+from tests.run.test_wandb import inspect
+
+EPOCHS = 60
+TRACKED = (
+    STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}")
+    .replace("[1e-2, 1e-3]", "[1e-2]")
+    .replace("epochs: 3", f"epochs: {EPOCHS}")
+    .replace("{wandb: disabled}", "{wandb: offline, tensorboard: true, mlflow: tracked}")
+)
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """A study of one trial that was stopped in the middle and run on."""
+    for name in ("tensorboard", "mlflow"):
+        if importlib.util.find_spec(name) is None:
+            missing(f"{name} is not installed")
+    command = Command(tmp_path_factory.mktemp("tracked"))
+    command.study(TRACKED)
+    process = command.start()
+    wait_for(lambda: training(command))
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 143, output
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (provenance,) = command.provenance().values()
+    assert any("resumed at step" in note for note in provenance["notes"])
+    return command
+
+
+def test_wandb_goes_on_in_the_same_run(resumed: Command) -> None:
+    first, second = sorted(resumed.results.glob("wandb/offline-run-*"))
+    parts = [[json.loads(line) for line in inspect(path).splitlines()] for path in (first, second)]
+    runs = [next(line["run"] for line in part if line["type"] == "run") for part in parts]
+    key = next(iter(resumed.records().values()))["key"]
+    assert runs[0]["run_id"] == runs[1]["run_id"] and runs[0]["run_id"].startswith(key[:16])
+    assert all(run["resume"] for run in runs)
+    steps = [[line["history"]["step"]["num"] for line in part if line["type"] == "history"] for part in parts]
+    assert set(steps[0] + steps[1]) == set(range(1, EPOCHS + 1)) and steps[1][0] == steps[0][-1] + 1
+    states = [json.loads(inspect(path, "--summary"))["summary"]["status"] for path in (first, second)]
+    assert states == ["interrupted", "complete"]
+
+
+def test_tensorboard_goes_on_in_the_same_folder(resumed: Command) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = (resumed.results / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in events.Scalars("val/mean_iou")] == list(range(1, EPOCHS + 1))
+    assert {"train/loss", "val/loss", "lr", "test/mean_iou"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"] == ["panel"]
+
+
+def test_mlflow_goes_on_in_the_same_run(resumed: Command) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{resumed.folder / 'tracked' / 'mlflow.db'}")
+    experiment: Any = client.get_experiment_by_name("tiny")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED" and run.data.tags["status"] == "complete"
+    assert run.data.params["variant"] == "only" and run.data.params["model.name"] == "two_convolutions"
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "val/mean_iou")]
+    assert steps == list(range(1, EPOCHS + 1))
+    (record,) = resumed.records().values()
+    assert run.data.metrics["test/mean_iou"] == pytest.approx(record["metrics"]["test_mean_iou"])
+    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["panel.png"]
