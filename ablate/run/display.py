@@ -134,8 +134,11 @@ class Display:
             self.say(f"{count_of(len(event.plan), 'trial')}: {self._done} finished, {len(event.pending)} to run")
 
     def _ended(self, trial: Trial, record: Record) -> None:
+        here = trial.name in self._running
         _, seen = self._running.pop(trial.name, (trial, None))
-        self._work_left -= max(0, trial.train["epochs"] - (seen.epoch if seen else 0))
+        unseen = max(0, trial.train["epochs"] - (seen.epoch if seen else 0))
+        self._work_left -= unseen
+        self._work_done += 0 if here else unseen  # by another run of the folder
         self._done += 1
         self._finished.append((trial, record))
         self._bar.update(self._task, completed=self._done)

@@ -131,6 +131,8 @@ class OptunaMirror:
         elif isinstance(event, Epoch):
             self.report(event.trial, event.epoch, event.val_mean_iou)
         elif isinstance(event, Ended):
+            if event.trial.name not in self._open:  # another run of the folder ran it
+                self.begin(event.trial)
             self.end(event.trial.name, event.record)
         elif isinstance(event, Dropped):
             self.end(event.trial.name, None)
