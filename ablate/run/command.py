@@ -17,7 +17,7 @@ from ablate.plugins import Plugins
 from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
 from ablate.run.events import Profiled
-from ablate.run.executor import LocalExecutor, on_signals, start_fork_server
+from ablate.run.executor import on_signals, start_fork_server
 from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
@@ -178,26 +178,32 @@ def closing_line(path: Path, code: int) -> str:
 
 
 def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float) -> int:
-    """Measure each variant of a study alone on its device; writes `profile.json`. 0, or 1 where it could not."""
-    with on_signals(_leave):
-        start_fork_server()
+    """Measure each variant of a study alone on its device, a node's where a cluster runs it; writes `profile.json`.
+
+    Returns 0, or 1 where it could not.
+    """
+    local = study.spec.run.executor == "local"
+    with on_signals(_leave), contextlib.ExitStack() as stack:
+        if local:
+            start_fork_server()
+        from ablate.run.cluster.jobs import ask_node, at_site, engine_for
         from ablate.run.display import Display
+        from ablate.run.driver import Driver
         from ablate.run.setup import prepare, writable
 
         display = Display()
+        study = study if local else at_site(study)
+        engine = None if local else engine_for(study, Results(path))
+        if engine is not None:
+            stack.callback(engine.close)
         results = writable(path, study)
         with _held(results):
-            prepared = prepare(study, results, plugins=plugins, allow_code_change=False)
-            executor = LocalExecutor(
-                path,
-                base=study.base,
-                devices=prepared.devices[:1],
-                workers=1,
-                threads=prepared.decisions.threads,
-                plugins=plugins.files,
-                fingerprints=prepared.fingerprints,
-            )
-            display.say(f"profiling {count_of(len(study.variants), 'variant')}, each alone, for about {seconds:.0f} s")
+            ask = None if engine is None else partial(ask_node, engine, results.path.absolute() / "jobs")
+            prepared = prepare(study, results, plugins=plugins, allow_code_change=False, ask=ask)
+            executor = Driver(prepared, display, plugins=plugins, engine=engine).executor()
+            where = "" if engine is None else f" on a node of {engine.name}"
+            count = count_of(len(study.variants), "variant")
+            display.say(f"profiling {count}, each alone{where}, for about {seconds:.0f} s")
             try:
                 found = executor.profile(seconds)
             finally:

@@ -115,7 +115,7 @@ class Driver:
         if self.share is None or self.share.holds:  # one process writes the mirror
             self._attempt(OptunaMirror.title, lambda: self.listeners.append(self._mirror()))
         self._attempt(Tracker.title, lambda: self.listeners.append(Tracker(self.study.spec, self.results)))
-        executor = self._executor()
+        executor = self.executor()
         try:
             with on_signals(self._on_signal), self.display.live():
                 self._phase(executor, self.plan)
@@ -179,7 +179,8 @@ class Driver:
             self._note(*mirror.notes)
         return mirror
 
-    def _executor(self) -> Executor:
+    def executor(self) -> Executor:
+        """Return what runs the trials, here or on a cluster."""
         spec, decisions = self.study.spec, self.prepared.decisions
         if self.engine is not None:
             return ClusterExecutor.of(

@@ -19,7 +19,7 @@ from tests.run.conftest import STUDY, Command
 
 LONG = STUDY.replace("epochs: 3", "epochs: 80")
 # Seeds at the best rate again, and fresh ones: both are planned by every run from the records alone.
-PHASES = STUDY.replace("seeds: 1", "screen: {seeds: 1, again: 1}\nconfirm: {seeds: 2}").replace(
+PHASES = STUDY.replace("seeds: 1", "screen: {seeds: 1, again: 2}\nconfirm: {seeds: 2}").replace(
     "epochs: 3", "epochs: 6"
 )
 
