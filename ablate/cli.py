@@ -88,6 +88,9 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave the trials to the cluster's queue; the same command gathers them.")
     ] = False,
+    join: Annotated[
+        bool, typer.Option("--join", help="Share the trials with other `ablate run --join` of the same folder.")
+    ] = False,
     mixed_devices: MixedDevices = False,
 ) -> None:
     """Run what is missing of a study; a second call only does what the first left."""
@@ -102,6 +105,7 @@ def run(
         allow_code_change=allow_code_change,
         detach=detach,
         mixed_devices=mixed_devices,
+        join=join,
     )
 
 
@@ -130,6 +134,7 @@ def _run(
     retry: bool = False,
     detach: bool = False,
     mixed_devices: bool = False,
+    join: bool = False,
 ) -> None:
     from ablate.commands.given import results_of, study_file
     from ablate.run.command import run_study, start_early
@@ -156,6 +161,7 @@ def _run(
         origin=origin,
         detach=detach,
         mixed_devices=mixed_devices,
+        join=join,
     )
     raise typer.Exit(outcome)
 

@@ -97,6 +97,7 @@ class CannedDriver(Driver):
 
     source: Path
 
-    def _executor(self) -> Any:
+    def executor(self) -> Any:
+        """Return the executor that runs no trial."""
         self.canned = CannedExecutor(self.results.path, self.source)
         return self.canned

@@ -23,6 +23,7 @@ from ablate.plugins import load_plugins
 from ablate.run.display import Display
 from ablate.run.setup import Plugins, prepare, writable
 from ablate.study.reader import read_study
+from benchmarks import fleet
 from benchmarks.canned import CannedDriver
 from benchmarks.clock import NOISE, ROOT, Clock, Cost, call
 from benchmarks.common import versions
@@ -153,6 +154,18 @@ def measure(trials: int, scratch: Path, *, report: bool) -> dict[str, Any]:
     return row
 
 
+def simulated_fleet(workers: int, scratch: Path) -> dict[str, Any]:
+    """Return what so many simulated workers cost the driver, in a process of its own."""
+    trials = fleet.FLEETS[workers]
+    study = scratch / f"fleet-{workers}.yaml"
+    write_study(study, trials)
+    places = [str(study), str(scratch / f"fleet-{workers}"), str(real_trial(scratch))]
+    called = call("benchmarks.scale", "--workers", str(workers), "--child", *places)
+    row: dict[str, Any] = json.loads(called.output.splitlines()[-1])
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
+
+
 def real_trial(scratch: Path) -> Path:
     """Return a results folder with one real trial, whose files the canned ones are copies of."""
     out = scratch / "one"
@@ -250,11 +263,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--scratch", type=Path, help="folder for the studies; default a temporary one")
     parser.add_argument("--child", nargs=3, metavar=("STUDY", "OUT", "SOURCE"), help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, nargs="+", choices=list(fleet.FLEETS), help="simulate so many instead")
     arguments = parser.parse_args()
+    if arguments.child and arguments.workers:
+        study, out, source = (Path(word) for word in arguments.child)
+        print(json.dumps(fleet.child(study, out, source, PLUGIN, arguments.workers[0])))
+        return
     if arguments.child:
         print(json.dumps(fill(*(Path(word) for word in arguments.child))))
         return
     from ablate.train.device import cores, device_class
+
+    command = shlex.join(["python", "-m", "benchmarks.scale", *sys.argv[1:]])
+    machine = f"{device_class('cpu')}, {cores()} cores"
+    if arguments.workers:
+        with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+            simulated = [simulated_fleet(workers, Path(scratch)) for workers in arguments.workers]
+        text = fleet.render(simulated, command, machine)
+        write_both(arguments.out / "fleet", {"command": command, "machine": machine, "rows": simulated}, text)
+        return
 
     rows = []
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
@@ -267,8 +294,8 @@ def main() -> None:
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     document = {
         "name": arguments.name,
-        "command": shlex.join(["python", "-m", "benchmarks.scale", *sys.argv[1:]]),
-        "machine": f"{device_class('cpu')}, {cores()} cores",
+        "command": command,
+        "machine": machine,
         "versions": versions("torch", "optuna", "pandas", "ablate-bench"),
         "rows": rows,
     }

@@ -57,6 +57,7 @@ class TrialFolder:
     card = _File("best.json")
     last = _File("last.pt")
     lock = _File(".lock")
+    claim = _File(".claim")
     spec = _File("trial.json")
 
     def __init__(self, path: Path) -> None:

@@ -17,7 +17,7 @@ from ablate.plugins import Plugins
 from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
 from ablate.run.events import Profiled
-from ablate.run.executor import LocalExecutor, on_signals, start_fork_server
+from ablate.run.executor import on_signals, start_fork_server
 from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
@@ -53,10 +53,12 @@ def run_study(
     origin: Path | None = None,
     detach: bool = False,
     mixed_devices: bool = False,
+    join: bool = False,
 ) -> int:
     """Run what is missing, going on from the shorter trials in `origin` where the study extends another.
 
     With `detach` the jobs are given to the cluster and left to it; the same call without it gathers their records.
+    With `join` other runs that join share the folder's trials with this one.
     0 every wanted trial has a result (or a job), 1 some failed or have none, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
     if origin is not None and not Results(origin).read_run().get("plan"):
@@ -65,6 +67,8 @@ def run_study(
     local = study.spec.run.executor == "local"
     if detach and study.spec.run.executor != "slurm":
         raise StudyError("--detach leaves jobs to a cluster", key="run.executor", cure="write executor: slurm")
+    if join and not local:
+        raise StudyError("--join is for machines without an engine", key="run.executor", cure="write executor: local")
     with on_signals(_leave), _left_as_found(path), contextlib.ExitStack() as stack:
         # The driver takes over the signals once trials run. On a cluster workers are forked by nobody here.
         done = [Results(path).trial(trial.name).record.exists() for trial in study.trials()]
@@ -73,8 +77,9 @@ def run_study(
         from ablate.run.cluster.jobs import ask_node, at_site, engine_for
         from ablate.run.display import Display
         from ablate.run.driver import Driver
-        from ablate.run.setup import lock_note, prepare, quarantine_bad_records, writable
-        from ablate.run.status import orphans
+        from ablate.run.join import Share, check_locks
+        from ablate.run.setup import prepare, quarantine_bad_records, writable
+        from ablate.run.status import SHARED, orphans
 
         display, plugins = Display(), plugins or Plugins()
         study = study if local else at_site(study)
@@ -83,17 +88,23 @@ def run_study(
         if engine is not None:
             stack.callback(engine.close)
         results = writable(path, study)
-        with lock(results.lock, lock_note()) as held:
-            if not held:
-                holder = results.lock.read_text(encoding="utf-8") or "another process"
-                raise ResultsError(f"another run holds this folder ({holder})", file=str(path), cure="wait for it")
-            for note in quarantine_bad_records(results):
-                display.say(note)
-            ask = None
-            if engine is not None:
-                display.say(f"{study.name}: {engine.name}")
-                ask = partial(ask_node, engine, results.path.absolute() / "jobs")
-            prepared = prepare(study, results, plugins=plugins, allow_code_change=allow_code_change, ask=ask)
+        if join:
+            check_locks(results.path)
+        share = Share(results) if join else None
+        with contextlib.closing(share) if share else _held(results):
+            with share.alone() if share else contextlib.nullcontext():
+                guest = share is not None and not share.holds
+                if guest:
+                    display.say(f"joins the run of {results.lock.read_text(encoding='utf-8').removesuffix(SHARED)}")
+                for note in () if guest else quarantine_bad_records(results):
+                    display.say(note)
+                ask = None
+                if engine is not None:
+                    display.say(f"{study.name}: {engine.name}")
+                    ask = partial(ask_node, engine, results.path.absolute() / "jobs")
+                prepared = prepare(
+                    study, results, plugins=plugins, allow_code_change=allow_code_change, ask=ask, joins=guest
+                )
             for note in prepared.notes:
                 display.say(note)
             decisions, devices = prepared.decisions, ", ".join(prepared.devices)
@@ -107,11 +118,12 @@ def run_study(
                 plugins=plugins,
                 wanted=wanted,
                 retry=retry,
-                profile=profile,
+                profile=profile and not guest,
                 origin=origin,
                 engine=engine,
                 detach=detach,
                 mixed_devices=mixed_devices,
+                share=share,
             )
             outcome = driver.run()
             left = orphans(results, driver.plan)
@@ -122,6 +134,19 @@ def run_study(
             display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
         display.say(closing_line(path, outcome.exit_code))
         return outcome.exit_code
+
+
+@contextlib.contextmanager
+def _held(results: Results) -> Iterator[None]:
+    """Hold the folder's lock; raises `ResultsError` where another run has it."""
+    from ablate.run.setup import lock_note
+
+    with lock(results.lock, lock_note()) as held:
+        if not held:
+            holder = results.lock.read_text(encoding="utf-8") or "another process"
+            cure = "wait for it" + (", or join it with --join" if holder.endswith("shared") else "")
+            raise ResultsError(f"another run holds this folder ({holder})", file=str(results.path), cure=cure)
+        yield
 
 
 @contextlib.contextmanager
@@ -153,28 +178,32 @@ def closing_line(path: Path, code: int) -> str:
 
 
 def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float) -> int:
-    """Measure each variant of a study alone on its device; writes `profile.json`. 0, or 1 where it could not."""
-    with on_signals(_leave):
-        start_fork_server()
+    """Measure each variant of a study alone on its device, a node's where a cluster runs it; writes `profile.json`.
+
+    Returns 0, or 1 where it could not.
+    """
+    local = study.spec.run.executor == "local"
+    with on_signals(_leave), contextlib.ExitStack() as stack:
+        if local:
+            start_fork_server()
+        from ablate.run.cluster.jobs import ask_node, at_site, engine_for
         from ablate.run.display import Display
-        from ablate.run.setup import lock_note, prepare, writable
+        from ablate.run.driver import Driver
+        from ablate.run.setup import prepare, writable
 
         display = Display()
+        study = study if local else at_site(study)
+        engine = None if local else engine_for(study, Results(path))
+        if engine is not None:
+            stack.callback(engine.close)
         results = writable(path, study)
-        with lock(results.lock, lock_note()) as held:
-            if not held:
-                raise ResultsError("a run holds this folder", file=str(path), cure="profile when it has ended")
-            prepared = prepare(study, results, plugins=plugins, allow_code_change=False)
-            executor = LocalExecutor(
-                path,
-                base=study.base,
-                devices=prepared.devices[:1],
-                workers=1,
-                threads=prepared.decisions.threads,
-                plugins=plugins.files,
-                fingerprints=prepared.fingerprints,
-            )
-            display.say(f"profiling {count_of(len(study.variants), 'variant')}, each alone, for about {seconds:.0f} s")
+        with _held(results):
+            ask = None if engine is None else partial(ask_node, engine, results.path.absolute() / "jobs")
+            prepared = prepare(study, results, plugins=plugins, allow_code_change=False, ask=ask)
+            executor = Driver(prepared, display, plugins=plugins, engine=engine).executor()
+            where = "" if engine is None else f" on a node of {engine.name}"
+            count = count_of(len(study.variants), "variant")
+            display.say(f"profiling {count}, each alone{where}, for about {seconds:.0f} s")
             try:
                 found = executor.profile(seconds)
             finally:

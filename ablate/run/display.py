@@ -29,6 +29,8 @@ from ablate.wording import count_of
 
 STYLES = {"complete": "green", "diverged": "magenta", "pruned": "yellow", "failed": "red"}
 FINISHED_ROWS = 12
+RUNNING_ROWS = 16
+REFRESH_SECONDS = 0.25
 # The colours of a panel's error tile.
 RIGHT, WRONG, UNSCORED = np.array([[235, 235, 235], [200, 30, 30], [120, 120, 120]], dtype=np.uint8)
 
@@ -84,6 +86,7 @@ class Display:
         self._work_left = 0.0
         self._work_done = 0.0
         self._began = time.monotonic()
+        self._drawn = 0.0
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
@@ -134,8 +137,11 @@ class Display:
             self.say(f"{count_of(len(event.plan), 'trial')}: {self._done} finished, {len(event.pending)} to run")
 
     def _ended(self, trial: Trial, record: Record) -> None:
+        here = trial.name in self._running
         _, seen = self._running.pop(trial.name, (trial, None))
-        self._work_left -= max(0, trial.train["epochs"] - (seen.epoch if seen else 0))
+        unseen = max(0, trial.train["epochs"] - (seen.epoch if seen else 0))
+        self._work_left -= unseen
+        self._work_done += 0 if here else unseen  # by another run of the folder
         self._done += 1
         self._finished.append((trial, record))
         self._bar.update(self._task, completed=self._done)
@@ -145,8 +151,9 @@ class Display:
             self.say(self._line(trial, record))
 
     def refresh(self) -> None:
-        """Draw the state as it is now."""
-        if self._live is not None:
+        """Draw the state as it is now, a few times a second."""
+        if self._live is not None and time.monotonic() - self._drawn > REFRESH_SECONDS:
+            self._drawn = time.monotonic()
             self._live.update(self._render())
 
     def _line(self, trial: Trial, record: Record) -> str:
@@ -174,7 +181,9 @@ class Display:
         running = Table(box=None, pad_edge=False)
         for title in ("running", "epoch", "loss", "val loss", "val mIoU"):
             running.add_column(title, justify="left" if title == "running" else "right")
-        for name, (trial, seen) in self._running.items():
+        # A cluster runs a thousand at a time: those that have got on are shown before those that wait.
+        shown = sorted(self._running.items(), key=lambda item: item[1][1] is None)
+        for name, (trial, seen) in shown[:RUNNING_ROWS]:
             running.add_row(
                 Text(name),
                 f"{seen.epoch if seen else 0}/{trial.train['epochs']}",
@@ -182,6 +191,8 @@ class Display:
                 _number(seen.val_loss if seen else None),
                 _percent(seen.val_mean_iou if seen else None),
             )
+        if len(shown) > RUNNING_ROWS:
+            running.add_row(f"… and {len(shown) - RUNNING_ROWS} more")
         finished = [self._finished_table(FINISHED_ROWS)] if self._finished else []
         return Group(*finished, running, self._bar)
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from ablate.run.events import (
     one_line,
 )
 from ablate.run.executor import LocalExecutor, on_signals
-from ablate.run.manifest import plan_entry
+from ablate.run.join import JoinedExecutor, Share
+from ablate.run.manifest import enter_plan
 from ablate.run.merge import check_alike
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable
@@ -75,12 +77,13 @@ class Driver:
         engine: Engine | None = None,
         detach: bool = False,
         mixed_devices: bool = False,
+        share: Share | None = None,
     ) -> None:
-        """Prepare to run on this machine, or by the `engine` of a cluster; `detach` leaves once its jobs are queued."""
+        """Prepare to run here, with a `share` of the folder or by an `engine`; `detach` leaves its jobs queued."""
         self.prepared, self.display, self.plugins = prepared, display, plugins
         self.study, self.results = prepared.study, prepared.results
         self.wanted, self.retry, self.with_profile, self.origin = wanted, retry, profile, origin
-        self.engine, self.detach, self.mixed_devices = engine, detach, mixed_devices
+        self.engine, self.detach, self.mixed_devices, self.share = engine, detach, mixed_devices, share
         self.outcome = Outcome()
         self.plan = list(prepared.plan)
         self.folders = TrialFolders(self.results)
@@ -107,11 +110,12 @@ class Driver:
         self._read_records(self.plan)
         self.reusable = reusable(self.study, self.prepared.dataset.fingerprint)
         self._reuse(self.plan)
-        self._enter(self.plan)
+        enter_plan(self.results, {self.folder(trial).name: trial for trial in self.plan})
         self._compare_with_earlier()
-        self._attempt(OptunaMirror.title, lambda: self.listeners.append(self._mirror()))
+        if self.share is None or self.share.holds:  # one process writes the mirror
+            self._attempt(OptunaMirror.title, lambda: self.listeners.append(self._mirror()))
         self._attempt("tracking", lambda: self.listeners.extend(trackers(self.study, self.results)))
-        executor = self._executor()
+        executor = self.executor()
         try:
             with on_signals(self._on_signal), self.display.live():
                 self._phase(executor, self.plan)
@@ -154,7 +158,7 @@ class Driver:
         """Return how the trials of this run are computed, as `computed_by` says it of records."""
         decisions = self.prepared.decisions
         how = {"engine": decisions.engine, "precision": decisions.precision}
-        return computed_by(self._provenance() | {"device": self.prepared.devices[0], "arithmetic": how})
+        return computed_by(self.prepared.provenance | {"device": self.prepared.devices[0], "arithmetic": how})
 
     def folder(self, trial: Trial) -> TrialFolder:
         """Return where the trial lies."""
@@ -175,7 +179,8 @@ class Driver:
             self._note(*mirror.notes)
         return mirror
 
-    def _executor(self) -> Executor:
+    def executor(self) -> Executor:
+        """Return what runs the trials, here or on a cluster."""
         spec, decisions = self.study.spec, self.prepared.decisions
         if self.engine is not None:
             return ClusterExecutor.of(
@@ -183,11 +188,12 @@ class Driver:
                 self.prepared,
                 plugins=self.plugins.files,
                 origin=self.origin,
-                provenance=self._provenance(),
+                provenance=self.prepared.provenance,
                 folder_of=lambda trial: self.folder(trial).name,
                 detach=self.detach,
             )
-        return LocalExecutor(
+        executor = LocalExecutor if self.share is None else partial(JoinedExecutor, share=self.share)
+        return executor(
             self.results.path,
             base=self.study.base,
             devices=self.prepared.devices,
@@ -196,18 +202,12 @@ class Driver:
             plugins=self.plugins.files,
             origin=self.origin,
             fingerprints=self.prepared.fingerprints,
-            provenance=self._provenance(),
+            provenance=self.prepared.provenance,
             trial_timeout=spec.run.trial_timeout,
             keeps_steps=decisions.keeps_steps,
             folder_of=lambda trial: self.folder(trial).name,
             should_stop=lambda: self.stopping is not None,
         )
-
-    def _provenance(self) -> dict[str, Any]:
-        """Return what every record of this run says of where it comes from."""
-        run = self.results.read_run()
-        provenance = {"versions": run["versions"], "git": run["git"], "machine": run["device"]}
-        return provenance | ({"plugin_code_changed": True} if self.prepared.code_changed else {})
 
     def _phase(self, executor: Executor, trials: Sequence[Trial]) -> None:
         """Run those of `trials` that have no finished record."""
@@ -217,8 +217,8 @@ class Driver:
         self.pending.sort(key=lambda trial: -flops[trial.variant] * trial.train["epochs"])
         self._tell(Planned(self.plan, self.records, self.pending))
         while (self.pending or self.running) and not self._is_over(executor):
-            while self.pending and executor.free() and self.stopping is None:
-                self._start(executor)
+            while self.pending and executor.free() and self.stopping is None and self._start(executor):
+                pass
             for event in executor.events(timeout=0.2):
                 self._handle(event)
             self.display.refresh()
@@ -255,17 +255,8 @@ class Driver:
             self.plan += trials
             self._read_records(trials)
             self._reuse(trials)
-            self._enter(trials)
+            enter_plan(self.results, {self.folder(trial).name: trial for trial in trials})
             self._phase(executor, trials)
-
-    def _enter(self, trials: Sequence[Trial]) -> None:
-        """Enter `trials` in the manifest's plan, with the folders where they lie."""
-        run = self.results.read_run()
-        plan = {entry["key"]: entry for entry in run["plan"]}
-        for trial in trials:
-            plan[trial.key] = {**plan_entry(trial), "name": self.folder(trial).name}
-        if list(plan.values()) != run["plan"]:
-            write_atomic(self.results.run, to_json({**run, "plan": list(plan.values())}))
 
     def _profile(self, executor: Executor) -> None:
         measure = self.study.spec.measure
@@ -278,18 +269,26 @@ class Driver:
         else:
             self._note(f"no profile: {found.reason}")
 
-    def _start(self, executor: Executor) -> None:
+    def _start(self, executor: Executor) -> bool:
+        """Start a pending trial; False where other runs of the folder have all of them."""
         trial = executor.start(self.pending)
+        if trial is None:
+            return False
         self.pending.remove(trial)
         self.running[trial.name] = trial
         self.begun += 1
         self._tell(Begun(trial))
+        return True
 
     def _handle(self, event: WorkerEvent) -> None:
         if isinstance(event, Epoch) and event.trial in self.running:
             self._tell(event)
         elif isinstance(event, Finished) and event.trial in self.running:
             self._ended(self.running.pop(event.trial), event.record)
+        elif isinstance(event, Finished):  # another run of the folder had it
+            for trial in [trial for trial in self.pending if trial.name == event.trial]:
+                self.pending.remove(trial)
+                self._ended(trial, event.record)
         elif isinstance(event, Stopped) and event.trial in self.running:
             self._stopped(self.running.pop(event.trial), event.reason)
         elif isinstance(event, Failed):

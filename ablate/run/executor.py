@@ -184,7 +184,7 @@ class LocalExecutor:
         """Return how many workers have no trial."""
         return sum(slot.trial is None for slot in self._slots)
 
-    def start(self, pending: Sequence[Trial]) -> Trial:
+    def start(self, pending: Sequence[Trial]) -> Trial | None:
         """Start the pending trial that suits a free worker best, and return it.
 
         The first of them; where workers keep their steps one of the same variant as before, or else of the variant

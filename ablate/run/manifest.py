@@ -14,19 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ablate.data.dataset import IGNORE, Dataset, as_bytes
 from ablate.errors import DataError, ResultsError, redacted, visible
 from ablate.plugins import PluginFile
-from ablate.records.files import make_folder, read_file, write_atomic
+from ablate.records.files import lock, make_folder, read_file, write_atomic
 from ablate.records.images import pack, pack_images
 from ablate.records.record import SCHEMA, Resolution
 from ablate.records.store import Results, read_json, to_json
+from ablate.study.reader import dump_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train.engine.config import Decisions
 from ablate.wording import count_of
 
+# How long another process may take to write `run.json`.
+MANIFEST_SECONDS = 60.0
 PACKAGES = ("torch", "numpy", "optuna", "pandas", "scipy", "matplotlib", "seaborn", "wandb", "pydantic", "pillow")
 
 
@@ -122,6 +126,21 @@ def check_study(results: Results, study: Study) -> None:
             file=str(results.path),
             cure="choose another folder with --out",
         )
+
+
+def check_same(results: Results, study: Study, plan: Sequence[Trial]) -> None:
+    """Refuse to join the run of another study file: runs that share a folder have to plan the same trials."""
+    free = ("run", "track", "claims", "data")  # other data would be other trials
+    known, own = (
+        {key: value for key, value in yaml.safe_load(text).items() if key not in free}
+        for text in (read_file(results.study), dump_study(study))
+    )
+    differ = sorted(key for key in known.keys() | own.keys() if known.get(key) != own.get(key))
+    if not differ and not {trial.key for trial in plan} <= {entry["key"] for entry in results.read_run()["plan"]}:
+        differ = ["data"]
+    if differ:
+        said = f"{', '.join(differ)}: not as in the run that holds this folder"
+        raise ResultsError(said, file=str(results.path), cure="join it with the same study file and -o overrides")
 
 
 def check_data(results: Results, dataset: Dataset) -> None:
@@ -265,6 +284,19 @@ def plan_entry(trial: Trial) -> dict[str, Any]:
         "seed": trial.seed,
         "role": trial.role,
     }
+
+
+def enter_plan(results: Results, trials: Mapping[str, Trial]) -> None:
+    """Enter trials, by the names of the folders where they lie, in the manifest's plan; nothing leaves it."""
+    with lock(results.path / ".manifest", timeout=MANIFEST_SECONDS) as held:  # runs that share a folder do so, too
+        if not held:
+            raise ResultsError("another process writes it", file=str(results.run), cure="run the same command again")
+        run = results.read_run()
+        plan = {entry["key"]: entry for entry in run["plan"]}
+        for name, trial in trials.items():
+            plan[trial.key] = {**plan_entry(trial), "name": name}
+        if list(plan.values()) != run["plan"]:
+            write_atomic(results.run, to_json({**run, "plan": list(plan.values())}))
 
 
 def absent_classes(dataset: Dataset) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -46,6 +47,9 @@ STATES = {
 COLUMNS = ("best_epoch", "test_mean_iou")
 
 
+# The journal is written no sooner again than after so many times what the last writing took: a thousand workers on a
+# slow disk would have the driver do nothing else.
+REST = 10
 # How long another process may hold the journal's lock.
 LOCK_SECONDS = 10.0
 
@@ -78,6 +82,7 @@ class _Journal(BaseJournalBackend):
         self._begun = False
         self._unread: list[dict[str, Any]] = []
         self._unwritten: list[dict[str, Any]] = []
+        self._next = 0.0
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """Return what was there before, then what was appended since the last reading."""
@@ -92,11 +97,13 @@ class _Journal(BaseJournalBackend):
         self._unread += json.loads(json.dumps(logs))
         self._unwritten += logs
 
-    def flush(self) -> None:
-        """Write what was kept."""
-        logs, self._unwritten = self._unwritten, []
-        if logs:
+    def flush(self, *, now: bool = True) -> None:
+        """Write what was kept; unless `now`, only where that took little of the time since the last writing."""
+        began = time.monotonic()
+        if self._unwritten and (now or began >= self._next):
+            logs, self._unwritten = self._unwritten, []
             self._file.append_logs(logs)
+            self._next = time.monotonic() + REST * (time.monotonic() - began)
 
 
 class OptunaMirror:
@@ -131,6 +138,8 @@ class OptunaMirror:
         elif isinstance(event, Epoch):
             self.report(event.trial, event.epoch, event.val_mean_iou)
         elif isinstance(event, Ended):
+            if event.trial.name not in self._open:  # another run of the folder ran it
+                self.begin(event.trial)
             self.end(event.trial.name, event.record)
         elif isinstance(event, Dropped):
             self.end(event.trial.name, None)
@@ -139,6 +148,7 @@ class OptunaMirror:
         """Close trials that are still open; the journal is written already."""
         for trial in list(self._open):
             self.end(trial, None)
+        self._flush()
         return []
 
     def _connect(self) -> None:
@@ -173,9 +183,9 @@ class OptunaMirror:
         self.study.get_trials(deepcopy=False)  # reads the journal through, so that damage shows now
         self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, *, now: bool = True) -> None:
         if self._batch is not None:
-            self._batch.flush()
+            self._batch.flush(now=now)
 
     def synchronise(self, known: Sequence[tuple[Trial, Record]], curve_of: Callable[[Trial], Path]) -> bool:
         """Make the Optuna study agree with the records; True where it had to be rebuilt.
@@ -243,13 +253,13 @@ class OptunaMirror:
             user_attrs={"name": trial.name, **_identity(trial)},
         )
         self._open[trial.name] = self._storage.create_new_trial(self._study_id, entered)
-        self._flush()
+        self._flush(now=False)
 
     def report(self, trial: str, epoch: int, value: float | None) -> None:
         """Enter an intermediate value (val mIoU after `epoch`) of a running trial."""
         if trial in self._open and value is not None:
             self._storage.set_trial_intermediate_value(self._open[trial], epoch, value)
-            self._flush()
+            self._flush(now=False)
 
     def end(self, trial: str, record: Record | None) -> None:
         """Close a trial by its record, or as failed where it left none."""
@@ -264,7 +274,7 @@ class OptunaMirror:
             state = STATES[record.status]
             values = [_value(record)] if state == TrialState.COMPLETE else None
             self._storage.set_trial_state_values(number, state, values)
-        self._flush()
+        self._flush(now=False)
 
     def lack_pictures(self) -> bool:
         """Return whether a trial with a result has no pictures for the dashboard yet."""

@@ -59,7 +59,8 @@ class Prepared:
     decisions: Decisions
     # That of each data set by the canonical JSON of its settings: what every worker has to find.
     fingerprints: dict[str, str]
-    code_changed: bool = False
+    # What every record of this run says of where it comes from.
+    provenance: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
 
@@ -81,7 +82,7 @@ def writable(path: Path, study: Study | None = None) -> Results:
         make_folder(results.trials)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise ResultsError(
             f"cannot be written ({error.strerror})", file=str(path), cure="choose another folder with --out"
@@ -92,7 +93,9 @@ def writable(path: Path, study: Study | None = None) -> Results:
 def is_empty(path: Path) -> bool:
     """Return whether nothing is in a folder but what a run that ended before its first trial leaves."""
     return all(
-        item.name in (".lock", ".writable") or (item.name == "trials" and item.is_dir() and not any(item.iterdir()))
+        item.name in (".lock", ".writable", ".joining")
+        or item.name.startswith(".probe-")
+        or (item.name == "trials" and item.is_dir() and not any(item.iterdir()))
         for item in path.iterdir()
     )
 
@@ -105,14 +108,16 @@ def prepare(
     allow_code_change: bool,
     dataset: Dataset | None = None,
     ask: Ask | None = None,
+    joins: bool = False,
 ) -> Prepared:
     """Load the data, take or read the execution config, check what changed, write the manifest.
 
     To be called under the folder's lock. `ask` has a node of a cluster answer what only it knows: how it computes.
+    With `joins` another run holds the folder: it is only held against this study, and nothing is written.
     """
     manifest.check_study(results, study)
     refuse_missing(study)
-    for folder in (results.path, results.test):
+    for folder in () if joins else (results.path, results.test):
         sweep(folder)
     dataset = dataset or load_data(study)
     manifest.check_data(results, dataset)
@@ -137,13 +142,19 @@ def prepare(
             dry_pass(study, dataset, devices[0] if ask is None else "cpu", own)
         shapes = {name: Shape.of(data) for name, data in own.items()}
         variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size, shapes)
-    decisions, machine, notes = _decisions(study, results, plan, devices[0], variants, dataset, ask)
-    manifest.write_run(results, study, plan, dataset, decisions, variants, digests, machine)
-    write_atomic(results.resolved, dump_study(study).encode())
-    manifest.write_test_split(results, study, dataset)
+    if joins:
+        manifest.check_same(results, study, plan)
+    decisions, machine, notes = _decisions(study, results, plan, devices[0], variants, dataset, ask, joins=joins)
+    if not joins:
+        manifest.write_run(results, study, plan, dataset, decisions, variants, digests, machine)
+        write_atomic(results.resolved, dump_study(study).encode())
+        manifest.write_test_split(results, study, dataset)
     fingerprints = {canonical(study.data_of(name)): data.fingerprint for name, data in own.items()}
     fingerprints[canonical(study.data)] = dataset.fingerprint
-    return Prepared(study, results, dataset, plan, devices, decisions, fingerprints, changed, notes)
+    git = manifest.git_state(Path(os.curdir))
+    provenance: dict[str, Any] = {"versions": manifest.versions(), "git": git, "machine": machine}
+    provenance |= {"plugin_code_changed": True} if changed else {}
+    return Prepared(study, results, dataset, plan, devices, decisions, fingerprints, provenance, notes)
 
 
 def _described(study: Study, results: Results, plugins: Mapping[str, str]) -> dict[str, Any]:
@@ -170,6 +181,8 @@ def _decisions(
     variants: dict[str, Any],
     dataset: Dataset,
     ask: Ask | None,
+    *,
+    joins: bool,
 ) -> tuple[Decisions, dict[str, Any], list[str]]:
     """Return the decisions of `run.json` where trials on this class of device stand, else new ones; their machine."""
     # A search begins with its first round, and has its budget of them before it.
@@ -177,7 +190,7 @@ def _decisions(
     images = rounds * len(dataset.splits["train"])
     train_flops = sum(3 * variants[trial.variant]["forward_flops"] * images * trial.train["epochs"] for trial in plan)
     run = results.read_run()
-    stand = "decisions" in run and any(any(folder.path.iterdir()) for folder in results.folders())
+    stand = joins or ("decisions" in run and any(any(folder.path.iterdir()) for folder in results.folders()))
     if ask is not None and stand:  # every job compares the class of its device with it
         return Decisions.from_json(run["decisions"]), run["device"], []
     question = Deciding(study.spec, len(plan), device, train_flops, len(study.variants))

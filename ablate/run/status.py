@@ -22,6 +22,10 @@ from ablate.run.cluster.reports import STOP, index_of
 from ablate.study.trial import Trial
 from ablate.wording import count_of
 
+# Ends the note in a folder's lock where its holder shares the folder (`ablate run --join`).
+SHARED = ", shared"
+# A file in a results folder that asks all who share it to stop.
+STOP_ALL = "stop"
 STATES = ("complete", "diverged", "pruned", "failed", "begun", "missing")
 
 
@@ -129,7 +133,12 @@ def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
     results = Results(path)
     found = False
     if _held(results.lock):
-        held = re.fullmatch(r"pid (\d+) on (.*)", results.lock.read_text(encoding="utf-8").strip())
+        note = results.lock.read_text(encoding="utf-8").strip()
+        if note.endswith(SHARED):
+            write_atomic(results.path / STOP_ALL, b"ablate stop")
+            say("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
+            return 0
+        held = re.fullmatch(r"pid (\d+) on (.*)", note)
         if held is None or held[2] != socket.gethostname():
             by = held[2] if held else "another process"
             raise ResultsError(f"the run is on {by}", file=str(path), cure="stop it there")

@@ -29,6 +29,6 @@ def shades(*, size: int = 8, count: int = 4) -> Dataset:
 
 
 @ablate.register_model("threshold")
-def threshold(*, in_channels: int, num_classes: int, _marker: int = 0) -> nn.Module:
+def threshold(*, in_channels: int, num_classes: int, marker: int = 0) -> nn.Module:  # noqa: ARG001
     """One 1×1 convolution; `marker` only tells variants apart."""
     return nn.Conv2d(in_channels, num_classes, 1)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Command:
     done = made.run()
     assert done.returncode == 0, done.stdout + done.stderr
     return made
+
+
+@pytest.fixture
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1.5 MB, or of so many KB as a test asks for."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 1500)}k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        missing("a file system cannot be mounted here (not root?)")
+    yield folder
+    # What serves a command, such as W&B's process, may take a moment longer to end than the command itself.
+    deadline = time.monotonic() + 30
+    while subprocess.run(["umount", str(folder)], capture_output=True).returncode:
+        assert time.monotonic() < deadline, "a process of the run still holds the disk"
+        time.sleep(0.2)
 
 
 MakeStudy = Callable[[str], None]

@@ -218,7 +218,7 @@ def scripted(folder: Path, *answers: Callable[[Trial], WorkerEvent]) -> tuple[Dr
     prepared = prepare(study, writable(folder / "out"), plugins=Plugins(), allow_code_change=False)
     driver = Driver(prepared, Display(Console(file=printed, width=200)), plugins=Plugins(), profile=False)
     executor = Scripted(*answers)
-    driver._executor = lambda: executor  # type: ignore[assignment, return-value, method-assign]
+    driver.executor = lambda: executor  # type: ignore[assignment, return-value, method-assign]
     return driver, executor, printed
 
 

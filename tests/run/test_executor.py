@@ -36,8 +36,10 @@ def test_a_worker_stays_with_its_variant_only_where_its_step_was_costly(
         if not executor.free():
             for slot in executor._slots:  # both trials end
                 slot.trial = None
-        begun.append(executor.start(pending))
-        pending.remove(begun[-1])
+        trial = executor.start(pending)
+        assert trial is not None
+        pending.remove(trial)
+        begun.append(trial)
     assert [trials.index(trial) for trial in begun] == taken
 
 

@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ablate.records.files import lock
-from tests.conftest import missing
 from tests.run.conftest import STUDY, Command
 
 pytestmark = pytest.mark.faults
@@ -363,22 +362,6 @@ def test_trials_that_are_not_computed_alike_are_said(command: Command) -> None:
     assert line.startswith("the trials are not all computed alike: PyTorch (0.1.2")
     (line,) = [line for line in command.run().stdout.splitlines() if "not all computed alike" in line]
     assert "precision" not in line
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1.5 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        missing("a file system cannot be mounted here (not root?)")
-    yield folder
-    # What serves a command, such as W&B's process, may take a moment longer to end than the command itself.
-    deadline = time.monotonic() + 30
-    while subprocess.run(["umount", str(folder)], capture_output=True).returncode:
-        assert time.monotonic() < deadline, "a process of the run still holds the disk"
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("room", [160, 90, 24])

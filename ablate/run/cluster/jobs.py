@@ -28,9 +28,11 @@ from ablate.study.machine import ClusterSpec
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 
-# Seconds between two questions to the scheduler, and between two looks at the reports.
+# Seconds between two questions to the scheduler, and least seconds between two looks at the reports: so many times
+# what a look takes, which is long where a thousand reports lie on a slow disk.
 ASK_SECONDS = 5.0
 READ_SECONDS = 0.5
+REST = 10
 # How long the last words of a job that has ended may take to be seen on a shared file system.
 GRACE_SECONDS = 15.0
 # How long a question may wait for a node.
@@ -116,6 +118,8 @@ class _Task:
     ended: float | None = None
     how: str = ""
     began: float | None = None
+    # Why the job left the trial although the driver asked for nothing: Slurm may queue the job again.
+    left: Stopped | None = None
 
 
 class ClusterExecutor:
@@ -143,7 +147,8 @@ class ClusterExecutor:
         self._folder = make_folder(self._results.path / "jobs")
         self._tasks: dict[str, _Task] = {}
         self._unsent: list[_Task] = []
-        self._asked = 0.0
+        self._asked = self._next_look = 0.0
+        self._stops = self._changed = False
         (self._folder / STOP).unlink(missing_ok=True)
         known = index_of(self._folder)
         ended = engine.ended(list(set(known.values()))) if engine.detaches else dict.fromkeys(known.values(), "")
@@ -190,7 +195,8 @@ class ClusterExecutor:
 
     def start(self, pending: Sequence[Trial]) -> Trial:
         """Take the first of the pending trials, or one that a job of an earlier driver has, and return it."""
-        trial = next((trial for trial in pending if trial.name in self._found), pending[0])
+        found = (trial for trial in pending if trial.name in self._found) if self._found else ()
+        trial = next(iter(found), pending[0])
         task = self._tasks[trial.name] = _Task(trial)
         if (job := self._found.pop(trial.name, None)) is not None:
             task.job = job
@@ -216,6 +222,7 @@ class ClusterExecutor:
         return Job(self._assignment, runs, self._folder, self._class)
 
     def _write_index(self) -> None:
+        self._changed = False
         jobs = {name: task.job for name, task in self._tasks.items() if task.job} | self._found
         write_atomic(self._folder / "index.json", to_json({"jobs": jobs, "study": self._results.path.name}))
 
@@ -224,7 +231,9 @@ class ClusterExecutor:
         self.submit()
         limit = time.monotonic() + timeout
         while not (found := self._news()) and time.monotonic() < limit:
-            time.sleep(min(READ_SECONDS, max(0.0, limit - time.monotonic())))
+            time.sleep(max(0.01, min(self._next_look, limit) - time.monotonic()))
+        if self._changed:
+            self._write_index()
         return found
 
     def _news(self) -> list[WorkerEvent]:
@@ -235,15 +244,22 @@ class ClusterExecutor:
                 if task.job in ended and task.ended is None:
                     task.ended, task.how = time.monotonic(), ended[task.job]
         found: list[WorkerEvent] = []
+        began = time.monotonic()
+        if began < self._next_look:
+            return found
         for name, task in list(self._tasks.items()):
             found += self._read(name, task)
             if name in self._tasks and self._is_overdue(task):
                 self._engine.cancel([task.job])
                 found.append(self._over(Failed(name, f"timeout: ran over {self._timeout:g} s")))
+            elif task.left is not None and (task.ended is not None or self._stops):
+                found.append(self._over(task.left))
             elif name in self._tasks and task.ended is not None and time.monotonic() - task.ended > GRACE_SECONDS:
                 record = self._record(task.trial)
                 reason = f"its job {task.job} ended without a record ({task.how})"
                 found.append(self._over(Finished(name, record) if record is not None else Failed(name, reason)))
+        now = time.monotonic()
+        self._next_look = now + max(READ_SECONDS, REST * (now - began))
         return found
 
     def _is_overdue(self, task: _Task) -> bool:
@@ -260,17 +276,19 @@ class ClusterExecutor:
                     continue
                 event = Finished(name, record)
             if isinstance(event, Running):
-                task.began = task.began or time.monotonic()
-            if isinstance(event, Finished | Failed | Stopped):
+                task.began, task.left = task.began or time.monotonic(), None
+            if isinstance(event, Stopped) and not self._stops:
+                task.left = event
+            elif isinstance(event, Finished | Failed | Stopped):
                 event = self._over(event)
-            if not isinstance(event, Progress):
+            if not isinstance(event, Progress) and event is not task.left:
                 found.append(event)
         return found
 
     def _over(self, event: Finished | Failed | Stopped) -> Finished | Failed | Stopped:
         if event.trial is not None:
             self._tasks.pop(event.trial, None)
-        self._write_index()
+        self._changed = True
         return event
 
     def _record(self, trial: Trial) -> Any:
@@ -280,6 +298,7 @@ class ClusterExecutor:
     def stop(self, reason: str) -> None:
         """Ask every running trial to checkpoint and end, and take what still waits out of the queue."""
         write_atomic(self._folder / STOP, reason.encode())
+        self._stops, self._next_look = True, 0.0
         waiting = [task for task in self._tasks.values() if task.began is None]
         busy = {task.job for task in self._tasks.values() if task.began is not None}
         self._engine.cancel(sorted({task.job for task in waiting if task.job} - busy))

@@ -35,8 +35,8 @@ class Ray:
             cure = "pip install 'ablate-bench[ray]'"
             raise StudyError("Ray is not installed", key="run.executor", cure=cure) from None
         self._ray, self._tasks = ray, dict[str, Any]()
-        path = os.environ.get("PYTHONPATH")
-        variables = {**environment, **({"PYTHONPATH": path} if path else {})}
+        kept = {name: value for name in ("PYTHONPATH", "ABLATE_CACHE") if (value := os.environ.get(name))}
+        variables = {**environment, **kept}
         try:
             if ":" in (spec.address or ""):  # Ray itself would try for minutes
                 host, _, port = str(spec.address).removeprefix("ray://").rpartition(":")

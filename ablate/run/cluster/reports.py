@@ -68,6 +68,8 @@ def report_of(folder: Path, trial: str) -> Path:
 def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     """Return the whole lines of a report from byte `offset` on, and the offset after them; none where it is missing."""
     try:
+        if path.stat().st_size <= offset:  # nothing new, which is so at nearly every look
+            return [], offset
         data = read_file(path)[offset:]
     except FileNotFoundError:
         return [], offset

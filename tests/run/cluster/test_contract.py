@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -46,20 +47,26 @@ def undisturbed_long(tmp_path_factory: pytest.TempPathFactory) -> Command:
     return made
 
 
-def running_jobs(command: Command) -> list[int]:
-    """Process ids of trials that have begun a further epoch and not ended, by their reports."""
+def running_reports(command: Command) -> list[tuple[Path, int]]:
+    """The reports of trials that have begun a further epoch and not ended, with the ids of their processes."""
     found = []
     for path in (command.results / "jobs").glob("*.jsonl"):
         entries = [json.loads(line) for line in path.read_text().splitlines()]
         kinds = [entry["event"] for entry in entries]
         if "Epoch" in kinds and kinds[-1] == "Epoch":
-            found.append(next(entry["pid"] for entry in reversed(entries) if entry["event"] == "Running"))
-    return [pid for pid in found if Path(f"/proc/{pid}").exists()]
+            found.append((path, next(entry["pid"] for entry in reversed(entries) if entry["event"] == "Running")))
+    return [(path, pid) for path, pid in found if Path(f"/proc/{pid}").exists()]
 
 
-def queue() -> str:
-    """What Slurm still has in its queue."""
-    return subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout.strip()
+def running_jobs(command: Command) -> list[int]:
+    """The ids of the processes of `running_reports`."""
+    return [pid for _, pid in running_reports(command)]
+
+
+def queue(*jobs: str) -> str:
+    """What Slurm still has in its queue, or what it says of jobs there."""
+    words = ["squeue", "-h", *(f"--jobs={job}" for job in jobs)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture
@@ -111,6 +118,50 @@ def test_a_killed_driver_finds_its_jobs_again(
     logs = {path.name.rpartition("_0_log.out")[0] for path in (command.results / "jobs").glob("slurm-*/*_log.out")}
     assert set(jobs.values()) <= logs
     assert len(logs) <= len(set(jobs.values())) + 1, "one job more: the question how to compute"
+
+
+@pytest.mark.fault(
+    23, "a job that Slurm queues again goes on from its checkpoint, as the same job; the records are equal"
+)
+@pytest.mark.parametrize("engine", ["slurm"], indirect=True)
+def test_a_job_that_is_queued_again_goes_on(
+    command: Command, started: subprocess.Popen[str], undisturbed_long: Command
+) -> None:
+    """As a preempted one is; the driver waits for it and submits nothing."""
+    jobs = json.loads((command.results / "jobs" / "index.json").read_text())["jobs"]
+    report = next(path for path, _ in running_reports(command))
+    job = jobs[report.stem]
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    wait_for(lambda: "PD" in queue(job), "it waits again")
+    subprocess.run(["scontrol", "update", f"jobid={job}", "StartTime=now"], check=True)  # Slurm's own rest is 2 minutes
+    out, _ = started.communicate(timeout=400)
+    assert started.returncode == 0, out
+    assert command.records() == undisturbed_long.records()
+    kinds = [json.loads(line)["event"] for line in report.read_text().splitlines()]
+    assert kinds.count("Running") == 2 and kinds.count("Finished") == 1
+    logs = {path.name.rpartition("_0_log.out")[0] for path in (command.results / "jobs").glob("slurm-*/*_log.out")}
+    assert len(logs) == len(set(jobs.values())) + 1, "one job more: the question how to compute"
+
+
+@pytest.mark.parametrize("small_disk", [6000], indirect=True)
+@pytest.mark.fault(12, "on a cluster: the study pauses with one line; with room again it completes, equal")
+def test_a_full_disk_pauses_the_study(small_disk: Path, engine: str, undisturbed_long: Command) -> None:
+    command = Command(small_disk)
+    command.study(on(engine, LONG))
+    process = command.start()
+    wait_for(lambda: bool(running_reports(command)) or process.poll() is not None, "a trial has begun")
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as handle:
+        while True:
+            handle.write(b"0" * 4096)
+    out, _ = process.communicate(timeout=400)
+    assert process.returncode == 1, out
+    assert "No space left on device" in out and "Traceback" not in out, out
+    assert len(command.records()) < 4
+    filler.unlink()
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed_long.records()
 
 
 @pytest.mark.parametrize("engine", ["slurm"], indirect=True)
