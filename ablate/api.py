@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.plugins import Plugins, load_plugins
+from ablate.plugins import PluginFile, Plugins, load_plugins
 
 if TYPE_CHECKING:
     from ablate.analysis.analyse import Analysis
@@ -52,7 +52,7 @@ def run_study(
 
     named = [Path(path).absolute() for path in plugins]
     file = study_file(Path(study)) if isinstance(study, Path | str) else study.path
-    files = (*named, *trusted_plugins(file, (), named))
+    files: tuple[Path | PluginFile, ...] = (*named, *trusted_plugins(file, (), named))
     loaded = Plugins(files, tuple(load_plugins(files)))
     if isinstance(study, Path | str):
         study = read_study(file, plugins=named)

@@ -127,7 +127,7 @@ class _Source(SourceFileLoader):
         super().__init__(name, path)
         self.digest = digest
 
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - as the loader that it extends
         data = self.get_data(self.path)
         if self.digest not in (None, hashlib.sha256(data).hexdigest()):
             raise PluginError("changed while it was being loaded", file=self.path, cure="run the command again")
