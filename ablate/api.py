@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.plugins import Plugins, load_plugins
+from ablate.plugins import PluginFile, Plugins, load_plugins
 
 if TYPE_CHECKING:
     from ablate.analysis.analyse import Analysis
@@ -20,10 +20,12 @@ def read_study(study: Path | str, overrides: Sequence[str] = (), *, plugins: Seq
     `plugins` are files with components of one's own. Raises `StudyError` with everything that is wrong.
     """
     from ablate.commands.given import study_file
+    from ablate.commands.trust import trusted_plugins
     from ablate.study.reader import read_study as read
 
-    load_plugins(plugins)
-    return read(study_file(Path(study)), overrides)
+    file = study_file(Path(study))
+    load_plugins([*plugins, *trusted_plugins(file, overrides, plugins)])
+    return read(file, overrides)
 
 
 def run_study(
@@ -43,14 +45,17 @@ def run_study(
     `KeyboardInterrupt` where it was stopped.
     """
     from ablate.analysis.frames import load_results
-    from ablate.commands.given import results_of
+    from ablate.commands.given import results_of, study_file
+    from ablate.commands.trust import trusted_plugins
     from ablate.run.command import run_study as run
     from ablate.study.overrides import selection
 
-    files = [Path(path).absolute() for path in plugins]
-    loaded = Plugins(tuple(files), tuple(load_plugins(files)))
+    named = [Path(path).absolute() for path in plugins]
+    file = study_file(Path(study)) if isinstance(study, Path | str) else study.path
+    files: tuple[Path | PluginFile, ...] = (*named, *trusted_plugins(file, (), named))
+    loaded = Plugins(files, tuple(load_plugins(files)))
     if isinstance(study, Path | str):
-        study = read_study(study)
+        study = read_study(file, plugins=named)
     folder = Path(out) if out is not None else results_of(study.path, study.name)
     wanted = selection(only, study)
     if run(study, folder, plugins=loaded, wanted=wanted, retry=retry, profile=profile) > 128:

@@ -32,6 +32,7 @@ from ablate.commands.options import (
     plugins_of,
     print_json,
     results_path,
+    study_behind,
     study_of,
 )
 from ablate.commands.tools import TOOLS
@@ -142,8 +143,7 @@ def _run(
 
     file = study_file(study)
     start_early(file, override or (), lambda name: out or results_of(file, name))
-    plugins = plugins_of(plugin)
-    loaded = study_of(file, override)
+    loaded, plugins = study_of(file, override, plugin)
     folder, origin = out or results_path(loaded), None
     if extend is not None:
         # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
@@ -177,8 +177,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Print the trials, what each variant changes, and what it will cost, without training."""
-    plugins_of(plugin)
-    loaded = study_of(study, override)
+    loaded, _ = study_of(study, override, plugin)
     from ablate.run.plan.view import plan_document, print_plan, print_power
 
     if power is not None:
@@ -194,8 +193,7 @@ def check(
     study: StudyFile, override: Overrides = None, plugin: Plugins = None, out: Out = None, as_json: Json = False
 ) -> None:
     """Check a study before it runs: file, data, plugins, a batch through every network, device, memory, disk, W&B."""
-    plugins_of(plugin)
-    loaded = study_of(study, override)
+    loaded, _ = study_of(study, override, plugin)
     from ablate.run.plan.check import check_document, print_check
 
     results = out or results_path(loaded)
@@ -290,7 +288,8 @@ def report(
     folder = folder_of(results)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        written = build_report(folder, watch=watch, pdf=pdf, paper=paper, plugins=plugins or (), out=out)
+        plugins_of(plugins, study_behind(results, folder))
+        written = build_report(folder, watch=watch, pdf=pdf, paper=paper, out=out)
     except KeyboardInterrupt:
         print("stopped; what was written last stays", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -348,8 +347,7 @@ def profile(
     """Measure each variant alone on the device, interleaved; the figures join the study's tables."""
     if not 0 < seconds <= 86_400:
         raise StudyError(f"--seconds: expected seconds of a day at most, got {seconds:g}", cure="write --seconds 60")
-    plugins = plugins_of(plugin)
-    loaded = study_of(study, override)
+    loaded, plugins = study_of(study, override, plugin)
     from ablate.run.command import profile_study
 
     raise typer.Exit(profile_study(loaded, out or results_path(loaded), plugins=plugins, seconds=seconds))

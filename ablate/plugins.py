@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
+import importlib
 import random
 import site
 import sys
@@ -13,8 +13,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError, PluginError
@@ -38,19 +41,25 @@ class PluginFile:
 
 @dataclass(frozen=True)
 class Plugins:
-    """The plugin files that the user named, and all files that loading them brought in, with their hashes."""
+    """The plugins of a run, and all files that loading them brought in, with their hashes.
 
-    files: tuple[Path, ...] = ()
+    `files` are paths that the user named, and files that a study names, which are loaded only with their SHA-256.
+    """
+
+    files: tuple[Path | PluginFile, ...] = ()
     loaded: tuple[PluginFile, ...] = ()
 
 
-def load_plugins(files: Sequence[Path | str] = (), *, entry_points: bool = True) -> list[PluginFile]:
+def load_plugins(files: Sequence[Path | str | PluginFile] = (), *, entry_points: bool = True) -> list[PluginFile]:
     """Import the plugin `files`, then what is installed under the entry point `ablate.plugins`.
 
-    Gives every file that was loaded: the plugins and the modules beside them that they import. Raises `PluginError`
-    with file and line for what cannot be imported, registers a taken name, or changes a global random state.
+    Gives every file that was loaded: the plugins and the modules beside them that they import. Those that a
+    `PluginFile` names are run only as they were hashed, and import nothing beside them but one another. Raises
+    `PluginError` with file and line for what cannot be imported, registers a taken name, or changes a global random
+    state.
     """
-    loaded = [found for file in files for found in _load_file(Path(file))]
+    among = {Path(item.file).stem: item for item in files if isinstance(item, PluginFile)}
+    loaded = [found for file in files for found in _load_file(file, among)]
     if entry_points:
         # By name, so that the order of installation decides nothing.
         for point in sorted(_entry_points(), key=lambda item: (item.name, item.value)):
@@ -77,15 +86,18 @@ def _is_installed(folder: Path) -> bool:
     return folder.name in ("site-packages", "dist-packages") and folder.resolve() != Path.cwd()
 
 
-def _load_file(path: Path) -> list[PluginFile]:
-    path = path.absolute()
+def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -> list[PluginFile]:
+    digest = file.sha256 if isinstance(file, PluginFile) else None
+    path = Path(file.file if isinstance(file, PluginFile) else file).absolute()
     if not path.is_file():
         raise PluginError("no such plugin file", file=str(path))
-    name = f"ablate_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise PluginError("expected a Python file, got one that is not named so", file=str(path), cure="end it in .py")
-    module = importlib.util.module_from_spec(spec)
+    name = f"ablate_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    loader = _Source(name, str(path), digest)
+    spec = spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
     for library in ("numpy", "torch"):
         # What the plugin is going to import anyway has to be there before its random state can be watched.
         if library.encode() in path.read_bytes():
@@ -93,18 +105,46 @@ def _load_file(path: Path) -> list[PluginFile]:
     before = set(sys.modules)
     # Known by name before it runs, as dataclasses and pickling need it; beside others, so that it may import them.
     sys.modules[name] = module
-    sys.path.append(str(path.parent))
+    finder = _Among(among)
+    sys.path.append(str(path.parent)) if digest is None else sys.meta_path.append(finder)
     try:
         with same_random_state(f"importing the plugin {path.name}", str(path)):
-            _import(lambda: spec.loader.exec_module(module), path)  # type: ignore[union-attr]
+            _import(lambda: loader.exec_module(module), path)
     except BaseException:
         sys.modules.pop(name, None)
         raise
     finally:
-        sys.path.remove(str(path.parent))
+        sys.path.remove(str(path.parent)) if digest is None else sys.meta_path.remove(finder)
     beside = {found for key in set(sys.modules) - before if (found := _source(sys.modules.get(key))) is not None}
     own = sorted(found for found in beside if found.parent == path.parent or path.parent in found.parents)
-    return [_hashed(path), *(_hashed(found) for found in own if found != path and "site-packages" not in found.parts)]
+    return [hashed(path), *(hashed(found) for found in own if found != path and "site-packages" not in found.parts)]
+
+
+class _Source(SourceFileLoader):
+    """Compiles the file itself, as it was hashed: bytecode that lies beside it may be that of another program."""
+
+    def __init__(self, name: str, path: str, digest: str | None) -> None:
+        super().__init__(name, path)
+        self.digest = digest
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - as the loader that it extends
+        data = self.get_data(self.path)
+        if self.digest not in (None, hashlib.sha256(data).hexdigest()):
+            raise PluginError("changed while it was being loaded", file=self.path, cure="run the command again")
+        return self.source_to_code(data, self.path)
+
+
+@dataclass(frozen=True)
+class _Among(MetaPathFinder):
+    """Finds the files that a study names, for one another; what else lies beside them is not found."""
+
+    files: Mapping[str, PluginFile]
+
+    def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        item = self.files.get(fullname)
+        if item is None:
+            return None
+        return spec_from_file_location(fullname, item.file, loader=_Source(fullname, item.file, item.sha256))
 
 
 def _load_entry_point(point: metadata.EntryPoint) -> list[PluginFile]:
@@ -116,7 +156,7 @@ def _load_entry_point(point: metadata.EntryPoint) -> list[PluginFile]:
                 _import(found, None, f"{point.name} = {point.value}")
             found = sys.modules.get(getattr(found, "__module__", ""))
     source = _source(found)
-    return [_hashed(source)] if source is not None else []
+    return [hashed(source)] if source is not None else []
 
 
 def _import(load: Callable[[], Any], path: Path | None, name: str = "") -> Any:
@@ -142,7 +182,8 @@ def _source(module: Any) -> Path | None:
     return Path(file) if isinstance(file, str) and file.endswith(".py") else None
 
 
-def _hashed(path: Path) -> PluginFile:
+def hashed(path: Path) -> PluginFile:
+    """Return a file with its SHA-256."""
     return PluginFile(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
 

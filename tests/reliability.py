@@ -77,6 +77,8 @@ INPUT: Mapping[int | str, str] = {
     "P2": "Plugin: a model that breaks its contract",
     "P3": "Plugin: a name that is taken",
     "P4": "Plugin: it changes a global random state",
+    "P5": "Plugin: a stranger's study names code beside it",
+    "P6": "Plugin: bytecode of another program lies beside it",
     "R1": "Command: a device that is not there",
     "R2": "Results: a record that is damaged or of a newer version",
     "R3": "Results: a checkpoint of another trial",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ablate.data.dataset import as_bytes
 from ablate.data.files.header import Unusable
-from ablate.data.files.layout import SUFFIXES
+from ablate.data.files.layout import ARRAYS, SUFFIXES
 from ablate.errors import DataError, Problem, ResultsError, nearest
 from ablate.records.files import make_folder
 from ablate.records.record import Record
@@ -43,12 +43,14 @@ def image_files(given: Sequence[Path]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for path in given:
         if path.is_dir():
-            inside = sorted(item for item in path.rglob("*") if item.suffix.lower() in SUFFIXES and item.is_file())
+            below = sorted(item for item in path.rglob("*") if item.is_file())
+            inside = [item for item in below if item.suffix.lower() in SUFFIXES]
+            inside = inside or [item for item in below if item.suffix == ARRAYS]  # which may lie beside pictures
             found += [(item, item.relative_to(path)) for item in inside]
         else:
             found.append((path, Path(path.name)))
     if not found:
-        cure = f"known are {', '.join(SUFFIXES)}"
+        cure = f"known are {', '.join((*SUFFIXES, ARRAYS))}"
         raise DataError("there is no image", file=", ".join(map(str, given)), cure=cure)
     twice = Counter(name.with_suffix("") for _, name in found)
     return [

@@ -19,6 +19,7 @@ from ablate.commands.options import (
     folder_of,
     plugins_of,
     print_json,
+    study_behind,
     study_of,
 )
 from ablate.errors import AblateError
@@ -48,8 +49,7 @@ def data(
     out: Annotated[Path | None, typer.Option("--out", help="The picture; default <study>-data.png here.")] = None,
 ) -> None:
     """Look at a study's data: a sheet of images with their masks laid over, class frequencies, sizes, leaks."""
-    plugins_of(plugin)
-    loaded = study_of(study, override)
+    loaded, _ = study_of(study, override, plugin)
     from ablate.commands.sheet import print_data, write_sheet
     from ablate.run.plan.dry import load_data
 
@@ -70,13 +70,12 @@ def predict(
     ] = False,
 ) -> None:
     """Predict new images with the best network of a study."""
-    plugins_of(plugin)
+    folder = folder_of(results)
+    plugins_of(plugin, study_behind(results, folder))
     from ablate.commands.predict import predict as predict_images
     from ablate.records.store import Results
 
-    record, count = predict_images(
-        Results(folder_of(results)), images, out, variant=variant, probabilities=probabilities
-    )
+    record, count = predict_images(Results(folder), images, out, variant=variant, probabilities=probabilities)
     score = record.metrics.get("val_mean_iou") or 0.0
     print(f"{record.variant}, seed {record.seed} (val mIoU {100 * score:.2f} %): {count} masks and overlays in {out}")
 
@@ -91,7 +90,8 @@ def export(
     ] = None,
 ) -> None:
     """Export the best network of a study: weights, model.json, and programs of torch.export and ONNX."""
-    plugins_of(plugin)
+    folder = folder_of(results)
+    plugins_of(plugin, study_behind(results, folder))
     from ablate.commands.export import FORMS
     from ablate.commands.export import export as export_network
     from ablate.errors import nearest
@@ -100,7 +100,7 @@ def export(
     for form in forms or ():
         if form not in FORMS:
             raise AblateError(f"--as {form}: unknown form", cure=nearest(form, FORMS))
-    found = export_network(Results(folder_of(results)), out, variant=variant, forms=tuple(forms or ()))
+    found = export_network(Results(folder), out, variant=variant, forms=tuple(forms or ()))
     for name, item in found["files"].items():
         print(f"{out / name}: logits differ by {item['largest_difference']:.1e} of the largest at most")
     print(out / "model.json")
@@ -143,4 +143,15 @@ def components(plugin: Plugins = None, as_json: Json = False) -> None:
     print_json(rows()) if as_json else print_components()
 
 
-TOOLS = (init, data, predict, export, clean, components)
+def trust(study: StudyFile) -> None:
+    """Trust the plugins that a study names, as they are now: their code runs with all your rights. Read it first."""
+    from ablate.commands.given import study_file
+    from ablate.commands.trust import trust as remember
+
+    file = study_file(study)
+    for name, item in remember(file).items():
+        print(f"{name}: SHA-256 {item.sha256}")
+    print(f"{file}: trusted; a file that changes is not loaded before you trust it again")
+
+
+TOOLS = (init, data, predict, export, clean, components, trust)

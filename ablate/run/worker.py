@@ -38,6 +38,7 @@ from ablate.run.events import (
 from ablate.study.trial import Trial
 
 if TYPE_CHECKING:
+    from ablate.plugins import PluginFile
     from ablate.records.store import TrialFolder
 
 # Signals that ask a worker to checkpoint and end its trial; the driver starts with them blocked for its children.
@@ -69,7 +70,7 @@ class Assignment:
     device: str
     environment: Mapping[str, str]
     log: Path
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[Path | PluginFile, ...] = ()
     origin: Path | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 

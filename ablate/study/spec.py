@@ -367,5 +367,8 @@ class StudySpec(Spec):
     confirm: ConfirmSpec | None = Field(None, description="Fresh seeds at the chosen settings, which decide.")
     measure: MeasureSpec = Field(default_factory=MeasureSpec)
     claims: list[ClaimSpec] = Field(default_factory=list, description="Statements that the study judges.")
+    plugins: list[str] = Field(
+        default_factory=list, description="Python files beside the study with its own components; see `ablate trust`."
+    )
     run: RunSpec = Field(default_factory=RunSpec)
     track: TrackSpec = Field(default_factory=TrackSpec)

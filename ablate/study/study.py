@@ -259,6 +259,8 @@ class Study:
         ours, theirs = (self._flat(name) for name in (self.baseline, variant))
         fields = dict.fromkeys([*ours, *theirs])
         found = {field: (ours.get(field), theirs.get(field)) for field in fields}
+        if None in found.get("data.steps", ()):
+            del found["data.steps"]  # all images have none to count: that it is a part of them is the difference
         return {field: pair for field, pair in found.items() if canonical(pair[0]) != canonical(pair[1])}
 
     def confounds(self, variant: str) -> list[str]:

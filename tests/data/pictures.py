@@ -26,6 +26,13 @@ def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any
     return buffer.getvalue()
 
 
+def array(pixels: np.ndarray) -> bytes:
+    """Return the bytes of a NumPy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, pixels)
+    return buffer.getvalue()
+
+
 def tiff(pixels: np.ndarray, **options: Any) -> bytes:
     """Return the bytes of a TIFF that tifffile writes."""
     buffer = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,19 @@ def test_nothing_beside_a_study_is_imported(command: Command, undisturbed: Comma
         timeout=240,
     )
     assert not trace.exists(), trace.read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed.records()
+
+
+def test_a_study_brings_its_own_plugins_where_they_are_trusted(command: Command, undisturbed: Command) -> None:
+    shutil.copy(PLUGIN, command.folder / "parts.py")
+    command.study(STUDY + "plugins: [parts.py]\n")
+    config = {"XDG_CONFIG_HOME": str(command.folder / "config")}
+    refused = command("run", "study.yaml", **config)
+    assert refused.returncode == 2
+    assert "ablate trust study.yaml" in refused.stderr
+    assert command("trust", "study.yaml", **config).returncode == 0
+    done = command("run", "study.yaml", **config)
     assert done.returncode == 0, done.stdout + done.stderr
     assert command.records() == undisturbed.records()
 

@@ -50,7 +50,7 @@ def test_a_factor_may_be_of_the_model_of_training_and_of_the_data(tmp_path: Path
     study = read(tmp_path, BASE + factors + "design: one_at_a_time\n")
     assert list(study.variants) == ["baseline", "skip-none", "flip-false", "fraction-0.5"]
     assert study.differences("flip-false") == {"train.augment.flip": (True, False)}
-    assert study.differences("fraction-0.5") == {"data.fraction": (1.0, 0.5), "data.steps": (None, "equal")}
+    assert study.differences("fraction-0.5") == {"data.fraction": (1.0, 0.5)}
     trial = study.trial("fraction-0.5", {"lr": 1e-3}, 0)
     assert (trial.data["fraction"], trial.data["steps"]) == (0.5, "equal")
     # What the study declares is no confound.
@@ -99,7 +99,7 @@ def test_what_is_no_factor_is_a_confound_and_a_list_of_names_declares(tmp_path: 
     own = "noskip: {skip: none, train: {loss: dice, augment: {flip: false}}, data: {fraction: 0.5, steps: epochs}}"
     text = GOOD.replace("noskip: {skip: none}", own)
     study = read(tmp_path, text)
-    assert study.confounds("noskip") == ["train.loss", "train.augment.flip", "data.fraction", "data.steps"]
+    assert study.confounds("noskip") == ["train.loss", "train.augment.flip", "data.fraction"]
     declared = read(tmp_path, text + "factors: [train.loss, train.augment, data.fraction]\n")
     assert declared.confounds("noskip") == []
     assert list(declared.variants) == ["unet", "noskip"]

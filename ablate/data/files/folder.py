@@ -45,7 +45,7 @@ def folder(
     palette: dict[str, Any] | None = None,
     base: Path,
 ) -> Dataset:
-    """Return images and masks under the folder `root` (relative to the study file), in PNG, TIFF, JPEG (images) ...
+    """Return images and masks under the folder `root` (relative to the study file): PNG, TIFF, .npy, JPEG (images) ...
 
     - `images`: a glob such as ``image/*.png``; `masks`: a glob (paired by name) or a pattern such as
       ``label/{stem}_mask.png``, also with ``{parent}``, the image's folder. With ``{split}`` in a pattern the folders
@@ -59,7 +59,8 @@ def folder(
     - `split`: see `ablate.data.files.splitting.read_split`; by default 0.7 / 0.15 / 0.15 by seed 0.
     - `group`: a regular expression that finds the sequence or patient in a file's name (in its path where it contains
       a "/"); a group is never in two splits.
-    - `channels`: 1 or 3; "auto" is 3 where any image is in colour, and the number of bands of multi-band TIFFs.
+    - `channels`: 1 or 3; "auto" is 3 where any image is in colour, and the number of bands of multi-band TIFFs and of
+      arrays (height, width, bands) in `.npy` files, of which pictures show the first three.
     - `window`: the stored values shown as black and white; by default 0..255, and for 16-bit images the 0.1 % and
       99.9 % quantiles of all training pixels. Images of more than 8 bits keep 16.
     - `palette`: class names to colours to draw them with.

@@ -2,6 +2,7 @@
 
 Pillow decodes whatever it gives back unchanged. Of 16-bit colour it keeps one byte of two, so both are asked for in
 turn; TIFFs of which it would drop bands or change values are read by tifffile; what neither reads right is refused.
+An image of many bands may also be a NumPy array (height, width, bands) in a `.npy` file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import tifffile
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -22,11 +24,13 @@ LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
 MOST_PIXELS = 89_478_485  # where Pillow begins to warn of a decompression bomb
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ARRAY_START = b"\x93NUMPY"
+MOST_BANDS = 16  # of an array; more are taken for a height or width in its place
 # What tifffile decompresses by the standard library alone: none, Deflate (two numbers) and PackBits.
 TIFF_COMPRESSIONS = (1, 8, 32946, 32773)
 
 Depth = Literal["byte", "deep", "wide", "float"]
-Reader = Literal["pillow", "two bytes", "tifffile"]
+Reader = Literal["pillow", "two bytes", "tifffile", "numpy"]
 
 
 class Unusable(Exception):
@@ -58,6 +62,8 @@ class Header:
 def read_header(data: bytes) -> Header:
     """Return the header, without decoding. Raises `Unusable` for what is no single image of a sane size."""
     with explained():
+        if data.startswith(ARRAY_START):
+            return _array_header(data)
         try:
             picture = open_picture(data)
         except UnidentifiedImageError:
@@ -74,6 +80,34 @@ def read_header(data: bytes) -> Header:
             swaps = data.startswith(b"MM") and picture.mode in ("I", "F")
             loses = picture.format == "TIFF" and (swaps or _loses_values(tiff_tags(picture)))
             return _tiff_header(data) if loses else _pillow_header(picture, data)
+
+
+def _array_header(data: bytes) -> Header:
+    handle = io.BytesIO(data)
+    version = np.lib.format.read_magic(handle)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(handle)
+    height, width, bands = shape if len(shape) == 3 else (*shape, 1) if len(shape) == 2 else (0, 0, 0)
+    if not (height and width and 0 < bands <= MOST_BANDS):
+        cure = f"store it as (height, width, bands), with at most {MOST_BANDS} bands"
+        raise Unusable(f"that is an array of the shape {shape}", cure)
+    if height * width > MOST_PIXELS:
+        raise _too_large()
+    if dtype.kind not in "buif":
+        raise Unusable(f"that is an array of {dtype}", "store numbers")
+    if handle.tell() + height * width * bands * dtype.itemsize > len(data):
+        raise Unusable("that cannot be read (truncated)", "replace or remove it together with its partner")
+    unfit = None
+    if dtype.kind == "f":
+        unfit = "whose values are floating-point numbers", "store whole numbers"
+    elif bands > 1:
+        unfit = f"of {bands} bands", "store the labels as one band of whole numbers"
+    return Header((height, width), bands, _depth(dtype), 1, "numpy", unfit)
+
+
+def _depth(dtype: np.dtype[Any]) -> Depth:
+    known: dict[str, Depth] = {"uint8": "byte", "bool": "byte", "uint16": "deep"}
+    return "float" if dtype.kind == "f" else known.get(dtype.newbyteorder("=").name, "wide")
 
 
 def open_picture(data: bytes) -> ImageFile.ImageFile:
@@ -214,8 +248,7 @@ def _check_parts(page: tifffile.TiffPage, itemsize: int, data: bytes) -> None:
 
 def _tiff_header(data: bytes) -> Header:
     with tiff_page(data) as (page, bands, orientation):
-        depths: dict[str, Depth] = {"uint8": "byte", "uint16": "deep"}
-        depth = "float" if page.dtype is not None and page.dtype.kind == "f" else depths.get(str(page.dtype), "wide")
+        depth = _depth(page.dtype) if page.dtype is not None else "wide"
         unfit = None
         size = (page.imagelength, page.imagewidth) if orientation < 5 else (page.imagewidth, page.imagelength)
         if depth == "float":
@@ -232,4 +265,5 @@ def _too_large() -> Unusable:
 
 
 def _several(count: int) -> Unusable:
-    return Unusable(f"holding several images, such as {count}", "store each image in a file of its own")
+    cure = "store each image in a file of its own; the bands of one as the planes of a TIFF, or in a .npy"
+    return Unusable(f"holding several images, such as {count}", cure)

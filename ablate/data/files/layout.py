@@ -18,6 +18,7 @@ from ablate.data.files.pixels import read_image
 from ablate.data.files.sources import list_files, pair_up, read_bytes
 from ablate.errors import DataError
 
+ARRAYS = ".npy"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".webp", ".jp2")
 MASK_WORDS = {"mask", "masks", "label", "labels", "annot", "annotation", "annotations", "seg", "segs", "gt", "target"}
 MASK_WORDS |= {"targets", "truth", "lbl", "manual", "trimaps"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 
@@ -32,6 +33,8 @@ def read_image(data: bytes) -> np.ndarray:
     with explained():
         if reader == "tifffile":
             return _tiff_pixels(data)
+        if reader == "numpy":
+            return _array_pixels(data)
         if reader == "two bytes":
             return _two_bytes(data)
         picture = _load(data)
@@ -75,6 +78,8 @@ def read_mask(data: bytes, labels: Labels) -> np.ndarray:
     with explained():
         if header.reader == "tifffile":
             return _grey_codes(_tiff_pixels(data)[..., 0], labels)
+        if header.reader == "numpy":
+            return _grey_codes(_array_pixels(data)[..., 0], labels)
         return _mask_codes(_load(data), labels)
 
 
@@ -192,6 +197,13 @@ def _opaque(picture: Image.Image) -> Image.Image:
     if alpha.min() < 255:
         raise Unusable("with transparent pixels", "store the labels without an alpha channel")
     return picture.convert("LA").convert("L") if picture.mode in ("L", "LA", "La") else picture.convert("RGB")
+
+
+def _array_pixels(data: bytes) -> np.ndarray:
+    """Return the bands of a NumPy file (H, W, bands) in their stored type; yes and no as 1 and 0."""
+    pixels = np.load(io.BytesIO(data), allow_pickle=False)
+    pixels = pixels.astype(np.uint8 if pixels.dtype == bool else pixels.dtype.newbyteorder("="), copy=False)
+    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[..., None])
 
 
 def _tiff_pixels(data: bytes) -> np.ndarray:

@@ -9,7 +9,7 @@ from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures.bars import draw_bars
 from ablate.report.figures.maps import MOST_NUMBERS, NARROWEST, draw_map
-from ablate.report.figures.marks import draw_curve_panels, finish, looks
+from ablate.report.figures.marks import draw_curve_panels, finish, looks, losses_rule
 from ablate.report.figures.theme import FULL, canvas, legend
 
 RULE = (
@@ -69,4 +69,4 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
         map="below" if narrow else "right",
         confidence=100 * analysis.confidence,
     )
-    return finish(figure, analysis, f"{lookup.chosen_rule(analysis)} {rule}")
+    return finish(figure, analysis, f"{lookup.chosen_rule(analysis)} {rule}{losses_rule(analysis)}")

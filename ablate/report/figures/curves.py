@@ -18,6 +18,7 @@ from ablate.report.figures.marks import (
     evenly,
     finish,
     looks,
+    losses_rule,
     panels_of,
     spreads,
 )
@@ -64,7 +65,7 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes={})
     left_out = len(every) - len(shown)
     more = f" {left_out} settings between those shown are left out." if left_out else ""
-    return finish(figure, analysis, RULE + more)
+    return finish(figure, analysis, RULE + losses_rule(analysis) + more)
 
 
 def write_curves(results: Results, name: str, path: Path) -> Path | None:

@@ -23,7 +23,7 @@ from ablate.report.lookup import one_loss, order, progress
 PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
 # The same where losses differ: what is computed for every trial, whatever it learned from.
 COMPARABLE = (
-    ("train_loss", "Training loss (cross entropy only)"),
+    ("train_loss", "Training cross entropy"),
     ("val_cross_entropy", "Validation cross entropy"),
     PANELS[-1],
 )
@@ -32,6 +32,11 @@ COMPARABLE = (
 def panels_of(analysis: Analysis) -> tuple[tuple[str, str], ...]:
     """Return the panels of curves that may be compared: column and title of each."""
     return PANELS if one_loss(analysis) else COMPARABLE
+
+
+def losses_rule(analysis: Analysis) -> str:
+    """Return what a caption says of the curves of losses where variants learn from different ones."""
+    return "" if one_loss(analysis) else " Training: only of variants that learn from the cross entropy itself."
 
 
 def looks(analysis: Analysis) -> dict[str, Look]:

@@ -38,7 +38,9 @@ def streams(analysis: Analysis) -> Figure:
     titles = 0.2 * len(variants) if each else 0.14 * (len(analysis.frames.axes) - 1)
     figure = canvas(FULL, 0.5 + titles + 0.85 * len(variants))
     most = max(map(len, columns.values()))
-    grid = figure.subplots(len(variants), most, sharex=True, sharey=True, squeeze=False)
+    # Of losses of their own kind the scales say nothing beside one another.
+    alike = lookup.one_loss(analysis)
+    grid = figure.subplots(len(variants), most, sharex=True, sharey=True if alike else "row", squeeze=False)
     drawn, short = [], short_names(lookup.order(analysis), 13)
     for row, variant in zip(grid, variants, strict=True):
         for axes in row[len(columns[variant]) :]:
@@ -53,11 +55,11 @@ def streams(analysis: Analysis) -> Figure:
                 axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", color=theme.MUTED, size=6.5)
         row[0].set_ylabel(f"{plain(short[variant])}\nloss")
     low = min((float(np.nanmin(loss)) for loss in drawn if np.isfinite(loss).any()), default=1.0)
-    if low > 0:
-        grid[0][0].set_yscale("log")
-        grid[0][0].yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
-        grid[0][0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
-        grid[0][0].yaxis.set_minor_locator(NullLocator())
+    for axes in grid[: 1 if alike else None, 0] if low > 0 else ():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
+        axes.yaxis.set_minor_locator(NullLocator())
     if not each:
         for axes, setting in zip(grid[0], columns[variants[0]], strict=True):
             title = "\n".join(map(plain, lookup.setting_lines(analysis, setting)))
@@ -76,6 +78,7 @@ def streams(analysis: Analysis) -> Figure:
     between = max(len(lookup.own_settings(analysis)[variant]) - len(columns[variant]) for variant in variants)
     more += f" {between} settings between those shown are left out." if between else ""
     more += f" Above each: {lookup.settings_axis(analysis)}." if each else ""
+    more += "" if alike else " Each variant has a loss of its own, and a scale of its own."
     return finish(figure, analysis, rule + more)
 
 

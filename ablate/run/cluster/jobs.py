@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from ablate.errors import ResultsError, StudyError
+from ablate.plugins import PluginFile
 from ablate.records.files import make_folder, read_file, write_atomic
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_record, to_json
@@ -160,7 +161,7 @@ class ClusterExecutor:
         engine: Engine,
         prepared: Prepared,
         *,
-        plugins: Sequence[Path],
+        plugins: Sequence[Path | PluginFile],
         origin: Path | None,
         provenance: Mapping[str, Any],
         folder_of: Callable[[Trial], str],

@@ -441,6 +441,28 @@ def test_all_bands_of_a_multi_band_image_are_channels(membrane: Path, load: Call
     ]
 
 
+def test_arrays_of_many_bands_are_images_and_keep_their_16_bits(membrane: Path, load: Callable[..., Dataset]) -> None:
+    for path in list((membrane / "image").iterdir()):
+        grey = np.asarray(Image.open(path)).astype(np.uint16)
+        np.save(path.with_suffix(".npy"), np.dstack([grey + 256 * band for band in range(5)]))
+        path.unlink()
+        label = membrane / "label" / path.name
+        np.save(label.with_suffix(".npy"), np.asarray(Image.open(label)))
+        label.unlink()
+    dataset = load(images="image/*.npy", masks="label/*.npy", window=[0, 65_535])
+    image = dataset.splits["val"].images[0]
+    assert (dataset.in_channels, image.dtype) == (5, np.uint16)
+    np.testing.assert_array_equal(image[..., 4], image[..., 0] + 1024)
+    assert as_bytes(image).shape == (24, 32, 3)
+    assert set(np.unique(dataset.splits["val"].masks)) == {0, 1}
+    np.save(membrane / "image" / "00.npy", np.zeros((5, 24, 32), np.uint16))
+    (problem,) = problems(load, images="image/*.npy", masks="label/*.npy")
+    assert problem == (
+        "data.images: 1 image that is an array of the shape (5, 24, 32): image/00.npy;"
+        " store it as (height, width, bands), with at most 16 bands"
+    )
+
+
 def test_linked_folders_and_files_are_read(membrane: Path, load: Callable[..., Dataset], tmp_path: Path) -> None:
     plain = load()
     store = membrane.rename(tmp_path / "store")

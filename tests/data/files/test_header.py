@@ -12,7 +12,7 @@ from PIL import Image
 
 from ablate.data.files.header import Unusable, read_header
 from ablate.data.files.pixels import read_image
-from tests.data.pictures import encoded, png, tiff
+from tests.data.pictures import array, encoded, png, tiff
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
@@ -49,12 +49,35 @@ DEEP = GREY.astype(np.uint16) * 250 + 7
         (tiff(GREY.astype(np.int8)), 1, "wide", True),
         (tiff(GREY.astype(np.uint64)), 1, "wide", True),
         (tiff(GREY.astype(np.float64)), 1, "float", False),
+        (array(GREY), 1, "byte", True),
+        (array(GREY > 100), 1, "byte", True),
+        (array(MANY.astype(">u2")), 5, "deep", False),
+        (array(MANY.astype(np.int16)), 5, "wide", False),
+        (array(GREY.astype(np.float32)), 1, "float", False),
     ],
 )
 def test_the_header_says_what_a_file_is(data: bytes, bands: int, depth: str, fit: bool) -> None:
     header = read_header(data)
     assert (header.size, header.bands, header.depth, header.orientation) == ((6, 8), bands, depth, 1)
     assert (header.unfit is None) == fit
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (array(np.zeros((5, 20, 30))), r"an array of the shape \(5, 20, 30\)"),
+        (array(np.zeros(5)), r"an array of the shape \(5,\)"),
+        (array(np.zeros((6, 0))), r"an array of the shape \(6, 0\)"),
+        (array(np.zeros((6, 8), complex)), "an array of complex128"),
+        (array(np.array([[None]])), "an array of object"),
+        (array(MANY)[:-1], "truncated"),
+        (array(MANY)[:40], "cannot be read"),
+        (array(MANY).replace(b"(6, 8, 5)", b"(60000, 8000, 5)"), "cannot be read|more than"),
+    ],
+)
+def test_arrays_that_are_no_images(data: bytes, fault: str) -> None:
+    with pytest.raises(Unusable, match=fault):
+        read_header(data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

@@ -1,0 +1,111 @@
+"""The plugins that a study names itself: files beside it, loaded only where the user has trusted them as they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from ablate.errors import AblateError, Problem, StudyError
+from ablate.plugins import PluginFile, hashed
+from ablate.records.files import read_file, write_atomic
+from ablate.study.overrides import apply_overrides
+from ablate.study.problems import Finding, Places
+from ablate.study.yamlfile import MAX_BYTES, parse_bytes
+
+
+def trusted_plugins(
+    study: Path, overrides: Sequence[str] = (), named: Iterable[Path | str] = ()
+) -> tuple[PluginFile, ...]:
+    """Return the plugins of the study file at `study`, with the SHA-256 that the user trusts.
+
+    Those that the command line has `named` are trusted by that, and left out. Raises `StudyError` for others that were
+    not trusted, or changed since: nothing of theirs has run then.
+    """
+    here = {Path(path).resolve() for path in named}
+    places, files = _beside(study, overrides)
+    files = {name: item for name, item in files.items() if Path(item.file).resolve() not in here}
+    known = _trusted().get(str(study.resolve()), {}) if files else {}
+    new = [name for name, item in files.items() if known.get(name) != item.sha256]
+    if new:
+        said = ", ".join(f"{name} (changed)" if name in known else name for name in new)
+        cure = f"read it, then: ablate trust {study}"
+        finding = Finding(("plugins",), f"code that you have not trusted as it is: {said}", cure)
+        raise StudyError(places.problem(finding))
+    return tuple(files.values())
+
+
+def trust(study: Path) -> dict[str, PluginFile]:
+    """Remember the plugins of a study file as trusted, by its path and their SHA-256; return them by their names."""
+    files = _beside(study)[1]
+    if not files:
+        raise StudyError("names no plugins, so that there is nothing to trust", file=str(study))
+    known = _trusted() | {str(study.resolve()): {name: item.sha256 for name, item in files.items()}}
+    path = _store()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(known, indent=1).encode())
+    path.chmod(0o600)
+    return files
+
+
+def _beside(study: Path, overrides: Sequence[str] = ()) -> tuple[Places, dict[str, PluginFile]]:
+    """Return the plugins that a study file names, by these names, and where it does so.
+
+    Of a file that cannot be read is said in full what is wrong when the study is read. Raises `StudyError` for what is
+    no Python file in the study's folder.
+    """
+    places = Places(str(study), {})
+    try:
+        document = parse_bytes(read_file(study)[: MAX_BYTES + 1], str(study)) if study.is_file() else None
+        if document is None or not isinstance(document.value, dict):
+            return places, {}
+        values, origins, _ = apply_overrides(document.value, overrides)
+    except (AblateError, OSError):
+        return places, {}
+    places, names = Places(str(study), document.lines, origins), values.get("plugins") or ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return places, {}
+    problems = [
+        places.problem(_refused(study, name, index)) for index, name in enumerate(names) if _outside(study, name)
+    ]
+    if problems:
+        raise StudyError(problems)
+    return places, {name: hashed(study.resolve().parent / name) for name in names}
+
+
+def _outside(study: Path, name: str) -> bool:
+    """Return whether a name is that of no Python file in the folder of the study; a link may not lead out of it."""
+    folder = study.resolve().parent
+    path = folder / name
+    inside = not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+    return not (inside and path.suffix == ".py" and path.is_file() and path.resolve().is_relative_to(folder))
+
+
+def _refused(study: Path, name: str, index: int) -> Finding:
+    there = "no such file" if not (study.resolve().parent / name).exists() else "something else"
+    message = f"expected a Python file in the folder of the study, got {there}: {name}"
+    return Finding(("plugins", index), message, "code from elsewhere is loaded by --plugin FILE.py")
+
+
+def _store() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()) / "ablate" / "trusted.json"
+
+
+def _trusted() -> dict[str, Any]:
+    """Return what the user trusts: the path of a study file to the names of its plugins to their SHA-256."""
+    path = _store()
+    try:
+        found = path.stat()
+        if found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise StudyError("may be written by others, so that it shows no trust", file=str(path), cure="remove it")
+        known = json.loads(read_file(path))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or not all(isinstance(files, dict) for files in known.values()):
+        problem = Problem("is damaged", file=str(path), cure="remove it, and trust your studies anew")
+        raise StudyError(problem)
+    return known

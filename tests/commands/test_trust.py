@@ -1,0 +1,150 @@
+"""Code that a study names beside itself: nothing of it runs before the user has trusted it, as it is."""
+
+from __future__ import annotations
+
+import py_compile
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ablate.api import read_study
+from ablate.cli import app
+from ablate.commands.trust import trust, trusted_plugins
+from ablate.errors import AblateError, PluginError, StudyError
+from ablate.plugins import load_plugins
+
+STUDY = "study: tiny\ndata: {name: street}\nplugins: [parts.py]\nseeds: 1\n"
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study of a stranger, in the folder that one works in; what its code does is to leave a trace."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = tmp_path / "work"
+    (folder / "results" / "tiny" / "trials").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    (folder / "results" / "tiny" / "run.json").write_text('{"study": "tiny"}')
+    (folder / "parts.py").write_text("import pathlib\npathlib.Path('trace').touch()\n")
+    path = folder / "study.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([name, "study.yaml"] for name in ("run", "retry", "plan", "check", "profile", "data", "report", "export")),
+        ["run", "."],
+        ["report"],
+        ["report", "results/tiny"],
+        ["predict", "results/tiny", "images", "--out", "out"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.fault("P5", "refused by every command, with the cure")
+def test_no_command_runs_what_a_stranger_put_beside_a_study(words: list[str], study: Path) -> None:
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, AblateError)
+    assert "study.yaml:3: plugins: code that you have not trusted as it is: parts.py; read it, then: ablate trust" in (
+        str(error)
+    )
+    assert not Path("trace").exists()
+    assert study.exists()
+
+
+def test_what_is_trusted_runs_until_it_changes(study: Path, tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["trust", "study.yaml"]).output
+    (item,) = trusted_plugins(study)
+    assert f"parts.py: SHA-256 {item.sha256}" in said
+    assert not Path("trace").exists()
+    read_study(study)
+    assert Path("trace").exists()
+    store = tmp_path / "config" / "ablate" / "trusted.json"
+    assert store.stat().st_mode & 0o777 == 0o600
+    Path("parts.py").write_text("print('other')\n")
+    with pytest.raises(StudyError, match=r"not trusted as it is: parts\.py \(changed\)"):
+        trusted_plugins(study)
+    with pytest.raises(PluginError, match=r"parts\.py: changed while it was being loaded"):
+        load_plugins([item])  # as a worker would, which was told of the file as it was
+    # Trust is that of a place: the same files elsewhere are somebody else's.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("study.yaml", "parts.py"):
+        (elsewhere / name).write_bytes(Path(name).read_bytes())
+    trust(study)
+    assert trusted_plugins(study)
+    with pytest.raises(StudyError, match="not trusted"):
+        trusted_plugins(elsewhere / "study.yaml")
+
+
+def test_the_command_line_is_a_trust_of_its_own(study: Path) -> None:
+    assert trusted_plugins(study, named=["parts.py"]) == ()
+    assert trusted_plugins(study, ["plugins=[]"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../parts.py", "got something else: ../parts.py; code from elsewhere is loaded by --plugin FILE.py"),
+        ("/etc/parts.py", "got no such file: /etc/parts.py"),
+        ("link.py", "got something else: link.py"),
+        ("none.py", "got no such file: none.py"),
+        ("study.yaml", "got something else: study.yaml"),
+        (".", "got something else: ."),
+    ],
+)
+def test_only_python_files_in_the_folder_of_the_study(name: str, message: str, study: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text("")
+    Path("link.py").symlink_to(tmp_path / "parts.py")
+    study.write_text(STUDY.replace("parts.py", name))
+    with pytest.raises(StudyError) as caught:
+        trust(study)
+    expected = f"study.yaml:3: plugins[0]: expected a Python file in the folder of the study, {message}"
+    assert expected in str(caught.value)
+
+
+def test_files_that_a_study_names_see_one_another_and_nothing_else_beside_them(study: Path) -> None:
+    Path("parts.py").write_text("import trust_helper\nassert trust_helper.WIDTH == 4\n")
+    Path("trust_helper.py").write_text("WIDTH = 4\n")
+    trust(study)
+    with pytest.raises(PluginError, match=r"parts\.py:1: cannot be imported: ModuleNotFoundError: .*trust_helper"):
+        load_plugins(trusted_plugins(study))
+    study.write_text(STUDY.replace("parts.py", "parts.py, trust_helper.py"))
+    trust(study)
+    assert [Path(item.file).name for item in load_plugins(trusted_plugins(study), entry_points=False)] == [
+        "parts.py",
+        "trust_helper.py",
+    ]
+    del sys.modules["trust_helper"]
+
+
+@pytest.mark.fault("P6", "its source is run, as it was hashed")
+def test_bytecode_beside_a_plugin_is_never_run(study: Path) -> None:
+    path = Path("parts.py")
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(path), doraise=True, invalidation_mode=mode)
+    path.write_text("pass\n")
+    trust(study)
+    load_plugins([path, *trusted_plugins(study)], entry_points=False)
+    assert not Path("trace").exists()
+
+
+@pytest.mark.parametrize(("text", "mode", "message"), [("{", 0o600, "is damaged"), ("{}", 0o666, "by others")])
+def test_a_list_of_trust_that_shows_none(text: str, mode: int, message: str, study: Path, tmp_path: Path) -> None:
+    store = tmp_path / "config" / "ablate" / "trusted.json"
+    store.parent.mkdir(parents=True)
+    store.write_text(text)
+    store.chmod(mode)
+    with pytest.raises(StudyError, match=f"^{store}: .*{message}.*; remove it"):
+        trusted_plugins(study)
+
+
+def test_a_study_without_plugins_has_nothing_to_trust(study: Path) -> None:
+    study.write_text("study: tiny\ndata: {name: street}\n")
+    with pytest.raises(StudyError, match="names no plugins"):
+        trust(study)
+    for text in ("plugins: 3\n", "plugins: [", "- x\n"):  # which is said in full when the study is read
+        study.write_text(text)
+        assert trusted_plugins(study) == ()
