@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -145,13 +146,18 @@ def encode(figure: Figure, kinds: Sequence[str]) -> dict[str, bytes]:
     """
     figure.set_dpi(DPI)
     FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
     encoded = {}
-    for kind in kinds:
-        data = io.BytesIO()
-        figure.savefig(data, format=kind, dpi=DPI if kind == "png" else 72, metadata=dict.fromkeys(_TIMES[kind]))
-        encoded[kind] = data.getvalue()
+    # With None, where "none" would keep an engine that does nothing and have matplotlib draw every file twice.
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+        for kind in kinds:
+            data = io.BytesIO()
+            dpi = DPI if kind == "png" else 72
+            figure.savefig(data, format=kind, dpi=dpi, metadata=dict.fromkeys(_TIMES[kind]))
+            encoded[kind] = data.getvalue()
     return encoded
 
 
