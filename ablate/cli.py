@@ -24,6 +24,7 @@ from ablate.commands.options import (
     Folder,
     Json,
     MixedDevices,
+    Only,
     Out,
     Overrides,
     Plugins,
@@ -75,10 +76,7 @@ def run(
     override: Overrides = None,
     plugin: Plugins = None,
     out: Out = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="KEY=VALUE", help="Only trials with variant=, seed= or an axis."),
-    ] = None,
+    only: Only = None,
     extend: Annotated[
         float | None, typer.Option("--extend", help="Go on with the same trials to this many times the epochs.")
     ] = None,
@@ -116,7 +114,7 @@ def retry(
     override: Overrides = None,
     plugin: Plugins = None,
     out: Out = None,
-    only: Annotated[list[str] | None, typer.Option("--only", metavar="KEY=VALUE", help="As for run.")] = None,
+    only: Only = None,
 ) -> None:
     """Run what is missing of a study, and its failed trials once more."""
     _run(study, override, plugin, out, only, retry=True)

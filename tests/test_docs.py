@@ -115,7 +115,8 @@ def test_generated_pages_hold_every_column_key_and_command() -> None:
     assert all(f"`{name}`" in frames for name in ("results.trials", "analysis.contrasts", "test_score", "p_holm"))
     assert all(f"| `{key}` |" in study for key in ("epochs", "keep", "until", "wandb"))
     assert all(f"## ablate {name}\n" in commands for name in ("run", "init", "predict", "check"))
-    assert "- " not in MODELS and "`width`" in PAGES["components.md"]()
+    components = PAGES["components.md"]()
+    assert "- " not in MODELS and all(f"`{name}`" in components for name in ("width", "gamma", "betas"))
 
 
 def test_every_page_of_the_site_is_there() -> None:

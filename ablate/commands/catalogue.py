@@ -1,4 +1,4 @@
-"""`ablate components`: every registered model, data set, loss and optimizer with its settings."""
+"""`ablate components`: every registered model, data set, loss, optimizer and augmentation with its settings."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS
+from ablate.registry import AUGMENTATIONS, DATASETS, LOSSES, MODELS, OPTIMIZERS
 from ablate.study.components import Parameter, signature
 
 
 def components() -> list[dict[str, Any]]:
     """Return a row a component: kind, name, where it is from, what it is, and its settings with types and defaults."""
     rows = []
-    for registry in (MODELS, DATASETS):
+    for registry in (MODELS, DATASETS, LOSSES, OPTIMIZERS, AUGMENTATIONS):
         for name in registry:
             takes = signature(registry, name)
             settings = {key: _described(item) for key, item in takes.parameters.items()}
-            rows.append(_row(registry.kind, name, registry.source(name), takes.summary, settings))
-    for registry in (LOSSES, OPTIMIZERS):
-        for name in registry:
-            summary = (registry.get(name).__doc__ or "").strip().split("\n")[0]
-            rows.append(_row(registry.kind, name, registry.source(name), summary, {}))
+            of = {"kind": registry.kind, "name": name, "from": registry.source(name)}
+            rows.append({**of, "summary": takes.summary, "settings": settings})
     return rows
-
-
-def _row(kind: str, name: str, source: str, summary: str, settings: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": kind, "name": name, "from": source, "summary": summary, "settings": settings}
 
 
 def _described(item: Parameter) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from typing import Any
 from ablate.data.files.layout import find_group, find_layout
 from ablate.data.files.survey import Survey, survey
 from ablate.errors import Problem, StudyError
+from ablate.study.jsonschema import json_schema
 from ablate.study.names import ALLOWED
 from ablate.wording import count_of
 
 # The longest side that images are resized to: what a CPU trains at in minutes.
 LONGEST_SIDE = 256
+SCHEMA = "study.schema.json"
 STEPS = 600  # of a trial, about
 VALUES_SHOWN = 12
 BITS = {"byte": "8 bit", "deep": "16 bit", "wide": "32 bit", "float": "floating point"}
@@ -45,6 +47,9 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     place = str(folder.resolve()) if place.startswith("../..") else Path(place).as_posix()
     with path.open("x", encoding="utf-8") as handle:
         handle.write(study_text(name, place, seen, path.name))
+    # Beside the study, where an editor finds it without network; one that is there may know plugins.
+    if not (schema := path.with_name(SCHEMA)).exists():
+        schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
     return path, notes(seen)
 
 
@@ -95,6 +100,7 @@ def study_text(name: str, root: str, seen: Survey, file: str) -> str:
     colour = " and ".join({1: "grey", 3: "colour"}.get(bands, f"{bands} bands") for bands in sorted(seen.bands))
     bits = " and ".join(BITS[depth] for depth in sorted(seen.depths))
     lines = [
+        f"# yaml-language-server: $schema={SCHEMA}",
         f"# Written by `ablate init`, which looked at {images:,} images and their masks. Try it: ablate check {file}",
         "# Everything that a study may say: `ablate schema`; what each line does: studies/folder-example.yaml.",
         "",

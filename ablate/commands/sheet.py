@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,21 +19,49 @@ from ablate.wording import count_of, listed
 SHOWN = 6  # images of each split
 LARGEST = 320  # pixels of a tile's longest side
 GAP = 6
+TEXT = 18  # pixels of a letter's height
 # Below this share of the training pixels a class is called rare.
 RARE = 0.01
 
 
 def write_sheet(data: Dataset, path: Path) -> None:
-    """Write a PNG: of each split a row of images over a row of the same with their masks laid over."""
+    """Write a PNG: of each split a row of images over a row of the same with their masks laid over, and a legend."""
     rows = []
     for name in SPLITS:
         split = data.splits[name]
         chosen = panel_indices(len(split), SHOWN)
-        images = [paint.reduce(_shown(split, place), LARGEST, labels=False) for place in chosen]
-        laid = [paint.reduce(_laid_over(data, split, place), LARGEST, labels=False) for place in chosen]
+        images = [_tile(_shown(split, place)) for place in chosen]
+        laid = [_laid_over(data, split, place, enlarge=True) for place in chosen]
         blank = [np.full_like(images[0], 255)] * (SHOWN - len(chosen))
         rows += [[*images, *blank], [*laid, *blank]]
-    Image.fromarray(paint.mosaic(rows, GAP)).save(path)
+    _with_legend(Image.fromarray(paint.mosaic(rows, GAP)), data).save(path)
+
+
+def _with_legend(tiles: Image.Image, data: Dataset) -> Image.Image:
+    """Return the tiles with the names of the splits on their left and the colours of the classes below."""
+    font = ImageFont.load_default(size=TEXT)
+    left = 2 * GAP + round(max(font.getlength(name) for name in SPLITS))
+    entries, x, y = [], left, tiles.height + 2 * GAP
+    for label, colour in zip(data.classes, data.palette, strict=True):
+        width = TEXT + GAP + round(font.getlength(label))
+        if x > left and x + width > left + tiles.width:
+            x, y = left, y + TEXT + 2 * GAP
+        entries.append((x, y, label, tuple(colour)))
+        x += width + 4 * GAP
+    sheet = Image.new("RGB", (left + tiles.width + GAP, y + TEXT + 2 * GAP), "white")
+    sheet.paste(tiles, (left, 0))
+    draw = ImageDraw.Draw(sheet)
+    for number, name in enumerate(SPLITS):
+        draw.text((GAP, GAP + number * tiles.height // len(SPLITS)), name, fill="black", font=font)
+    for x, y, label, colour in entries:
+        draw.rectangle((x, y, x + TEXT, y + TEXT), fill=colour, outline="black")
+        draw.text((x + TEXT + GAP, y + TEXT // 2), label, fill="black", font=font, anchor="lm")
+    return sheet
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    """Return an image as large as a tile: small ones enlarged by a whole number, so that their pixels stay sharp."""
+    return paint.reduce(paint.enlarge(image, max(1, LARGEST // max(image.shape[:2]))), LARGEST, labels=False)
 
 
 def _shown(split: Split, place: int) -> np.ndarray:
@@ -41,8 +69,13 @@ def _shown(split: Split, place: int) -> np.ndarray:
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
-def _laid_over(data: Dataset, split: Split, place: int) -> np.ndarray:
-    return paint.labelled(_shown(split, place), np.asarray(split.masks[place]), data.palette)
+def _laid_over(data: Dataset, split: Split, place: int, *, enlarge: bool = False) -> np.ndarray:
+    image, mask = _shown(split, place), np.asarray(split.masks[place])
+    if enlarge:  # before the outlines are drawn, which then are thin
+        factor = max(1, LARGEST // max(mask.shape))
+        image, mask = paint.enlarge(image, factor), paint.enlarge(mask, factor)
+    laid = paint.labelled(image, mask, data.palette)
+    return paint.reduce(laid, LARGEST, labels=False) if enlarge else laid
 
 
 def frequencies(data: Dataset) -> dict[str, np.ndarray]:
@@ -86,7 +119,8 @@ def print_data(data: Dataset, console: Console | None = None, *, pictures: bool 
         Text(
             f"{data.name}: {counts} images (train / val / test) at {height} × {width}, "
             f"{count_of(data.in_channels, 'channel')} of {bits} bits"
-        )
+        ),
+        soft_wrap=True,
     )
     groups = data.splits["train"].groups
     if groups:

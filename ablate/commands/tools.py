@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ablate.commands import completion
 from ablate.commands.options import (
     Folder,
     Json,
@@ -60,7 +61,9 @@ def data(
 
 
 def predict(
-    results: Annotated[Path, typer.Argument(help="A results folder, a study's file or its name.")],
+    results: Annotated[
+        Path, typer.Argument(help="A results folder, a study's file or its name.", autocompletion=completion.results)
+    ],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images, of any size.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for masks and overlays.")],
     variant: VariantName = None,
@@ -135,7 +138,7 @@ def clean(
 
 
 def components(plugin: Plugins = None, as_json: Json = False) -> None:
-    """List models, data sets, losses and optimizers with their settings."""
+    """List models, data sets, losses, optimizers and augmentations with their settings."""
     plugins_of(plugin)
     from ablate.commands.catalogue import components as rows
     from ablate.commands.catalogue import print_components

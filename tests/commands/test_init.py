@@ -38,6 +38,7 @@ def study_of(folder: Path, out: Path) -> tuple[str, list[str]]:
     """The study that `init` writes, once it was read and its data were loaded; and the notes."""
     path, notes = write_study(folder, out)
     load_data(read_study(path))
+    assert (path.parent / "study.schema.json").exists()
     return path.read_text(), notes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 from ablate.models.inspect import parameters
 from ablate.models.unet import unet
 from ablate.run.plan.reach import later_phases
+from ablate.study.jsonschema import json_schema
 from ablate.study.reader import read_study
 from ablate.study.study import Study
-from tests.conftest import ROOT
+from tests.conftest import ROOT, missing
 
 FILES = [ROOT / "benchmark.yaml", *sorted((ROOT / "studies").glob("*.yaml"))]
 FOUR = ["unet", "noskip", "residual", "attention"]
@@ -88,3 +91,14 @@ def test_the_wider_net_without_skips_has_at_least_the_baselines_parameters() -> 
 def _settings(study: Study, variant: str) -> dict[str, Any]:
     trial = next(trial for trial in study.trials() if trial.variant == variant)
     return {name: value for name, value in trial.model.items() if name != "name"}
+
+
+def test_editors_find_the_schema_that_study_files_name() -> None:
+    for path in FILES:
+        first = path.read_text().splitlines()[0]
+        assert first.startswith("# yaml-language-server: $schema="), path
+        assert (path.parent / first.partition("$schema=")[2]).resolve() == ROOT / "study.schema.json", path
+    if importlib.util.find_spec("monai") is None:
+        missing("MONAI is not installed, whose networks are in the schema")
+    cure = "the schema has changed: ablate schema > study.schema.json"
+    assert json.loads((ROOT / "study.schema.json").read_text()) == json.loads(json.dumps(json_schema())), cure

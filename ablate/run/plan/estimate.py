@@ -1,52 +1,93 @@
-"""The time that a study will take: its arithmetic, over the speed at which this machine does the same arithmetic."""
+"""The time that a study will take: real steps of each variant on this machine, counted over the plan's trials."""
 
 from __future__ import annotations
 
+import heapq
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
-from ablate.models.inspect import outputs
-from ablate.registry import MODELS
+from ablate.data.augment import Augmenter
 from ablate.run.plan.describe import PlanReport
-from ablate.study.components import create
 from ablate.study.study import Study
-from ablate.train.device import device_names
+from ablate.study.trial import Trial
+from ablate.train.context import Context
+from ablate.train.device import device_names, synchronise
+from ablate.train.engine import make_step
 from ablate.train.engine.config import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide
-from ablate.train.engine.fused import fuse
+from ablate.train.evaluate import image_counts
 
-# Most arithmetic of the forward pass of one step that is timed.
+# Most arithmetic of the forward passes that are timed, of all variants together: a plan has to come at once.
 STEP_FLOPS = 20e9
 # Of steps as short as a millisecond so many show the quickest.
 MOST_STEPS = 100
 
 
-def estimate_seconds(study: Study, report: PlanReport, *, measure_for: float = 0.3) -> float | None:
-    """Return about how many seconds all trials of a plan take on this machine.
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of a study: `fixed` before and after its trials, `trials` for those that the plan names."""
 
-    None where the data's shape is not known or a GPU's memory does not suffice.
-    The baseline is computed forward and backward on noise for `measure_for` seconds, or `MOST_STEPS` (nothing is
-    trained), as one worker of a run would compute it; the quickest step counts, so that other load does not. The plan's
-    training FLOPs are divided by that rate. Loading, validation, checkpoints and probes are not in it.
+    fixed: float
+    trials: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that a variant takes for an image: to train on it, and to score it; the number of images by split."""
+
+    train: float
+    score: float
+    images: dict[str, int]
+
+    def of(self, trial: Trial) -> float:
+        """Return the seconds of a trial, validation and test included."""
+        epochs, images = trial.train["epochs"], self.images
+        scored = (epochs + 1) * images["val"] + images["test"]
+        return epochs * images["train"] * self.train + scored * self.score
+
+
+def estimate_seconds(
+    study: Study, report: PlanReport, *, measure_for: float = 2.0, start_up: float = 0.0
+) -> Estimate | None:
+    """Return about how many seconds the trials of a plan take on this machine; None where a GPU's memory lacks.
+
+    Each variant trains on and scores a batch of the study's own data again and again, as a worker of a run would, all
+    of them for `measure_for` seconds (each 0.3 at most); the quickest counts, by the processor's own clock, so that
+    other load does not. Where that is too much arithmetic to come at once, the baseline alone is timed, and the others
+    count by their FLOPs.
+    `start_up` is what a run takes before its first trial. Checkpoints and probes are not in it.
     """
-    baseline = next(item for item in report.variants if item.name == study.baseline)
-    if report.shape is None or not baseline.forward_flops or not report.train_flops:
-        return None
     device, decisions = device_names(study.spec.run.devices)[0], decisions_of(study, report)
-    # A plan has to come at once: where an image alone is seconds of work, one image stands for the batch.
-    batch = max(1, min(int(study.spec.train.batch_size), int(STEP_FLOPS / baseline.forward_flops)))
-    context = {"in_channels": report.shape.in_channels, "num_classes": report.shape.num_classes}
-    with torch.random.fork_rng(devices=[]):
-        model = create(MODELS, baseline.model, **context).train()
-        images = torch.randn(batch, report.shape.in_channels, *report.shape.size)
+    flops = {item.name: item.forward_flops or 0 for item in report.variants}
+    if not flops[study.baseline] or not report.train_flops:
+        return None
+    all_fit = sum(flops.values()) <= STEP_FLOPS
+    context = Context(device, replace(decisions, engine="eager") if decisions.compiles else decisions, study.base)
+    paces, share = {}, min(0.3, measure_for / len(flops))
     try:
-        seconds = _step_seconds(model, images, torch.device(device), decisions, measure_for)
+        with torch.random.fork_rng(devices=[]):
+            for trial in study.representatives():
+                if all_fit or trial.variant == study.baseline:
+                    most = max(1, int(STEP_FLOPS / (len(flops) if all_fit else 1) / max(flops[trial.variant], 1)))
+                    paces[trial.variant] = _pace(trial, context, most, share)
     except torch.OutOfMemoryError:  # somebody else is on the GPU: the plan comes without
         return None
-    rate = 3 * baseline.forward_flops * batch / seconds * decisions.workers * len(device_names(study.spec.run.devices))
+    for name in flops.keys() - paces.keys():
+        base, ratio = paces[study.baseline], flops[name] / flops[study.baseline]
+        paces[name] = replace(base, train=ratio * base.train, score=ratio * base.score)
+    lanes = decisions.workers * len(device_names(study.spec.run.devices))
     gain = 1 + COMPILE_GAIN[decisions.precision] * decisions.compiles
     once = COMPILE_SECONDS * len(study.variants) / decisions.workers * decisions.compiles
-    return report.train_flops / (rate * gain) + once
+    if study.spec.search is not None:
+        rounds = study.spec.search.trials * len(study.seeds)
+        trials = [paces[trial.variant].of(trial) for trial in study.representatives()] * rounds
+    else:
+        trials = [paces[trial.variant].of(trial) for trial in report.trials]
+    profile = study.spec.measure.profile_seconds * study.spec.measure.profile
+    return Estimate(start_up + profile + once, _makespan(trials, lanes) / gain)
 
 
 def decisions_of(study: Study, report: PlanReport) -> Decisions:
@@ -60,29 +101,52 @@ def decisions_of(study: Study, report: PlanReport) -> Decisions:
     )
 
 
-def _step_seconds(
-    model: torch.nn.Module, images: torch.Tensor, device: torch.device, decisions: Decisions, measure_for: float
-) -> float:
-    layout = torch.channels_last if decisions.channels_last else torch.contiguous_format
-    model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
-    images = images.to(device, memory_format=layout)
-    if decisions.fuses:
-        fuse(model)
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(decisions.threads)
+def _makespan(seconds: list[float], lanes: int) -> float:
+    """Return when the last of the trials ends, the longest begun first, as the driver does."""
+    ends = [0.0] * lanes
+    for each in sorted(seconds, reverse=True):
+        heapq.heappush(ends, heapq.heappop(ends) + each)
+    return max(ends)
+
+
+def _pace(trial: Trial, context: Context, most: int, measure_for: float) -> Pace:
+    """Time a step of training and the scoring of a batch, of `most` images at most."""
+    data, network = context.data(trial.data), context.network(trial)
+    splits = data.splits
+    count = min(trial.train["batch_size"] * trial.train.get("accumulate", 1), len(splits["train"]), most)
+    settings = trial.train | {"batch_size": min(trial.train["batch_size"], count)}
+    augment = Augmenter(trial.train["augment"], trial.train["crop"], data.dataset.size)
+    learn = make_step(network, context.decisions, settings, (count, *augment.output, data.dataset.in_channels))
+    samples = np.arange(count)
+    images, masks, _ = next(splits["val"].in_order(settings["batch_size"]))
+
+    def train() -> None:
+        batch = augment(*splits["train"].take(samples), seed=trial.seed, epoch=1, samples=samples)
+        learn(*batch, trial.train["lr"])
+
+    def score() -> None:
+        guess = network.predict(images, masks)[0]
+        image_counts(guess, masks, network.num_classes)
+
+    network.model.train()
+    train_s = _quickest(train, context.device, measure_for)
+    network.model.eval()
+    with torch.no_grad():
+        score_s = _quickest(score, context.device, measure_for / 3)
+    return Pace(train_s / count, score_s / len(images), {name: len(split) for name, split in splits.items()})
+
+
+def _quickest(act: Callable[[], None], device: torch.device, seconds: float) -> float:
+    """Return the seconds of the quickest call, the first left out: it pays for allocation and choice of kernels.
+
+    On a CPU by the time of this process, where it is less: other load makes a call wait, and costs it nothing.
+    """
     times: list[float] = []
-    try:
-        begin = time.perf_counter()
-        # The first steps pay for allocation and the choice of kernels; the quickest of all is none of them.
-        while len(times) < 2 or (len(times) < MOST_STEPS and time.perf_counter() - begin < measure_for):
-            at = time.perf_counter()
-            with torch.autocast(device.type, torch.bfloat16, enabled=decisions.precision == "bfloat16"):
-                loss = outputs(model(images))[0].float().square().mean()
-            loss.backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - at)
-    finally:
-        torch.set_num_threads(threads)
-    return min(times)
+    begin = time.process_time()
+    while len(times) < 2 or (len(times) <= MOST_STEPS and time.process_time() - begin < seconds):
+        at, spent = time.perf_counter(), time.process_time()
+        act()
+        synchronise(device)
+        wall, own = time.perf_counter() - at, time.process_time() - spent
+        times.append(min(wall, own) if device.type == "cpu" else wall)
+    return min(times[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.text import Text
 from ablate.data.dataset import Dataset
 from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
 from ablate.run.plan.disk import room_of
-from ablate.run.plan.estimate import decisions_of, estimate_seconds
+from ablate.run.plan.estimate import Estimate, decisions_of, estimate_seconds
 from ablate.run.plan.pilot import print_power
 from ablate.study.study import Study
 from ablate.study.trial import level_text
@@ -41,10 +42,10 @@ def print_plan(
     _modules(console, report)
     if report.trials:
         console.print(trials_table(report))
-    if estimate and report.train_flops:
-        seconds = estimate_seconds(study, report)
-        if seconds is not None:
-            console.print(_cost(seconds / report.train_flops, report.train_flops, report.later_flops or (0, 0)))
+    if estimate:
+        found = estimate_seconds(study, report, start_up=time.process_time())
+        if found is not None:
+            console.print(_cost(found, report))
     room = room_of(study, report, data, results, decisions_of(study, report).workers)
     console.print(Text(room.text), soft_wrap=True)
     for note in report.notes:
@@ -64,7 +65,8 @@ def checked(study: Study) -> tuple[PlanReport, Dataset]:
 def plan_document(study: Study, results: Path) -> dict[str, Any]:
     """Return what `print_plan` prints as JSON values: seconds, bytes and FLOPs instead of words."""
     report, data = checked(study)
-    seconds = estimate_seconds(study, report) if report.train_flops else None
+    found = estimate_seconds(study, report, start_up=time.process_time())
+    seconds = None if found is None else _seconds(found, report)
     document = json.loads(json.dumps(asdict(report), default=str))
     document["trials"] = [
         {"name": t.name, "key": t.key, "variant": t.variant, "settings": t.settings, "seed": t.seed}
@@ -74,12 +76,21 @@ def plan_document(study: Study, results: Path) -> dict[str, Any]:
     return document | {"runs": list(report.runs), "seconds": seconds, "bytes": asdict(room)}
 
 
-def _cost(seconds_a_flop: float, first: int, later: tuple[int, int]) -> str:
+def _seconds(found: Estimate, report: PlanReport) -> tuple[float, float]:
+    """Return the seconds of all runs, at least and at most: a run of a later phase takes its share by its FLOPs."""
+    first = report.train_flops or 1
+    least, most = (found.fixed + found.trials * (1 + later / first) for later in report.later_flops or (0, 0))
+    return least, most
+
+
+def _cost(found: Estimate, report: PlanReport) -> str:
     """Return the time and the arithmetic of all runs, at least and at most where they are not known beforehand."""
-    least, most = (first + part for part in later)
-    times = dict.fromkeys(duration(seconds_a_flop * flops) for flops in (least, most))
-    amounts = dict.fromkeys(f"{flops / 1e12:,.1f}" for flops in (least, most))
-    return f"time: about {' to '.join(times)} of training on this machine ({' to '.join(amounts)} TFLOP)"
+    times = dict.fromkeys(map(duration, _seconds(found, report)))
+    first = report.train_flops or 0
+    amounts = dict.fromkeys(f"{(first + flops) / 1e12:,.1f}" for flops in report.later_flops or (0, 0))
+    return (
+        f"time: about {' to '.join(times)} on this machine, when it is quiet ({' to '.join(amounts)} TFLOP of training)"
+    )
 
 
 def _summary(console: Console, report: PlanReport) -> None:

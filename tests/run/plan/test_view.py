@@ -48,7 +48,7 @@ def test_the_runs_of_every_phase_and_what_they_can_find_are_said_first(tmp_path:
     assert lines[4].startswith("can find: differences of mIoU from 3.1 points on with 8 fresh seeds, ")
     assert "seeds: intervals are wide" not in text
     cost = next(line for line in lines if line.startswith("time: about "))
-    assert "TFLOP)" in cost
+    assert "TFLOP of training)" in cost
     alone = printed(tmp_path, GOOD.replace("seeds: 2", "screen: {}"))
     assert "note: screen without confirm chooses settings and decides nothing" in alone
 
