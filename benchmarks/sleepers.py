@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=["local"])
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long a trial sleeps")
-    parser.add_argument("--address", default="null", help="of a Ray cluster of two cores; default one on this machine")
+    parser.add_argument("--address", default="null", help="of a Ray node of two cores; default one on this machine")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -98,7 +98,8 @@ def main() -> None:
     text = "\n".join(
         ["# Trials that sleep", "", f"- command: `{command}`",
          f"- {arguments.trials} trials that sleep {arguments.seconds:g} s each; seconds from the first to the last, "
-         "starting workers and jobs included (two jobs of half the trials); the driver's own processor time", "", table(head, lines)]
+         "starting workers and jobs included (two jobs of half the trials); the driver's own processor time",
+         "", table(head, lines)]
     )  # fmt: skip
     write_both(arguments.out / "sleepers", {"command": command, "rows": rows}, text)
 
