@@ -227,12 +227,13 @@ class Parts:
         return timed
 
 
-def simulate(prepared: Prepared, world: World, source: Path, *, plugins: Plugins) -> dict[str, Any]:
-    """Run a study by simulated workers; return what it cost, what was lost, and whether every record came once."""
+def simulate(prepared: Prepared, world: World, record: Record, *, plugins: Plugins) -> dict[str, Any]:
+    """Run a study by simulated workers; return what it cost, what was lost, and whether every record came once.
+
+    All records are copies of `record`, under their own trials' names.
+    """
     clock = SimulatedTime()
     parts = Parts(clock)
-    record = read_record(next(Results(source).folders()).record)
-    assert record is not None
     engine = SimulatedEngine(clock, world, record)
     with _instead_of_time(clock), Path(os.devnull).open("w") as nothing:
         # As in a terminal: a live table, drawn a few times in a second.
@@ -306,7 +307,9 @@ def child(study: Path, out: Path, source: Path, plugin: Path, workers: int) -> d
     """Simulate in this process, which does nothing else."""
     plugins = Plugins(files=(plugin,), loaded=tuple(load_plugins([plugin])))
     prepared = prepare(read_study(study), writable(out), plugins=plugins, allow_code_change=False)
-    return simulate(prepared, World(workers), source, plugins=plugins)
+    record = read_record(next(Results(source).folders()).record)
+    assert record is not None
+    return simulate(prepared, World(workers), record, plugins=plugins)
 
 
 def render(rows: Sequence[dict[str, Any]], command: str, machine: str) -> str:

@@ -33,8 +33,8 @@ track: {{wandb: disabled}}
 """
 ENGINES = {
     "local": "workers: {workers}",
-    "slurm": "executor: slurm, cluster: {{max_parallel: {workers}, cpus: 1}}",
-    "ray": "executor: ray, cluster: {{cpus: {cpus}, address: {address}}}",
+    "slurm": "executor: slurm, cluster: {{max_parallel: {workers}, trials_per_job: {half}}}",
+    "ray": "executor: ray, cluster: {{cpus: {cpus}, trials_per_job: {half}, address: {address}}}",
 }
 
 
@@ -62,7 +62,8 @@ def measure(engine: str, trials: int, seconds: float, scratch: Path, address: st
     row: dict[str, Any] = {"engine": engine}
     for workers in (1, 2):
         # Ray has no limit of its own: a task that asks for both cores leaves no room for a second.
-        asked = ENGINES[engine].format(workers=workers, cpus=3 - workers, address=address)
+        names = {"workers": workers, "cpus": 3 - workers, "half": (trials + 1) // 2, "address": address}
+        asked = ENGINES[engine].format(**names)
         study = scratch / f"{engine}-{workers}.yaml"
         study.write_text(STUDY.format(seconds=seconds / 2, trials=trials, engine=asked), encoding="utf-8")
         done = call("benchmarks.sleepers", "--child", str(study), str(scratch / f"{engine}-{workers}"))
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=["local"])
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long a trial sleeps")
-    parser.add_argument("--address", default="null", help="of a Ray cluster of two cores; default one on this machine")
+    parser.add_argument("--address", default="null", help="of a Ray node of two cores; default one on this machine")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -97,7 +98,8 @@ def main() -> None:
     text = "\n".join(
         ["# Trials that sleep", "", f"- command: `{command}`",
          f"- {arguments.trials} trials that sleep {arguments.seconds:g} s each; seconds from the first to the last, "
-         "starting workers and jobs included; the driver's own processor time", "", table(head, lines)]
+         "starting workers and jobs included (two jobs of half the trials); the driver's own processor time",
+         "", table(head, lines)]
     )  # fmt: skip
     write_both(arguments.out / "sleepers", {"command": command, "rows": rows}, text)
 

@@ -7,13 +7,16 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+import tests.tiny_plugin  # noqa: F401 (registers the tiny components)
 from ablate.errors import StudyError
+from ablate.plugins import Plugins
 from ablate.run.cluster.jobs import at_site
+from ablate.run.command import profile_study
 from ablate.study.reader import read_study
 from tests.run.cluster.conftest import wait_for
 from tests.run.conftest import STUDY, Command
@@ -207,6 +210,36 @@ def test_without_the_engine_it_is_one_line(command: Command, executor: str, word
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not command.results.exists()
+
+
+def test_the_profile_of_a_cluster_study_is_measured_on_a_node(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked of the engine, as how to compute is; here it answers in this process."""
+    asked: list[str] = []
+
+    class Node:
+        name, detaches = "a cluster", False
+
+        def submit(self, tasks: Sequence[Callable[[], object]]) -> list[str]:
+            for task in tasks:
+                asked.append(type(getattr(task, "ask", task)).__name__)
+                task()
+            return ["1"]
+
+        def ended(self, _jobs: Sequence[str]) -> dict[str, str]:
+            return {}
+
+        def cancel(self, _jobs: Sequence[str]) -> None: ...
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("ablate.run.cluster.jobs.engine_for", lambda *_: Node())
+    command.study(on("ray", STUDY))
+    study = read_study(command.folder / "study.yaml")
+    assert profile_study(study, command.results, plugins=Plugins(), seconds=0.5) == 0
+    assert asked == ["Deciding", "_Profile"]
+    assert json.loads((command.results / "profile.json").read_text())
 
 
 def test_a_site_fills_up_what_the_study_leaves_out(
