@@ -228,13 +228,13 @@ def _price(analysis: Analysis, rows: list[Row]) -> Card:
     for row in sorted(rows, key=lambda row: rank.get(row["decision"], 1)):
         tested = component(analysis, row["variant"])
         if text := _cost(analysis, row["variant"], tested.of_variant):
-            costs.append(f"{tested.name}: {text}")
+            costs.append((f"{tested.name}: {text}", "going without" if tested.alone else analysis.baseline))
     if not costs:
         return Card("At what cost?", "Not measured", "")
     note = f" Do not rely on the speeds: {text}." if (text := busy(analysis)) else ""
-    lead, _, answer = costs[0].partition(": ")
-    others = _first(costs[1:], "; ")
-    more = f"{_capital(lead)}, compared with going without. {_capital(others)}"
+    lead, _, answer = costs[0][0].partition(": ")
+    others = _first([text for text, _ in costs[1:]], "; ")
+    more = f"{_capital(lead)}, compared with {costs[0][1]}. {_capital(others)}"
     return Card("At what cost?", answer, f"{more.rstrip('. ')}.{note}")
 
 
