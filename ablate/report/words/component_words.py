@@ -22,7 +22,7 @@ NAMES = {
     ("norm", "group"): "group normalisation",
 }
 # Values that say that a component is absent.
-ABSENT = ("none", "None", "identity", "off", "False", "false", "no", "0", "0.0")
+ABSENT = ("none", "None", "identity", "off", "False", "false", "no", "0", "0.0", "[1.0, 1.0]")
 # Beyond so many seeds nobody decides a difference.
 MOST_RUN = 100
 _OF_A_VARIANT = {"help": "is better", "hurt": "is worse"}
@@ -33,13 +33,15 @@ DECISIONS = ("better", "worse", "equivalent")
 class Component:
     """The component that a contrast tests: its name, whether that is a plural, and whether the variant has it.
 
-    Where the baseline has it and the variant goes without, its effect is the difference with the sign turned. A variant
-    that differs in several settings is tested as a whole, by its own name.
+    Where the baseline has it and the variant goes without, its effect is the difference with the sign turned. `alone`
+    says that the other side has nothing in its place; a variant that differs in several settings is tested as a `whole`,
+    by its own name.
     """
 
     name: str
     plural: bool
     of_variant: bool
+    alone: bool = False
     whole: bool = False
 
     def does(self, verb: str) -> str:
@@ -86,13 +88,18 @@ def component(analysis: Analysis, variant: str) -> Component:
 
 
 def _tested(field: str, base: Any, own: Any, variant: str = "") -> Component:
+    if field.startswith("replace."):
+        return Component(f"the layers {field.partition('.')[2]}", True, own is None, True)
+    if field == "data.fraction":
+        return Component(f"training on {100 * own:g} % of the images", False, True)
     of_variant = str(own) not in ABSENT
-    present = own if of_variant else base
+    present, other = (own, base) if of_variant else (base, own)
     value, last = str(present), field.rpartition(".")[2]
     known = NAMES.get((field, value))
     # Numbers have no absence that a name could be made of.
-    name = known or (value if value in variant else last if present is True else f"{last} {value}")
-    return Component(name, known is not None and known.endswith("s"), of_variant)
+    called = isinstance(present, str) and value in variant
+    name = known or (value if called else last if present is True else f"{last} {as_text(present)}")
+    return Component(name, known is not None and known.endswith("s"), of_variant, str(other) in ABSENT)
 
 
 def interaction_sentence(analysis: Analysis, row: Row) -> str:

@@ -224,18 +224,17 @@ def _by_setting(analysis: Analysis) -> dict[str, list[str]]:
 def _price(analysis: Analysis, rows: list[Row]) -> Card:
     """Return what each component costs, those first that are shown to matter."""
     rank = {"better": 0, "worse": 0}
-    costs, rivals = [], []
+    costs = []
     for row in sorted(rows, key=lambda row: rank.get(row["decision"], 1)):
         tested = component(analysis, row["variant"])
         if text := _cost(analysis, row["variant"], tested.of_variant):
-            costs.append(f"{tested.subject}: {text}")
-            rivals.append(analysis.baseline if tested.whole else "going without")
+            costs.append((f"{tested.subject}: {text}", "going without" if tested.alone else analysis.baseline))
     if not costs:
         return Card("At what cost?", "Not measured", "")
     note = f" Do not rely on the speeds: {text}." if (text := busy(analysis)) else ""
-    lead, _, answer = costs[0].partition(": ")
-    others = _first(costs[1:], "; ")
-    more = f"{_capital(lead)}, compared with {rivals[0]}. {_capital(others)}"
+    lead, _, answer = costs[0][0].partition(": ")
+    others = _first([text for text, _ in costs[1:]], "; ")
+    more = f"{_capital(lead)}, compared with {costs[0][1]}. {_capital(others)}"
     return Card("At what cost?", answer, f"{more.rstrip('. ')}.{note}")
 
 

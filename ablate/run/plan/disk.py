@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablate.data.dataset import Dataset
+from ablate.data.dataset import Dataset, as_bytes
 from ablate.records.images import pack, pack_images
 from ablate.run.plan.describe import PlanReport
 from ablate.study.study import Study
@@ -51,7 +51,7 @@ def room_of(study: Study, report: PlanReport, data: Dataset, results: Path, work
     test = data.splits["test"]
     some = np.unique(np.linspace(0, len(test) - 1, min(LOOKED_AT, len(test))).astype(int))
     masks = len(pack(test.masks[index] for index in some)) / len(some) * len(test)
-    images = len(pack_images(np.asarray(test.images[index])[..., :3] for index in some)) / len(some) * len(test)
+    images = len(pack_images(as_bytes(test.images[index]) for index in some)) / len(some) * len(test)
     states = {"best": 1, "last": STATES, "none": 0}[study.spec.run.keep]
     trial = TRIAL_BYTES + states * weights + ROUGHER * masks
     here = next(parent for parent in (results, *results.absolute().parents) if parent.exists())

@@ -78,6 +78,9 @@ def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(s
     assert called({"block": ["plain", "residual"]}) == ("residual blocks", True)
     assert called({"dropout": [0.0, 0.1]}) == ("dropout 0.1", True)
     assert called({"dropout": [0.1, 0.0]}) == ("dropout 0.1", False)
+    assert called({"replace": [None, {"model.*.attention": "identity"}]}) == ("the layers model.*.attention", False)
+    assert called({"data.fraction": [1.0, 0.3]}) == ("training on 30 % of the images", True)
+    assert called({"train.augment.scale": [[0.75, 1.5], [1.0, 1.0]]}) == ("scale [0.75, 1.5]", False)
     assert called({"skip": ["concat", "none"], "block": ["plain", "residual"]}) == ("odd", True)
 
 
