@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ablate.analysis.columns import Frame
 from ablate.analysis.schema import CLAIMS, FRAMES, TRIAL_FRAMES
+from ablate.analysis.schema.columns import Frame
 from ablate.commands.catalogue import components
 from ablate.run.plan.describe import json_schema
 

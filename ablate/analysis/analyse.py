@@ -15,10 +15,10 @@ from functools import lru_cache
 
 import pandas as pd
 
-from ablate.analysis import cells, contrasts, costs, factorial, fine_detail, probes
+from ablate.analysis import cells, contrasts, factorial, fine_detail, probes
+from ablate.analysis.by_variant import classes_frame, cost_frame, throughput_frame, variants_frame
 from ablate.analysis.fine_detail import DETAIL
 from ablate.analysis.frames import Frames
-from ablate.analysis.own_best import classes_frame, variants_frame
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import OWN_BEST, SHARED, rank_agreement
 from ablate.errors import ResultsError
@@ -123,8 +123,8 @@ def analyse(frames: Frames) -> Analysis:
         budget=cells.budget_frame(frames, v),
         gates=gates,
         gate_ablation=gate_ablation,
-        throughput=costs.throughput_frame(frames),
-        cost=costs.cost_frame(frames),
+        throughput=throughput_frame(frames),
+        cost=cost_frame(frames),
         interactions=factorial.interactions_frame(scores),
         main_effects=factorial.main_effects_frame(scores),
         data_size=factorial.data_size_frame(scores, own_best),

@@ -19,6 +19,20 @@ from ablate.study.spec import SubsetSpec
 
 IGNORE = 255
 SPLITS = ("train", "val", "test")
+# Classes and colours of the CamVid benchmark as SegNet uses it, which the built-in street scenes share.
+CAMVID = {
+    "Sky": (128, 128, 128),
+    "Building": (128, 0, 0),
+    "Pole": (192, 192, 128),
+    "Road": (128, 64, 128),
+    "Pavement": (60, 40, 222),
+    "Tree": (128, 128, 0),
+    "SignSymbol": (192, 128, 128),
+    "Fence": (64, 64, 128),
+    "Car": (64, 0, 128),
+    "Pedestrian": (64, 64, 0),
+    "Bicyclist": (0, 128, 192),
+}
 SHOWN = 3  # names in a message before "and 9 more"
 
 

@@ -42,14 +42,20 @@ def panel_indices(count: int, images: int = PANEL_IMAGES) -> list[int]:
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return the arrays `names` of an .npz; raises `ResultsError` for one that is damaged, too large, or lacks them."""
-    _open(path).close()
     try:
-        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
+        with _open(path) as archive:
+            return {name: _array(archive, name) for name in names}
     except KeyError as error:
         raise ResultsError(f"it lacks {error}", file=str(path)) from None
     except _DAMAGED as error:
         raise ResultsError(f"its arrays cannot be read ({error})", file=str(path)) from None
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    if f"{name}.npy" not in archive.namelist():
+        raise KeyError(name)
+    with archive.open(f"{name}.npy") as member:
+        return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
 
 
 def pack(arrays: Iterable[np.ndarray]) -> bytes:

@@ -17,9 +17,9 @@ from ablate.records.store import Results
 from ablate.registry import FIGURES
 from ablate.report.figures.saving import FORMATS, draw_all, panel_names
 from ablate.report.page.document import make_page
-from ablate.report.page.latex import to_latex
 from ablate.report.page.render import render
 from ablate.report.paper import write_paper
+from ablate.report.tables.latex import to_latex
 from ablate.report.tables.table import Table, all_tables, to_csv, to_markdown
 from ablate.wording import count_of
 

@@ -14,7 +14,7 @@ from ablate.report.figures.saving import encode, timeless
 from ablate.report.figures.theme import theme
 from ablate.report.format import short_names
 from ablate.report.lookup import NotDrawn, seeds_text
-from ablate.report.page.latex import latex, to_latex
+from ablate.report.tables.latex import latex, to_latex
 from ablate.report.tables.main import results
 from ablate.report.tables.table import Column, Table
 from ablate.report.words.methods import methods_paragraph

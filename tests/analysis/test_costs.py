@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.costs import throughput_frame
+from ablate.analysis.by_variant import throughput_frame
 from ablate.analysis.frames import load_results
 from tests.planted import plant
 

@@ -12,8 +12,8 @@ import pytest
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames, load_results
-from ablate.analysis.planner import Pilot, PowerPlan, pilot_of, plan_power
 from ablate.analysis.selection import OWN_BEST, v_table
+from ablate.run.plan.planner import Pilot, PowerPlan, pilot_of, plan_power
 from ablate.stats.blocks import draw_images, image_scheme
 from tests.planted import Truth, plant
 

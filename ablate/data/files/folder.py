@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ablate.data.dataset import IGNORE, SPLITS, Dataset, Findings
+from ablate.data.dataset import CAMVID, IGNORE, SPLITS, Dataset, Findings
 from ablate.data.files.assemble import Recipe, assemble
 from ablate.data.files.labels import Labels, read_labels
 from ablate.data.files.sources import Pair, check_groups, check_pattern, list_files, pair_up
 from ablate.data.files.splitting import Folders, Folds, Fractions, Lists, Rule, deal, group_of, pick, read_split
-from ablate.data.street.palette import CLASSES, PALETTE
 from ablate.errors import DataError
 
 Side = Annotated[int, Field(ge=8, le=8192)]
@@ -146,12 +145,12 @@ def camvid(
             if pair.group not in SEQUENCES:
                 findings.add(pair.image, "of no known recording", key="data.root", cure="use split: segnet")
         check_groups(splits, findings)
-    table = {index: index for index in range(len(CLASSES))} | {VOID: IGNORE}
-    recipe = Recipe(Labels(CLASSES, PALETTE, False, table), (size[0], size[1]), 3)
+    table = {index: index for index in range(len(CAMVID))} | {VOID: IGNORE}
+    recipe = Recipe(Labels(tuple(CAMVID), tuple(CAMVID.values()), False, table), (size[0], size[1]), 3)
     return assemble("camvid", place, splits, recipe, findings)
 
 
-camvid.classes = CLASSES  # type: ignore[attr-defined]
+camvid.classes = tuple(CAMVID)  # type: ignore[attr-defined]
 
 
 def existing_root(root: str, base: Path, *, cure: str = "") -> Path:

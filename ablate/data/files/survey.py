@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import ImageColor
 
-from ablate.data.dataset import Findings
+from ablate.data.dataset import CAMVID, Findings
 from ablate.data.files.header import Unusable
 from ablate.data.files.labels import Labels
 from ablate.data.files.layout import Layout, find_group
 from ablate.data.files.pixels import read_mask
 from ablate.data.files.sources import Pair, in_threads, inspect, read_bytes
-from ablate.data.street.palette import CLASSES
 
 MOST_MASKS = 2000  # of more, so many are looked at, evenly spaced
 # Masks of semantic classes hold few values; more are shades (interpolated, lossy) or numbers of objects.
@@ -86,10 +85,10 @@ def survey(root: Path, layout: Layout) -> Survey:
     labels = label_values(root, [mask for _, mask in layout.all_pairs()])
     parts = {role: [image for image, _ in pairs] for role, pairs in layout.pairs.items()}
     classes, ignore = propose_classes(labels, names := class_names(root, labels))
-    if layout.masks.startswith("{split}annot/") and set(labels.pixels) == set(range(len(CLASSES) + 1)):
+    if layout.masks.startswith("{split}annot/") and set(labels.pixels) == set(range(len(CAMVID) + 1)):
         # CamVid in the layout of the SegNet tutorial, whose last label is "void".
-        names = dict(enumerate(CLASSES))
-        classes, ignore = {name: code for code, name in names.items()}, (len(CLASSES),)
+        names = dict(enumerate(CAMVID))
+        classes, ignore = {name: code for code, name in names.items()}, (len(CAMVID),)
     return Survey(
         layout=layout,
         sizes=Counter(header.size for header in headers),

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from ablate.data import cache
-from ablate.data.dataset import Dataset, Split
+from ablate.data.dataset import CAMVID, Dataset, Split
 from ablate.data.street import palette
 from ablate.data.street.canvas import SUPERSAMPLE, Camera, Canvas, Draw, Stand
 from ablate.data.street.houses import backdrop, building, ground
@@ -52,8 +52,8 @@ def street(
     arrays, _ = cache.fill(hashlib.sha256((text + _source_digest()).encode()).hexdigest(), build)
     return Dataset(
         name="street",
-        classes=palette.CLASSES,
-        palette=palette.PALETTE,
+        classes=tuple(CAMVID),
+        palette=tuple(CAMVID.values()),
         splits={
             split: Split(
                 arrays[f"{split}_images"],
@@ -67,7 +67,7 @@ def street(
 
 
 street.version = VERSION  # type: ignore[attr-defined]
-street.classes = palette.CLASSES  # type: ignore[attr-defined]
+street.classes = tuple(CAMVID)  # type: ignore[attr-defined]
 
 
 def _source_digest() -> str:

@@ -1,39 +1,14 @@
-"""The classes of the street scenes, the stock of paints that all classes share, and what a painted surface is."""
+"""The labels of the street scenes, the stock of paints that all classes share, and what a painted surface is."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from ablate.data.dataset import CAMVID
+
 Colour = tuple[float, float, float]  # red, green, blue in 0..1
 
-# Classes and colours are those of the CamVid benchmark as SegNet uses it.
-CLASSES = (
-    "Sky",
-    "Building",
-    "Pole",
-    "Road",
-    "Pavement",
-    "Tree",
-    "SignSymbol",
-    "Fence",
-    "Car",
-    "Pedestrian",
-    "Bicyclist",
-)
-PALETTE = (
-    (128, 128, 128),
-    (128, 0, 0),
-    (192, 192, 128),
-    (128, 64, 128),
-    (60, 40, 222),
-    (128, 128, 0),
-    (192, 128, 128),
-    (64, 64, 128),
-    (64, 0, 128),
-    (64, 64, 0),
-    (0, 128, 192),
-)
-SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
+SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(len(CAMVID))
 
 # One stock of paints for every class, so that a colour does not tell what carries it.
 BRICK, OCHRE, CREAM, WHITE = (0.56, 0.29, 0.22), (0.74, 0.60, 0.40), (0.86, 0.81, 0.69), (0.91, 0.91, 0.89)

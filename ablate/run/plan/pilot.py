@@ -19,7 +19,7 @@ from ablate.study.trial import without_location
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ablate.analysis.planner import PowerPlan
+    from ablate.run.plan.planner import PowerPlan
 
 
 def print_power(study: Study, pilot: Path, console: Console | None = None) -> None:
@@ -29,7 +29,7 @@ def print_power(study: Study, pilot: Path, console: Console | None = None) -> No
     """
     # `ablate plan` without --power needs no pandas.
     from ablate.analysis.frames import load_results
-    from ablate.analysis.planner import SEEDS, plan_power
+    from ablate.run.plan.planner import SEEDS, plan_power
 
     console = console or Console()
     own = deciding_seeds(study)[-1]

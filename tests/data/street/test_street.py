@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.data.dataset import IGNORE, Dataset, check_dataset, load_dataset
+from ablate.data.dataset import CAMVID, IGNORE, Dataset, check_dataset, load_dataset
 from ablate.data.street import VERSION, draw_scene, street
-from ablate.data.street.palette import BICYCLIST, CLASSES, FENCE, PEDESTRIAN, POLE, SIGN
+from ablate.data.street.palette import BICYCLIST, FENCE, PEDESTRIAN, POLE, SIGN
 from ablate.errors import StudyError
 
 # Changes where any pixel changes: raise VERSION then, because trials of the old pictures are other trials.
@@ -54,7 +54,7 @@ def run_lengths(masks: np.ndarray, label: int) -> np.ndarray:
 
 def test_it_is_a_whole_data_set(scenes: Dataset) -> None:
     check_dataset(scenes)
-    assert scenes.classes == CLASSES
+    assert scenes.classes == tuple(CAMVID)
     assert scenes.size == (64, 96) and scenes.in_channels == 3
     assert [len(scenes.splits[split]) for split in ("train", "val", "test")] == [200, 48, 100]
     assert scenes.splits["val"].names[:2] == ("val_00000", "val_00001")

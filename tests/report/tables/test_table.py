@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablate.report.page.latex import latex, to_latex
+from ablate.report.tables.latex import latex, to_latex
 from ablate.report.tables.table import Column, Table, all_tables, best_rows, cell_text, cells, to_csv, to_markdown
 from tests.report.conftest import Analysed
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ablate.report.page.latex import TEXT_HEIGHT, TEXT_WIDTH, fit_page, to_latex
+from ablate.report.tables.latex import TEXT_HEIGHT, TEXT_WIDTH, fit_page, to_latex
 from ablate.report.tables.table import Column, Table
 
 PROSE = "a reason that is told in a sentence of some length, as reasons often are"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablate.analysis.columns import Column, Frame, count, flag, number, text
+from ablate.analysis.schema.columns import Column, Frame, count, flag, number, text
 
 _VERDICT = text('"under-converged", "converged", "inconclusive" or "none"')
 
