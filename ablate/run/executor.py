@@ -26,8 +26,7 @@ from ablate.study.trial import Trial
 # Activations are allocated and freed by the hundred in every step. Large pages, and memory that is kept instead of
 # given back and faulted in again, make a step on a CPU about a twentieth quicker (glibc; others do not look).
 MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824"
-# How long the fork server may take to fork a worker, its imports included.
-START_SECONDS = 120.0
+START_SECONDS = 120.0  # for the fork server to fork a worker, its imports included
 # After so long without a step a trial is said to stand still.
 STALL_SECONDS = 600.0
 # How long a process that was killed, or is gone, may take to be reported so.

@@ -1,4 +1,4 @@
-"""What all trackers share: a queue that training never waits for, and what of a trial is logged under which name."""
+"""The common part of all trackers: a queue that training never waits for, and the names under which values are logged."""
 
 from __future__ import annotations
 

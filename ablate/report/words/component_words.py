@@ -34,8 +34,8 @@ class Component:
     """The component that a contrast tests: its name, whether that is a plural, and whether the variant has it.
 
     Where the baseline has it and the variant goes without, its effect is the difference with the sign turned. `alone`
-    says that the other side has nothing in its place; a variant that differs in several settings is tested as a `whole`,
-    by its own name.
+    says that the other side has nothing in its place; a variant that differs in several settings is tested as a
+    `whole`, by its own name.
     """
 
     name: str
