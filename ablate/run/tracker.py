@@ -1,4 +1,4 @@
-"""What all trackers share: a queue that training never waits for, and what of a trial is logged under which name."""
+"""Trackers: a queue that training never waits for, and the names under which the values of a trial are logged."""
 
 from __future__ import annotations
 
