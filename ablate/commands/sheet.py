@@ -46,7 +46,7 @@ def _with_legend(tiles: Image.Image, data: Dataset) -> Image.Image:
         width = TEXT + GAP + round(font.getlength(label))
         if x > left and x + width > left + tiles.width:
             x, y = left, y + TEXT + 2 * GAP
-        entries.append((x, y, label, tuple(colour)))
+        entries.append((x, y, label, colour))
         x += width + 4 * GAP
     sheet = Image.new("RGB", (left + tiles.width + GAP, y + TEXT + 2 * GAP), "white")
     sheet.paste(tiles, (left, 0))
@@ -54,7 +54,7 @@ def _with_legend(tiles: Image.Image, data: Dataset) -> Image.Image:
     for number, name in enumerate(SPLITS):
         draw.text((GAP, GAP + number * tiles.height // len(SPLITS)), name, fill="black", font=font)
     for x, y, label, colour in entries:
-        draw.rectangle((x, y, x + TEXT, y + TEXT), fill=colour, outline="black")
+        draw.rectangle((x, y, x + TEXT, y + TEXT), fill=tuple(colour), outline="black")
         draw.text((x + TEXT + GAP, y + TEXT // 2), label, fill="black", font=font, anchor="lm")
     return sheet
 

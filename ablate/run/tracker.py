@@ -1,4 +1,4 @@
-"""The common part of all trackers: a queue that training never waits for, and the names of what is logged."""
+"""Trackers: a queue that training never waits for, and the names under which the values of a trial are logged."""
 
 from __future__ import annotations
 

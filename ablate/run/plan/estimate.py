@@ -87,7 +87,7 @@ def estimate_seconds(
     else:
         trials = [paces[trial.variant].of(trial) for trial in report.trials]
     profile = study.spec.measure.profile_seconds * study.spec.measure.profile
-    return Estimate(start_up + profile + once, _makespan(trials, lanes) / gain)
+    return Estimate(start_up + profile + once, makespan(trials, lanes) / gain)
 
 
 def decisions_of(study: Study, report: PlanReport) -> Decisions:
@@ -101,7 +101,7 @@ def decisions_of(study: Study, report: PlanReport) -> Decisions:
     )
 
 
-def _makespan(seconds: list[float], lanes: int) -> float:
+def makespan(seconds: list[float], lanes: int) -> float:
     """Return when the last of the trials ends, the longest begun first, as the driver does."""
     ends = [0.0] * lanes
     for each in sorted(seconds, reverse=True):
