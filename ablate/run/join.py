@@ -50,8 +50,13 @@ class Share:
         with lock(self._results.path / ".joining", timeout=PREPARE_SECONDS) as turn:
             if not turn:
                 raise ResultsError("another run prepares this folder", file=str(self._results.path), cure="wait for it")
-            self._take()
-            note = self._results.lock.read_text(encoding="utf-8")
+            limit = time.monotonic() + 2 * LOOK_SECONDS
+            while True:  # a run that just takes the lock over has not yet said so in it
+                self._take()
+                note = self._results.lock.read_text(encoding="utf-8")
+                if self.holds or note.endswith(SHARED) or time.monotonic() > limit:
+                    break
+                time.sleep(0.1)
             if not self.holds and not note.endswith(SHARED):
                 cure = "stop it, and start every run with --join"
                 raise ResultsError(f"another run holds this folder ({note})", file=str(self._results.path), cure=cure)
@@ -60,8 +65,9 @@ class Share:
             yield
 
     def _take(self) -> None:
-        if not self.holds:
-            self.holds = self._held.enter_context(lock(self._results.lock, lock_note() + SHARED))
+        with contextlib.ExitStack() as stack:
+            if not self.holds and stack.enter_context(lock(self._results.lock, lock_note() + SHARED)):
+                self.holds, self._held = True, stack.pop_all()
 
     def look(self) -> None:
         """Take the folder's lock where its holder has gone, and stop where all are asked to; once a second."""

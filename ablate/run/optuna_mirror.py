@@ -47,8 +47,8 @@ STATES = {
 COLUMNS = ("best_epoch", "test_mean_iou")
 
 
-# The journal is written no sooner again than after so many times what the last writing took: a thousand workers on a
-# slow disk would have the driver do nothing else.
+# Epochs are written no sooner again than after so many times what the last writing took: with a thousand workers and a
+# slow disk the driver would do nothing else.
 REST = 10
 # How long another process may hold the journal's lock.
 LOCK_SECONDS = 10.0
@@ -253,7 +253,7 @@ class OptunaMirror:
             user_attrs={"name": trial.name, **_identity(trial)},
         )
         self._open[trial.name] = self._storage.create_new_trial(self._study_id, entered)
-        self._flush(now=False)
+        self._flush()
 
     def report(self, trial: str, epoch: int, value: float | None) -> None:
         """Enter an intermediate value (val mIoU after `epoch`) of a running trial."""
@@ -274,7 +274,7 @@ class OptunaMirror:
             state = STATES[record.status]
             values = [_value(record)] if state == TrialState.COMPLETE else None
             self._storage.set_trial_state_values(number, state, values)
-        self._flush(now=False)
+        self._flush()
 
     def lack_pictures(self) -> bool:
         """Return whether a trial with a result has no pictures for the dashboard yet."""

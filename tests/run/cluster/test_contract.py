@@ -151,13 +151,16 @@ def test_a_job_that_is_queued_again_goes_on(
 def test_a_full_disk_pauses_the_study(small_disk: Path, engine: str, undisturbed_long: Command) -> None:
     command = Command(small_disk)
     command.study(on(engine, LONG))
-    process = command.start()
-    wait_for(lambda: bool(running_reports(command)) or process.poll() is not None, "a trial has begun")
     filler = small_disk / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as handle:
-        while True:
-            handle.write(b"0" * 4096)
-    out, _ = process.communicate(timeout=400)
+    process = command.start()
+    try:
+        wait_for(lambda: bool(running_reports(command)) or process.poll() is not None, "a trial has begun")
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as handle:
+            while True:
+                handle.write(b"0" * 4096)
+        out, _ = process.communicate(timeout=400)
+    finally:
+        process.kill()
     assert process.returncode == 1, out
     assert "No space left on device" in out and "Traceback" not in out, out
     assert len(command.records()) < 4
