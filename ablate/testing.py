@@ -23,7 +23,7 @@ from ablate.errors import AblateError, PluginError, Problem
 from ablate.plugins import Plugins, load_plugins, reported
 from ablate.records.record import Record
 from ablate.records.store import Results, read_record
-from ablate.registry import DATASETS, FIGURES, LOSSES, MEASURES, MODELS, OPTIMIZERS, TABLES, Registry
+from ablate.registry import AUGMENTATIONS, DATASETS, FIGURES, LOSSES, MEASURES, MODELS, OPTIMIZERS, TABLES, Registry
 from ablate.report.lookup import NotDrawn
 from ablate.report.tables.table import Table
 from ablate.run.plan.dry import load_data
@@ -34,7 +34,9 @@ from ablate.study.spec import MeasureSpec
 from ablate.train.context import Context
 from ablate.train.loop import Interrupted, Options, run_trial
 
-TRAINED: Mapping[str, Registry] = {"model": MODELS, "data": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS}
+TRAINED: Mapping[str, Registry] = {
+    "model": MODELS, "data": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS, "augment": AUGMENTATIONS,
+}  # fmt: skip
 SHOWN: tuple[Registry, ...] = (FIGURES, TABLES)
 STOPPED_AFTER = 3
 MEASURE = MeasureSpec(gradients=0, profile=False)
@@ -58,6 +60,11 @@ def check_loss(name: str) -> None:
 def check_optimizer(name: str) -> None:
     """Raise `PluginError` where the optimizer `name` breaks its contract."""
     _check_trained("optimizer", name, {})
+
+
+def check_augmentation(name: str, **settings: Any) -> None:
+    """Raise `PluginError` where the augmentation `name`, made with `settings`, breaks its contract."""
+    _check_trained("augment", name, settings)
 
 
 def check_shown(name: str, registry: Registry = FIGURES) -> None:
@@ -92,7 +99,7 @@ def check_plugin(path: Path | str) -> Iterator[str]:
     problems: list[Problem] = []
     for kind, name in trained:
         registry = TRAINED[kind]
-        if kind in ("model", "data") and (needed := signature(registry, name).missing({})):
+        if kind not in ("loss", "optimizer") and (needed := signature(registry, name).missing({})):
             told = f"it has no default for {', '.join(needed)}; `ablate check STUDY --plugin {path}` checks it"
             yield f"{registry.kind} '{name}': not checked, {told}"
             continue
@@ -157,7 +164,7 @@ class _Rehearsal:
     def __init__(self, folder: Path, components: Mapping[str, Mapping[str, Any]]) -> None:
         data = components.get("data", {"name": "street", "size": [32, 48], "train": 8, "val": 2, "test": 2})
         train = {"epochs": 2, "batch_size": 2, "lr": 1e-3}
-        train |= {kind: part["name"] for kind, part in components.items() if kind in ("loss", "optimizer")}
+        train |= {kind: dict(part) for kind, part in components.items() if kind in ("loss", "optimizer", "augment")}
         document = {
             "study": "rehearsal",
             "data": data,

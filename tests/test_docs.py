@@ -8,12 +8,15 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import typer.main
+from PIL import Image
 
 import ablate
 from ablate.cli import app
@@ -23,6 +26,7 @@ from ablate.registry import MODELS
 from ablate.run.plan.dry import load_data
 from ablate.study.components import signature
 from ablate.study.reader import read_study
+from ablate.testing import check_dataset
 from docs.hooks import PAGES, commands_page, frames_page, study_page
 from tests.conftest import ROOT
 from tests.data.pictures import cells, save
@@ -86,6 +90,35 @@ def test_python_that_is_shown_names_what_there_is(text: str) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ablate":
             assert hasattr(ablate, node.attr), node.attr
+
+
+class Rows(list[Any]):
+    """Made-up pairs of an image and a mask, as data sets of other libraries give them."""
+
+    def __init__(self, count: int, _root: Any = None, *, image_set: str = "", named: bool = False) -> None:
+        pairs = [cells(count + len(image_set) + number, (32, 32)) for number in range(count)]
+        pictures = [(Image.fromarray(image), Image.fromarray(mask // 255)) for image, mask in pairs]
+        super().__init__({"image": image, "label": mask} if named else (image, mask) for image, mask in pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("hugging_face", {"classes": ["ground", "cell"], "size": [32, 32]}), ("voc", {"size": [32, 32]})],
+)
+def test_data_sets_of_other_libraries_are_plugins(
+    name: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Stand-ins with the interface of the libraries, which need not be installed.
+    stored = {part: Rows(6 + len(part), named=True) for part in ("train", "validation", "test")}
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_from_disk=lambda _path: stored))
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
+    vision = SimpleNamespace(VOCSegmentation=partial(Rows, 6))
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", vision)
+    python = (ROOT / "docs" / "anything.md").read_text()
+    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if f'"{name}"' in block)
+    (tmp_path / f"{name}.py").write_text(text)
+    load_plugins([tmp_path / f"{name}.py"], entry_points=False)
+    check_dataset(name, root=".", **settings)
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ablate.errors import PluginError
-from ablate.registry import DATASETS, FIGURES, LOSSES, MEASURES, MODELS, OPTIMIZERS, TABLES
+from ablate.registry import AUGMENTATIONS, DATASETS, FIGURES, LOSSES, MEASURES, MODELS, OPTIMIZERS, TABLES
 from ablate.testing import check_plugin
 from tests.test_plugins import plugin
 
@@ -34,6 +34,10 @@ def sound_sgd(parameters, *, lr, weight_decay, momentum):
 @ablate.register_dataset("sound_data")
 def sound_data(*, root: Path, base: Path):
     raise NotImplementedError
+
+@ablate.register_augment("sound_augment")
+def sound_augment(image, mask, *, rng, most: float = 0.5):
+    return (image * rng.uniform(1 - most, 1)).astype(image.dtype), mask
 
 @ablate.register_figure("sound_figure")
 def sound_figure(analysis):
@@ -77,6 +81,11 @@ def forgetful(parameters, *, lr, weight_decay, momentum):
             return super().step(closure)
     return Forgetful(parameters, lr=lr)
 
+@ablate.register_augment("drifting")
+def drifting(image, mask, *, rng):
+    CALLS.append(1)
+    return image // len(CALLS), mask
+
 @ablate.register_figure("no_figure")
 def no_figure(analysis):
     return analysis.nothing
@@ -89,7 +98,7 @@ def no_table(analysis):
 
 @pytest.fixture(autouse=True)
 def _registered() -> object:
-    kinds: tuple[Any, ...] = (MODELS, DATASETS, LOSSES, OPTIMIZERS, FIGURES, TABLES, MEASURES)
+    kinds: tuple[Any, ...] = (MODELS, DATASETS, LOSSES, OPTIMIZERS, AUGMENTATIONS, FIGURES, TABLES, MEASURES)
     before = [dict(kind._entries) for kind in kinds]
     places = [dict(kind._places) for kind in (FIGURES, TABLES)]
     yield
@@ -107,7 +116,9 @@ def test_what_keeps_its_contract_is_said_line_by_line(tmp_path: Path) -> None:
     assert lines[0] == "model 'sound': keeps its contract"
     assert lines[1].startswith("data set 'sound_data': not checked, it has no default for root; `ablate check STUDY")
     assert lines[2:4] == ["loss 'sound_loss': keeps its contract", "optimizer 'sound_sgd': keeps its contract"]
-    assert lines[4].startswith("measure 'sound_measure': 2.") and lines[5].startswith("figure 'sound_figure': is made")
+    assert lines[4] == "augmentation 'sound_augment': keeps its contract"
+    assert lines[5].startswith("measure 'sound_measure': 2.")
+    assert lines[6].startswith("figure 'sound_figure': is made")
 
 
 def test_what_breaks_its_contract_is_one_line_each_at_its_place(tmp_path: Path) -> None:
@@ -123,8 +134,11 @@ def test_what_breaks_its_contract_is_one_line_each_at_its_place(tmp_path: Path) 
     assert lines[2].startswith(
         "21: the optimizer 'forgetful': trained to other numbers when it was stopped and resumed"
     )
-    assert lines[3].startswith("34: the figure 'no_figure': AttributeError: ")
-    assert lines[4] == "36: the table 'no_table': expected a DataFrame, got a int"
+    assert lines[3].startswith(
+        "32: the augmentation 'drifting': trained to other numbers the second time in one process"
+    )
+    assert lines[4].startswith("39: the figure 'no_figure': AttributeError: ")
+    assert lines[5] == "41: the table 'no_table': expected a DataFrame, got a int"
 
 
 def test_a_file_that_registers_nothing(tmp_path: Path) -> None:

@@ -172,14 +172,14 @@ def reach(row: Row) -> str:
     if isfinite(row["detectable"]):
         said.append(f"a difference of {percent(row['detectable'])} points would have been found with a chance of 80 %")
     if not isnan(row["seeds_needed"]):
-        said.append(f"about {seeds_text(row['seeds_needed'])} per variant would decide this difference")
+        said.append(f"{seeds_text(row['seeds_needed'])} per variant would decide this difference")
     text = "; ".join(said)
     return f"{text[:1].upper()}{text[1:]}"
 
 
 def seeds_text(needed: float) -> str:
     """Return so many seeds in words; beyond what is run for one difference only that they are more."""
-    return f"more than {MOST_RUN} seeds" if needed > MOST_RUN else count_of(f"{needed:.0f}", "seed")
+    return f"more than {MOST_RUN} seeds" if needed > MOST_RUN else f"about {count_of(f'{needed:.0f}', 'seed')}"
 
 
 def deciding_seeds(analysis: Analysis) -> int:

@@ -61,7 +61,7 @@ def subject(analysis: Analysis) -> list[str]:
         said += f" and {splits.get('test', '?')} for testing"
     said += f", {size[0]} × {size[1]} pixels" if splits and size else ""
     base = by_variant(analysis.variants).get(analysis.baseline, {})
-    network = analysis.baseline
+    network = "" if analysis.baseline == "baseline" else f" {analysis.baseline}"
     if np.isfinite(base.get("parameters", np.nan)):
         network += f", {count_text(base['parameters'])} parameters"
     done, planned = progress(analysis)
@@ -77,7 +77,7 @@ def subject(analysis: Analysis) -> list[str]:
     runs += f", on {place}" if place else ""
     budget = f"trained for {count_of(frames.study.train.epochs, 'epoch')}"
     variants = count_of(len(order(analysis)), "variant")
-    return [f"{said}.", f"Networks: {variants} (baseline {network}), {budget}.", f"{runs}."]
+    return [f"{said}.", f"Networks: {variants} (baseline{network}), {budget}.", f"{runs}."]
 
 
 def headline(analysis: Analysis, most: int = 4) -> str:
@@ -187,7 +187,7 @@ def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
     said = f"This study would have found differences of {least} points with a chance of 80 %."
     if needed:
         seeds_of = listed(needed) if len(needed) <= MOST_NAMED else _first(needed)
-        said += f" The differences it saw would be decided by about {seeds_of} per variant."
+        said += f" The differences it saw would be decided by {seeds_of} per variant."
     command = deciding_command(analysis)
     said += f" Run: {command}" if command else ""
     seeds = deciding_seeds(analysis)

@@ -78,8 +78,9 @@ def _training(analysis: Analysis) -> Iterator[str]:
         gain = float(short["gain"].max())
         than = ", more than the largest difference found" if gain > largest > 0 else ""
         yield (
-            f"under-converged: {len(short)} of {count_of(len(rows), 'variant')} were still improving when "
-            f"the {count_of(frames.study.train.epochs, 'epoch')} ended; longer training is projected to add up to "
+            f"under-converged: {len(short)} of {count_of(len(rows), 'variant')} "
+            f"{'was' if len(short) == 1 else 'were'} still improving when the "
+            f"{count_of(frames.study.train.epochs, 'epoch')} ended; longer training is projected to add up to "
             f"{percent(gain)} points of validation mIoU{than}, and may rank them differently; {ends}"
         )
     elif last > len(ended) / 2:
