@@ -15,9 +15,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ablate.errors import AblateError
 from ablate.records.files import lock, make_folder, refuse_links
+from ablate.records.paint import write_panel
 from ablate.records.record import Record
 from ablate.records.store import Results
-from ablate.run.display import write_panel
 from ablate.run.optuna_mirror import mirror_of
 from ablate.run.setup import lock_note
 from ablate.study.reader import read_study

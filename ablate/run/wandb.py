@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from ablate.records.paint import write_panel
 from ablate.records.record import Record
 from ablate.records.store import Results
-from ablate.run.display import write_panel
 from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, one_line
 from ablate.run.status import TrialFolders
 from ablate.study.spec import StudySpec
