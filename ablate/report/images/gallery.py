@@ -25,7 +25,7 @@ from ablate.records.paint import palette_of
 from ablate.records.store import Results, read_json
 from ablate.report.lookup import NotDrawn, once_an_analysis, shown_trials
 
-CROPS = 4
+CROPS, CANDIDATES = 4, 24
 RUN_SHOWN = "Shown of each variant: its own best setting, the seed with the median validation mIoU."
 
 
@@ -153,13 +153,13 @@ class Gallery:
             # The record is the truth about a trial; a damaged file of predictions costs its panel only.
             return None
 
-    def crops(self, most: int = CROPS, candidates: int = 24) -> list[Crop]:
+    def crops(self) -> list[Crop]:
         """Return windows a third of the image high and wide with most pixels of thin structures, one an image at most.
 
         Thin is what an opening with a disc of 6 px (at a diagonal of 600 px) removes from a class mask, as the
-        measure has it. `candidates` images, evenly spaced, are looked at.
+        measure has it. `CANDIDATES` images, evenly spaced, are looked at.
         """
-        looked = [chosen.index for chosen in fixed_images(self.count, candidates)]
+        looked = [chosen.index for chosen in fixed_images(self.count, CANDIDATES)]
         targets = self._targets(looked)
         if not targets.size:
             return []
@@ -173,7 +173,7 @@ class Gallery:
             top, left = np.unravel_index(int(score.argmax()), score.shape)
             best.append((int(score[top, left]), Crop(place, int(top), int(left), *window)))
         best = sorted((entry for entry in best if entry[0] > 0), key=lambda entry: (-entry[0], entry[1].index))
-        return sorted((crop for _, crop in best[:most]), key=lambda crop: crop.index)
+        return sorted((crop for _, crop in best[:CROPS]), key=lambda crop: crop.index)
 
 
 def _box_sums(mask: np.ndarray, window: tuple[int, int]) -> np.ndarray:
