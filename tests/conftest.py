@@ -22,11 +22,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("processes"))
 
 
-def missing(reason: str) -> NoReturn:
+def missing(reason: str, *, allow_module_level: bool = False) -> NoReturn:
     """Skip with a visible reason; fail where everything is said to be installed (ABLATE_TEST_ALL=1)."""
     if os.environ.get("ABLATE_TEST_ALL") == "1":
         pytest.fail(f"ABLATE_TEST_ALL=1, but {reason}")
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=allow_module_level)
 
 
 @pytest.fixture(scope="session")

@@ -196,7 +196,7 @@ def _contrast(
 ) -> Contrast | str:
     """Return the contrast of mIoU, or why there is none; at a `look`, that of its seeds with the repeated interval."""
     for side in (name, other):
-        if _unresolved(way, side, scores):
+        if not scores.members(side, way.choice.get(side), way.role):
             fresh = " with fresh seeds" if way.role == "confirm" else ""
             where = f"at {way.choice[side]}" if way.choice.get(side) else "" if fresh else "to choose from"
             return f"no result of {side} {where}{fresh}".replace("  ", " ")
@@ -232,11 +232,6 @@ def _sequential(look: Mapping[Any, Any] | None, alpha: float) -> Decision:
     scale = alpha / look["level"]
     verdict: Verdict = "undecided" if look["decision"] == OPEN else look["decision"]
     return Decision(verdict, min(1.0, look["p"] * scale), min(1.0, look["p_equivalent"] * scale))
-
-
-def _unresolved(way: Way, side: str, scores: StudyScores) -> bool:
-    setting = way.choice.get(side)
-    return not scores.members(side, setting, way.role)
 
 
 def _decisions(found: Mapping[str, Contrast | str], copies: set[str], frames: Frames) -> dict[str, Decision]:

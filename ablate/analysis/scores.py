@@ -40,8 +40,8 @@ class StudyScores:
     (`selection.v_table`); own best is chosen among the cells that are not NaN in `eligible`.
     """
 
-    def __init__(self, frames: Frames, *, seed: int = 0) -> None:
-        self.frames, self.v, self.seed = frames, v_table(frames.trials), seed
+    def __init__(self, frames: Frames) -> None:
+        self.frames, self.v = frames, v_table(frames.trials)
         self.eligible = eligible(self.v, frames.trials)
         self.confidence = frames.study.measure.confidence
         self._members: dict[tuple[str, str, str], list[Member]] = {}
@@ -90,7 +90,6 @@ class StudyScores:
             val=self._scheme("val"),
             test=self._scheme("test"),
             resamples=self.frames.study.measure.resamples,
-            seed=self.seed,
         )
 
     def _scheme(self, split: str) -> ImageScheme:
@@ -191,10 +190,9 @@ class StudyScores:
             self._by_variant[variant] = {setting: self.cell(variant, setting) for setting in settings}
         return self._by_variant[variant]
 
-    def own_best(self, left: str, right: str, confidence: float | None = None) -> list[Contrast]:
+    def own_best(self, left: str, right: str) -> list[Contrast]:
         """Return left − right, each at its own best setting, chosen again in every replicate: mIoU, then classes."""
-        confidence = confidence or self.confidence
-        return combine([self.cells(left), self.cells(right)], [1, -1], confidence=confidence)
+        return combine([self.cells(left), self.cells(right)], [1, -1], confidence=self.confidence)
 
     def fixed(
         self,

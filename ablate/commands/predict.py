@@ -14,9 +14,9 @@ from ablate.data.files.header import Unusable
 from ablate.data.files.layout import ARRAYS, SUFFIXES
 from ablate.errors import DataError, Problem, ResultsError, nearest
 from ablate.records.files import make_folder
+from ablate.records.paint import labelled
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder, to_json
-from ablate.report.images.paint import labelled
 from ablate.train.card import ModelCard
 from ablate.train.predictor import Predictor
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.data.dataset import IGNORE, SPLITS, Dataset, Split, as_bytes
+from ablate.records import paint
 from ablate.records.images import panel_indices
-from ablate.report.images import paint
 from ablate.wording import count_of, listed
 
 SHOWN = 6  # images of each split

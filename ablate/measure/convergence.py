@@ -14,6 +14,7 @@ from ablate.wording import count_of
 Verdict = Literal["under-converged", "converged", "inconclusive", "none"]
 
 GAIN_THRESHOLD = 0.005
+CONFIDENCE = 0.9
 LEAST_SEEDS = 3
 LEAST_EPOCHS = 5
 
@@ -68,18 +69,17 @@ def convergence(
     curves: Iterable[np.ndarray],
     *,
     rates: Sequence[float] | np.ndarray | None = None,
-    threshold: float = GAIN_THRESHOLD,
-    confidence: float = 0.9,
 ) -> Convergence:
     """Judge whether the seeds of one cell had converged at their epoch budget.
 
     `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. The gain is
     that which `late_epochs(E)` more epochs would bring, projected from the two halves of the last three times as many
     along an approach to a plateau (`ablate.stats.saturation.projected_gain`): a curve that bends has less to come than
-    its last slope says. **Under-converged** if the lower bound exceeds `threshold`, **converged** if the upper bound is
-    below, else **inconclusive**, as always below three seeds. No verdict ("none") for a schedule that ends near zero.
-    Seeds without such a window (diverged, too short) are left out and counted in the reason. The seeds carry the
-    test, for within one run successive epochs are dependent and trend tests raise false alarms several times too often.
+    its last slope says. **Under-converged** if the lower bound exceeds `GAIN_THRESHOLD`, **converged** if the upper
+    bound is below, else **inconclusive**, as always below three seeds. No verdict ("none") for a schedule that ends
+    near zero. Seeds without such a window (diverged, too short) are left out and counted in the reason. The seeds carry
+    the test, for within one run successive epochs are dependent and trend tests raise false alarms several times too
+    often.
     """
     from ablate.stats.saturation import projected_gain  # brings SciPy, which a run of trials does without
 
@@ -96,8 +96,8 @@ def convergence(
             known.append(curve)
     gain = low = high = np.nan
     if known:
-        gain, low, high, _ = projected_gain(np.stack(known), ahead, confidence=confidence)
-    found = _verdict("projected", (gain, low, high), len(known), missing, threshold, confidence)
+        gain, low, high, _ = projected_gain(np.stack(known), ahead, confidence=CONFIDENCE)
+    found = _verdict("projected", (gain, low, high), len(known), missing)
     if rates is not None and ends_near_zero(rates):
         return replace(found, verdict="none", reason="the schedule ends near zero and makes its own plateau")
     return found
@@ -120,9 +120,7 @@ def realised_gain(val_mean_iou: np.ndarray, budget: int) -> Measured:
     return Measured(float(after.mean() - before.mean()))
 
 
-def continuation(
-    curves: Iterable[np.ndarray], budget: int, *, threshold: float = GAIN_THRESHOLD, confidence: float = 0.9
-) -> Convergence:
+def continuation(curves: Iterable[np.ndarray], budget: int) -> Convergence:
     """Judge whether the seeds of one cell had converged at a `budget` of epochs, now that they were trained beyond it.
 
     As `convergence`, with the gain that came (`realised_gain`) instead of the one that was projected.
@@ -132,7 +130,7 @@ def continuation(
     gains = [realised_gain(curve, budget) for curve in curves]
     known = np.array([gain.value for gain in gains if gain.known])
     missing = [gain.reason or "" for gain in gains if not gain.known]
-    return _verdict("realised", t_interval(known, confidence), len(known), missing, threshold, confidence)
+    return _verdict("realised", t_interval(known, CONFIDENCE), len(known), missing)
 
 
 def _verdict(
@@ -140,8 +138,6 @@ def _verdict(
     estimate: tuple[float, float, float],
     seeds: int,
     missing: Sequence[str],
-    threshold: float,
-    confidence: float,
 ) -> Convergence:
     """Return the verdict on a gain with its bounds, of so many seeds; `missing` says why the others have none."""
     gain, low, high = estimate
@@ -152,11 +148,11 @@ def _verdict(
         reason = f"{count_of(seeds, 'seed')} with a {what}; a verdict needs {LEAST_SEEDS}"
         return Convergence("inconclusive", gain, low, high, seeds, reason + note)
     verdict: Verdict
-    if low > threshold:
+    if low > GAIN_THRESHOLD:
         verdict, said = "under-converged", "lies above"
-    elif high < threshold:
+    elif high < GAIN_THRESHOLD:
         verdict, said = "converged", "lies below"
     else:
         verdict, said = "inconclusive", "holds"
-    reason = f"the {confidence:.0%} interval of the {kind} gain {said} {threshold:g}"
+    reason = f"the {CONFIDENCE:.0%} interval of the {kind} gain {said} {GAIN_THRESHOLD:g}"
     return Convergence(verdict, gain, low, high, seeds, reason + note)

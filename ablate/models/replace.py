@@ -59,6 +59,6 @@ def replace_layers(model: nn.Module, rules: Mapping[str, str | int]) -> dict[str
     return found
 
 
-def _outermost(names: list[str], most: int = 8) -> list[str]:
-    """Return the first names of the fewest parts."""
-    return sorted(names, key=lambda name: name.count("."))[:most]
+def _outermost(names: list[str]) -> list[str]:
+    """Return the first eight names of the fewest parts."""
+    return sorted(names, key=lambda name: name.count("."))[:8]

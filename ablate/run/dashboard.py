@@ -133,7 +133,7 @@ def bring_up_to_date(results: Results, artifacts: Path, curves: Callable[[], Pai
     mirror.synchronise(known, curve_of)
     if not mirror.lack_pictures():
         return
-    from ablate.run.display import write_panel
+    from ablate.records.paint import write_panel
 
     painters: dict[str, Painter] = {"panel": write_panel, **({"curves": curves()} if curves else {})}
     with tempfile.TemporaryDirectory() as scratch:

@@ -7,11 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from PIL import Image
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,10 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.errors import visible
-from ablate.measure.segmentation import resize_labels
-from ablate.records.images import panel_indices, unpack_image, unpack_maps
 from ablate.records.record import FINISHED, Record
-from ablate.records.store import Results, read_json
 from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, Planned
 from ablate.study.trial import Trial
 from ablate.wording import count_of
@@ -31,8 +25,6 @@ STYLES = {"complete": "green", "diverged": "magenta", "pruned": "yellow", "faile
 FINISHED_ROWS = 12
 RUNNING_ROWS = 16
 REFRESH_SECONDS = 0.25
-# The colours of a panel's error tile.
-RIGHT, WRONG, UNSCORED = np.array([[235, 235, 235], [200, 30, 30], [120, 120, 120]], dtype=np.uint8)
 
 
 class Output:
@@ -233,26 +225,3 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
-
-
-def write_panel(results: Results, name: str, path: Path) -> Path | None:
-    """Write the panel of the trial `name` to `path`, at the size trained at; None where it has no predictions."""
-    index = read_json(results.test / "index.json")
-    predictions = results.trial(name).predictions
-    if index is None or not predictions.exists():
-        return None
-    chosen = panel_indices(len(index["names"]))
-    targets = unpack_maps(results.test / "targets.zip", chosen)
-    preds = unpack_maps(predictions, chosen)
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[: len(index["palette"])] = index["palette"]
-    rows = []
-    for number, target, pred in zip(chosen, targets, preds, strict=True):
-        image = unpack_image(results.test / "images.zip", number)
-        # Scored at the masks' own size, the maps are as large as those.
-        target, pred = (resize_labels(labels, image.shape[:2]) for labels in (target, pred))
-        error = np.where((target == pred)[..., None], RIGHT, WRONG)
-        error = np.where((target == index["ignore_index"])[..., None], UNSCORED, error)
-        rows.append(np.concatenate([image, palette[target], palette[pred], error], axis=1))
-    Image.fromarray(np.concatenate(rows)).save(path)
-    return path

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import Problem, StudyError
+from ablate.records.paint import write_panel
 from ablate.records.record import Record
 from ablate.records.store import Results
-from ablate.run.display import write_panel
 from ablate.run.events import Begun, Ended, Epoch, Event, one_line
 from ablate.run.status import TrialFolders
 from ablate.study.study import Study

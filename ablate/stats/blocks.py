@@ -160,13 +160,13 @@ class OrderTest:
     warn: bool
 
 
-def order_test(differences: ArrayLike, level: float = ORDER_LEVEL) -> OrderTest:
+def order_test(differences: ArrayLike) -> OrderTest:
     """Test whether what each image adds to a difference (images,) is correlated in the order of the files.
 
     Ljung and Box's portmanteau Q = n(n + 2) Σ_k r_k²/(n − k) over the first five lags, of the ranks (so that
-    a few extreme images do not decide), against χ². `warn` where p < `level` and neighbours correlate positively: the
-    images are then likely frames of sequences, drawing them one by one makes intervals too narrow, and groups should
-    be declared. NaN and no warning below 20 images or where the differences do not vary.
+    a few extreme images do not decide), against χ². `warn` where p < `ORDER_LEVEL` and neighbours correlate
+    positively: the images are then likely frames of sequences, drawing them one by one makes intervals too narrow, and
+    groups should be declared. NaN and no warning below 20 images or where the differences do not vary.
     """
     x = np.asarray(differences, dtype=float).ravel()
     if x.size < 20 or not np.isfinite(x).all() or np.ptp(x) == 0:
@@ -175,4 +175,4 @@ def order_test(differences: ArrayLike, level: float = ORDER_LEVEL) -> OrderTest:
     correlations = covariances[1:] / covariances[0]
     q = x.size * (x.size + 2) * (correlations**2 / (x.size - np.arange(1, _ORDER_LAGS + 1))).sum()
     p = float(special.chdtrc(_ORDER_LAGS, q))
-    return OrderTest(float(correlations[0]), p, bool(p < level and correlations[0] > 0))
+    return OrderTest(float(correlations[0]), p, bool(p < ORDER_LEVEL and correlations[0] > 0))

@@ -67,16 +67,16 @@ def factor_interactions(
     tables: Sequence[Sequence[Side]],
     *,
     at: Sequence[Sequence[Hashable]] | None = None,
-    entry: int = 0,
     rope: float = 0.0,
     confidence: float = 0.95,
 ) -> list[FactorInteraction]:
     """Return the interaction of every pair of factors of a declared family, a contrast of contrasts.
 
     Each of `tables` has the sides of its cells 00, 01, 10, 11 (see `FactorInteraction`). A side stands at its best
-    setting, chosen again in every replicate, or at the setting that `at` names for it, as with fresh seeds. `entry` is
-    the entry of the compared score. Interval and p are those of the contrasts, from the same replicates (`combine`):
-    what images are worth to all cells alike cancels. The decisions are those of `decide`, by Holm over the tables.
+    setting, chosen again in every replicate, or at the setting that `at` names for it, as with fresh seeds. Of a score
+    with several entries the first is compared. Interval and p are those of the contrasts, from the same replicates
+    (`combine`): what images are worth to all cells alike cancels. The decisions are those of `decide`, by Holm over the
+    tables.
     """
     places = [None] * len(tables) if at is None else at
 
@@ -88,7 +88,7 @@ def factor_interactions(
                 [weights[place] for place in used],
                 at=None if chosen is None else [chosen[place] for place in used],
                 confidence=confidence,
-            )[entry].estimate
+            )[0].estimate
             for table, chosen in zip(tables, places, strict=True)
         ]
 

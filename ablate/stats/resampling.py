@@ -17,6 +17,7 @@ Score = Callable[[Floats], Floats]
 
 # Numbers of float64 that are worked on at once: about a megabyte.
 _PORTION = 1 << 16
+_LEAST_REPLICATES = 64
 
 
 def _counted(drawn: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -56,13 +57,16 @@ def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], sco
     known = [np.asarray(trial) for trial in counts if trial is not None]
     if not known:
         return np.zeros(len(counts)), np.zeros((len(counts), len(weights)))
-    # All seeds in one product: many small ones are slow where the cores are busy. Sums of integers are exact, so
-    # that the numbers are those of each seed by itself.
+    # Many seeds in one product: many small ones are slow where the cores are busy, and so are those of few replicates
+    # at a time. Sums of integers are exact, so that the numbers are those of each seed by itself.
     stack = np.stack(known, axis=1)
     found = np.asarray(score(stack.sum(axis=0, dtype=float)))
     drawn = np.empty((len(known), len(weights), *found.shape[1:]))
-    for part, scores in _portions(stack, weights, score):
-        drawn[:, part] = np.moveaxis(scores, 1, 0)
+    together = max(1, _PORTION // (_LEAST_REPLICATES * stack[0, 0].size))
+    for start in range(0, len(known), together):
+        seeds = slice(start, start + together)
+        for part, scores in _portions(stack[:, seeds], weights, score):
+            drawn[seeds, part] = np.moveaxis(scores, 1, 0)
     if len(known) == len(counts):
         return found, drawn
     there = [trial is not None for trial in counts]

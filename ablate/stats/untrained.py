@@ -43,19 +43,19 @@ def blind_scores(pixels: ArrayLike) -> Blind:
     return Blind(float(share.max()) / there, int(share.argmax()), float((share / (2 - share)).sum()) / there)
 
 
-def trained(scores: ArrayLike, reference: float, *, reach: float = REACH, confidence: float = 0.95) -> Trained:
-    """Return whether a cell's scores (n,), one a seed, are beyond the `reach` of a prediction without an image.
+def trained(scores: ArrayLike, reference: float) -> Trained:
+    """Return whether a cell's scores (n,), one a seed, are beyond the reach of a prediction without an image.
 
-    *untrained* where the mean is at most reference + reach, *trained* where the lower bound of Student's one-sided
-    interval of the mean is above it, else *unclear*, as for a single seed above it. Contrasts with an untrained cell
-    compare nothing that was learned.
+    *untrained* where the mean is at most reference + `REACH`, *trained* where the lower bound of Student's one-sided
+    95 % interval of the mean is above it, else *unclear*, as for a single seed above it. Contrasts with an untrained
+    cell compare nothing that was learned.
     """
     x = np.asarray(scores, dtype=float).ravel()
     if x.size == 0 or not np.isfinite(x).all() or np.isnan(reference):
         return "unclear"
-    if x.mean() <= reference + reach:
+    if x.mean() <= reference + REACH:
         return "untrained"
     if x.size < 2:
         return "unclear"
-    low = x.mean() - special.stdtrit(x.size - 1, confidence) * x.std(ddof=1) / sqrt(x.size)
-    return "trained" if low > reference + reach else "unclear"
+    low = x.mean() - special.stdtrit(x.size - 1, 0.95) * x.std(ddof=1) / sqrt(x.size)
+    return "trained" if low > reference + REACH else "unclear"

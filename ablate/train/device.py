@@ -105,11 +105,11 @@ def bfloat16_gain() -> float:
 
 
 @torch.no_grad()
-def _convolution_seconds(dtype: torch.dtype, *, runs: int = 12) -> float:
+def _convolution_seconds(dtype: torch.dtype) -> float:
     images, weight = torch.ones(4, 32, 48, 64, dtype=dtype), torch.ones(32, 32, 3, 3, dtype=dtype)
     images = images.contiguous(memory_format=torch.channels_last)
     seconds = []
-    for _ in range(runs):
+    for _ in range(12):
         began = time.perf_counter()
         torch.nn.functional.conv2d(images, weight, padding=1)
         seconds.append(time.perf_counter() - began)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from ablate.report.build import build_report
 from ablate.report.figures.consolidated import draw_consolidated
 from ablate.report.figures.theme import theme
 from ablate.report.paper import CITED, WIDTHS, write_paper
+from tests.conftest import missing
 from tests.report.conftest import Analysed
 from tests.report.hostile import plant_hostile
 
@@ -86,9 +86,7 @@ def test_the_report_writes_it_beside_the_page_where_it_is_asked_for(two: Path, t
 @pytest.mark.parametrize("hostile", [False, True])
 def test_latex_takes_it_without_a_warning(hostile: bool, folder: Path, tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
-        if os.environ.get("ABLATE_TEST_ALL"):
-            pytest.fail("pdflatex is missing")
-        pytest.skip("pdflatex is missing")
+        missing("pdflatex is missing")
     place = tmp_path / "tex"
     if hostile:
         write_paper(analyse(load_results(plant_hostile(tmp_path / "hostile"))), place)

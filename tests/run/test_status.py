@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ablate.records.paint import write_panel
 from ablate.records.store import Results
-from ablate.run.display import write_panel
 from tests.conftest import missing
 from tests.run.conftest import Command
 

@@ -16,13 +16,13 @@ from ablate.errors import ResultsError
 from ablate.measure.segmentation import confusion as count_confusion
 from ablate.measure.segmentation import divide
 from ablate.records.images import unpack_maps
+from ablate.records.paint import enlarge
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures.differences import largest, subtitle
 from ablate.report.figures.marks import finish, percent_tick, write_on_cells
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names
-from ablate.report.images.paint import enlarge
 
 # Classes of a figure, of more those with most pixels are shown; and classes whose cells have room for numbers.
 MOST_CLASSES, MOST_NUMBERED = 30, 16

@@ -40,7 +40,9 @@ def contrasts(analysis: Analysis) -> Figure:
     draw_spans(axes, rows, rows.index, [styles[variant].color for variant in compared], limits, width=1.6)
     texts = []
     for place, row in enumerate(lookup.rows_of(rows)):
-        look, word = styles[row["variant"]], _word(row)
+        look = styles[row["variant"]]
+        # Where a side has learned nothing, that is the word, whatever was decided.
+        word = "untrained" if row["untrained"] else str(row["decision"])
         style: dict[str, Any] = {} if word in DECIDED else {"markerfacecolor": theme.PAPER}
         axes.plot(row["delta"], place, look.marker, color=look.color, markersize=5.5, zorder=4, **style)
         numbers = f"{percent(row['delta'], sign=True)} {percent_interval(row['low'], row['high'])}"
@@ -72,11 +74,6 @@ def contrasts(analysis: Analysis) -> Figure:
 def _name(row: dict[str, Any], analysis: Analysis) -> str:
     usual = row["against"] == analysis.baseline
     return row["variant"] if usual else f"{row['variant']} − {row['against']}"
-
-
-def _word(row: dict[str, Any]) -> str:
-    """Return the word of the verdict; where a side has learned nothing, that."""
-    return "untrained" if row["untrained"] else str(row["decision"])
 
 
 def _decision(row: dict[str, Any], word: str, analysis: Analysis) -> str:

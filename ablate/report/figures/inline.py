@@ -18,10 +18,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ablate.records.paint import data_uri
 from ablate.report.figures.marks import percent_tick
 from ablate.report.figures.theme import COLORS, DARK
 from ablate.report.format import number
-from ablate.report.images.paint import data_uri
 
 # Points of a curve that the page can show one by one; more are thinned.
 MOST_POINTS = 100

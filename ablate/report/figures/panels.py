@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ablate.analysis.analyse import Analysis
+from ablate.records.paint import centred, enlarge, error_tile, fitted, mosaic, overlay, reduce, with_outline
 from ablate.registry import register_figure
 from ablate.report.figures import marks, theme
 from ablate.report.figures.theme import FULL, canvas, plain
@@ -27,7 +28,6 @@ from ablate.report.images.gallery import (
     read_maps,
     telling_images,
 )
-from ablate.report.images.paint import centred, enlarge, fitted, mosaic, overlay, reduce, with_outline
 from ablate.report.lookup import NotDrawn, frequent_classes, order, setting_label, shown_trials
 
 # Pixels of the longer side of a tile in a printed figure.
@@ -78,7 +78,7 @@ def crops(analysis: Analysis) -> Figure:
     columns = []
     for place, window in enumerate(windows):
         image, target = shown.image(window.index), shown.target(window.index)
-        cuts = [image, shown.colorize(target), *(shown.colorize(labels[place]) for labels in found.values())]
+        cuts = [image, shown.palette[target], *(shown.palette[labels[place]] for labels in found.values())]
         columns.append([_where(image, window, size), *(enlarge(window.cut(tile), times) for tile in cuts)])
     rows = [list(row) for row in zip(*columns, strict=True)]
     rule = (
@@ -141,7 +141,12 @@ def variant_panel(analysis: Analysis, variant: str) -> Figure:
     for one, prediction in zip(chosen, labels, strict=True):
         numbers.append(["", "", _number(scores, one), ""])
         image, target = shown.image(one.index), shown.target(one.index)
-        tiles = [image, shown.colorize(target), shown.colorize(prediction), shown.error(image, target, prediction)]
+        tiles = [
+            image,
+            shown.palette[target],
+            shown.palette[prediction],
+            error_tile(image, target, prediction, shown.ignore_index),
+        ]
         rows.append([reduce(tile, TILE, labels=place in (1, 2)) for place, tile in enumerate(tiles)])
     names = [f"{one.index}\n{shorten(shown.name(one.index), 12)}" for one in chosen]
     rule = (
@@ -165,8 +170,8 @@ def _comparison(
     most = TILE if len(chosen) <= 4 else TILE // 2
     rows = [
         [reduce(shown.image(one.index), most, labels=False) for one in chosen],
-        [reduce(shown.colorize(shown.target(one.index)), most, labels=True) for one in chosen],
-        *([reduce(shown.colorize(tile), most, labels=True) for tile in labels] for labels in found.values()),
+        [reduce(shown.palette[shown.target(one.index)], most, labels=True) for one in chosen],
+        *([reduce(shown.palette[tile], most, labels=True) for tile in labels] for labels in found.values()),
     ]
     scores = image_scores(analysis)
     numbers = [[""] * len(chosen)] * 2 + [[_number(scores.get(variant), one) for one in chosen] for variant in found]

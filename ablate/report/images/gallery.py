@@ -21,11 +21,11 @@ from ablate.errors import ResultsError
 from ablate.measure.detail import scaled_width, thin_pixels
 from ablate.measure.segmentation import per_image_mean_iou
 from ablate.records.images import PANEL_IMAGES, panel_indices, unpack_image, unpack_some
+from ablate.records.paint import palette_of
 from ablate.records.store import Results, read_json
-from ablate.report.images import paint
 from ablate.report.lookup import NotDrawn, once_an_analysis, shown_trials
 
-CROPS = 4
+CROPS, CANDIDATES = 4, 24
 RUN_SHOWN = "Shown of each variant: its own best setting, the seed with the median validation mIoU."
 
 
@@ -114,13 +114,7 @@ class Gallery:
     @cached_property
     def palette(self) -> np.ndarray:
         """Return the colour of every label, uint8 (256, 3): a grey for classes without one, ignored palest grey."""
-        table = np.zeros((256, 3), np.uint8)
-        given = [colour for colour in self.index.get("palette") or [] if len(colour) == 3]
-        for label in range(len(self.classes)):
-            level = 40 + (label * 67) % 180
-            table[label] = given[label] if label < len(given) else (level, level, level)
-        table[self.ignore_index] = paint.IGNORED
-        return table
+        return palette_of(self.index)
 
     def name(self, index: int) -> str:
         """Return the image's own name, or its number."""
@@ -159,21 +153,13 @@ class Gallery:
             # The record is the truth about a trial; a damaged file of predictions costs its panel only.
             return None
 
-    def colorize(self, labels: np.ndarray) -> np.ndarray:
-        """Return labels (H, W) as colours, uint8 (H, W, 3)."""
-        return self.palette[labels]
-
-    def error(self, image: np.ndarray, target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Return `paint.error_tile` of an image."""
-        return paint.error_tile(image, target, prediction, self.ignore_index)
-
-    def crops(self, most: int = CROPS, candidates: int = 24) -> list[Crop]:
+    def crops(self) -> list[Crop]:
         """Return windows a third of the image high and wide with most pixels of thin structures, one an image at most.
 
         Thin is what an opening with a disc of 6 px (at a diagonal of 600 px) removes from a class mask, as the
-        measure has it. `candidates` images, evenly spaced, are looked at.
+        measure has it. `CANDIDATES` images, evenly spaced, are looked at.
         """
-        looked = [chosen.index for chosen in fixed_images(self.count, candidates)]
+        looked = [chosen.index for chosen in fixed_images(self.count, CANDIDATES)]
         targets = self._targets(looked)
         if not targets.size:
             return []
@@ -187,7 +173,7 @@ class Gallery:
             top, left = np.unravel_index(int(score.argmax()), score.shape)
             best.append((int(score[top, left]), Crop(place, int(top), int(left), *window)))
         best = sorted((entry for entry in best if entry[0] > 0), key=lambda entry: (-entry[0], entry[1].index))
-        return sorted((crop for _, crop in best[:most]), key=lambda crop: crop.index)
+        return sorted((crop for _, crop in best[:CROPS]), key=lambda crop: crop.index)
 
 
 def _box_sums(mask: np.ndarray, window: tuple[int, int]) -> np.ndarray:
@@ -199,13 +185,9 @@ def _box_sums(mask: np.ndarray, window: tuple[int, int]) -> np.ndarray:
 
 
 @once_an_analysis
-def _gallery(analysis: Analysis) -> Gallery:
-    return Gallery(Results(analysis.frames.path))
-
-
 def gallery(analysis: Analysis) -> Gallery:
     """Return the images of the study; raise `NotDrawn` where there are none."""
-    shown = _gallery(analysis)
+    shown = Gallery(Results(analysis.frames.path))
     if not shown.there:
         raise NotDrawn("the results folder holds no test images")
     return shown

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
+from ablate.records.paint import jpeg_uri, labels_uri, mask_uri, reduce, wrong_pixels
 from ablate.report.images.gallery import RUN_SHOWN, fixed_images, gallery, image_scores, predictions
-from ablate.report.images.paint import jpeg_uri, labels_uri, mask_uri, reduce, wrong_pixels
 from ablate.report.lookup import setting_label, shown_trials
 
 # Pixels of all tiles of a page together: about 4 MB of files.

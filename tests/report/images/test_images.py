@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ablate.records.paint import centred, error_tile, fitted, mosaic, overlay, reduce, with_outline
 from ablate.records.store import Results
 from ablate.report.images.gallery import Gallery, fixed_images, read_maps, telling_images
-from ablate.report.images.paint import centred, fitted, mosaic, overlay, reduce, with_outline
 
 
 def test_fixed_images_are_evenly_spaced_from_first_to_last() -> None:
@@ -41,13 +41,13 @@ def test_gallery_reads_what_was_planted(gallery: Gallery) -> None:
     assert gallery.there and gallery.count == 12
     assert gallery.image(3).shape == (*gallery.target(3).shape, 3)
     assert gallery.name(3) == "test0003"
-    np.testing.assert_array_equal(gallery.colorize(np.array([[0, 255]]))[0, 0], (128, 128, 128))
+    np.testing.assert_array_equal(gallery.palette[0], (128, 128, 128))
 
 
 def test_error_marks_wrong_pixels_and_blanks_ignored_ones(gallery: Gallery) -> None:
     target = np.array([[0, 1], [255, 1]], np.uint8)
     prediction = np.array([[0, 0], [0, 1]], np.uint8)
-    tile = gallery.error(np.zeros((2, 2, 3), np.uint8), target, prediction)
+    tile = error_tile(np.zeros((2, 2, 3), np.uint8), target, prediction, gallery.ignore_index)
     red, blank, faded = (179, 38, 30), tuple(gallery.palette[255]), (185, 185, 185)
     assert [tuple(int(v) for v in tile[y, x]) for y in (0, 1) for x in (0, 1)] == [faded, red, blank, faded]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +19,7 @@ from tests.report.hostile import MARKUP
 try:
     import selenium  # noqa: F401 – a developer's tool, so that it may be missing
 except ModuleNotFoundError:
-    if os.environ.get("ABLATE_TEST_ALL") == "1":
-        raise
-    pytest.skip("selenium is not installed (pip install '.[dev]')", allow_module_level=True)
+    missing("selenium is not installed (pip install '.[dev]')", allow_module_level=True)
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service

@@ -18,11 +18,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ablate.records.paint import data_uri
 from ablate.report.build import build_report
 from ablate.report.figures.inline import adaptive, curve_values, svg_uri
 from ablate.report.figures.theme import COLORS, DARK
 from ablate.report.format import typeset
-from ablate.report.images.paint import data_uri
 from ablate.report.page.document import make_page
 from ablate.report.page.render import asset, badge_kind, policy, style_sheet, whole
 from ablate.report.tables.measures import classes

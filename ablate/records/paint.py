@@ -1,4 +1,4 @@
-"""Arrays to painted tiles, and tiles to small files: the one place that decides how truth, prediction and error look.
+"""Arrays to painted tiles, and tiles to files: the one place that decides how truth, prediction and error look.
 
 Images are uint8 (H, W, 3), label maps uint8 (H, W).
 """
@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
+
+from ablate.measure.segmentation import resize_labels
+from ablate.records.images import panel_indices, unpack_image, unpack_maps
+from ablate.records.store import Results, read_json
 
 IGNORED = (235, 237, 240)  # palest grey: not scored
 WRONG = (179, 38, 30)
@@ -19,6 +25,20 @@ WRONG = (179, 38, 30)
 def grey(image: np.ndarray) -> np.ndarray:
     """Return the lightness of an image, float32 (H, W) in 0 … 255 (ITU-R BT.601)."""
     return image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def palette_of(index: Mapping[str, Any]) -> np.ndarray:
+    """Return the colour of every label of a results folder, by its `test/index.json`: uint8 (256, 3).
+
+    Classes without a colour are greys, ignored pixels palest grey.
+    """
+    table = np.zeros((256, 3), np.uint8)
+    given = [colour for colour in index.get("palette") or [] if len(colour) == 3]
+    for label in range(len(index.get("classes", []))):
+        level = 40 + (label * 67) % 180
+        table[label] = given[label] if label < len(given) else (level, level, level)
+    table[int(index.get("ignore_index", 255))] = IGNORED
+    return table
 
 
 def error_tile(image: np.ndarray, target: np.ndarray, prediction: np.ndarray, ignore_index: int) -> np.ndarray:
@@ -104,6 +124,26 @@ def fitted(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def centred(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the tile, which fits, in the middle of a white one of `size` (height, width)."""
     return np.asarray(ImageOps.pad(Image.fromarray(tile), size[::-1], color="white"))
+
+
+def write_panel(results: Results, name: str, path: Path) -> Path | None:
+    """Write the panel of the trial `name` to `path`, at the size trained at; None where it has no predictions."""
+    index = read_json(results.test / "index.json")
+    predictions = results.trial(name).predictions
+    if index is None or not predictions.exists():
+        return None
+    chosen = panel_indices(len(index["names"]))
+    targets, preds = unpack_maps(results.test / "targets.zip", chosen), unpack_maps(predictions, chosen)
+    palette = palette_of(index)
+    rows = []
+    for number, target, pred in zip(chosen, targets, preds, strict=True):
+        image = unpack_image(results.test / "images.zip", number)
+        # Scored at the masks' own size, the maps are as large as those.
+        target, pred = (resize_labels(labels, image.shape[:2]) for labels in (target, pred))
+        error = error_tile(image, target, pred, index["ignore_index"])
+        rows.append(np.concatenate([image, palette[target], palette[pred], error], axis=1))
+    Image.fromarray(np.concatenate(rows)).save(path)
+    return path
 
 
 # --- small files ----------------------------------------------------------------------------------------------------
