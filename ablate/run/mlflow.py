@@ -25,12 +25,10 @@ class MLflowTracker(Tracker):
 
     def __init__(self, study: Study, results: Results) -> None:
         super().__init__(study, results)
-        place = str(self.spec.track.mlflow)
+        self.uri = str(self.spec.track.mlflow)
         self._artifacts: str | None = None
-        if "://" in place or place == "databricks":
-            self.uri = place
-        else:
-            folder = (study.base / place).resolve()
+        if "://" not in self.uri and self.uri != "databricks":
+            folder = (study.base / self.uri).resolve()
             folder.mkdir(parents=True, exist_ok=True)
             self.uri, self._artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
         self.start()

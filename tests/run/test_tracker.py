@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ablate.errors import StudyError
+from ablate.run.tracker import refuse_missing
 from tests.conftest import missing
 from tests.run.conftest import STUDY, Command
 from tests.run.test_faults import training, wait_for
+from tests.run.test_optuna_mirror import study_in
 from tests.run.test_wandb import inspect
 
-EPOCHS = 60
+EPOCHS = 40
 TRACKED = (
     STUDY.replace("{narrow: {}, wide: {width: 8}}", "{only: {}}")
     .replace("[1e-2, 1e-3]", "[1e-2]")
@@ -79,3 +83,10 @@ def test_mlflow_goes_on_in_the_same_run(resumed: Command) -> None:
     (record,) = resumed.records().values()
     assert run.data.metrics["test/mean_iou"] == pytest.approx(record["metrics"]["test_mean_iou"])
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["panel.png"]
+
+
+def test_a_tracker_that_is_not_installed_is_said_with_its_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    study = study_in(tmp_path, TRACKED)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(StudyError, match=r"\.yaml:10: track\.tensorboard: tensorboard is not installed; pip install"):
+        refuse_missing(study)

@@ -18,6 +18,7 @@ from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
 from ablate.run.plan.disk import room_of
 from ablate.run.plan.estimate import Estimate, decisions_of, estimate_seconds
 from ablate.run.plan.pilot import print_power
+from ablate.run.tracker import refuse_missing
 from ablate.study.study import Study
 from ablate.study.trial import level_text
 from ablate.wording import count_of, range_of
@@ -56,6 +57,7 @@ def checked(study: Study) -> tuple[PlanReport, Dataset]:
     """Return the plan of a study whose data and components have been tried, and its data; raises as `dry_pass`."""
     from ablate.run.plan.dry import dry_pass, load_data, own_data
 
+    refuse_missing(study)
     data = load_data(study, again=True)
     own = own_data(study, data)
     dry_pass(study, data, own=own)
