@@ -163,7 +163,7 @@ class _Rehearsal:
 
     def __init__(self, folder: Path, components: Mapping[str, Mapping[str, Any]]) -> None:
         data = components.get("data", {"name": "street", "size": [32, 48], "train": 8, "val": 2, "test": 2})
-        train = {"epochs": 2, "batch_size": 2, "lr": 1e-3}
+        train: dict[str, Any] = {"epochs": 2, "batch_size": 2, "lr": 1e-3}
         train |= {kind: dict(part) for kind, part in components.items() if kind in ("loss", "optimizer", "augment")}
         document = {
             "study": "rehearsal",
