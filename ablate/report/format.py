@@ -9,13 +9,12 @@ import math
 import re
 from collections.abc import Sequence
 
+from ablate.study.trial import number_text
+
 
 def rate_text(rate: float) -> str:
-    """Return a learning rate as people write it: 3e-4, 0.1."""
-    if rate >= 0.01:
-        return f"{rate:g}"
-    mantissa, exponent = f"{rate:e}".split("e")
-    return f"{float(mantissa):.3g}e{int(exponent)}"
+    """Return a learning rate as people write it, to three digits where it is below 0.01: 3e-4, 0.1."""
+    return number_text(float(f"{rate:.{6 if rate >= 0.01 else 3}g}"))
 
 
 def percent(fraction: float | None, digits: int = 1, *, sign: bool = False) -> str:

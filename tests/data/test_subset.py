@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.data.dataset import Split, load_dataset
-from ablate.data.subset import part_of
+from ablate.data.dataset import Split, load_dataset, part_of
 
 SETTINGS = {"size": [32, 32], "train": 10, "val": 2, "test": 2}
 FRACTIONS = (0.1, 0.3, 0.5, 1.0)
