@@ -17,6 +17,8 @@ from ablate.run import join
 from ablate.run.status import stop_run
 from tests.run.conftest import STUDY, Command
 
+# Three processes start at a time, which takes long where others work, too.
+pytestmark = pytest.mark.timeout(900)
 LONG = STUDY.replace("epochs: 3", "epochs: 80")
 # Seeds at the best rate again, and fresh ones: both are planned by every run from the records alone.
 PHASES = STUDY.replace("seeds: 1", "screen: {seeds: 1, again: 2}\nconfirm: {seeds: 2}").replace(

@@ -21,6 +21,7 @@ from ablate.study.reader import read_study
 from tests.run.cluster.conftest import wait_for
 from tests.run.conftest import STUDY, Command
 
+pytestmark = pytest.mark.timeout(900)  # the start of a cluster is in the time of the first
 LONG = STUDY.replace("epochs: 3", "epochs: 60")
 
 
