@@ -18,7 +18,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ablate.plugins import PluginFile
 from ablate.run.events import Failed, Finished, Profiled, Progress, Running, Said, Stopped, WorkerEvent
 from ablate.run.worker import ASKING, FORK_SERVER_OF, Assignment, Profile, Run, Stop, serve
 from ablate.study.trial import Trial
@@ -150,7 +149,7 @@ class LocalExecutor:
         devices: Sequence[str],
         workers: int,
         threads: int,
-        plugins: Sequence[Path | PluginFile] = (),
+        plugins: Sequence[Any] = (),
         origin: Path | None = None,
         fingerprints: Mapping[str, str] | None = None,
         provenance: Mapping[str, Any] | None = None,
