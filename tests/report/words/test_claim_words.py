@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from statsmodels.stats.power import TTestIndPower
+from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped]
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.tables.claim_table import claims
