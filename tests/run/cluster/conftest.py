@@ -118,51 +118,49 @@ def _said(command: str, environment: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def ray_cluster() -> Iterator[dict[str, str]]:
     """The environment in which Ray's `auto` is a cluster of two nodes on this machine."""
-    ray = Path(sys.executable).with_name("ray")
-    if not ray.exists() and (found := shutil.which("ray")) is None:
+    if _ray() is None:
         missing("Ray is not installed")
-    command = str(ray) if ray.exists() else str(found)
-    port, folder = free_port(), tmp_path_factory.mktemp("ray")
+    port = free_port()
     environment = {"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_TMPDIR": f"/tmp/ablate-ray-{port}"}
     environment["RAY_AUTH_MODE"] = "disabled"  # no token is written into the user's home
-    common = [
-        "--num-cpus=1",
-        "--node-ip-address=127.0.0.1",
-        "--disable-usage-stats",
-        "--object-store-memory=100000000",
-        "--block",
-    ]
-    nodes = [
-        ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={environment['RAY_TMPDIR']}"],
-        [f"--address=127.0.0.1:{port}"],
-    ]
-    started: list[subprocess.Popen[bytes]] = []
-    # What the tests' own processes see is not what the nodes' tasks see.
-    clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
+    head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={environment['RAY_TMPDIR']}"]
     try:
-        for index, words in enumerate(nodes):
-            with (folder / f"node{index}.txt").open("wb") as log:
-                started.append(
-                    subprocess.Popen(
-                        [command, "start", *words, *common], env=clean, stdout=log, stderr=log, start_new_session=True
-                    )
-                )
-            wait_for(lambda index=index: _alive(command, environment) > index, "a Ray node")  # type: ignore[misc]
-        yield environment
+        with ray_node(environment, *head), ray_node(environment):
+            yield environment
     finally:
-        for node in reversed(started):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(node.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                node.wait(20)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(node.pid, signal.SIGKILL)
         shutil.rmtree(environment["RAY_TMPDIR"], ignore_errors=True)
 
 
-def _alive(command: str, environment: dict[str, str]) -> int:
-    words = [command, "status", f"--address={environment['RAY_ADDRESS']}"]
+@contextlib.contextmanager
+def ray_node(environment: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A node of one core: the head of the cluster, or one that joins it. All of its processes are in its group."""
+    options = ["--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block"]
+    command = [str(_ray()), "start", *(words or (f"--address={environment['RAY_ADDRESS']}",)), *options]
+    # What the tests' own processes see is not what the nodes' tasks see.
+    clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
+    before = 0 if words else _alive(environment)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    node = subprocess.Popen([*command, "--object-store-memory=100000000"], env=clean, start_new_session=True, **quiet)
+    try:
+        wait_for(lambda: _alive(environment) > before, "a Ray node")
+        yield node
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            node.wait(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGKILL)
+
+
+def _ray() -> str | None:
+    beside = Path(sys.executable).with_name("ray")
+    return str(beside) if beside.exists() else shutil.which("ray")
+
+
+def _alive(environment: dict[str, str]) -> int:
+    words = [str(_ray()), "status", f"--address={environment['RAY_ADDRESS']}"]
     done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     return done.stdout.count("node_")

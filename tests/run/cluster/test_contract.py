@@ -18,7 +18,7 @@ from ablate.plugins import Plugins
 from ablate.run.cluster.jobs import at_site
 from ablate.run.command import profile_study
 from ablate.study.reader import read_study
-from tests.run.cluster.conftest import wait_for
+from tests.run.cluster.conftest import ray_node, wait_for
 from tests.run.conftest import STUDY, Command
 
 pytestmark = pytest.mark.timeout(900)  # the start of a cluster is in the time of the first
@@ -103,6 +103,28 @@ def test_a_killed_worker_costs_nothing(
     os.kill(running_jobs(command)[0], signal.SIGKILL)
     out, _ = started.communicate(timeout=400)
     assert started.returncode == 0, out
+    assert command.records() == undisturbed_long.records()
+
+
+@pytest.mark.fault(
+    23, "a node of Ray that dies: its trial goes on from its checkpoint on another; the records are equal"
+)
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_a_lost_node_costs_nothing(
+    command: Command, engine: str, ray_cluster: dict[str, str], undisturbed_long: Command
+) -> None:
+    with ray_node(ray_cluster) as node:
+        command.study(on(engine, LONG))
+        process = command.start()
+        try:
+            wait_for(lambda: len(running_jobs(command)) == 3 or process.poll() is not None, "every node has a trial")
+            on_node = [pid for pid in running_jobs(command) if os.getsid(pid) == node.pid]
+            os.killpg(node.pid, signal.SIGKILL)
+            out, _ = process.communicate(timeout=400)
+        finally:
+            process.kill()
+    assert on_node, "no trial ran on the node that died"
+    assert process.returncode == 0, out
     assert command.records() == undisturbed_long.records()
 
 
