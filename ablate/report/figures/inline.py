@@ -29,7 +29,7 @@ _ID = re.compile(r'\bid="([^"]+)"')
 _NAMED = re.compile(r'(\bid="|#)([\w-]+)')
 _MOVED = re.compile(r'transform="translate\((-?[\d.]+) 0\)"(?=/>)')
 _LINES = re.compile(r"M-?[\d.]+ -?[\d.]+(?:L-?[\d.]+ -?[\d.]+){3,}")
-_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _DRAWN = re.compile(r'(?<= )(?:d|x|y|x1|x2|y1|y2|points)="[^"]*"|translate\([^)]*\)')
 _PIXELS = re.compile(r"data:image/png;base64,([^\"]+)")
 
@@ -52,7 +52,7 @@ def dark_rules() -> str:
 def adaptive(svg: str) -> str:
     """Return matplotlib's SVG with `dark_rules` and without what no reader sees, in a third to a half of the letters.
 
-    Metadata, comments, names of groups and line ends go; coordinates keep two decimals, a fiftieth of a pixel of a
+    Metadata, comments, names of groups and line ends go; coordinates keep one decimal, a tenth of a pixel of a
     screen (those of letters whole units of the font, less than a tenth of one); pictures are stored as WebP.
     """
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -74,7 +74,7 @@ def _shortened(found: re.Match[str]) -> str:
 
 
 def _short(number: float) -> str:
-    return f"{number:.2f}".rstrip("0").rstrip(".")
+    return f"{number:.1f}".removesuffix(".0")
 
 
 def _relative(found: re.Match[str]) -> str:
