@@ -137,7 +137,6 @@ def cards(analysis: Analysis) -> list[Card]:
     most = MOST_NAMED if len(analysis.frames.axes) == 1 else 2
     edge = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
     decided = sum(row["decision"] in DECISIONS for row in rows)
-    lies = "It is" if len(at) == 1 else "They lie on"
     return [
         Card("How sure?", f"{decided} of {count_of(len(rows), 'comparison')} decided", _means(analysis, rows)),
         Card(
@@ -149,7 +148,7 @@ def cards(analysis: Analysis) -> list[Card]:
                 else "Every variant did best at this rate on the validation images."
             )
             + (
-                f" {lies} the edge of the grid for {_all(edge, analysis)}, so better ones may lie beyond."
+                f" That of {_all(edge, analysis)} lies on the edge of the grid, so a better one may lie beyond."
                 if edge
                 else ""
             ),
