@@ -69,4 +69,4 @@ publish:
 	tar -C results -cf - --exclude='*.pt' --exclude='*.zip' --exclude=gates.npz --exclude=wandb --exclude=.lock --exclude=.optuna.lock \
 	    --exclude=artifacts --exclude='*.log' --exclude='*.tex' --exclude=figures --exclude=data.json $(STUDY) \
 	    | tar -C results/published -xf -
-	install -D -t results/published/$(STUDY)/figures results/$(STUDY)/figures/consolidated.png
+	install -D -t results/published/$(STUDY)/figures $(addprefix results/$(STUDY)/figures/consolidated.,png svg txt)

@@ -128,6 +128,21 @@ def test_a_lost_node_costs_nothing(
     assert command.records() == undisturbed_long.records()
 
 
+@pytest.mark.fault(
+    23, "a driver that is killed takes its Ray tasks along; the same command goes on from their checkpoints"
+)
+@pytest.mark.parametrize("engine", ["ray"], indirect=True)
+def test_a_killed_driver_takes_its_tasks_along(
+    command: Command, started: subprocess.Popen[str], undisturbed_long: Command
+) -> None:
+    started.kill()
+    started.wait()
+    wait_for(lambda: not running_jobs(command), "no task is left", 60)
+    done = command.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert command.records() == undisturbed_long.records()
+
+
 @pytest.mark.fault(23, "a driver that is killed finds its Slurm jobs again and follows them")
 @pytest.mark.parametrize("engine", ["slurm"], indirect=True)
 def test_a_killed_driver_finds_its_jobs_again(
