@@ -97,6 +97,8 @@ def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -
     loader = _Source(name, str(path), digest)
     spec = spec_from_file_location(name, path, loader=loader)
     assert spec is not None
+    if digest is not None:
+        spec.submodule_search_locations = None  # no package: nothing beside it is imported that was not hashed
     module = module_from_spec(spec)
     for library in ("numpy", "torch"):
         # What the plugin is going to import anyway has to be there before its random state can be watched.
@@ -106,7 +108,10 @@ def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -
     # Known by name before it runs, as dataclasses and pickling need it; beside others, so that it may import them.
     sys.modules[name] = module
     finder = _Among(among)
-    sys.path.append(str(path.parent)) if digest is None else sys.meta_path.append(finder)
+    if digest is None:
+        sys.path.append(str(path.parent))
+    elif finder not in sys.meta_path:  # it stays: one file may import another when a network is made
+        sys.meta_path.append(finder)
     try:
         with same_random_state(f"importing the plugin {path.name}", str(path)):
             _import(lambda: loader.exec_module(module), path)
@@ -114,7 +119,8 @@ def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -
         sys.modules.pop(name, None)
         raise
     finally:
-        sys.path.remove(str(path.parent)) if digest is None else sys.meta_path.remove(finder)
+        if digest is None:
+            sys.path.remove(str(path.parent))
     beside = {found for key in set(sys.modules) - before if (found := _source(sys.modules.get(key))) is not None}
     own = sorted(found for found in beside if found.parent == path.parent or path.parent in found.parents)
     return [hashed(path), *(hashed(found) for found in own if found != path and "site-packages" not in found.parts)]

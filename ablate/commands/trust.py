@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,12 +21,10 @@ def trusted_plugins(
 ) -> tuple[PluginFile, ...]:
     """Return the plugins of the study file at `study`, with the SHA-256 that the user trusts.
 
-    Those that the command line has `named` are trusted by that, and left out. Raises `StudyError` for others that were
-    not trusted, or changed since: nothing of theirs has run then.
+    Those whose file names the command line has `named` are trusted by that, and left out: it says where they lie.
+    Raises `StudyError` for others that were not trusted, or changed since: nothing of theirs has run then.
     """
-    here = {Path(path).resolve() for path in named}
-    places, files = _beside(study, overrides)
-    files = {name: item for name, item in files.items() if Path(item.file).resolve() not in here}
+    places, files = _beside(study, overrides, {Path(path).name for path in named})
     known = _trusted().get(str(study.resolve()), {}) if files else {}
     new = [name for name, item in files.items() if known.get(name) != item.sha256]
     if new:
@@ -50,8 +48,10 @@ def trust(study: Path) -> dict[str, PluginFile]:
     return files
 
 
-def _beside(study: Path, overrides: Sequence[str] = ()) -> tuple[Places, dict[str, PluginFile]]:
-    """Return the plugins that a study file names, by these names, and where it does so.
+def _beside(
+    study: Path, overrides: Sequence[str] = (), here: Container[str] = ()
+) -> tuple[Places, dict[str, PluginFile]]:
+    """Return the plugins that a study file names, by these names, but those that are `here`; and where it does so.
 
     Of a file that cannot be read is said in full what is wrong when the study is read. Raises `StudyError` for what is
     no Python file in the study's folder.
@@ -67,20 +67,23 @@ def _beside(study: Path, overrides: Sequence[str] = ()) -> tuple[Places, dict[st
     places, names = Places(str(study), document.lines, origins), values.get("plugins") or ()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return places, {}
-    problems = [
-        places.problem(_refused(study, name, index)) for index, name in enumerate(names) if _outside(study, name)
-    ]
+    kept = {index: name for index, name in enumerate(names) if PurePath(name).name not in here}
+    problems = [places.problem(_refused(study, name, index)) for index, name in kept.items() if _outside(study, name)]
     if problems:
         raise StudyError(problems)
-    return places, {name: hashed(study.resolve().parent / name) for name in names}
+    return places, {name: hashed(study.resolve().parent / name) for name in kept.values()}
 
 
 def _outside(study: Path, name: str) -> bool:
-    """Return whether a name is that of no Python file in the folder of the study; a link may not lead out of it."""
+    """Return whether a name is that of no Python file in the folder of the study; a link may not lead out of it.
+
+    A package is none: what lies beside its `__init__.py` would be imported without having been hashed.
+    """
     folder = study.resolve().parent
     path = folder / name
     inside = not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
-    return not (inside and path.suffix == ".py" and path.is_file() and path.resolve().is_relative_to(folder))
+    single = path.suffix == ".py" and path.stem != "__init__"
+    return not (inside and single and path.is_file() and path.resolve().is_relative_to(folder))
 
 
 def _refused(study: Path, name: str, index: int) -> Finding:
@@ -90,7 +93,9 @@ def _refused(study: Path, name: str, index: int) -> Finding:
 
 
 def _store() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()) / "ablate" / "trusted.json"
+    given = Path(os.environ.get("XDG_CONFIG_HOME") or "")
+    # A relative one would lie in the folder that one works in, which may be a stranger's.
+    return (given if given.is_absolute() else Path("~/.config").expanduser()) / "ablate" / "trusted.json"
 
 
 def _trusted() -> dict[str, Any]:

@@ -158,7 +158,11 @@ def _left_as_found(path: Path) -> Iterator[None]:
     except AblateError:
         from ablate.run.setup import is_empty
 
-        if not existed and path.is_dir() and is_empty(path):
+        if existed or not path.is_dir():
+            raise
+        with lock(Results(path).lock) as free:  # another run may have begun here meanwhile
+            unused = free and is_empty(path)
+        if unused:
             shutil.rmtree(path)
             with contextlib.suppress(OSError):
                 path.parent.rmdir()  # `results`, where it was made for this and is empty

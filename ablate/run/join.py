@@ -42,7 +42,7 @@ class Share:
 
     def __init__(self, results: Results) -> None:
         self._results, self._held, self._looked = results, contextlib.ExitStack(), 0.0
-        self.holds = False
+        self.holds = self._stopped = False
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -74,7 +74,8 @@ class Share:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             self._take()
-            if (self._results.path / STOP_ALL).exists():
+            if not self._stopped and (self._results.path / STOP_ALL).exists():
+                self._stopped = True  # a second signal would not wait for the checkpoints
                 signal.raise_signal(signal.SIGTERM)
 
     def close(self) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+from ablate.records.files import lock
 from ablate.records.record import Record
 from ablate.records.store import Results
 from ablate.run.tracker import Tracker, beside_curves, settings
@@ -26,16 +29,16 @@ class MLflowTracker(Tracker):
     def __init__(self, study: Study, results: Results) -> None:
         super().__init__(study, results)
         self.uri = str(self.spec.track.mlflow)
-        self._artifacts: str | None = None
+        self._folder: Path | None = None
         if "://" not in self.uri and self.uri != "databricks":
-            folder = (study.base / self.uri).resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            self.uri, self._artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+            self._folder = (study.base / self.uri).resolve()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.uri = f"sqlite:///{self._folder / 'mlflow.db'}"
         self.start()
 
     def close(self) -> list[str]:
         """Finish, and say how a folder's database is looked at."""
-        shown = [f"`mlflow ui --backend-store-uri {self.uri}` shows the trials"] if self._artifacts else []
+        shown = [f"`mlflow ui --backend-store-uri {self.uri}` shows the trials"] if self._folder else []
         return super().close() + shown
 
     def prepare(self) -> None:
@@ -46,8 +49,11 @@ class MLflowTracker(Tracker):
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._client = MlflowClient(tracking_uri=self.uri)
         name = self.spec.track.project or self.spec.study
-        there = self._client.get_experiment_by_name(name)
-        self._experiment = there.experiment_id if there else self._client.create_experiment(name, self._artifacts)
+        # A database that several runs make at once is damaged for good.
+        with lock(self._folder / ".lock", timeout=300.0) if self._folder else nullcontext():
+            there = self._client.get_experiment_by_name(name)
+            artifacts = (self._folder / "artifacts").as_uri() if self._folder else None
+            self._experiment = there.experiment_id if there else self._client.create_experiment(name, artifacts)
 
     def begin(self, trial: Trial) -> dict[str, Any]:
         """Return the trial's run, with the last epoch that it has."""

@@ -148,3 +148,35 @@ def test_a_study_without_plugins_has_nothing_to_trust(study: Path) -> None:
     for text in ("plugins: 3\n", "plugins: [", "- x\n"):  # which is said in full when the study is read
         study.write_text(text)
         assert trusted_plugins(study) == ()
+
+
+@pytest.mark.parametrize("name", ["__init__.py", "pkg/__init__.py"])
+def test_a_package_is_refused_as_what_lies_beside_it_was_not_hashed(name: str, study: Path) -> None:
+    (study.parent / name).parent.mkdir(exist_ok=True)
+    (study.parent / name).write_text("from . import parts\n")
+    study.write_text(STUDY.replace("parts.py", name))
+    with pytest.raises(StudyError, match="expected a Python file in the folder of the study, got something else"):
+        trust(study)
+
+
+def test_a_trusted_file_finds_another_when_a_network_is_made(study: Path) -> None:
+    (study.parent / "lazy.py").write_text("def late():\n    import later_part\n    return later_part.VALUE\n")
+    (study.parent / "later_part.py").write_text("VALUE = 7\n")
+    study.write_text(STUDY.replace("parts.py", "lazy.py, later_part.py"))
+    trust(study)
+    load_plugins(trusted_plugins(study), entry_points=False)
+    lazy = next(module for name, module in sys.modules.items() if name.startswith("ablate_plugin_lazy_"))
+    assert lazy.late() == 7
+
+
+def test_a_plugin_that_lies_elsewhere_is_the_one_that_was_named(study: Path, tmp_path: Path) -> None:
+    (study.parent / "parts.py").rename(tmp_path / "parts.py")
+    assert trusted_plugins(study, (), [tmp_path / "parts.py"]) == ()
+
+
+def test_trust_is_not_looked_for_in_the_folder_that_one_works_in(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "config")
+    monkeypatch.setenv("HOME", str(study.parent.parent / "home"))
+    trust(study)
+    assert (study.parent.parent / "home" / ".config" / "ablate" / "trusted.json").exists()
+    assert not (study.parent / "config").exists()

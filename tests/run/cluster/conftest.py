@@ -141,8 +141,13 @@ def ray_node(environment: dict[str, str], *words: str) -> Iterator[subprocess.Po
     # What the tests' own processes see is not what the nodes' tasks see.
     clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
     before = 0 if words else _alive(environment)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    node = subprocess.Popen([*command, "--object-store-memory=100000000"], env=clean, start_new_session=True, **quiet)
+    node = subprocess.Popen(
+        [*command, "--object-store-memory=100000000"],
+        env=clean,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         wait_for(lambda: _alive(environment) > before, "a Ray node")
         yield node
