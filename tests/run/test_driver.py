@@ -63,6 +63,17 @@ def test_no_checkpoint_is_left_beside_a_record_whose_worker_was_killed(command: 
     assert not left.exists()
 
 
+@pytest.mark.fault(
+    14, "both started in a folder that is not there yet: one goes on, the refused one takes nothing away"
+)
+def test_two_runs_of_a_new_folder_leave_it_to_one_of_them(command: Command) -> None:
+    command.study(ONE)
+    both = [command.start() for _ in range(2)]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], said
+    assert [record["status"] for record in command.records().values()] == ["complete"]
+
+
 def test_plain_lines_where_there_is_no_terminal(command: Command) -> None:
     command.study(ONE)
     done = command.run()

@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from ablate.errors import ResultsError
+from ablate.records.store import Results
 from ablate.run import join
 from ablate.run.status import stop_run
 from tests.run.conftest import STUDY, Command
@@ -106,6 +107,19 @@ def test_a_run_that_is_stopped_leaves_its_trials_to_the_others(
     assert [run.wait(120) for run in runs[1:]] == [143, 143]
     ended([command.start("--join")])
     assert command.records() == alone(LONG).records()
+
+
+def test_all_are_stopped_by_one_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one would not wait for the checkpoints."""
+    raised: list[int] = []
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    monkeypatch.setattr(join, "LOOK_SECONDS", -1.0)
+    share = join.Share(Results(tmp_path))
+    (tmp_path / join.STOP_ALL).touch()
+    for _ in range(3):
+        share.look()
+    share.close()
+    assert raised == [signal.SIGTERM]
 
 
 def test_what_cannot_join_is_one_line(command: Command) -> None:
