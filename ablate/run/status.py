@@ -132,12 +132,13 @@ def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
     """
     results = Results(path)
     found = False
+    note = results.lock.read_text(encoding="utf-8").strip() if results.lock.exists() else ""
+    # Between two holders of a shared folder its runs have the locks of their trials alone.
+    if note.endswith(SHARED) and any(map(_held, [results.lock, *results.trials.glob("*/.claim")])):
+        write_atomic(results.path / STOP_ALL, b"ablate stop")
+        say("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
+        return 0
     if _held(results.lock):
-        note = results.lock.read_text(encoding="utf-8").strip()
-        if note.endswith(SHARED):
-            write_atomic(results.path / STOP_ALL, b"ablate stop")
-            say("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
-            return 0
         held = re.fullmatch(r"pid (\d+) on (.*)", note)
         if held is None or held[2] != socket.gethostname():
             by = held[2] if held else "another process"

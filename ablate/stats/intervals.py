@@ -15,6 +15,8 @@ from ablate.stats.welch import contrast_error
 
 # Below this many seeds on a side, the chance that one run beats another gets no verdict.
 LEAST_SEEDS_FOR_SUPERIORITY = 5
+# Seeds a side from which on the exact permutation test can tell two sides apart at a level of 0.05.
+LEAST_SEEDS_TO_TELL = 4
 # The exact permutation test enumerates at most this many splits.
 MOST_SPLITS = 200_000
 NO_SPREAD = "no spread between the seeds"
@@ -249,7 +251,7 @@ def larger_more_often(left: ArrayLike, right: ArrayLike, confidence: float = 0.9
     """
     n = min(np.size(left), np.size(right))
     found = probability_of_superiority(left, right, confidence)
-    few = "at least 4 seeds a side can tell" if n < 4 else ""
+    few = f"at least {LEAST_SEEDS_TO_TELL} seeds a side can tell" if n < LEAST_SEEDS_TO_TELL else ""
     method = "P(larger), Newcombe's interval"
     made = Estimate(
         found.value, found.low, found.high, n=n, confidence=confidence, method=method, reason=found.reason and few

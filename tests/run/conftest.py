@@ -35,6 +35,14 @@ track: {wandb: disabled}
 """
 
 
+def wait_for(condition: Callable[[], bool], what: str = "it", seconds: float = 90.0) -> None:
+    """Return once the condition holds; AssertionError where it does not in time."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"{what} within {seconds:g} s"
+        time.sleep(0.02)
+
+
 class Command:
     """`ablate` as a user calls it, in a folder of its own."""
 

@@ -8,24 +8,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ablate.records.files import lock
-from tests.run.conftest import STUDY, Command
+from tests.run.conftest import STUDY, Command, wait_for
 
 pytestmark = pytest.mark.faults
 
 SLOW = STUDY.replace("epochs: 3", "epochs: 40").replace("workers: 1", "workers: 2")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it never happened"
-        time.sleep(0.02)
 
 
 def workers(folder: Path) -> list[int]:

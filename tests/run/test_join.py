@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from filelock import FileLock
 from ablate.errors import ResultsError
 from ablate.records.store import Results
 from ablate.run import join
-from ablate.run.status import stop_run
-from tests.run.conftest import STUDY, Command
+from ablate.run.status import SHARED, stop_run
+from tests.run.conftest import STUDY, Command, wait_for
 
 # Three processes start at a time, which takes long where others work, too.
 pytestmark = pytest.mark.timeout(900)
@@ -25,13 +24,6 @@ LONG = STUDY.replace("epochs: 3", "epochs: 80")
 PHASES = STUDY.replace("seeds: 1", "screen: {seeds: 1, again: 2}\nconfirm: {seeds: 2}").replace(
     "epochs: 3", "epochs: 6"
 )
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def begun(command: Command) -> int:
@@ -71,7 +63,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Command]:
 def test_three_runs_share_a_folder_and_one_is_killed(command: Command, alone: Callable[[str], Command]) -> None:
     command.study(LONG)
     runs = [command.start("--join") for _ in range(3)]
-    wait_for(lambda: begun(command) >= 2)
+    wait_for(lambda: begun(command) >= 2, seconds=240)
     holder = next(run for run in runs if f"pid {run.pid} on" in (command.results / ".lock").read_text())
     holder.kill()
     holder.wait()
@@ -100,7 +92,7 @@ def test_a_run_that_is_stopped_leaves_its_trials_to_the_others(
     """Ctrl-C for one; then `ablate stop` for all, and one alone goes on."""
     command.study(LONG)
     runs = [command.start("--join") for _ in range(3)]
-    wait_for(lambda: begun(command) >= 2)
+    wait_for(lambda: begun(command) >= 2, seconds=240)
     runs[0].send_signal(signal.SIGINT)
     assert runs[0].wait(120) == 130
     assert stop_run(command.results) == 0
@@ -122,12 +114,23 @@ def test_all_are_stopped_by_one_signal(tmp_path: Path, monkeypatch: pytest.Monke
     assert raised == [signal.SIGTERM]
 
 
+def test_they_are_stopped_between_two_holders_of_the_folder_too(tmp_path: Path) -> None:
+    """The one that held it has ended, the next has not taken it yet: its trial's lock says that it is there."""
+    trial = tmp_path / "trials" / "one"
+    trial.mkdir(parents=True)
+    (tmp_path / ".lock").write_text(f"pid 1 on here{SHARED}")
+    assert stop_run(tmp_path) == 1 and not (tmp_path / join.STOP_ALL).exists()
+    with FileLock(trial / ".claim"):
+        assert stop_run(tmp_path) == 0
+    assert (tmp_path / join.STOP_ALL).exists()
+
+
 def test_what_cannot_join_is_one_line(command: Command) -> None:
     """Another study than that of the run that holds the folder, and a run that does not share at all."""
     command.study(LONG.replace("epochs: 80", "epochs: 4000"))
     first = command.start("--join")
     try:
-        wait_for(lambda: begun(command) == 1)
+        wait_for(lambda: begun(command) == 1, seconds=240)
         for words, said in (
             (["--join"], "train: not as in the run that holds this folder"),
             ([], "another run holds this folder"),

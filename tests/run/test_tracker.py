@@ -13,8 +13,8 @@ import pytest
 from ablate.errors import StudyError
 from ablate.run.tracker import refuse_missing
 from tests.conftest import missing
-from tests.run.conftest import STUDY, Command
-from tests.run.test_faults import training, wait_for
+from tests.run.conftest import STUDY, Command, wait_for
+from tests.run.test_faults import training
 from tests.run.test_optuna_mirror import study_in
 from tests.run.test_wandb import inspect
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, isfinite, isnan
+from math import isfinite, isnan
 
 from scipy import special
 
@@ -13,6 +13,7 @@ from ablate.report.format import detail_name, number, percent
 from ablate.report.lookup import Row, primary_contrasts, rows_of
 from ablate.report.words.component_words import DECISIONS, MOST_RUN, fresh_seeds_command, run_command
 from ablate.stats.detectable import seeds_to_find
+from ablate.stats.intervals import LEAST_SEEDS_TO_TELL
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.study.trial import level_text
@@ -153,7 +154,7 @@ def deciding(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
     """
     if row["verdict"] != "inconclusive" or not row["comparisons"] or claim.metric in (*RATES, *COUNTS):
         return ""
-    n, least = int(row["n"]), 4 if claim.metric in RISES and claim.right else LEAST_TO_JUDGE  # see `larger_more_often`
+    n, least = int(row["n"]), LEAST_SEEDS_TO_TELL if claim.metric in RISES and claim.right else LEAST_TO_JUDGE
     if n < least:
         needed, why = float(least), "The least that a verdict needs"
     elif claim.right and claim.metric not in RISES:
@@ -163,8 +164,10 @@ def deciding(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
         why = "Would decide this, were the difference the true one"
     else:
         return ""
-    if not n < needed <= MOST_RUN:
-        return f"More than {MOST_RUN} seeds would be needed to decide it" if needed == inf or needed > MOST_RUN else ""
+    if needed > MOST_RUN:
+        return f"More than {MOST_RUN} seeds would be needed to decide it"
+    if not needed > n:  # none is known, or more seeds than these are not needed
+        return ""
     if claim.where and not row["at"].endswith(", fresh seeds"):
         axis = "screen.seeds" if analysis.frames.study.screen is not None else "seeds"
         return f"{why}: {needed:.0f} seeds at every setting, {run_command(analysis)} -o {axis}={needed:.0f}"

@@ -78,7 +78,7 @@ def estimate_seconds(
     for name in flops.keys() - paces.keys():
         base, ratio = paces[study.baseline], flops[name] / flops[study.baseline]
         paces[name] = replace(base, train=ratio * base.train, score=ratio * base.score)
-    lanes = decisions.workers * len(device_names(study.spec.run.devices))
+    workers = decisions.workers * len(device_names(study.spec.run.devices))
     gain = 1 + COMPILE_GAIN[decisions.precision] * decisions.compiles
     once = COMPILE_SECONDS * len(study.variants) / decisions.workers * decisions.compiles
     if study.spec.search is not None:
@@ -87,7 +87,7 @@ def estimate_seconds(
     else:
         trials = [paces[trial.variant].of(trial) for trial in report.trials]
     profile = study.spec.measure.profile_seconds * study.spec.measure.profile
-    return Estimate(start_up + profile + once, makespan(trials, lanes) / gain)
+    return Estimate(start_up + profile + once, makespan(trials, workers) / gain)
 
 
 def decisions_of(study: Study, report: PlanReport) -> Decisions:
@@ -101,9 +101,9 @@ def decisions_of(study: Study, report: PlanReport) -> Decisions:
     )
 
 
-def makespan(seconds: list[float], lanes: int) -> float:
+def makespan(seconds: list[float], workers: int) -> float:
     """Return when the last of the trials ends, the longest begun first, as the driver does."""
-    ends = [0.0] * lanes
+    ends = [0.0] * workers
     for each in sorted(seconds, reverse=True):
         heapq.heappush(ends, heapq.heappop(ends) + each)
     return max(ends)

@@ -10,13 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import missing
+from tests.run import conftest
+
+# The start of a cluster is in the time of the first test.
+wait_for = partial(conftest.wait_for, seconds=240.0)
 
 SLURM = """\
 ClusterName=test
@@ -44,14 +48,6 @@ KillWait=5
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000
 PartitionName=debug Nodes={host} Default=YES State=UP
 """
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
-    """Return once the condition holds; AssertionError where it does not in time."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"{what} within {seconds:g} s"
-        time.sleep(0.2)
 
 
 def free_port() -> int:

@@ -84,12 +84,17 @@ def started(command: Command, engine: str) -> Iterator[subprocess.Popen[str]]:
     process.wait()
 
 
-def test_records_are_those_of_this_machine(command: Command, engine: str, undisturbed: Command) -> None:
-    """And a second call finds nothing to do."""
-    command.study(on(engine, STUDY))
+def assert_goes_on(command: Command, undisturbed: Command) -> None:
+    """Run the same command: it completes the study, with the records of this machine."""
     done = command.run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert command.records() == undisturbed.records()
+
+
+def test_records_are_those_of_this_machine(command: Command, engine: str, undisturbed: Command) -> None:
+    """And a second call finds nothing to do."""
+    command.study(on(engine, STUDY))
+    assert_goes_on(command, undisturbed)
     before = {path: path.stat().st_mtime_ns for path in command.results.glob("trials/*/record.json")}
     assert command.run().returncode == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -137,10 +142,8 @@ def test_a_killed_driver_takes_its_tasks_along(
 ) -> None:
     started.kill()
     started.wait()
-    wait_for(lambda: not running_jobs(command), "no task is left", 60)
-    done = command.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert command.records() == undisturbed_long.records()
+    wait_for(lambda: not running_jobs(command), "no task is left", seconds=60)
+    assert_goes_on(command, undisturbed_long)
 
 
 @pytest.mark.fault(23, "a driver that is killed finds its Slurm jobs again and follows them")
@@ -153,9 +156,7 @@ def test_a_killed_driver_finds_its_jobs_again(
     started.wait()
     jobs = json.loads((command.results / "jobs" / "index.json").read_text())["jobs"]
     assert queue(), "the jobs go on without a driver"
-    done = command.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert command.records() == undisturbed_long.records()
+    assert_goes_on(command, undisturbed_long)
     logs = {path.name.rpartition("_0_log.out")[0] for path in (command.results / "jobs").glob("slurm-*/*_log.out")}
     assert set(jobs.values()) <= logs
     assert len(logs) <= len(set(jobs.values())) + 1, "one job more: the question how to compute"
@@ -203,24 +204,20 @@ def test_a_full_disk_pauses_the_study(small_disk: Path, engine: str, undisturbed
     assert "No space left on device" in out and "Traceback" not in out, out
     assert len(command.records()) < 4
     filler.unlink()
-    done = command.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert command.records() == undisturbed_long.records()
+    assert_goes_on(command, undisturbed_long)
 
 
-@pytest.mark.parametrize("engine", ["slurm"], indirect=True)
 def test_a_stopped_driver_leaves_no_job(
-    command: Command, started: subprocess.Popen[str], undisturbed_long: Command
+    command: Command, engine: str, started: subprocess.Popen[str], undisturbed_long: Command
 ) -> None:
     """SIGTERM: checkpoints, exit code 143, an empty queue; the same command goes on."""
     started.terminate()
     out, _ = started.communicate(timeout=120)
     assert started.returncode == 143, out
-    wait_for(lambda: not queue(), "the queue is empty", 30)
-    wait_for(lambda: not running_jobs(command), "no process is left", 30)
-    done = command.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert command.records() == undisturbed_long.records()
+    if engine == "slurm":
+        wait_for(lambda: not queue(), "the queue is empty", seconds=30)
+    wait_for(lambda: not running_jobs(command), "no process is left", seconds=30)
+    assert_goes_on(command, undisturbed_long)
 
 
 def test_detached_trials_are_gathered(
@@ -234,9 +231,7 @@ def test_detached_trials_are_gathered(
     assert "4 trials are in the cluster's queue" in done.stdout
     assert len(list(command.results.glob("trials/*/record.json"))) < 4
     wait_for(lambda: len(command.records()) == 4, "the jobs end without a driver")
-    done = command.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert command.records() == undisturbed.records()
+    assert_goes_on(command, undisturbed)
 
 
 @pytest.mark.parametrize(("executor", "words"), [("slurm", "no Slurm on this machine"), ("ray", "no Ray at")])
