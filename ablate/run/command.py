@@ -118,7 +118,7 @@ def run_study(
                 plugins=plugins,
                 wanted=wanted,
                 retry=retry,
-                profile=profile and not guest,
+                profile=profile,
                 origin=origin,
                 engine=engine,
                 detach=detach,
@@ -140,11 +140,13 @@ def run_study(
 def _held(results: Results) -> Iterator[None]:
     """Hold the folder's lock; raises `ResultsError` where another run has it."""
     from ablate.run.setup import lock_note
+    from ablate.run.status import is_shared
 
-    with lock(results.lock, lock_note()) as held:
+    shared = is_shared(results)
+    with contextlib.nullcontext() if shared else lock(results.lock, lock_note()) as held:
         if not held:
             holder = results.lock.read_text(encoding="utf-8") or "another process"
-            cure = "wait for it" + (", or join it with --join" if holder.endswith("shared") else "")
+            cure = "wait for it" + (", or join it with --join" if shared else "")
             raise ResultsError(f"another run holds this folder ({holder})", file=str(results.path), cure=cure)
         yield
 

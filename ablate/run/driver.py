@@ -260,6 +260,8 @@ class Driver:
 
     def _profile(self, executor: Executor) -> None:
         measure = self.study.spec.measure
+        if self.share is not None and not self.share.holds:  # whoever holds the folder by then measures
+            return
         if not (self.with_profile and measure.profile) or self.stopping is not None or self.results.profile.exists():
             return
         self.display.say(f"profiling each variant alone on the device (at most {measure.profile_seconds:.0f} s)")

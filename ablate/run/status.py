@@ -132,13 +132,12 @@ def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
     """
     results = Results(path)
     found = False
-    note = results.lock.read_text(encoding="utf-8").strip() if results.lock.exists() else ""
-    # Between two holders of a shared folder its runs have the locks of their trials alone.
-    if note.endswith(SHARED) and any(map(_held, [results.lock, *results.trials.glob("*/.claim")])):
+    if is_shared(results):
         write_atomic(results.path / STOP_ALL, b"ablate stop")
         say("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
         return 0
     if _held(results.lock):
+        note = results.lock.read_text(encoding="utf-8").strip()
         held = re.fullmatch(r"pid (\d+) on (.*)", note)
         if held is None or held[2] != socket.gethostname():
             by = held[2] if held else "another process"
@@ -161,6 +160,12 @@ def _done(total: Counter[str]) -> int:
 
 def _unfinished(results: Results, name: str) -> str:
     return "begun" if read_lines(results.trial(name).epochs) else "missing"
+
+
+def is_shared(results: Results) -> bool:
+    """Return whether runs share the folder now; between two holders of its lock they have those of their trials."""
+    note = results.lock.read_text(encoding="utf-8").strip() if results.lock.exists() else ""
+    return note.endswith(SHARED) and any(map(_held, [results.lock, *results.trials.glob("*/.claim")]))
 
 
 def _held(path: Path) -> bool:

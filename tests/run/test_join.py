@@ -14,6 +14,7 @@ from filelock import FileLock
 from ablate.errors import ResultsError
 from ablate.records.store import Results
 from ablate.run import join
+from ablate.run.command import _held
 from ablate.run.status import SHARED, stop_run
 from tests.run.conftest import STUDY, Command, wait_for
 
@@ -122,6 +123,10 @@ def test_they_are_stopped_between_two_holders_of_the_folder_too(tmp_path: Path) 
     assert stop_run(tmp_path) == 1 and not (tmp_path / join.STOP_ALL).exists()
     with FileLock(trial / ".claim"):
         assert stop_run(tmp_path) == 0
+        with pytest.raises(ResultsError, match="another run holds this folder"), _held(Results(tmp_path)):
+            pass
+    with _held(Results(tmp_path)):  # once they are gone it is free
+        pass
     assert (tmp_path / join.STOP_ALL).exists()
 
 
