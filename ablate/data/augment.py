@@ -167,7 +167,9 @@ class Augmenter:
         factors = np.maximum(1 + draws * (self.spec.brightness, self.spec.contrast), 0).astype(np.float32)
         brightness, contrast = upload(factors, images.device).T[..., None, None, None]
         # Whole numbers add up to the same sum in any order; a float mean would not.
-        mean = images.int().sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64).float() / images[0].numel()
+        sums = images.int().sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64).float()
+        # Not by a number: on CUDA that is a product with its reciprocal, rounded otherwise than the quotient.
+        mean = sums / torch.full_like(sums, images[0].numel())
         shaded = images.float().mul_(brightness * contrast).add_(brightness * (1 - contrast) * mean)
         return shaded.round_().clamp_(0, torch.iinfo(images.dtype).max).to(images.dtype)
 

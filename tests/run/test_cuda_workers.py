@@ -33,7 +33,7 @@ def ablate_run(folder: Path, text: str, out: str, *more: str) -> subprocess.Comp
 
 
 def test_workers_on_one_gpu_give_the_records_of_trials_that_ran_alone(tmp_path: Path) -> None:
-    text = STUDY.replace("OPTIONS ", "") + "run: {devices: [cuda:0], engine: graph, workers: LANES}\n"
+    text = STUDY.replace("OPTIONS ", "") + "run: {devices: [cuda:0], engine: graph, workers: LANES, keep: last}\n"
     for workers in ("2", "1"):
         done = ablate_run(tmp_path, text.replace("LANES", workers), workers)
         assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_workers_on_one_gpu_give_the_records_of_trials_that_ran_alone(tmp_path: 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
 def test_several_gpus_give_the_records_of_one(tmp_path: Path) -> None:
-    text = STUDY.replace("OPTIONS ", "") + "run: {devices: DEVICES, engine: graph, workers: 1}\n"
+    text = STUDY.replace("OPTIONS ", "") + "run: {devices: DEVICES, engine: graph, workers: 1, keep: last}\n"
     for devices in ("[cuda:0]", "auto"):
         done = ablate_run(tmp_path, text.replace("DEVICES", devices), devices.strip("[]"))
         assert done.returncode == 0, done.stderr
