@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from ablate.train.context import Context
 from ablate.train.device import cores, synchronise
-from ablate.train.engine.config import Decisions, decide
+from ablate.train.engine.config import FUSED, Decisions, decide
 from ablate.train.profile import flops_of
 from benchmarks import common
 from benchmarks.common import GPU_ENGINES, Work, batch_size, load_work
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True)
     parser.add_argument("-o", "--override", action="append", default=[])
-    parser.add_argument("--engine", choices=GPU_ENGINES, default="eager")
+    parser.add_argument("--engine", choices=(*GPU_ENGINES, FUSED), help="default the study's, as if for one trial")
     parser.add_argument("--variant", help="default the baseline")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, help="result file (JSON); else the table is printed")
@@ -105,8 +105,7 @@ def main() -> None:
     work = load_work(arguments.study, arguments.override)
     name = "cuda:0" if common.default_device().type == "cuda" else "cpu"
     decisions = decide(work.study.spec, trials=1, device=name, train_flops=0, variants=1)
-    if name != "cpu":
-        decisions = replace(decisions, engine=arguments.engine)
+    decisions = replace(decisions, engine=arguments.engine or decisions.engine)
     if name == "cpu":
         torch.set_num_threads(cores())
     device = torch.device(name)

@@ -1,7 +1,6 @@
-"""What a device is good at, for networks like these: rates that the engine's defaults follow from. `--help` for usage.
+"""The rates that the defaults on a GPU follow from: whole steps by engine and by workers. `--help` for usage.
 
-Convolutions by level, forward and backward; upsampling two ways; the first layer padded to 8 channels; engines and
-workers on whole training steps; matrix products and copies. Works on any GPU, and with `--tiny` on a CPU.
+Beside them the device's matrix products and copies, to set them against. Works on any GPU, and with `--tiny` on a CPU.
 Finished parts are kept in `<out>/<name>.parts/`: stop it when you like, the same command goes on.
 """
 
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
+from ablate.models.inspect import forward_flops
+from ablate.models.unet import unet
 from ablate.records.store import finite
 from ablate.run.manifest import gpu_driver
 from ablate.study.reader import read_study
@@ -50,11 +49,11 @@ run: {{deterministic: {deterministic}}}
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What is probed: images, batch, base widths, levels, workers; seconds for each figure."""
+    """What is measured: images, batch, base widths, levels, workers; seconds for each figure."""
 
     size: tuple[int, int] = (360, 480)
     batch: int = 8
-    bases: tuple[int, ...] = (16, 32, 64)
+    bases: tuple[int, ...] = (32, 64)
     depth: int = 4
     workers: tuple[int, ...] = (1, 2, 4)
     seconds: float = 0.5
@@ -65,120 +64,33 @@ class Sizes:
 TINY = Sizes((32, 48), 2, (4,), 2, (1, 2), 0.01, 128, 2**16)
 
 
-class Device:
-    """The device under test, and how long work takes on it."""
-
-    def __init__(self, name: str, seconds: float) -> None:
-        self.device, self._seconds = torch.device(name), seconds
-        self.dtype = torch.bfloat16
-        self.noise = torch.Generator(self.device).manual_seed(0)
-
-    def seconds(self, work: Callable[[], object]) -> float:
-        """Median seconds of one call, over about the time that a figure may take, after a warm-up."""
-        for _ in range(3):
-            work()
-        once = max(timed(work, 1, self.device), 1e-7)
-        times = max(1, int(self._seconds / 5 / once))
-        return statistics.median(timed(work, times, self.device) for _ in range(5)) / times
-
-    def noisy(self, *shape: int) -> Tensor:
-        """Random numbers, channels last where there are four dimensions."""
-        found = torch.randn(shape, device=self.device, generator=self.noise).to(self.dtype)
-        return found.to(memory_format=torch.channels_last) if len(shape) == 4 else found
-
-    def module(self, module: nn.Module) -> nn.Module:
-        """Return a module on the device in its precision and layout."""
-        return module.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def median_seconds(work: Callable[[], object], device: torch.device, most: float) -> float:
+    """Return the median seconds of one call, measured for about `most` seconds after a warm-up."""
+    for _ in range(3):
+        work()
+    once = max(timed(work, 1, device), 1e-7)
+    times = max(1, int(most / 5 / once))
+    return statistics.median(timed(work, times, device) for _ in range(5)) / times
 
 
-def convolutions(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
-    """TFLOP/s of the 3×3 convolutions of each level of a U-Net: forward; backward to the input and the weights."""
-    rows = []
-    height, width = sizes.size
-    shapes = [("first", 3, base, height, width)]
-    for level in range(sizes.depth + 1):
-        channels = base * 2**level
-        shapes.append((f"level {level}", channels, channels, height, width))
-        if level < sizes.depth:
-            shapes.append((f"level {level} decoder", 2 * channels, channels, height, width))
-        height, width = -(-height // 2), -(-width // 2)
-    for name, before, after, high, wide in shapes:
-        layer = device.module(nn.Conv2d(before, after, 3, padding=1, bias=False))
-        x = device.noisy(sizes.batch, before, high, wide).requires_grad_(name != "first")
-        rows.append({"base": base, "layer": name, "channels": [before, after], "size": [high, wide]})
-        flops = 2 * 9 * before * after * high * wide * sizes.batch
-        rows[-1] |= both_ways(device, layer, x, flops)
-    return rows
-
-
-def both_ways(device: Device, layer: nn.Module, x: Tensor, flops: float) -> dict[str, float]:
-    """Milliseconds and TFLOP/s of a layer forward and backward; the backward pass has twice the FLOPs."""
-    with torch.no_grad():
-        forward = device.seconds(lambda: layer(x))
-    y = layer(x)
-    gradient = torch.randn_like(y)
-    wanted = [x] * x.requires_grad + list(layer.parameters())
-    backward = device.seconds(lambda: torch.autograd.grad(y, wanted, gradient, retain_graph=True))
-    back_flops = flops * len(wanted)
-    return {
-        "forward_ms": 1e3 * forward,
-        "backward_ms": 1e3 * backward,
-        "forward_tflops": flops / forward / 1e12,
-        "backward_tflops": back_flops / backward / 1e12,
-    }
-
-
-class Shuffled(nn.Module):
-    """What a transposed convolution of kernel and stride 2 does, as a matrix product and a shuffle of pixels."""
-
-    def __init__(self, layer: nn.ConvTranspose2d) -> None:
-        super().__init__()
-        before, after = layer.weight.shape[:2]
-        # Pixel shuffle takes channel c, row i, column j from channel 4c + 2i + j.
-        self.weight = nn.Parameter(layer.weight.detach().permute(1, 2, 3, 0).reshape(4 * after, before, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', 2H, 2W)."""
-        return F.pixel_shuffle(F.conv2d(x, self.weight), 2)
-
-
-def upsampling(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
-    """Return the transposed convolution of each level against a matrix product and a shuffle."""
-    rows = []
-    height, width = sizes.size
-    for level in range(sizes.depth):
-        height, width, channels = -(-height // 2), -(-width // 2), base * 2**level
-        layer = nn.ConvTranspose2d(2 * channels, channels, 2, stride=2, bias=False)
-        x = device.noisy(sizes.batch, 2 * channels, height, width).requires_grad_()
-        flops = 2 * 4 * 2 * channels * channels * height * width * sizes.batch
-        for way, module in (("transposed", layer), ("shuffled", Shuffled(layer))):
-            row = {"base": base, "level": level, "way": way}
-            rows.append(row | both_ways(device, device.module(module), x, flops))
-    return rows
-
-
-def first_layer(device: Device, sizes: Sizes, base: int) -> list[dict[str, Any]]:
-    """Return the first convolution on 3 channels and on 8, five of them zero; FLOPs of the three that count."""
-    flops = 2 * 9 * 3 * base * sizes.size[0] * sizes.size[1] * sizes.batch
-    rows = []
-    for channels in (3, 8):
-        layer = device.module(nn.Conv2d(channels, base, 3, padding=1, bias=False))
-        x = device.noisy(sizes.batch, channels, *sizes.size)
-        rows.append({"base": base, "channels": channels} | both_ways(device, layer, x, flops))
-    return rows
-
-
-def simple_rates(device: Device, sizes: Sizes) -> dict[str, float]:
-    """TFLOP/s of square matrix products, by precision, and GB/s of a copy, read and written."""
+def simple_rates(device: torch.device, sizes: Sizes) -> dict[str, float]:
+    """Return TFLOP/s of square matrix products, by precision, and GB/s of a copy, read and written."""
     found = {}
     for dtype in (torch.bfloat16, torch.float32):
-        left, right = (torch.randn(2, sizes.matrix, sizes.matrix, device=device.device)).to(dtype)
-        seconds = device.seconds(functools.partial(torch.matmul, left, right))
+        left, right = (torch.randn(2, sizes.matrix, sizes.matrix, device=device)).to(dtype)
+        seconds = median_seconds(functools.partial(torch.matmul, left, right), device, sizes.seconds)
         found[f"{str(dtype).removeprefix('torch.')}_matmul_tflops"] = 2 * sizes.matrix**3 / seconds / 1e12
-    source = torch.empty(sizes.copied, dtype=torch.uint8, device=device.device)
+    source = torch.empty(sizes.copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    found["copy_gb_per_s"] = 2 * sizes.copied / device.seconds(lambda: target.copy_(source)) / 1e9
+    seconds = median_seconds(lambda: target.copy_(source), device, sizes.seconds)
+    found["copy_gb_per_s"] = 2 * sizes.copied / seconds / 1e9
     return found
+
+
+def step_flops(sizes: Sizes, base: int) -> float:
+    """Return the floating-point operations of a step on a batch: three times the forward pass."""
+    model = functools.partial(unet, in_channels=3, num_classes=CLASSES, width=base, depth=sizes.depth)
+    return 3.0 * forward_flops(model, sizes.size, 3) * sizes.batch
 
 
 def engines_and_workers(
@@ -193,13 +105,16 @@ def engines_and_workers(
     decisions = decide(study.spec, trials=1, device=name, train_flops=0, variants=1)
     data = random_data(3, CLASSES, sizes.size, sizes.batch)
     asked = Probe(study, data, decisions, name, seconds=sizes.seconds)
+    flops = step_flops(sizes, base)
     rows = []
     for engine in engines:
         (answer,) = engine_answers(asked, [engine])
         cost = answer["cost"]
         rate = None if cost["error"] else sizes.batch / cost["step_s"]
         cost = {key: finite(value) if isinstance(value, float) else value for key, value in cost.items()}
-        rows.append({"base": base, "engine": engine, "deterministic": deterministic, "images_per_s": rate, **cost})
+        tflops = None if rate is None else flops * rate / sizes.batch / 1e12
+        about = {"base": base, "engine": engine, "deterministic": deterministic}
+        rows.append({**about, "images_per_s": rate, "tflops": tflops, **cost})
     fastest = max(rows, key=lambda row: row["images_per_s"] or 0.0)["engine"]
     workers = []
     for count in sizes.workers:
@@ -224,16 +139,7 @@ def probe(name: str, sizes: Sizes, scratch: Path, engines: tuple[str, ...], part
             for part, rows in found.items():
                 whole[part] += rows
     prepare_process(cores(), deterministic=False)
-    device = Device(name, sizes.seconds)
-    document: dict[str, Any] = {"rates": parts.of("rates", lambda: simple_rates(device, sizes)), **whole}
-    for part, measure in (("convolutions", convolutions), ("upsampling", upsampling), ("first_layer", first_layer)):
-        document[part] = []
-        for base in sizes.bases:
-            try:
-                document[part] += parts.of(f"{part}-{base}", functools.partial(measure, device, sizes, base))
-            except torch.OutOfMemoryError as error:
-                print(f"{part} at {base} channels left out: {str(error).splitlines()[0]}", file=sys.stderr)
-    return document
+    return {"rates": parts.of("rates", lambda: simple_rates(torch.device(name), sizes)), **whole}
 
 
 def render(document: dict[str, Any]) -> str:
@@ -247,28 +153,28 @@ def render(document: dict[str, Any]) -> str:
         f"{document['sizes']['batch']}, bfloat16, channels last",
     ]
     head += [f"- {name.replace('_', ' ')}: {value:.4g}" for name, value in document["rates"].items()]
+    head += [f"- {note}" for note in document.get("notes", ())]
     parts = ["\n".join(head)]
-    both = ("forward_ms", "forward_tflops", "backward_ms", "backward_tflops")
     for title, part, columns in (
         ("Engines, whole training step", "engines",
-         ("base", "deterministic", "engine", "images_per_s", "first_s", "step_s", "predict_s", "peak_bytes", "error")),
+         ("base", "deterministic", "engine", "images_per_s", "tflops", "first_s", "step_s", "predict_s", "peak_bytes",
+          "error")),
         ("Workers with the fastest engine", "workers",
          ("base", "deterministic", "engine", "workers", "images_per_s", "used_bytes")),
-        ("Convolutions", "convolutions", ("base", "layer", "channels", "size", *both)),
-        ("Upsampling: transposed convolution, or matrix product and pixel shuffle", "upsampling",
-         ("base", "level", "way", *both)),
-        ("First layer: 3 channels, or 8 with zeros", "first_layer", ("base", "channels", *both)),
     ):  # fmt: skip
         rows = [[_cell(row.get(column)) for column in columns] for row in document[part]]
+        if not rows:
+            continue
         parts.append(f"## {title}\n\n{table([column.replace('_', ' ') for column in columns], rows)}")
+    # What somebody measured beside it on the same machine: a title, and rows of one kind.
+    for title, rows in document.get("beside", {}).items():
+        parts.append(f"## {title}\n\n{table(list(rows[0]), [list(map(_cell, row.values())) for row in rows])}")
     return "\n\n".join(parts) + "\n"
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, list):
-        return "×".join(map(str, value))
     return "–" if value is None else str(value)
 
 
@@ -279,9 +185,12 @@ def main() -> None:
     parser.add_argument("--name", help="name of the result; default made from the device's")
     parser.add_argument("--tiny", action="store_true", help="sizes that take seconds, to see that it runs")
     parser.add_argument("--engines", nargs="+", choices=GPU_ENGINES, help="default: all, on a CPU the eager one")
+    parser.add_argument("--bases", nargs="+", type=int, help="widths of the U-Net; default 32 64")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     sizes = TINY if arguments.tiny else Sizes()
+    if arguments.bases:
+        sizes = dataclasses.replace(sizes, bases=tuple(arguments.bases))
     on_cuda = arguments.device.startswith("cuda")
     engines = tuple(arguments.engines or (GPU_ENGINES if on_cuda else ("eager",)))
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ class Card:
 def subject(analysis: Analysis) -> list[str]:
     """Return what was studied, in sentences: the data and whether they are real, the network, its budget, the runs."""
     frames, run = analysis.frames, analysis.frames.run
-    data, device = run.get("data") or {}, run.get("device") or {}
+    data = run.get("data") or {}
     splits, size = data.get("splits") or {}, data.get("size")
     images = f"{'synthetic ' * (frames.study.data.name in SYNTHETIC)}images"
     said = f"Data: {frames.study.data.name}, {images}"
@@ -73,7 +73,8 @@ def subject(analysis: Analysis) -> list[str]:
     fresh = frames.trials[frames.trials["role"] == "confirm"].groupby("variant")["seed"].nunique()
     runs += f", then with {count_of(range_of(fresh), 'fresh seed')} at its best" if len(fresh) else ""
     runs += f"; {done} of {count_of(planned, 'trial')} finished"
-    place = str(device.get("gpu") or device.get("cpu") or "") if isinstance(device, dict) else str(device)
+    # What computed, not the machine around it: a machine with GPUs has a processor, too.
+    place = ((run.get("decisions") or {}).get("device") or {}).get("value")
     runs += f", on {place}" if place else ""
     budget = f"trained for {count_of(frames.study.train.epochs, 'epoch')}"
     variants = count_of(len(order(analysis)), "variant")

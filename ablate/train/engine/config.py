@@ -26,11 +26,11 @@ from ablate.train.optim import CAPTURABLE
 COMPILE_SECONDS = 60.0
 COMPILE_GAIN = {"bfloat16": 0.06, "float32": 0.07}
 CPU_FLOPS_PER_CORE = {"bfloat16": 60e9, "float32": 25e9}
-# Of a GPU: seconds to compile and capture a variant, what a compiled graph gains on a plain one, and what one computes.
-# Assumed, until `benchmarks.probes` has measured them on a class of device.
-GPU_COMPILE_SECONDS = 50.0
-GPU_COMPILE_GAIN = 0.1
-GPU_FLOPS = {"bfloat16": 200e12, "float32": 30e12}
+# Of a GPU: seconds to compile and capture a variant, what a compiled graph gains on a plain one, and what one computes:
+# a U-Net of 64 channels on an H200 (benchmarks/results/probes-nvidia-h200.md). float32 is assumed, not measured.
+GPU_COMPILE_SECONDS = 40.0
+GPU_COMPILE_GAIN = 0.33
+GPU_FLOPS = {"bfloat16": 250e12, "float32": 30e12}
 # Engines that capture the whole step as a CUDA graph.
 CAPTURING = ("graph", "compiled_graph")
 # The engine that computes what lies between the convolutions in fused kernels, on a CPU.

@@ -161,6 +161,12 @@ def test_what_limits_the_study_is_said(study: Analysis) -> None:
     assert "The arithmetic was bfloat16" in said
 
 
+def test_the_device_that_computed_is_named_not_the_machine_around_it(study: Analysis) -> None:
+    gpu = {"decisions": {"device": {"value": "NVIDIA H200"}}, "device": {"cpu": "Some CPU", "gpus": ["NVIDIA H200"]}}
+    run = {**study.frames.run, **gpu}
+    assert subject(replace(study, frames=replace(study.frames, run=run)))[-1].endswith("finished, on NVIDIA H200.")
+
+
 def test_under_convergence_is_said_where_it_outweighs_the_difference(study: Analysis) -> None:
     convergence = study.convergence.assign(verdict="under-converged", gain=0.25)
     said = next(text for text in notes(replace(study, convergence=convergence)) if "Under-converged" in text)
