@@ -60,8 +60,8 @@ GOALS = (
     Goal("help", 0.3, "s"),
     Goal("plan", 2, "s", 10000),
     Goal("resume", 5, "s", 10000),
-    Goal("published", 5, "s"),
-    Goal("report", 10, "s", 10000),
+    Goal("published", 10, "s"),
+    Goal("report", 40, "s", 10000),
 )
 MEANINGS = {
     "bookkeeping": "driver, ledger, record (canned trials)",
