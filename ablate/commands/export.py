@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,7 @@ def _torch(predictor: Predictor, images: Tensor, path: Path) -> Tensor:
 def _onnx(predictor: Predictor, images: Tensor, path: Path) -> Tensor:
     import onnxruntime
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of every operator of packages that are not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own parts
         program = torch.onnx.export(

@@ -127,19 +127,19 @@ def print_data(data: Dataset, console: Console | None = None, *, pictures: bool 
         numbers = " / ".join(str(len(set(data.splits[name].groups or ()))) for name in SPLITS)
         console.print(Text(f"groups: {numbers}"))
     found = frequencies(data)
-    table = Table(title="pixels of each class, %", title_justify="left")
+    console.print("pixels of each class, %")
+    table = Table()
     table.add_column("class", overflow="fold")
     for name in SPLITS:
         table.add_column(name, justify="right")
-    table.add_column("")
     for place, label in enumerate([*data.classes, "(ignored)"]):
         shares = [100 * found[name][place] / max(1, found[name].sum()) for name in SPLITS]
         if place == data.num_classes and not any(shares):
             continue
         said = [name for name, share in zip(SPLITS, shares, strict=True) if not share]
-        note = f"none in {listed(said)}" if said else "rare" if shares[0] < 100 * RARE else ""
+        note = f" (none in {listed(said)})" if said else " (rare)" if shares[0] < 100 * RARE else ""
         colour = "rgb({},{},{})".format(*data.palette[place]) if place < data.num_classes else "default"
-        table.add_row(Text.assemble(("██ ", colour), label), *(f"{share:.2f}" for share in shares), Text(note))
+        table.add_row(Text.assemble(("██ ", colour), label, note), *(f"{share:.2f}" for share in shares))
     console.print(table)
     for line in leaks(data) or ["no image and no group is in two splits"]:
         console.print(Text(line), soft_wrap=True)

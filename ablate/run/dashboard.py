@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study: the server started on loopback, the mirror brought up to date, artifacts attached.
+"""optuna-dashboard on a study: the server started on loopback, the mirror brought up to date, pictures drawn on demand.
 
 What takes seconds to import is imported when the address stands on the terminal.
 """
@@ -14,20 +14,22 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, BinaryIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ablate.errors import AblateError
-from ablate.records.files import lock, make_folder, refuse_links
+from ablate.records.files import lock, make_folder, refuse_links, write_atomic
 from ablate.records.record import Record
 from ablate.records.store import Results
 from ablate.study.trial import Trial
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Painter = Callable[[Results, str, Path], Path | None]
+# What stands in the place of a picture that nobody has looked at yet, before its kind and the trial.
+PROMISE = b"to be drawn: "
 
 
-def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[], Painter] | None = None) -> None:
+def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[], Painter]) -> None:
     """Serve until interrupted. Refuses an address beyond loopback unless told: the dashboard can delete trials.
 
     A journal that a running study writes is left alone; its trials and curves are live in the dashboard all the
@@ -56,9 +58,8 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[]
         serving.join()
 
 
-def _dashboard(results: Results, curves: Callable[[], Painter] | None) -> Any:
+def _dashboard(results: Results, curves: Callable[[], Painter]) -> Any:
     """Return the dashboard's application, its mirror up to date where no run holds it."""
-    from optuna.artifacts import FileSystemArtifactStore
     from optuna_dashboard import wsgi
 
     from ablate.study.reader import read_study
@@ -67,9 +68,39 @@ def _dashboard(results: Results, curves: Callable[[], Painter] | None) -> Any:
     make_folder(artifacts)
     with lock(results.lock, "ablate dashboard") as held:
         if held:
-            bring_up_to_date(results, artifacts, curves)
+            bring_up_to_date(results, artifacts)
     study = read_study(results.study, check_components=False)
-    return wsgi(study.spec.run.storage or str(results.journal), FileSystemArtifactStore(artifacts))
+    return wsgi(study.spec.run.storage or str(results.journal), _Pictures(results, artifacts, curves))
+
+
+class _Pictures:
+    """Optuna's store of artifacts in a folder, in which a picture is drawn when it is first looked at."""
+
+    def __init__(self, results: Results, folder: Path, curves: Callable[[], Painter]) -> None:
+        from optuna.artifacts import FileSystemArtifactStore
+
+        self._results, self._folder, self._curves = results, folder, curves
+        self._files, self._drawing = FileSystemArtifactStore(folder), threading.Lock()
+        self.write, self.remove = self._files.write, self._files.remove
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Return an artifact's bytes; they stay a promise where there is nothing to draw."""
+        with self._drawing:
+            with self._files.open_reader(artifact_id) as file:
+                content = file.read()
+            if content.startswith(PROMISE):
+                self._draw(artifact_id, *content.removeprefix(PROMISE).decode().split(" ", 1))
+        return self._files.open_reader(artifact_id)
+
+    def _draw(self, artifact_id: str, kind: str, name: str) -> None:
+        from ablate.records.paint import write_panel
+
+        paint = write_panel if kind == "panel" else self._curves()
+        planned = {entry["name"] for entry in self._results.read_run()["plan"]}  # and no path out of the folder
+        with tempfile.TemporaryDirectory() as scratch:
+            path = paint(self._results, name, Path(scratch) / "picture.png") if name in planned else None
+            if path is not None:
+                write_atomic(self._folder / artifact_id, path.read_bytes(), lasting=False)
 
 
 class _Switch:
@@ -115,8 +146,8 @@ class _Quiet(WSGIRequestHandler):
         """Say nothing of the requests that are answered."""
 
 
-def bring_up_to_date(results: Results, artifacts: Path, curves: Callable[[], Painter] | None) -> None:
-    """Rebuild the Optuna mirror where it differs from the records or lacks pictures of them."""
+def bring_up_to_date(results: Results, artifacts: Path) -> None:
+    """Rebuild the Optuna mirror where it differs from the records or is promised no pictures of them."""
     from ablate.run.optuna_mirror import mirror_of
     from ablate.study.reader import read_study
 
@@ -133,15 +164,16 @@ def bring_up_to_date(results: Results, artifacts: Path, curves: Callable[[], Pai
     mirror.synchronise(known, curve_of)
     if not mirror.lack_pictures():
         return
-    from ablate.records.paint import write_panel
-
-    painters: dict[str, Painter] = {"panel": write_panel, **({"curves": curves()} if curves else {})}
     with tempfile.TemporaryDirectory() as scratch:
 
         def pictures(trial: Trial) -> list[Path]:
-            name = entries[trial.key]["name"]
-            painted = [paint(results, name, Path(scratch) / f"{label}.png") for label, paint in painters.items()]
-            return [path for path in painted if path is not None]
+            name, found = entries[trial.key]["name"], []
+            folder = results.trial(name)
+            for kind, source in (("panel", folder.predictions), ("curves", folder.epochs)):
+                if source.exists():
+                    found.append(Path(scratch) / f"{kind}.png")
+                    found[-1].write_bytes(PROMISE + f"{kind} {name}".encode())
+            return found
 
         mirror.replay(known, curve_of, pictures, artifacts)
 

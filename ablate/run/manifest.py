@@ -162,12 +162,12 @@ def check_data(results: Results, dataset: Dataset) -> None:
     what = (
         f"{len(changed)} files differ ({', '.join(changed[:3])}{', …' if len(changed) > 3 else ''})"
         if changed
-        else ("its settings or version differ")
+        else "its settings or version differ"
     )
     raise ResultsError(
         f"the data changed since the trials here were run: {what}",
         file=str(results.path),
-        cure="restore the data, or run into another folder with --out",
+        cure="give the same data and -o overrides, or another folder with --out",
     )
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from ablate.records.files import lock
@@ -18,6 +17,13 @@ from ablate.study.trial import Trial
 
 TAG = "ablate.trial"
 LONGEST = 500  # characters of a parameter that every version of MLflow takes
+# Nothing is sent but what the study asks for, no address is printed for every trial, and a server that is away is given
+# up in seconds, not minutes.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
 
 
 class MLflowTracker(Tracker):
@@ -28,32 +34,29 @@ class MLflowTracker(Tracker):
 
     def __init__(self, study: Study, results: Results) -> None:
         super().__init__(study, results)
-        self.uri = str(self.spec.track.mlflow)
-        self._folder: Path | None = None
+        self.uri, self._folder = str(self.spec.track.mlflow), None
         if "://" not in self.uri and self.uri != "databricks":
             self._folder = (study.base / self.uri).resolve()
             self._folder.mkdir(parents=True, exist_ok=True)
             self.uri = f"sqlite:///{self._folder / 'mlflow.db'}"
         self.start()
 
-    def close(self) -> list[str]:
-        """Finish, and say how a folder's database is looked at."""
-        shown = [f"`mlflow ui --backend-store-uri {self.uri}` shows the trials"] if self._folder else []
-        return super().close() + shown
-
     def prepare(self) -> None:
-        """Open the experiment of the study."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is sent but what the study asks for
-        from mlflow import MlflowClient
+        """Open the experiment of the study, and note where it is looked at."""
+        os.environ.update(ENVIRONMENT | os.environ)
+        from mlflow import MlflowClient, entities
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self._client = MlflowClient(tracking_uri=self.uri)
+        self._entities, self._client = entities, MlflowClient(tracking_uri=self.uri)
         name = self.spec.track.project or self.spec.study
         # A database that several runs make at once is damaged for good.
         with lock(self._folder / ".lock", timeout=300.0) if self._folder else nullcontext():
             there = self._client.get_experiment_by_name(name)
             artifacts = (self._folder / "artifacts").as_uri() if self._folder else None
             self._experiment = there.experiment_id if there else self._client.create_experiment(name, artifacts)
+        page = f"{self.uri.rstrip('/')}/#/experiments/{self._experiment}"
+        command = f"`mlflow ui --backend-store-uri {self.uri}`"
+        self.notes.append(f"MLflow has the trials: {page if self.uri.startswith('http') else command}")
 
     def begin(self, trial: Trial) -> dict[str, Any]:
         """Return the trial's run, with the last epoch that it has."""
@@ -68,32 +71,23 @@ class MLflowTracker(Tracker):
         run = self._client.create_run(self._experiment, tags=tags, run_name=trial.name).info.run_id
         given: dict[str, Any] = {}
         for name, value in settings(trial).items():
-            given |= (
-                {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-            )
-        from mlflow.entities import Param
-
-        self._client.log_batch(run, params=[Param(name, str(value)[:LONGEST]) for name, value in given.items()])
+            below = value.items() if isinstance(value, dict) else ()
+            given |= {f"{name}.{key}": item for key, item in below} if below else {name: value}
+        params = [self._entities.Param(name, str(value)[:LONGEST]) for name, value in given.items()]
+        self._client.log_batch(run, params=params)
         return {"id": run, "epoch": 0}
 
-    def _log(self, run: dict[str, Any], values: dict[str, float]) -> None:
-        from mlflow.entities import Metric
-
-        now = round(1000 * time.time())
-        self._client.log_batch(run["id"], [Metric(name, value, now, run["epoch"]) for name, value in values.items()])
-
-    def log(self, run: dict[str, Any], epoch: int, values: dict[str, float]) -> None:
-        """Log an epoch that the run does not have yet."""
-        if epoch > run["epoch"]:
-            run["epoch"] = epoch
-            self._log(run, values)
+    def log(self, run: dict[str, Any], epoch: int, values: dict[str, float], **tags: str) -> None:
+        """Log an epoch that the run does not have yet, or with `tags` an outcome."""
+        if epoch > run["epoch"] or tags:
+            run["epoch"], now = epoch, round(1000 * time.time())
+            metrics = [self._entities.Metric(name, value, now, epoch) for name, value in values.items()]
+            self._client.log_batch(run["id"], metrics, tags=[self._entities.RunTag(*tag) for tag in tags.items()])
 
     def end(self, run: dict[str, Any], trial: Trial, record: Record) -> None:
         """Log the outcome and the panel of predictions."""
-        self._log(run, beside_curves(record))
-        self._client.set_tag(run["id"], "status", record.status)
-        if record.reason:
-            self._client.set_tag(run["id"], "reason", record.reason)
+        outcome = {"status": record.status, "reason": record.reason or ""}  # no reason of an earlier try stays
+        self.log(run, run["epoch"], beside_curves(record), **outcome)
         with self.panel(trial, record) as panel:
             if panel is not None:
                 self._client.log_artifact(run["id"], str(panel))
@@ -101,5 +95,5 @@ class MLflowTracker(Tracker):
 
     def interrupt(self, run: dict[str, Any]) -> None:
         """Say that the trial has not ended."""
-        self._client.set_tag(run["id"], "status", "interrupted")
+        self.log(run, run["epoch"], {}, status="interrupted")
         self._client.set_terminated(run["id"], "KILLED")

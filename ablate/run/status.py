@@ -103,7 +103,8 @@ def print_status(path: Path, console: Console | None = None) -> int:
     console = console or Console()
     found = status_document(path)
     trials = count_of(found["trials"], "trial")
-    table = Table(title=Text(f"{found['study']}: {found['done']} of {trials} done"), title_justify="left")
+    console.print(Text(f"{found['study']}: {found['done']} of {trials} done"), soft_wrap=True)
+    table = Table()
     table.add_column("variant")
     shown = [state for state in STATES if any(row.get(state) for row in found["states"].values())]
     for state in shown:

@@ -127,19 +127,22 @@ class Tracker:
             yield write_panel(self.results, name, Path(scratch) / "panel.png") if record.status == "complete" else None
 
     def _serve(self) -> None:
-        self._attempt(self.prepare)
+        if not self._attempt(self.prepare):
+            return
         while (event := self._queue.get()) is not None:
             self._attempt(self._take, event)
         for run in self._runs.values():
             self._attempt(self.interrupt, run)
 
-    def _attempt(self, act: Any, *arguments: Any) -> None:
+    def _attempt(self, act: Any, *arguments: Any) -> bool:
         try:
             act(*arguments)
+            return True
         except Exception as error:  # whatever a tracker raises, training goes on
             text = self.failed(error)
             if text not in self.notes:
                 self.notes.append(text)
+            return False
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Begun) and event.trial.name not in self._runs:  # a second try goes on in the same run

@@ -77,7 +77,9 @@ def _component(registry: Registry, described: dict[str, Any], definitions: dict[
         "required": ["name"],
     }
     kept: dict[str, Any] = {key: described[key] for key in ("description", "title") if key in described}
-    return {**kept, "anyOf": [*known, other]}
+    # An editor completes a name by these: of the alternatives it takes the first.
+    names = {"properties": {"name": {"anyOf": [{"enum": list(registry)}, {"type": "string"}]}}}
+    return {**kept, **names, "anyOf": [*known, other]}
 
 
 def _settings(registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def test_folders_that_share_a_storage_leave_one_another_alone(
     # What a run and the dashboard rebuild in one of them is not the other's.
     assert command.run("--out", "b", "-o", "train.epochs=2").returncode == 0
     (command.folder / "artifacts").mkdir()
-    bring_up_to_date(Results(command.folder / "b"), command.folder / "artifacts", None)
+    bring_up_to_date(Results(command.folder / "b"), command.folder / "artifacts")
     assert json.loads((command.folder / "b" / "run.json").read_bytes())["id"] == ids["b"]
     after = optuna.load_study(study_name=f"tiny-{ids['a']}", storage=url).trials
     assert [row.datetime_start for row in after] == before and len(before) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
+import io
 import json
 import socket
 import subprocess
@@ -12,9 +13,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ablate.records.paint import write_panel
 from ablate.records.store import Results
+from ablate.run.dashboard import PROMISE
 from tests.conftest import missing
 from tests.run.conftest import Command
 
@@ -52,7 +55,7 @@ def free_port() -> int:
 
 def get(port: int, path: str) -> bytes:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Accept-Encoding": "gzip"})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return bytes(answer.read())
 
 
@@ -93,6 +96,13 @@ def test_the_dashboard_shows_the_study_with_artifacts(command: Command) -> None:
         assert len(trials) == 2 and all(trial["artifacts"] for trial in trials)
         names = {artifact["filename"] for trial in trials for artifact in trial["artifacts"]}
         assert names == {"panel.png", "curves.png"}
+        kept = list((command.results / "artifacts").iterdir())
+        assert len(kept) == 4 and all(path.read_bytes().startswith(PROMISE) for path in kept)  # drawn by whom looks
+        address = f"/artifacts/{study['study_id']}/{trials[0]['trial_id']}/"
+        for artifact in trials[0]["artifacts"]:
+            with Image.open(io.BytesIO(get(port, address + artifact["artifact_id"]))) as picture:
+                assert picture.format == "PNG" and picture.width > 16
+        assert sum(path.read_bytes().startswith(PROMISE) for path in kept) == 2
         for host, code in (("localhost", 200), (f"[::1]:{port}", 200), ("evil.example", 403), ("", 403)):
             assert answer_to(host, port) == code
         params = [{param["name"]: param["param_external_value"] for param in trial["params"]} for trial in trials]

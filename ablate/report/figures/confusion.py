@@ -28,6 +28,8 @@ from ablate.report.format import percent, short_names
 MOST_CLASSES, MOST_NUMBERED = 30, 16
 # Inches: the least size of a cell that is labelled, and of one that holds a number.
 LABELLED, NUMBERED = 0.085, 0.165
+# Inches: a panel of few classes, above which its sentence has room.
+FEW = 2.0
 TALLEST = 8.0
 CELL = "Row: the class of a pixel in the target; column: the class predicted for it."
 
@@ -147,7 +149,7 @@ def _columns(panels: int, classes: int, room: float) -> tuple[int, float]:
         wide = room / columns
         if wide / classes >= least and (columns <= max(1, panels - (panels == 4) * 2)):
             break
-    return columns, min(wide, max(1.0, 0.34 * classes))
+    return columns, min(wide, max(FEW, 0.34 * classes))
 
 
 def _number(value: float, signed: bool) -> str:
@@ -158,6 +160,6 @@ def _largest_entry(table: np.ndarray, labels: list[str], said: str, signed: bool
     """Return the pair of classes that is confused most, or whose confusion differs most, as long as there is room."""
     off = np.where(np.eye(len(table), dtype=bool), 0.0, np.nan_to_num(table))
     row, column = np.unravel_index(np.abs(off).argmax(), off.shape)
-    unit = "points" if signed else "%"
-    pair = f"{labels[row]} as {labels[column]} {percent(off[row, column], 0, sign=signed)} {unit}"
-    return f"{said}: {pair}" if len(said) + len(pair) + 2 <= room else pair
+    pair = f"{labels[row]} as {labels[column]} {percent(off[row, column], 0, sign=signed)}"
+    full = f"{pair} {'points' if signed else '%'}"
+    return next((text for text in (f"{said}: {full}", full) if len(text) <= room), pair)

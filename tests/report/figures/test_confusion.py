@@ -13,6 +13,7 @@ from ablate.analysis.frames import load_results
 from ablate.measure.segmentation import confusion as count_confusion
 from ablate.measure.segmentation import image_counts
 from ablate.report.figures.confusion import MOST_CLASSES, confusion, confusion_differences, confusions
+from ablate.report.figures.saving import encode
 from ablate.report.figures.theme import theme
 from ablate.report.lookup import NotDrawn, frequent_classes, judged_trials
 from tests.planted import plant
@@ -86,3 +87,15 @@ def test_of_many_classes_the_most_frequent_are_shown_by_colour_alone(
         assert all(float(label.get_fontsize()) >= 6 for label in axes.get_yticklabels())
         assert len(axes.texts) == 1  # the line beneath the title, no number
     assert f"the {MOST_CLASSES} of {count} classes" in str(figure.get_label())
+
+
+@pytest.mark.filterwarnings("error")
+def test_panels_of_few_classes_are_as_wide_as_the_line_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.planted.CLASSES", ("background", "membrane", "nucleus"))
+    path = plant(tmp_path / "few", variants=("a", "b", "c", "d"), lrs=(1e-3,), seeds=1, epochs=2, images=2, classes=3)
+    with theme():
+        figure = confusion_differences(analyse(load_results(path)))
+        encode(figure, ("png",))
+    assert all(axes.get_window_extent().width > 1.6 * figure.dpi for axes in figure.axes)
