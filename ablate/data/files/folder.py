@@ -52,6 +52,10 @@ def folder(
     - `classes`: names to what masks store: a value 0..65535, a list of values, a colour ("#800000" or [128, 0, 0]) or a
       list of colours; three numbers are a colour where every class has three. A list of names means 0, 1, ...
       Palette pictures count by index, or by colour where classes are colours.
+    - A pixel may bear several classes (at most 7), or none, where each class is a bit of the stored value, as in
+      ``{cell: {bit: 0}, nucleus: {bit: 1}}``, and where each has files of its own: with ``{class}`` in `masks`, such as
+      ``label/{stem}_{class}.png``, classes are the words that stand there (or names to them), and files hold 0 and 1 or
+      255.
     - `ignore`: stored values or colours that are not scored. A label that neither names is an error.
     - `size`: (height, width) to resize to, images bilinear with antialiasing, masks nearest; None keeps the one size
       that all images have.
@@ -68,22 +72,22 @@ def folder(
     """
     findings = Findings()
     place = existing_root(root, base)
-    labels = read_labels(classes, ignore, palette, findings)
+    labels = read_labels(classes, ignore, palette, findings, files="{class}" in masks)
     rule, pattern = read_split(split, group, place, base, findings)
     allowed = ("split",) if isinstance(rule, Folders) else ()
     check_pattern(images, "data.images", findings, allowed=allowed)
-    check_pattern(masks, "data.masks", findings, allowed=("stem", "parent", *allowed))
+    check_pattern(masks, "data.masks", findings, allowed=("stem", "parent", "class", *allowed))
     if window is not None and not (math.isfinite(window[0]) and math.isfinite(window[1]) and window[0] < window[1]):
         findings.say(f"expected two numbers, the smaller first, got {list(window)}", key="data.window")
     # What follows reads the folder by these settings: with wrong ones it would only find consequences.
     findings.stop()
     assert labels is not None and rule is not None
-    found = _pairs(place, images, masks, rule, findings)
+    found = _pairs(place, images, masks, rule, labels.words, findings)
     if not any(found.values()):
         findings.stop()
     names = _names([image for pairs in found.values() for image, _ in pairs])
     made = {
-        part: [Pair(path, mask, names[path], group_of(path, pattern, findings)) for path, mask in pairs]
+        part: [Pair(path, own[0], names[path], group_of(path, pattern, findings), own[1:]) for path, own in pairs]
         for part, pairs in found.items()
     }
     recipe = Recipe(labels, (size[0], size[1]) if size else None, channels, window)
@@ -167,10 +171,15 @@ def existing_root(root: str, base: Path, *, cure: str = "") -> Path:
     raise DataError(f"there is no folder {path} (the nearest that exists is {near})", key="data.root", cure=cure)
 
 
-def _pairs(root: Path, images: str, masks: str, rule: Rule, findings: Findings) -> dict[str, list[tuple[str, str]]]:
-    """Return all pairs by split where the rule names folders, else under the one key "all"."""
+Paired = list[tuple[str, tuple[str, ...]]]
+
+
+def _pairs(
+    root: Path, images: str, masks: str, rule: Rule, words: tuple[str, ...], findings: Findings
+) -> dict[str, Paired]:
+    """Return images with their masks by split where the rule names folders, else under the one key "all"."""
     if not isinstance(rule, Folders):
-        return {"all": pair_up(root, images, masks, findings)}
+        return {"all": _paired(root, images, masks, words, findings)}
     found = {}
     for name in SPLITS:
         part = rule.names[name]
@@ -178,8 +187,24 @@ def _pairs(root: Path, images: str, masks: str, rule: Rule, findings: Findings) 
             patterns = [pattern.replace("{split}", part) for pattern in (images, masks)]
         else:
             patterns = [f"{part}/{images}", f"{part}/{masks}"]
-        found[name] = pair_up(root, patterns[0], patterns[1], findings)
+        found[name] = _paired(root, patterns[0], patterns[1], words, findings)
     return found
+
+
+def _paired(root: Path, images: str, masks: str, words: tuple[str, ...], findings: Findings) -> Paired:
+    """Return each image with its mask, or with one for each of `words` in the place of {class}."""
+    patterns = [masks.replace("{class}", word) for word in words] or [masks]
+    every = {pattern: set(list_files(root, re.sub(r"\{.*?\}", "*", pattern))) for pattern in patterns}
+    found = {}
+    for pattern in patterns:
+        others = set().union(*(files for other, files in every.items() if other != pattern))
+        found[pattern] = dict(pair_up(root, images, pattern, findings, known=others))
+    first, *rest = found.values()
+    return [
+        (image, (mask, *(masks[image] for masks in rest)))
+        for image, mask in first.items()
+        if all(image in masks for masks in rest)
+    ]
 
 
 def _dealt(
