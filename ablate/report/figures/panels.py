@@ -67,7 +67,7 @@ def crops(analysis: Analysis) -> Figure:
     shown = gallery(analysis)
     windows = shown.crops()
     if not windows:
-        raise NotDrawn("the test images hold no thin structures")
+        raise NotDrawn(analysis.no_detail or "the test images hold no thin structures")
     found = predictions(analysis, shown, [window.index for window in windows])
     names = ["where", "image", "truth", *found]
     # Enlarged, so that the whole image beside them is still to be recognised; of many variants no more pixels than the
