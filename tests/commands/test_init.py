@@ -96,7 +96,10 @@ def test_masks_of_several_classes_a_pixel_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "image").rename(tmp_path / "a")
     for masks, said in (
         ("files", "several files go with each image (files/*_box.png, files/*_disc.png): if they are masks of classes"),
-        ("bits", "the values are sums of [2, 8]: if a pixel may bear several classes, write classes: {class_2: {bit: 1}"),
+        (
+            "bits",
+            "the values are sums of [2, 8]: if a pixel may bear several classes, write classes: {class_2: {bit: 1}",
+        ),
     ):
         (tmp_path / masks).rename(tmp_path / "a" / masks)
         _, notes = study_of(tmp_path / "a", tmp_path / f"{masks}.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -112,7 +113,7 @@ def assemble(
     files = {
         path: digest
         for item in read.values()
-        for path, digest in zip((item.pair.image, *item.pair.masks), item.digests, strict=True)
+        for path, digest in zip((*item.pair.images, *item.pair.masks), item.digests, strict=True)
     }
     # Another version of Pillow may round differently: its arrays are an entry of their own.
     key = _digest([LAYOUT, fingerprint, PIL.__version__, recipe.labels.palette])
@@ -191,12 +192,15 @@ class _Decoding:
         pair, digests = sources[index].pair, sources[index].digests
         path, noun = pair.image, "image"
         try:
-            pixels = read_image(read_bytes(self.root, path, digests[0]))
+            bands = []
+            for path, digest in zip(pair.images, digests, strict=False):
+                bands.append(read_image(read_bytes(self.root, path, digest)))
+            pixels = bands[0] if len(bands) == 1 else np.concatenate(bands, axis=2)
             pixels = image_array(pixels, self.channels, self.window, self.deep)
             if pixels.shape[2] == self.channels:  # another number of bands was said before
                 images[index] = resize_image(pixels, self.size)
             noun, parts = "mask", []
-            for path, digest in zip(pair.masks, digests[1:], strict=True):
+            for path, digest in zip(pair.masks, digests[len(bands) :], strict=True):
                 codes = read_mask(read_bytes(self.root, path, digest), self.labels)
                 # Checked before resizing: a rare label must not slip through between the kept pixels.
                 parts.append(self.labels.apply(codes))
@@ -249,12 +253,9 @@ class _Decoding:
             findings.say("some images have 16 bits and some have 8", key="data.window", cure="give a window for all")
             return (0.0, 65_535.0)
         counts = np.zeros(65_536, dtype=np.int64)
-        for item in self.sources["train"]:
-            if item.usable:
-                try:
-                    pixels = read_image(read_bytes(self.root, item.pair.image))
-                except Unusable:
-                    continue  # reported where it is decoded
+        for path in (path for item in self.sources["train"] if item.usable for path in item.pair.images):
+            with contextlib.suppress(Unusable):  # reported where it is decoded
+                pixels = read_image(read_bytes(self.root, path))
                 counts += np.bincount(pixels.ravel(), minlength=65_536)
         share = np.cumsum(counts) / max(counts.sum(), 1)
         low, high = (int(np.searchsorted(share, part)) for part in WINDOW_PARTS)

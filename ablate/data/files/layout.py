@@ -75,8 +75,8 @@ def find_layout(root: Path) -> Layout:
         cure = "write `images` and `masks` of a study file by hand (see studies/folder-example.yaml)"
         raise DataError(f"no images and masks pair up by their names among {shown}", file=str(root), cure=cure)
     best = max(found, key=lambda item: item[0])[1]
-    images = [image for image, _ in best.all_pairs()]
-    same = [layout for _, layout in found if [image for image, _ in layout.all_pairs()] == images]
+    own = dict(best.all_pairs()).keys()
+    same = [layout for _, layout in found if dict(layout.all_pairs()).keys() == own]
     return replace(best, rivals=tuple(layout.masks for layout in same if layout.masks != best.masks))
 
 

@@ -11,7 +11,7 @@ import stat
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -40,7 +40,8 @@ _AS_REGEX = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"
 class Pair:
     """An image and its mask, as paths relative to the root (with /), a name to show, and the group it belongs to.
 
-    `others` are the masks of the classes after the first where each class has a file of its own.
+    `others` are the masks of the classes after the first where each class has a file of its own, `bands` the files of
+    the bands after the first where each band has one.
     """
 
     image: str
@@ -48,6 +49,12 @@ class Pair:
     name: str
     group: str | None = None
     others: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """All files of the image."""
+        return (self.image, *self.bands)
 
     @property
     def masks(self) -> tuple[str, ...]:
@@ -57,7 +64,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Source:
-    """A pair whose files were read once: SHA-256 of each, and the headers of image and mask (None if of no use)."""
+    """A pair whose files were read once: SHA-256 of each, and the headers of image and mask (None if of no use).
+
+    That of an image of several files has the bands of all of them.
+    """
 
     pair: Pair
     digests: tuple[str, ...]
@@ -139,6 +149,17 @@ def pair_up(
     for mask in spare:
         findings.add(mask, "without an image", noun="mask", key=IMAGES, cure="add the images or narrow 'masks'")
     return sorted(partner.items(), key=lambda pair: natural(pair[0]))
+
+
+def bands_of(path: str, pattern: str, words: Sequence[str]) -> list[str]:
+    """Return the files of an image's bands: its own path, which fits the pattern with the first of `words` in it.
+
+    `pattern` holds the words as in ``image/*_{B02,B03}.tif``.
+    """
+    before, after = (_regex(part).pattern for part in pattern.split(f"{{{','.join(words)}}}"))
+    found = re.fullmatch(f"(?P<before>{before}){re.escape(words[0])}(?P<after>{after})", path)
+    assert found is not None
+    return [f"{found['before']}{word}{found['after']}" for word in words]
 
 
 def natural(path: str) -> tuple[list[str | int], str]:
@@ -283,7 +304,7 @@ def manifest(root: Path, splits: Mapping[str, Sequence[Pair]]) -> list[list[str 
     for split, pairs in splits.items():
         for pair in pairs:
             rows.append([split, pair.name, pair.group or ""])
-            for path in (pair.image, *pair.masks):
+            for path in (*pair.images, *pair.masks):
                 try:
                     found = (root / path).stat()
                 except OSError:
@@ -305,7 +326,7 @@ def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusa
     digests: list[str] = []
     headers: list[Header | None] = []
     faults: list[tuple[str, str, Unusable]] = []
-    for path, noun in ((pair.image, "image"), *((path, "mask") for path in pair.masks)):
+    for path, noun in (*((path, "image") for path in pair.images), *((path, "mask") for path in pair.masks)):
         header, digest = None, ""
         try:
             data = read_bytes(root, path)
@@ -318,7 +339,13 @@ def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusa
             header = None
         headers.append(header)
         digests.append(digest)
-    image, *masks = headers
+    bands, masks = headers[: len(pair.images)], headers[len(pair.images) :]
+    image = bands[0] if all(bands) else None
+    if image is not None and bands[1:]:
+        kinds = {(band.size, band.depth, band.orientation) for band in bands if band is not None}
+        if len(kinds) > 1:
+            faults.append((pair.image, "image", Unusable("whose bands differ in size, bits or rotation")))
+        image = replace(image, bands=sum(band.bands for band in bands if band)) if len(kinds) == 1 else None
     mask = masks[0] if all(masks) else None
     if image is not None and mask is not None:  # the one that differs, if any
         own = image.orientation, image.size
@@ -340,20 +367,23 @@ def leaks(root: Path, splits: Mapping[str, Sequence[Source]]) -> dict[str, list[
     Images of one value all over, such as the empty tiles at the border of a scan, are equal without showing anything.
     """
     places: dict[str, list[tuple[str, str]]] = {}
+    files: dict[str, tuple[str, ...]] = {}
     for split, sources in splits.items():
         for source in sources:
             if source.image is not None:
-                places.setdefault(source.digests[0], []).append((source.pair.image, split))
+                digest = "".join(source.digests[: len(source.pair.images)])
+                places.setdefault(digest, []).append((source.pair.image, split))
+                files[source.pair.image] = source.pair.images
     shared = {digest: found for digest, found in places.items() if len({split for _, split in found}) > 1}
-    return {digest: found for digest, found in shared.items() if not _is_blank(root, found[0][0])}
+    return {digest: found for digest, found in shared.items() if not _is_blank(root, files[found[0][0]])}
 
 
-def _is_blank(root: Path, path: str) -> bool:
+def _is_blank(root: Path, paths: Sequence[str]) -> bool:
     try:
-        pixels = read_image(read_bytes(root, path))
+        pixels = [read_image(read_bytes(root, path)) for path in paths]
     except Unusable:
         return True  # said where it is decoded
-    return bool((pixels == pixels[:1, :1]).all())
+    return all(bool((band == band[:1, :1]).all()) for band in pixels)
 
 
 def check_groups(splits: Mapping[str, Sequence[Pair]], findings: Findings) -> None:
