@@ -21,15 +21,17 @@ from PIL import Image
 import ablate
 from ablate.cli import app
 from ablate.data.files.folder import folder
+from ablate.measure.segmentation import image_counts, iou, mean_iou
 from ablate.plugins import load_plugins
-from ablate.registry import MODELS
+from ablate.registry import LOSSES, MODELS
 from ablate.run.plan.dry import load_data
-from ablate.study.components import signature
+from ablate.study.components import bound, signature
 from ablate.study.reader import read_study
-from ablate.testing import check_dataset
+from ablate.testing import check_dataset, check_loss
+from ablate.train.losses import Loss
 from docs.hooks import PAGES, commands_page, frames_page, study_page
 from tests.conftest import ROOT
-from tests.data.pictures import cells, save
+from tests.data.pictures import cells, save, save_shapes
 
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Block = tuple[Path, str]
@@ -51,6 +53,7 @@ def place(tmp_path: Path) -> Path:
         image, mask = cells(number, (32, 32))
         save(tmp_path / "membrane" / "train" / "image" / f"{number}_0.png", image)
         save(tmp_path / "membrane" / "train" / "label" / f"{number}_0.png", mask)
+    save_shapes(tmp_path / "shapes", 20)
     return tmp_path
 
 
@@ -70,7 +73,7 @@ def test_a_study_that_is_shown_is_one(text: str, place: Path) -> None:
     study = read_study(path)
     if study.data["name"] == "folder":
         data = load_data(study)
-        assert len(data.splits["train"]) and np.unique(data.splits["train"].masks).size == 2
+        assert len(data.splits["train"]) and np.unique(data.splits["train"].masks).size == (4 if data.multilabel else 2)
 
 
 def commands() -> list[Any]:
@@ -119,6 +122,25 @@ def test_data_sets_of_other_libraries_are_plugins(
     (tmp_path / f"{name}.py").write_text(text)
     load_plugins([tmp_path / f"{name}.py"], entry_points=False)
     check_dataset(name, root=".", **settings)
+
+
+def test_the_loss_that_is_shown_is_one_less_the_iou_of_hard_predictions(tmp_path: Path) -> None:
+    import torch
+
+    python = (ROOT / "docs" / "anything.md").read_text()
+    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if "lovasz" in block)
+    (tmp_path / "lovasz.py").write_text(text)
+    load_plugins([tmp_path / "lovasz.py"], entry_points=False)
+    check_loss("lovasz_softmax")
+    generator = torch.Generator().manual_seed(0)
+    target, guess = (torch.randint(0, 3, (2, 5, 6), generator=generator) for _ in range(2))
+    target[0, :2] = 255
+    logits = 100 * torch.nn.functional.one_hot(guess, 4).permute(0, 3, 1, 2).float()
+    found = Loss(bound(LOSSES, "lovasz_softmax"), 4, 255)(logits, target)  # of the fourth class there is no pixel
+    counts = image_counts(guess.numpy(), target.numpy(), 4)
+    assert float(found) == pytest.approx(1 - float(mean_iou(counts, axis=0)), abs=1e-5)
+    weighted = Loss(bound(LOSSES, "lovasz_softmax"), 4, 255, torch.tensor([0.0, 1.0, 0.0, 5.0]))(logits, target)
+    assert float(weighted) == pytest.approx(1 - float(iou(counts.sum(0))[1]), abs=1e-5)
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def _scores(scores: StudyScores, variant: str, setting: str | None, role: str, p
     row |= {"test_mean": estimate.value, "test_low": estimate.low, "test_high": estimate.high}
     row |= {"reason": estimate.reason, "stability_of_choice": scores.stability_of_choice(variant, setting)}
     for name, column in QUALITY.items():
-        if column in ended:
+        if column in ended and not (name == "pixel_accuracy" and scores.frames.multilabel):
             values = ended[column].mask(ended["status"].eq("diverged"), 0.0 if name in _SCORES else np.nan)
             row[name] = float(values.mean())
     split = scores.variance(variant, setting, role)

@@ -50,6 +50,8 @@ class Frames:
     source: Source
     unreadable: Mapping[Path, str]
     """Records that cannot be read, with the reason; their trials have the status "missing"."""
+    labelled_pixels: int | None = None
+    """Test pixels that are scored where a pixel may bear several classes; None where each bears one."""
 
     def __repr__(self) -> str:
         done = int(self.trials["status"].isin(["complete", "diverged", "pruned"]).sum())
@@ -84,9 +86,16 @@ class Frames:
         """Return the levels of every setting: a row a setting (the index), a column an axis."""
         return self.trials.drop_duplicates("setting").set_index("setting")[list(self.axes)]
 
+    @property
+    def multilabel(self) -> bool:
+        """Return whether a pixel may bear several classes."""
+        return self.labelled_pixels is not None
+
     @cached_property
     def detail_target(self) -> DetailTargets:
-        """Return the target's side of the measures of fine detail; `ResultsError` where the folder has no targets."""
+        """Return the target's side of the measures of fine detail; `ResultsError` where there is none."""
+        if self.multilabel:
+            raise ResultsError("boundaries and thin structures are those of maps in which a pixel bears one class")
         return DetailTargets(self.target, len(self.class_names), self.ignore_index)
 
     @property
@@ -186,7 +195,10 @@ class Frames:
 
     @cached_property
     def target(self) -> Maps:
-        """Return the test targets as class indices, `ignore_index` where ignored; in the form of `preds`."""
+        """Return the test targets as class indices, `ignore_index` where ignored; in the form of `preds`.
+
+        Where `multilabel`, both are sums of 2^class.
+        """
         return self.source.target()
 
     @property
@@ -241,6 +253,7 @@ def load_results(path: Path | str) -> Frames:
         trials=trials,
         source=source,
         unreadable=folder.unreadable,
+        labelled_pixels=(index.get("labelled_pixels") or 0) if index.get("multilabel") else None,
     )
 
 

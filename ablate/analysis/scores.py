@@ -81,7 +81,8 @@ class StudyScores:
         if key is None:
             return np.nan
         counts = self.frames.counts(key)["test"]
-        return blind_scores((counts[..., segmentation.TP] + counts[..., segmentation.FN]).sum(axis=0)).score
+        pixels = (counts[..., segmentation.TP] + counts[..., segmentation.FN]).sum(axis=0)
+        return blind_scores(pixels, self.frames.labelled_pixels).score
 
     @cached_property
     def bootstrap(self) -> MultiBootstrap:

@@ -15,6 +15,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Basis, basis
 from ablate.claims.forms import difference_text, right_side, score_of, threshold_of
+from ablate.errors import ResultsError
 from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.detail import with_enough_pixels
@@ -120,6 +121,8 @@ class Gatherer:
     def _overlap(self, claim: ClaimSpec, rests: Basis, *, again: bool) -> Evidence:
         """Compare scores of a split; `again`: the settings are chosen again in every replicate."""
         split, name = split_of(claim.metric)
+        if name == "pixel_accuracy" and self.frames.multilabel:
+            raise Refusal("counts of classes tell no share of right pixels where a pixel may bear several")
         sides = []
         for variant, setting, role in rests.sides:
             settings = [str(one) for one in self.scores.eligible.loc[variant].dropna().index] if again else [setting]
@@ -174,7 +177,7 @@ class Gatherer:
             try:
                 counts = self.frames.detail_target.counts(self.frames.preds(key))
                 self._detail[key] = {name: with_enough_pixels(table) for name, table in counts.items()}
-            except ValueError as error:
+            except (ResultsError, ValueError) as error:
                 raise Refusal(f"no measures of fine detail: {error}") from None
         return self._detail[key]
 

@@ -55,7 +55,7 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
             raise ResultsError(f"its logits differ from the network's by {differences[form]:.2g}", file=FILES[form])
     run = results.read_run()
     document = {
-        **predictor.card.model_dump(mode="json"),
+        **predictor.card.document(),
         "study": record.study,
         "trial": folder.name,
         "metrics": {name: record.metrics.get(name) for name in ("val_mean_iou", "test_mean_iou", "best_epoch")},
@@ -63,7 +63,7 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
         "versions": run.get("versions", {}),
         "files": {FILES[form]: {"largest_difference": value} for form, value in differences.items()},
         "input": "images float32 (N, channels, height, width) in 0..1; the bare weights take (images - mean) / std",
-        "output": "logits (N, classes, height, width)",
+        "output": f"logits (N, classes, height, width){', each class by its sigmoid' * predictor.card.multilabel}",
     }
     write_atomic(out / "model.json", to_json(document))
     return document

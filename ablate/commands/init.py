@@ -77,6 +77,18 @@ def notes(seen: Survey) -> list[str]:
         )
     if seen.labels.looks == "objects":
         found.append("the masks seem to number objects one by one: all of them are one class")
+    if seen.layout.rivals:
+        others = ", ".join((seen.layout.masks, *seen.layout.rivals))
+        found.append(
+            f"several files go with each image ({others}): if they are masks of classes that a pixel may bear at once, "
+            "write one pattern with {class} where their names differ, and the words that stand there as classes"
+        )
+    values = sorted(seen.labels.pixels)
+    bits = [value for value in values if value.bit_count() == 1]
+    sums = 2 <= len(bits) < len(values) - 1 and not any(value & ~sum(bits) for value in values)
+    if sums and not seen.labels.coloured and values != list(range(len(values))):
+        named = ", ".join(f"class_{bit}: {{bit: {bit.bit_length() - 1}}}" for bit in bits)
+        found.append(f"the values are sums of {bits}: if a pixel may bear several classes, write classes: {{{named}}}")
     if seen.copies:
         found.append(f"{count_of(seen.copies, 'image')} with the same bytes as another one: copies stay in one split")
     elif seen.layout.split is None and seen.group is None:

@@ -17,6 +17,7 @@ from ablate.records.files import make_folder
 from ablate.records.paint import labelled
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder, to_json
+from ablate.study.trial import level_text
 from ablate.train.card import ModelCard
 from ablate.train.predictor import Predictor
 
@@ -63,7 +64,8 @@ def predict(
 ) -> tuple[Record, int]:
     """Write masks, overlays and, where asked for, probabilities of `images` into `out`; return the trial and the count.
 
-    A mask is a palette PNG of class indices, a file of probabilities float16 (classes, height, width) as `.npz`.
+    A mask is a palette PNG of class indices, a file of probabilities float16 (classes, height, width) as `.npz`. Where
+    a pixel may bear several classes there is a mask of 0 and 255 for each, `masks/<index>-<class>/<name>.png`.
     `classes.json` says what the indices mean. Raises `DataError` with every image that could not be used, once all
     others are written.
     """
@@ -97,12 +99,21 @@ def classes_document(card: ModelCard) -> dict[str, object]:
 def _write(
     out: Path, name: Path, pixels: np.ndarray, found: np.ndarray, card: ModelCard, *, probabilities: bool
 ) -> None:
-    labels = found.argmax(0).astype(np.uint8)
-    mask = Image.fromarray(labels)
-    mask.putpalette([part for colour in card.palette for part in colour])
+    masks, labels = {}, found.argmax(0).astype(np.uint8)
+    if card.multilabel:
+        planes = found > 0.5
+        labels = (planes.astype(np.uint8) << np.arange(len(planes), dtype=np.uint8)[:, None, None]).sum(
+            0, dtype=np.uint8
+        )
+        for index, plane in enumerate(planes):
+            folder = f"masks/{index}-{level_text(card.classes[index])}"
+            masks[folder] = Image.fromarray(255 * plane.astype(np.uint8))
+    else:
+        masks["masks"] = Image.fromarray(labels)
+        masks["masks"].putpalette([part for colour in card.palette for part in colour])
     shown = pixels if pixels.dtype == np.uint8 else _stretched(pixels, card.window or (0.0, 65_535.0))
-    picture = Image.fromarray(labelled(as_bytes(shown), labels, card.palette))
-    for kind, image in (("masks", mask), ("overlays", picture)):
+    laid = labelled(as_bytes(shown), labels, card.palette, multilabel=card.multilabel)
+    for kind, image in (*masks.items(), ("overlays", Image.fromarray(laid))):
         path = out / kind / f"{name}.png"
         make_folder(path.parent)
         image.save(path)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.data.dataset import IGNORE, SPLITS, Dataset, Split, as_bytes
+from ablate.data.dataset import SPLITS, Dataset, Split, as_bytes
 from ablate.records import paint
 from ablate.records.images import panel_indices
 from ablate.wording import count_of, listed
@@ -74,19 +74,8 @@ def _laid_over(data: Dataset, split: Split, place: int, *, enlarge: bool = False
     if enlarge:  # before the outlines are drawn, which then are thin
         factor = max(1, LARGEST // max(mask.shape))
         image, mask = paint.enlarge(image, factor), paint.enlarge(mask, factor)
-    laid = paint.labelled(image, mask, data.palette)
+    laid = paint.labelled(image, mask, data.palette, multilabel=data.multilabel)
     return paint.reduce(laid, LARGEST, labels=False) if enlarge else laid
-
-
-def frequencies(data: Dataset) -> dict[str, np.ndarray]:
-    """Return for each split how many pixels each class has, and last how many are ignored: int64 (classes + 1,)."""
-    found = {}
-    for name in SPLITS:
-        counts = np.zeros(256, dtype=np.int64)
-        for mask in data.splits[name].masks:
-            counts += np.bincount(np.asarray(mask).ravel(), minlength=256)
-        found[name] = np.append(counts[: data.num_classes], counts[IGNORE])
-    return found
 
 
 def leaks(data: Dataset) -> list[str]:
@@ -126,14 +115,16 @@ def print_data(data: Dataset, console: Console | None = None, *, pictures: bool 
     if groups:
         numbers = " / ".join(str(len(set(data.splits[name].groups or ()))) for name in SPLITS)
         console.print(Text(f"groups: {numbers}"))
-    found = frequencies(data)
-    console.print("pixels of each class, %")
+    found = {name: data.pixels_of_classes(name) for name in SPLITS}
+    # Of all pixels: where one may bear several classes, the classes' shares are no parts of a whole.
+    pixels = {name: data.splits[name].masks.size for name in SPLITS}
+    console.print("pixels of each class, %; a pixel may bear several" if data.multilabel else "pixels of each class, %")
     table = Table()
     table.add_column("class", overflow="fold")
     for name in SPLITS:
         table.add_column(name, justify="right")
     for place, label in enumerate([*data.classes, "(ignored)"]):
-        shares = [100 * found[name][place] / max(1, found[name].sum()) for name in SPLITS]
+        shares = [100 * found[name][place] / pixels[name] for name in SPLITS]
         if place == data.num_classes and not any(shares):
             continue
         said = [name for name, share in zip(SPLITS, shares, strict=True) if not share]

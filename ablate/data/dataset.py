@@ -14,11 +14,14 @@ import numpy as np
 
 from ablate.data.rng import permutation
 from ablate.errors import AblateError, DataError, Problem
+from ablate.measure.segmentation import class_pixels
 from ablate.registry import DATASETS
 from ablate.study.components import create
 from ablate.study.spec import SubsetSpec
 
 IGNORE = 255
+# Of a mask whose pixels may bear several classes: one bit each, and the value 255 stands for ignored.
+MOST_MULTILABEL = 7
 SPLITS = ("train", "val", "test")
 # Classes and colours of the CamVid benchmark as SegNet uses it, which the built-in street scenes share.
 CAMVID = {
@@ -41,6 +44,8 @@ SHOWN = 3  # names in a message before "and 9 more"
 class Split:
     """One split: images uint8 or uint16 (N, H, W, channels), masks uint8 (N, H, W) of class indices or `IGNORE`.
 
+    In a multilabel data set a mask holds sums of 2^class instead, over the classes that a pixel bears; 0 is none.
+
     The arrays are in memory or memory-mapped read-only. `groups` names the sequence or patient of each image; None
     says that the images are independent of each other.
     """
@@ -61,6 +66,7 @@ class Dataset:
     `palette` has an RGB colour (0..255) for each class. `fingerprint` is the SHA-256 over all that was read, over
     version and parameters of a generated set, or over the arrays of a plugin's set (`load_dataset` sees to that);
     `files` maps relative file names to their SHA-256 (empty for a generated set), so that a run can say which changed.
+    `multilabel` says that a pixel may bear several of at most `MOST_MULTILABEL` classes, or none.
     """
 
     name: str
@@ -76,6 +82,15 @@ class Dataset:
     # Gives the test masks at their own size where that is another than the images'; asked for only where they are
     # scored there (`measure.native`).
     native: Callable[[], Sequence[np.ndarray]] | None = field(default=None, compare=False, repr=False)
+    multilabel: bool = False
+
+    def pixels_of_classes(self, split: str) -> np.ndarray:
+        """Return how many pixels of a split bear each class, and last how many are ignored: int64 (classes + 1,)."""
+        labels = np.zeros(256, dtype=np.int64)
+        for mask in self.splits[split].masks:
+            labels += np.bincount(np.asarray(mask).ravel(), minlength=256)
+        counts = class_pixels(labels, self.num_classes, multilabel=self.multilabel)
+        return np.append(counts, labels[IGNORE])
 
     def native_test_masks(self) -> Sequence[np.ndarray]:
         """Return the masks of the test split at their own size, uint8 (h, w) each; sizes may differ.
@@ -235,7 +250,8 @@ def content_digest(dataset: Dataset) -> str:
         for rows in (split.images, split.masks):
             for row in rows:  # one after the other, so that a mapped array need not fit into memory
                 total.update(np.ascontiguousarray(row).data)
-    total.update(json.dumps([dataset.fingerprint, dataset.classes]).encode())
+    several = ["multilabel"] if dataset.multilabel else []
+    total.update(json.dumps([dataset.fingerprint, dataset.classes, *several]).encode())
     return total.hexdigest()
 
 
@@ -252,18 +268,24 @@ def check_dataset(dataset: Dataset) -> None:
     wrong = [colour for colour in dataset.palette if not _is_colour(colour)]
     if wrong:
         problems.append(f"palette: expected three whole numbers 0..255 for each class, got {wrong[0]!r}")
-    if not 2 <= dataset.num_classes < IGNORE:
+    if dataset.multilabel and not 2 <= dataset.num_classes <= MOST_MULTILABEL:
+        problems.append(
+            f"{dataset.num_classes} classes; expected 2 to {MOST_MULTILABEL} where a pixel may bear several"
+        )
+    elif not 2 <= dataset.num_classes < IGNORE:
         problems.append(f"{dataset.num_classes} classes; expected 2 to {IGNORE - 1}: one leaves nothing to tell apart")
-    shapes, seen = set(), np.zeros(256, dtype=np.int64)
+    shapes, seen, several = set(), np.zeros(256, dtype=np.int64), dataset.multilabel
     for name, split in dataset.splits.items():
-        found, counts = _check_split(name, split, dataset.num_classes)
+        found, counts = _check_split(name, split, 1 << dataset.num_classes if several else dataset.num_classes)
         problems += found
         if not found:
             seen += counts
             shapes.add((split.images.shape[1:], str(split.images.dtype)))
     if len(shapes) > 1:
         problems.append(f"the splits differ in image shape or type: {sorted(shapes)}")
-    if not problems and np.count_nonzero(seen[: dataset.num_classes]) == 1:
+    if not problems and several and not seen[1:IGNORE].any():
+        problems.append("no pixel bears a class")
+    if not problems and not several and np.count_nonzero(seen[: dataset.num_classes]) == 1:
         problems.append(only_one_class(dataset.classes[int(seen[: dataset.num_classes].argmax())]))
     if problems:
         raise DataError(Problem(f"data set '{dataset.name}': {text}", key="data") for text in problems)
@@ -279,8 +301,8 @@ def _is_colour(colour: Any) -> bool:
     return whole and len(colour) == 3 and all(0 <= part <= 255 for part in colour)
 
 
-def _check_split(name: str, split: Split, num_classes: int) -> tuple[list[str], np.ndarray]:
-    """Return what is wrong with a split, and how many pixels have each label, int64 (256,)."""
+def _check_split(name: str, split: Split, labels: int) -> tuple[list[str], np.ndarray]:
+    """Return what is wrong with a split of so many labels, and how many pixels have each one, int64 (256,)."""
     images, masks, counts = split.images, split.masks, np.zeros(256, dtype=np.int64)
     for noun, array in (("images", images), ("masks", masks)):
         if not isinstance(array, np.ndarray):
@@ -298,10 +320,10 @@ def _check_split(name: str, split: Split, num_classes: int) -> tuple[list[str], 
         return [f"{name} is empty"], counts
     for mask in masks:
         counts += np.bincount(mask.ravel(), minlength=256)
-    wrong = [int(value) for value in np.flatnonzero(counts) if num_classes <= value != IGNORE]
+    wrong = [int(value) for value in np.flatnonzero(counts) if labels <= value != IGNORE]
     if wrong:
-        return [f"{name} masks hold {wrong[:3]}; expected 0..{num_classes - 1} or {IGNORE} (ignored)"], counts
-    if counts[:num_classes].sum() == 0:
+        return [f"{name} masks hold {wrong[:3]}; expected 0..{labels - 1} or {IGNORE} (ignored)"], counts
+    if counts[:labels].sum() == 0:
         return [f"{name} has no labelled pixel"], counts
     return [], counts
 

@@ -64,6 +64,21 @@ def resize_labels(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask[rows[:, None], columns[None, :]]
 
 
+def class_pixels(histogram: np.ndarray, num_classes: int, *, multilabel: bool) -> np.ndarray:
+    """Return the pixels of each class, int64 (C,), from the number of pixels with each label, int64 (256,).
+
+    `multilabel`: a label is a sum of 2^class over the classes that the pixel bears, and a pixel counts for each.
+    """
+    return histogram @ bit_planes(num_classes) if multilabel else histogram[:num_classes]
+
+
+def bit_planes(num_classes: int) -> np.ndarray:
+    """Return which classes each label of a multilabel mask stands for: int64 (256, C) of 0 and 1; none if ignored."""
+    planes = np.arange(256)[:, None] >> np.arange(num_classes) & 1
+    planes[IGNORE_INDEX] = 0
+    return planes
+
+
 def joint_histogram(preds: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
     """Count the pixels of each image by their pair of labels: int64 (N, C + 1, C + 1), rows target, columns preds.
 

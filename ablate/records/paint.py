@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from ablate.measure.segmentation import resize_labels
+from ablate.measure.segmentation import bit_planes, resize_labels
 from ablate.records.images import panel_indices, unpack_image, unpack_maps
 from ablate.records.store import Results, read_json
 
 IGNORED = (235, 237, 240)  # palest grey: not scored
 WRONG = (179, 38, 30)
+NO_CLASS = (24, 24, 24)
 
 
 def grey(image: np.ndarray) -> np.ndarray:
@@ -30,15 +31,25 @@ def grey(image: np.ndarray) -> np.ndarray:
 def palette_of(index: Mapping[str, Any]) -> np.ndarray:
     """Return the colour of every label of a results folder, by its `test/index.json`: uint8 (256, 3).
 
-    Classes without a colour are greys, ignored pixels palest grey.
+    Classes without a colour are greys, ignored pixels palest grey. A pixel of several classes has the mean of their
+    colours, one of none is nearly black.
     """
     table = np.zeros((256, 3), np.uint8)
     given = [colour for colour in index.get("palette") or [] if len(colour) == 3]
     for label in range(len(index.get("classes", []))):
         level = 40 + (label * 67) % 180
         table[label] = given[label] if label < len(given) else (level, level, level)
+    if index.get("multilabel"):
+        table = blended(table[: len(index["classes"])])
     table[int(index.get("ignore_index", 255))] = IGNORED
     return table
+
+
+def blended(palette: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the colour uint8 (256, 3) of every sum of 2^class: the mean of its classes' colours (classes, 3)."""
+    planes = bit_planes(len(palette))
+    mixed = planes @ np.asarray(palette, float) / np.maximum(planes.sum(1, keepdims=True), 1)
+    return np.where(planes.any(1, keepdims=True), mixed.round(), NO_CLASS).astype(np.uint8)
 
 
 def error_tile(image: np.ndarray, target: np.ndarray, prediction: np.ndarray, ignore_index: int) -> np.ndarray:
@@ -68,14 +79,19 @@ def overlay(image: np.ndarray, attention: np.ndarray, colours: np.ndarray) -> np
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
-def labelled(image: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+def labelled(
+    image: np.ndarray, labels: np.ndarray, palette: Sequence[Sequence[int]], *, multilabel: bool = False
+) -> np.ndarray:
     """Return an image (H, W, 1 or 3) under its labels (H, W) in their colours, their borders drawn full; ignored bare.
 
-    Labels without a colour in `palette` are ignored ones.
+    Labels without a colour in `palette` are ignored ones; `multilabel` ones are sums of 2^class, those of none bare.
     """
     colours = np.zeros((256, 3), np.float32)
     colours[: len(palette)] = palette
     known = (labels < len(palette))[..., None]
+    if multilabel:
+        colours = blended(palette).astype(np.float32)
+        known = (bit_planes(len(palette)).sum(1) > 0)[labels][..., None]
     image = np.broadcast_to(image, (*labels.shape, 3)).astype(np.float32)
     border = np.zeros(labels.shape, bool)
     border[:, 1:] |= labels[:, 1:] != labels[:, :-1]

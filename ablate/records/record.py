@@ -202,13 +202,19 @@ class RunDocument(_Document):
 
 
 class IndexDocument(_Document):
-    """`test/index.json`: the images of the test split and of val, and how they are to be looked at."""
+    """`test/index.json`: the images of the test split and of val, and how they are to be looked at.
+
+    Where `multilabel`, targets and predictions hold sums of 2^class, and `labelled_pixels` counts the test pixels that
+    are scored.
+    """
 
     classes: list[str] = []
     palette: list[Annotated[list[int], Field(min_length=3, max_length=3)]] = []
     ignore_index: int = 255
     size: Annotated[list[int], Field(min_length=2, max_length=2)] = [0, 0]
     resolution: Resolution = "trained"
+    multilabel: bool = False
+    labelled_pixels: int | None = None
     names: list[str] = []
     groups: list[str] | None = None
     val_names: list[str] = []

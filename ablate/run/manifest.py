@@ -302,8 +302,8 @@ def enter_plan(results: Results, trials: Mapping[str, Trial]) -> None:
 def absent_classes(dataset: Dataset) -> dict[str, list[str]]:
     """Return the classes without a pixel in a split, by split."""
     found = {}
-    for name, split in dataset.splits.items():
-        there = np.bincount(np.asarray(split.masks).reshape(-1), minlength=256)[: dataset.num_classes] > 0
+    for name in dataset.splits:
+        there = dataset.pixels_of_classes(name)[:-1] > 0
         missing = [label for label, present in zip(dataset.classes, there, strict=True) if not present]
         if missing:
             found[name] = missing
@@ -321,6 +321,9 @@ def write_test_split(results: Results, study: Study, dataset: Dataset) -> None:
     make_folder(results.test)
     test, val = dataset.splits["test"], dataset.splits["val"]
     masks = dataset.native_test_masks() if resolution == "native" else test.masks
+    # Pixels that bear several classes are more in sum than there are: their number is said beside.
+    labelled = sum(int((np.asarray(mask) != IGNORE).sum()) for mask in masks)
+    several = {"multilabel": True, "labelled_pixels": labelled} if dataset.multilabel else {}
     write_atomic(results.test / "targets.zip", pack(np.asarray(mask) for mask in masks))
     write_atomic(results.test / "images.zip", pack_images(as_bytes(image) for image in test.images))
     write_atomic(
@@ -337,6 +340,7 @@ def write_test_split(results: Results, study: Study, dataset: Dataset) -> None:
                 "val_names": list(val.names),
                 "val_groups": list(val.groups) if val.groups else None,
                 "fingerprint": dataset.fingerprint,
+                **several,
             }
         ),
     )

@@ -28,18 +28,23 @@ class Blind(NamedTuple):
         return max(self.constant, self.frequencies)
 
 
-def blind_scores(pixels: ArrayLike) -> Blind:
+def blind_scores(pixels: ArrayLike, labelled: int | None = None) -> Blind:
     """Return what predictions without an image score on a target with the given class pixel counts (classes,).
 
     With p the share of a class in the target, the mean being over the classes that are in it: predicting class c
     everywhere has IoU p_c for it and 0 for the others; drawing each pixel's class by the shares has the expected counts
     TP = p², FP = FN = p(1 − p), so that IoU = p/(2 − p). NaN (and class −1) where the target has no pixel.
+
+    Where a pixel may bear several classes, `labelled` is the number of all pixels that are scored, and the constant
+    prediction bears every class: its mean IoU is that of the p_c.
     """
     counts = np.asarray(pixels, dtype=float).ravel()
     total, there = counts.sum(), int((counts > 0).sum())
-    if total <= 0:
+    if total <= 0 or labelled == 0:
         return Blind(nan, -1, nan)
-    share = counts / total
+    share = counts / (total if labelled is None else labelled)
+    if labelled is not None:
+        return Blind(float(share.sum()) / there, int(share.argmax()), float((share / (2 - share)).sum()) / there)
     return Blind(float(share.max()) / there, int(share.argmax()), float((share / (2 - share)).sum()) / there)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
 from ablate.study.fields import assign, flat
+from ablate.study.metrics import DETAIL, split_of
 from ablate.study.problems import Places
 from ablate.study.spec import MAX_EPOCHS, StudySpec, SubsetSpec, TrainSpec
 from ablate.study.trial import Trial, canonical, derived_seed, trial_keys
@@ -226,9 +227,14 @@ class Study:
         spec = self.spec.model_copy(update={"train": train, "variants": specs})
         return dataclasses.replace(self, spec=spec, variants=variants, origin=self)
 
-    def check_data(self, num_classes: int, size: tuple[int, int]) -> None:
-        """Raise `StudyError` for settings of training that the data contradict: class weights, and crops of `size`."""
+    def check_data(self, num_classes: int, size: tuple[int, int], *, multilabel: bool = False) -> None:
+        """Raise `StudyError` for settings that the data contradict: class weights, crops of `size`, claims' metrics."""
         findings: dict[str, Problem] = {}
+        for index, claim in enumerate(self.spec.claims if multilabel else []):
+            if split_of(claim.metric)[1] in (*DETAIL, "pixel_accuracy"):
+                message = f"'{claim.metric}' is of maps in which a pixel bears one class; here it may bear several"
+                key = f"claims[{index}].metric"
+                findings[key] = Problem(message, key=key, cure="claim mean_iou, dice, iou/<class> or dice/<class>")
 
         def check(train: Mapping[str, Any], key: str) -> None:
             weights, crop = train.get("class_weights"), train.get("crop")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ablate.data.augment import movable, upload
-from ablate.data.dataset import Dataset, Split
+from ablate.data.dataset import IGNORE, Dataset, Split
 from ablate.data.rng import permutation
+from ablate.measure.segmentation import class_pixels
 
 # Data larger than this share of a GPU's free memory, all workers together, stay with the host: copied batch by batch.
 RESIDENT_SHARE = 0.4
@@ -83,12 +84,13 @@ class DeviceData:
             return None
         if isinstance(rule, list):
             return torch.tensor(rule, dtype=torch.float32, device=self.device)
-        classes = self.dataset.num_classes
+        classes, several = self.dataset.num_classes, self.dataset.multilabel
         pixels, places = np.zeros(classes), np.zeros(classes)
         for mask in self.dataset.splits["train"].masks:
-            count = np.bincount(mask.reshape(-1), minlength=256)[:classes]
+            labels = np.bincount(mask.reshape(-1), minlength=256)
+            count = class_pixels(labels, classes, multilabel=several)
             pixels += count
-            places += (count > 0) * count.sum()
+            places += (count > 0) * (labels[:IGNORE].sum() if several else count.sum())
         frequency = pixels / np.maximum(places, 1)
         weights = np.where(pixels > 0, np.median(frequency[pixels > 0]) / np.where(pixels > 0, frequency, 1), 0)
         return torch.tensor(weights, dtype=torch.float32, device=self.device)

@@ -16,7 +16,8 @@ class ModelCard(BaseModel):
     """A network's settings, classes and normalisation.
 
     An image enters as (value / `white` - `mean`) / `std` by channel, resized to `size` (height, width); where `window`
-    is given, stored values were mapped from it to 0..`white` before.
+    is given, stored values were mapped from it to 0..`white` before. Logits are those of a softmax over the classes;
+    of each class's own sigmoid where the network is `multilabel`.
     """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -33,6 +34,7 @@ class ModelCard(BaseModel):
     white: int
     window: tuple[float, float] | None = None
     size: tuple[Annotated[int, Field(ge=1, le=16_384)], Annotated[int, Field(ge=1, le=16_384)]]
+    multilabel: bool = False
 
     @classmethod
     def of(cls, trial: Trial, dataset: Dataset) -> ModelCard:
@@ -49,4 +51,9 @@ class ModelCard(BaseModel):
             white=dataset.white,
             window=dataset.window,
             size=dataset.size,
+            multilabel=dataset.multilabel,
         )
+
+    def document(self) -> dict[str, Any]:
+        """Return the card as JSON values; `multilabel` stands there only where it is true."""
+        return self.model_dump(mode="json", exclude=None if self.multilabel else {"multilabel"})

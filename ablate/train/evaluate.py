@@ -12,7 +12,7 @@ from torch import Tensor
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
 from ablate.train.batches import DeviceSplit
-from ablate.train.network import Network, upsampled
+from ablate.train.network import Network, predicted, upsampled
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Evaluation:
         return self._mean(self.image_losses[:, 1]) if self.image_losses.shape[1] > 1 else None
 
     def _mean(self, losses: np.ndarray) -> float:
-        scored = losses[self.counts[:, :, ::2].sum((1, 2)) > 0]
+        # An image without a labelled pixel has no loss; where pixels may bear no class, one without a class has.
+        scored = losses[~np.isnan(losses) | (self.counts[:, :, ::2].sum((1, 2)) > 0)]
         return float(scored.mean()) if len(scored) else float("nan")
 
     @property
@@ -70,7 +71,7 @@ def score(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: 
     for images, masks, real in split.in_order(batch_size):
         guess, *of_images = network.predict(images, masks)
         losses.append(torch.stack(of_images, dim=1)[:real].double())
-        counts.append(image_counts(guess[:real], masks[:real], network.num_classes))
+        counts.append(image_counts(guess[:real], masks[:real], network.num_classes, multilabel=network.multilabel))
         if keep_preds:
             # A copy: a captured prediction writes every batch to the same place.
             preds.append(guess[:real].clone())
@@ -93,7 +94,7 @@ def evaluate_native(
 
     Returns the counts int64 (N, C, 3) = tp, fp, fn and the predictions, uint8 (h, w) of each image, at each mask's
     own size. The images enter at the size that is trained at. Their logits are upsampled bilinearly (pixel centres
-    aligned, as mmseg and torchvision score) to (h, w) of each mask, and the argmax is taken there: to enlarge
+    aligned, as mmseg and torchvision score) to (h, w) of each mask, and labels are taken from them there: to enlarge
     predictions instead would draw every boundary in steps of the smaller grid.
     """
     was_training = network.model.training
@@ -102,19 +103,24 @@ def evaluate_native(
     for images, _, real in split.in_order(batch_size):
         for row in network.logits(images).float()[:real]:
             mask = torch.from_numpy(np.array(masks[index])).to(row.device)[None]
-            guess = upsampled(row[None], mask.shape[1:]).argmax(1).to(torch.uint8)
-            counts.append(image_counts(guess, mask, network.num_classes).cpu())
+            guess = predicted(upsampled(row[None], mask.shape[1:]), multilabel=network.multilabel)
+            counts.append(image_counts(guess, mask, network.num_classes, multilabel=network.multilabel).cpu())
             preds.append(guess[0].cpu().numpy())
             index += 1
     network.model.train(was_training)
     return torch.cat(counts).numpy(), preds
 
 
-def image_counts(preds: Tensor, target: Tensor, num_classes: int) -> Tensor:
+def image_counts(preds: Tensor, target: Tensor, num_classes: int, *, multilabel: bool = False) -> Tensor:
     """Return the counts int64 (N, num_classes, 3) = tp, fp, fn of `preds` and `target` (N, H, W), on their device.
 
-    Ignored targets are left out.
+    Ignored targets are left out. `multilabel` labels are sums of 2^class, and a pixel counts for each class.
     """
+    if multilabel:
+        classes = torch.arange(num_classes, device=preds.device).view(1, -1, 1)
+        labelled = (target != IGNORE).flatten(1).unsqueeze(1)
+        maps = (labels.flatten(1).unsqueeze(1) >> classes & 1 for labels in (preds, target))
+        return _overlap(*(planes.bool() & labelled for planes in maps))
     if preds.is_cuda:
         return counts_by_comparison(preds, target, num_classes)
     counts = segmentation.image_counts(preds.numpy(), target.numpy(), num_classes, IGNORE)
@@ -130,6 +136,10 @@ def counts_by_comparison(preds: Tensor, target: Tensor, num_classes: int) -> Ten
     classes = torch.arange(num_classes, device=preds.device).view(1, -1, 1)
     labels = target.flatten(1).unsqueeze(1)
     guess = (preds.flatten(1).unsqueeze(1) == classes) & (labels != IGNORE)
-    truth = labels == classes
+    return _overlap(guess, labels == classes)
+
+
+def _overlap(guess: Tensor, truth: Tensor) -> Tensor:
+    """Return tp, fp, fn, int64 (N, C, 3), of what counts, bool (N, C, pixels)."""
     tp = (guess & truth).sum(-1)
     return torch.stack([tp, guess.sum(-1) - tp, truth.sum(-1) - tp], dim=-1)

@@ -26,7 +26,7 @@ from ablate.train.device import seed_step
 from ablate.train.engine import Epoch
 from ablate.train.evaluate import Evaluation, evaluate, evaluate_native, score
 from ablate.train.optim import Average, rate_at
-from ablate.train.outcome import LARGEST_LAST_STATE, Curves, Keep, Outcome, of_cross_entropy
+from ablate.train.outcome import ABSENT, LARGEST_LAST_STATE, Curves, Keep, Outcome, of_cross_entropy
 from ablate.train.probes import Probes
 
 Event = Callable[[dict[str, Any]], None]
@@ -350,7 +350,7 @@ class _Run:
             resolution="native" if self.options.measure.native else "trained",
             reason=reason,
             metrics=metrics,
-            missing={name: "the trial diverged" for name, value in metrics.items() if value is None},
+            missing={name: ABSENT.get(name, "the trial diverged") for name, value in metrics.items() if value is None},
             layers=self.probes.layers,
             timing={
                 "wall_s": wall,

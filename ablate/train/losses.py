@@ -22,14 +22,16 @@ ON_THE_HOST = ("cross_entropy_boundary",)
 class Loss:
     """A loss function with what it is told of the data.
 
-    A pixel counts unless it is ignored or its class has weight 0. Where none of a batch counts, a mean over pixels is
-    0/0 and would pass for divergence: here such a batch has the loss 0 with no gradient, whatever the function.
+    A pixel counts unless it is ignored or its class has weight 0; a multilabel one, unless it is ignored. Where none of
+    a batch counts, a mean over pixels is 0/0 and would pass for divergence: here such a batch has the loss 0 with no
+    gradient, whatever the function.
     """
 
     function: LossFunction
     num_classes: int
     ignore_index: int
     class_weights: Tensor | None = None
+    multilabel: bool = False
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of the batch, a scalar: logits (N, C, H, W), target integer (N, H, W)."""
@@ -42,14 +44,14 @@ class Loss:
     def counts(self, target: Tensor) -> Tensor:
         """Return which pixels count: bool, of the target's shape."""
         labelled = target != self.ignore_index
-        if self.class_weights is None:
+        if self.class_weights is None or self.multilabel:
             return labelled
         return labelled & (self.class_weights > 0)[torch.where(labelled, target, 0).long()]
 
     def weight(self, target: Tensor) -> Tensor:
         """Return what a batch weighs in a mean over its pixels: how many count, each as much as its class."""
         labelled = target != self.ignore_index
-        if self.class_weights is None:
+        if self.class_weights is None or self.multilabel:
             return labelled.sum().float()
         return (self.class_weights[torch.where(labelled, target, 0).long()] * labelled).sum()
 
@@ -152,6 +154,68 @@ def cross_entropy_dice(
         for kind in kinds
     ]
     return parts[0] + parts[1]
+
+
+# --- a pixel may bear several classes: `target` holds sums of 2^class ------------------------------------------------
+
+
+def multilabel_loss(function: LossFunction) -> LossFunction:
+    """Return the form of a loss that judges each class by its sigmoid; raises `StudyError` where there is none."""
+    if function not in _OF_EACH_CLASS:
+        message = "this loss knows one class a pixel, while pixels of this data set may bear several"
+        cure = "take cross_entropy, dice or cross_entropy_dice, which here judge each class by itself"
+        raise StudyError(message, key="train.loss", cure=cure)
+    return _OF_EACH_CLASS[function]
+
+
+def _planes(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Return which classes each pixel bears, float32 (N, C, H, W), and which pixels count, float32 (N, 1, H, W)."""
+    classes = torch.arange(num_classes, device=target.device).view(1, -1, 1, 1)
+    counts = (target != ignore_index).unsqueeze(1).float()
+    return (target.unsqueeze(1) >> classes & 1).float() * counts, counts
+
+
+def binary_cross_entropy(
+    logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the binary cross entropy of each class's sigmoid in nats, the mean over labelled pixels and classes.
+
+    `logits` (N, C, H, W), `target` sums of 2^class (N, H, W); `class_weights` (C,) weight the mean over the classes.
+    """
+    truth, counts = _planes(target, num_classes, ignore_index)
+    losses = functional.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none") * counts
+    of_classes = losses.sum((0, 2, 3)) / counts.sum()
+    weights = torch.ones_like(of_classes) if class_weights is None else class_weights
+    return (weights * of_classes).sum() / weights.sum()
+
+
+def binary_dice(
+    logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the soft Dice loss of each class's sigmoid, otherwise as `dice`; shapes as `binary_cross_entropy`."""
+    truth, counts = _planes(target, num_classes, ignore_index)
+    soft = logits.float().sigmoid() * counts
+    scores = 2 * (soft * truth).sum((0, 2, 3)) / (soft + truth).sum((0, 2, 3)).clamp_min(1e-6)
+    return 1 - _class_mean(scores, truth.permute(0, 2, 3, 1), class_weights)
+
+
+def binary_cross_entropy_dice(
+    logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the sum of `binary_cross_entropy` and `binary_dice`, in equal parts."""
+    settings: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
+    settings["class_weights"] = class_weights
+    return binary_cross_entropy(logits, target, **settings) + binary_dice(logits, target, **settings)
+
+
+_OF_EACH_CLASS: dict[LossFunction, LossFunction] = {
+    cross_entropy: binary_cross_entropy,
+    dice: binary_dice,
+    cross_entropy_dice: binary_cross_entropy_dice,
+}
+
+
+# --- computed by MONAI ----------------------------------------------------------------------------------------------
 
 
 def _monai(loss: str, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:

@@ -18,7 +18,7 @@ from ablate.registry import LOSSES, MODELS, OPTIMIZERS
 from ablate.study.components import bound, create
 from ablate.study.fields import name_of
 from ablate.train.device import seed_initialisation
-from ablate.train.losses import Loss, LossFunction, cross_entropy
+from ablate.train.losses import Loss, LossFunction, cross_entropy, multilabel_loss
 from ablate.train.optim import CAPTURABLE, check_patterns, covered, gradient_norm, groups
 
 
@@ -58,10 +58,13 @@ class Network:
         std = torch.tensor(dataset.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self.image_type = torch.uint8 if dataset.white == 255 else torch.uint16
         self._scale, self._shift = 1 / (dataset.white * std), -mean / std
-        self.loss = Loss(bound(LOSSES, loss), self.num_classes, IGNORE, class_weights)
+        self.multilabel = dataset.multilabel
+        function, common = bound(LOSSES, loss), cross_entropy
+        if self.multilabel:
+            function, common = multilabel_loss(function), multilabel_loss(common)
+        self.loss = Loss(function, self.num_classes, IGNORE, class_weights, self.multilabel)
         # What trials of different losses are compared by; None where it is the loss itself.
-        own = self.loss.function is cross_entropy
-        self.cross_entropy = None if own else replace(self.loss, function=cross_entropy)
+        self.cross_entropy = None if function is common else replace(self.loss, function=common)
         self._aux = aux
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = self._fresh_model().to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -142,10 +145,10 @@ class Network:
         return weights
 
     def prediction_of_batch(self, images: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        """Return the predicted classes uint8 (B, H, W), each image's loss (B,), and its cross entropy if another."""
+        """Return the predicted labels uint8 (B, H, W), each image's loss (B,), and its cross entropy if another."""
         logits = self.logits(images).float()
         losses = [loss.of_each_image(logits, target) for loss in (self.loss, self.cross_entropy) if loss is not None]
-        return logits.argmax(1).to(torch.uint8), *losses
+        return predicted(logits, multilabel=self.multilabel), *losses
 
     def optimizer(self, train: dict[str, Any]) -> torch.optim.Optimizer:
         """Return a fresh optimizer for the settings of a trial.
@@ -178,6 +181,17 @@ class Network:
 def _unchanged(module: nn.Module, _mode: bool = True) -> nn.Module:
     """Stand for the `train` of a frozen module, which stays in evaluation mode."""
     return module
+
+
+def predicted(logits: Tensor, *, multilabel: bool) -> Tensor:
+    """Return the labels uint8 (N, H, W) of logits (N, C, H, W): the likeliest class of each pixel.
+
+    `multilabel`: the sum of 2^class over the classes whose sigmoid is above one half.
+    """
+    if not multilabel:
+        return logits.argmax(1).to(torch.uint8)
+    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
+    return ((logits > 0).long() << classes).sum(1).to(torch.uint8)
 
 
 def upsampled(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -23,6 +23,10 @@ Keep = Literal["best", "last", "none"]
 STEP_BYTES = 8  # two little-endian float32: loss and gradient norm
 # The last state lets `--extend` go on instead of starting over; of a large model it would fill the disk.
 LARGEST_LAST_STATE = 64 * 2**20
+# Metrics that a complete trial may lack, and why.
+ABSENT = {
+    "test_pixel_accuracy": "a pixel may bear several classes, and counts of classes tell no share of right pixels"
+}
 
 
 class Curves:
@@ -91,8 +95,11 @@ class Outcome:
             **of_cross_entropy("test", self.test.cross_entropy),
             "test_mean_iou": float(segmentation.mean_iou(self.counts, axis=0)),
             "test_dice": float(segmentation.mean_dice(self.counts, axis=0)),
-            "test_pixel_accuracy": float(segmentation.pixel_accuracy(self.counts, axis=0)),
+            "test_pixel_accuracy": None if self.card.multilabel else self._pixel_accuracy(),
         }
+
+    def _pixel_accuracy(self) -> float:
+        return float(segmentation.pixel_accuracy(self.counts, axis=0))
 
     def write(self, folder: TrialFolder, keep: Keep) -> None:
         """Write counts, gates and predictions, and of the network what `keep` says, each file durably.
@@ -110,7 +117,7 @@ class Outcome:
             return
         with durable(folder.best) as handle:  # readable by plain `torch.load`
             save(dict(self.weights), handle)
-        write_atomic(folder.card, to_json(self.card.model_dump(mode="json")))
+        write_atomic(folder.card, to_json(self.card.document()))
         if self.last is not None:
             write_state(folder.last, self.last)
 

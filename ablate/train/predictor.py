@@ -78,7 +78,8 @@ class Predictor:
         logits = self.model(self.prepared(pixels)).float()
         height, width = pixels.shape[:2]
         logits = nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-        found: np.ndarray = logits.softmax(1)[0].cpu().numpy()
+        shares = logits.sigmoid() if self.card.multilabel else logits.softmax(1)
+        found: np.ndarray = shares[0].cpu().numpy()
         return found
 
     def of_file(self, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from ablate.data.files.survey import survey
 from ablate.errors import AblateError, StudyError
 from ablate.run.plan.dry import load_data
 from ablate.study.reader import read_study
-from tests.data.pictures import cells, save
+from tests.data.pictures import cells, save, save_shapes
 
 
 def drawing(seed: int, size: tuple[int, int] = (48, 32)) -> tuple[Image.Image, Image.Image]:
@@ -89,6 +89,22 @@ def test_one_folder_a_patient(tmp_path: Path) -> None:
         put(place / "truth.png", mask)
     text, _ = study_of(tmp_path / "study", tmp_path / "s.yaml")
     assert 'group: "^([^/]+)/"' in text
+
+
+def test_masks_of_several_classes_a_pixel_are_noticed(tmp_path: Path) -> None:
+    save_shapes(tmp_path, 12)
+    (tmp_path / "image").rename(tmp_path / "a")
+    for masks, said in (
+        ("files", "several files go with each image (files/*_box.png, files/*_disc.png): if they are masks of classes"),
+        (
+            "bits",
+            "the values are sums of [2, 8]: if a pixel may bear several classes, write classes: {class_2: {bit: 1}",
+        ),
+    ):
+        (tmp_path / masks).rename(tmp_path / "a" / masks)
+        _, notes = study_of(tmp_path / "a", tmp_path / f"{masks}.yaml")
+        assert notes[0].startswith(said)
+        (tmp_path / "a" / masks).rename(tmp_path / masks)
 
 
 def test_masks_that_were_resized_as_pictures(tmp_path: Path) -> None:

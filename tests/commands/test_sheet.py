@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ablate.commands.sheet import frequencies, half_blocks, leaks, print_data, write_sheet
+from ablate.commands.sheet import half_blocks, leaks, print_data, write_sheet
 from ablate.data.dataset import IGNORE, Dataset, Split
 
 SIZE = (8, 12)
@@ -33,8 +33,13 @@ def data() -> Dataset:
 
 
 def test_frequencies_are_of_classes_and_ignored_pixels(data: Dataset) -> None:
-    found = frequencies(data)
-    assert found["train"].tolist() == [84, 84, 24] and found["val"].tolist() == [84, 0, 12]
+    assert data.pixels_of_classes("train").tolist() == [84, 84, 24]
+    assert data.pixels_of_classes("val").tolist() == [84, 0, 12]
+    several = dataclasses.replace(data, multilabel=True)  # 0 is no class, 1 the first one alone
+    assert several.pixels_of_classes("train").tolist() == [84, 0, 24]
+    console = Console(record=True, width=100)
+    print_data(several, console)
+    assert "a pixel may bear several" in console.export_text()
 
 
 def test_leaks_are_equal_images_and_shared_groups(data: Dataset) -> None:

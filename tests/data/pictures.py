@@ -66,3 +66,26 @@ def cells(seed: int, size: tuple[int, int] = (24, 32)) -> tuple[np.ndarray, np.n
     membrane = np.sin(rows / 3 + seed) + np.sin(columns / 4 + 2 * seed) > 0.9
     grey = np.where(membrane, 60, 180) + draw.integers(-20, 21, size)
     return grey.astype(np.uint8), np.where(membrane, 0, 255).astype(np.uint8)
+
+
+def shapes(seed: int, size: tuple[int, int] = (24, 32)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image of a red disc and a blue box that may overlap, and where either is."""
+    draw = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    disc = (rows - draw.uniform(7, 17)) ** 2 + (columns - draw.uniform(7, 25)) ** 2 < draw.uniform(4, 7) ** 2
+    top, left = draw.integers(0, 14), draw.integers(0, 20)
+    box = (rows >= top) & (rows < top + 10) & (columns >= left) & (columns < left + 12)
+    image = draw.integers(30, 80, (*size, 3))
+    image[..., 0] += 120 * disc
+    image[..., 2] += 120 * box
+    return image.astype(np.uint8), disc, box
+
+
+def save_shapes(root: Path, count: int) -> None:
+    """Write so many of `shapes` as image/, as bit planes bits/ (2^1 and 2^3), and as files/ of one a class."""
+    for index in range(count):
+        image, disc, box = shapes(index)
+        save(root / f"image/{index:02}.png", image)
+        save(root / f"bits/{index:02}.png", (2 * disc + 8 * box).astype(np.uint8))
+        for name, plane in (("disc", disc), ("box", box)):
+            save(root / f"files/{index:02}_{name}.png", 255 * plane.astype(np.uint8))

@@ -20,6 +20,7 @@ from ablate.train.losses import (
     dice,
     focal,
     generalized_dice,
+    multilabel_loss,
     pixel_sums,
     tversky,
 )
@@ -251,3 +252,27 @@ def test_planes_and_pixels_give_one_cross_entropy(layout: torch.memory_format) -
     gradient = (shares - one) * weight[:, None] / weight.sum()
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad.double(), gradient, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0]])
+def test_a_multilabel_loss_judges_each_class_by_its_sigmoid(weights: list[float] | None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 3, 4, 5, generator=generator)
+    target = torch.randint(0, 8, (2, 4, 5), generator=generator, dtype=torch.uint8)
+    target[0, 0, :3] = 255
+    counts = target.numpy() != 255
+    p = 1 / (1 + np.exp(-logits.numpy().astype(float)))
+    bits = np.stack([target.numpy() >> label & 1 for label in range(3)], axis=1)
+    w = np.ones(3) if weights is None else np.array(weights)
+    entropy = [-np.log(np.where(bits[:, c], p[:, c], 1 - p[:, c]))[counts].mean() for c in range(3)]
+    overlap = [2 * (p * bits)[:, c][counts].sum() / (p + bits)[:, c][counts].sum() for c in range(3)]
+    expected = {cross_entropy: w @ entropy / w.sum(), dice: 1 - w @ overlap / w.sum()}
+    expected[cross_entropy_dice] = expected[cross_entropy] + expected[dice]
+    given = None if weights is None else torch.tensor(weights)
+    for function, value in expected.items():
+        loss = Loss(multilabel_loss(function), 3, 255, given, multilabel=True)
+        assert float(loss(logits, target)) == pytest.approx(value, rel=1e-5)
+    nothing = loss(logits.requires_grad_(), torch.full_like(target, 255))
+    assert float(nothing) == 0
+    with pytest.raises(StudyError, match="this loss knows one class a pixel"):
+        multilabel_loss(focal)

@@ -73,7 +73,7 @@ SHARED: Mapping[str, Column] = {
     "right": number("score of `against`, mean over seeds"),
     "n": count("seeds with a result, of the smaller side", "seeds"),
     "reason": text("why a number could not be had"),
-    "blind_score": number("test mIoU of the best prediction without an image: one class, or by class frequencies"),
+    "blind_score": number("test mIoU of the best prediction without an image: constant, or by class frequencies"),
     "pixels": count("target pixels of the class in the test split", "pixels"),
     "parameters_ratio": number("parameters of `variant` over those of `against`"),
     "flops_ratio": number("forward FLOPs of `variant` over those of `against`"),

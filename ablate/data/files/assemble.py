@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -15,7 +16,7 @@ import numpy as np
 import PIL
 
 from ablate.data import cache
-from ablate.data.dataset import IGNORE, Dataset, Findings, Split, first_names, moments, only_one_class
+from ablate.data.dataset import Dataset, Findings, Split, first_names, moments, only_one_class
 from ablate.data.files.header import Unusable
 from ablate.data.files.labels import UNKNOWN, Colour, Labels, distinct_colours
 from ablate.data.files.pixels import (
@@ -28,7 +29,7 @@ from ablate.data.files.pixels import (
 )
 from ablate.data.files.sources import IMAGES, MASKS, Pair, Source, in_threads, inspect, leaks, manifest, read_bytes
 from ablate.errors import DataError
-from ablate.measure.segmentation import resize_labels
+from ablate.measure.segmentation import class_pixels, resize_labels
 
 LAYOUT = 3  # raised where entries of the cache are made in another way
 # More values that have no meaning are shades of grey and no forgotten classes.
@@ -51,7 +52,8 @@ class Recipe:
 
     def document(self) -> dict[str, Any]:
         """Return the recipe as JSON values, for the fingerprint."""
-        return {
+        several = {"multilabel": self.labels.words} if self.labels.multilabel else {}
+        return several | {
             "revision": REVISION,
             "size": self.size,
             "channels": self.channels,
@@ -111,7 +113,7 @@ def assemble(
     files = {
         path: digest
         for item in read.values()
-        for path, digest in zip((item.pair.image, item.pair.mask), item.digests, strict=True)
+        for path, digest in zip((*item.pair.images, *item.pair.masks), item.digests, strict=True)
     }
     # Another version of Pillow may round differently: its arrays are an entry of their own.
     key = _digest([LAYOUT, fingerprint, PIL.__version__, recipe.labels.palette])
@@ -177,8 +179,9 @@ class _Decoding:
             whole = len(usable) == len(sources) > 0
             complete = complete and whole and all(result.seen is not None for result in results)
             if whole and not any(result.seen is None or result.seen for result in results):
-                findings.say(f"the split '{split}' has no labelled pixel", key="data.split")
-        if complete and len(classes) == 1:
+                what = "pixel that bears a class" if self.labels.multilabel else "labelled pixel"
+                findings.say(f"the split '{split}' has no {what}", key="data.split")
+        if complete and len(classes) == 1 and not self.labels.multilabel:
             cure = "name what else there is, such as the background, as a class"
             findings.say(only_one_class(self.labels.classes[classes.pop()]), key="data.classes", cure=cure)
         self._say_unknown(unknown, findings)
@@ -189,23 +192,28 @@ class _Decoding:
         pair, digests = sources[index].pair, sources[index].digests
         path, noun = pair.image, "image"
         try:
-            pixels = read_image(read_bytes(self.root, path, digests[0]))
+            bands = []
+            for path, digest in zip(pair.images, digests, strict=False):
+                bands.append(read_image(read_bytes(self.root, path, digest)))
+            pixels = bands[0] if len(bands) == 1 else np.concatenate(bands, axis=2)
             pixels = image_array(pixels, self.channels, self.window, self.deep)
             if pixels.shape[2] == self.channels:  # another number of bands was said before
                 images[index] = resize_image(pixels, self.size)
-            path, noun = pair.mask, "mask"
-            codes = read_mask(read_bytes(self.root, path, digests[1]), self.labels)
+            noun, parts = "mask", []
+            for path, digest in zip(pair.masks, digests[len(bands) :], strict=True):
+                codes = read_mask(read_bytes(self.root, path, digest), self.labels)
+                # Checked before resizing: a rare label must not slip through between the kept pixels.
+                parts.append(self.labels.apply(codes))
+                strange = parts[-1] == UNKNOWN
+                if strange.any():
+                    values, counts = np.unique(codes[strange], return_counts=True)
+                    return _Decoded(unknown=tuple((int(v), path, int(n)) for v, n in zip(values, counts, strict=True)))
         except Unusable as error:
             return _Decoded(fault=(path, noun, error))
-        # Checked before resizing: a rare label must not slip through between the kept pixels.
-        mask = self.labels.apply(codes)
-        strange = mask == UNKNOWN
-        if strange.any():
-            values, counts = np.unique(codes[strange], return_counts=True)
-            return _Decoded(unknown=tuple((int(v), path, int(n)) for v, n in zip(values, counts, strict=True)))
-        masks[index] = resize_labels(mask, self.size)
-        found = np.flatnonzero(np.bincount(masks[index].ravel(), minlength=256)[:IGNORE])
-        return _Decoded(seen=tuple(map(int, found)))
+        masks[index] = resize_labels(self.labels.joined(parts), self.size)
+        labels = np.bincount(masks[index].ravel(), minlength=256)
+        seen = class_pixels(labels, len(self.labels.classes), multilabel=self.labels.multilabel)
+        return _Decoded(seen=tuple(map(int, np.flatnonzero(seen))))
 
     def _say_unknown(self, unknown: Mapping[int, list[tuple[str, int]]], findings: Findings) -> None:
         """Say the three commonest labels that have no meaning, how often and where, and what is allowed."""
@@ -221,7 +229,7 @@ class _Decoding:
             findings.say(
                 f"label {self.labels.shown(code)} in {masks}, expected {self.labels.allowed}: {first_names(paths)}",
                 key="data.classes",
-                cure="name it in 'classes' or in 'ignore'",
+                cure="name it in 'ignore'" if self.labels.words else "name it in 'classes' or in 'ignore'",
             )
         if len(totals) > 3:
             findings.say(f"{len(totals) - 3:,} more labels that have no meaning", key="data.classes")
@@ -245,12 +253,9 @@ class _Decoding:
             findings.say("some images have 16 bits and some have 8", key="data.window", cure="give a window for all")
             return (0.0, 65_535.0)
         counts = np.zeros(65_536, dtype=np.int64)
-        for item in self.sources["train"]:
-            if item.usable:
-                try:
-                    pixels = read_image(read_bytes(self.root, item.pair.image))
-                except Unusable:
-                    continue  # reported where it is decoded
+        for path in (path for item in self.sources["train"] if item.usable for path in item.pair.images):
+            with contextlib.suppress(Unusable):  # reported where it is decoded
+                pixels = read_image(read_bytes(self.root, path))
                 counts += np.bincount(pixels.ravel(), minlength=65_536)
         share = np.cumsum(counts) / max(counts.sum(), 1)
         low, high = (int(np.searchsorted(share, part)) for part in WINDOW_PARTS)
@@ -307,6 +312,7 @@ def _dataset(
         stored_moments=(tuple(mean), tuple(std)),
         window=tuple(document["window"]) if document["window"] else None,
         native=partial(_native_masks, root, splits["test"], recipe.labels, dict(files), fingerprint),
+        multilabel=recipe.labels.multilabel,
     )
 
 
@@ -321,10 +327,13 @@ def _native_masks(
     """
 
     def decoded(pair: Pair) -> np.ndarray:
-        try:
-            return labels.apply(read_mask(read_bytes(root, pair.mask, files[pair.mask]), labels))
-        except Unusable as error:
-            raise DataError(f"a mask {error.fault}", file=pair.mask, key=MASKS, cure=error.cure) from None
+        parts = []
+        for path in pair.masks:
+            try:
+                parts.append(labels.apply(read_mask(read_bytes(root, path, files[path]), labels)))
+            except Unusable as error:
+                raise DataError(f"a mask {error.fault}", file=path, key=MASKS, cure=error.cure) from None
+        return labels.joined(parts)
 
     def build(allocate: cache.Allocate) -> dict[str, Any]:
         masks = in_threads(decoded, pairs)

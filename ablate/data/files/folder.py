@@ -14,11 +14,13 @@ from pydantic import Field
 
 from ablate.data.dataset import CAMVID, IGNORE, SPLITS, Dataset, Findings
 from ablate.data.files.assemble import Recipe, assemble
+from ablate.data.files.header import MOST_BANDS
 from ablate.data.files.labels import Labels, read_labels
-from ablate.data.files.sources import Pair, check_groups, check_pattern, list_files, pair_up
+from ablate.data.files.sources import Pair, bands_of, check_groups, check_pattern, list_files, pair_up
 from ablate.data.files.splitting import Folders, Folds, Fractions, Lists, Rule, deal, group_of, pick, read_split
 from ablate.errors import DataError
 
+_BANDS = re.compile(r"\{([^{}]*,[^{}]*)\}")
 Side = Annotated[int, Field(ge=8, le=8192)]
 
 # CamVid. The recording that each frame is from, by the start of its file name, and the split it goes to. The two
@@ -46,12 +48,18 @@ def folder(
 ) -> Dataset:
     """Return images and masks under the folder `root` (relative to the study file): PNG, TIFF, .npy, JPEG (images) ...
 
-    - `images`: a glob such as ``image/*.png``; `masks`: a glob (paired by name) or a pattern such as
-      ``label/{stem}_mask.png``, also with ``{parent}``, the image's folder. With ``{split}`` in a pattern the folders
-      of `split` are put there; otherwise they are folders below the root in which the patterns hold.
+    - `images`: a glob such as ``image/*.png``; where each band has a file of its own, with the bands in their order, as
+      in ``image/*_{B02,B03,B04}.tif`` (names, splits and groups are then those of the first band's files).
+    - `masks`: a glob (paired by name) or a pattern such as ``label/{stem}_mask.png``, also with ``{parent}``, the
+      image's folder. With ``{split}`` in a pattern the folders of `split` are put there; otherwise they are folders
+      below the root in which the patterns hold.
     - `classes`: names to what masks store: a value 0..65535, a list of values, a colour ("#800000" or [128, 0, 0]) or a
       list of colours; three numbers are a colour where every class has three. A list of names means 0, 1, ...
       Palette pictures count by index, or by colour where classes are colours.
+    - A pixel may bear several classes (at most 7), or none, where each class is a bit of the stored value, as in
+      ``{cell: {bit: 0}, nucleus: {bit: 1}}``, and where each has files of its own: with ``{class}`` in `masks`, such as
+      ``label/{stem}_{class}.png``, classes are the words that stand there (or names to them), and files hold 0 and 1 or
+      255.
     - `ignore`: stored values or colours that are not scored. A label that neither names is an error.
     - `size`: (height, width) to resize to, images bilinear with antialiasing, masks nearest; None keeps the one size
       that all images have.
@@ -68,23 +76,30 @@ def folder(
     """
     findings = Findings()
     place = existing_root(root, base)
-    labels = read_labels(classes, ignore, palette, findings)
+    labels = read_labels(classes, ignore, palette, findings, files="{class}" in masks)
     rule, pattern = read_split(split, group, place, base, findings)
     allowed = ("split",) if isinstance(rule, Folders) else ()
-    check_pattern(images, "data.images", findings, allowed=allowed)
-    check_pattern(masks, "data.masks", findings, allowed=("stem", "parent", *allowed))
+    bands = tuple(found[1].split(",")) if (found := _BANDS.search(images)) else ()
+    for word in bands or ("",):
+        check_pattern(_BANDS.sub(word, images, count=1), "data.images", findings, allowed=allowed)
+    if len(set(bands)) < len(bands) or len(bands) > MOST_BANDS:
+        findings.say(f"expected up to {MOST_BANDS} different bands, got {', '.join(bands)}", key="data.images")
+    check_pattern(masks, "data.masks", findings, allowed=("stem", "parent", "class", *allowed))
     if window is not None and not (math.isfinite(window[0]) and math.isfinite(window[1]) and window[0] < window[1]):
         findings.say(f"expected two numbers, the smaller first, got {list(window)}", key="data.window")
     # What follows reads the folder by these settings: with wrong ones it would only find consequences.
     findings.stop()
     assert labels is not None and rule is not None
-    found = _pairs(place, images, masks, rule, findings)
-    if not any(found.values()):
+    paired = _pairs(place, images, masks, rule, bands, labels.words, findings)
+    if not any(paired.values()):
         findings.stop()
-    names = _names([image for pairs in found.values() for image, _ in pairs])
+    names = _names([image for pairs in paired.values() for (image, *_), _ in pairs])
     made = {
-        part: [Pair(path, mask, names[path], group_of(path, pattern, findings)) for path, mask in pairs]
-        for part, pairs in found.items()
+        part: [
+            Pair(files[0], own[0], names[files[0]], group_of(files[0], pattern, findings), own[1:], files[1:])
+            for files, own in pairs
+        ]
+        for part, pairs in paired.items()
     }
     recipe = Recipe(labels, (size[0], size[1]) if size else None, channels, window)
     again = partial(_dealt, made, rule, findings) if isinstance(rule, Fractions | Folds) else None
@@ -167,10 +182,16 @@ def existing_root(root: str, base: Path, *, cure: str = "") -> Path:
     raise DataError(f"there is no folder {path} (the nearest that exists is {near})", key="data.root", cure=cure)
 
 
-def _pairs(root: Path, images: str, masks: str, rule: Rule, findings: Findings) -> dict[str, list[tuple[str, str]]]:
-    """Return all pairs by split where the rule names folders, else under the one key "all"."""
+Words = tuple[str, ...]
+Paired = list[tuple[Words, Words]]
+
+
+def _pairs(
+    root: Path, images: str, masks: str, rule: Rule, bands: Words, words: Words, findings: Findings
+) -> dict[str, Paired]:
+    """Return images with their masks by split where the rule names folders, else under the one key "all"."""
     if not isinstance(rule, Folders):
-        return {"all": pair_up(root, images, masks, findings)}
+        return {"all": _paired(root, images, masks, bands, words, findings)}
     found = {}
     for name in SPLITS:
         part = rule.names[name]
@@ -178,8 +199,30 @@ def _pairs(root: Path, images: str, masks: str, rule: Rule, findings: Findings) 
             patterns = [pattern.replace("{split}", part) for pattern in (images, masks)]
         else:
             patterns = [f"{part}/{images}", f"{part}/{masks}"]
-        found[name] = pair_up(root, patterns[0], patterns[1], findings)
+        found[name] = _paired(root, patterns[0], patterns[1], bands, words, findings)
     return found
+
+
+def _paired(root: Path, images: str, masks: str, bands: Words, words: Words, findings: Findings) -> Paired:
+    """Return the files of each image, one for each of `bands`, with those of its mask, one for each of `words`."""
+    patterns = [masks.replace("{class}", word) for word in words] or [masks]
+    every = {pattern: set(list_files(root, re.sub(r"\{.*?\}", "*", pattern))) for pattern in patterns}
+    found = {}
+    for pattern in patterns:
+        others = set().union(*(files for other, files in every.items() if other != pattern))
+        first_band = _BANDS.sub(bands[0], images) if bands else images
+        found[pattern] = dict(pair_up(root, first_band, pattern, findings, known=others))
+    first, *rest = found.values()
+    paired = []
+    for image, mask in first.items():
+        files = tuple(bands_of(image, images, bands)) if bands else (image,)
+        for path in files[1:]:
+            if not (root / path).is_file():
+                cure = "add the file; {...,...} in a pattern names the bands of one image"
+                findings.add(path, "that is not there", noun="band", key="data.images", cure=cure)
+        if all(image in masks for masks in rest):
+            paired.append((files, (mask, *(masks[image] for masks in rest))))
+    return paired
 
 
 def _dealt(

@@ -11,24 +11,31 @@ from typing import Any
 
 import numpy as np
 
-from ablate.data.dataset import IGNORE, Findings
+from ablate.data.dataset import IGNORE, MOST_MULTILABEL, Findings
 
 Colour = tuple[int, int, int]
 
 UNKNOWN = 254  # in an applied mask: a stored value that neither `classes` nor `ignore` names
 MOST_CLASSES = 254
 HIGHEST_VALUE = 65_535
+BITS = 16
 _HEX = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The meaning of stored labels: value, or colour as r << 16 | g << 8 | b, to class index or `IGNORE`."""
+    """The meaning of stored labels: value, or colour as r << 16 | g << 8 | b, to class index or `IGNORE`.
+
+    `multilabel`: a pixel may bear several classes, and the index is the sum of 2^class. With `words` each class has a
+    file of its own, in whose name its word stands, and `table` says of a file's values: 1 there, 0 not.
+    """
 
     classes: tuple[str, ...]
     palette: tuple[Colour, ...] | None
     coloured: bool
     table: Mapping[int, int]
+    multilabel: bool = False
+    words: tuple[str, ...] = ()
 
     @cached_property
     def _lookup(self) -> np.ndarray:
@@ -47,6 +54,16 @@ class Labels:
                 return found
         return self._lookup[codes]
 
+    def joined(self, masks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the one mask of a pixel's classes from those of its files; what any file ignores is ignored."""
+        if not self.words:
+            return masks[0]
+        whole = np.zeros_like(masks[0])
+        for index, mask in enumerate(masks):
+            whole |= (mask == 1).astype(np.uint8) << np.uint8(index)
+        whole[np.any([mask == IGNORE for mask in masks], axis=0)] = IGNORE
+        return whole
+
     def shown(self, code: int) -> str:
         """Return a stored label for a message: a number, or a colour."""
         return _shown(code, self.coloured)
@@ -63,16 +80,23 @@ def read_labels(
     ignore: Sequence[Any],
     palette: Mapping[str, Any] | None,
     findings: Findings,
+    *,
+    files: bool = False,
 ) -> Labels | None:
     """Return the labels that a study names, or None with what is wrong in `findings`.
 
     `classes` is a list of names (stored as 0, 1, ...) or maps each name to a value, a list of values, a colour
     ("#rrggbb" or three numbers) or a list of colours. Three numbers are a colour where every class has just three.
+    A pixel may bear several classes where each is a bit of the value, such as {bit: 0}, and where each has `files` of
+    its own, of 0 and 1 or 255: then `classes` are what stands in their names, or names to that.
     """
+    several = files or (isinstance(classes, Mapping) and any(isinstance(value, Mapping) for value in classes.values()))
     if not isinstance(classes, Mapping):
         for name in sorted({name for name in classes if list(classes).count(name) > 1}):
             findings.say(f"the class '{name}' is named twice", key="data.classes")
-        classes = {name: index for index, name in enumerate(classes)}
+        classes = {name: name if files else index for index, name in enumerate(classes)}
+    if several:
+        return _read_multilabel(classes, ignore, palette, findings, files=files)
     if len(classes) == 1:
         cure = "name the background as a class, such as background: 0"
         findings.say("one class leaves nothing to tell apart, any network scores 100 %", key="data.classes", cure=cure)
@@ -108,6 +132,53 @@ def read_labels(
     first = {name: _codes(found, coloured) for name, found in stored.items()}
     chosen = {name: _colour(codes[0]) for name, codes in first.items() if codes} if coloured else {}
     return Labels(tuple(classes), _palette(tuple(classes), palette, chosen, findings), coloured, table)
+
+
+def _read_multilabel(
+    classes: Mapping[str, Any],
+    ignore: Sequence[Any],
+    palette: Mapping[str, Any] | None,
+    findings: Findings,
+    *,
+    files: bool,
+) -> Labels | None:
+    """Return the labels of masks whose pixels may bear several classes."""
+    if not 2 <= len(classes) <= MOST_MULTILABEL:
+        wanted = f"expected 2 to {MOST_MULTILABEL} classes where a pixel may bear several"
+        findings.say(f"{wanted}, got {len(classes)}", key="data.classes", cure="leave some out, or make two studies")
+        return None
+    ignored = [code for entry in ignore for code in _codes(_parse(entry), False)]
+    if len(ignored) < len(ignore):
+        findings.say(f"expected values 0..{HIGHEST_VALUE}", key="data.ignore")
+    found: dict[Any, str] = {}
+    for name, value in classes.items():
+        stored = value if files else value.get("bit") if isinstance(value, Mapping) and len(value) == 1 else None
+        if not (isinstance(stored, str) and re.fullmatch(r"[^/\\*?\[\]{}]+", stored) if files else _is_bit(stored)):
+            wanted = "what stands for the class in its files' names" if files else "a bit, such as {bit: 0}"
+            findings.say(f"expected {wanted}, got {value!r}", key=f"data.classes.{name}")
+        elif found.setdefault(stored, name) != name:
+            told = f"'{stored}' stands" if files else f"bit {stored} stands"
+            findings.say(f"{told} for both '{found[stored]}' and '{name}'", key=f"data.classes.{name}")
+    if findings:
+        return None
+    if files:
+        table = {0: 0, 1: 1, 255: 1}
+    else:
+        sums = [(0, 0)]
+        for index, bit in enumerate(found):
+            sums += [(code | 1 << bit, target | 1 << index) for code, target in sums]
+        table = dict(sums)
+    twice = [code for code in ignored if code in table and not (files and code == 255)]
+    if twice:
+        findings.say(f"the value {twice[0]} stands for classes, too", key="data.ignore")
+        return None
+    table |= dict.fromkeys(ignored, IGNORE)
+    colours = _palette(tuple(classes), palette, {}, findings)
+    return Labels(tuple(classes), colours, False, table, multilabel=True, words=tuple(found) if files else ())
+
+
+def _is_bit(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < BITS
 
 
 def distinct_colours(count: int) -> tuple[Colour, ...]:

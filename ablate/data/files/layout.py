@@ -6,7 +6,7 @@ import glob
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path, PurePosixPath
 
@@ -37,7 +37,7 @@ class Layout:
     """The places of images and masks: patterns and split as `data: {name: folder}` takes them, and the pairs found.
 
     `pairs` are (image, mask) by split where the split is one of folders, else under the one key "all". `unpaired` has
-    the problems of files without a partner.
+    the problems of files without a partner, `rivals` patterns of other files that are masks of the same images.
     """
 
     images: str
@@ -45,6 +45,7 @@ class Layout:
     split: Mapping[str, str] | None
     pairs: Mapping[str, Sequence[tuple[str, str]]]
     unpaired: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
 
     def all_pairs(self) -> list[tuple[str, str]]:
         """Return the pairs of all splits, in order."""
@@ -73,7 +74,10 @@ def find_layout(root: Path) -> Layout:
         shown = "; ".join(f"{glob} ({len(paths):,})" for glob, paths in series.items())
         cure = "write `images` and `masks` of a study file by hand (see studies/folder-example.yaml)"
         raise DataError(f"no images and masks pair up by their names among {shown}", file=str(root), cure=cure)
-    return max(found, key=lambda item: item[0])[1]
+    best = max(found, key=lambda item: item[0])[1]
+    own = dict(best.all_pairs()).keys()
+    same = [layout for _, layout in found if dict(layout.all_pairs()).keys() == own]
+    return replace(best, rivals=tuple(layout.masks for layout in same if layout.masks != best.masks))
 
 
 def find_group(images: Sequence[str], parts: Mapping[str, Sequence[str]] | None = None) -> str | None:

@@ -86,7 +86,7 @@ def read_mask(data: bytes, labels: Labels) -> np.ndarray:
 def stored_palette(data: bytes, labels: Labels) -> tuple[tuple[int, int, int], ...] | None:
     """Return the colours that a palette image stores for the classes, or None where it does not store them all."""
     with explained():
-        if read_header(data).reader != "pillow" or labels.coloured:
+        if read_header(data).reader != "pillow" or labels.coloured or labels.multilabel:
             return None
         palette = _load(data).getpalette("RGB")
     colours = np.array(palette or [], dtype=int).reshape(-1, 3)

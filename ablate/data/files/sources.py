@@ -9,9 +9,9 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 IMAGES, MASKS = "data.images", "data.masks"
 MOST_BYTES = 2 << 30  # of one file
 LONGEST_NAME = 255
-PLACEHOLDERS = ("stem", "parent", "split")
+PLACEHOLDERS = ("stem", "parent", "split", "class")
 
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
 _WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])")
@@ -38,20 +38,39 @@ _AS_REGEX = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask, as paths relative to the root (with /), a name to show, and the group it belongs to."""
+    """An image and its mask, as paths relative to the root (with /), a name to show, and the group it belongs to.
+
+    `others` are the masks of the classes after the first where each class has a file of its own, `bands` the files of
+    the bands after the first where each band has one.
+    """
 
     image: str
     mask: str
     name: str
     group: str | None = None
+    others: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """All files of the image."""
+        return (self.image, *self.bands)
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """All files of the mask."""
+        return (self.mask, *self.others)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A pair whose files were read once: SHA-256 of each, and their headers (None where a file is of no use)."""
+    """A pair whose files were read once: SHA-256 of each, and the headers of image and mask (None if of no use).
+
+    That of an image of several files has the bands of all of them.
+    """
 
     pair: Pair
-    digests: tuple[str, str]
+    digests: tuple[str, ...]
     image: Header | None
     mask: Header | None
 
@@ -80,15 +99,17 @@ def check_pattern(pattern: str, key: str, findings: Findings, *, allowed: Sequen
     return inside and not unknown
 
 
-def pair_up(root: Path, images: str, masks: str, findings: Findings) -> list[tuple[str, str]]:
+def pair_up(
+    root: Path, images: str, masks: str, findings: Findings, *, known: Collection[str] = ()
+) -> list[tuple[str, str]]:
     """Return pairs (image, mask) of paths relative to `root`, in `natural` order; what has no partner is a finding.
 
     `images` is a glob. `masks` is a glob too, or holds `{stem}` (the image's name without its ending) and perhaps
     `{parent}` (the image's folder relative to the root). Two globs are paired by stem, or by what their wildcards
     stand for where that pairs more files (`a/*_img.png` with `b/*_mask.png`). Hidden files are passed over; a file
-    that is the mask of some image is not taken for an image.
+    that is the mask of some image is not taken for an image, nor one that is `known` for another mask.
     """
-    candidates = list_files(root, images)
+    candidates = [path for path in list_files(root, images) if path not in known]
     named = "{stem}" in masks or "{parent}" in masks
     mask_glob = _PLACEHOLDER.sub("*", masks) if named else masks
     present = set(list_files(root, mask_glob))
@@ -119,12 +140,26 @@ def pair_up(root: Path, images: str, masks: str, findings: Findings) -> list[tup
         looked = f"'{masks}' is filled in for each image" if named else "they are paired by their names without ending"
         findings.say(f"no image of '{images}' has a mask among '{masks}'", key=MASKS, cure=looked)
         return []
+    fault, cure = "without a mask", "add the masks or narrow 'images'"
+    if known:  # one file a class
+        fault, cure = f"without a mask '{masks}'", "store an empty mask where the class is absent"
     for image in found:
         if image not in partner:
-            findings.add(image, "without a mask", key=MASKS, cure="add the masks or narrow 'images'")
+            findings.add(image, fault, key=MASKS, cure=cure)
     for mask in spare:
         findings.add(mask, "without an image", noun="mask", key=IMAGES, cure="add the images or narrow 'masks'")
     return sorted(partner.items(), key=lambda pair: natural(pair[0]))
+
+
+def bands_of(path: str, pattern: str, words: Sequence[str]) -> list[str]:
+    """Return the files of an image's bands: its own path, which fits the pattern with the first of `words` in it.
+
+    `pattern` holds the words as in ``image/*_{B02,B03}.tif``.
+    """
+    before, after = (_regex(part).pattern for part in pattern.split(f"{{{','.join(words)}}}"))
+    found = re.fullmatch(f"(?P<before>{before}){re.escape(words[0])}(?P<after>{after})", path)
+    assert found is not None
+    return [f"{found['before']}{word}{found['after']}" for word in words]
 
 
 def natural(path: str) -> tuple[list[str | int], str]:
@@ -269,7 +304,7 @@ def manifest(root: Path, splits: Mapping[str, Sequence[Pair]]) -> list[list[str 
     for split, pairs in splits.items():
         for pair in pairs:
             rows.append([split, pair.name, pair.group or ""])
-            for path in (pair.image, pair.mask):
+            for path in (*pair.images, *pair.masks):
                 try:
                     found = (root / path).stat()
                 except OSError:
@@ -291,7 +326,7 @@ def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusa
     digests: list[str] = []
     headers: list[Header | None] = []
     faults: list[tuple[str, str, Unusable]] = []
-    for path, noun in ((pair.image, "image"), (pair.mask, "mask")):
+    for path, noun in (*((path, "image") for path in pair.images), *((path, "mask") for path in pair.masks)):
         header, digest = None, ""
         try:
             data = read_bytes(root, path)
@@ -304,7 +339,17 @@ def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusa
             header = None
         headers.append(header)
         digests.append(digest)
-    image, mask = headers
+    bands, masks = headers[: len(pair.images)], headers[len(pair.images) :]
+    image = bands[0] if all(bands) else None
+    if image is not None and bands[1:]:
+        kinds = {(band.size, band.depth, band.orientation) for band in bands if band is not None}
+        if len(kinds) > 1:
+            faults.append((pair.image, "image", Unusable("whose bands differ in size, bits or rotation")))
+        image = replace(image, bands=sum(band.bands for band in bands if band)) if len(kinds) == 1 else None
+    mask = masks[0] if all(masks) else None
+    if image is not None and mask is not None:  # the one that differs, if any
+        own = image.orientation, image.size
+        mask = next((one for one in masks if one is not None and (one.orientation, one.size) != own), mask)
     if image is not None and mask is not None and image.orientation != mask.orientation:
         cure = "turn the pixels upright and remove the EXIF tag"
         faults.append((pair.image, "image", Unusable("whose EXIF rotation their mask does not share", cure)))
@@ -313,7 +358,7 @@ def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusa
         shown = f"{pair.image} ({image.size[0]}x{image.size[1]}, mask {mask.size[0]}x{mask.size[1]})"
         faults.append((shown, "image", Unusable("of another size than their mask")))
         image = None
-    return Source(pair, (digests[0], digests[1]), image, mask), faults
+    return Source(pair, tuple(digests), image, mask), faults
 
 
 def leaks(root: Path, splits: Mapping[str, Sequence[Source]]) -> dict[str, list[tuple[str, str]]]:
@@ -322,20 +367,23 @@ def leaks(root: Path, splits: Mapping[str, Sequence[Source]]) -> dict[str, list[
     Images of one value all over, such as the empty tiles at the border of a scan, are equal without showing anything.
     """
     places: dict[str, list[tuple[str, str]]] = {}
+    files: dict[str, tuple[str, ...]] = {}
     for split, sources in splits.items():
         for source in sources:
             if source.image is not None:
-                places.setdefault(source.digests[0], []).append((source.pair.image, split))
+                digest = "".join(source.digests[: len(source.pair.images)])
+                places.setdefault(digest, []).append((source.pair.image, split))
+                files[source.pair.image] = source.pair.images
     shared = {digest: found for digest, found in places.items() if len({split for _, split in found}) > 1}
-    return {digest: found for digest, found in shared.items() if not _is_blank(root, found[0][0])}
+    return {digest: found for digest, found in shared.items() if not _is_blank(root, files[found[0][0]])}
 
 
-def _is_blank(root: Path, path: str) -> bool:
+def _is_blank(root: Path, paths: Sequence[str]) -> bool:
     try:
-        pixels = read_image(read_bytes(root, path))
+        pixels = [read_image(read_bytes(root, path)) for path in paths]
     except Unusable:
         return True  # said where it is decoded
-    return bool((pixels == pixels[:1, :1]).all())
+    return all(bool((band == band[:1, :1]).all()) for band in pixels)
 
 
 def check_groups(splits: Mapping[str, Sequence[Pair]], findings: Findings) -> None:

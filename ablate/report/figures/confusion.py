@@ -41,6 +41,8 @@ def confusions(analysis: Analysis) -> dict[str, np.ndarray]:
     Counted over the seeds that the variant is judged by; raises `NotDrawn` where none has stored its predictions.
     """
     frames = analysis.frames
+    if frames.multilabel:
+        raise lookup.NotDrawn("a pixel may bear several classes, so that none is taken for another")
     trials = lookup.judged_trials(analysis)
     trials = trials[trials["status"] == "complete"]
     there = [frames.source.preds_path(key).is_file() for key in trials["key"]]

@@ -52,7 +52,8 @@ def interactions(analysis: Analysis) -> Figure:
         axes.set_title(plain(shorten(f"{row['factor_a']} × {row['factor_b']}", 26)))
         subtitle(
             axes,
-            f"{percent(row['estimate'], sign=True)} {percent_interval(row['low'], row['high'])}, {row['decision']}",
+            f"{percent(row['estimate'], sign=True)} {percent_interval(row['low'], row['high'])}, "
+            + (row["decision"] if row["decision"] in ("additive", "undecided") else "decided"),
         )
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.28), ncols=1)
     percent_axis(grid[0])
@@ -60,8 +61,9 @@ def interactions(analysis: Analysis) -> Figure:
         axes.set_ylabel(f"test mIoU, % ({interval_words(analysis)})")
     rule = (
         "Test mIoU with each pair of levels; lines that are parallel mean that the first factor does the same at both "
-        "levels of the second. Above: how much more it does at the second level than at the first, in points, with its "
-        f"{interval_words(analysis)} and the decision, corrected for the number of pairs (Holm). Filled: decided."
+        "levels of the second. Above: the change from left to right along the line of the second level less that along "
+        f"the line of the first, in points, with its {interval_words(analysis)}, and whether it is decided, corrected "
+        "for the number of pairs (Holm). Filled: decided."
     )
     return finish(figure, analysis, rule)
 

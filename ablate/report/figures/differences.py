@@ -82,7 +82,8 @@ def _by_variant(
     frame = frame[np.isfinite(frame["delta"].astype(float))] if len(frame) else frame
     compared = [variant for variant in lookup.others(analysis) if variant in set(frame.get("variant", ()))]
     if not compared:
-        raise lookup.NotDrawn("no two variants have finished trials with stored predictions to compare")
+        several = analysis.frames.multilabel and analysis.no_detail
+        raise lookup.NotDrawn(several or "no two variants have finished trials with stored predictions to compare")
     compared, left_out = largest(analysis, compared, MOST_PANELS, table)
     frame = frame[frame["variant"].isin(compared)]
     rows = list(dict.fromkeys(frame[field]))

@@ -105,7 +105,8 @@ def gate_scores(analysis: Analysis) -> Figure:
     """Draw how well each gate's attention separates every class from the rest, beside its two nulls."""
     frame = analysis.gates
     if frame.empty or not np.isfinite(frame["auroc"].astype(float)).any():
-        raise lookup.NotDrawn("no variant has attention gates")
+        several = analysis.frames.multilabel and "it is not measured where a pixel may bear several classes"
+        raise lookup.NotDrawn(several or "no variant has attention gates")
     gates = sorted(set(frame["gate"]), key=layer_depth)
     labels = [name for name in analysis.frames.class_names if name in set(frame["class"])]
     variants = lookup.among(analysis, frame["variant"])

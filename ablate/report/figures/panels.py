@@ -67,7 +67,7 @@ def crops(analysis: Analysis) -> Figure:
     shown = gallery(analysis)
     windows = shown.crops()
     if not windows:
-        raise NotDrawn("the test images hold no thin structures")
+        raise NotDrawn(analysis.no_detail or "the test images hold no thin structures")
     found = predictions(analysis, shown, [window.index for window in windows])
     names = ["where", "image", "truth", *found]
     # Enlarged, so that the whole image beside them is still to be recognised; of many variants no more pixels than the
@@ -236,7 +236,7 @@ def tile_sheet(
         at = (place * tile_wide + (tile_wide - gap) / 2) / sheet.shape[1], 1 + 0.05 / high
         axes.annotate(plain(shorten(head, max(4, room))), at, xycoords="axes fraction", ha="center", size=7)
     if named:
-        colours = shown.palette[labels_named] / 255
+        colours = shown.class_colours[labels_named] / 255
         figure.legend(
             [Patch(facecolor=colour, edgecolor=theme.MUTED, linewidth=0.4) for colour in colours],
             [plain(called[name]) for name in named],

@@ -116,6 +116,12 @@ class Gallery:
         """Return the colour of every label, uint8 (256, 3): a grey for classes without one, ignored palest grey."""
         return palette_of(self.index)
 
+    @property
+    def class_colours(self) -> np.ndarray:
+        """Return the colour of every class, uint8 (classes, 3)."""
+        places = np.arange(len(self.classes))
+        return self.palette[1 << places if self.index.get("multilabel") else places]
+
     def name(self, index: int) -> str:
         """Return the image's own name, or its number."""
         names = self.index.get("names") or []
@@ -163,6 +169,8 @@ class Gallery:
         targets = self._targets(looked)
         if not targets.size:
             return []
+        if self.index.get("multilabel"):
+            return []  # an opening is of one class at a time
         labels = np.where(targets == self.ignore_index, len(self.classes), targets).astype(np.uint8)
         height, width = labels.shape[1:]
         thin = thin_pixels(labels, scaled_width(6, (height, width), at_least=2)) & (targets != self.ignore_index)

@@ -74,5 +74,7 @@ def panels(analysis: Analysis) -> list[Panel]:
             )
         at = setting_label(analysis, analysis.own_best[variant])
         rule = f"Trial {trials[variant]}, at {at}. {RUN_SHOWN} The same evenly spaced test images for every variant."
+        if analysis.frames.multilabel:
+            rule += " A pixel of several classes has the mean of their colours, one of none is nearly black."
         made.append(Panel(variant, rule, tuple(tiles)))
     return made

@@ -102,9 +102,8 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         found.setdefault(one.variant, []).append((one.topic, typeset(one.text)))
     try:
         tiles, no_panels, shown = panels(analysis), "", gallery(analysis)
-        legend = [
-            (name, "#{:02x}{:02x}{:02x}".format(*shown.palette[label])) for label, name in enumerate(shown.classes)
-        ]
+        colours = map("#{:02x}{:02x}{:02x}".format, *shown.class_colours.T)
+        legend = list(zip(shown.classes, colours, strict=True))
     except NotDrawn as reason:
         tiles, no_panels, legend = [], f"No predictions are shown: {reason}.", []
     # A page is passed on: a file of this folder is named from here, not from the root of somebody's disk.

@@ -123,7 +123,7 @@ def quality(analysis: Analysis) -> Sequence[Column]:
         "mean_iou_classes": "mIoU over classes, %",
         "worst_images": "Worst 10 % of images, %",
         "dice": "Dice, %",
-        "pixel_accuracy": "Pixel accuracy, %",
+        **({} if analysis.frames.multilabel else {"pixel_accuracy": "Pixel accuracy, %"}),
     }
     loss, title = loss_column(analysis)
     spreads = {

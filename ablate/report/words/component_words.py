@@ -10,6 +10,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.diff import as_text, flatten
 from ablate.report.format import percent
 from ablate.report.lookup import Row, primary_contrasts
+from ablate.study.spec import MatchSpec
 from ablate.wording import count_of, listed
 
 # The components of the built-in networks by field and value.
@@ -75,13 +76,25 @@ def differences_of(analysis: Analysis, variant: str) -> dict[str, tuple[Any, Any
 def differs_text(analysis: Analysis, variant: str) -> str:
     """Return what `differences_of` finds, as text: "skip: concat → none; train.augment.flip: yes → no"."""
     pairs = differences_of(analysis, variant).items()
-    return "; ".join(f"{name}: {as_text(base)} → {as_text(own)}".replace('"', "") for name, (base, own) in pairs)
+    said = [f"{name}: {as_text(base)} → {as_text(own)}".replace('"', "") for name, (base, own) in pairs]
+    if (match := _match_of(analysis, variant)) is not None:
+        said.append(f"as many {match.by} as {match.to}" if match.by == "parameters" else f"as many FLOPs as {match.to}")
+    return "; ".join(said)
+
+
+def _match_of(analysis: Analysis, variant: str) -> MatchSpec | None:
+    """Return how a variant was made as large as another one; None where it was not."""
+    spec = analysis.frames.study.variants.get(variant)
+    return None if spec is None else spec.match
 
 
 def component(analysis: Analysis, variant: str) -> Component:
-    """Return the component that a variant tests; the variant by its own name where it differs in several settings."""
+    """Return the component that a variant tests.
+
+    The variant by its own name where it differs in several settings, or in a size that matches another variant's.
+    """
     differs = differences_of(analysis, variant)
-    if len(differs) != 1:
+    if len(differs) != 1 or _match_of(analysis, variant) is not None:
         return Component(variant, False, True, whole=True)
     field, (base, own) = next(iter(differs.items()))
     return _tested(field, base, own, variant)

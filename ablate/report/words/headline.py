@@ -29,6 +29,7 @@ from ablate.report.words.component_words import (
     deciding_command,
     deciding_seeds,
     effect_sentence,
+    interaction_sentence,
     names_listed,
     seeds_text,
     span_text,
@@ -87,6 +88,9 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     if not rows:
         return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
     rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
+    # Of two crossed factors the combination is no component: what it says is the interaction's to say.
+    crossed = rows_of(analysis.interactions) if len(analysis.interactions) == 1 else []
+    rows = [row for row in rows if not (crossed and component(analysis, row["variant"]).whole)]
     told = [row for row in rows if row["decision"] in DECISIONS and not row["untrained"]]
     told.sort(key=lambda row: row["decision"] == "equivalent")
     blind = [row for row in rows if row["untrained"]]
@@ -113,7 +117,7 @@ def headline(analysis: Analysis, most: int = 4) -> str:
         found = [_open(analysis, row, place) for place, row in enumerate(still[:most])]
         more = f", {len(still) - most} more below" if len(still) > most else ""
         said = [f"No component was shown to help or to hurt. Undecided: {', '.join(found)}{more}."]
-    return " ".join(said)
+    return " ".join([*said, *(interaction_sentence(analysis, row) for row in crossed)])
 
 
 def _plural(analysis: Analysis, row: Row) -> bool:

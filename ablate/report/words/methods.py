@@ -35,6 +35,8 @@ def _data(frames: Frames) -> str:
     text += f"; {size[0]} × {size[1]} pixels" if images and size else ""
     text += f"; {len(frames.class_names)} classes)" if images else ""
     text += f", fingerprint {data['fingerprint'][:12]}" if data.get("fingerprint") else ""
+    if frames.multilabel:
+        text += ". A pixel may bear several classes or none: each was trained and judged by its own sigmoid, above 0.5"
     text += ". Pixels labelled as ignored were not scored"
     if frames.study.measure.native:
         text += "; the test split was scored at the size of its masks, with logits enlarged bilinearly"
@@ -59,7 +61,8 @@ def _training(analysis: Analysis) -> str:
     frames = analysis.frames
     train, grid = frames.study.train, frames.study.grid
     varied = {name.removeprefix("train.") for name in frames.study.factors}
-    named = {"optimizer": str(train.optimizer), "loss": f"the loss {train.loss}"}
+    each = " of each class" if frames.multilabel else ""
+    named = {"optimizer": str(train.optimizer), "loss": f"the loss {train.loss}{each}"}
     named |= {field: f"the {field} of its variant" for field in named if field in varied}
     text = f"Every variant was trained for {count_of(train.epochs, 'epoch')} with {named['optimizer']}"
     text += f" (batch size {train.batch_size}"

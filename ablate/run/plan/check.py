@@ -24,13 +24,14 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     decisions = decisions_of(study, report)
     counts = " / ".join(str(len(data.splits[name])) for name in ("train", "val", "test"))
     height, width = data.size
+    several = "; a pixel may bear several, each class is judged by itself" if data.multilabel else ""
     devices = ", ".join(device_names(study.spec.run.devices))
     mode = resolve_mode(study.spec.track.wandb)
     offline = " (no key on this machine: written offline)" if mode == "online" and not has_key() else ""
     room = room_of(study, report, data, results, decisions.workers)
     return {
         "study": f"{count_of(len(study.variants), 'variant')}, {count_of(range_of(report.runs), 'trial')} in all",
-        "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes",
+        "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes{several}",
         "networks": f"{count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation mode",
         "device": f"{devices}: {count_of(decisions.workers, 'worker')} of {count_of(decisions.threads, 'thread')}, "
         f"{decisions.precision}, {decisions.engine}",

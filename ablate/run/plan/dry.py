@@ -32,7 +32,7 @@ from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical
 from ablate.train.batches import DeviceSplit
 from ablate.train.device import has_bfloat16
-from ablate.train.losses import Loss
+from ablate.train.losses import Loss, multilabel_loss
 from ablate.train.network import Network
 from ablate.train.optim import set_rate
 
@@ -60,7 +60,7 @@ def load_data(study: Study, *, again: bool = False) -> Dataset:
         dataset = load_dataset(name, settings, base=study.base)
         if again and DATASETS.source(name) != "ablate":
             load_dataset(name, settings, base=study.base, expected=dataset.fingerprint)
-        study.check_data(dataset.num_classes, dataset.size)
+        study.check_data(dataset.num_classes, dataset.size, multilabel=dataset.multilabel)
     return dataset
 
 
@@ -258,14 +258,12 @@ class _Passes:
         weights = trial.train["class_weights"]
         if weights == "balanced":
             weights = [1.0] * classes
-        loss = Loss(
-            bound(LOSSES, trial.train["loss"]),
-            classes,
-            IGNORE,
-            None if weights is None else torch.tensor(weights).float(),
-        )
+        of_classes = None if weights is None else torch.tensor(weights).float()
         shape = (len(masks), classes, *masks.shape[1:])
         with self._said(LOSSES, name, "train.loss", trial):
+            function = bound(LOSSES, trial.train["loss"])
+            function = multilabel_loss(function) if self.dataset.multilabel else function
+            loss = Loss(function, classes, IGNORE, of_classes, self.dataset.multilabel)
             logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.precision).requires_grad_()
             value = loss(logits, masks)
             if value.dim() or not value.is_floating_point():

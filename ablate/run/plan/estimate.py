@@ -126,7 +126,7 @@ def _pace(trial: Trial, context: Context, most: int, measure_for: float) -> Pace
 
     def score() -> None:
         guess = network.predict(images, masks)[0]
-        image_counts(guess, masks, network.num_classes)
+        image_counts(guess, masks, network.num_classes, multilabel=network.multilabel)
 
     network.model.train()
     train_s = _quickest(train, context.device, measure_for)

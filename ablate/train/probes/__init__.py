@@ -115,13 +115,15 @@ class Probes:
         if not self._gates or not attention_gates(network.model):
             return {}
         batches = _Inputs(network, split, batch_size)
-        names = network.class_names
-        measures = gate_statistics(
-            network.model, batches, names, seed=derive(seed, "gates"), precision=network.precision
-        )
-        ablated = gate_ablation(network.model, batches, len(names), precision=network.precision)
-        for measure, values in {**measures, "gate_ablation": ablated}.items():
-            self._add(measure, values)
+        names, several = network.class_names, network.multilabel
+        if not several:  # each class against the others: pixels may not be in both
+            drawn, precision = derive(seed, "gates"), network.precision
+            for measure, values in gate_statistics(
+                network.model, batches, names, seed=drawn, precision=precision
+            ).items():
+                self._add(measure, values)
+        ablated = gate_ablation(network.model, batches, len(names), multilabel=several, precision=network.precision)
+        self._add("gate_ablation", ablated)
         return _gate_maps(network, split)
 
     def _add(self, measure: str, values: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from ablate.models.initialise import copy_weights, drawn_again
 from ablate.models.inspect import outputs
 from ablate.models.layers import gates, hooked_gates
 from ablate.train.evaluate import image_counts
+from ablate.train.network import predicted
 from ablate.train.probes.gradients import arithmetic, untouched
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -93,6 +94,7 @@ def gate_ablation(
     batches: Batches,
     num_classes: int,
     *,
+    multilabel: bool = False,
     precision: torch.dtype = torch.float32,
 ) -> dict[str, float]:
     """Measure what the pattern of each gate's α is worth in dataset mean IoU.
@@ -118,8 +120,9 @@ def gate_ablation(
         for images, masks in batches:
             for name, kept in counts.items():
                 with hooked_gates(model, flatten(name)), arithmetic(images.device, precision):
-                    preds = outputs(model(images))[0].argmax(1)
-                kept.append(image_counts(preds, masks, num_classes).sum(0, keepdim=True))
+                    preds = predicted(outputs(model(images))[0], multilabel=multilabel)
+                counted = image_counts(preds, masks, num_classes, multilabel=multilabel)
+                kept.append(counted.sum(0, keepdim=True))
     scores = {
         name: float(segmentation.mean_iou(torch.cat(kept).cpu().numpy(), axis=0)) for name, kept in counts.items()
     }

@@ -592,3 +592,29 @@ def test_forgotten_classes_are_proposed(membrane: Path) -> None:
     cure = folder.proposals["classes"](settings, membrane)  # type: ignore[attr-defined]
     assert cure.startswith("the masks hold 0, 255; write classes: {background: 0, foreground: 255}")
     assert folder.proposals["classes"]({"root": "nowhere"}, membrane) == ""  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("images", ["image/*_{B2,B3,B8,B4}.png", "{B2,B3,B8,B4}/*.png"])
+def test_bands_in_files_of_their_own(images: str, tmp_path: Path) -> None:
+    pattern = images.replace("{B2,B3,B8,B4}", "{0}").replace("*", "{1}")
+    bands = np.random.default_rng(0).integers(0, 60_000, (20, 24, 32, 4)).astype(np.uint16)
+    for number in range(20):
+        save(tmp_path / f"label/{number}.png", cells(number)[1])
+        for word, band in zip(("B2", "B3", "B8", "B4"), np.moveaxis(bands[number], 2, 0), strict=True):
+            save(tmp_path / pattern.format(word, number), band)
+    settings: dict[str, Any] = {"root": ".", "masks": "label/*.png", "classes": {"a": 0, "b": 255}, "base": tmp_path}
+    dataset = folder(images=images, **settings, window=(0, 65_535))
+    check_dataset(dataset)
+    assert dataset.in_channels == 4 and len(dataset.files) == 100
+    for split in dataset.splits.values():
+        for name, image in zip(split.names, split.images, strict=True):
+            np.testing.assert_array_equal(image, bands[int(name.removesuffix("_B2"))])
+    gone, other = (tmp_path / pattern.format("B8", number) for number in (3, 4))
+    gone.unlink()
+    save(other, np.zeros((24, 32), np.uint8))
+    with pytest.raises(DataError) as caught:
+        folder(images=images, **settings)
+    assert f"1 band that is not there: {gone.relative_to(tmp_path)}; add the file" in str(caught.value)
+    assert "1 image whose bands differ in size, bits or rotation: " in str(caught.value)
+    with pytest.raises(DataError, match="expected up to 16 different bands, got B2, B2"):
+        folder(images="image/*_{B2,B2}.png", **settings)

@@ -117,7 +117,7 @@ def test_an_interaction_is_two_lines_with_its_number_above(two: Path, analysed: 
     figure = drawn("interactions", with_frame(analysed(two), "interactions", frame))
     first, second = (axes for axes in figure.axes if axes.get_visible())
     assert [np.asarray(line.get_ydata()).tolist() for line in first.get_lines()] == [[0.5, 0.3], [0.55, 0.4]]
-    assert first.texts[0].get_text() == "+5.0 [+1.0, +9.0], synergistic"
+    assert first.texts[0].get_text() == "+5.0 [+1.0, +9.0], decided"
     assert not same_color(first.get_lines()[0].get_markerfacecolor(), PAPER)
     assert same_color(second.get_lines()[0].get_markerfacecolor(), PAPER)
 

@@ -1,0 +1,90 @@
+"""Masks whose pixels bear several classes: a file or a bit for each gives the same planes; faults are one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ablate.data.dataset import IGNORE, Dataset, check_dataset
+from ablate.data.files.folder import folder
+from ablate.errors import DataError
+from tests.data.pictures import save, save_shapes, shapes
+
+FILES: dict[str, Any] = {"masks": "files/{stem}_{class}.png", "classes": ["disc", "box"]}
+BITS: dict[str, Any] = {"masks": "bits/*.png", "classes": {"disc": {"bit": 1}, "box": {"bit": 3}}}
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Dataset]:
+    """Overlapping shapes in a folder, as the data set with the given settings."""
+    save_shapes(tmp_path, 20)
+    return lambda **settings: folder(root=".", images="image/*.png", base=tmp_path, **settings)
+
+
+@pytest.mark.parametrize("settings", [FILES, BITS])
+def test_a_file_or_a_bit_for_each_class(load: Callable[..., Dataset], settings: dict[str, Any]) -> None:
+    dataset = load(**settings)
+    check_dataset(dataset)
+    assert dataset.multilabel and dataset.classes == ("disc", "box")
+    overlap = 0
+    for split in dataset.splits.values():
+        for name, mask in zip(split.names, split.masks, strict=True):
+            _, disc, box = shapes(int(name))
+            np.testing.assert_array_equal(mask, disc + 2 * box)
+            overlap += int((disc & box).sum())
+    assert overlap  # pixels of both classes
+    discs = sum(int(shapes(int(name))[1].sum()) for name in dataset.splits["val"].names)
+    assert dataset.pixels_of_classes("val")[0] == discs
+
+
+def test_names_for_files_and_a_pixel_that_one_file_ignores(load: Callable[..., Dataset], tmp_path: Path) -> None:
+    for index in range(20):
+        plane = shapes(index)[2].astype(np.uint8)
+        plane[:4] = 128
+        save(tmp_path / f"files/{index:02}_box.png", plane)
+    named = {"round": "disc", "square": "box"}
+    dataset = load(masks="files/*_{class}.png", classes=named, ignore=[128], size=[12, 16])
+    assert dataset.classes == ("round", "square")
+    for mask in dataset.splits["train"].masks:
+        assert (mask[:2] == IGNORE).all() and (mask[2:] < 4).all()
+    assert all((mask[:4] == IGNORE).all() and mask.shape == (24, 32) for mask in dataset.native_test_masks())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"masks": "bits/*.png", "classes": {"disc": {"bit": 1}, "box": 3}},
+            "data.classes.box: expected a bit, such as",
+        ),
+        ({"masks": "bits/*.png", "classes": {"disc": {"bit": 1}, "box": {"bit": 16}}}, "expected a bit, such as"),
+        ({"masks": "bits/*.png", "classes": {"disc": {"bit": 1}, "box": {"bit": 1}}}, "bit 1 stands for both 'disc'"),
+        ({"masks": "bits/*.png", "classes": {"disc": {"bit": 1}, "box": {"bit": 2}}}, "label 8 in "),
+        ({**BITS, "ignore": [2]}, "data.ignore: the value 2 stands for classes, too"),
+        ({**BITS, "classes": {f"c{bit}": {"bit": bit} for bit in range(8)}}, "expected 2 to 7 classes where a pixel"),
+        ({**FILES, "classes": ["disc", "bow"]}, "matches 'files/*_bow.png'"),
+        ({**FILES, "classes": {"disc": 0, "box": 1}}, "data.classes.disc: expected what stands for the class in its"),
+        ({**FILES, "classes": ["disc"]}, "expected 2 to 7 classes where a pixel may bear several, got 1"),
+    ],
+)
+def test_a_fault_is_one_line(load: Callable[..., Dataset], settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load(**settings)
+    assert said in str(caught.value)
+
+
+def test_other_values_of_a_file_are_named(load: Callable[..., Dataset], tmp_path: Path) -> None:
+    save(tmp_path / "files/03_box.png", np.full((24, 32), 7, np.uint8))
+    save(tmp_path / "files/04_box.png", np.zeros((9, 9), np.uint8))
+    (tmp_path / "files/05_box.png").unlink()
+    with pytest.raises(DataError) as caught:
+        load(**FILES)
+    assert "04.png (24x32, mask 9x9)" in str(caught.value)
+    cure = "store an empty mask where the class is absent"
+    assert f"1 image without a mask 'files/{{stem}}_box.png': image/05.png; {cure}" in str(caught.value)
+    said = "label 7 in 1 mask (768 pixels), expected 0, 1, 255: files/03_box.png; name it in 'ignore'"
+    assert said in str(caught.value)
