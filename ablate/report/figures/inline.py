@@ -55,12 +55,16 @@ def adaptive(svg: str) -> str:
     dark = "".join(f".{name}{{{_darkened(style)}}}" for style, name in classes.items() if _darkened(style) != style)
     rules = f"{light}@media screen and (prefers-color-scheme: dark){{{dark}}}".replace(": ", ":").replace("; ", ";")
     defs.append(ElementTree.fromstring(f"<style>{rules}</style>"))
-    return ElementTree.tostring(root, encoding="unicode")
+    return _text(root)
 
 
 def lean(svg: str) -> str:
     """Return matplotlib's SVG without what nobody sees, to the hundredth of a point: a file of half the letters."""
-    return ElementTree.tostring(_compact(svg, decimals=2)[0], encoding="unicode") + "\n"
+    return _text(_compact(svg, decimals=2)[0]) + "\n"
+
+
+def _text(root: ElementTree.Element) -> str:
+    return ElementTree.tostring(root, encoding="unicode").replace(" />", "/>")
 
 
 def _darkened(style: str) -> str:
