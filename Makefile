@@ -62,11 +62,6 @@ bench-scale: install
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
-# What a reader needs of results/$(STUDY): page, tables, records; not weights, predictions, pictures of the data, and what
-# the page holds anyway. `ablate report` draws the figures again.
-publish:
-	mkdir -p results/published && rm -rf results/published/$(STUDY)
-	tar -C results -cf - --exclude='*.pt' --exclude='*.zip' --exclude=gates.npz --exclude=wandb --exclude=.lock --exclude=.optuna.lock \
-	    --exclude=artifacts --exclude='*.log' --exclude='*.tex' --exclude=figures --exclude=data.json $(STUDY) \
-	    | tar -C results/published -xf -
-	install -D -t results/published/$(STUDY)/figures $(addprefix results/$(STUDY)/figures/consolidated.,png svg txt)
+# What a reader needs of results/$(STUDY), below results/published/: page, figure, tables, records; not weights and predictions.
+publish: install
+	$(BIN)/python -m benchmarks.publish $(STUDY)

@@ -140,7 +140,10 @@ class Source:
 
     def target(self) -> Maps:
         """Return the test targets in the form of `preds`."""
-        return stored.unpack_maps(self._results.test / "targets.zip")
+        path = self._results.test / "targets.zip"
+        if not path.exists():
+            raise ResultsError("the results folder holds no test masks", file=str(path))
+        return stored.unpack_maps(path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,7 @@ def results_folder(given: Path | None) -> Path:
     if given is None:
         if not known:
             raise StudyError("no results yet", cure="`ablate run benchmark.yaml` makes some")
-        return max(known, key=lambda path: max((path / "run.json").stat().st_mtime, (path / "trials").stat().st_mtime))
+        return max(known, key=lambda path: max((path / "run.json").stat().st_mtime, path.stat().st_mtime))
     for path in (given, RESULTS / given):
         if _is_results(path):
             return path

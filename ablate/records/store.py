@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
+import tarfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,6 +34,8 @@ NUMBERS = ("epochs.jsonl", "steps.f32", "images.npz", "predictions.zip", "gates.
 WEIGHTS = ("best.pt",)
 # All that belongs to a finished trial, and is taken along where another folder reuses it.
 TRIAL_FILES = ("record.json", *NUMBERS, *WEIGHTS, "best.json", "last.pt")
+# The trials of a published folder, in place of the folder `trials`, and the most bytes that they may unpack to.
+PACKED, MOST_UNPACKED = "trials.tar.xz", 2**31
 # Seconds that a second attempt at a trial waits for the first to publish.
 _PUBLISH_SECONDS = 60.0
 
@@ -100,7 +106,6 @@ class Results:
         self.resolved = self.path / "study.resolved.yaml"
         self.run = self.path / "run.json"
         self.profile = self.path / "profile.json"
-        self.trials = self.path / "trials"
         self.test = self.path / "test"
         self.tables = self.path / "tables"
         self.figures = self.path / "figures"
@@ -113,6 +118,23 @@ class Results:
         """The study as resolved; folders of older versions have it as `study.yaml`."""
         older = self.path / "study.yaml"
         return older if not self.resolved.exists() and older.exists() else self.resolved
+
+    @property
+    def trials(self) -> Path:
+        """The folder of the trials; the packed ones of a published folder are unpacked out of sight, to be read."""
+        packed = self.path / PACKED
+        within = _unpacked(packed, packed.stat().st_mtime_ns).name if self.is_packed() else self.path
+        return Path(within) / "trials"
+
+    def is_packed(self) -> bool:
+        """Return whether the trials lie here as one archive, as in a published folder."""
+        return (self.path / PACKED).is_file() and not (self.path / "trials").exists()
+
+    def refuse_packed(self) -> None:
+        """Raise `ResultsError` where the trials are packed: they can be read, but nothing can be changed in them."""
+        if self.is_packed():
+            cure = f"unpack it first: tar xf {PACKED}, in that folder"
+            raise ResultsError("the trials of this folder are packed", file=str(self.path / PACKED), cure=cure)
 
     def is_marked(self) -> bool:
         """Return whether this is a results folder: `run.json` names a study, or a resolved study lies here."""
@@ -147,6 +169,25 @@ class Results:
     def read_run(self) -> dict[str, Any]:
         """Return what `run.json` says, or an empty dict before the first run."""
         return read_json(self.run) or {}
+
+
+@cache
+def _unpacked(packed: Path, _changed: int) -> TemporaryDirectory[str]:
+    """Return a folder with the content of the archive, which is gone when this process ends."""
+    folder = TemporaryDirectory(prefix="ablate-", ignore_cleanup_errors=True)
+    try:
+        with tarfile.open(packed, "r:xz") as archive:
+            members, size = [], 0
+            for member in archive:
+                size += member.size
+                members.append(member)
+                if size > MOST_UNPACKED or not (member.isfile() or member.isdir()):
+                    raise ResultsError("holds a link, or more than trials can be", file=str(packed))
+            # The filter refuses names that lead out of the folder.
+            archive.extractall(folder.name, members, filter="data")
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+        raise ResultsError(f"cannot be unpacked ({error})", file=str(packed)) from None
+    return folder
 
 
 def read_json(path: Path) -> Any:

@@ -108,9 +108,10 @@ def write_report(
     written = write_tables(results.tables, tables) if "tables" in wanted else []
     whole = wanted & {"figures", "page"}
     names = [name for name in FIGURES if whole or name in wanted]
-    # The page holds its own figures; files are written where they were asked for.
-    kept = formats if "figures" in wanted or "page" not in wanted else ()
-    drawn = draw_all(analysis, [*names, *(panel_names(analysis) if "figures" in wanted else ())], results.figures, kept)
+    # The page holds its own figures; files are written of those that were asked for.
+    kept = {name: formats for name in names if "figures" in wanted or name in wanted}
+    kept |= dict.fromkeys(panel_names(analysis) if "figures" in wanted else (), formats)
+    drawn = draw_all(analysis, list(dict.fromkeys([*names, *kept])), results.figures, kept)
     written += [path for one in drawn for path in one.files]
     if "page" in wanted:
         page = render(make_page(analysis, tables, drawn), reload=reload)

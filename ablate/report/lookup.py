@@ -172,6 +172,14 @@ def progress(analysis: Analysis) -> tuple[int, int]:
     return int(trials["status"].isin(["complete", "diverged", "pruned"]).sum()), len(trials)
 
 
+@once_an_analysis
+def untuned(analysis: Analysis) -> list[str]:
+    """Return the variants that have a result at one setting only, of several planned: nothing was chosen yet."""
+    cells = analysis.cells.assign(has=analysis.cells["n"].astype(float) > 0).groupby("variant")["has"]
+    alone = (cells.sum() == 1) & (cells.size() > 1)
+    return among(analysis, alone.index[alone])
+
+
 def distinct_detail(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of fine detail to show: measures of their own at the size that was scored, ratios as ratios.
 

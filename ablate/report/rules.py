@@ -306,7 +306,7 @@ def claim(row: dict[str, Any]) -> str:
     "" for a claim that could not be judged.
     """
     count = int(row["comparisons"])
-    if not count:
+    if not count or not (row["method"] or row["exact"]):
         return ""
     if row["exact"]:
         return f"{row['quantity']}: a count without sampling error, compared as it is."

@@ -79,6 +79,7 @@ def writable(path: Path, study: Study | None = None) -> Results:
         if study is not None:
             manifest.check_study(results, study)
         refuse_links(path)
+        results.refuse_packed()
         make_folder(results.trials)
         probe = path / ".writable"
         probe.touch()

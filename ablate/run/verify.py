@@ -51,6 +51,7 @@ def print_verification(path: Path, *, repair: bool, say: Callable[[str], None] =
     if not repair:
         return _report(results, list(faults(results)), repair=False, say=say)
     refuse_links(path)
+    results.refuse_packed()
     with lock(results.lock, "ablate verify --repair") as held:
         if not held:
             raise ResultsError("a run holds this folder", file=str(path), cure="repair it when the run has ended")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from ablate.parallel import parallel_map, usable_cores
 from ablate.records.files import make_folder, write_atomic
 from ablate.registry import FIGURES, Place
 from ablate.report.figures.consolidated import draw_consolidated
-from ablate.report.figures.inline import adaptive, curve_values, svg_uri
+from ablate.report.figures.inline import adaptive, curve_values, lean, svg_uri
 from ablate.report.figures.panels import variant_panel
 from ablate.report.figures.theme import SINGLE, theme
 from ablate.report.lookup import NotDrawn, made, order
@@ -73,8 +73,10 @@ def panel_names(analysis: Analysis) -> dict[str, str]:
     }
 
 
-def draw_all(analysis: Analysis, names: Sequence[str], folder: Path, formats: Sequence[str]) -> list[Drawn]:
-    """Draw the named figures and panels into the folder, in these formats, by several processes.
+def draw_all(
+    analysis: Analysis, names: Sequence[str], folder: Path, formats: Mapping[str, Sequence[str]]
+) -> list[Drawn]:
+    """Draw the named figures and panels by several processes, those in `formats` into the folder, too.
 
     Every registered figure is drawn for the page too, as an SVG, whatever the formats. Raises `PluginError` where the
     function of a plugin fails.
@@ -88,15 +90,17 @@ def draw_all(analysis: Analysis, names: Sequence[str], folder: Path, formats: Se
     together = [*files.values()]
     cores = range(usable_cores())
     groups = [[name for part in together[start :: len(cores)] for name in part] for start in cores]
-    draw = partial(_draw_some, analysis, folder=folder, formats=tuple(formats))
+    draw = partial(_draw_some, analysis, folder=folder, formats=formats)
     drawn = [one for part in parallel_map(draw, [group for group in groups if group]) for one in part]
     drawn += draw([name for name in names if name not in ours])
     return sorted(drawn, key=lambda one: names.index(one.name))
 
 
-def _draw_some(analysis: Analysis, names: Sequence[str], *, folder: Path, formats: Sequence[str]) -> list[Drawn]:
+def _draw_some(
+    analysis: Analysis, names: Sequence[str], *, folder: Path, formats: Mapping[str, Sequence[str]]
+) -> list[Drawn]:
     with theme(), timeless():
-        return [_draw(analysis, name, folder, formats) for name in names]
+        return [_draw(analysis, name, folder, formats.get(name, ())) for name in names]
 
 
 def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -> Drawn:
@@ -113,7 +117,8 @@ def _draw(analysis: Analysis, name: str, folder: Path, formats: Sequence[str]) -
     files = tuple(folder / f"{name}.{kind}" for kind in formats)
     for path in files:
         make_folder(folder)
-        write_atomic(path, encoded[path.suffix[1:]], lasting=False)
+        data = encoded[path.suffix[1:]]
+        write_atomic(path, lean(data.decode()).encode() if path.suffix == ".svg" else data, lasting=False)
     rule = str(figure.get_label())
     if formats and rule:
         # The caption, for whoever passes the figure on.

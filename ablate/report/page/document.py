@@ -24,13 +24,18 @@ from ablate.report.words.findings import findings
 from ablate.report.words.headline import Card, cards, headline, subject
 from ablate.report.words.methods import methods_paragraph
 from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
-from ablate.wording import count_of
+from ablate.wording import count_of, listed
 
 VERDICT_NOTE = (
     "Δ: difference from the baseline with its interval (dashed where undecided), each variant at the rate that did "
     "best on validation{fresh}. Grey: differences that count as none. The verdict follows p, which is corrected for "
     "the number of comparisons (Holm); the interval is not corrected, so it may exclude zero where nothing is decided. "
+    "{reach}"
     "Rise: 1 means that the training loss never rose. Training speed: relative to the baseline, measured alone{mark}."
+)
+REACH_NOTE = (
+    "Detectable: the difference that would have been found with a chance of 80 %. To decide: the seeds per "
+    "variant that would decide the difference seen. "
 )
 
 
@@ -113,12 +118,14 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         study=frames.study.study,
         subject=subject(analysis),
         headline=headline(analysis),
-        unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result. Every number here may still change."
+        unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result{_without(analysis)}. Every number here may "
+        "still change."
         if done < planned
         else "",
         cards=cards(analysis),
         verdicts=rows,
         verdict_note=VERDICT_NOTE.format(
+            reach=REACH_NOTE if any(row.reach for row in rows) else "",
             fresh=", on fresh seeds" if primary_kind(analysis) == "confirmed" else "",
             mark=f" (*: {text})" if (text := busy(analysis)) else "",
         ),
@@ -141,6 +148,14 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         provenance=provenance(frames.run),
         version=__version__,
     )
+
+
+def _without(analysis: Analysis) -> str:
+    """Return which trials have no result: "; 2 of unet and 2 of noskip have none"."""
+    trials = analysis.frames.trials
+    waiting = trials.loc[trials["status"].isin(["missing", "failed"]), "variant"].value_counts(sort=False)
+    said = listed(f"{count} of {variant}" for variant, count in waiting.items())
+    return f"; {said} {'has' if waiting.sum() == 1 else 'have'} none"
 
 
 def _same_numbers(analysis: Analysis) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ablate.analysis.analyse import Analysis
 from ablate.claims.verdicts import judge
 from ablate.registry import register_table
@@ -24,8 +26,8 @@ def claims(analysis: Analysis) -> Table:
     for claim, row in zip(analysis.frames.study.claims, rows_of(frame), strict=True):
         # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
         reason = str(row["reason"]).replace(f"{analysis.frames.path}/", "")
-        # That a rate lies on the edge of the grid is said once, before all numbers.
-        own = "; ".join(part for part in reason.split("; ") if " is unbracketed: " not in part)
+        # That a rate lies on the edge of the grid, or a trial has no result yet, is said once, before all numbers.
+        own = "; ".join(part for part in reason.split("; ") if not re.search("^provisional: | is unbracketed: ", part))
         notes = [text for text in (beside(analysis, claim, row), own, deciding(analysis, claim, row)) if text]
         where = f"{row['at']}; " if row["comparisons"] > 1 and row["at"] else ""
         level = f"{100 * row['confidence']:.3g} % level" if row["comparisons"] and not row["exact"] else ""

@@ -11,7 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.claims.evidence import LEAST_TO_JUDGE
 from ablate.report.format import detail_name, number, percent
 from ablate.report.lookup import Row, primary_contrasts, rows_of
-from ablate.report.words.component_words import DECISIONS, MOST_RUN, fresh_seeds_command, run_command
+from ablate.report.words.component_words import DECISIONS, MOST_RUN, fresh_seeds_option
 from ablate.stats.detectable import seeds_to_find
 from ablate.stats.intervals import LEAST_SEEDS_TO_TELL
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
@@ -147,7 +147,7 @@ def beside(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
 
 
 def deciding(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
-    """Return how many seeds would decide an inconclusive claim, with the command that trains them; "" if none is known.
+    """Return how many seeds would decide an inconclusive claim, with the option that trains them; "" if none is known.
 
     Below the seeds that any verdict needs it is those. Else a difference is taken to be the true one, found with a
     chance of 80 %, the spread of either side being that which the interval shows.
@@ -170,5 +170,5 @@ def deciding(analysis: Analysis, claim: ClaimSpec, row: Row) -> str:
         return ""
     if claim.where and not row["at"].endswith(", fresh seeds"):
         axis = "screen.seeds" if analysis.frames.study.screen is not None else "seeds"
-        return f"{why}: {needed:.0f} seeds at every setting, {run_command(analysis)} -o {axis}={needed:.0f}"
-    return f"{why}: {needed:.0f} seeds a variant, {fresh_seeds_command(analysis, int(needed))}"
+        return f"{why}: {needed:.0f} seeds at every setting (-o {axis}={needed:.0f})"
+    return f"{why}: {needed:.0f} seeds a variant ({fresh_seeds_option(analysis, int(needed))})"

@@ -177,9 +177,9 @@ def _sentence(text: str) -> str:
 def reach(row: Row) -> str:
     """Return what an undecided contrast could have found, and how many runs would decide the difference seen.
 
-    "" for one that is decided or where neither is known.
+    "" for one that is decided, for a copy, whose true difference is none, or where neither is known.
     """
-    if row["decision"] in DECISIONS or row["untrained"]:
+    if row["decision"] in DECISIONS or row["untrained"] or row["control"]:
         return ""
     said = []
     if isfinite(row["detectable"]):
@@ -198,7 +198,9 @@ def seeds_text(needed: float) -> str:
 def deciding_seeds(analysis: Analysis) -> int:
     """Return the fresh seeds a variant that would decide the open primary contrasts that can be; 0 for none."""
     primary = primary_contrasts(analysis)
-    still = ~primary["decision"].isin(DECISIONS) & ~primary["untrained"].astype(bool)
+    still = ~primary["decision"].isin(DECISIONS)
+    for settled in ("untrained", "control"):
+        still &= ~primary[settled].astype(bool)
     needed = primary.loc[still, "seeds_needed"].astype(float)
     needed = needed[needed <= MOST_RUN]
     return int(needed.max()) if len(needed) else 0
@@ -212,12 +214,17 @@ def deciding_command(analysis: Analysis) -> str:
 
 def fresh_seeds_command(analysis: Analysis, needed: int) -> str:
     """Return the command that trains so many fresh seeds of each variant at its chosen setting."""
+    return f"{run_command(analysis)} {fresh_seeds_option(analysis, needed)}"
+
+
+def fresh_seeds_option(analysis: Analysis, needed: int) -> str:
+    """Return what to add to the study's command for so many fresh seeds of each variant at its chosen setting."""
     confirm = analysis.frames.study.confirm
     change = f"-o confirm.seeds={needed}"
     if confirm is not None and confirm.looks is not None:
         looks = sorted({look for look in confirm.looks if look < needed} | {needed})
         change = f"-o confirm.looks={looks} -o confirm.at_most={needed}".replace(", ", ",")
-    return f"{run_command(analysis)} {change}"
+    return change
 
 
 def run_command(analysis: Analysis) -> str:

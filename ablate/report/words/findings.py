@@ -156,7 +156,8 @@ def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
         losses = [losses[0], f"{losses[-1]}, with the {len(losses) - 2} others between"]
     place = best[0]["at"]
     again = float(_of_variant(analysis, variant)["stability_of_choice"])
-    sure = f" (in {100 * again:.0f} % of the bootstrap replicates)" if isfinite(again) else ""
+    drawn = isfinite(again) and best[0]["n"] > 1
+    sure = f" (in {100 * again:.0f} % of the bootstrap replicates)" if drawn else ""
     return [f"{variant} did best at {place}{sure}; its mean validation mIoU is {listed(losses)} (not tested)."]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
+from ablate.claims.evidence import LEAST_TO_JUDGE
 from ablate.report.format import count_text, percent
 from ablate.report.lookup import (
     WHOLE,
@@ -22,6 +23,7 @@ from ablate.report.lookup import (
     rows_of,
     setting_label,
     settings,
+    untuned,
 )
 from ablate.report.words.component_words import (
     DECISIONS,
@@ -29,6 +31,7 @@ from ablate.report.words.component_words import (
     deciding_command,
     deciding_seeds,
     effect_sentence,
+    fresh_seeds_option,
     interaction_sentence,
     names_listed,
     seeds_text,
@@ -39,6 +42,8 @@ from ablate.wording import count_of, listed, range_of
 
 # Data sets whose images are drawn by a program.
 SYNTHETIC = ("street",)
+# Seeds a variant below which intervals are too wide to be of use.
+LEAST_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     ]
     if len(told) > most:
         said.append(f"{count_of(len(told) - most, 'more decision')} below.")
+    if blind and still and not told:
+        said.append(_whether(analysis, still, len(rows), most))
     if blind:
         about = names_listed(analysis, blind) if len(blind) <= most else f"{len(blind)} of the {len(rows)} variants"
         said.append(
@@ -110,18 +117,24 @@ def headline(analysis: Analysis, most: int = 4) -> str:
         )
     if futile:
         said.append(f"Stopped early, as more seeds would hardly have decided it: {names_listed(analysis, futile)}.")
-    if still and (told or blind or futile):
-        shown = names_listed(analysis, still) if len(still) <= most else f"the {len(still)} other variants"
-        said.append(f"Whether {shown} help{'' if len(still) > 1 or _plural(analysis, still[0]) else 's'} is undecided.")
-    elif still:
+    if still and (told or (futile and not blind)):
+        said.append(_whether(analysis, still, len(rows), most))
+    elif still and not blind:
         found = [_open(analysis, row, place) for place, row in enumerate(still[:most])]
         more = f", {len(still) - most} more below" if len(still) > most else ""
-        said = [f"No component was shown to help or to hurt. Undecided: {', '.join(found)}{more}."]
+        lead = "No component was shown to help or to hurt. Undecided"
+        if not any(np.isfinite(row["low"]) for row in still):
+            one = max(row["n"] for row in still) < 2
+            done, planned = progress(analysis)
+            lead = f"Nothing can be decided{' yet' * (done < planned)}{' from one seed a variant' * one}. Seen"
+        said = [f"{lead}: {', '.join(found)}{more}."]
     return " ".join([*said, *(interaction_sentence(analysis, row) for row in crossed)])
 
 
-def _plural(analysis: Analysis, row: Row) -> bool:
-    return component(analysis, row["variant"]).plural
+def _whether(analysis: Analysis, still: list[Row], rows: int, most: int) -> str:
+    one = len(still) == 1 and not component(analysis, still[0]["variant"]).plural
+    shown = names_listed(analysis, still) if len(still) <= most else f"{len(still)} of the {rows} variants"
+    return f"Whether {shown} help{'s' * one} is undecided."
 
 
 def _open(analysis: Analysis, row: Row, place: int) -> str:
@@ -137,30 +150,35 @@ def cards(analysis: Analysis) -> list[Card]:
     rows = _primary(analysis)
     if not rows:
         return []
-    at = _by_setting(analysis)
-    # A setting of several axes is long; the table of verdicts has all of them.
-    most = MOST_NAMED if len(analysis.frames.axes) == 1 else 2
-    edge = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
     decided = sum(row["decision"] in DECISIONS for row in rows)
     return [
         Card("How sure?", f"{decided} of {count_of(len(rows), 'comparison')} decided", _means(analysis, rows)),
-        Card(
-            "At which rate?" if list(analysis.frames.axes) == ["lr"] else "At which setting?",
-            ", ".join(at) if len(at) <= 3 else f"{len(at)} different ones",
-            (
-                _first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + "."
-                if len(at) > 1
-                else "Every variant did best at this rate on the validation images."
-            )
-            + (
-                f" That of {_all(edge, analysis)} lies on the edge of the grid, so a better one may lie beyond."
-                if edge
-                else ""
-            ),
-        ),
+        _chosen(analysis),
         _price(analysis, rows),
         *_open_card(analysis, [row for row in rows if row["decision"] not in DECISIONS and not row["untrained"]]),
     ]
+
+
+def _chosen(analysis: Analysis) -> Card:
+    """Return at which settings the variants did best, and where that says little."""
+    at, alone = _by_setting(analysis), untuned(analysis)
+    # A setting of several axes is long; the table of verdicts has all of them.
+    most = MOST_NAMED if len(analysis.frames.axes) == 1 else 2
+    tuned = [variant for variant in order(analysis) if variant not in alone]
+    rows = by_variant(analysis.variants)
+    edge = [variant for variant in tuned if rows[variant]["unbracketed"]]
+    said = []
+    if len(at) > 1:
+        said.append(_first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + ".")
+    elif tuned:
+        said.append(f"It did best on the validation images for {_all(tuned, analysis)}.")
+    if edge:
+        whose = "It" if len(at) == 1 else f"That of {_all(edge, analysis)}"
+        said.append(f"{whose} lies on the edge of the grid, so a better one may lie beyond.")
+    if alone:
+        said.append(f"No other rate has a result yet for {listed(alone)}.")
+    question = "At which rate?" if list(analysis.frames.axes) == ["lr"] else "At which setting?"
+    return Card(question, ", ".join(at) if len(at) <= 3 else f"{len(at)} different ones", " ".join(said))
 
 
 def _means(analysis: Analysis, rows: list[Row]) -> str:
@@ -180,6 +198,12 @@ def _means(analysis: Analysis, rows: list[Row]) -> str:
 def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
     """Return what could have been found where nothing was decided, and the command that would decide it."""
     could = sorted(row["detectable"] for row in still if np.isfinite(row["detectable"]))
+    if not could and still and max(row["n"] for row in still) < LEAST_TO_JUDGE:
+        done, planned = progress(analysis)
+        rest = f" finishes the other {count_of(planned - done, 'trial')}; with" if done < planned else ", with"
+        more = f"The command under Run it again{rest} {fresh_seeds_option(analysis, LEAST_SEEDS)} it trains so many "
+        more += "fresh seeds of each variant at its best."
+        return [Card("What would decide it?", f"{LEAST_SEEDS} seeds per variant or more", more)]
     if not could:
         return []
     least = " to ".join(dict.fromkeys(map(percent, (could[0], could[-1]))))
@@ -200,7 +224,9 @@ def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
 
 
 def _all(variants: list[str], analysis: Analysis) -> str:
-    return "every variant" if len(variants) == len(analysis.own_best) else _first(variants)
+    of = len(analysis.own_best)
+    few = listed(variants) if len(variants) <= MOST_NAMED else f"{len(variants)} of the {of} variants"
+    return "every variant" if len(variants) == of else few
 
 
 # More than these are counted: the table of verdicts names them all.

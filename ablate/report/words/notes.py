@@ -13,9 +13,18 @@ from ablate.analysis.analyse import Analysis
 from ablate.errors import visible
 from ablate.records.record import computed_differently
 from ablate.report.format import percent
-from ablate.report.lookup import at_own_best, busy, main_trials, primary_contrasts, primary_kind, rows_of
+from ablate.report.lookup import (
+    at_own_best,
+    busy,
+    by_variant,
+    main_trials,
+    primary_contrasts,
+    primary_kind,
+    rows_of,
+    untuned,
+)
 from ablate.report.words.component_words import differs_text
-from ablate.report.words.headline import SYNTHETIC
+from ablate.report.words.headline import LEAST_SEEDS, SYNTHETIC
 from ablate.wording import count_of, listed
 
 _STATUS = (
@@ -24,7 +33,6 @@ _STATUS = (
     ("pruned", "was stopped early: its cell is not chosen", "were stopped early: their cells are not chosen"),
     ("diverged", "diverged and counts 0", "diverged and count 0"),
 )
-LEAST_SEEDS = 5
 # A class of less IoU in every variant was not learned by any.
 LEARNED = 0.01
 
@@ -94,14 +102,17 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
         if row["lr_confounded"]:
             pair = f"{row['variant']} against {row['against']}"
             yield f"{pair} is lr-confounded: the difference depends on how the learning rate is chosen"
-    edges = list(analysis.variants.loc[analysis.variants["unbracketed"].astype(bool), "variant"])
+    if alone := untuned(analysis):
+        yield f"no rate was chosen for {listed(alone)}, as only one setting has a result"
+    rows = by_variant(analysis.variants)
+    edges = [variant for variant, row in rows.items() if row["unbracketed"] and variant not in alone]
     if edges:
         whose = "every variant" if len(edges) == len(analysis.own_best) else listed(edges)
         yield f"unbracketed: the best rate of {whose} lies on the edge of the grid; a better one may lie beyond it"
     if any(row["conditional"] for row in primary):
         groups = count_of(f"{primary[0]['groups']:.0f}", "group")
         yield f"the test images come in {groups}, too few to stand for others: the intervals are conditional on these"
-    warned = [row["variant"] for row in primary if row["order_warning"]]
+    warned = [row["variant"] for row in primary if row["order_warning"] and np.isfinite(row["low"])]
     if warned:
         yield (
             f"neighbouring test images behave alike in the comparisons of {listed(warned)}: they seem to be sequences, "

@@ -18,8 +18,9 @@ from ablate.report.lookup import (
     primary_contrasts,
     primary_kind,
     setting_label,
+    untuned,
 )
-from ablate.report.words.component_words import DECISIONS, differs_text, reach
+from ablate.report.words.component_words import DECISIONS, differs_text, reach, seeds_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class VerdictRow:
     delta: str
     interval: str
     p: str
-    reach: str
+    reach: tuple[str, ...]
     """Of an undecided one: what could have been found, and what would decide it."""
     x: float | None
     low: float | None
@@ -113,12 +114,12 @@ def _row(
         delta=delta,
         interval=interval,
         p=p,
-        reach="" if contrast is None else reach(contrast),
+        reach=() if contrast is None else _reach(contrast),
         x=None if x is None else place(x),
         low=None if low is None else place(low),
         high=None if high is None else place(high),
         at=setting_label(analysis, str(row["setting"]), WHOLE) if isinstance(row["setting"], str) else "–",
-        edge="edge of the grid" if row["unbracketed"] else "",
+        edge=_edge(analysis, variant, row),
         rise=number(float(cell["rise"].iloc[0])) if len(cell) else "–",
         diverged=f"{dead:.0f} of {cell['n'].iloc[0]:.0f} diverged" if dead else "",
         speed=speed_text(analysis, variant),
@@ -136,13 +137,29 @@ def _score(analysis: Analysis, variant: str, row: Row, contrast: Row | None) -> 
     return percent(contrast["left"] if contrast is not None else bases.iloc[0] if len(bases) else np.nan)
 
 
+def _reach(contrast: Row) -> tuple[str, ...]:
+    if not reach(contrast):
+        return ()
+    found = (
+        f"detectable: {percent(contrast['detectable'])} points" if np.isfinite(contrast["detectable"]) else "",
+        f"to decide: {seeds_text(contrast['seeds_needed'])}" if not np.isnan(contrast["seeds_needed"]) else "",
+    )
+    return tuple(filter(None, found))
+
+
+def _edge(analysis: Analysis, variant: str, row: Row) -> str:
+    if variant in untuned(analysis):
+        return "no other has a result yet"
+    return "edge of the grid" if row["unbracketed"] else ""
+
+
 def _flags(row: Row, contrast: Row | None) -> tuple[str, ...]:
     flags = []
     if contrast is not None and contrast["untrained"]:
         flags.append("untrained")
     if contrast is not None and bool(contrast["lr_confounded"]):
         flags.append("lr-confounded")
-    if bool(row["provisional"]):
+    if bool(row["provisional"]) or (contrast is not None and bool(contrast["provisional"])):
         flags.append("provisional")
     if isinstance(row["confounds"], str) and row["confounds"]:
         flags.append("own training settings")

@@ -319,7 +319,8 @@ def test_files_are_the_same_whenever_they_are_written_and_a_figure_without_data_
 ) -> None:
     analysis = analysed(two)
     (tmp_path / "budget.png").write_bytes(b"of an earlier state")
-    made = draw_all(analysis, ["rates", "budget", "panel_0_unet"], tmp_path, ["png", "svg", "pdf"])
+    names, formats = ["rates", "budget", "panel_0_unet"], ["png", "svg", "pdf"]
+    made = draw_all(analysis, names, tmp_path, dict.fromkeys(names, formats))
     assert [one.name for one in made] == ["rates", "budget", "panel_0_unet"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         f"{name}.{kind}" for name in ("rates", "panel_0_unet") for kind in ("png", "svg", "pdf", "txt")
@@ -327,7 +328,7 @@ def test_files_are_the_same_whenever_they_are_written_and_a_figure_without_data_
     assert made[1].reason and not made[1].shown and made[0].shown and not made[2].shown
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr("time.time", lambda: 2e9)
-    draw_all(analysis, ["rates", "panel_0_unet"], tmp_path, ["png", "svg", "pdf"])
+    draw_all(analysis, names, tmp_path, dict.fromkeys(names, formats))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

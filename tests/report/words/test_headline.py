@@ -119,7 +119,7 @@ def test_undecided_says_what_could_have_been_found_and_what_would_decide_it(stud
     assert "The differences it saw would be decided by about 9 seeds (skip connections) per variant." in card.more
     assert card.more.endswith(f"Run: {deciding_command(still)}")
     assert deciding_command(still).endswith(" -o confirm.seeds=9")
-    assert "about 9 seeds per variant would decide this difference" in verdict_rows(still)[0][1].reach
+    assert "to decide: about 9 seeds" in verdict_rows(still)[0][1].reach
     never = changed(study, decision="undecided", detectable=0.072, seeds_needed=float("inf"))
     assert not deciding_command(never)
     card = next(card for card in cards(never) if "decide the rest" in card.question)
