@@ -16,7 +16,7 @@ from ablate.report.words.component_words import Component, component, deciding_c
 from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.notes import notes
 from ablate.report.words.verdict_rows import verdict_rows
-from ablate.study.spec import ConfirmSpec
+from ablate.study.spec import ConfirmSpec, VariantSpec
 from tests.planted import plant
 from tests.report.conftest import Analysed
 
@@ -90,6 +90,25 @@ def test_settings_that_differ_are_told_leaf_by_leaf(study: Analysis) -> None:
     odd = replace(study, frames=replace(study.frames, run=run))
     assert differs_text(odd, "odd") == "train.augment.flip: yes → no"
     assert (component(odd, "odd").name, component(odd, "odd").of_variant) == ("flip", False)
+
+
+def test_a_variant_of_matched_size_is_called_by_its_own_name(study: Analysis) -> None:
+    run = {**study.frames.run, "variants": {"wide": {"differs": {"width": [8, 8.0782]}}}}
+    match = VariantSpec.model_validate({"match": {"to": "attention", "by": "parameters"}})
+    spec = study.frames.study.model_copy(update={"variants": {"wide": match}})
+    wide = replace(study, frames=replace(study.frames, run=run, study=spec))
+    assert component(wide, "wide") == Component("wide", False, True, whole=True)
+    assert differs_text(wide, "wide") == "width: 8 → 8.0782; as many parameters as attention"
+
+
+def test_two_crossed_factors_are_told_by_their_interaction(study: Analysis) -> None:
+    row: dict[str, Any] = {"factor_a": "skip", "factor_b": "block", "level_a0": "concat", "level_a1": "none"}
+    row |= {"level_b0": "plain", "level_b1": "residual", "effect_b0": -0.114, "effect_b1": -0.186}
+    row |= {"estimate": -0.072, "low": -0.116, "high": -0.029, "decision": "antagonistic"}
+    assert headline(replace(study, interactions=pd.DataFrame([row]))).endswith(
+        "Skip connections help by 11.4 points with plain blocks and by 18.6 with residual blocks; the difference, +7.2 "
+        "[+2.9, +11.6], is decided."
+    )
 
 
 def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) -> None:
