@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.data.dataset import IGNORE, SPLITS, Dataset, Split, as_bytes
+from ablate.data.dataset import SPLITS, Dataset, Split, as_bytes, frequencies
 from ablate.records import paint
 from ablate.records.images import panel_indices
 from ablate.wording import count_of, listed
@@ -76,17 +76,6 @@ def _laid_over(data: Dataset, split: Split, place: int, *, enlarge: bool = False
         image, mask = paint.enlarge(image, factor), paint.enlarge(mask, factor)
     laid = paint.labelled(image, mask, data.palette)
     return paint.reduce(laid, LARGEST, labels=False) if enlarge else laid
-
-
-def frequencies(data: Dataset) -> dict[str, np.ndarray]:
-    """Return for each split how many pixels each class has, and last how many are ignored: int64 (classes + 1,)."""
-    found = {}
-    for name in SPLITS:
-        counts = np.zeros(256, dtype=np.int64)
-        for mask in data.splits[name].masks:
-            counts += np.bincount(np.asarray(mask).ravel(), minlength=256)
-        found[name] = np.append(counts[: data.num_classes], counts[IGNORE])
-    return found
 
 
 def leaks(data: Dataset) -> list[str]:

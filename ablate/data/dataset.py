@@ -239,6 +239,17 @@ def content_digest(dataset: Dataset) -> str:
     return total.hexdigest()
 
 
+def frequencies(data: Dataset) -> dict[str, np.ndarray]:
+    """Return for each split how many pixels each class has, and last how many are ignored: int64 (classes + 1,)."""
+    found = {}
+    for name in SPLITS:
+        counts = np.zeros(256, dtype=np.int64)
+        for mask in data.splits[name].masks:
+            counts += np.bincount(np.asarray(mask).ravel(), minlength=256)
+        found[name] = np.append(counts[: data.num_classes], counts[IGNORE])
+    return found
+
+
 def check_dataset(dataset: Dataset) -> None:
     """Raise `DataError` with all the ways in which a data set (such as a plugin's) breaks what `Dataset` promises."""
     problems: list[str] = []

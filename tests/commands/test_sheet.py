@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ablate.commands.sheet import frequencies, half_blocks, leaks, print_data, write_sheet
-from ablate.data.dataset import IGNORE, Dataset, Split
+from ablate.commands.sheet import half_blocks, leaks, print_data, write_sheet
+from ablate.data.dataset import IGNORE, Dataset, Split, frequencies
 
 SIZE = (8, 12)
 
