@@ -69,7 +69,9 @@ def results_folder(given: Path | None) -> Path:
     known = [path for path in RESULTS.glob("*") if (path / "run.json").exists()]
     if given is None:
         if not known:
-            raise StudyError("no results yet", cure="`ablate run benchmark.yaml` makes some")
+            here = next(iter(study_files(PLACES)), None)
+            cure = f"`ablate run {here}` makes some" if here else "`ablate init FOLDER` writes a study of your images"
+            raise StudyError("no results yet", cure=cure)
         return max(known, key=lambda path: max((path / "run.json").stat().st_mtime, path.stat().st_mtime))
     for path in (given, RESULTS / given):
         if _is_results(path):

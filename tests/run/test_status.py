@@ -35,7 +35,7 @@ def test_status_counts_trials_by_state(command: Command) -> None:
 def test_status_without_results_says_what_to_do(tmp_path: Path) -> None:
     done = Command(tmp_path)("status")
     assert done.returncode == 2 and done.stderr.strip() == (
-        "ablate: no results yet; `ablate run benchmark.yaml` makes some"
+        "ablate: no results yet; `ablate run study.yaml` makes some"
     )
 
 

@@ -9,13 +9,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ablate.data.dataset import SPLITS, Dataset
 from ablate.run.plan.disk import room_of
 from ablate.run.plan.estimate import decisions_of
 from ablate.run.plan.view import checked
 from ablate.run.wandb import has_key, resolve_mode
+from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE
 from ablate.study.study import Study
 from ablate.train.device import device_names
-from ablate.wording import count_of, range_of
+from ablate.wording import count_of, listed, range_of
 
 
 def check_document(study: Study, results: Path) -> dict[str, str]:
@@ -32,6 +34,7 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     return {
         "study": f"{count_of(len(study.variants), 'variant')}, {count_of(range_of(report.runs), 'trial')} in all",
         "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes{several}",
+        **({"limits": "; ".join(limits)} if (limits := _limits(data)) else {}),
         "networks": f"{count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation mode",
         "device": f"{devices}: {count_of(decisions.workers, 'worker')} of {count_of(decisions.threads, 'thread')}, "
         f"{decisions.precision}, {decisions.engine}",
@@ -40,6 +43,19 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
         "W&B": mode + offline,
         "results": str(results),
     }
+
+
+def _limits(data: Dataset) -> list[str]:
+    """Return what a report will say against these data, before the machine time is spent."""
+    found = []
+    for name in SPLITS:
+        pixels = data.pixels_of_classes(name)
+        if absent := [label for label, count in zip(data.classes, pixels, strict=False) if not count]:
+            found.append(f"{name} has no pixel of {listed(absent)}")
+    groups = len(set(data.splits["test"].groups or ()))
+    if 0 < groups < LEAST_GROUPS_DRAWN_WHOLE:
+        found.append(f"the test images come in {count_of(groups, 'group')}, too few to stand for others")
+    return found
 
 
 def _memory() -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from ablate.errors import DataError
-from ablate.run.plan.check import print_check
-from ablate.run.plan.view import duration, plan_document, print_plan
+from ablate.run.plan.check import check_document, print_check
+from ablate.run.plan.view import checked, duration, plan_document, print_plan
 from tests.study.study_files import GOOD, read
 
 
@@ -104,7 +106,24 @@ def test_a_check_says_what_was_passed_and_what_the_run_takes(tmp_path: Path) -> 
     assert "data: 8 / 4 / 4 images (train / val / test) at 32 × 48, 11 classes" in text
     assert "networks: 2 variants passed a batch in training and in evaluation mode" in text
     assert re.search(r"disk: about \d+ MB when done, \d+ MB more while it runs \([\d.]+ [GM]B free\)", text)
-    assert all(f"  {part}: " in text for part in ("device", "W&B", "results"))
+    assert all(f"  {part}: " in text for part in ("device", "W&B", "results")) and "limits" not in text
+
+
+def test_a_check_says_what_the_report_will_hold_against_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read(tmp_path, GOOD.replace("  noskip: {skip: none}\n", ""))
+    report, data = checked(study)
+    val, test = data.splits["val"], data.splits["test"]
+    poor = {
+        "train": data.splits["train"],
+        "val": replace(val, masks=np.where(val.masks == 0, 1, val.masks)),
+        "test": replace(test, groups=("a", "a", "b", "b")),
+    }
+    monkeypatch.setattr("ablate.run.plan.check.checked", lambda _study: (report, replace(data, splits=poor)))
+    assert check_document(study, tmp_path)["limits"] == (
+        f"val has no pixel of {data.classes[0]}; the test images come in 2 groups, too few to stand for others"
+    )
 
 
 def test_room_follows_what_is_kept(tmp_path: Path) -> None:
