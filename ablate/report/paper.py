@@ -28,7 +28,7 @@ CITED = {
     "U-Nets": ("ronneberger2015",),
     "residual blocks": ("he2016",),
     "attention gates": ("oktay2018",),
-    r"\badam\b": ("kingma2015",),
+    r"\bAdam\b": ("kingma2015",),
     "Multi-Bootstrap": ("sellam2022",),
     "Satterthwaite's degrees of freedom|Satterthwaite": ("satterthwaite1946", "welch1947"),
     "Holm": ("holm1979",),

@@ -15,7 +15,6 @@ from ablate.measure.convergence import GAIN_THRESHOLD
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, scaled_width
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM
 from ablate.report.lookup import busy, primary_kind
-from ablate.wording import count_of
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 
@@ -135,8 +134,9 @@ def images_drawn(analysis: Analysis) -> str:
     if facts["images_drawn"] == "groups":
         return f"by whole groups ({facts['groups']:.0f} of them)"
     if facts["images_drawn"] == "blocks":
-        only = count_of(int(facts["groups"]), "group")
-        return f"in circular blocks of {facts['block']:.0f} within their {only} (conditional on these)"
+        only = int(facts["groups"])
+        within = "one group (conditional on it)" if only == 1 else f"{only} groups (conditional on these)"
+        return f"in circular blocks of {facts['block']:.0f} within their {within}"
     return "independently"
 
 

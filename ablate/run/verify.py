@@ -163,7 +163,8 @@ def _trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[F
 def _check_identity(folder: TrialFolder, record: Record, planned: Mapping[str, Any] | None) -> None:
     if not folder.name.endswith(f"-{record.key[:8]}"):
         raise ResultsError("the record of another trial than the folder's name says")
-    own = {"key": record.key, "variant": record.variant, "settings": record.settings, "seed": record.seed}
+    # Not the variant: a trial that is reused keeps the name that the other study gave to the same settings.
+    own = {"key": record.key, "settings": record.settings, "seed": record.seed}
     for name, value in own.items():
         if planned is not None and planned[name] != value:
             raise ResultsError(f"its {name} is not that of the plan in run.json")

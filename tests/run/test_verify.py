@@ -77,6 +77,11 @@ def test_a_sound_folder_has_no_faults(results: Results) -> None:
     assert verified(results) == (0, "8 trials checked: no damage found")
 
 
+def test_a_trial_reused_under_another_name_is_no_fault(results: Results) -> None:
+    edit(next(results.folders()).record, variant="named-otherwise-there")
+    assert verified(results)[0] == 0
+
+
 DAMAGE: dict[str, tuple[Callable[[TrialFolder], object], str, str]] = {
     "a bit of the curves": (lambda folder: flip(folder.epochs), "epochs.jsonl", "its SHA-256 is not the one"),
     "a bit of the steps": (lambda folder: flip(folder.steps), "steps.f32", "its SHA-256 is not the one"),

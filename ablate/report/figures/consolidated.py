@@ -13,9 +13,9 @@ from ablate.report.figures.marks import draw_curve_panels, finish, looks, losses
 from ablate.report.figures.theme import FULL, canvas, legend
 
 RULE = (
-    "Above: mean over the seeds that did not diverge, band from the lowest to the highest seed, × a diverged seed. "
+    "Above: mean over the seeds{alive}, band from the lowest to the highest seed{dead}. "
     "{below} there, dots are seeds, lines and ± {confidence:.0f} % intervals ({kinds}mIoU: seeds and images); {map}: "
-    "mean test mIoU of every cell, a diverged seed counting 0 (×1), the framed setting is the chosen one."
+    "mean test mIoU of every cell{zero}, the framed setting is the chosen one."
 )
 # Of a narrower figure the panels stand below one another.
 NARROW = 5.0
@@ -63,7 +63,11 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     miou.set_title("Test mIoU, %")
     cells.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
     legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
+    diverged = bool((analysis.frames.trials["status"] == "diverged").any())
     rule = RULE.format(
+        alive=" that did not diverge" * diverged,
+        dead=", × a diverged seed" * diverged,
+        zero=", a diverged seed counting 0 (×1)" * diverged,
         below="Middle: test mIoU" if narrow else "Below: test loss and test mIoU",
         kinds="" if narrow else "loss: t over seeds; ",
         map="below" if narrow else "right",

@@ -52,20 +52,25 @@ def classes(analysis: Analysis) -> Figure:
     return _by_variant(analysis, analysis.class_contrasts, "class", str, "Δ IoU", rule, "class_differences")
 
 
+def _measure(name: str) -> str:
+    # In the room of a label; the caption says that a ratio's difference is a relative one.
+    return detail_name(name).removesuffix(" (relative)")
+
+
 @register_figure("detail", title="Fine detail", order=80)
 def detail(analysis: Analysis) -> Figure:
     """Draw the differences of boundary, thin-structure and interior quality to the baseline, with their verdict."""
     rule = (
         "Differences at own best settings. Fine detail counts as lost only where boundary IoU and thin recall both "
         "fall by more than interior IoU does, with intervals that exclude zero; one interval by itself decides "
-        "nothing. Rel.: relative difference of the ratio, in %. Widths are for a 600 px diagonal and scaled. "
+        "nothing. ÷: relative difference of the ratio, in %. Widths are for a 600 px diagonal and scaled. "
         f"{_band(analysis)}"
     )
     words = {"lost": "fine detail lost", "gained": "fine detail gained", "undecided": "fine detail: undecided"}
     verdicts = {variant: str(row["verdict"]) for variant, row in lookup.by_variant(analysis.detail_verdicts).items()}
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
     frame = lookup.distinct_detail(analysis, analysis.detail)
-    return _by_variant(analysis, frame, "measure", detail_name, "Δ", rule, "detail", notes)
+    return _by_variant(analysis, frame, "measure", _measure, "Δ", rule, "detail", notes)
 
 
 def _by_variant(

@@ -117,8 +117,8 @@ def gate_scores(analysis: Analysis) -> Figure:
         for axes, gate in zip(row, gates, strict=True):
             part = frame[(frame["variant"] == variant) & (frame["gate"] == gate)]
             _gate(axes, part, labels, looks(analysis)[variant])
-            title = shorten(gate, 14) if len(variants) == 1 else f"{short[variant]}, {shorten(gate, 12)}"
-            axes.set_title(plain(title), size=8)
+            name = shorten(gate.removesuffix(".gate"), 14)
+            axes.set_title(plain(name if len(variants) == 1 else f"{short[variant]}, {name}"), size=8)
     for axes in grid[-1]:
         axes.set_xlabel(f"AUROC ({interval_words(analysis)})" if len(gates) < 4 else "AUROC")
     look = looks(analysis)[variants[0]]

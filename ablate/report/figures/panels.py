@@ -55,10 +55,12 @@ def telling(analysis: Analysis) -> Figure:
     if not chosen:
         raise NotDrawn("no variant has scored the test images")
     rule = (
-        "Best, median and worst test image by its mIoU averaged over the variants shown; most disagreed upon: the "
-        f"largest range of its mIoU between variants; in brackets the image's place in the split. {RUN_SHOWN} {NUMBERS}"
+        "Best, median and worst test image by its mIoU averaged over the variants shown; disputed: the largest range "
+        f"of its mIoU between variants; in brackets the image's place in the split. {RUN_SHOWN} {NUMBERS}"
     )
-    return _comparison(analysis, shown, chosen, [f"{one.why.partition(':')[0]} ({one.index})" for one in chosen], rule)
+    words = [one.why.partition(":")[0].replace("most disagreed upon", "disputed") for one in chosen]
+    heads = [f"{word} ({one.index})" for word, one in zip(words, chosen, strict=True)]
+    return _comparison(analysis, shown, chosen, heads, rule)
 
 
 @register_figure("crops", title="Crops around thin structures", section="predictions", order=20)
@@ -108,7 +110,8 @@ def gates(analysis: Analysis) -> Figure:
                 stretched = (attention - low) / max(high - low, 1e-6)
                 rows.append([overlay(image, alpha, colours) for image, alpha in zip(images, stretched, strict=True)])
                 name = shorten(gate.removesuffix(".gate"), 12)
-                names.append(f"{name if len(found) == 1 else short[variant]}\n{low:.2f} to {high:.2f}")
+                whose = "" if len(found) == 1 else f"{short[variant]}\n"
+                names.append(f"{whose}{name}\n{low:.2f} to {high:.2f}")
     if len(rows) == 1:
         raise NotDrawn("the stored maps are not of the test images that are shown")
     settings = ", ".join(f"{variant} at {setting_label(analysis, analysis.own_best[variant])}" for variant in found)

@@ -53,7 +53,7 @@ def streams(analysis: Analysis) -> Figure:
                 drawn.append(_stream(axes, trial, steps, looks(analysis)[variant]))
             else:
                 axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", color=theme.MUTED, size=6.5)
-        row[0].set_ylabel(f"{plain(short[variant])}\nloss")
+        row[0].set_ylabel(f"{plain(short[variant])}\nloss", rotation=0, ha="right", va="center")
     low = min((float(np.nanmin(loss)) for loss in drawn if np.isfinite(loss).any()), default=1.0)
     for axes in grid[: 1 if alike else None, 0] if low > 0 else ():
         axes.set_yscale("log")

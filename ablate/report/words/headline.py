@@ -27,6 +27,7 @@ from ablate.report.lookup import (
 )
 from ablate.report.words.component_words import (
     DECISIONS,
+    MOST_RUN,
     component,
     deciding_command,
     deciding_seeds,
@@ -213,7 +214,9 @@ def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
         if row["seeds_needed"] > 0
     ]
     said = f"This study would have found differences of {least} points with a chance of 80 %."
-    if needed:
+    if len(needed) > 1 and min(row["seeds_needed"] for row in still) > MOST_RUN:
+        said += f" Each of the differences it saw would take more than {MOST_RUN} seeds per variant."
+    elif needed:
         seeds_of = listed(needed) if len(needed) <= MOST_NAMED else _first(needed)
         said += f" The differences it saw would be decided by {seeds_of} per variant."
     command = deciding_command(analysis)

@@ -6,9 +6,13 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.report.lookup import main_trials, primary_contrasts, primary_kind, setting_words
 from ablate.report.rules import images_drawn
+from ablate.report.words.headline import SYNTHETIC
 from ablate.study.spec import Component, TrainSpec
 from ablate.study.trial import level_text
 from ablate.wording import count_of, listed, range_of
+
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def methods_paragraph(analysis: Analysis) -> str:
@@ -29,8 +33,8 @@ def _data(frames: Frames) -> str:
     data, spec = frames.run.get("data", {}), frames.study.data
     splits = data.get("splits", {})
     size = data.get("size") or spec.settings.get("size")
-    images = ", ".join(f"{count} {name}" for name, count in splits.items())
-    text = f"We used the data set {spec.name}"
+    images = listed(f"{splits[name]} {word}" for name, word in SPLITS.items() if name in splits)
+    text = f"We used the {'generated ' * (spec.name in SYNTHETIC)}data set {spec.name}"
     text += f" ({images} image{'s' * (sum(splits.values()) != 1)}" if images else ""
     text += f"; {size[0]} × {size[1]} pixels" if images and size else ""
     text += f"; {len(frames.class_names)} classes)" if images else ""
@@ -61,8 +65,10 @@ def _training(analysis: Analysis) -> str:
     frames = analysis.frames
     train, grid = frames.study.train, frames.study.grid
     varied = {name.removeprefix("train.") for name in frames.study.factors}
-    each = " of each class" if frames.multilabel else ""
-    named = {"optimizer": str(train.optimizer), "loss": f"the loss {train.loss}{each}"}
+    optimizer, loss = str(train.optimizer), str(train.loss)
+    named = {"optimizer": OPTIMIZERS.get(optimizer, optimizer)}
+    named["loss"] = f"the {loss.replace('_', '-')} loss" if loss.isidentifier() else f"the loss {loss}"
+    named["loss"] += " of each class" if frames.multilabel else ""
     named |= {field: f"the {field} of its variant" for field in named if field in varied}
     text = f"Every variant was trained for {count_of(train.epochs, 'epoch')} with {named['optimizer']}"
     text += f" (batch size {train.batch_size}"
@@ -137,11 +143,20 @@ def _selection(analysis: Analysis) -> str:
         "Weights were taken from the epoch with the best validation mIoU. Each variant is reported on the test split "
         "at the setting with its highest mean validation mIoU over seeds (own best)"
     )
-    chosen = [f"{name}: {setting_words(analysis, at)}" for name, at in analysis.own_best.items() if at]
-    text += f" ({'; '.join(chosen)})." if chosen else "."
+    at: dict[str, list[str]] = {}
+    for name, setting in analysis.own_best.items():
+        if setting:
+            at.setdefault(setting_words(analysis, setting), []).append(name)
+    chosen = [f"{words} for {_whole('every', names, analysis)}" for words, names in at.items()]
+    text += f", which is {listed(chosen)}." if chosen else "."
     rows = analysis.variants
-    edges = [f"{row['variant']} ({row['bracket']})" for row in rows[rows["unbracketed"]].to_dict("records")]
-    return text + (f" The optimum is not bracketed for {listed(edges)}." if edges else "")
+    edges = rows[rows["unbracketed"]].groupby("bracket", sort=False)["variant"]
+    said = [f"{_whole('any', list(names), analysis)} ({why})" for why, names in edges]
+    return text + (f" The optimum is not bracketed for {listed(said)}." if said else "")
+
+
+def _whole(each: str, names: list[str], analysis: Analysis) -> str:
+    return f"{each} variant" if 1 < len(names) == len(analysis.own_best) else listed(names)
 
 
 def _statistics(analysis: Analysis) -> str:

@@ -110,8 +110,10 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
         whose = "every variant" if len(edges) == len(analysis.own_best) else listed(edges)
         yield f"unbracketed: the best rate of {whose} lies on the edge of the grid; a better one may lie beyond it"
     if any(row["conditional"] for row in primary):
-        groups = count_of(f"{primary[0]['groups']:.0f}", "group")
-        yield f"the test images come in {groups}, too few to stand for others: the intervals are conditional on these"
+        groups = int(primary[0]["groups"])
+        few = "one group, which cannot" if groups == 1 else f"{groups} groups, too few to"
+        these = "it" if groups == 1 else "these"
+        yield f"the test images come in {few} stand for others: the intervals are conditional on {these}"
     warned = [row["variant"] for row in primary if row["order_warning"] and np.isfinite(row["low"])]
     if warned:
         yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,27 @@ def test_it_loads_without_a_word_and_without_a_request(browser: Chrome, page_of_
     assert outside == [page_of_two.as_uri()]
     assert browser.get_log("browser") == []
     assert find(browser, "h1").text.startswith("Skip connections help")
+
+
+def test_a_published_page_names_only_what_lies_beside_it(browser: Chrome) -> None:
+    page = Path(__file__).resolve().parents[3] / "results" / "published" / "unet-ablation" / "report.html"
+    opened(browser, page)
+    links = [
+        one.get_dom_attribute(name)
+        for name in ("href", "src")
+        for one in browser.find_elements(By.CSS_SELECTOR, f"[{name}]")
+    ]
+    assert len(links) > 100
+    within = {link for link in links if link and not link.startswith("data:")}
+    assert [link for link in within if not (link[0] == "#" and find(browser, f"[id='{link[1:]}']"))] == []
+    script(browser, "document.querySelectorAll('script, style').forEach((one) => one.remove())")
+    # A figure has its files as "figures/x.png, .svg"; the command names the study's file, where it was run.
+    text = re.sub(r"(figures/\w+)\.(\w+), \.(\w+)", r"\1.\2 \1.\3", script(browser, "document.body.textContent"))
+    name = re.compile(r"[\w./-]+\.(?:csv|html|json|md|npz|pdf|png|pt|svg|tex|txt|yaml|zip)\b")
+    files = {*name.findall(text)} - {*name.findall(find(browser, "pre").text)}
+    assert {"figures/consolidated.svg", "study.resolved.yaml"} <= files
+    # What stands under the tables names the file in their folder.
+    assert [file for file in files if not any((page.parent / part / file).exists() for part in ("", "tables"))] == []
 
 
 def test_every_image_is_there(browser: Chrome, page_of_two: Path) -> None:
@@ -262,12 +284,14 @@ def test_numbers_of_the_map_can_be_read_on_their_cells(browser: Chrome, page_of_
     opened(browser, page_of_two, dark=dark)
     browser.get(find(browser, "#fig-consolidated img").get_attribute("src") or "")
     # The inks that a dark page exchanges are none of the cells' and none of their numbers'.
-    exchanged = script(browser, "document.querySelector('style').textContent")
-    assert "#1f2328" in exchanged and "#fefefe" not in exchanged and "#262626" not in exchanged
+    light, exchanged = script(browser, "document.querySelector('style:last-of-type').textContent").split("@media")
+    kept = re.findall(r"\.(\w+){[^}]*fill:(?:#fefefe|#262626)", light)
+    assert "#1f2328" in light and exchanged.count("{fill:") > 3
+    assert kept and not any(f".{name}{{" in exchanged for name in kept)
     texts = script(
         browser,
-        'Array.from(document.querySelectorAll(\'[style*="#fefefe"], [style*="#262626"]\'), '
-        "(one) => getComputedStyle(one).fill)",
+        "Array.from(document.querySelectorAll(arguments[0]), (one) => getComputedStyle(one).fill)",
+        ", ".join(f".{name}" for name in kept),
     )
     assert set(texts) == {"rgb(254, 254, 254)", "rgb(38, 38, 38)"}
 

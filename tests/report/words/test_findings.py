@@ -166,10 +166,10 @@ def test_gates_matter_only_by_more_than_counts_as_a_difference(
 def test_the_methods_paragraph_says_how_the_numbers_were_made(study: Analysis) -> None:
     text = methods_paragraph(study)
     for part in (
-        "data set street (14 test, 28 train, 14 val images; 24 × 32 pixels; 5 classes)",
+        "generated data set street (28 training, 14 validation and 14 test images; 24 × 32 pixels; 5 classes)",
         "The baseline unet was compared with noskip (skip: concat → none) and attention (skip: concat → attention)",
         "A/A copies were trained with seeds of their own (again of unet)",
-        "12 epochs with adam (batch size 8), a constant learning-rate schedule and the loss cross_entropy",
+        "12 epochs with Adam (batch size 8), a constant learning-rate schedule and the cross-entropy loss",
         "lr in {1e-3, 5e-4, 3e-4, 1e-4}",
         "4 seeds (64 trials; 1 diverged; 1 not yet run)",
         "95% intervals from a two-way bootstrap over seeds and images (Multi-Bootstrap, 400 replicates",

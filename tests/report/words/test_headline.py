@@ -17,8 +17,10 @@ from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.notes import notes
 from ablate.report.words.verdict_rows import verdict_rows
 from ablate.study.spec import ConfirmSpec, VariantSpec
-from tests.planted import plant
+from tests.planted import Truth, plant
 from tests.report.conftest import Analysed
+
+ASKED = ("At which rate?", "What would decide it?")
 
 
 @pytest.fixture
@@ -217,3 +219,26 @@ def test_a_variant_that_differs_in_several_settings_is_judged_as_a_whole_by_its_
         f"the variant noskip_wide {said}" for said in ("is better", "is worse", "makes")
     ]
     assert Component("skip connections", True, False).does("help") == "skip connections help"
+
+
+def test_an_unfinished_study_of_one_seed_is_not_said_to_have_chosen_or_decided(
+    tmp_path: Path, analysed: Analysed
+) -> None:
+    waiting = (("noskip", 1e-3, 0), ("noskip", 1e-4, 0))
+    path = plant(
+        tmp_path / "half", variants=("unet", "noskip"), lrs=(1e-3, 3e-4, 1e-4), seeds=1, epochs=4, images=4,
+        truth=Truth(missing=waiting), predictions=False,
+    )  # fmt: skip
+    document = json.loads((path / "run.json").read_text())
+    document["decisions"] = {"device": {"value": "NVIDIA H200", "why": "run.devices"}}
+    (path / "run.json").write_text(json.dumps(document))
+    analysis = analysed(path)
+    assert headline(analysis).startswith("Nothing can be decided yet from one seed a variant. Seen: skip connections")
+    assert subject(analysis)[-1].endswith("4 of 6 trials finished, on NVIDIA H200.")
+    at, decide = (next(card for card in cards(analysis) if card.question == q) for q in ASKED)
+    assert "No other rate has a result yet for noskip." in at.more
+    assert "finishes the other 2 trials; with -o confirm.seeds=5 it trains" in decide.more
+    assert any("No rate was chosen for noskip" in text for text in notes(analysis))
+    unet, noskip = verdict_rows(analysis)[0]
+    assert noskip.edge == "no other has a result yet" and "provisional" in noskip.flags and not unet.flags
+    assert not noskip.reach
