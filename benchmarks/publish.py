@@ -10,11 +10,13 @@ import argparse
 import io
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from ablate.errors import ResultsError
 from ablate.records.store import PACKED, Results
 from ablate.report.build import build_report
 
@@ -27,13 +29,24 @@ MEGABYTE = 1e6
 
 
 def publish(source: Path, target: Path) -> None:
-    """Write what is published of the results folder `source` into `target`, in place of what lies there."""
-    shutil.rmtree(target, ignore_errors=True)
+    """Write what is published of the results folder `source` into `target`, in place of what lies there.
+
+    Raises `ResultsError` where there is nothing to report; what lies there then stays.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as scratch:
+        _write(source, made := Path(scratch) / target.name)
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+
+
+def _write(source: Path, target: Path) -> None:
     build_report(source, only=["tables", "page", "consolidated"], out=target)
     kept = {path for pattern in TABLES for path in (target / "tables").glob(pattern)}
     for path in set((target / "tables").iterdir()) - kept:
         path.unlink()
     figure = target / "figures" / "consolidated.png"
+    if not figure.exists():
+        raise ResultsError("no trial has a score", file=str(source), cure="publish a study that has results")
     # Lines and even surfaces: 256 colours show them alike, in a third of the bytes.
     Image.open(figure).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(figure, optimize=True)
     for name in (*OF_A_STUDY, Results(source).study.name):
@@ -60,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("studies", nargs="+", help="folders below results/")
     for study in parser.parse_args(arguments).studies:
         target = RESULTS / "published" / study
-        publish(RESULTS / study, target)
+        try:
+            publish(RESULTS / study, target)
+        except ResultsError as error:
+            parser.error(f"{study}: {error}")
         sizes = {part.name: size_of(part) / MEGABYTE for part in sorted(target.iterdir(), key=size_of, reverse=True)}
         listed = ", ".join(f"{name} {size:.2f}" for name, size in sizes.items() if size >= 0.01)
         print(f"{study}: {sum(sizes.values()):.2f} MB ({listed})")

@@ -186,7 +186,7 @@ def published(scratch: Path) -> Cost:
     """Return the report of the published study, in a copy of it."""
     copy = scratch / "published"
     shutil.copytree(PUBLISHED, copy)
-    return call("ablate.cli", "report", str(copy)).cost
+    return call("ablate.cli", "report", str(copy), "--out", str(scratch / "report")).cost
 
 
 def local(trials: int, scratch: Path) -> Cost:

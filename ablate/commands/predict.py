@@ -34,6 +34,7 @@ def best_trial(results: Results, variant: str | None) -> tuple[TrialFolder, Reco
         raise ResultsError(f"no trained network of the variant '{variant}'", file=str(results.path), cure=cure)
     if not found:
         cure = "run it to its end; run: {keep: none} keeps no networks"
+        cure = "a published folder holds no networks: run the study" if results.is_packed() else cure
         raise ResultsError("no trained network is kept here", file=str(results.path), cure=cure)
     mine = [item for item in found if variant in (None, item[1].variant)]
     return max(mine, key=lambda item: (item[1].metrics.get("val_mean_iou") or 0.0, item[1].key))

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,7 +35,7 @@ WEIGHTS = ("best.pt",)
 # All that belongs to a finished trial, and is taken along where another folder reuses it.
 TRIAL_FILES = ("record.json", *NUMBERS, *WEIGHTS, "best.json", "last.pt")
 # The trials of a published folder, in place of the folder `trials`, and the most bytes that they may unpack to.
-PACKED, MOST_UNPACKED = "trials.tar.xz", 2**31
+PACKED, MOST_UNPACKED = "trials.tar.xz", 2**30
 # Seconds that a second attempt at a trial waits for the first to publish.
 _PUBLISH_SECONDS = 60.0
 
@@ -127,8 +127,15 @@ class Results:
         return Path(within) / "trials"
 
     def is_packed(self) -> bool:
-        """Return whether the trials lie here as one archive, as in a published folder."""
-        return (self.path / PACKED).is_file() and not (self.path / "trials").exists()
+        """Return whether the trials lie here as one archive, as in a published folder.
+
+        Raises `ResultsError` where they lie beside it unpacked as well: nothing says which of the two is whole.
+        """
+        packed, unpacked = self.path / PACKED, self.path / "trials"
+        if packed.is_file() and unpacked.exists():
+            cure = f"delete {PACKED} if all of it was unpacked, else the folder trials"
+            raise ResultsError("trials lie here packed and unpacked", file=str(packed), cure=cure)
+        return packed.is_file()
 
     def refuse_packed(self) -> None:
         """Raise `ResultsError` where the trials are packed: they can be read, but nothing can be changed in them."""
@@ -176,16 +183,20 @@ def _unpacked(packed: Path, _changed: int) -> TemporaryDirectory[str]:
     """Return a folder with the content of the archive, which is gone when this process ends."""
     folder = TemporaryDirectory(prefix="ablate-", ignore_cleanup_errors=True)
     try:
-        with tarfile.open(packed, "r:xz") as archive:
-            members, size = [], 0
-            for member in archive:
-                size += member.size
-                members.append(member)
-                if size > MOST_UNPACKED or not (member.isfile() or member.isdir()):
-                    raise ResultsError("holds a link, or more than trials can be", file=str(packed))
-            # The filter refuses names that lead out of the folder.
-            archive.extractall(folder.name, members, filter="data")
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+        with lzma.open(packed) as content, TemporaryFile() as plain:
+            # Unpacked up to a limit first: the headers of a tar may be as large as they like.
+            while block := content.read(2**20):
+                plain.write(block)
+                if plain.tell() > MOST_UNPACKED:
+                    raise ResultsError("holds more than trials can be", file=str(packed))
+            plain.seek(0)
+            with tarfile.open(fileobj=plain) as archive:
+                members = archive.getmembers()
+                if not members or not all(member.isfile() or member.isdir() for member in members):
+                    raise ResultsError("holds no trials, or links among them", file=str(packed))
+                # The filter refuses names that lead out of the folder.
+                archive.extractall(folder.name, members, filter="data")
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, MemoryError) as error:
         raise ResultsError(f"cannot be unpacked ({error})", file=str(packed)) from None
     return folder
 

@@ -59,6 +59,10 @@ def build_report(
         raise ResultsError(f"unknown part of a report '{name}'", cure=nearest(name, [*PARTS, *FIGURES]))
     formats = (*FORMATS, "pdf") if pdf else FORMATS
     results = Results(path)
+    if out is None and results.is_packed():
+        cure = "write one without them elsewhere, with --out; or unpack the trials in a copy of the folder"
+        message = "the report here was made with predictions that were not published"
+        raise ResultsError(message, file=str(path), cure=cure)
     target = _target(path if out is None else out, own=out is None)
     while True:
         seen = _state(results) if watch else ()

@@ -10,7 +10,7 @@ from typing import Any
 from ablate.errors import ResultsError
 from ablate.records.files import lock, make_folder, refuse_links, write_atomic
 from ablate.records.record import FINISHED, Record, computed_by, computed_differently
-from ablate.records.store import Results, TrialFolder, read_record, to_json
+from ablate.records.store import TRIAL_FILES, Results, TrialFolder, read_record, to_json
 from ablate.run.setup import lock_note, writable
 from ablate.wording import count_of
 
@@ -58,8 +58,11 @@ def merge(left: Path, right: Path, out: Path, *, mixed_devices: bool, say: Calla
     with lock(merged.lock, lock_note()) as held:
         if not held:
             raise ResultsError("another run holds this folder", file=str(out), cure="wait for it")
-        for folder, _ in {**trials[1], **trials[0]}.values():
-            merged.trial(folder.name).copy_from(folder)
+        for key in sorted(trials[0].keys() | trials[1].keys()):
+            # The copy that has more of the trial: a published one lacks predictions and weights.
+            copies = [side[key][0] for side in trials if key in side]
+            fullest = max(copies, key=lambda folder: sum((folder.path / name).exists() for name in TRIAL_FILES))
+            merged.trial(fullest.name).copy_from(fullest)
         # The folder whose plan is the larger says what the study is.
         first = 0 if len(runs[0]["plan"]) >= len(runs[1]["plan"]) else 1
         plan = {entry["key"]: entry for run in (runs[1 - first], runs[first]) for entry in run["plan"]}

@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 
 from ablate.analysis.frames import load_results
+from ablate.commands.predict import best_trial
 from ablate.errors import ResultsError
 from ablate.records.store import PACKED, Results
+from ablate.report.build import build_report
+from ablate.run.merge import merge
 from ablate.run.setup import writable
 from ablate.run.verify import print_verification
 from benchmarks.publish import publish
@@ -33,6 +36,51 @@ def test_a_published_folder_holds_the_same_results_in_one_archive(tmp_path: Path
     for change in (lambda: writable(published.path), lambda: print_verification(published.path, repair=True)):
         with pytest.raises(ResultsError, match="packed; unpack it first: tar xf"):
             change()
+
+
+def test_what_is_published_stays_where_nothing_can_take_its_place(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    published.mkdir()
+    (published / "report.html").write_text("the one that was")
+    with pytest.raises(ResultsError):
+        publish(tmp_path / "absent", published)
+    assert [path.name for path in tmp_path.rglob("*")] == ["published", "report.html"]
+
+
+def test_a_published_page_is_not_written_over_by_one_without_predictions(tmp_path: Path) -> None:
+    path = plant(tmp_path / "own", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=3, images=4, size=(16, 24))
+    publish(path, tmp_path / "published")
+    page = (tmp_path / "published" / "report.html").read_bytes()
+    with pytest.raises(ResultsError, match=r"made with predictions that were not published.*--out"):
+        build_report(tmp_path / "published")
+    assert (tmp_path / "published" / "report.html").read_bytes() == page
+    assert build_report(tmp_path / "published", only=["tables"], out=tmp_path / "elsewhere")
+    with pytest.raises(ResultsError, match="a published folder holds no networks"):
+        best_trial(Results(tmp_path / "published"), None)
+    # Unpacked only in part, as by a tar that was stopped.
+    (tmp_path / "published" / "trials").mkdir()
+    with pytest.raises(ResultsError, match="packed and unpacked; delete trials"):
+        list(Results(tmp_path / "published").folders())
+
+
+def test_the_fuller_copy_of_a_trial_is_merged(tmp_path: Path) -> None:
+    path = plant(tmp_path / "own", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=3, images=4, size=(16, 24))
+    for folder in Results(path).folders():
+        folder.best.write_bytes(b"weights")
+    publish(path, tmp_path / "published")
+    for number, sides in enumerate([(path, tmp_path / "published"), (tmp_path / "published", path)]):
+        merge(*sides, tmp_path / str(number), mixed_devices=False)
+        assert all(folder.best.exists() for folder in Results(tmp_path / str(number)).folders())
+
+
+def test_an_archive_larger_than_trials_can_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ablate.records.store.MOST_UNPACKED", 2**21)
+    with tarfile.open(tmp_path / PACKED, "w:xz") as archive:
+        member = tarfile.TarInfo("trials/small")
+        member.pax_headers = {"comment": "x" * 2**22}  # nothing but a header
+        archive.addfile(member)
+    with pytest.raises(ResultsError, match="holds more than trials can be"):
+        list(Results(tmp_path).folders())
 
 
 @pytest.mark.parametrize("name", ["../outside", "link", "torn"])
