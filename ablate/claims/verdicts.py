@@ -165,6 +165,10 @@ def verdict_of(tree: Node) -> tuple[Verdict, Evidence, Estimate]:
     refuted, other, other_share = _weigh(tree, 1, supporting=False)
     if refuted > 0:
         return "refuted", other, other.estimate(other_share)
+    # The interval that came nearer to deciding, at its level: another one might seem to have decided. What is still
+    # missing comes first.
+    if refuted > supported and not leaf.refused:
+        return "inconclusive", other, other.estimate(other_share)
     return "inconclusive", leaf, leaf.estimate(share)
 
 

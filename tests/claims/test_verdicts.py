@@ -256,7 +256,9 @@ def test_all_is_supported_at_the_full_level_and_hangs_on_the_weakest() -> None:
 
 def test_all_is_refuted_by_one_but_at_a_stricter_level() -> None:
     assert verdict_of(one(leaf(1.0, 0.4), leaf(-1.0, 0.4)))[0] == "refuted"
-    assert verdict_of(one(leaf(1.0, 0.4), leaf(-1.0, 0.6)))[0] == "inconclusive"
+    verdict, nearest, shown = verdict_of(one(leaf(1.0, 0.4), leaf(-1.0, 0.6)))
+    assert (verdict, nearest.at) == ("inconclusive", "-1")
+    assert shown.high == pytest.approx(0.2)  # at the level that decides; at the full one it seems to have decided
 
 
 def test_any_is_supported_by_one_at_a_stricter_level_and_refuted_by_all_at_the_full() -> None:
