@@ -77,6 +77,21 @@ def test_a_fault_is_one_line(load: Callable[..., Dataset], settings: dict[str, A
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("lost", [["box"], ["disc", "box"]])
+def test_a_class_is_not_lost_to_ignored_values(load: Callable[..., Dataset], tmp_path: Path, lost: list[str]) -> None:
+    for path in tmp_path.glob("files/*.png"):
+        if path.stem[3:] not in lost:
+            save(path, shapes(int(path.stem[:2]))[1].astype(np.uint8))
+    with pytest.raises(DataError) as caught:
+        load(**FILES, ignore=[255])
+    told = "files/00_{0}.png, files/01_{0}.png, files/02_{0}.png and 17 more"
+    cure = "take 255 out of 'ignore', or store 1 where the class is"
+    assert sorted(map(str, caught.value.problems)) == sorted(
+        f"data.ignore: 20 masks of the class '{name}' with only 0 and values of 'ignore': {told.format(name)}; {cure}"
+        for name in lost
+    )
+
+
 def test_other_values_of_a_file_are_named(load: Callable[..., Dataset], tmp_path: Path) -> None:
     save(tmp_path / "files/03_box.png", np.full((24, 32), 7, np.uint8))
     save(tmp_path / "files/04_box.png", np.zeros((9, 9), np.uint8))
