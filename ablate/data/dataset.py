@@ -276,19 +276,22 @@ def check_dataset(dataset: Dataset) -> None:
         problems.append(f"{dataset.num_classes} classes; expected 2 to {IGNORE - 1}: one leaves nothing to tell apart")
     shapes, seen, several = set(), np.zeros(256, dtype=np.int64), dataset.multilabel
     for name, split in dataset.splits.items():
-        found, counts = _check_split(name, split, 1 << dataset.num_classes if several else dataset.num_classes)
+        found, counts = _check_split(name, split, dataset.num_classes, multilabel=several)
         problems += found
         if not found:
             seen += counts
             shapes.add((split.images.shape[1:], str(split.images.dtype)))
     if len(shapes) > 1:
         problems.append(f"the splits differ in image shape or type: {sorted(shapes)}")
-    if not problems and several and not seen[1:IGNORE].any():
-        problems.append("no pixel bears a class")
     if not problems and not several and np.count_nonzero(seen[: dataset.num_classes]) == 1:
         problems.append(only_one_class(dataset.classes[int(seen[: dataset.num_classes].argmax())]))
     if problems:
         raise DataError(Problem(f"data set '{dataset.name}': {text}", key="data") for text in problems)
+
+
+def without_class(split: str, *, multilabel: bool) -> str:
+    """Return what is wrong with a split in which no class occurs."""
+    return f"the split '{split}' has no {'pixel that bears a class' if multilabel else 'labelled pixel'}"
 
 
 def only_one_class(name: str) -> str:
@@ -301,9 +304,10 @@ def _is_colour(colour: Any) -> bool:
     return whole and len(colour) == 3 and all(0 <= part <= 255 for part in colour)
 
 
-def _check_split(name: str, split: Split, labels: int) -> tuple[list[str], np.ndarray]:
-    """Return what is wrong with a split of so many labels, and how many pixels have each one, int64 (256,)."""
+def _check_split(name: str, split: Split, num_classes: int, *, multilabel: bool) -> tuple[list[str], np.ndarray]:
+    """Return what is wrong with a split, and how many of its pixels have each label, int64 (256,)."""
     images, masks, counts = split.images, split.masks, np.zeros(256, dtype=np.int64)
+    labels = 1 << num_classes if multilabel else num_classes
     for noun, array in (("images", images), ("masks", masks)):
         if not isinstance(array, np.ndarray):
             return [f"{name} {noun} are a {type(array).__name__}; expected a NumPy array"], counts
@@ -323,8 +327,8 @@ def _check_split(name: str, split: Split, labels: int) -> tuple[list[str], np.nd
     wrong = [int(value) for value in np.flatnonzero(counts) if labels <= value != IGNORE]
     if wrong:
         return [f"{name} masks hold {wrong[:3]}; expected 0..{labels - 1} or {IGNORE} (ignored)"], counts
-    if counts[:labels].sum() == 0:
-        return [f"{name} has no labelled pixel"], counts
+    if not class_pixels(counts, num_classes, multilabel=multilabel).any():
+        return [without_class(name, multilabel=multilabel)], counts
     return [], counts
 
 

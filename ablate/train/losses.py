@@ -22,9 +22,9 @@ ON_THE_HOST = ("cross_entropy_boundary",)
 class Loss:
     """A loss function with what it is told of the data.
 
-    A pixel counts unless it is ignored or its class has weight 0; a multilabel one, unless it is ignored. Where none of
-    a batch counts, a mean over pixels is 0/0 and would pass for divergence: here such a batch has the loss 0 with no
-    gradient, whatever the function.
+    A pixel counts unless it is ignored or its class has weight 0; a multilabel one, unless it is ignored or all classes
+    have. Where none of a batch counts, a mean over pixels is 0/0 and would pass for divergence: here such a batch has
+    the loss 0 with no gradient, whatever the function.
     """
 
     function: LossFunction
@@ -44,8 +44,10 @@ class Loss:
     def counts(self, target: Tensor) -> Tensor:
         """Return which pixels count: bool, of the target's shape."""
         labelled = target != self.ignore_index
-        if self.class_weights is None or self.multilabel:
+        if self.class_weights is None:
             return labelled
+        if self.multilabel:
+            return labelled & (self.class_weights > 0).any()
         return labelled & (self.class_weights > 0)[torch.where(labelled, target, 0).long()]
 
     def weight(self, target: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def test_a_plugin_that_breaks_the_contract_is_told_how(changes: dict[str, Any], 
         ),
         ({"masks": np.zeros((4, 6, 9), np.uint8)}, r"test masks are uint8 \(4, 6, 9\); expected uint8 \(4, 6, 8\)"),
         ({"masks": np.full((4, 6, 8), 2, np.uint8)}, r"test masks hold \[2\]; expected 0..1 or 255"),
-        ({"masks": np.full((4, 6, 8), IGNORE, np.uint8)}, "test has no labelled pixel"),
+        ({"masks": np.full((4, 6, 8), IGNORE, np.uint8)}, "the split 'test' has no labelled pixel"),
         ({"names": (1, 2, 3, 4)}, "test has names or groups that are not text"),
         ({"images": [[0]]}, "test images are a list; expected a NumPy array"),
         ({"names": ("a",)}, "test has 4 images and another number of names or groups"),
@@ -92,6 +92,17 @@ def test_a_split_that_breaks_the_contract_is_told_how(changes: dict[str, Any], e
     dataset = tiny()
     splits = {**dataset.splits, "test": replace(dataset.splits["test"], **changes)}
     with pytest.raises(DataError, match=expected):
+        check_dataset(replace(dataset, splits=splits))
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_a_split_in_which_no_pixel_bears_a_class_is_refused(name: str) -> None:
+    dataset = replace(tiny(), multilabel=True)
+    check_dataset(dataset)
+    none = np.zeros_like(dataset.splits[name].masks)
+    none[0, 0] = IGNORE
+    splits = {**dataset.splits, name: replace(dataset.splits[name], masks=none)}
+    with pytest.raises(DataError, match=f"the split '{name}' has no pixel that bears a class"):
         check_dataset(replace(dataset, splits=splits))
 
 

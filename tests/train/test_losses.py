@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -272,7 +273,9 @@ def test_a_multilabel_loss_judges_each_class_by_its_sigmoid(weights: list[float]
     for function, value in expected.items():
         loss = Loss(multilabel_loss(function), 3, 255, given, multilabel=True)
         assert float(loss(logits, target)) == pytest.approx(value, rel=1e-5)
-    nothing = loss(logits.requires_grad_(), torch.full_like(target, 255))
-    assert float(nothing) == 0
+        ignored = torch.full_like(target, 255)
+        for nothing, masks in ((loss, ignored), (replace(loss, class_weights=torch.zeros(3)), target)):
+            zero, gradient = computed(nothing, logits, masks)
+            assert zero == 0 and not gradient.any() and not nothing.counts(masks).any()
     with pytest.raises(StudyError, match="this loss knows one class a pixel"):
         multilabel_loss(focal)

@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 
 from ablate.data import cache
-from ablate.data.dataset import Dataset, Findings, Split, first_names, moments, only_one_class
+from ablate.data.dataset import IGNORE, Dataset, Findings, Split, first_names, moments, only_one_class, without_class
 from ablate.data.files.header import Unusable
 from ablate.data.files.labels import UNKNOWN, Colour, Labels, distinct_colours
 from ablate.data.files.pixels import (
@@ -39,6 +39,8 @@ WINDOW_PARTS = (0.001, 0.999)
 
 Splits = Mapping[str, Sequence[Pair]]
 Deal = Callable[[Mapping[str, str]], Splits]
+# Of masks of one file a class: the path, whether pixels bear the class, and whether pixels are ignored.
+Planes = tuple[tuple[str, bool, bool], ...]
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class _Decoded(NamedTuple):
     fault: tuple[str, str, Unusable] | None = None
     unknown: tuple[tuple[int, str, int], ...] = ()
     seen: tuple[int, ...] | None = None
+    planes: Planes = ()
 
 
 class _Decoding:
@@ -160,6 +163,8 @@ class _Decoding:
         arrays: cache.Arrays = {}
         unknown: dict[int, list[tuple[str, int]]] = {}
         classes: set[int] = set()
+        planes: list[Planes] = []
+        bare: list[str] = []
         complete = True
         for split, sources in self.sources.items():
             kind = np.uint16 if self.deep else np.uint8
@@ -176,11 +181,15 @@ class _Decoding:
                 for code, path, count in result.unknown:
                     unknown.setdefault(code, []).append((path, count))
                 classes.update(result.seen or ())
+                planes.append(result.planes)
             whole = len(usable) == len(sources) > 0
             complete = complete and whole and all(result.seen is not None for result in results)
             if whole and not any(result.seen is None or result.seen for result in results):
-                what = "pixel that bears a class" if self.labels.multilabel else "labelled pixel"
-                findings.say(f"the split '{split}' has no {what}", key="data.split")
+                bare.append(split)
+        # A split without a class may be a mere consequence of a class that is lost.
+        if not (complete and self._say_lost(planes, findings)):
+            for split in bare:
+                findings.say(without_class(split, multilabel=self.labels.multilabel), key="data.split")
         if complete and len(classes) == 1 and not self.labels.multilabel:
             cure = "name what else there is, such as the background, as a class"
             findings.say(only_one_class(self.labels.classes[classes.pop()]), key="data.classes", cure=cure)
@@ -213,7 +222,27 @@ class _Decoding:
         masks[index] = resize_labels(self.labels.joined(parts), self.size)
         labels = np.bincount(masks[index].ravel(), minlength=256)
         seen = class_pixels(labels, len(self.labels.classes), multilabel=self.labels.multilabel)
-        return _Decoded(seen=tuple(map(int, np.flatnonzero(seen))))
+        planes: Planes = ()
+        if self.labels.words:
+            marks = [(bool((part == 1).any()), bool((part == IGNORE).any())) for part in parts]
+            planes = tuple((path, *mark) for path, mark in zip(pair.masks, marks, strict=True))
+        return _Decoded(seen=tuple(map(int, np.flatnonzero(seen))), planes=planes)
+
+    def _say_lost(self, planes: Sequence[Planes], findings: Findings) -> bool:
+        """Say which classes have masks of only 0 and ignored values, and return whether there are any."""
+        cure = "store 1 (or 255) where the class is"
+        if self.labels.table.get(255) == IGNORE:
+            cure = "take 255 out of 'ignore', or store 1 where the class is"
+        lost = False
+        for name, masks in zip(self.labels.classes, zip(*planes, strict=True), strict=False):
+            ignoring = sorted(path for path, _, ignores in masks if ignores)
+            if not ignoring or any(bears for _, bears, _ in masks):
+                continue
+            lost = True
+            for path in ignoring:
+                fault = f"of the class '{name}' with only 0 and values of 'ignore'"
+                findings.add(path, fault, noun="mask", key="data.ignore", cure=cure)
+        return lost
 
     def _say_unknown(self, unknown: Mapping[int, list[tuple[str, int]]], findings: Findings) -> None:
         """Say the three commonest labels that have no meaning, how often and where, and what is allowed."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -213,6 +214,8 @@ def _paired(root: Path, images: str, masks: str, bands: Words, words: Words, fin
         first_band = _BANDS.sub(bands[0], images) if bands else images
         found[pattern] = dict(pair_up(root, first_band, pattern, findings, known=others))
     first, *rest = found.values()
+    if first and all(rest):
+        _check_shared(every.values(), found.values(), findings)
     paired = []
     for image, mask in first.items():
         files = tuple(bands_of(image, images, bands)) if bands else (image,)
@@ -223,6 +226,22 @@ def _paired(root: Path, images: str, masks: str, bands: Words, words: Words, fin
         if all(image in masks for masks in rest):
             paired.append((files, (mask, *(masks[image] for masks in rest))))
     return paired
+
+
+def _check_shared(files: Collection[Collection[str]], pairs: Collection[Mapping[str, str]], findings: Findings) -> None:
+    """Find masks that fit several classes, as 1_cell_nucleus.png fits `nucleus`, and belong to no image or to two.
+
+    `files` are the masks that fit each class by their names, `pairs` the mask of each image, for each class.
+    """
+    fitting = Counter(itertools.chain(*files))
+    taken = Counter(itertools.chain(*(masks.values() for masks in pairs)))
+    for mask in sorted(mask for mask, classes in fitting.items() if classes > 1 and taken[mask] != 1):
+        if taken[mask]:
+            cure = "rename images or classes"
+            findings.add(mask, "that fits several images and classes", noun="mask", key="data.masks", cure=cure)
+        else:
+            cure = "add the images or narrow 'masks'"
+            findings.add(mask, "without an image", noun="mask", key="data.images", cure=cure)
 
 
 def _dealt(

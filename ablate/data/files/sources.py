@@ -107,7 +107,8 @@ def pair_up(
     `images` is a glob. `masks` is a glob too, or holds `{stem}` (the image's name without its ending) and perhaps
     `{parent}` (the image's folder relative to the root). Two globs are paired by stem, or by what their wildcards
     stand for where that pairs more files (`a/*_img.png` with `b/*_mask.png`). Hidden files are passed over; a file
-    that is the mask of some image is not taken for an image, nor one that is `known` for another mask.
+    that is the mask of some image is not taken for an image, nor one that is `known` for the mask of another class,
+    of which no partner is asked for either.
     """
     candidates = [path for path in list_files(root, images) if path not in known]
     named = "{stem}" in masks or "{parent}" in masks
@@ -121,7 +122,7 @@ def pair_up(
         taken = {mask for image, mask in wanted.items() if mask in present and mask != image}
         found = [image for image in candidates if image not in taken]
         partner = {image: wanted[image] for image in found if wanted[image] in present}
-        spare = sorted(present - set(partner.values()) - set(found))
+        spare = sorted(present.difference(partner.values(), found, known))
     else:
         found = [image for image in candidates if image not in present]
         partner, unclear = _by_key(found, sorted(present), images, masks)
@@ -129,7 +130,7 @@ def pair_up(
             cure = "say which mask is meant, such as masks: label/{stem}_mask.png"
             findings.add(path, "sharing a name, so that no pair is clear", noun="file", key=MASKS, cure=cure)
         found = [image for image in found if image not in unclear]
-        spare = sorted(present - set(partner.values()) - unclear)
+        spare = sorted(present.difference(partner.values(), unclear, known))
     # What has no partner is only a consequence where a pattern matches nothing.
     for pattern, matches, key in ((images, candidates, IMAGES), (mask_glob, present, MASKS)):
         if not matches:

@@ -77,6 +77,39 @@ def test_a_fault_is_one_line(load: Callable[..., Dataset], settings: dict[str, A
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("lost", [["box"], ["disc", "box"]])
+def test_a_class_is_not_lost_to_ignored_values(load: Callable[..., Dataset], tmp_path: Path, lost: list[str]) -> None:
+    for path in tmp_path.glob("files/*.png"):
+        if path.stem[3:] not in lost:
+            save(path, shapes(int(path.stem[:2]))[1].astype(np.uint8))
+    with pytest.raises(DataError) as caught:
+        load(**FILES, ignore=[255])
+    told = "files/00_{0}.png, files/01_{0}.png, files/02_{0}.png and 17 more"
+    cure = "take 255 out of 'ignore', or store 1 where the class is"
+    assert sorted(map(str, caught.value.problems)) == sorted(
+        f"data.ignore: 20 masks of the class '{name}' with only 0 and values of 'ignore': {told.format(name)}; {cure}"
+        for name in lost
+    )
+
+
+@pytest.mark.parametrize("masks", ["files/{stem}_{class}.png", "files/*_{class}.png"])
+def test_a_class_whose_name_ends_in_that_of_another(load: Callable[..., Dataset], tmp_path: Path, masks: str) -> None:
+    for path in tmp_path.glob("files/*_box.png"):
+        path.rename(path.with_name(path.name.replace("box", "big_disc")))
+    for classes in (["disc", "big_disc"], ["big_disc", "disc"]):
+        dataset = load(masks=masks, classes=classes)
+        weights = [1, 2] if classes[0] == "disc" else [2, 1]
+        for name, mask in zip(dataset.splits["train"].names, dataset.splits["train"].masks, strict=True):
+            np.testing.assert_array_equal(mask, np.tensordot(weights, shapes(int(name))[1:], axes=1))
+    (tmp_path / "files/20_big_disc.png").write_bytes((tmp_path / "files/19_big_disc.png").read_bytes())
+    with pytest.raises(DataError, match=r"1 mask without an image: files/20_big_disc\.png; add the images"):
+        load(masks=masks, classes=["disc", "big_disc"])
+    (tmp_path / "files/20_big_disc.png").rename(tmp_path / "files/03_big_big_disc.png")
+    (tmp_path / "image/03_big.png").write_bytes((tmp_path / "image/04.png").read_bytes())
+    with pytest.raises(DataError, match=r"1 mask that fits several images and classes: files/03_big_disc\.png"):
+        load(masks=masks, classes=["disc", "big_disc"])
+
+
 def test_other_values_of_a_file_are_named(load: Callable[..., Dataset], tmp_path: Path) -> None:
     save(tmp_path / "files/03_box.png", np.full((24, 32), 7, np.uint8))
     save(tmp_path / "files/04_box.png", np.zeros((9, 9), np.uint8))
