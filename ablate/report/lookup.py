@@ -15,7 +15,7 @@ from ablate.errors import AblateError, PluginError
 from ablate.measure.detail import scaled_width
 from ablate.registry import Displays
 from ablate.report.format import rate_text, shorten
-from ablate.wording import count_of, range_of
+from ablate.wording import count_of, listed, range_of
 
 Made = TypeVar("Made")
 Row = dict[str, Any]
@@ -88,6 +88,11 @@ def among(analysis: Analysis, present: Iterable[str]) -> list[str]:
 def primary_contrasts(analysis: Analysis) -> pd.DataFrame:
     """Return the contrasts that decide: each variant against what it is compared with, once."""
     return analysis.contrasts[analysis.contrasts["primary"].astype(bool)]
+
+
+def has_intervals(analysis: Analysis) -> bool:
+    """Return whether a contrast that decides has an interval: one seed a side gives none."""
+    return bool(np.isfinite(primary_contrasts(analysis)["low"].astype(float)).any())
 
 
 def primary_kind(analysis: Analysis) -> str:
@@ -178,6 +183,29 @@ def untuned(analysis: Analysis) -> list[str]:
     cells = analysis.cells.assign(has=analysis.cells["n"].astype(float) > 0).groupby("variant")["has"]
     alone = (cells.sum() == 1) & (cells.size() > 1)
     return among(analysis, alone.index[alone])
+
+
+@once_an_analysis
+def tuned(analysis: Analysis) -> list[str]:
+    """Return the variants with results at several settings, among which their own was chosen."""
+    found = analysis.cells[analysis.cells["n"].astype(float) > 0].groupby("variant")["setting"].nunique()
+    return among(analysis, found.index[found > 1])
+
+
+@once_an_analysis
+def on_edge(analysis: Analysis) -> list[str]:
+    """Return the variants whose best rate lies on the edge of the grid, without those that none was chosen for."""
+    rows, alone = by_variant(analysis.variants), untuned(analysis)
+    return [name for name in order(analysis) if name in rows and rows[name]["unbracketed"] and name not in alone]
+
+
+@once_an_analysis
+def provisional(analysis: Analysis) -> list[str]:
+    """Return the variants of which a trial, or one that their comparison rests on, has no result."""
+    frames = (analysis.variants, primary_contrasts(analysis))
+    return among(
+        analysis, (name for frame in frames for name in frame.loc[frame["provisional"].astype(bool), "variant"])
+    )
 
 
 def distinct_detail(analysis: Analysis, frame: pd.DataFrame) -> pd.DataFrame:
@@ -329,7 +357,15 @@ def chosen_rule(analysis: Analysis) -> str:
     """Return, for the text beneath a figure, at which settings the variants are drawn, and with how many seeds."""
     one = next(iter(analysis.own_best.values())) if _one_for_all(analysis) else None
     which = f", {named_setting(analysis, one)} for all" if one is not None else ""
-    return f"Each variant at its own best setting, chosen on validation{which}; {seeds_text(analysis)}."
+    chosen = f"chosen on validation{only_one(analysis)}{which}"
+    return f"Each variant at its own best setting, {chosen}; {seeds_text(analysis)}."
+
+
+def only_one(analysis: Analysis) -> str:
+    """Return for which variants nothing was chosen, to follow "chosen": " (unet: the only one with a result)"."""
+    alone = untuned(analysis)
+    whose = "every variant" if len(alone) == len(analysis.own_best) else listed(alone)
+    return f" ({whose}: the only one with a result)" if alone else ""
 
 
 def seeds_text(analysis: Analysis) -> str:

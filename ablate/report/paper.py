@@ -13,7 +13,7 @@ from ablate.report.figures.consolidated import NARROW, draw_consolidated
 from ablate.report.figures.saving import encode, timeless
 from ablate.report.figures.theme import theme
 from ablate.report.format import short_names
-from ablate.report.lookup import NotDrawn, seeds_text
+from ablate.report.lookup import NotDrawn, seeds_text, untuned
 from ablate.report.tables.latex import latex, to_latex
 from ablate.report.tables.main import results
 from ablate.report.tables.table import Column, Table
@@ -144,6 +144,7 @@ def _results(analysis: Analysis) -> str:
     kept = [known[key] for key in COLUMNS if key in known]
     level = f"{100 * analysis.confidence:.0f} %"
     edge = "; *: on the edge of the grid" if frame["unbracketed"].astype(bool).any() else ""
+    edge += "; †: no other has a result yet" if untuned(analysis) else ""
     note = f"± and brackets: {level} intervals over {seeds_text(analysis)} and images; decisions by Holm's p{edge}."
     title = f"Test mIoU at each variant's own best setting, and its difference Δ to {short[analysis.baseline]}"
     made = to_latex(Table(frame, kept, note, name="results", title=title))

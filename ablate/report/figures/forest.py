@@ -61,9 +61,10 @@ def contrasts(analysis: Analysis) -> Figure:
     fresh = lookup.primary_kind(analysis) == "confirmed"
     holds = "fresh seeds and images" if fresh else "seeds, images and the choosing of the rate"
     axes.set_xlabel(f"Δ test mIoU, points ({interval_words(analysis)}: {holds})")
+    again = " and run again with fresh seeds" if fresh else ""
     rule = (
         f"Test mIoU of the variant minus that of {shorten(analysis.baseline, 40)} (a copy: minus its original), each "
-        f"at its own best setting, chosen on validation{' and run again with fresh seeds' if fresh else ''}. Filled: "
+        f"at its own best setting, chosen on validation{lookup.only_one(analysis)}{again}. Filled: "
         "decided; hollow: undecided. The decision goes by p, which is corrected for the number of variants (Holm); the "
         f"interval is not. Grey band: differences within ± {percent(analysis.rope)} points count as none. Arrow: goes "
         f"on beyond the axis.{left_out}"

@@ -14,7 +14,7 @@ from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, label_rows, looks, percent_axis, rate_axis
 from ablate.report.figures.theme import FULL, canvas, legend
 from ablate.report.format import percent
-from ablate.report.lookup import NotDrawn, by_variant, chosen_notes, only_rate, order
+from ablate.report.lookup import NotDrawn, by_variant, chosen_notes, only_rate, order, untuned
 from ablate.wording import count_of, range_of
 
 
@@ -123,6 +123,7 @@ def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
             axes.plot(optimum, place, "|", color=look.color, markersize=8, markeredgewidth=1.8)
         else:
             why = "none: the best rate is on the edge" if rows[variant]["unbracketed"] else "none: no quadratic fits"
+            why = "none: no other rate has a result yet" if variant in untuned(analysis) else why
             axes.text(0.02, place, why, transform=axes.get_yaxis_transform(), va="center", size=6, color=theme.MUTED)
     axes.set_title("Basin and optimum")
 

@@ -16,7 +16,7 @@ from ablate.report.figures.saving import FILE_ONLY, Drawn
 from ablate.report.format import typeset
 from ablate.report.images.gallery import gallery
 from ablate.report.images.tiles import Panel, panels
-from ablate.report.lookup import NotDrawn, busy, primary_kind, progress
+from ablate.report.lookup import NotDrawn, busy, has_intervals, only_one, primary_kind, progress
 from ablate.report.tables.table import Table
 from ablate.report.words import notes
 from ablate.report.words.component_words import run_command
@@ -27,11 +27,13 @@ from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
 from ablate.wording import count_of, listed
 
 VERDICT_NOTE = (
-    "Δ: difference from the baseline with its interval (dashed where undecided), each variant at the rate that did "
-    "best on validation{fresh}. Grey: differences that count as none. The verdict follows p, which is corrected for "
-    "the number of comparisons (Holm); the interval is not corrected, so it may exclude zero where nothing is decided. "
-    "{reach}"
+    "Δ: difference from the baseline{interval}, each variant at the rate that did best on validation{alone}{fresh}. "
+    "Grey: differences that count as none. {decided}{reach}"
     "Rise: 1 means that the training loss never rose. Training speed: relative to the baseline, measured alone{mark}."
+)
+INTERVAL_NOTE = (
+    "The verdict follows p, which is corrected for the number of comparisons (Holm); the interval is not corrected, so "
+    "it may exclude zero where nothing is decided. "
 )
 REACH_NOTE = (
     "Detectable: the difference that would have been found with a chance of 80 %. To decide: the seeds per "
@@ -125,6 +127,9 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         cards=cards(analysis),
         verdicts=rows,
         verdict_note=VERDICT_NOTE.format(
+            interval=" with its interval (dashed where undecided)" if has_intervals(analysis) else "",
+            alone=only_one(analysis),
+            decided=INTERVAL_NOTE if has_intervals(analysis) else "Without an interval nothing is decided. ",
             reach=REACH_NOTE if any(row.reach for row in rows) else "",
             fresh=", on fresh seeds" if primary_kind(analysis) == "confirmed" else "",
             mark=f" (*: {text})" if (text := busy(analysis)) else "",

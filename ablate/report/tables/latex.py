@@ -18,7 +18,7 @@ LAST_LATIN = 0x17F
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", "|": r"\textbar{}",
-    ">": r"\textgreater{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--", "∞": r"$\infty$",
+    ">": r"\textgreater{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--", "∞": r"$\infty$", "†": r"\dag{}",
     "÷": r"$\div$", "√": r"$\surd$", "²": r"$^2$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "Φ": r"$\Phi$",
     "α": r"$\alpha$", "η": r"$\eta$", "θ": r"$\theta$", "σ": r"$\sigma$", "τ": r"$\tau$", "χ": r"$\chi$",
     "≈": r"$\approx$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\rightarrow$", "·": r"$\cdot$",

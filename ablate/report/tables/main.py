@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import rate_text
-from ablate.report.lookup import busy, loss_column, only_rate, primary_contrasts
+from ablate.report.lookup import busy, loss_column, on_edge, only_rate, primary_contrasts, provisional, untuned
 from ablate.report.tables.table import Column, Table, axis_columns, in_order, of_table, with_rates
 
 # Of an undecided contrast: what it could have found, and what would decide it.
@@ -35,6 +37,8 @@ def results(analysis: Analysis) -> Table:
     frame = frame.merge(cells, on=["variant", "setting"], how="left")
     for quantity, name in (("train_images_per_s", "train"), ("inference_images_per_s", "inference")):
         frame = with_rates(frame, analysis, quantity, name)
+    frame["provisional"] = frame["variant"].isin(provisional(analysis))
+    frame["unbracketed"] = frame["variant"].isin(on_edge(analysis))
     frame["chosen"] = [_chosen(row, analysis) for _, row in frame.iterrows()]
     frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for _, row in frame.iterrows()]
     frame["decision_text"] = [_decision(row) for _, row in frame.iterrows()]
@@ -52,10 +56,12 @@ def results(analysis: Analysis) -> Table:
         Column("parameters", "Params", "count", best="min"),
     ]
     said = f" Speeds are no measure of cost here: {busy(analysis)}." if busy(analysis) else ""
+    half = f" ± is half the {100 * analysis.confidence:.0f} % interval of the variant by itself."
+    alone = " †: no other has a result yet." if untuned(analysis) else ""
     rule = (
-        f"{rules.primary(analysis) or rules.contrasts(analysis)} ± is half the {100 * analysis.confidence:.0f} % "
-        "interval of the variant by itself. *: on the edge of the grid, the best may lie beyond. Rise: of the training "
-        f"loss at that setting; 1 = never rose.{said}"
+        f"{rules.primary(analysis) or rules.contrasts(analysis)}{half if frame['test_low'].notna().any() else ''} "
+        f"*: on the edge of the grid, the best may lie beyond.{alone} Rise: of the training loss at that setting; 1 = "
+        f"never rose.{said}"
     )
     frame = of_table(frame, columns, "p_holm", "decision", "lr_confounded", "unbracketed", "n_diverged", "seeds")
     return Table(frame, columns, rule, page_only=("chosen", "diverged", "decision_text"))
@@ -70,7 +76,7 @@ def contrasts(analysis: Analysis) -> Table:
             rules.KINDS[kind].lower() + (" (primary)" if primary else "")
             for kind, primary in zip(frame["kind"], frame["primary"], strict=True)
         ],
-        flags=[_flags(row) for _, row in frame.iterrows()],
+        flags=[_flags(row, untuned(analysis)) for _, row in frame.iterrows()],
         seeds=[f"{row['n']:.0f} and {row['n_against']:.0f}" for _, row in frame.iterrows()],
     )
     columns = [
@@ -186,7 +192,7 @@ def trials(analysis: Analysis) -> Table:
 
 def _chosen(row: pd.Series, analysis: Analysis) -> str:
     text = rate_text(float(row["lr"])) if only_rate(analysis) and np.isfinite(row["lr"]) else str(row["setting"])
-    return text + ("*" if row["unbracketed"] is True or row["unbracketed"] == 1 else "")
+    return text + ("†" if row["variant"] in untuned(analysis) else "*" if row["unbracketed"] else "")
 
 
 def _share(part: float, whole: float) -> str:
@@ -194,22 +200,20 @@ def _share(part: float, whole: float) -> str:
 
 
 def _decision(row: pd.Series) -> str:
-    if row.get("baseline"):
-        return "baseline"
-    text = row["decision"] if isinstance(row["decision"], str) else "–"
+    text = "baseline" if row.get("baseline") else row["decision"] if isinstance(row["decision"], str) else "–"
     notes = [
         *(["control"] if row.get("control") else []),
         *(["lr-confounded"] if row.get("lr_confounded") is True else []),
-        *(["provisional"] if row.get("provisional") is True else []),
+        *(["provisional"] if row["provisional"] else []),
     ]
     return f"{text} ({', '.join(notes)})" if notes else text
 
 
-def _flags(row: pd.Series) -> str:
+def _flags(row: pd.Series, alone: Collection[str]) -> str:
     words = [
         ("control", row["control"]),
         ("lr-confounded", row["lr_confounded"]),
-        ("unbracketed", row["unbracketed"]),
+        ("unbracketed", row["unbracketed"] and not {row["variant"], row["against"]} <= set(alone)),
         ("provisional", row["provisional"]),
     ]
     found = [word for word, on in words if bool(on)]

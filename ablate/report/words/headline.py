@@ -16,6 +16,7 @@ from ablate.report.lookup import (
     busy,
     by_variant,
     main_trials,
+    on_edge,
     order,
     primary_contrasts,
     primary_kind,
@@ -76,7 +77,8 @@ def subject(analysis: Analysis) -> list[str]:
     tried = range_of(main.groupby("variant")["setting"].nunique())
     axis = "learning rate" if list(frames.axes) == ["lr"] else "setting"
     seeds = range_of(main.groupby(["variant", "setting"])["seed"].nunique())
-    runs = f"Runs: each variant with {count_of(seeds, 'seed')} at {'each of ' * (tried != '1')}{count_of(tried, axis)}"
+    runs = "Runs planned" if done < planned else "Runs"
+    runs += f": each variant with {count_of(seeds, 'seed')} at {'each of ' * (tried != '1')}{count_of(tried, axis)}"
     fresh = frames.trials[frames.trials["role"] == "confirm"].groupby("variant")["seed"].nunique()
     runs += f", then with {count_of(range_of(fresh), 'fresh seed')} at its best" if len(fresh) else ""
     runs += f"; {done} of {count_of(planned, 'trial')} finished"
@@ -166,8 +168,7 @@ def _chosen(analysis: Analysis) -> Card:
     # A setting of several axes is long; the table of verdicts has all of them.
     most = MOST_NAMED if len(analysis.frames.axes) == 1 else 2
     tuned = [variant for variant in order(analysis) if variant not in alone]
-    rows = by_variant(analysis.variants)
-    edge = [variant for variant in tuned if rows[variant]["unbracketed"]]
+    edge = on_edge(analysis)
     said = []
     if len(at) > 1:
         said.append(_first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + ".")
@@ -204,6 +205,8 @@ def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
         rest = f" finishes the other {count_of(planned - done, 'trial')}; with" if done < planned else ", with"
         more = f"The command under Run it again{rest} {fresh_seeds_option(analysis, LEAST_SEEDS)} it trains so many "
         more += "fresh seeds of each variant at its best."
+        if analysis.frames.study.claims:
+            more += " A smaller number beside a claim is only the least that the method of that claim can judge by."
         return [Card("What would decide it?", f"{LEAST_SEEDS} seeds per variant or more", more)]
     if not could:
         return []

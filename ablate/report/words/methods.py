@@ -121,7 +121,8 @@ def _trials(analysis: Analysis) -> str:
     frames, main = analysis.frames, main_trials(analysis)
     seeds = main.groupby(["variant", "setting"], sort=False)["seed"].nunique()
     status = frames.trials["status"].value_counts()
-    text = f"Each cell was trained with {count_of(range_of(seeds), 'seed')} ({count_of(len(frames.trials), 'trial')}"
+    planned = "is planned" if status.get("missing", 0) else "was trained"
+    text = f"Each cell {planned} with {count_of(range_of(seeds), 'seed')} ({count_of(len(frames.trials), 'trial')}"
     for name, word in (
         ("diverged", "diverged"),
         ("pruned", "pruned"),

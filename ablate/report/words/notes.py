@@ -16,11 +16,13 @@ from ablate.report.format import percent
 from ablate.report.lookup import (
     at_own_best,
     busy,
-    by_variant,
+    has_intervals,
     main_trials,
+    on_edge,
     primary_contrasts,
     primary_kind,
     rows_of,
+    tuned,
     untuned,
 )
 from ablate.report.words.component_words import differs_text
@@ -104,27 +106,29 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
             yield f"{pair} is lr-confounded: the difference depends on how the learning rate is chosen"
     if alone := untuned(analysis):
         yield f"no rate was chosen for {listed(alone)}, as only one setting has a result"
-    rows = by_variant(analysis.variants)
-    edges = [variant for variant, row in rows.items() if row["unbracketed"] and variant not in alone]
-    if edges:
+    if edges := on_edge(analysis):
         whose = "every variant" if len(edges) == len(analysis.own_best) else listed(edges)
         yield f"unbracketed: the best rate of {whose} lies on the edge of the grid; a better one may lie beyond it"
     if any(row["conditional"] for row in primary):
         groups = int(primary[0]["groups"])
         few = "one group, which cannot" if groups == 1 else f"{groups} groups, too few to"
         these = "it" if groups == 1 else "these"
-        yield f"the test images come in {few} stand for others: the intervals are conditional on {these}"
+        holds = "the intervals are conditional on" if has_intervals(analysis) else "what is found holds for"
+        yield f"the test images come in {few} stand for others: {holds} {these}"
     warned = [row["variant"] for row in primary if row["order_warning"] and np.isfinite(row["low"])]
     if warned:
         yield (
             f"neighbouring test images behave alike in the comparisons of {listed(warned)}: they seem to be sequences, "
             "but no group is declared, so the intervals are too narrow (declare data.group)"
         )
-    chosen = analysis.cells.groupby("variant")["setting"].nunique()
-    if primary and primary_kind(analysis) == "own_best" and chosen.max() > 1:
+    chosen = tuned(analysis)
+    if primary and primary_kind(analysis) == "own_best" and chosen:
+        several = 1 < len(chosen) < len(analysis.own_best)
+        whose = "every variant" if len(chosen) == len(analysis.own_best) else listed(chosen)
         yield (
-            "optimistic: every variant is scored by the same runs that chose its rate, which favours lucky ones; fresh "
-            "seeds at the chosen rate (confirm) remove this"
+            f"optimistic: {whose} {'are' if several else 'is'} scored by the same runs that chose "
+            f"{'their' if several else 'its'} rate, which favours lucky ones; fresh seeds at the chosen rate (confirm) "
+            "remove this"
         )
 
 

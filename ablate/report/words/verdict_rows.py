@@ -14,9 +14,12 @@ from ablate.report.lookup import (
     Row,
     busy,
     by_variant,
+    has_intervals,
+    on_edge,
     order,
     primary_contrasts,
     primary_kind,
+    provisional,
     setting_label,
     untuned,
 )
@@ -77,7 +80,8 @@ def verdict_rows(analysis: Analysis) -> tuple[list[VerdictRow], Scale]:
         return round(200 * (value - low) / (high - low), 2) if np.isfinite(value) else None
 
     zero, left, right = place(0.0), place(-analysis.rope), place(analysis.rope)
-    label = f"Interval, {percent(low, 0, sign=True)} to {percent(high, 0, sign=True)}"
+    drawn = "Interval" if has_intervals(analysis) else "Δ"
+    label = f"{drawn}, {percent(low, 0, sign=True)} to {percent(high, 0, sign=True)}"
     scale = Scale(zero or 0.0, left or 0.0, (right or 0.0) - (left or 0.0), label)
     rows, compared = by_variant(analysis.variants), by_variant(primary)
     made = [
@@ -109,7 +113,7 @@ def _row(
         variant=variant,
         differs=differs_text(analysis, variant) if not row["control"] else f"A/A copy of {row['against']}",
         verdict=verdict,
-        flags=_flags(row, contrast),
+        flags=_flags(analysis, row, contrast),
         miou=_score(analysis, variant, row, contrast),
         delta=delta,
         interval=interval,
@@ -119,7 +123,7 @@ def _row(
         low=None if low is None else place(low),
         high=None if high is None else place(high),
         at=setting_label(analysis, str(row["setting"]), WHOLE) if isinstance(row["setting"], str) else "–",
-        edge=_edge(analysis, variant, row),
+        edge=_edge(analysis, variant),
         rise=number(float(cell["rise"].iloc[0])) if len(cell) else "–",
         diverged=f"{dead:.0f} of {cell['n'].iloc[0]:.0f} diverged" if dead else "",
         speed=speed_text(analysis, variant),
@@ -147,19 +151,19 @@ def _reach(contrast: Row) -> tuple[str, ...]:
     return tuple(filter(None, found))
 
 
-def _edge(analysis: Analysis, variant: str, row: Row) -> str:
+def _edge(analysis: Analysis, variant: str) -> str:
     if variant in untuned(analysis):
         return "no other has a result yet"
-    return "edge of the grid" if row["unbracketed"] else ""
+    return "edge of the grid" if variant in on_edge(analysis) else ""
 
 
-def _flags(row: Row, contrast: Row | None) -> tuple[str, ...]:
+def _flags(analysis: Analysis, row: Row, contrast: Row | None) -> tuple[str, ...]:
     flags = []
     if contrast is not None and contrast["untrained"]:
         flags.append("untrained")
     if contrast is not None and bool(contrast["lr_confounded"]):
         flags.append("lr-confounded")
-    if bool(row["provisional"]) or (contrast is not None and bool(contrast["provisional"])):
+    if row["variant"] in provisional(analysis):
         flags.append("provisional")
     if isinstance(row["confounds"], str) and row["confounds"]:
         flags.append("own training settings")

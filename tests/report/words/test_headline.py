@@ -12,13 +12,16 @@ import pytest
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.lookup import busy
+from ablate.report.page.document import make_page
+from ablate.report.tables.main import results
 from ablate.report.words.component_words import Component, component, deciding_command, differs_text, span_text
 from ablate.report.words.headline import cards, headline, subject
+from ablate.report.words.methods import methods_paragraph
 from ablate.report.words.notes import notes
 from ablate.report.words.verdict_rows import verdict_rows
-from ablate.study.spec import ConfirmSpec, VariantSpec
+from ablate.study.spec import ClaimSpec, ConfirmSpec, VariantSpec
 from tests.planted import Truth, plant
-from tests.report.conftest import Analysed
+from tests.report.conftest import CLAIMS, Analysed
 
 ASKED = ("At which rate?", "What would decide it?")
 
@@ -238,7 +241,39 @@ def test_an_unfinished_study_of_one_seed_is_not_said_to_have_chosen_or_decided(
     at, decide = (next(card for card in cards(analysis) if card.question == q) for q in ASKED)
     assert "No other rate has a result yet for noskip." in at.more
     assert "finishes the other 2 trials; with -o confirm.seeds=5 it trains" in decide.more
-    assert any("No rate was chosen for noskip" in text for text in notes(analysis))
-    unet, noskip = verdict_rows(analysis)[0]
+    assert subject(analysis)[-1].startswith("Runs planned: each variant with 1 seed at each of 3 learning rates")
+    said = notes(changed(analysis, conditional=True, groups=2))
+    assert any("No rate was chosen for noskip" in text for text in said)
+    assert any("Optimistic: unet is scored by the same runs that chose its rate" in text for text in said)
+    assert any("too few to stand for others: what is found holds for these" in text for text in said)
+    (unet, noskip), scale = verdict_rows(analysis)
     assert noskip.edge == "no other has a result yet" and "provisional" in noskip.flags and not unet.flags
-    assert not noskip.reach
+    assert not noskip.reach and scale.label.startswith("Δ, ")
+    caption = make_page(analysis, [], []).verdict_note
+    assert "did best on validation (noskip: the only one with a result)" in caption and "dashed" not in caption
+    assert "Each cell is planned with 1 seed (6 trials; 2 not yet run)" in methods_paragraph(analysis)
+    # Claims name the least that their method needs, which is not what decides the study.
+    claimed = analysis.frames.study.model_copy(update={"claims": [ClaimSpec.model_validate(CLAIMS[0])]})
+    card = cards(replace(analysis, frames=replace(analysis.frames, study=claimed)))[-1]
+    assert "only the least that the method of that claim can judge by" in card.more
+    assert "beside a claim" not in decide.more
+    # The tables mark the same variants by the same rules.
+    table, edge = results(analysis), "*" if unet.edge else ""
+    assert list(table.frame["chosen"]) == [f"{unet.at}{edge}", f"{noskip.at}†"]
+    assert list(table.frame["decision_text"]) == ["baseline", "undecided (provisional)"]
+    assert "†: no other has a result yet." in table.rule and "± is half" not in table.rule
+
+
+def test_a_baseline_without_all_its_trials_makes_every_verdict_provisional(study: Analysis) -> None:
+    variants = study.variants.assign(provisional=study.variants["variant"] == "unet")
+    waiting = replace(changed(study, provisional=True), variants=variants)
+    assert [row.flags for row in verdict_rows(waiting)[0]] == [("provisional",), ("provisional",)]
+    assert all("(provisional)" in text for text in results(waiting).frame["decision_text"])
+
+
+def test_where_no_rate_was_chosen_nothing_is_optimistic(study: Analysis) -> None:
+    first = study.cells["setting"] == study.cells["setting"].iloc[0]
+    alone = replace(study, cells=study.cells.assign(n=study.cells["n"].where(first, 0)))
+    said = " ".join(notes(alone))
+    assert "No rate was chosen for unet and noskip" in said and "Optimistic" not in said
+    assert "(every variant: the only one with a result)" in make_page(alone, [], []).verdict_note
