@@ -34,7 +34,8 @@ def best_trial(results: Results, variant: str | None) -> tuple[TrialFolder, Reco
         raise ResultsError(f"no trained network of the variant '{variant}'", file=str(results.path), cure=cure)
     if not found:
         cure = "run it to its end; run: {keep: none} keeps no networks"
-        cure = "a published folder holds no networks: run the study" if results.is_packed() else cure
+        if results.is_packed():
+            cure = "a published folder holds no networks: run the study"
         raise ResultsError("no trained network is kept here", file=str(results.path), cure=cure)
     mine = [item for item in found if variant in (None, item[1].variant)]
     return max(mine, key=lambda item: (item[1].metrics.get("val_mean_iou") or 0.0, item[1].key))
@@ -100,16 +101,15 @@ def classes_document(card: ModelCard) -> dict[str, object]:
 def _write(
     out: Path, name: Path, pixels: np.ndarray, found: np.ndarray, card: ModelCard, *, probabilities: bool
 ) -> None:
-    masks, labels = {}, found.argmax(0).astype(np.uint8)
+    masks = {}
     if card.multilabel:
         planes = found > 0.5
-        labels = (planes.astype(np.uint8) << np.arange(len(planes), dtype=np.uint8)[:, None, None]).sum(
-            0, dtype=np.uint8
-        )
+        labels = np.packbits(planes, axis=0, bitorder="little")[0]
         for index, plane in enumerate(planes):
             folder = f"masks/{index}-{level_text(card.classes[index])}"
             masks[folder] = Image.fromarray(255 * plane.astype(np.uint8))
     else:
+        labels = found.argmax(0).astype(np.uint8)
         masks["masks"] = Image.fromarray(labels)
         masks["masks"].putpalette([part for colour in card.palette for part in colour])
     shown = pixels if pixels.dtype == np.uint8 else _stretched(pixels, card.window or (0.0, 65_535.0))

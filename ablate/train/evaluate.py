@@ -12,6 +12,7 @@ from torch import Tensor
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
 from ablate.train.batches import DeviceSplit
+from ablate.train.losses import class_planes
 from ablate.train.network import Network, predicted, upsampled
 
 
@@ -117,10 +118,9 @@ def image_counts(preds: Tensor, target: Tensor, num_classes: int, *, multilabel:
     Ignored targets are left out. `multilabel` labels are sums of 2^class, and a pixel counts for each class.
     """
     if multilabel:
-        classes = torch.arange(num_classes, device=preds.device).view(1, -1, 1)
-        labelled = (target != IGNORE).flatten(1).unsqueeze(1)
-        maps = (labels.flatten(1).unsqueeze(1) >> classes & 1 for labels in (preds, target))
-        return _overlap(*(planes.bool() & labelled for planes in maps))
+        labelled = (target != IGNORE).unsqueeze(1)
+        maps = (class_planes(labels, num_classes).bool() & labelled for labels in (preds, target))
+        return _overlap(*(planes.flatten(2) for planes in maps))
     if preds.is_cuda:
         return counts_by_comparison(preds, target, num_classes)
     counts = segmentation.image_counts(preds.numpy(), target.numpy(), num_classes, IGNORE)

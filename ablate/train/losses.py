@@ -170,11 +170,16 @@ def multilabel_loss(function: LossFunction) -> LossFunction:
     return _OF_EACH_CLASS[function]
 
 
+def class_planes(labels: Tensor, num_classes: int) -> Tensor:
+    """Return which classes each pixel bears, 0 or 1 (N, C, H, W), of sums of 2^class (N, H, W)."""
+    classes = torch.arange(num_classes, device=labels.device).view(1, -1, 1, 1)
+    return labels.unsqueeze(1) >> classes & 1
+
+
 def _planes(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Return which classes each pixel bears, float32 (N, C, H, W), and which pixels count, float32 (N, 1, H, W)."""
-    classes = torch.arange(num_classes, device=target.device).view(1, -1, 1, 1)
     counts = (target != ignore_index).unsqueeze(1).float()
-    return (target.unsqueeze(1) >> classes & 1).float() * counts, counts
+    return class_planes(target, num_classes).float() * counts, counts
 
 
 def binary_cross_entropy(

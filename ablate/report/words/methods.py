@@ -11,7 +11,7 @@ from ablate.study.spec import Component, TrainSpec
 from ablate.study.trial import level_text
 from ablate.wording import count_of, listed, range_of
 
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+OPTIMIZER_NAMES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -66,7 +66,7 @@ def _training(analysis: Analysis) -> str:
     train, grid = frames.study.train, frames.study.grid
     varied = {name.removeprefix("train.") for name in frames.study.factors}
     optimizer, loss = str(train.optimizer), str(train.loss)
-    named = {"optimizer": OPTIMIZERS.get(optimizer, optimizer)}
+    named = {"optimizer": OPTIMIZER_NAMES.get(optimizer, optimizer)}
     named["loss"] = f"the {loss.replace('_', '-')} loss" if loss.isidentifier() else f"the loss {loss}"
     named["loss"] += " of each class" if frames.multilabel else ""
     named |= {field: f"the {field} of its variant" for field in named if field in varied}
