@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import importlib.metadata
 import json
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,6 +40,9 @@ SUPPORTED: dict[str, Any] = {
     "crop": None,
     "augment": {"flip": True, "scale": [1.0, 1.0], "brightness": 0.0, "contrast": 0.0},
 }
+
+# Of Linux's prctl(2).
+PR_SET_CHILD_SUBREAPER = 36
 
 # The ways of executing a step on a GPU, the plainest first.
 GPU_ENGINES = ("eager", "graph", "compiled", "compiled_graph")
@@ -231,6 +238,26 @@ def busy_seconds() -> float:
         return 0.0
     user, nice, system, _, _, interrupts, soft = (int(field) for field in fields[:7])
     return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def adopt_orphans() -> None:
+    """Become, on Linux, the parent of descendants whose own parent ends: a fork server's workers, Ray's daemons.
+
+    Else their processor seconds are nobody's, and look like another process at work.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children_seconds(patience: float = 5.0) -> float:
+    """CPU seconds of all descendants that have ended; waits for those that are about to, `patience` seconds at most."""
+    until = time.monotonic() + patience
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.05)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def versions(*packages: str) -> dict[str, str]:

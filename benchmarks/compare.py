@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shlex
 import shutil
 import statistics
@@ -75,7 +74,8 @@ class Comparison:
 
     def timed(self, name: str, number: int) -> dict[str, Any]:
         """One timed run of a contestant."""
-        before, busy, began, tick = _children(), common.busy_seconds(), time.time(), time.perf_counter()
+        common.adopt_orphans()
+        before, busy, began, tick = common.children_seconds(), common.busy_seconds(), time.time(), time.perf_counter()
         if name in ABLATE:
             folder = self.scratch / f"{name}-{number}"
             shutil.rmtree(folder, ignore_errors=True)
@@ -84,7 +84,8 @@ class Comparison:
             self._call(command, self._environment(name))
         else:
             document = self.peer(name, *self._calibrated(name, number), caches=self._caches(name, number))
-        wall, cpu = time.perf_counter() - tick, _children() - before
+        wall = time.perf_counter() - tick
+        cpu = common.children_seconds() - before
         run: dict[str, Any] = {
             "wall_s": wall,
             "cpu_s": cpu,
@@ -138,12 +139,6 @@ def ablate_trials(folder: Path) -> list[dict[str, Any]]:
         }
         for record in records
     ]
-
-
-def _children() -> float:
-    """CPU seconds of all processes that this one has started and that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,24 @@ def test_images_are_normalised_by_the_training_split(study: Path) -> None:
     pixels = torch.stack([images[index][0] for index in range(len(images))])
     assert pixels.mean(dim=(0, 2, 3)).abs().max() < 1e-4
     assert (pixels.std(dim=(0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to another parent")
+def test_processor_seconds_of_orphans_are_the_contestants() -> None:
+    # As a fork server does: the parent is gone before its child has ended.
+    orphan = "import time\nwhile time.process_time() < 0.6: pass"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {orphan!r}])"
+    # In a process of its own, whose other children nobody waits for.
+    measured = f"""
+import subprocess, sys
+from benchmarks.common import adopt_orphans, children_seconds
+adopt_orphans()
+before = children_seconds()
+subprocess.run([sys.executable, "-c", {parent!r}], check=True)
+print(children_seconds() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 0.6
 
 
 @pytest.mark.parametrize("override", ["train.optimizer=sgd", "train.schedule=cosine", "train.augment.flip=false"])
