@@ -26,6 +26,8 @@ PUBLISHED, PAGE = ROOT / "results" / "published", ROOT / "docs" / "original-repo
 JUDGES = ("unet-camvid-small", "unet-street", "unet-ablation")
 # Many runs at the report's rates alone: what its sentences on rates ask for.
 MANY_RUNS = ("rates",)
+# One run of each at the report's image size and number of epochs: nothing to decide by, but to be seen.
+FULL_SIZE = ("unet-camvid-w32-h200",)
 REPORTS_RATES = (1e-3, 5e-4, 3e-4, 1e-4)
 ROSE = 1.1
 _MARK = re.compile(r"<!-- ([a-z]+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -88,11 +90,11 @@ def points(value: float, low: float, high: float) -> str:
 
 
 def judged(studies: Sequence[Published], *claims: str) -> str:
-    """Return the verdict on claims of the studies, each with the number that it rests on, as a table."""
+    """Return the verdict on claims of the studies (all by default), each with its number, as a table."""
     rows = []
     for study in studies:
         for claim in study.claims.to_dict("records"):
-            if claim["id"] not in claims:
+            if claims and claim["id"] not in claims:
                 continue
             rows.append([study.link, claim["says"], f"**{claim['verdict']}**", claim["found"], str(claim["n"])])
     return table(["study", "claim", "verdict", "found", "seeds"], rows) + "\n\nFrom `tables/claims.md`."
@@ -241,16 +243,17 @@ def tables_of(folder: Path) -> dict[str, str]:
     """Return the tables of the page by the name of their mark."""
     studies = published(folder, JUDGES)
     more = published(folder, ("components", "capacity"))
-    many = published(folder, MANY_RUNS)
+    many, full = published(folder, MANY_RUNS), published(folder, FULL_SIZE)
     long = [study for study in studies if study.name != "unet-ablation"] or studies
     return {
         "summary": summary([*many, *studies]),
         "decided": decided([*studies, *more, *many]),
         "unstable": judged([*many, *studies], "high-rates-are-unstable", "most-without-skips"),
-        "rises": rises([*many, *studies]),
+        "rises": rises([*many, *studies, *full]),
         "slow": judged([*many, *studies], "no-convergence-at-1e-4"),
         "converged": converged([*many, *long]),
         "rates": "\n\n".join(by_rate(study) for study in [*many, *long]),
+        "fullsize": "\n\n".join(f"{by_rate(study)}\n\n{judged([study])}" for study in full),
         "noskip": judged(studies, "skips-keep-thin-things", "skips-keep-the-fence", "skips-matter"),
         "detail": detail(studies),
         "capacity": judged(more, "width-does-not-replace-skips", "as-many-parameters"),
