@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate.analysis.load import read_spec
 from ablate.errors import AblateError, ResultsError, visible
 from ablate.measure.segmentation import mean_iou
 from ablate.measure.stability import epoch_medians, rise
@@ -27,7 +28,6 @@ from ablate.records.store import (
     read_lines,
     read_record,
 )
-from ablate.study.reader import read_study
 from ablate.wording import count_of
 
 STEP_BYTES = 8
@@ -110,7 +110,7 @@ def faults(results: Results) -> Iterator[Fault]:
         except ResultsError as error:
             yield _fault(file, error, file)
     try:
-        read_study(results.study, check_components=False)
+        read_spec(results.study)
     except AblateError as error:
         yield _fault(results.study, error, results.study)
     yield from _test_split(results)
