@@ -1,28 +1,42 @@
 """Publish a study below `results/published/`: `python -m benchmarks.publish unet-street`, or `make publish STUDY=...`.
 
 What a reader needs and no more: the page, the consolidated figure, the tables as CSV, the study, and the records with
-their curves in one archive, which `ablate` reads as it is. Not weights, predictions and pictures of the data.
+their curves in one archive, which `ablate` reads as it is. Not weights, predictions and pictures of the data. The
+training loss and gradient norm of each step are rounded to 8 significant bits (to 0.4 %), or to as many more as leave
+every spike where it is; what is measured of them is stated as it was before, in `published.json` beside each record.
+All else is kept as it is.
+
+`--repack` packs the trials of a folder anew that is published already, and leaves all else in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import math
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from ablate.analysis.load import Arrays, measured
 from ablate.errors import ResultsError
-from ablate.records.store import PACKED, Results
+from ablate.measure.stability import spike_steps
+from ablate.records.files import durable
+from ablate.records.images import pack_counts, read_arrays
+from ablate.records.store import PACKED, Results, TrialFolder, read_record, to_json
 from ablate.report.build import build_report
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OF_A_STUDY = ("run.json", "profile.json", "test/index.json")
-OF_A_TRIAL = ("epochs.jsonl", "images.npz", "record.json", "steps.f32")
+OF_A_TRIAL = ("epochs.jsonl", "images.npz", "published.json", "record.json", "steps.f32")
+COUNTS = ("val", "test", "test_loss")
+# Significant bits of a rounded float32, and those that it has.
+LEAST_BITS, EXACT = 8, 24
 # The words of the claims, which their CSV has not; `benchmarks.original_report` quotes them.
 TABLES = ("*.csv", "rules.json", "claims.md")
 MEGABYTE = 1e6
@@ -58,23 +72,69 @@ def _write(source: Path, target: Path) -> None:
 
 def pack(results: Results, path: Path) -> None:
     """Pack the records and curves of all trials into one archive: equal trials give equal bytes."""
-    with tarfile.open(path, "w:xz", preset=9) as archive:
-        for folder in results.folders():
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [make_lean(folder, Path(scratch) / folder.name) for folder in results.folders()]
+        with durable(path) as handle, tarfile.open(fileobj=handle, mode="w:xz", preset=9) as archive:
+            # Like beside like, of which xz makes more.
             for name in OF_A_TRIAL:
-                if (file := folder.path / name).exists():
-                    member = tarfile.TarInfo(f"trials/{folder.name}/{name}")
-                    member.size = file.stat().st_size
-                    archive.addfile(member, io.BytesIO(file.read_bytes()))
+                for folder in folders:
+                    if (file := folder.path / name).exists():
+                        member = tarfile.TarInfo(f"trials/{folder.name}/{name}")
+                        member.size = file.stat().st_size
+                        archive.addfile(member, io.BytesIO(file.read_bytes()))
+
+
+def make_lean(source: TrialFolder, path: Path) -> TrialFolder:
+    """Write the files of a trial that are published into the new folder `path`, its steps rounded; return it.
+
+    Its `published.json` says what has changed. One that has such a note is lean already, and stays as it is.
+    """
+    path.mkdir()
+    for name in OF_A_TRIAL:
+        if (source.path / name).exists():
+            shutil.copyfile(source.path / name, path / name)
+    lean = TrialFolder(path)
+    record = read_record(source.record)
+    if record is None or lean.published.exists():
+        return lean
+    if lean.images.exists():
+        lean.images.write_bytes(pack_counts(read_arrays(source.images, COUNTS)))
+    bits = EXACT
+    if lean.steps.exists():
+        steps = np.fromfile(source.steps, dtype="<f4").reshape(-1, 2)
+        spikes = spike_steps(steps).tolist()
+        bits = next(
+            bits for bits in range(LEAST_BITS, EXACT + 1) if spike_steps(rounded(steps, bits)).tolist() == spikes
+        )
+        lean.steps.write_bytes(rounded(steps, bits).tobytes())
+    exact, found = measured(Arrays(source, record)), measured(Arrays(lean, record))
+    measures = {
+        name: one.value for name, one in exact.items() if math.isfinite(one.value) and one.value != found[name].value
+    }
+    changed = {name: digest for name, digest in lean.digests().items() if record.files.get(name) != digest}
+    lean.published.write_bytes(to_json({"files": changed, "significant_bits": bits, "measures": measures}))
+    return lean
+
+
+def rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """Return float32 values to so many significant bits; what is not finite stays as it is."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(mantissa * 2**bits) / 2**bits, exponent)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Publish the studies named, and print how large each part has become."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", help="folders below results/")
-    for study in parser.parse_args(arguments).studies:
+    parser.add_argument("--repack", action="store_true", help="pack the trials of published folders anew")
+    options = parser.parse_args(arguments)
+    for study in options.studies:
         target = RESULTS / "published" / study
         try:
-            publish(RESULTS / study, target)
+            if options.repack:
+                pack(Results(target), target / PACKED)
+            else:
+                publish(RESULTS / study, target)
         except ResultsError as error:
             parser.error(f"{study}: {error}")
         sizes = {part.name: size_of(part) / MEGABYTE for part in sorted(target.iterdir(), key=size_of, reverse=True)}

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ablate.errors import ResultsError
-from ablate.measure import Measured
+from ablate.measure import Measured, unknown
 from ablate.parallel import parallel_map
 from ablate.records import images as stored
 from ablate.records.files import read_file
@@ -62,6 +62,12 @@ class Arrays:
     def steps(self) -> np.ndarray:
         """Return training loss and gradient norm of every step: float32 (S, 2); a row being written is left out."""
         return _read_steps(self.folder.steps)
+
+    @property
+    def stated(self) -> Mapping[str, float]:
+        """Return the measures that stand beside rounded steps; none where the steps are not those that were rounded."""
+        note = self.folder.note()
+        return note["measures"] if note and note["files"].items() <= self.folder.digests().items() else {}
 
     @cached_property
     def curves(self) -> np.ndarray:
@@ -253,7 +259,7 @@ def read_trial(planned: Planned, axes: Sequence[str], study: StudySpec) -> Found
     if record is not None:
         row |= _of_record(record, arrays, "native" if study.measure.native else "trained")
     if row["status"] in ENDED:
-        values = {name: _measured(measure, arrays) for name, measure in MEASURES.items()}
+        values = measured(arrays)
         row |= {name: value.value for name, value in values.items()}
         reasons = {name: value.reason for name, value in values.items() if value.reason is not None}
         row["missing"] = reasons | row["missing"]
@@ -313,6 +319,21 @@ def _of_record(record: Record, arrays: Arrays, resolution: str) -> Row:
     for split in ("val", "test"):
         row[f"{split}_score"] = 0.0 if diverged else row.get(f"{split}_mean_iou", math.nan) if complete else math.nan
     return row | {"missing": dict(record.missing)}
+
+
+def measured(arrays: Arrays) -> dict[str, Measured]:
+    """Return every registered measure of a trial.
+
+    Those of steps that were rounded to be published are what they were before, as is stated beside them.
+    """
+    try:
+        exact = arrays.stated
+    except ResultsError as error:
+        return dict.fromkeys(MEASURES, unknown(str(error)))
+    return {
+        name: Measured(exact[name]) if name in exact else _measured(measure, arrays)
+        for name, measure in MEASURES.items()
+    }
 
 
 def _measured(measure: Measure, arrays: Arrays) -> Measured:

@@ -252,7 +252,20 @@ class DataDocument(_Document):
     files: dict[str, str] = {}
 
 
+class PublishedDocument(_Document):
+    """`published.json` beside a record: which of its files were made smaller to be published, and the digests of these.
+
+    The numbers of `steps.f32` are rounded to so many significant bits; `measures` are those of them before, where
+    rounding changes them.
+    """
+
+    files: dict[str, str]
+    significant_bits: Annotated[int, Field(ge=1, le=24)]
+    measures: dict[str, float]
+
+
 DOCUMENTS: dict[str, type[_Document]] = {
+    "published.json": PublishedDocument,
     "run.json": RunDocument,
     "index.json": IndexDocument,
     "profile.json": ProfileDocument,

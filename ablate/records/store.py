@@ -57,6 +57,7 @@ class TrialFolder:
     epochs = _File("epochs.jsonl")
     steps = _File("steps.f32")
     images = _File("images.npz")
+    published = _File("published.json")
     predictions = _File("predictions.zip")
     gates = _File("gates.npz")
     best = _File("best.pt")
@@ -88,10 +89,14 @@ class TrialFolder:
         """Return the SHA-256 of those of the files that are there, by name."""
         return {name: sha256(read_file(path)) for name in names if (path := self.path / name).is_file()}
 
+    def note(self) -> dict[str, Any]:
+        """Return what `published.json` says of files that were made smaller to be published, else an empty dict."""
+        return read_json(self.published) or {}
+
     def copy_from(self, other: TrialFolder) -> None:
         """Take over a finished trial of another results folder: the files known by name, its record last."""
         self.make()
-        for name in (*TRIAL_FILES[1:], TRIAL_FILES[0]):
+        for name in (self.published.name, *TRIAL_FILES[1:], TRIAL_FILES[0]):
             if (source := other.path / name).exists():
                 with open_own(source, "rb") as handle:
                     write_atomic(self.path / name, handle.read())

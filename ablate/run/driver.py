@@ -39,7 +39,7 @@ from ablate.run.join import JoinedExecutor, Share
 from ablate.run.manifest import enter_plan
 from ablate.run.merge import check_alike
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
-from ablate.run.setup import Plugins, Prepared, reusable
+from ablate.run.setup import Plugins, Prepared, reusable, take_over
 from ablate.run.status import TrialFolders
 from ablate.run.tracker import trackers
 from ablate.study.trial import Trial
@@ -168,9 +168,9 @@ class Driver:
         wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
         if wanted and not self.mixed_devices:
             check_alike((self.reusable[trial.key] for trial in wanted), self._computing(), self.results.path)
-        for trial in wanted:
-            self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
-            self._read_records([trial])
+        if wanted:
+            self.display.say(take_over(self.results, wanted, self.reusable))
+            self._read_records(wanted)
 
     def _mirror(self) -> OptunaMirror:
         mirror = mirror_of(self.study, self.results, self.plan)

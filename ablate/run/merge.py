@@ -59,8 +59,8 @@ def merge(left: Path, right: Path, out: Path, *, mixed_devices: bool, say: Calla
         if not held:
             raise ResultsError("another run holds this folder", file=str(out), cure="wait for it")
         for key in sorted(trials[0].keys() | trials[1].keys()):
-            # The copy that has more of the trial: a published one lacks predictions and weights.
-            copies = [side[key][0] for side in trials if key in side]
+            # The copy that has more of the trial: a published one lacks predictions, weights and digits of its steps.
+            copies = sorted((side[key][0] for side in trials if key in side), key=lambda one: one.published.exists())
             fullest = max(copies, key=lambda folder: sum((folder.path / name).exists() for name in TRIAL_FILES))
             merged.trial(fullest.name).copy_from(fullest)
         # The folder whose plan is the larger says what the study is.

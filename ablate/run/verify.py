@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from ablate.analysis.load import read_spec
 from ablate.errors import AblateError, ResultsError, visible
 from ablate.measure.segmentation import mean_iou
+from ablate.measure.stability import epoch_medians, rise
 from ablate.records.files import lock, refuse_link, refuse_links
 from ablate.records.images import read_arrays, unpack_image, unpack_maps
 from ablate.records.record import Record
 from ablate.records.store import (
     NUMBERS,
+    PACKED,
     WEIGHTS,
     Results,
     TrialFolder,
@@ -25,7 +28,7 @@ from ablate.records.store import (
     read_lines,
     read_record,
 )
-from ablate.study.reader import read_study
+from ablate.wording import count_of
 
 STEP_BYTES = 8
 # The files of a trial that its record rests on; the others may have been deleted to save room.
@@ -61,24 +64,37 @@ def print_verification(path: Path, *, repair: bool, say: Callable[[str], None] =
 def _report(results: Results, found: list[Fault], *, repair: bool, say: Callable[[str], None]) -> int:
     moved: set[Path] = set()
     for fault in found:
-        say(visible(f"{fault.file}: {fault.message}"))
+        say(visible(f"{_shown(results, fault.file)}: {fault.message}"))
         for file in fault.aside:
             if repair and file not in moved and file.exists():
                 say(visible(f"  moved to {quarantine(file, fault.message).name}"))
                 moved.add(file)
             elif not repair:
                 say(visible(f"  would be put aside: {file.name}"))
-    count = sum(1 for _ in results.folders())
-    checked = f"{count} trial{'' if count == 1 else 's'} checked"
+    folders = list(results.folders())
+    if rounded := sum(folder.published.exists() for folder in folders):
+        say(
+            f"{count_of(rounded, 'trial')} with steps rounded to be published, and the measures of them as they were "
+            f"before: see {folders[0].published.name} beside each record"
+        )
+    checked = f"{count_of(len(folders), 'trial')} checked"
     if not found:
         say(f"{checked}: no damage found")
         return 0
-    say(f"{checked}: {len(found)} fault{'' if len(found) == 1 else 's'} found")
+    say(f"{checked}: {count_of(len(found), 'fault')} found")
     if not repair:
-        say("`ablate verify --repair` puts the damaged files aside; `ablate run` then makes them again")
+        unpack = f"unpack the trials with `tar xf {PACKED}`: " if results.is_packed() else ""
+        say(f"{unpack}`ablate verify --repair` puts the damaged files aside; `ablate run` then makes them again")
         return 1
     say("`ablate run` with the study makes again what was put aside")
     return 0 if all(fault.aside for fault in found) else 1
+
+
+def _shown(results: Results, file: Path) -> str:
+    """Return where a file lies, within the archive for one of packed trials."""
+    if results.is_packed() and file.is_relative_to(unpacked := results.trials.parent):
+        return f"{results.path / PACKED}: {file.relative_to(unpacked)}"
+    return str(file)
 
 
 def faults(results: Results) -> Iterator[Fault]:
@@ -94,7 +110,7 @@ def faults(results: Results) -> Iterator[Fault]:
         except ResultsError as error:
             yield _fault(file, error, file)
     try:
-        read_study(results.study, check_components=False)
+        read_spec(results.study)
     except AblateError as error:
         yield _fault(results.study, error, results.study)
     yield from _test_split(results)
@@ -133,8 +149,10 @@ def _trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[F
         if record is None:
             return
         _check_identity(folder, record, planned)
+        published = folder.note()
     except ResultsError as error:
-        yield _fault(folder.record, error, folder.record)
+        place = Path(error.problems[0].file or folder.record)
+        yield _fault(place, error, *{place, folder.record})
         return
     weights = record.provenance.get("weights")
     for name, digest in {**record.files, **(weights if isinstance(weights, dict) else {})}.items():
@@ -144,7 +162,7 @@ def _trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[F
         elif not file.exists():
             if name in KEPT:
                 yield Fault(file, "missing, although the record was made with it", (folder.record,))
-        elif folder.digests((name,)).get(name) != digest:
+        elif folder.digests((name,)).get(name) not in (digest, published.get("files", {}).get(name)):
             aside = (file,) if name in WEIGHTS else (file, folder.record)
             yield Fault(file, "its SHA-256 is not the one in the record", aside)
     for file, check in ((folder.epochs, _check_curves), (folder.images, _check_scores)):
@@ -188,6 +206,13 @@ def _check_curves(folder: TrialFolder, record: Record) -> None:
         size, steps = folder.steps.stat().st_size, metrics.get("steps_per_epoch")
         if epochs is not None and steps is not None and size != epochs * steps * STEP_BYTES:
             raise ResultsError("its length is not that of the steps in the record", file=str(folder.steps))
+    note = folder.note()
+    if folder.steps.exists() and (stated := note.get("measures", {}).get("rise")) is not None:
+        losses = np.fromfile(folder.steps, dtype="<f4")[::2]
+        found = rise(epoch_medians(losses, int(metrics.get("steps_per_epoch") or 1))).value
+        # A median is rounded as its steps are, and a rise is the ratio of two.
+        if not math.isclose(found, stated, rel_tol=3 * 2.0 ** -note["significant_bits"]):
+            raise ResultsError(f"a rise of {stated:.4g}, not that of the steps", file=str(folder.published))
 
 
 def _check_scores(folder: TrialFolder, record: Record) -> None:

@@ -3,39 +3,101 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from ablate.analysis.frames import load_results
 from ablate.commands.predict import best_trial
 from ablate.errors import ResultsError
-from ablate.records.store import PACKED, Results
+from ablate.measure.stability import roughness, spike_steps
+from ablate.records.files import make_folder
+from ablate.records.images import read_arrays
+from ablate.records.store import PACKED, Results, to_json
 from ablate.report.build import build_report
 from ablate.run.merge import merge
 from ablate.run.setup import writable
 from ablate.run.verify import print_verification
-from benchmarks.publish import publish
+from benchmarks.publish import RESULTS, pack, publish, size_of
 from tests.planted import plant
 
 
-def test_a_published_folder_holds_the_same_results_in_one_archive(tmp_path: Path) -> None:
-    path = plant(tmp_path / "own", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=3, images=4, size=(16, 24))
-    publish(path, tmp_path / "published")
-    published = Results(tmp_path / "published")
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A planted study and the same published, to be read only."""
+    folder = tmp_path_factory.mktemp("both")
+    size, lrs = (16, 24), (1e-3,)
+    path = plant(folder / "own", variants=("unet", "noskip"), lrs=lrs, seeds=2, epochs=3, images=4, size=size)
+    for trial in Results(path).folders():
+        trial.best.write_bytes(b"weights")
+    make_folder(folder / "published" / "trials")  # of an earlier one, whose place it takes
+    publish(path, folder / "published")
+    return path, folder / "published"
+
+
+def test_a_published_folder_holds_the_same_results_in_one_archive(both: tuple[Path, Path], tmp_path: Path) -> None:
+    path, published = both[0], Results(both[1])
     assert not (published.path / "trials").exists()
     found, own = load_results(published.path), load_results(path)
     pd.testing.assert_frame_equal(found.trials.drop(columns="folder"), own.trials.drop(columns="folder"))
     pd.testing.assert_frame_equal(found.epochs, own.epochs)
+    pd.testing.assert_frame_equal(found.images, own.images)
     assert print_verification(published.path, repair=False) == 0
-    before = (published.path / PACKED).read_bytes()
-    publish(path, published.path)
-    assert (published.path / PACKED).read_bytes() == before
+    pack(Results(path), tmp_path / PACKED)
+    assert (tmp_path / PACKED).read_bytes() == (published.path / PACKED).read_bytes()
     for change in (lambda: writable(published.path), lambda: print_verification(published.path, repair=True)):
         with pytest.raises(ResultsError, match="packed; unpack it first: tar xf"):
             change()
+
+
+def test_steps_are_rounded_and_what_is_measured_of_them_is_not(tmp_path: Path) -> None:
+    path = plant(
+        tmp_path / "own", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=20, images=4, size=(16, 24)
+    )
+    pack(Results(path), make_folder(tmp_path / "published") / PACKED)
+    published = list(Results(tmp_path / "published").folders())
+    for own, lean in zip(Results(path).folders(), published, strict=True):
+        steps, fewer = (np.fromfile(folder.steps, dtype="<f4").reshape(-1, 2) for folder in (own, lean))
+        np.testing.assert_allclose(fewer, steps, rtol=2.0**-8)
+        assert spike_steps(fewer).tolist() == spike_steps(steps).tolist()
+        bits = lean.note()["significant_bits"]
+        assert not (fewer.view(np.uint32) & (2 ** (24 - bits) - 1)).any() and bits < 12
+        assert lean.note()["measures"]["roughness"] == roughness(steps[:, 0]).value
+        assert roughness(fewer[:, 0]) != roughness(steps[:, 0])
+        for name in ("val", "test", "test_loss") if own.images.exists() else ():
+            counts, same = (read_arrays(folder.images, [name])[name] for folder in (own, lean))
+            np.testing.assert_array_equal(same, counts, strict=True)
+    # Packed again, they stay as they are.
+    pack(Results(tmp_path / "published"), make_folder(tmp_path / "again") / PACKED)
+    assert (tmp_path / "again" / PACKED).read_bytes() == (tmp_path / "published" / PACKED).read_bytes()
+
+
+def test_damage_to_what_was_rounded_is_named_within_the_archive(tmp_path: Path) -> None:
+    path = plant(tmp_path / "own", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=20, images=4, size=(16, 24))
+    pack(Results(path), make_folder(tmp_path / "first") / PACKED)
+    trial = next(Results(tmp_path / "first").folders())
+    note = trial.note()
+    for said, damage in {
+        r"published\.json: a rise of 9": lambda: trial.published.write_bytes(
+            to_json(note | {"measures": {"rise": 9.0}})
+        ),
+        r"published\.json: damaged: measures": lambda: trial.published.write_bytes(to_json(note | {"measures": 1})),
+        r"steps\.f32: its SHA-256 is not": lambda: trial.steps.write_bytes(trial.steps.read_bytes()[:-1] + b"x"),
+    }.items():
+        damage()
+        shutil.rmtree(tmp_path / "second", ignore_errors=True)
+        shutil.copytree(path, tmp_path / "second", ignore=shutil.ignore_patterns("trials"))
+        pack(Results(tmp_path / "first"), tmp_path / "second" / PACKED)
+        lines: list[str] = []
+        assert print_verification(tmp_path / "second", repair=False, say=lines.append) == 1
+        assert any(re.search(rf"second/trials\.tar\.xz: trials/{trial.name}/{said}", line) for line in lines), lines
+        assert load_results(tmp_path / "second").trials["test_mean_iou"].notna().all()
+        trial.published.write_bytes(to_json(note))
 
 
 def test_what_is_published_stays_where_nothing_can_take_its_place(tmp_path: Path) -> None:
@@ -47,9 +109,8 @@ def test_what_is_published_stays_where_nothing_can_take_its_place(tmp_path: Path
     assert [path.name for path in tmp_path.rglob("*")] == ["published", "report.html"]
 
 
-def test_a_published_page_is_not_written_over_by_one_without_predictions(tmp_path: Path) -> None:
-    path = plant(tmp_path / "own", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=3, images=4, size=(16, 24))
-    publish(path, tmp_path / "published")
+def test_a_published_page_is_not_written_over(both: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(both[1], tmp_path / "published")
     page = (tmp_path / "published" / "report.html").read_bytes()
     with pytest.raises(ResultsError, match=r"made with predictions that were not published.*--out"):
         build_report(tmp_path / "published")
@@ -63,14 +124,25 @@ def test_a_published_page_is_not_written_over_by_one_without_predictions(tmp_pat
         list(Results(tmp_path / "published").folders())
 
 
-def test_the_fuller_copy_of_a_trial_is_merged(tmp_path: Path) -> None:
-    path = plant(tmp_path / "own", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=3, images=4, size=(16, 24))
-    for folder in Results(path).folders():
-        folder.best.write_bytes(b"weights")
-    publish(path, tmp_path / "published")
-    for number, sides in enumerate([(path, tmp_path / "published"), (tmp_path / "published", path)]):
+def test_the_fuller_copy_of_a_trial_is_merged(both: tuple[Path, Path], tmp_path: Path) -> None:
+    path, published = both
+    for number, sides in enumerate([both, both[::-1]]):
         merge(*sides, tmp_path / str(number), mixed_devices=False)
         assert all(folder.best.exists() for folder in Results(tmp_path / str(number)).folders())
+        assert not any(folder.published.exists() for folder in Results(tmp_path / str(number)).folders())
+    merge(published, published, tmp_path / "lean", mixed_devices=False)
+    assert print_verification(tmp_path / "lean", repair=False) == 0
+    found, own = load_results(tmp_path / "lean").trials, load_results(path).trials
+    pd.testing.assert_frame_equal(found.drop(columns="folder"), own.drop(columns="folder"))
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path for path in (RESULTS / "published").iterdir() if path.is_dir()), ids=lambda path: path.name
+)
+def test_what_is_committed_is_small_and_whole(folder: Path) -> None:
+    assert size_of(folder) < 3e6
+    assert size_of(folder / "report.html") < 2e6
+    assert print_verification(folder, repair=False) == 0
 
 
 def test_an_archive_larger_than_trials_can_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

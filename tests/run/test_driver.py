@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from ablate.analysis.analyse import analyse
 from ablate.analysis.contrasts import confirm_looks
 from ablate.analysis.frames import load_results
 from ablate.plugins import Plugins
-from ablate.records.store import Results, publish_record
+from ablate.records.store import PACKED, Results, publish_record
 from ablate.run.display import Display
 from ablate.run.driver import Driver
 from ablate.run.events import Event, Failed, Finished, Stopped, WorkerEvent
@@ -23,6 +24,7 @@ from ablate.run.executor import worker_environment
 from ablate.run.setup import prepare, writable
 from ablate.study.trial import Trial, level_text
 from ablate.train.predictor import read_card
+from benchmarks.publish import pack
 from tests.run.conftest import PLUGIN, STUDY, Command
 from tests.run.test_optuna_mirror import record_of, study_in
 
@@ -169,10 +171,16 @@ def test_a_diverged_trial_is_a_result(command: Command) -> None:
 
 def test_finished_trials_of_another_study_are_taken_over_where_allowed(undisturbed: Command, command: Command) -> None:
     text = STUDY.replace("study: tiny", "study: other")
-    text = text.replace("threads: 1", f"threads: 1, reuse: ['{undisturbed.results}']")
+    published = command.folder / "published"
+    shutil.copytree(undisturbed.results, published, ignore=shutil.ignore_patterns("trials"))
+    pack(Results(undisturbed.results), published / PACKED)
+    text = text.replace("threads: 1", f"threads: 1, reuse: ['{published}']")
     command.study(text)
     done = command.run()
     assert done.returncode == 0 and "to run" not in done.stdout, done.stdout
+    assert (
+        "4 trials taken over from other folders (run.reuse); 4 of them without predictions and weights" in done.stdout
+    )
     command.results = command.folder / "results" / "other"
     assert command.records() == undisturbed.records()
 

@@ -57,6 +57,13 @@ def _trials(analysis: Analysis) -> Iterator[str]:
             yield f"{status[name]} of {total} {one if status[name] == 1 else more}"
     if differ := computed_differently(frames.trials["computed_by"]):
         yield f"the trials were not all computed alike, which alone can make numbers differ: {'; '.join(differ)}"
+    complete = frames.trials[frames.trials["status"] == "complete"]
+    bare = sum(not frames.source.preds_path(key).is_file() for key in complete["key"])
+    if 0 < bare < len(complete):
+        yield (
+            f"{bare} of {count_of(len(complete), 'trial')} {'has' if bare == 1 else 'have'} no stored predictions (a "
+            "published folder, from which trials may be taken over, holds none): figures of predictions show the others"
+        )
     yield from (f"a file cannot be read: {reason}" for reason in frames.unreadable.values())
     for split, names in frames.run.get("data", {}).get("absent", {}).items():
         yield f"the {split} split has no pixel of {', '.join(names)}: left out of its means, whatever is predicted"

@@ -28,6 +28,21 @@ def test_trials_that_were_not_computed_alike_are_noted(tmp_path: Path) -> None:
     ]
 
 
+def test_trials_without_predictions_are_noted_where_others_have_them(tmp_path: Path) -> None:
+    path = plant(tmp_path, variants=("unet", "noskip"), lrs=(3e-4,), seeds=2, epochs=6, images=4)
+
+    def noted() -> list[str]:
+        return [note for note in notes(analyse(load_results(path))) if "stored predictions" in note]
+
+    assert noted() == []
+    first, *others = sorted(path.glob("trials/*/predictions.zip"))
+    first.unlink()
+    assert [note[:45] for note in noted()] == ["1 of 4 trials has no stored predictions (a pu"]
+    for file in others:
+        file.unlink()
+    assert noted() == []
+
+
 @pytest.mark.fault(35, "control characters of class and image names are escaped in tables, figures and page")
 def test_names_of_a_file_have_no_control_characters(tmp_path: Path) -> None:
     path = plant(tmp_path, variants=("unet",), lrs=(1e-3,), seeds=2, epochs=6, images=4, predictions=False)
