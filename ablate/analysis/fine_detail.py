@@ -132,7 +132,7 @@ def _of_trials(scores: StudyScores, sides: Sequence[tuple[str, str, str]]) -> di
     target = scores.frames.detail_target
     keys = [key for side in sides for key in _keys(scores, side)]
     many = len(keys) * target.pixels >= MANY_PIXELS
-    paths = [scores.frames.source.preds_path(key) for key in keys]
+    paths = [scores.frames.arrays[key].folder.predictions for key in keys]
     counted = parallel_map(partial(_counts, target=target), paths, workers=None if many else 1)
     return dict(zip(keys, counted, strict=True))
 

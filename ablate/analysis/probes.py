@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.cells import cell_groups, headroom_reason
-from ablate.analysis.frames import Frames, layers_frame
+from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Looks, basis
 from ablate.analysis.scores import StudyScores
 from ablate.measure.stability import censored_headroom
@@ -47,7 +47,7 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
 
 
 def _headroom(frames: Frames, key: str) -> list[float]:
-    layers = frames.source.layers(key).get("lr_headroom", {})
+    layers = frames.arrays[key].layers.get("lr_headroom", {})
     return [np.nan if value is None else value for values in layers.values() for value in values]
 
 
@@ -60,7 +60,7 @@ def gate_frames(scores: StudyScores, looks: Looks, confidence: float) -> tuple[p
     sides = [basis(scores, looks.frame, variant).sides[0] for variant in frames.variants]
     keys = {seed.key for side in sides for seed in scores.members(*side) if seed.status == "complete"}
     chosen = frames.trials[frames.trials["key"].isin(keys)]
-    probes = layers_frame(chosen, frames.axes, frames.source)
+    probes = frames.layers_of(chosen)
     gates, ablated = [], []
     for variant, part in probes.groupby("variant", sort=False):
         # One value a trial: gates are measured once, at the end.

@@ -45,12 +45,12 @@ def confusions(analysis: Analysis) -> dict[str, np.ndarray]:
         raise lookup.NotDrawn("a pixel may bear several classes, so that none is taken for another")
     trials = lookup.judged_trials(analysis)
     trials = trials[trials["status"] == "complete"]
-    there = [frames.source.preds_path(key).is_file() for key in trials["key"]]
+    there = [frames.arrays[key].folder.predictions.is_file() for key in trials["key"]]
     counts: dict[str, np.ndarray] = {}
     for variant, key in zip(trials.loc[there, "variant"], trials.loc[there, "key"], strict=True):
         # The record is the truth about a trial; a damaged file of predictions costs its part of a figure only.
         with contextlib.suppress(ResultsError, ValueError):
-            maps = zip(unpack_maps(frames.source.preds_path(key)), frames.target, strict=True)
+            maps = zip(unpack_maps(frames.arrays[key].folder.predictions), frames.target, strict=True)
             shape = len(frames.class_names), frames.ignore_index
             counted = np.sum([count_confusion(preds, target, *shape) for preds, target in maps], axis=0)
             counts[variant] = counted + counts.get(variant, np.int64(0))

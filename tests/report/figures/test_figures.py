@@ -336,4 +336,4 @@ def test_an_analysis_travels_to_the_processes_that_draw(two: Path, analysed: Ana
     analysis = analysed(two)
     copy = pickle.loads(pickle.dumps(analysis))
     np.testing.assert_array_equal(copy.cells["test_mean"], analysis.cells["test_mean"])
-    assert copy.frames.source.layers(copy.frames.trials["key"].iloc[0])
+    assert copy.frames.arrays[copy.frames.trials["key"].iloc[0]].layers
