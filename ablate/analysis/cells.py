@@ -12,13 +12,14 @@ import pandas as pd
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.selection import Choice, alike_but_rate, eligible
 from ablate.measure.convergence import continuation, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
 from ablate.measure.stability import censored_headroom
 from ablate.registry import MEASURES, Measure
 from ablate.stats.intervals import geometric_interval, sample_sd, share_interval, t_interval
-from ablate.stats.untrained import trained
+from ablate.stats.decisions import trained
 from ablate.wording import count_of
 
 
@@ -231,8 +232,7 @@ def extension_frame(frames: Frames) -> pd.DataFrame:
         row |= {"epochs": max((len(curve) for curve in known), default=0), "projected": projected.gain}
         row |= {"projected_verdict": projected.verdict, "verdict": found.verdict, "gain": found.gain}
         rows.append(row | {"low": found.low, "high": found.high, "n": found.seeds, "reason": found.reason})
-    columns = ["budget", "epochs", "projected", "projected_verdict", "verdict", "gain", "low", "high", "n", "reason"]
-    return pd.DataFrame(rows, columns=["variant", "setting", *frames.axes, *columns])
+    return FRAMES["extension"].filled(rows, frames.axes)
 
 
 def rate_response(frames: Frames, v: pd.DataFrame, own_best: Choice, rope: float) -> dict[str, dict[str, Any]]:

@@ -11,18 +11,12 @@ import pandas as pd
 from ablate.analysis.cells import cell_groups, headroom_reason
 from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Looks, basis
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.measure.stability import censored_headroom
 from ablate.stats.bounded import logit_interval
 from ablate.stats.intervals import Estimate, geometric_interval, mean_estimate
 
-_HEADROOM = ["point", "mean", "low", "high", "lowest", "highest", "n", "n_censored", "reason"]
-_SPANNED = ("auroc", "over_shuffled", "over_untrained", "lift")
-_GATES = [
-    "variant", "gate", "class", *(f"{name}{end}" for name in _SPANNED for end in ("", "_low", "_high")), "shuffled",
-    "untrained", "n", "reason",
-]  # fmt: skip
-_ABLATION = ["variant", "gate", "delta", "low", "high", "n", "reason"]
 
 
 def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
@@ -43,7 +37,7 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
             row |= {"low": np.nan, "high": np.nan} if n_censored else {"low": low, "high": high}
             row |= {"lowest": values.min(), "highest": values.max(), "n": len(values), "n_censored": n_censored}
             rows.append(row | {"reason": headroom_reason(len(values), n_censored)})
-    return pd.DataFrame(rows, columns=["variant", "setting", *frames.axes, *_HEADROOM])
+    return FRAMES["headroom"].filled(rows, frames.axes)
 
 
 def _headroom(frames: Frames, key: str) -> list[float]:
@@ -75,7 +69,7 @@ def gate_frames(scores: StudyScores, looks: Looks, confidence: float) -> tuple[p
             estimate = mean_estimate(values.dropna().to_numpy(float), confidence)
             row = {"variant": variant, "gate": layer, "delta": estimate.value, "low": estimate.low}
             ablated.append(row | {"high": estimate.high, "n": estimate.n, "reason": estimate.reason})
-    return pd.DataFrame(gates, columns=_GATES), pd.DataFrame(ablated, columns=_ABLATION)
+    return FRAMES["gates"].filled(gates), FRAMES["gate_ablation"].filled(ablated)
 
 
 def _gate_row(variant: str, layer: str, tables: dict[str, pd.DataFrame], confidence: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_sch
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, combine
 from ablate.stats.intervals import Estimate
 from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
-from ablate.stats.untrained import blind_scores
+from ablate.stats.decisions import blind_scores
 
 
 class Member(NamedTuple):

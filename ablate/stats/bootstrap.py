@@ -6,15 +6,15 @@ import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, nan, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.stats.blocks import ImageScheme, draw_images
-from ablate.stats.intervals import Estimate, from_standard_error
+from ablate.stats.intervals import Estimate, from_standard_error, satterthwaite
 from ablate.stats.resampling import Counts, Floats, Score, interaction_of, seed_scores, seed_weights
-from ablate.stats.welch import satterthwaite
+
 
 
 @dataclass(frozen=True)
@@ -174,69 +174,48 @@ def combine(
         sum((w * part for w, part in zip(weights[1:], parts[1:], strict=True)), weights[0] * parts[0])
         for parts in ([cell.test for cell in cells], drawn, [cell.image_draws for cell in cells])
     )
-    draws = draws.reshape(len(draws), -1)
-    method = f"multi-bootstrap, {'retune' if at is None else 'fixed'}"
-    made = _estimates(np.ravel(values), draws, images, cells, np.asarray(weights, dtype=float), confidence, method)
-    return [
-        Contrast(estimate, settings, stability, column, parts.between, parts.image, parts.choice)
-        for (estimate, parts), column in zip(made, draws.T, strict=True)
-    ]
-
-
-class _Parts(NamedTuple):
-    """The parts of the variance of an estimate: between the seeds of each side (of one run), images, choice."""
-
-    between: tuple[float, ...]
-    image: float
-    choice: float
-
-
-def _estimates(
-    values: Floats,
-    draws: Floats,
-    images: Floats,
-    cells: Sequence[Replicates],
-    weights: Floats,
-    confidence: float,
-    method: str,
-) -> list[tuple[Estimate, _Parts]]:
-    """Return the estimates of values (K,), sums of weighted cells, with the parts of their variance.
-
-    `draws` (R, K) are the replicates, `images` (R, ...) those in which the images alone vary.
-    """
-    n = np.array([cell.seeds for cell in cells])
-    # A cell whose seeds all diverged knows one variance for all its entries.
-    between = np.stack([np.broadcast_to(np.ravel(cell.between), values.shape) for cell in cells], axis=1)
-    luck = (w**2 * np.ravel(cell.interaction) / cell.seeds for w, cell in zip(weights, cells, strict=True))
-    excess = sum(luck, np.zeros(len(values)))
+    draws, values = draws.reshape(len(draws), -1), np.ravel(values)
     # Without draws of the images alone, as in cells whose seeds all diverged, they have no part.
     alone = images.reshape(len(images), -1) if images.ndim else np.zeros_like(draws)
+    n = np.array([cell.seeds for cell in cells])
+    squares = np.asarray(weights, dtype=float) ** 2
+    # A cell whose seeds all diverged knows one variance for all its entries.
+    between = np.stack([np.broadcast_to(np.ravel(cell.between), values.shape) for cell in cells], axis=1)
+    luck = (square * np.ravel(cell.interaction) / cell.seeds for square, cell in zip(squares, cells, strict=True))
+    excess = sum(luck, np.zeros(len(values)))
+    dfs = [*(n - 1), min(cell.image_df for cell in cells), sum(n - 1)]
+    told: dict[str, Any] = {"n": int(min(n)), "confidence": confidence}
+    told["method"] = f"multi-bootstrap, {'retune' if at is None else 'fixed'}"
     made = []
-    for place, value in enumerate(values):
+    for place, value in enumerate(values.tolist()):
         # A replicate may leave the score undefined (a class in no drawn image); above one in ten there is no interval.
         known, moved = (part[np.isfinite(part)] for part in (draws[:, place], alone[:, place]))
+        of_seeds, parts = tuple(between[place].tolist()), (nan, nan, nan, nan)
         if min(n) >= 2 and known.size < 0.9 * len(draws):
             reason = "undefined in more than a tenth of the replicates"
-            missed = Estimate(
-                float(value), nan, nan, n=int(min(n)), confidence=confidence, method=method, reason=reason
-            )
-            made.append((missed, _Parts((nan,) * len(cells), nan, nan)))
-            continue
-        se = df = image = choice = nan
-        if min(n) >= 2:
-            seeds = weights**2 * between[place] / n
-            variance = max(float(known.var(ddof=1)) - excess[place], seeds.sum())
-            rest = variance - seeds.sum()
-            image = min(rest, max(0.0, float(moved.var(ddof=1)) - excess[place]))
-            choice = rest - image
-            df = float(
-                satterthwaite([*seeds, image, choice], [*(n - 1), min(cell.image_df for cell in cells), sum(n - 1)])
-            )
-            # Sums of equal numbers differ by rounding; that is no spread.
-            se = 0.0 if variance < 1e-24 else sqrt(variance)
-        estimate = from_standard_error(float(value), se, df, n=int(min(n)), confidence=confidence, method=method)
-        made.append((estimate, _Parts(tuple(between[place].tolist()), image, choice)))
+            estimate, of_seeds = Estimate(value, nan, nan, reason=reason, **told), (nan,) * len(cells)
+        else:
+            if min(n) >= 2:
+                parts = _variance(known, moved, squares * between[place] / n, excess[place], dfs)
+            estimate = from_standard_error(value, *parts[:2], **told)
+        made.append(Contrast(estimate, settings, stability, draws[:, place], of_seeds, *parts[2:]))
     return made
+
+
+def _variance(
+    draws: Floats, images: Floats, seeds: Floats, excess: float, dfs: Sequence[float]
+) -> tuple[float, float, float, float]:
+    """Return the standard error of a sum of cells, its df, and what the images and the choice add to its variance.
+
+    `draws` are the replicates, `images` those in which the images alone vary, `seeds` the parts of the seeds of each
+    cell, `excess` what the replicates vary too much by, `dfs` the degrees of freedom of seeds, images and choice.
+    """
+    variance = max(float(draws.var(ddof=1)) - excess, seeds.sum())
+    rest = variance - seeds.sum()
+    image = min(rest, max(0.0, float(images.var(ddof=1)) - excess))
+    df = float(satterthwaite([*seeds, image, rest - image], dfs))
+    # Sums of equal numbers differ by rounding; that is no spread.
+    return 0.0 if variance < 1e-24 else sqrt(variance), df, image, rest - image
 
 
 def _chosen_draws(cells: Mapping[Any, Replicates], setting: Hashable) -> tuple[Floats, float]:

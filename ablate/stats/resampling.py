@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -15,64 +15,32 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 
-# Numbers of float64 that are worked on at once: about a megabyte.
-_PORTION = 1 << 16
-_LEAST_REPLICATES = 64
-
-
-def _counted(drawn: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Count how often each of 0 … n−1 is in each row of `drawn` (resamples, …): (resamples, n)."""
-    flat = drawn + n * np.arange(len(drawn))[:, None]
-    return np.bincount(flat.ravel(), minlength=n * len(drawn)).reshape(len(drawn), n)
-
 
 def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.int64]:
     """Draw how often each of n seeds is drawn in each replicate: (resamples, n)."""
     # Drawn one by one and counted: the same distribution as `multinomial`, which takes five times as long for 50 seeds.
-    return _counted(rng.integers(0, n, size=(resamples, n)), n)
-
-
-def _portions(counts: Counts, weights: NDArray[np.int64], score: Score) -> Iterator[tuple[slice, Floats]]:
-    """Yield the scores of some replicates after another, with their places.
-
-    Matrix products in float64, exact while sums stay below 2^53; of as many replicates at a time as the processor's
-    cache holds.
-    """
-    # A row for every count and a column for every replicate, so that what is added and divided lies side by side.
-    rows = np.ascontiguousarray(np.moveaxis(np.asarray(counts, dtype=np.float64), 0, -1))
-    flat = rows.reshape(-1, rows.shape[-1])
-    drawn = np.ascontiguousarray(weights.T, dtype=np.float64)
-    portion = max(1, _PORTION // max(1, len(flat)))
-    for start in range(0, len(weights), portion):
-        part = slice(start, min(start + portion, len(weights)))
-        sums = flat @ drawn[:, part]
-        yield part, score(np.moveaxis(sums.reshape(*rows.shape[:-1], -1), -1, 0))
+    drawn = rng.integers(0, n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * resamples).reshape(resamples, n)
 
 
 def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> tuple[Floats, Floats]:
     """Return the scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...).
 
-    None scores 0.
+    None scores 0. Sums are matrix products in float64, exact below 2^53.
     """
-    known = [np.asarray(trial) for trial in counts if trial is not None]
-    if not known:
-        return np.zeros(len(counts)), np.zeros((len(counts), len(weights)))
-    # Many seeds in one product: many small ones are slow where the cores are busy, and so are those of few replicates
-    # at a time. Sums of integers are exact, so that the numbers are those of each seed by itself.
-    stack = np.stack(known, axis=1)
-    found = np.asarray(score(stack.sum(axis=0, dtype=float)))
-    drawn = np.empty((len(known), len(weights), *found.shape[1:]))
-    together = max(1, _PORTION // (_LEAST_REPLICATES * stack[0, 0].size))
-    for start in range(0, len(known), together):
-        seeds = slice(start, start + together)
-        for part, scores in _portions(stack[:, seeds], weights, score):
-            drawn[seeds, part] = np.moveaxis(scores, 1, 0)
-    if len(known) == len(counts):
-        return found, drawn
-    there = [trial is not None for trial in counts]
-    points, resampled = np.zeros((len(counts), *found.shape[1:])), np.zeros((len(counts), *drawn.shape[1:]))
-    points[there], resampled[there] = found, drawn
-    return points, resampled
+    drawn = np.ascontiguousarray(weights.T, dtype=np.float64)
+
+    def scored(trial: Counts) -> tuple[Floats, Floats]:
+        # A row for every count and a column for every replicate, so that what is added and divided lies side by side.
+        rows = np.ascontiguousarray(np.moveaxis(trial, 0, -1), dtype=np.float64)
+        sums = (rows.reshape(-1, rows.shape[-1]) @ drawn).reshape(*rows.shape[:-1], -1)
+        return score(trial.sum(axis=0, dtype=float)), score(np.moveaxis(sums, -1, 0))
+
+    found = [None if trial is None else scored(np.asarray(trial)) for trial in counts]
+    known = next((one for one in found if one is not None), (np.zeros(()), np.zeros(len(weights))))
+    lost = tuple(map(np.zeros_like, known))
+    points, scores = (np.stack(part) for part in zip(*(one or lost for one in found), strict=True))
+    return points, scores
 
 
 def interaction_of(points: Floats, scores: Floats) -> Floats:
@@ -81,13 +49,7 @@ def interaction_of(points: Floats, scores: Floats) -> Floats:
     For n ≥ 2 seeds: mean over the replicates of the variance between seeds of (score on the drawn images − score on
     all images); what moves all runs alike drops out.
     """
-    portion = max(1, _PORTION // max(1, scores[:, :1].size))
-    moved = np.concatenate(
-        [
-            (scores[:, start : start + portion] - points[:, None]).var(axis=0, ddof=1)
-            for start in range(0, scores.shape[1], portion)
-        ]
-    )
+    moved = (scores - points[:, None]).var(axis=0, ddof=1)
     there = np.isfinite(moved)
     total = np.where(there, moved, 0.0).sum(axis=0)
     return np.asarray(np.divide(total, there.sum(axis=0), out=np.full(total.shape, nan), where=there.any(axis=0)))
