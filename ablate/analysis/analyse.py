@@ -105,7 +105,7 @@ def analyse(frames: Frames) -> Analysis:
         shared_setting=shared,
         own_best=own_best,
         scores=scores,
-        cells=cells.cells_frame(frames, v, own_best, shared, converged, confidence, scores.blind_score),
+        cells=cells.cells_frame(scores, own_best, shared, converged),
         variants=variants_frame(scores, looks, own_best, cells.rate_response(frames, v, own_best, rope)),
         contrasts=contrasts.contrasts_frame(scores, made, looks),
         looks=looks.frame,

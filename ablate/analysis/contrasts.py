@@ -248,7 +248,8 @@ def _row(
     frames = scores.frames
     estimate = _estimate(contrast)
     settings = {side: way.choice.get(side) for side in (name, other)}
-    cells = {side: _cell(scores, side, settings[side], way.role)[:first] for side in (name, other)}
+    members = {side: scores.members(side, at, way.role)[:first] for side, at in settings.items()}
+    cells = {side: np.array([seed.test_score for seed in found], dtype=float) for side, found in members.items()}
     mean = {side: float(cell.mean()) if len(cell) else np.nan for side, cell in cells.items()}
     superior = probability_of_superiority(cells[name], cells[other], frames.study.measure.confidence)
     chosen = way.kind in ("own_best", "shared")
@@ -277,8 +278,6 @@ def _row(
     return row | dict.fromkeys(found_out, np.nan) | {"reason": estimate.reason}
 
 
-def _cell(scores: StudyScores, variant: str, setting: str | None, role: str) -> np.ndarray:
-    return np.array([seed.test_score for seed in scores.members(variant, setting, role)], dtype=float)
 
 
 def ratio_of(frames: Frames, name: str, other: str, quantity: str) -> float:

@@ -53,8 +53,6 @@ class StudyScores:
                 self._members.setdefault((variant, setting, role), []).append(Member(key, status, score))
             elif status in ("missing", "failed"):
                 self._unfinished.add((variant, setting, role))
-        self._rates = {str(setting): float(rate) for setting, rate in frames.levels["lr"].items()}
-        self._edges: dict[tuple[str, str], str] = {}
         self._cells: dict[tuple[str, str, str, int | None], Replicates] = {}
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
 
@@ -141,17 +139,14 @@ class StudyScores:
 
     def rate(self, setting: str | None) -> float:
         """Return the learning rate of a setting; NaN for none."""
-        return np.nan if setting is None else self._rates[setting]
+        return np.nan if setting is None else float(self.frames.levels["lr"][setting])
 
     def edge(self, variant: str, setting: str | None) -> str:
         """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
         if setting is None or setting not in self.v.loc[variant].dropna():
             return ""
-        if (variant, setting) not in self._edges:
-            self._edges[variant, setting] = bracket(
-                setting, self.v.loc[[variant]].iloc[0], self.frames.levels, self.frames.searched_rates
-            )
-        return self._edges[variant, setting]
+        row = self.v.loc[[variant]].iloc[0]
+        return bracket(setting, row, self.frames.levels, self.frames.searched_rates)
 
     def counts(self, variant: str, setting: str, role: str = "main") -> list[dict[str, np.ndarray] | None]:
         """Return the counts of the seeds of a cell, None for a diverged one."""

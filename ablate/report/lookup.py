@@ -178,18 +178,20 @@ def progress(analysis: Analysis) -> tuple[int, int]:
 
 
 @once_an_analysis
+def _settings_tried(analysis: Analysis) -> pd.DataFrame:
+    """Return for each variant, a row, the number of settings that are planned and that have a result."""
+    has = analysis.cells["n"].astype(float) > 0
+    return has.groupby(analysis.cells["variant"]).agg(planned="size", tried="sum")
+
+
 def untuned(analysis: Analysis) -> list[str]:
     """Return the variants that have a result at one setting only, of several planned: nothing was chosen yet."""
-    cells = analysis.cells.assign(has=analysis.cells["n"].astype(float) > 0).groupby("variant")["has"]
-    alone = (cells.sum() == 1) & (cells.size() > 1)
-    return among(analysis, alone.index[alone])
+    return among(analysis, _settings_tried(analysis).query("tried == 1 and planned > 1").index)
 
 
-@once_an_analysis
 def tuned(analysis: Analysis) -> list[str]:
     """Return the variants with results at several settings, among which their own was chosen."""
-    found = analysis.cells[analysis.cells["n"].astype(float) > 0].groupby("variant")["setting"].nunique()
-    return among(analysis, found.index[found > 1])
+    return among(analysis, _settings_tried(analysis).query("tried > 1").index)
 
 
 @once_an_analysis

@@ -97,7 +97,7 @@ def _by_variant(
     high = (0.17 if lines < 3 else 0.14) * max(len(rows), 3)
     figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + lines * (0.55 + high))
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    limits = reach_of(frame)
+    limits, intervals = reach_of(frame), bool(frame["low"].notna().any())
     for axes, variant in zip(grid, compared, strict=False):
         of_variant = frame[frame["variant"] == variant].set_index(field).reindex(rows).reset_index()
         _intervals(axes, of_variant, [name(value) for value in rows], analysis, variant, limits)
@@ -106,9 +106,9 @@ def _by_variant(
     against = dict(zip(frame["variant"], frame["against"], strict=True))
     _titles(list(grid[: len(compared)]), {variant: str(against[variant]) for variant in compared}, notes or {})
     for axes in grid[max(0, len(compared) - columns) : len(compared)]:
-        axes.set_xlabel(f"{quantity}, points ({interval_words(analysis)})")
+        axes.set_xlabel(f"{quantity}, points" + f" ({interval_words(analysis)})" * intervals)
     seeds = count_of(range_of(frame["n"].astype(int)), "seed")
-    rule += f" Intervals hold {seeds} a side and the images. Arrow: goes on beyond the axis."
+    rule += f" Intervals hold {seeds} a side and the images. Arrow: goes on beyond the axis." * intervals
     return finish(figure, analysis, rule + left_out)
 
 
