@@ -103,9 +103,6 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
     done, planned = progress(analysis)
     of_trials = f"{done} of {count_of(planned, 'trial')}"
     rows, scale = verdict_rows(analysis)
-    found: dict[str, list[tuple[str, str]]] = {}
-    for one in findings(analysis):
-        found.setdefault(one.variant, []).append((one.topic, typeset(one.text)))
     try:
         tiles, no_panels, shown = panels(analysis), "", gallery(analysis)
         colours = map("#{:02x}{:02x}{:02x}".format, *shown.class_colours.T)
@@ -135,7 +132,10 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         ),
         verdict_rule=rules.primary(analysis),
         scale=scale,
-        findings=found,
+        findings={
+            variant: [(topic, typeset(text)) for topic, text in sentences]
+            for variant, sentences in findings(analysis).items()
+        },
         notes=notes.notes(analysis),
         tables=_by_section(TABLES, [table for table in tables if len(table.frame)]),
         figures=_by_section(FIGURES, [one for one in drawn if one.shown]),
