@@ -19,8 +19,8 @@ from ablate.measure.convergence import continuation, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
 from ablate.measure.stability import censored_headroom
 from ablate.registry import MEASURES, Measure
-from ablate.stats.intervals import geometric_interval, sample_sd, share_interval, t_interval
 from ablate.stats.decisions import trained
+from ablate.stats.intervals import geometric_interval, sample_sd, share_interval, t_interval
 from ablate.wording import count_of
 
 
@@ -91,7 +91,12 @@ def cells_frame(scores: StudyScores, own_best: Choice, shared: str | None, conve
         for split in ("val", "test"):
             reached = cell.of_ended(f"{split}_score").astype(float)
             mean, low, high = t_interval(reached, confidence)
-            row |= {f"{split}_mean": mean, f"{split}_sd": sample_sd(reached), f"{split}_low": low, f"{split}_high": high}
+            row |= {
+                f"{split}_mean": mean,
+                f"{split}_sd": sample_sd(reached),
+                f"{split}_low": low,
+                f"{split}_high": high,
+            }
         row["blind_score"] = scores.blind_score
         row["untrained"] = trained(reached, scores.blind_score) == "untrained"
         complete = cell.of_ended("status") == "complete"

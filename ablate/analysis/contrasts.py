@@ -22,7 +22,6 @@ from ablate.stats.detectable import detectable_difference, seeds_to_find
 from ablate.stats.interaction import setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
-
 from ablate.study.fields import flat
 from ablate.study.study import undeclared
 from ablate.study.trial import level_text
@@ -33,8 +32,12 @@ KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "conf
 ERROR_BARS = {"own_best": "retune", "confirmed": "tune_once", "shared": "fixed", "matched": "fixed"}
 # What is known of the drawing of test images where no trial is complete.
 NOT_RESAMPLED: dict[str, Any] = {
-    **{"images_drawn": "", "groups": 0, "block": 0, "conditional": False},
-    **{"order_correlation": np.nan, "order_warning": False},
+    "images_drawn": "",
+    "groups": 0,
+    "block": 0,
+    "conditional": False,
+    "order_correlation": np.nan,
+    "order_warning": False,
 }
 
 
@@ -160,7 +163,11 @@ def _images(scores: StudyScores) -> dict[str, dict[str, Any]]:
         scheme = scores.bootstrap.schemes["test"]
     except ValueError:  # no trial is complete
         return dict.fromkeys(scores.frames.variants, NOT_RESAMPLED)
-    drawn = NOT_RESAMPLED | {"images_drawn": scheme.kind, "groups": len(scheme.groups), "conditional": scheme.conditional}
+    drawn = NOT_RESAMPLED | {
+        "images_drawn": scheme.kind,
+        "groups": len(scheme.groups),
+        "conditional": scheme.conditional,
+    }
     drawn["block"] = scheme.block if scheme.kind == "blocks" else 0
     made = dict.fromkeys(scores.frames.variants, drawn)
     if scheme.kind == "independent":
@@ -276,8 +283,6 @@ def _row(
     row["untrained"] = any(trained(cell, scores.blind_score) == "untrained" for cell in cells.values())
     found_out = ("detectable", "seeds_needed", "interaction", "interaction_low", "interaction_high", "interaction_p")
     return row | dict.fromkeys(found_out, np.nan) | {"reason": estimate.reason}
-
-
 
 
 def ratio_of(frames: Frames, name: str, other: str, quantity: str) -> float:

@@ -19,7 +19,6 @@ from ablate.study.trial import canonical, level_text
 from ablate.study.variants import generate
 
 
-
 class _Cells:
     """The variants of a full grid by their levels, with the replicates that decide: fresh seeds where there are any."""
 

@@ -140,7 +140,7 @@ class Frames:
 
     def layers_of(self, trials: pd.DataFrame) -> pd.DataFrame:
         """Return a row a probed value of these trials, of those with a record; `point` counts the probes from 0."""
-        identity = identity
+        identity = self._identity_columns
         rows = [
             [*(row[name] for name in identity), measure, layer, point, math.nan if value is None else value]
             for row in trials.to_dict("records")

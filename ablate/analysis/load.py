@@ -95,7 +95,6 @@ class Arrays:
             raise ResultsError("a diverged trial has no counts")
         return {split: self.images[split] for split in ("val", "test")}
 
-
     @property
     def preds(self) -> Maps:
         """Return the test predictions as class indices: uint8 (N, H, W), or N maps (h, w) where sizes differ."""

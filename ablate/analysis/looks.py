@@ -16,7 +16,6 @@ from ablate.analysis.selection import OWN_BEST, Choice
 from ablate.stats.sequential import OPEN, group_sequential_holm, level_at
 
 
-
 @dataclass(frozen=True)
 class LookPlan:
     """The numbers of fresh seeds a cell at which is looked, the last one the most, and when to stop for futility."""

@@ -18,7 +18,6 @@ from ablate.stats.bounded import logit_interval
 from ablate.stats.intervals import Estimate, geometric_interval, mean_estimate
 
 
-
 def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     """Return a row a cell and probed point; empty where headroom was not probed."""
     rows: list[dict[str, Any]] = []

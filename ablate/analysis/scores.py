@@ -14,9 +14,9 @@ from ablate.analysis.selection import OWN_BEST, Choice, bracket, eligible, v_tab
 from ablate.measure import segmentation
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, combine
+from ablate.stats.decisions import blind_scores
 from ablate.stats.intervals import Estimate
 from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
-from ablate.stats.decisions import blind_scores
 
 
 class Member(NamedTuple):

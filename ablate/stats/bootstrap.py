@@ -16,7 +16,6 @@ from ablate.stats.intervals import Estimate, from_standard_error, satterthwaite
 from ablate.stats.resampling import Counts, Floats, Score, interaction_of, seed_scores, seed_weights
 
 
-
 @dataclass(frozen=True)
 class Replicates:
     """One cell under the bootstrap: the score that chooses, the score that is compared, and both in every replicate.

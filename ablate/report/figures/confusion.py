@@ -20,7 +20,7 @@ from ablate.records.paint import enlarge
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures.differences import largest, subtitle
-from ablate.report.figures.marks import finish, percent_tick, write_on_cells
+from ablate.report.figures.marks import finish, panel_grid, percent_tick, write_on_cells
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names
 
@@ -111,12 +111,10 @@ def _sheet(
         variants = base + others
     lines = -(-len(variants) // columns)
     figure = canvas(left + columns * wide + bar + 0.15, lines * (wide + 0.42) + left)
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    grid = panel_grid(figure, len(variants), columns, sharex=True, sharey=True)
     norm = Normalize(*limits)
-    for axes in grid.ravel()[len(variants) :]:
-        axes.set_visible(False)
     titles = short_names(variants, int(wide / 0.085))
-    for axes, variant in zip(grid.ravel(), variants, strict=False):
+    for axes, variant in zip(grid, variants, strict=True):
         table = tables[variant][np.ix_(shown, shown)]
         good = np.where(np.eye(len(shown), dtype=bool), table, -table) if signed else table
         painted = colours(norm(np.nan_to_num(good)))
@@ -135,7 +133,7 @@ def _sheet(
         # The lowest panel of a column may not be in the last line.
         axes.tick_params(axis="x", labelbottom=variants.index(variant) + columns >= len(variants))
     if bar:
-        scale = figure.colorbar(ScalarMappable(norm, colours), ax=grid[0].tolist(), fraction=0.03, aspect=40, pad=0.01)
+        scale = figure.colorbar(ScalarMappable(norm, colours), ax=grid[:columns], fraction=0.03, aspect=40, pad=0.01)
         scale.ax.yaxis.set_major_formatter(percent_tick)
         scale.outline.set_visible(False)
         rule = rule.replace("Number:", "Colour:").replace(", blank below 0.5", "")

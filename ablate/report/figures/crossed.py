@@ -13,7 +13,7 @@ from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
 from ablate.report.figures.differences import interval_words, subtitle
-from ablate.report.figures.marks import finish, looks, percent_axis
+from ablate.report.figures.marks import finish, looks, panel_grid, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, legend, plain
 from ablate.report.format import percent, percent_interval, shorten
 
@@ -35,10 +35,8 @@ def interactions(analysis: Analysis) -> Figure:
     columns = min(3, len(frame))
     lines = -(-len(frame) // columns)
     figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + 2.3 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    for axes in grid[len(frame) :]:
-        axes.set_visible(False)
-    for axes, row in zip(grid, lookup.rows_of(frame), strict=False):
+    grid = panel_grid(figure, len(frame), columns, sharey=True)
+    for axes, row in zip(grid, lookup.rows_of(frame), strict=True):
         # The second factor's levels as lines in the first two looks, side by side.
         for b, (color, dash, marker) in enumerate(zip(theme.COLORS[:2], theme.DASHES, theme.MARKERS, strict=False)):
             at = np.array([0, 1]) + 0.05 * (2 * b - 1)

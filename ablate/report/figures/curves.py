@@ -24,6 +24,7 @@ from ablate.report.figures.marks import (
     finish,
     looks,
     losses_rule,
+    panel_grid,
     panels_of,
     percent_axis,
     spreads,
@@ -146,9 +147,9 @@ def projection(analysis: Analysis) -> Figure:
     columns = min(4 if len(shown) != 6 else 3, len(shown))
     lines = -(-len(shown) // columns)
     figure = canvas(FULL, 0.35 + 1.75 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    grid = panel_grid(figure, len(shown), columns, sharex=True, sharey=True)
     names = short_names(shown, 88 // columns - 2)
-    for axes, variant in zip(grid, shown, strict=False):
+    for axes, variant in zip(grid, shown, strict=True):
         curves, verdict, path = found[variant]
         look = looks(analysis)[variant]
         last = curves.shape[1]
@@ -165,11 +166,9 @@ def projection(analysis: Analysis) -> Figure:
         axes.set_title(plain(names[variant]))
         subtitle(axes, f"{percent(verdict.gain, sign=True)} {percent_interval(verdict.low, verdict.high)}")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
-    for axes in grid[len(shown) :]:
-        axes.set_visible(False)
     for axes in grid[::columns]:
         axes.set_ylabel("val mIoU, %")
-    for place, axes in enumerate(grid[: len(shown)]):
+    for place, axes in enumerate(grid):
         axes.tick_params(axis="x", labelbottom=place + columns >= len(shown))
         axes.set_xlabel("epoch" if place + columns >= len(shown) else "")
     percent_axis(grid[0])

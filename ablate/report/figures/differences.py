@@ -14,7 +14,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
-from ablate.report.figures.marks import evenly, finish, label_rows, looks, percent_axis
+from ablate.report.figures.marks import evenly, finish, label_rows, looks, panel_grid, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, plain
 from ablate.report.format import detail_name, percent, short_names, shorten
 from ablate.wording import count_of, range_of
@@ -96,16 +96,14 @@ def _by_variant(
     lines = -(-len(compared) // columns)
     high = (0.17 if lines < 3 else 0.14) * max(len(rows), 3)
     figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + lines * (0.55 + high))
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    grid = panel_grid(figure, len(compared), columns)
     limits, intervals = reach_of(frame), bool(frame["low"].notna().any())
-    for axes, variant in zip(grid, compared, strict=False):
+    for axes, variant in zip(grid, compared, strict=True):
         of_variant = frame[frame["variant"] == variant].set_index(field).reindex(rows).reset_index()
         _intervals(axes, of_variant, [name(value) for value in rows], analysis, variant, limits)
-    for axes in grid[len(compared) :]:
-        axes.set_visible(False)
     against = dict(zip(frame["variant"], frame["against"], strict=True))
-    _titles(list(grid[: len(compared)]), {variant: str(against[variant]) for variant in compared}, notes or {})
-    for axes in grid[max(0, len(compared) - columns) : len(compared)]:
+    _titles(grid, {variant: str(against[variant]) for variant in compared}, notes or {})
+    for axes in grid[-columns:]:
         axes.set_xlabel(f"{quantity}, points" + f" ({interval_words(analysis)})" * intervals)
     seeds = count_of(range_of(frame["n"].astype(int)), "seed")
     rule += f" Intervals hold {seeds} a side and the images. Arrow: goes on beyond the axis." * intervals

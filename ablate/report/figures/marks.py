@@ -52,19 +52,22 @@ def finish(figure: Figure, analysis: Analysis, rule: str) -> Figure:
     )
 
 
-def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd.DataFrame]:
+def panel_grid(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes]:
+    """Return axes for so many panels in rows of `columns`; `shared` are arguments of `Figure.subplots`."""
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False, **shared).ravel()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return list(grid[:count])
+
+
+def spreads(frame: pd.DataFrame, column: str, by: list[Any]) -> dict[Any, pd.DataFrame]:
     """Return mean, lowest and highest of a column over the seeds that did not diverge: (epochs x 3) for each `by`.
 
-    All at once: a search through the rows for each takes seconds where there are thousands of trials.
+    With one name in `by` the keys are its values, with several tuples of theirs.
     """
     lived = frame[~frame["status"].eq("diverged").to_numpy(bool)]
     spread = lived.groupby([*by, "epoch"], sort=True)[column].agg(["mean", "min", "max"])
-    places = spread.groupby(level=list(range(len(by)))).indices
-    epochs = spread.index.get_level_values(-1)
-    values = spread.to_numpy()
-    return {
-        name: pd.DataFrame(values[rows], index=epochs[rows], columns=spread.columns) for name, rows in places.items()
-    }
+    return {name: part.droplevel(by) for name, part in spread.groupby(level=by[0] if len(by) == 1 else by)}
 
 
 def draw_curve_panels(

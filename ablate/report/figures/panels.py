@@ -163,9 +163,7 @@ def _number(scores: np.ndarray | None, index: int) -> str:
     return percent(score, 0) if np.isfinite(score) else ""
 
 
-def _comparison(
-    analysis: Analysis, shown: Gallery, chosen: Sequence[int], heads: Sequence[str], rule: str
-) -> Figure:
+def _comparison(analysis: Analysis, shown: Gallery, chosen: Sequence[int], heads: Sequence[str], rule: str) -> Figure:
     """Draw one column an image, one row each for image, truth and the variants."""
     found = predictions(analysis, shown, chosen)
     most = TILE if len(chosen) <= 4 else TILE // 2
@@ -175,7 +173,9 @@ def _comparison(
         *([reduce(shown.palette[tile], most, labels=True) for tile in labels] for labels in found.values()),
     ]
     scores = image_scores(analysis)
-    numbers = [[""] * len(chosen)] * 2 + [[_number(scores.get(variant), index) for index in chosen] for variant in found]
+    numbers = [[""] * len(chosen)] * 2 + [
+        [_number(scores.get(variant), index) for index in chosen] for variant in found
+    ]
     return tile_sheet(analysis, shown, rows, ["image", "truth", *found], heads, rule, numbers=numbers)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -111,22 +111,16 @@ def further_families() -> tuple[str, ...]:
 @contextlib.contextmanager
 def theme() -> Iterator[None]:
     """Apply the settings of every figure while it is drawn and saved; the user's matplotlibrc takes no part."""
-    with matplotlib.rc_context():
-        for key, value in matplotlib.rcParamsDefault.items():
-            if key not in _BACKEND:
-                matplotlib.rcParams[key] = value
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
-        # In this order: a letter that the first has not is taken from the next.
-        matplotlib.rcParams["font.family"] = [FAMILY, *further_families()]
-        with warnings.catch_warnings():
-            # A letter that no font here has is drawn as an empty box: to be told so for every figure helps nobody.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            yield
+    # In this order: a letter that the first font has not is taken from the next.
+    families = {"font.family": [FAMILY, *further_families()]}
+    with matplotlib.style.context(["default", RC | families]), warnings.catch_warnings():
+        # A letter that no font here has is drawn as an empty box: to be told so for every figure helps nobody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 # Rows of a legend that a figure has room for, and the inches that one more takes.
 LEGEND_ROWS, LEGEND_LINE = 4, 0.16
-_BACKEND = frozenset({"backend", "backend_fallback", "interactive", "toolbar", "timezone", "datapath"})
 
 
 @dataclass(frozen=True)

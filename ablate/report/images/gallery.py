@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -219,32 +220,11 @@ def read_maps(path: Path) -> dict[str, np.ndarray]:
 # --- the images of the page: small files as data URIs within a budget ------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One test image on the page: data URIs, and what is written beneath."""
+def panels(analysis: Analysis) -> list[SimpleNamespace]:
+    """Return the fixed test images for every variant, each with its tiles; raise `NotDrawn` where there are none.
 
-    name: str
-    caption: str
-    image: str
-    truth: str
-    prediction: str
-    error: str
-    width: int
-    height: int
-    """Of all four, in pixels."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The tiles of one variant."""
-
-    variant: str
-    rule: str
-    tiles: tuple[Tile, ...]
-
-
-def panels(analysis: Analysis) -> list[Panel]:
-    """Return the fixed test images for every variant; raise `NotDrawn` where there are no images."""
+    Of a tile image, truth, prediction and error are data URIs of the same width and height.
+    """
     shown = gallery(analysis)
     chosen = panel_indices(shown.count)
     found = predictions(analysis, shown, chosen)
@@ -264,7 +244,7 @@ def panels(analysis: Analysis) -> list[Panel]:
             score = scores[variant][index] if variant in scores else np.nan
             known = f", mIoU {100 * score:.0f} %" if np.isfinite(score) else ""
             tiles.append(
-                Tile(
+                SimpleNamespace(
                     name=f"test image {index}",
                     caption=f"{index} · {shown.name(index)}{known}",
                     image=image,
@@ -279,5 +259,5 @@ def panels(analysis: Analysis) -> list[Panel]:
         rule = f"Trial {trials[variant]}, at {at}. {RUN_SHOWN} The same evenly spaced test images for every variant."
         if analysis.frames.multilabel:
             rule += " A pixel of several classes has the mean of their colours, one of none is nearly black."
-        made.append(Panel(variant, rule, tuple(tiles)))
+        made.append(SimpleNamespace(variant=variant, rule=rule, tiles=tiles))
     return made

@@ -46,10 +46,10 @@ def class_dice(analysis: Analysis) -> Table:
 def _by_class(analysis: Analysis, score: str) -> Table:
     rows = analysis.classes
     names = list(dict.fromkeys(rows["class"]))
-    wide = rows.pivot(index="variant", columns="class", values=score)
+    wide = rows.set_index(["variant", "class"])[score].unstack("class")  # noqa: PD010 (pivot_table would average)
     wide = wide.reindex(index=among(analysis, rows["variant"]), columns=names)
-    first, best = (VARIANT, "max") if len(names) <= MOST_ACROSS else (CLASS, None)
-    wide = wide.T if first is CLASS else wide
+    best: Literal["max"] | None = "max" if len(names) <= MOST_ACROSS else None
+    wide, first = (wide, VARIANT) if best else (wide.T, CLASS)
     # A class may be called "variant", so its column is named as the metric of a claim is.
     columns = [first, *(Column(f"{score}/{name}", name, "percent", best=best) for name in wide.columns)]
     frame = pd.DataFrame(wide.to_numpy(), columns=[column.key for column in columns[1:]])

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
 from typing import Any, Literal
 
 import pandas as pd
@@ -98,8 +97,6 @@ def of_table(frame: pd.DataFrame, columns: Sequence[Column], *more: str) -> pd.D
     wanted = ["variant", "baseline", "control", "against", "setting", "lr", "n", "n_planned", "provisional", *more]
     wanted += [field for column in columns for field in (column.key, column.low, column.high) if field]
     return frame[[name for name in frame.columns if name in wanted]]
-
-
 
 
 def in_order(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:

@@ -316,8 +316,8 @@ def _cost(analysis: Analysis, variant: str) -> str:
             parts.append(f"{word} at {rate['ratio']:.3f} times its speed ({rate['low']:.3f} to {rate['high']:.3f})")
     if not parts:
         return ""
-    return f"Against {row['against']}, {variant} has {parts[0]}" if "FLOPs" in parts[0] else f"{variant} {parts[0]}"
-    text += f"; it {' and '.join(parts[1:])}." if len(parts) > 1 else "."
+    text = f"Against {row['against']}, {variant} has {parts[0]}" if "FLOPs" in parts[0] else f"{variant} {parts[0]}"
+    return f"{text}; it {' and '.join(parts[1:])}." if len(parts) > 1 else f"{text}."
 
 
 def _span(row: Row) -> str:

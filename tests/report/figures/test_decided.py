@@ -16,9 +16,9 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.measure.convergence import late_epochs
 from ablate.registry import FIGURES
-from ablate.report.figures.inside import gradients
 from ablate.report.figures.curves import outlook
 from ablate.report.figures.forest import rank_shares
+from ablate.report.figures.inside import gradients
 from ablate.report.figures.theme import PAPER, theme
 from ablate.report.lookup import NotDrawn, primary_contrasts
 from ablate.stats.saturation import projected_gain

@@ -20,8 +20,8 @@ from matplotlib.text import Text
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
-from ablate.registry import FIGURES
 from ablate.records.images import panel_indices
+from ablate.registry import FIGURES
 from ablate.report.figures import differences, forest, maps
 from ablate.report.figures.marks import looks
 from ablate.report.figures.panels import tile_sheet, variant_panel

@@ -19,7 +19,6 @@ from ablate.report.words.methods import methods_paragraph
 from ablate.study.spec import AugmentSpec
 from tests.planted import Truth, plant
 
-
 Said = dict[tuple[str, str], str]
 
 
@@ -53,9 +52,7 @@ def test_every_sentence_has_a_topic_and_no_number_that_is_missing(said: Said) ->
         assert not re.search(r"\bnan\b|\binf\b|None", text), text
 
 
-def test_a_planted_difference_is_said_with_its_interval_n_and_p(
-    study: Analysis, said: Said
-) -> None:
+def test_a_planted_difference_is_said_with_its_interval_n_and_p(study: Analysis, said: Said) -> None:
     row = study.contrasts.query("variant == 'noskip' and kind == 'own_best'").iloc[0]
     text = said["quality", "noskip"]
     assert text.startswith("noskip scores lower than unet: ")
@@ -135,9 +132,7 @@ def test_a_confound_and_an_edge_are_part_of_the_sentence(study: Analysis) -> Non
     assert "confounded with the choice of rate" in rate
 
 
-def test_what_the_rate_does_to_each_variant_is_said_with_its_numbers(
-    study: Analysis, said: Said
-) -> None:
+def test_what_the_rate_does_to_each_variant_is_said_with_its_numbers(study: Analysis, said: Said) -> None:
     cells = study.cells.query("variant == 'unet'").set_index("setting")
     best, worst = str(cells["regret"].idxmin()), str(cells["regret"].idxmax())
     text = said["learning rate", "unet"]
