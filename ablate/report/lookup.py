@@ -58,11 +58,6 @@ def order(analysis: Analysis) -> list[str]:
     return [analysis.baseline, *(v for v in analysis.variants_in_order if v != analysis.baseline)]
 
 
-def others(analysis: Analysis) -> list[str]:
-    """Return the variants that are compared with something, in order."""
-    return among(analysis, analysis.contrasts["variant"])
-
-
 def among(analysis: Analysis, present: Iterable[str]) -> list[str]:
     """Return the variants that are present, in order."""
     there = set(present)

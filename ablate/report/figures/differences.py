@@ -85,7 +85,7 @@ def _by_variant(
 ) -> Figure:
     """Draw a panel a variant with a row for each value of the field; the other variants stand in the `table`."""
     frame = frame[np.isfinite(frame["delta"].astype(float))] if len(frame) else frame
-    compared = [variant for variant in lookup.others(analysis) if variant in set(frame.get("variant", ()))]
+    compared = lookup.among(analysis, frame.get("variant", ()))
     if not compared:
         several = analysis.frames.multilabel and analysis.no_detail
         raise lookup.NotDrawn(several or "no two variants have finished trials with stored predictions to compare")

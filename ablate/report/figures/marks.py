@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
@@ -45,11 +46,20 @@ def looks(analysis: Analysis) -> dict[str, Look]:
 
 
 def finish(figure: Figure, analysis: Analysis, rule: str) -> Figure:
-    """Keep the rule as the figure's caption, and print n of N on it while the study is unfinished."""
+    """Keep the rule as the figure's label, its caption; print n of N beneath it while the study is unfinished."""
+    figure.set_label(" ".join(rule.split()))
     done, planned = progress(analysis)
-    return theme.finish(
-        figure, rule, f"Unfinished: {done} of {planned} trials have a result." if done < planned else ""
-    )
+    if done < planned:
+        width, height = figure.get_size_inches()
+        extra = 0.22
+        figure.set_size_inches(width, height + extra)
+        share = extra / (height + extra)
+        engine = figure.get_layout_engine()
+        if isinstance(engine, ConstrainedLayoutEngine):
+            engine.set(rect=(0, share, 1, 1 - share))
+        at, text = (0.1 / width, 0.08 / (height + extra)), f"Unfinished: {done} of {planned} trials have a result."
+        figure.text(*at, text, size=6.5, color=theme.ALARM, va="bottom", gid="warning").set_in_layout(False)
+    return figure
 
 
 def panel_grid(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes]:

@@ -16,7 +16,6 @@ import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from ablate.report.format import short_names
@@ -147,23 +146,6 @@ def looks(variants: Sequence[str]) -> dict[str, Look]:
 def canvas(width: float, height: float) -> Figure:
     """Return an empty figure of that many inches. It is not pyplot's: nothing has to be closed."""
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def finish(figure: Figure, rule: str, warning: str = "") -> Figure:
-    """Keep the rule behind the numbers as the figure's label, its caption; print a warning beneath the figure."""
-    figure.set_label(" ".join(rule.split()))
-    if warning:
-        width, height = figure.get_size_inches()
-        extra = 0.22
-        figure.set_size_inches(width, height + extra)
-        share = extra / (height + extra)
-        engine = figure.get_layout_engine()
-        if isinstance(engine, ConstrainedLayoutEngine):
-            engine.set(rect=(0, share, 1, 1 - share))
-        at = 0.1 / width, 0.08 / (height + extra)
-        drawn = figure.text(*at, plain(warning), size=6.5, color=ALARM, va="bottom", gid="warning")
-        drawn.set_in_layout(False)
-    return figure
 
 
 def legend(figure: Figure, styles: Mapping[str, Look], variants: Sequence[str], *, notes: Mapping[str, str]) -> None:

@@ -8,17 +8,20 @@ Scores are in per cent and their differences in points, as in every rendered tab
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import isfinite, isnan, nan
 
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.looks import basis
-from ablate.report.format import points
+from ablate.report.format import percent
 from ablate.report.lookup import Row, once_an_analysis, rows_of, setting_words
 from ablate.report.words.component_words import DECISIONS, interaction_sentence, reach
 from ablate.stats.intervals import larger_more_often
 from ablate.wording import count_of, listed
+
+points = partial(percent, sign=True)
 
 
 def findings(analysis: Analysis) -> dict[str, list[tuple[str, str]]]:

@@ -14,6 +14,7 @@ import pytest
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
 from ablate.claims.verdicts import judge
+from ablate.report.format import percent
 from ablate.report.words.findings import TOPICS, findings
 from ablate.report.words.methods import methods_paragraph
 from ablate.study.spec import AugmentSpec
@@ -56,7 +57,7 @@ def test_a_planted_difference_is_said_with_its_interval_n_and_p(study: Analysis,
     row = study.contrasts.query("variant == 'noskip' and kind == 'own_best'").iloc[0]
     text = said["quality", "noskip"]
     assert text.startswith("noskip scores lower than unet: ")
-    delta, low, high = (f"{100 * row[name]:+.1f}" for name in ("delta", "low", "high"))
+    delta, low, high = (percent(row[name], sign=True) for name in ("delta", "low", "high"))
     assert f"{delta} points of test mIoU (95% interval {low} to {high}; n = 4" in text
     assert "each at its own best setting" in text
 
@@ -75,7 +76,7 @@ def test_unfinished_trials_make_it_provisional(said: Said) -> None:
 
 
 def test_where_the_difference_lies_is_said(said: Said) -> None:
-    assert re.search(r"lower in (pole|fence) \(-\d+\.\d\)", said["classes", "noskip"])
+    assert re.search(r"lower in (pole|fence) \(−\d+\.\d\)", said["classes", "noskip"])
     assert "uncorrected" in said["classes", "noskip"]
     assert said["detail", "noskip"].startswith("noskip loses fine detail beyond what it loses elsewhere")
     assert "undecided" in said["detail", "attention"]
@@ -158,7 +159,7 @@ def test_gates_matter_only_by_more_than_counts_as_a_difference(
     changed = replace(study, gate_ablation=pd.DataFrame([row]))
     text = said_by(changed)["gates", "attention"]
     assert text.endswith(words)
-    assert f"by {100 * delta:+.1f} points (95% interval over 4 seeds " in text
+    assert f"by {percent(delta, sign=True)} points (95% interval over 4 seeds " in text
 
 
 def test_the_methods_paragraph_says_how_the_numbers_were_made(study: Analysis) -> None:
@@ -221,6 +222,8 @@ def test_a_study_without_a_result_says_nothing_it_cannot_know(tmp_path: Path) ->
     )  # fmt: skip
     frames = load_results(path)
     analysis = analyse(frames)
-    assert not re.search(r"scores (higher|lower)|equivalent|rises more|interval -?\d", " ".join(said_by(analysis).values()))
+    assert not re.search(
+        r"scores (higher|lower)|equivalent|rises more|interval -?\d", " ".join(said_by(analysis).values())
+    )
     assert "(4 trials; 4 not yet run)" in methods_paragraph(analysis)
     assert judge(frames, analysis)["verdict"].tolist() == ["inconclusive"]
