@@ -39,13 +39,12 @@ class Replicates:
 
     def entry(self, place: int) -> Replicates:
         """Return one entry of a score that is a vector, such as that of one class."""
-        parts: dict[str, Any] = {
-            name: np.asarray(value) for name, value in (("between", self.between), ("interaction", self.interaction))
-        }
-        if self.image_draws.ndim:
-            parts["image_draws"] = self.image_draws
-        of_entry = {name: value[..., place] if value.ndim else value for name, value in parts.items()}
-        return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **of_entry)
+
+        def pick(value: Floats) -> Floats:
+            return np.asarray(value)[..., place] if np.ndim(value) else value
+
+        parts = {name: pick(getattr(self, name)) for name in ("between", "interaction", "image_draws")}
+        return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **parts)
 
 
 class MultiBootstrap:

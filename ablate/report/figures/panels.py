@@ -213,8 +213,13 @@ def tile_sheet(
     above, below = 0.22, 0.118 * lines + 0.11
     figure = canvas(width, above + high + below)
     figure.set_layout_engine("none")
-    total = above + high + below
-    axes = figure.add_axes((left / width, below / total, 1 - left / width, high / total))
+    rest = len(shown.classes) - len(named)
+    more = f" Named: the {len(named)} classes with most pixels; {rest} more are drawn." if named and rest else ""
+    marks.finish(figure, analysis, rule + more)
+    # Room that the caption's warning takes at the foot.
+    total = figure.get_figheight()
+    foot = total - above - high - below
+    axes = figure.add_axes((left / width, (foot + below) / total, 1 - left / width, high / total))
     # Every format keeps the pixels themselves: labels must not be mixed.
     axes.imshow(sheet, aspect="auto", interpolation="none")
     axes.set_axis_off()
@@ -242,7 +247,7 @@ def tile_sheet(
             [Patch(facecolor=colour, edgecolor=theme.MUTED, linewidth=0.4) for colour in colours],
             [plain(called[name]) for name in named],
             loc="lower left",
-            bbox_to_anchor=(0.06 / width, 0.0),
+            bbox_to_anchor=(0.06 / width, foot / total),
             ncols=ceil(len(named) / lines),
             fontsize=6.5,
             handlelength=1.0,
@@ -252,20 +257,4 @@ def tile_sheet(
             borderpad=0.1,
             labelspacing=0.25,
         )
-    rest = len(shown.classes) - len(named)
-    more = f" Named: the {len(named)} classes with most pixels; {rest} more are drawn." if named and rest else ""
-    return _footed(figure, analysis, rule + more)
-
-
-def _footed(figure: Figure, analysis: Analysis, rule: str) -> Figure:
-    """Finish a figure whose axes have fixed places: all of them move up by what the rule takes."""
-    before = figure.get_figheight()
-    marks.finish(figure, analysis, rule)
-    after = figure.get_figheight()
-    extra = (after - before) / after
-    for axes in figure.axes:
-        box = axes.get_position()
-        axes.set_position((box.x0, extra + box.y0 * (1 - extra), box.width, box.height * (1 - extra)))
-    for legend in figure.legends:
-        legend.set_bbox_to_anchor((0.06 / figure.get_figwidth(), extra), transform=figure.transFigure)
     return figure

@@ -79,7 +79,6 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
     percent_axis(axes)
     gaps = np.diff(np.log10(np.sort(cells["lr"].unique())))
     step = min(0.012, 0.4 * float(gaps.min()) / len(variants))
-    intervals: list[tuple[float, float, float, tuple[str, float]]] = []
     of_variant = dict(list(cells.groupby("variant")))
     for place, variant in enumerate(variants):
         if variant not in of_variant:
@@ -91,8 +90,8 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
         axes.plot(at, value, **look.line(marker=look.marker, zorder=3, linewidth=1.2))
         inside = value >= floor
         for part, alpha in ((inside & (rows["n_diverged"] == 0), 0.8), (inside & (rows["n_diverged"] > 0), 0.3)):
-            bars = at[part], rows[f"{split}_low"][part], rows[f"{split}_high"][part]
-            intervals += [(x, low, high, (look.color, alpha)) for x, low, high in zip(*bars, strict=True)]
+            ends = rows[f"{split}_low"][part], rows[f"{split}_high"][part]
+            axes.vlines(at[part], *ends, colors=look.color, alpha=alpha, linewidth=0.9)
         # What lies below leaves a mark at the foot; how far below, the regret says.
         foot = at[~inside]
         if len(foot):
@@ -103,10 +102,6 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
         axes.plot(
             at[chosen], value[chosen], "o", markersize=size, fillstyle="none", color=look.color, markeredgewidth=1
         )
-    if intervals:
-        # One artist for all: each by itself takes most of the time of this figure.
-        x, lows, highs, colors = zip(*intervals, strict=True)
-        axes.vlines(x, lows, highs, colors=colors, linewidth=0.9)
 
 
 def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:

@@ -122,13 +122,20 @@ def axis_columns(analysis: Analysis) -> list[Column]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell as a page shows it: text, the number it sorts by, its class."""
+    """One cell as a page shows it: its text, what it sorts by (a number's value), and what stands beneath."""
 
     text: str
     sort: float | str
     best: bool = False
     word: bool = False
     sub: str = ""
+
+    @property
+    def classes(self) -> str:
+        """Return its classes of the style sheet: of a number, of the best of its column, of a short text."""
+        number = isinstance(self.sort, float)
+        named = (("n", number), ("best", self.best), ("short", not number and len(self.text) <= 16))
+        return " ".join(name for name, on in named if on)
 
 
 def cell_text(column: Column, row: Row) -> str:
