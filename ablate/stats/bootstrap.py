@@ -43,7 +43,7 @@ class Replicates:
         def pick(value: Floats) -> Floats:
             return np.asarray(value)[..., place] if np.ndim(value) else value
 
-        parts = {name: pick(getattr(self, name)) for name in ("between", "interaction", "image_draws")}
+        parts: dict[str, Any] = {name: pick(getattr(self, name)) for name in ("between", "interaction", "image_draws")}
         return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **parts)
 
 

@@ -26,6 +26,8 @@ MOST_POINTS = 100
 _UNSEEN = re.compile(r"<\?xml.*?\?>|<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<!--.*?-->|(?<=>)\s+(?=<)", re.DOTALL)
 # Numbers with decimals; widths and opacities of a style, and scales, keep all theirs.
 _NUMBER = re.compile(r"style=\"[^\"]*\"|scale\([^)]*\)|-?\d+\.\d+")
+# The letter of a step of a path, with the blanks about it.
+_STEP = re.compile(r" *\b([MLQC]) +(?=-?\d)")
 _NAME = re.compile(r"(?<= id=\")[^\"]+|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+")
 
 
@@ -36,7 +38,8 @@ def lean(svg: str, decimals: int = 2) -> str:
         text = found[0]
         return text if text[0] == "s" else f"{float(text):.{decimals}f}".rstrip("0").removesuffix(".")
 
-    return _NUMBER.sub(shortened, _UNSEEN.sub("", svg).replace("xlink:href=", "href="))
+    plain = _STEP.sub(r"\1", _UNSEEN.sub("", svg).replace("xlink:href=", "href=").replace("\n", " "))
+    return _NUMBER.sub(shortened, plain)
 
 
 def adaptive(svg: str) -> str:

@@ -90,8 +90,8 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
         axes.plot(at, value, **look.line(marker=look.marker, zorder=3, linewidth=1.2))
         inside = value >= floor
         for part, alpha in ((inside & (rows["n_diverged"] == 0), 0.8), (inside & (rows["n_diverged"] > 0), 0.3)):
-            ends = rows[f"{split}_low"][part], rows[f"{split}_high"][part]
-            axes.vlines(at[part], *ends, colors=look.color, alpha=alpha, linewidth=0.9)
+            bars = at[part], rows[f"{split}_low"][part], rows[f"{split}_high"][part]
+            axes.vlines(*bars, colors=look.color, alpha=alpha, linewidth=0.9, zorder=2.5)
         # What lies below leaves a mark at the foot; how far below, the regret says.
         foot = at[~inside]
         if len(foot):

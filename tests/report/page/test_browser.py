@@ -284,7 +284,7 @@ def test_numbers_of_the_map_can_be_read_on_their_cells(browser: Chrome, page_of_
     opened(browser, page_of_two, dark=dark)
     browser.get(find(browser, "#fig-consolidated img").get_attribute("src") or "")
     # The inks that a dark page exchanges are none of the cells' and none of their numbers'.
-    light, exchanged = script(browser, "document.querySelector('style:last-of-type').textContent").split("@media")
+    light, exchanged = script(browser, "[...document.querySelectorAll('style')].at(-1).textContent").split("@media")
     kept = re.findall(r"\.(\w+){[^}]*fill:(?:#fefefe|#262626)", light)
     assert "#1f2328" in light and exchanged.count("{fill:") > 3
     assert kept and not any(f".{name}{{" in exchanged for name in kept)
