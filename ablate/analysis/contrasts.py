@@ -14,7 +14,7 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Looks, basis, look_plan, taken_looks
 from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
+from ablate.analysis.selection import Choice, best_of_all, best_of_each, each_setting
 from ablate.stats.blocks import order_test
 from ablate.stats.bootstrap import Contrast
 from ablate.stats.decisions import Decision, Verdict, decide, holm, trained
@@ -92,15 +92,15 @@ def ways(scores: StudyScores) -> list[Way]:
     """Return own best, shared, every matched setting, and the confirming trials, each where there is one."""
     frames, v = scores.frames, scores.v
     copies = controls(frames)
-    made = [Way("own_best", OWN_BEST.choose(scores.eligible, copies))]
+    made = [Way("own_best", best_of_each(scores.eligible))]
     # A search has settings of its own for every variant: hardly ever is there one that two of them have tried.
     least = 1 if frames.study.search is None else 2
-    shared = SHARED.choose(v, copies)
+    shared = best_of_all(v, copies)
     if least == 1 or any(shared.values()):
         made.append(Way("shared", shared))
     made += [
         Way("matched", choice)
-        for choice in MATCHED.comparisons(v, copies)
+        for choice in each_setting(v)
         if sum(setting is not None for setting in choice.values()) >= least
     ]
     if frames.study.confirm is not None:

@@ -12,7 +12,7 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
 from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import OWN_BEST, Choice
+from ablate.analysis.selection import Choice, best_of_each
 from ablate.stats.sequential import OPEN, group_sequential_holm, level_at
 
 
@@ -81,7 +81,7 @@ def basis(scores: StudyScores, looks: pd.DataFrame, *variants: str, setting: str
     elif all(scores.is_fresh(name, scores.confirmed[name]) for name in variants):
         sides = tuple((name, str(scores.confirmed[name]), "confirm") for name in variants)
     else:
-        chosen = OWN_BEST.choose(scores.eligible)
+        chosen = best_of_each(scores.eligible)
         sides = tuple((name, chosen.get(name) or "", "main") for name in variants)
     made = Basis(sides)
     pair = [{row.variant, row.against} == set(variants) for row in looks.itertuples()]

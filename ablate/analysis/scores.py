@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import OWN_BEST, Choice, bracket, eligible, v_table
+from ablate.analysis.selection import Choice, best_of_each, bracket, eligible, v_table
 from ablate.measure import segmentation
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
 from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, combine
@@ -110,7 +110,7 @@ class StudyScores:
         on mIoU is the mean over the classes, on a cell's mean that over its seeds. None where a side has no complete
         seed, and for the baseline.
         """
-        chosen = OWN_BEST.choose(self.eligible)
+        chosen = best_of_each(self.eligible)
         influences = {name: self._influence(name, setting, split) for name, setting in chosen.items()}
         base = influences.get(self.frames.baseline)
         return {
