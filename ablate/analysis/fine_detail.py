@@ -26,9 +26,7 @@ from ablate.measure.detail import (
 from ablate.measure.segmentation import iou, nan_mean
 from ablate.parallel import parallel_map
 from ablate.records.images import unpack_maps
-from ablate.stats.bootstrap import Replicates
-from ablate.stats.intervals import Estimate
-from ablate.stats.resampling import Floats
+from ablate.stats.bootstrap import Floats, Replicates
 
 DETAIL = (
     *(f"boundary_{width}" for width in BOUNDARY_WIDTHS),
@@ -40,6 +38,7 @@ EXCESS = {"excess_boundary": "boundary_3", "excess_thin": "thin_3"}
 BY_CLASS = ("boundary_3", "interior", "thin_3", "thin_6")
 # Detail is lost where all four fall, each with an interval below zero, and gained where all lie above it.
 LOSSES = ("boundary_3", "thin_3", *EXCESS)
+NOTHING_SCORED = f"fewer than {LEAST_PIXELS} target pixels of this kind at this size, or none that is right"
 # From so many pixels of predictions on several processes score them sooner than one.
 MANY_PIXELS = 1 << 27
 
@@ -106,7 +105,7 @@ def detail_frames(scores: StudyScores, looks: Looks) -> tuple[pd.DataFrame, pd.D
             estimate = contrast.estimate
             row: dict[str, Any] = {"left": float(left.test[place]), "right": float(right.test[place])}
             row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
-            row["reason"] = _reason(estimate)
+            row["reason"] = NOTHING_SCORED if np.isnan(estimate.value) else estimate.reason
             own: dict[str, Any] = {"variant": name, "against": other}
             if place < len(DETAIL) + len(EXCESS):
                 rows.append(own | {"measure": (*DETAIL, *EXCESS)[place]} | row)
@@ -153,12 +152,6 @@ def _counts(predictions: Path, target: DetailTargets) -> np.ndarray | str:
         return stacked(target.counts(unpack_maps(predictions)))
     except (ResultsError, ValueError) as error:
         return str(error)
-
-
-def _reason(estimate: Estimate) -> str:
-    if np.isnan(estimate.value):
-        return f"fewer than {LEAST_PIXELS} target pixels of this kind at this size, or none that is right"
-    return estimate.reason
 
 
 def detail_verdicts_frame(detail: pd.DataFrame) -> pd.DataFrame:

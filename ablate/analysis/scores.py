@@ -13,10 +13,19 @@ from ablate.analysis.load import ENDED
 from ablate.analysis.selection import Choice, best_of_each, bracket, eligible, v_table
 from ablate.measure import segmentation
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
-from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, combine
+from ablate.stats.bootstrap import (
+    Contrast,
+    Counts,
+    Floats,
+    MultiBootstrap,
+    Replicates,
+    Score,
+    VarianceSplit,
+    combine,
+    variance_split,
+)
 from ablate.stats.decisions import blind_scores
 from ablate.stats.intervals import Estimate
-from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
 
 
 class Member(NamedTuple):

@@ -19,7 +19,7 @@ from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
 from ablate.measure.detail import mean_recall, with_enough_pixels
 from ablate.measure.stability import censored_headroom
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine
+from ablate.stats.bootstrap import Floats, MultiBootstrap, Replicates, Score, combine
 from ablate.stats.bounded import bounded_mean
 from ablate.stats.intervals import (
     Estimate,
@@ -31,7 +31,6 @@ from ablate.stats.intervals import (
     welch_interval,
     welch_or_permutation,
 )
-from ablate.stats.resampling import Floats, Score
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.wording import count_of

@@ -123,11 +123,6 @@ def at_own_best(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
     return frame[frame["setting"] == frame["variant"].map(analysis.own_best)]
 
 
-def epochs_at_own_best(analysis: Analysis) -> pd.DataFrame:
-    """Return the curves of the trials that each variant is judged by."""
-    return curves_of(analysis, judged_trials(analysis))
-
-
 def curves_of(analysis: Analysis, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the epochs of these trials, with their status."""
     epochs = analysis.frames.epochs

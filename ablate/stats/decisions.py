@@ -27,7 +27,6 @@ class Decision:
     verdict: Verdict
     p_holm: float
     p_equivalent: float
-    reason: str = ""
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -76,7 +75,7 @@ def decide(estimates: Sequence[Estimate], *, rope: float, confidence: float = 0.
             verdict = "equivalent"
         elif np.isfinite(p) and p <= alpha:
             verdict = "better" if estimate.value > 0 else "worse"
-        decisions.append(Decision(verdict, float(p), float(q), estimate.reason))
+        decisions.append(Decision(verdict, float(p), float(q)))
     return decisions
 
 

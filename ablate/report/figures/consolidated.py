@@ -39,7 +39,7 @@ def consolidated(analysis: Analysis) -> Figure:
 
 def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     """Draw the consolidated figure in so many inches; a narrow one without the losses of validation and test."""
-    frame = lookup.epochs_at_own_best(analysis)
+    frame = lookup.curves_of(analysis, lookup.judged_trials(analysis))
     if frame.empty:
         raise lookup.NotDrawn("no trial at a chosen setting has finished an epoch")
     variants, narrow = lookup.order(analysis), width < NARROW

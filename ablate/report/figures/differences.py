@@ -52,11 +52,6 @@ def classes(analysis: Analysis) -> Figure:
     return _by_variant(analysis, analysis.class_contrasts, "class", str, "Δ IoU", rule, "class_differences")
 
 
-def _measure(name: str) -> str:
-    # In the room of a label; the caption says that a ratio's difference is a relative one.
-    return detail_name(name).removesuffix(" (relative)")
-
-
 @register_figure("detail", title="Fine detail", order=80)
 def detail(analysis: Analysis) -> Figure:
     """Draw the differences of boundary, thin-structure and interior quality to the baseline, with their verdict."""
@@ -70,7 +65,9 @@ def detail(analysis: Analysis) -> Figure:
     verdicts = {variant: str(row["verdict"]) for variant, row in lookup.by_variant(analysis.detail_verdicts).items()}
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
     frame = lookup.distinct_detail(analysis, analysis.detail)
-    return _by_variant(analysis, frame, "measure", _measure, "Δ", rule, "detail", notes)
+    # In the room of a label; the caption says that a ratio's difference is a relative one.
+    called = {measure: detail_name(measure).removesuffix(" (relative)") for measure in frame.get("measure", ())}
+    return _by_variant(analysis, frame, "measure", called.__getitem__, "Δ", rule, "detail", notes)
 
 
 def _by_variant(

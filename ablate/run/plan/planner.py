@@ -15,8 +15,8 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import best_of_each
 from ablate.measure.segmentation import mean_iou
+from ablate.stats.bootstrap import Counts, Score, interaction_of, seed_scores
 from ablate.stats.detectable import detectable_difference, floor_of_detection, holm_first, seeds_to_find
-from ablate.stats.resampling import Counts, Score, interaction_of, seed_scores
 from ablate.wording import count_of
 
 SEEDS = (3, 5, 8, 12, 20)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ablate.report.lookup import epochs_at_own_best
+from ablate.report.lookup import curves_of, judged_trials
 from tests.conftest import missing
 from tests.report.conftest import Analysed
 from tests.report.hostile import MARKUP
@@ -215,7 +215,7 @@ def test_the_values_of_curves_stand_under_the_pointer(
     ActionChains(browser, duration=0).move_to_element(area).perform()
     lines = shown.text.split("\n")
     epoch = int(lines[0].removeprefix("epoch "))
-    curves = epochs_at_own_best(analysed(two))
+    curves = curves_of(analysed(two), judged_trials(analysed(two)))
     alive = curves[(curves["epoch"] == epoch) & (curves["status"] != "diverged")]
     for variant, mean in alive.groupby("variant")["val_mean_iou"].mean().items():
         assert lines[lines.index(str(variant)) + 1] == f"{100 * mean:.1f}"
