@@ -14,9 +14,8 @@ from math import sqrt
 import numpy as np
 
 from ablate.stats.blocks import draw_images, image_scheme
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine
+from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine, seed_weights
 from ablate.stats.intervals import t_interval
-from ablate.stats.resampling import seed_weights
 
 IMAGES = 30
 # What dominates: SD of a seed's score, of what an image is worth to one variant, of what is left of seed and image.

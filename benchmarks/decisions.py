@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.stats.intervals import contrast_error
 from ablate.stats.sequential import group_sequential_holm
-from ablate.stats.welch import contrast_error
 from benchmarks.population import STUDIES, TTest, World, read_world, t_test
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from ablate.stats.blocks import draw_images, image_scheme
-from ablate.stats.welch import contrast_error
+from ablate.stats.intervals import contrast_error
 
 Floats = NDArray[np.float64]
 

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ablate.analysis.frames import Frames
-from ablate.analysis.load import Source
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting
 from tests.planted import CLASSES
 from tests.planted_pixels import mean_iou
 
 PIXELS = 600
-
-
-class CountsOnly(Source):
-    """A `Source` that has counts and nothing else."""
-
-    def __init__(self, counts: Mapping[str, dict[str, np.ndarray]]) -> None:
-        self._counts = counts
-
-    def counts(self, key: str) -> dict[str, np.ndarray]:
-        """Counts of a trial."""
-        return self._counts[key]
 
 
 def draw_study(
@@ -139,6 +128,6 @@ def draw_study(
         groups=dict.fromkeys(("val", "test"), None if groups is None else tuple(groups)),
         ignore_index=255,
         trials=pd.DataFrame(rows),
-        source=CountsOnly(counts),
+        arrays={key: SimpleNamespace(counts=of_trial) for key, of_trial in counts.items()},  # type: ignore[misc]
         unreadable={},
     )

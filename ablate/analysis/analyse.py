@@ -20,7 +20,7 @@ from ablate.analysis.by_variant import classes_frame, cost_frame, throughput_fra
 from ablate.analysis.fine_detail import DETAIL
 from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import OWN_BEST, SHARED, rank_agreement
+from ablate.analysis.selection import best_of_all, best_of_each, rank_agreement
 from ablate.errors import ResultsError
 
 __all__ = ["DETAIL", "Analysis", "analyse"]
@@ -88,8 +88,8 @@ def analyse(frames: Frames) -> Analysis:
     confidence, rope = frames.study.measure.confidence, frames.study.measure.rope
     scores = StudyScores(frames)
     v = scores.v
-    own_best = OWN_BEST.choose(scores.eligible)
-    shared = next((setting for setting in SHARED.choose(v, contrasts.controls(frames)).values() if setting), None)
+    own_best = best_of_each(scores.eligible)
+    shared = next((setting for setting in best_of_all(v, contrasts.controls(frames)).values() if setting), None)
     made = contrasts.ways(scores)
     looks = contrasts.confirm_looks(frames, scores)
     converged = cells.convergence_frame(frames)
@@ -105,7 +105,7 @@ def analyse(frames: Frames) -> Analysis:
         shared_setting=shared,
         own_best=own_best,
         scores=scores,
-        cells=cells.cells_frame(frames, v, own_best, shared, converged, confidence, scores.blind_score),
+        cells=cells.cells_frame(scores, own_best, shared, converged),
         variants=variants_frame(scores, looks, own_best, cells.rate_response(frames, v, own_best, rope)),
         contrasts=contrasts.contrasts_frame(scores, made, looks),
         looks=looks.frame,

@@ -12,6 +12,7 @@ from ablate.analysis.contrasts import against, confounds, controls, ratio_of
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
 from ablate.analysis.looks import Looks, basis
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.measure import segmentation
@@ -30,10 +31,6 @@ QUALITY = {
 # Scores in which a diverged seed counts 0; a loss has no such value, so it is the mean of the complete seeds.
 _SCORES = set(QUALITY) - {"test_loss", "test_cross_entropy"}
 RATES = ("train_images_per_s", "inference_images_per_s")
-_RATE_COLUMNS = ["variant", "against", "quantity", "value", "ratio", "low", "high", "rounds", "reason"]
-_COST_COLUMNS = [
-    "variant", "parameters", "forward_flops", "latency_p50_ms", "latency_p95_ms", "peak_memory_bytes", "memory_ratio",
-]  # fmt: skip
 COMPONENTS = {f"{part}_sd": part for part in ("between_runs", "seed", "image", "interaction")}
 
 
@@ -83,8 +80,7 @@ def classes_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
             row: dict[str, Any] = {"variant": variant, "class": label, "pixels": int(pixels[place])}
             row |= {"iou": estimate.value, "iou_low": estimate.low, "iou_high": estimate.high}
             rows.append(row | {"dice": float(dice[place]), "n": estimate.n, "reason": estimate.reason})
-    columns = ["variant", "class", "pixels", "iou", "iou_low", "iou_high", "dice", "n", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+    return FRAMES["classes"].filled(rows)
 
 
 def _differs(described: Mapping[str, Any]) -> str:
@@ -142,7 +138,7 @@ def throughput_frame(frames: Frames) -> pd.DataFrame:
             estimate = _ratio(values, rates.get(other), quantity, variant == other, frames.study.measure.confidence)
             row |= {"ratio": estimate.value, "low": estimate.low, "high": estimate.high, "rounds": len(values)}
             rows.append(row | {"reason": estimate.reason})
-    return pd.DataFrame(rows, columns=_RATE_COLUMNS)
+    return FRAMES["throughput"].filled(rows)
 
 
 def _ratio(values: np.ndarray, base: pd.DataFrame | None, quantity: str, itself: bool, confidence: float) -> Estimate:
@@ -173,4 +169,4 @@ def cost_frame(frames: Frames) -> pd.DataFrame:
                 "memory_ratio": memory / base if memory and base else np.nan,
             }
         )
-    return pd.DataFrame(rows, columns=_COST_COLUMNS)
+    return FRAMES["cost"].filled(rows)

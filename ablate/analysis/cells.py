@@ -12,13 +12,15 @@ import pandas as pd
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import Choice, alike_but_rate, eligible
+from ablate.analysis.schema import FRAMES
+from ablate.analysis.scores import StudyScores
+from ablate.analysis.selection import Choice, alike_but_rate
 from ablate.measure.convergence import continuation, convergence
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM, basin, budget_curve, lr_sensitivity
 from ablate.measure.stability import censored_headroom
 from ablate.registry import MEASURES, Measure
+from ablate.stats.decisions import trained
 from ablate.stats.intervals import geometric_interval, sample_sd, share_interval, t_interval
-from ablate.stats.untrained import trained
 from ablate.wording import count_of
 
 
@@ -69,24 +71,13 @@ def cell_groups(frames: Frames, fresh: bool = False) -> list[Cell]:
     ]
 
 
-def cells_frame(
-    frames: Frames,
-    v: pd.DataFrame,
-    own_best: Choice,
-    shared: str | None,
-    converged: pd.DataFrame,
-    confidence: float,
-    blind_score: float = np.nan,
-) -> pd.DataFrame:
-    """Return a row a cell.
-
-    `converged` is the frame of `convergence_frame`; `blind_score` is the test mIoU of the best prediction without an
-    image, within whose reach a cell is untrained.
-    """
+def cells_frame(scores: StudyScores, own_best: Choice, shared: str | None, converged: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a cell; `converged` is the frame of `convergence_frame`."""
+    frames, v, confidence = scores.frames, scores.v, scores.confidence
     controls = {name for name, spec in frames.study.variants.items() if spec.control}
     verdicts = {(row["variant"], row["setting"]): row for row in converged.to_dict("records")}
     known = {variant: {str(name): float(score) for name, score in v.T[variant].items()} for variant in v.index}
-    may_be_chosen = eligible(v, frames.trials).notna()
+    may_be_chosen = scores.eligible.notna()
     rows = []
     for cell in cell_groups(frames):
         variant, setting = cell.variant, cell.setting
@@ -98,11 +89,16 @@ def cells_frame(
         row |= {f"n_{name}": status[name] for name in ("complete", "diverged", "pruned", "failed", "missing")}
         row |= dict(zip(("diverged_share", "diverged_low", "diverged_high"), share, strict=True))
         for split in ("val", "test"):
-            scores = cell.of_ended(f"{split}_score").astype(float)
-            mean, low, high = t_interval(scores, confidence)
-            row |= {f"{split}_mean": mean, f"{split}_sd": sample_sd(scores), f"{split}_low": low, f"{split}_high": high}
-        scores = cell.of_ended("test_score").astype(float)
-        row |= {"blind_score": blind_score, "untrained": trained(scores, blind_score) == "untrained"}
+            reached = cell.of_ended(f"{split}_score").astype(float)
+            mean, low, high = t_interval(reached, confidence)
+            row |= {
+                f"{split}_mean": mean,
+                f"{split}_sd": sample_sd(reached),
+                f"{split}_low": low,
+                f"{split}_high": high,
+            }
+        row["blind_score"] = scores.blind_score
+        row["untrained"] = trained(reached, scores.blind_score) == "untrained"
         complete = cell.of_ended("status") == "complete"
         for name in ("val_loss", "test_loss", "best_epoch"):
             found = _known(cell.of_ended(name)[complete])
@@ -231,8 +227,7 @@ def extension_frame(frames: Frames) -> pd.DataFrame:
         row |= {"epochs": max((len(curve) for curve in known), default=0), "projected": projected.gain}
         row |= {"projected_verdict": projected.verdict, "verdict": found.verdict, "gain": found.gain}
         rows.append(row | {"low": found.low, "high": found.high, "n": found.seeds, "reason": found.reason})
-    columns = ["budget", "epochs", "projected", "projected_verdict", "verdict", "gain", "low", "high", "n", "reason"]
-    return pd.DataFrame(rows, columns=["variant", "setting", *frames.axes, *columns])
+    return FRAMES["extension"].filled(rows, frames.axes)
 
 
 def rate_response(frames: Frames, v: pd.DataFrame, own_best: Choice, rope: float) -> dict[str, dict[str, Any]]:

@@ -12,16 +12,16 @@ import pandas as pd
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Looks, basis, look_plan, taken_looks
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import MATCHED, OWN_BEST, SHARED, Choice
+from ablate.analysis.selection import Choice, best_of_all, best_of_each, each_setting
 from ablate.stats.blocks import order_test
 from ablate.stats.bootstrap import Contrast
-from ablate.stats.decisions import Decision, Verdict, decide, holm
+from ablate.stats.decisions import Decision, Verdict, decide, holm, trained
 from ablate.stats.detectable import detectable_difference, seeds_to_find
 from ablate.stats.interaction import setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
-from ablate.stats.untrained import trained
 from ablate.study.fields import flat
 from ablate.study.study import undeclared
 from ablate.study.trial import level_text
@@ -30,6 +30,15 @@ KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "conf
 # How the error bar of a way is made: the setting chosen on val again in every replicate, chosen once and run again with
 # fresh seeds, or kept.
 ERROR_BARS = {"own_best": "retune", "confirmed": "tune_once", "shared": "fixed", "matched": "fixed"}
+# What is known of the drawing of test images where no trial is complete.
+NOT_RESAMPLED: dict[str, Any] = {
+    "images_drawn": "",
+    "groups": 0,
+    "block": 0,
+    "conditional": False,
+    "order_correlation": np.nan,
+    "order_warning": False,
+}
 
 
 @dataclass(frozen=True)
@@ -83,15 +92,15 @@ def ways(scores: StudyScores) -> list[Way]:
     """Return own best, shared, every matched setting, and the confirming trials, each where there is one."""
     frames, v = scores.frames, scores.v
     copies = controls(frames)
-    made = [Way("own_best", OWN_BEST.choose(scores.eligible, copies))]
+    made = [Way("own_best", best_of_each(scores.eligible))]
     # A search has settings of its own for every variant: hardly ever is there one that two of them have tried.
     least = 1 if frames.study.search is None else 2
-    shared = SHARED.choose(v, copies)
+    shared = best_of_all(v, copies)
     if least == 1 or any(shared.values()):
         made.append(Way("shared", shared))
     made += [
         Way("matched", choice)
-        for choice in MATCHED.comparisons(v, copies)
+        for choice in each_setting(v)
         if sum(setting is not None for setting in choice.values()) >= least
     ]
     if frames.study.confirm is not None:
@@ -109,35 +118,17 @@ def confirm_looks(frames: Frames, scores: StudyScores | None = None) -> Looks:
     return taken_looks(scores, look_plan(frames), against(frames), controls(frames))
 
 
-CONTRAST_COLUMNS = [
-    "variant", "against", "control", "kind", "setting", "against_setting", "lr", "against_lr", "delta", "low", "high",
-    "se", "df", "p", "p_holm", "p_equivalent", "decision", "primary", "fresh", "error_bar", "n", "n_against", "left",
-    "right", "stability", "lr_confounded", "unbracketed", "provisional", "confounded", "superiority", "superiority_low",
-    "superiority_high", "superiority_verdict", "parameters_ratio", "flops_ratio", "images_drawn", "groups",
-    "block", "conditional", "order_correlation", "order_warning", "blind_score",
-    "untrained", "detectable", "seeds_needed", "interaction", "interaction_low", "interaction_high",
-    "interaction_p", "reason",
-]  # fmt: skip
-INTERACTION = ["interaction", "interaction_low", "interaction_high", "interaction_p"]
-FLAGS = [
-    "control", "primary", "fresh", "lr_confounded", "unbracketed", "provisional", "conditional", "order_warning",
-    "untrained",
-]  # fmt: skip
-
-
 def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | None = None) -> pd.DataFrame:
     """Return a row a contrast and way; `looks` are those of `confirm_looks`, where the study trains until decided.
 
     The primary decision is that of the fresh seeds where the study declares them, and else that at own best.
     """
     frames = scores.frames
-    sides = against(frames)
-    copies = controls(frames)
+    sides, copies = against(frames), controls(frames)
     primary = "own_best" if frames.study.confirm is None else "confirmed"
-    last: dict[str, dict[Any, Any]] = {}
-    if looks is not None:
-        last = {row["variant"]: row for row in looks.frame.to_dict("records")}
-    rows = []
+    last = {} if looks is None else {row["variant"]: row for row in looks.frame.to_dict("records")}
+    images = _images(scores) if sides else {}
+    rows: list[dict[str, Any]] = []
     contrasts: dict[str, dict[str, Contrast | str]] = {}
     for way in made:
         sequential = way.kind == "confirmed" and looks is not None and bool(looks.words)
@@ -149,24 +140,18 @@ def contrasts_frame(scores: StudyScores, made: Sequence[Way], looks: Looks | Non
             look = seen[name]
             decision = _sequential(look, 1 - scores.confidence) if sequential else decisions[name]
             row = _row(scores, way, name, other, found[name], decision, None if look is None else int(look["n"]))
-            row |= {"control": name in copies, "primary": way.kind == primary}
+            row |= images[name] | {"control": name in copies, "primary": way.kind == primary}
             if decision.verdict in ("undecided", "futile"):
                 row |= _reach(found[name], row, 1 if name in copies else len(sides) - len(copies), scores.confidence)
             if sequential and look is None and not row["reason"]:
                 row["reason"] = "the first look has not been reached"
             rows.append(row)
-    frame = pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
-    if len(frame):
-        own = frame["kind"] == "own_best"
-        for name, moved in _interactions(contrasts, copies, scores.confidence).items():
-            at = own & (frame["variant"] == name)
-            frame.loc[at, INTERACTION] = [moved.value, moved.low, moved.high, moved.p]
-            frame.loc[at, "lr_confounded"] = moved.p <= 1 - scores.confidence
-        images = _images(scores)
-        for column in ("images_drawn", "groups", "block", "conditional", "order_correlation", "order_warning"):
-            frame[column] = [images[name][column] for name in frame["variant"]]
-    # A study of one variant has none; its columns have their types all the same.
-    return frame.astype(dict.fromkeys(FLAGS, bool))
+    moves = _interactions(contrasts, copies, scores.confidence)
+    for row in rows:
+        if row["kind"] == "own_best" and (moved := moves.get(row["variant"])) is not None:
+            row |= {"interaction": moved.value, "interaction_low": moved.low, "interaction_high": moved.high}
+            row |= {"interaction_p": moved.p, "lr_confounded": bool(moved.p <= 1 - scores.confidence)}
+    return FRAMES["contrasts"].filled(rows)
 
 
 def _images(scores: StudyScores) -> dict[str, dict[str, Any]]:
@@ -174,13 +159,15 @@ def _images(scores: StudyScores) -> dict[str, dict[str, Any]]:
 
     A dependence is looked for where the study declares no groups: with groups it is in the interval.
     """
-    unknown = {"images_drawn": "", "groups": 0, "block": 0, "conditional": False}
-    unknown |= {"order_correlation": np.nan, "order_warning": False}
     try:
         scheme = scores.bootstrap.schemes["test"]
     except ValueError:  # no trial is complete
-        return dict.fromkeys(scores.frames.variants, unknown)
-    drawn = unknown | {"images_drawn": scheme.kind, "groups": len(scheme.groups), "conditional": scheme.conditional}
+        return dict.fromkeys(scores.frames.variants, NOT_RESAMPLED)
+    drawn = NOT_RESAMPLED | {
+        "images_drawn": scheme.kind,
+        "groups": len(scheme.groups),
+        "conditional": scheme.conditional,
+    }
     drawn["block"] = scheme.block if scheme.kind == "blocks" else 0
     made = dict.fromkeys(scores.frames.variants, drawn)
     if scheme.kind == "independent":
@@ -264,27 +251,24 @@ def _row(
     decision: Decision,
     first: int | None = None,
 ) -> dict[str, Any]:
+    """Return the row of a contrast, with False or NaN for what other functions find out."""
     frames = scores.frames
     estimate = _estimate(contrast)
     settings = {side: way.choice.get(side) for side in (name, other)}
-    cells = {side: _cell(scores, side, settings[side], way.role)[:first] for side in (name, other)}
+    members = {side: scores.members(side, at, way.role)[:first] for side, at in settings.items()}
+    cells = {side: np.array([seed.test_score for seed in found], dtype=float) for side, found in members.items()}
     mean = {side: float(cell.mean()) if len(cell) else np.nan for side, cell in cells.items()}
     superior = probability_of_superiority(cells[name], cells[other], frames.study.measure.confidence)
-    row: dict[str, Any] = {"variant": name, "against": other, "kind": way.kind}
+    chosen = way.kind in ("own_best", "shared")
+    row: dict[str, Any] = {"variant": name, "against": other, "control": False, "kind": way.kind}
     row |= {"setting": settings[name] or "", "against_setting": settings[other] or ""}
     row |= {"lr": scores.rate(settings[name]), "against_lr": scores.rate(settings[other])}
     row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high, "se": estimate.se, "df": estimate.df}
     row |= {"p": estimate.p, "p_holm": decision.p_holm, "p_equivalent": decision.p_equivalent}
-    row |= {"decision": decision.verdict, "fresh": way.role == "confirm"}
-    row["error_bar"] = ERROR_BARS[way.kind]
-    row |= {"n": len(cells[name]), "n_against": len(cells[other]), "left": mean[name], "right": mean[other]}
-    row["blind_score"] = scores.blind_score
-    row["untrained"] = any(trained(cell, scores.blind_score) == "untrained" for cell in cells.values())
-    row["stability"] = np.nan
-    if not isinstance(contrast, str):
-        row["stability"] = math.prod(contrast.stability)
-    row |= {"lr_confounded": False} | dict.fromkeys([*INTERACTION, "detectable", "seeds_needed"], np.nan)
-    chosen = way.kind in ("own_best", "shared")
+    row |= {"decision": decision.verdict, "primary": False, "fresh": way.role == "confirm"}
+    row |= {"error_bar": ERROR_BARS[way.kind], "n": len(cells[name]), "n_against": len(cells[other])}
+    row |= {"left": mean[name], "right": mean[other]}
+    row |= {"stability": np.nan if isinstance(contrast, str) else math.prod(contrast.stability), "lr_confounded": False}
     row["unbracketed"] = chosen and any(scores.edge(side, settings[side]) for side in (name, other))
     # A choice rests on all the cells that it was made among.
     row["provisional"] = any(
@@ -295,11 +279,10 @@ def _row(
     row["superiority_verdict"] = superior.verdict or ""
     row["parameters_ratio"] = ratio_of(frames, name, other, "parameters")
     row["flops_ratio"] = ratio_of(frames, name, other, "forward_flops")
-    return row | {"reason": estimate.reason}
-
-
-def _cell(scores: StudyScores, variant: str, setting: str | None, role: str) -> np.ndarray:
-    return np.array([seed.test_score for seed in scores.members(variant, setting, role)], dtype=float)
+    row |= NOT_RESAMPLED | {"blind_score": scores.blind_score}
+    row["untrained"] = any(trained(cell, scores.blind_score) == "untrained" for cell in cells.values())
+    found_out = ("detectable", "seeds_needed", "interaction", "interaction_low", "interaction_high", "interaction_p")
+    return row | dict.fromkeys(found_out, np.nan) | {"reason": estimate.reason}
 
 
 def ratio_of(frames: Frames, name: str, other: str, quantity: str) -> float:
@@ -349,5 +332,4 @@ def class_contrasts_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
             row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high}
             row |= {"left": float(left.test[place]), "right": float(right.test[place]), "n": estimate.n}
             rows.append(row | {"reason": estimate.reason})
-    columns = ["variant", "against", "class", "fresh", "delta", "low", "high", "left", "right", "n", "reason"]
-    return pd.DataFrame(rows, columns=columns).astype({"fresh": bool})
+    return FRAMES["class_contrasts"].filled(rows)

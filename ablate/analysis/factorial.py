@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.stats.bootstrap import combine
@@ -16,15 +17,6 @@ from ablate.stats.interaction import Side, factor_interactions
 from ablate.stats.intervals import Estimate
 from ablate.study.trial import canonical, level_text
 from ablate.study.variants import generate
-
-INTERACTION_COLUMNS = [
-    "factor_a", "factor_b", "level_a0", "level_a1", "level_b0", "level_b1",
-    *(f"mean_{cell}{end}" for cell in ("00", "01", "10", "11") for end in ("", "_low", "_high")),
-    *(f"effect_b{level}{end}" for level in (0, 1) for end in ("", "_low", "_high")),
-    "estimate", "low", "high", "p", "p_holm", "decision", "reason",
-]  # fmt: skip
-MAIN_COLUMNS = ["factor", "level_0", "level_1", "estimate", "low", "high", "p", "p_holm", "decision", "reason"]
-SIZE_COLUMNS = ["variant", "name", "images", "score", "low", "high", "seeds", "reason"]
 
 
 class _Cells:
@@ -85,7 +77,7 @@ def interactions_frame(scores: StudyScores) -> pd.DataFrame:
             row |= {name: part.value, f"{name}_low": part.low, f"{name}_high": part.high}
         row |= {"estimate": one.estimate.value, "low": one.estimate.low, "high": one.estimate.high}
         row |= {"p": one.estimate.p, "p_holm": one.p_holm, "decision": one.decision, "reason": one.estimate.reason}
-    return pd.DataFrame(rows, columns=INTERACTION_COLUMNS)
+    return FRAMES["interactions"].filled(rows)
 
 
 def main_effects_frame(scores: StudyScores) -> pd.DataFrame:
@@ -110,7 +102,7 @@ def main_effects_frame(scores: StudyScores) -> pd.DataFrame:
     for row, one, judged in zip(rows, estimates, decisions, strict=True):
         row |= {"estimate": one.value, "low": one.low, "high": one.high, "p": one.p}
         row |= {"p_holm": judged.p_holm, "decision": judged.verdict, "reason": one.reason}
-    return pd.DataFrame(rows, columns=MAIN_COLUMNS)
+    return FRAMES["main_effects"].filled(rows)
 
 
 def _in_order(levels: Mapping[str, Any], factors: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,8 +128,8 @@ def data_size_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:
         role = "confirm" if scores.is_fresh(name, setting) else "main"
         estimate = scores.level(name, setting, role)[0]
         row = {"variant": ", ".join(others) or frames.study.model.name, "name": name, "images": int(images)}
-        row |= {"score": estimate.value, "low": estimate.low, "high": estimate.high, "reason": estimate.reason}
-        rows.append(row | {"seeds": len(scores.members(name, setting, role))})
-    frame = pd.DataFrame(rows, columns=SIZE_COLUMNS)
+        row |= {"score": estimate.value, "low": estimate.low, "high": estimate.high}
+        rows.append(row | {"seeds": len(scores.members(name, setting, role)), "reason": estimate.reason})
+    frame = FRAMES["data_size"].filled(rows)
     sizes = frame.groupby("variant")["images"].transform("nunique")
     return frame[sizes > 1].sort_values(["variant", "images"], ignore_index=True)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ablate.analysis.contrasts import against
 from ablate.analysis.looks import Looks, basis
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.errors import ResultsError
 from ablate.measure.detail import (
@@ -25,9 +26,7 @@ from ablate.measure.detail import (
 from ablate.measure.segmentation import iou, nan_mean
 from ablate.parallel import parallel_map
 from ablate.records.images import unpack_maps
-from ablate.stats.bootstrap import Replicates
-from ablate.stats.intervals import Estimate
-from ablate.stats.resampling import Floats
+from ablate.stats.bootstrap import Floats, Replicates
 
 DETAIL = (
     *(f"boundary_{width}" for width in BOUNDARY_WIDTHS),
@@ -39,8 +38,7 @@ EXCESS = {"excess_boundary": "boundary_3", "excess_thin": "thin_3"}
 BY_CLASS = ("boundary_3", "interior", "thin_3", "thin_6")
 # Detail is lost where all four fall, each with an interval below zero, and gained where all lie above it.
 LOSSES = ("boundary_3", "thin_3", *EXCESS)
-COLUMNS = ["variant", "against", "measure", "left", "right", "delta", "low", "high", "n", "reason"]
-CLASS_COLUMNS = ["variant", "against", "class", "measure", "pixels", *COLUMNS[3:]]
+NOTHING_SCORED = f"fewer than {LEAST_PIXELS} target pixels of this kind at this size, or none that is right"
 # From so many pixels of predictions on several processes score them sooner than one.
 MANY_PIXELS = 1 << 27
 
@@ -89,7 +87,7 @@ def detail_frames(scores: StudyScores, looks: Looks) -> tuple[pd.DataFrame, pd.D
         counts = _of_trials(scores, sides)
     except (ResultsError, ValueError) as error:
         why = f"no measures of fine detail: {error}"
-        return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CLASS_COLUMNS), why
+        return FRAMES["detail"].filled([]), FRAMES["class_detail"].filled([]), why
     problems: dict[str, str] = {}
     for side in sides:
         if text := next((one for one in map(counts.get, _keys(scores, side)) if isinstance(one, str)), None):
@@ -105,19 +103,19 @@ def detail_frames(scores: StudyScores, looks: Looks) -> tuple[pd.DataFrame, pd.D
         found = scores.between(left, right, one.sides[0][1], one.sides[1][1], one.confidence(scores.confidence))
         for place, contrast in enumerate(found):
             estimate = contrast.estimate
-            row: dict[str, Any] = {"variant": name, "against": other}
-            row |= {"left": float(left.test[place]), "right": float(right.test[place])}
+            row: dict[str, Any] = {"left": float(left.test[place]), "right": float(right.test[place])}
             row |= {"delta": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
-            row["reason"] = _reason(estimate)
+            row["reason"] = NOTHING_SCORED if np.isnan(estimate.value) else estimate.reason
+            own: dict[str, Any] = {"variant": name, "against": other}
             if place < len(DETAIL) + len(EXCESS):
-                rows.append(row | {"measure": (*DETAIL, *EXCESS)[place]})
-            else:
-                kind, label = divmod(place - len(DETAIL) - len(EXCESS), len(frames.class_names))
-                row |= {"measure": BY_CLASS[kind], "class": frames.class_names[label]}
-                place_of = DETAIL.index(BY_CLASS[kind])
-                class_rows.append(row | {"pixels": int(pixels[place_of, label]) if len(pixels) else 0})
-    detail, by_class = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(class_rows, columns=CLASS_COLUMNS)
-    return detail, by_class, "; ".join(problems.values())
+                rows.append(own | {"measure": (*DETAIL, *EXCESS)[place]} | row)
+                continue
+            kind, label = divmod(place - len(DETAIL) - len(EXCESS), len(frames.class_names))
+            counted = int(pixels[DETAIL.index(BY_CLASS[kind]), label]) if len(pixels) else 0
+            own |= {"class": frames.class_names[label], "measure": BY_CLASS[kind], "pixels": counted}
+            class_rows.append(own | row)
+    problem = "; ".join(problems.values())
+    return FRAMES["detail"].filled(rows), FRAMES["class_detail"].filled(class_rows), problem
 
 
 def _keys(scores: StudyScores, side: tuple[str, str, str]) -> list[str]:
@@ -132,7 +130,7 @@ def _of_trials(scores: StudyScores, sides: Sequence[tuple[str, str, str]]) -> di
     target = scores.frames.detail_target
     keys = [key for side in sides for key in _keys(scores, side)]
     many = len(keys) * target.pixels >= MANY_PIXELS
-    paths = [scores.frames.source.preds_path(key) for key in keys]
+    paths = [scores.frames.arrays[key].folder.predictions for key in keys]
     counted = parallel_map(partial(_counts, target=target), paths, workers=None if many else 1)
     return dict(zip(keys, counted, strict=True))
 
@@ -154,12 +152,6 @@ def _counts(predictions: Path, target: DetailTargets) -> np.ndarray | str:
         return stacked(target.counts(unpack_maps(predictions)))
     except (ResultsError, ValueError) as error:
         return str(error)
-
-
-def _reason(estimate: Estimate) -> str:
-    if np.isnan(estimate.value):
-        return f"fewer than {LEAST_PIXELS} target pixels of this kind at this size, or none that is right"
-    return estimate.reason
 
 
 def detail_verdicts_frame(detail: pd.DataFrame) -> pd.DataFrame:

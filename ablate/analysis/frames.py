@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.load import CURVES, Folder, Maps, Source, read_folder
+from ablate.analysis.load import CURVES, Arrays, Maps, read_plan, read_spec, read_steps, read_trials
 from ablate.errors import ResultsError, visible
 from ablate.measure import segmentation
 from ablate.measure.detail import DetailTargets
+from ablate.records.images import unpack_maps
+from ablate.records.store import Results, read_json
 from ablate.registry import MEASURES
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting
@@ -47,7 +49,8 @@ class Frames:
     groups: Mapping[str, tuple[str, ...] | None]
     ignore_index: int
     trials: pd.DataFrame
-    source: Source
+    arrays: Mapping[str, Arrays]
+    """The content of the files of every trial, by its key."""
     unreadable: Mapping[Path, str]
     """Records that cannot be read, with the reason; their trials have the status "missing"."""
     labelled_pixels: int | None = None
@@ -115,7 +118,7 @@ class Frames:
         tables: list[np.ndarray] = []
         for place, key in enumerate(self.trials["key"].tolist()):
             try:
-                table = self.source.curves(key)
+                table = self.arrays[key].curves
             except ResultsError:
                 continue  # not begun
             begun.append(place)
@@ -133,7 +136,19 @@ class Frames:
     @cached_property
     def layers(self) -> pd.DataFrame:
         """Return a row a probed value."""
-        return layers_frame(self.trials, self.axes, self.source)
+        return self.layers_of(self.trials)
+
+    def layers_of(self, trials: pd.DataFrame) -> pd.DataFrame:
+        """Return a row a probed value of these trials, of those with a record; `point` counts the probes from 0."""
+        identity = self._identity_columns
+        rows = [
+            [*(row[name] for name in identity), measure, layer, point, math.nan if value is None else value]
+            for row in trials.to_dict("records")
+            for measure, layers in self.arrays[row["key"]].layers.items()
+            for layer, values in layers.items()
+            for point, value in enumerate(values)
+        ]
+        return pd.DataFrame(rows, columns=[*identity, "measure", "layer", "point", "value"])
 
     @cached_property
     def classes(self) -> pd.DataFrame:
@@ -152,11 +167,11 @@ class Frames:
         """Return a row an image of a split of a complete trial."""
         parts = []
         for row, split, counts in self._counted():
-            loss = self.source.image_loss(row["key"]) if split == "test" else None
+            loss = self.arrays[row["key"]].images["test_loss"] if split == "test" else np.nan
             part = {
                 "image": list(self.names[split]),
                 "mean_iou": segmentation.per_image_mean_iou(counts),
-                "loss": np.full(len(counts), np.nan) if loss is None else loss,
+                "loss": loss,
             }
             parts.append(self._rows(row, {"split": split} | part))
         return _concat(parts, [*self._identity_columns, "split", "image", "mean_iou", "loss"])
@@ -168,11 +183,8 @@ class Frames:
         parts = []
         profiled = self.profile.get("variants", {})
         for variant in sorted(profiled, key=lambda name: self.variants.index(name) if name in self.variants else -1):
-            entry = profiled[variant]
-            rates = {name: np.asarray(entry.get(name) or [], dtype=float) for name in columns[2:]}
-            rounds = max((len(values) for values in rates.values()), default=0)
-            padded = {name: np.pad(v, (0, rounds - len(v)), constant_values=np.nan) for name, v in rates.items()}
-            parts.append(pd.DataFrame({"variant": variant, "round": np.arange(rounds), **padded}))
+            rates = {name: pd.Series(profiled[variant].get(name) or [], dtype=float) for name in columns[2:]}
+            parts.append(pd.DataFrame(rates).rename_axis("round").reset_index().assign(variant=variant))
         return _concat(parts, columns)
 
     def counts(self, key: str) -> dict[str, np.ndarray]:
@@ -180,18 +192,18 @@ class Frames:
 
         Raises `ResultsError` where the trial has none.
         """
-        return self.source.counts(key)
+        return self.arrays[key].counts
 
     def steps(self, key: str) -> np.ndarray:
         """Return training loss and gradient norm of every step: float32 (steps, 2)."""
-        return self.source.steps(key)
+        return read_steps(self.arrays[key].folder.steps)  # not kept: those of thousands fill the memory
 
     def preds(self, key: str) -> Maps:
         """Return the test predictions as class indices.
 
         Uint8 (N, H, W), or a list of N maps (h, w) where sizes differ.
         """
-        return self.source.preds(key)
+        return self.arrays[key].preds
 
     @cached_property
     def target(self) -> Maps:
@@ -199,7 +211,10 @@ class Frames:
 
         Where `multilabel`, both are sums of 2^class.
         """
-        return self.source.target()
+        path = Results(self.path).test / "targets.zip"
+        if not path.exists():
+            raise ResultsError("the results folder holds no test masks", file=str(path))
+        return unpack_maps(path)
 
     @property
     def _identity_columns(self) -> list[str]:
@@ -219,7 +234,7 @@ class Frames:
     def _counted(self) -> list[tuple[dict[str, Any], str, np.ndarray]]:
         complete = self.trials[self.trials["status"] == "complete"]
         return [
-            ({str(name): value for name, value in row.items()}, split, self.source.counts(row["key"])[split])
+            ({str(name): value for name, value in row.items()}, split, self.counts(row["key"])[split])
             for row in complete.to_dict("records")
             for split in SPLITS
         ]
@@ -231,60 +246,47 @@ def load_results(path: Path | str) -> Frames:
     Raises `ResultsError` where there is no study, or what should be read cannot be; a damaged trial is no error but a
     row with the status "missing" (see `Frames.unreadable`).
     """
-    folder = read_folder(path)
-    run, index, source = folder.run, folder.index, folder.source
-    trials = _trials_frame(folder)
-    class_names = index.get("classes") or run.get("data", {}).get("classes") or _numbered(trials, source, "test", 1)
+    results = Results(path)
+    study, run = read_spec(results.study), results.read_run()
+    index = read_json(results.test / "index.json") or {}
+    planned, unreadable = read_plan(results, run)
+    axes = tuple(dict.fromkeys(["lr", *(axis for entry, _ in planned for axis in entry["settings"])]))
+    found = read_trials(planned, axes, study)
+    arrays = {row["key"]: own for row, own, _ in found}
+    # What names nothing is numbered, as far as the counts of a complete trial go.
+    complete = next((arrays[row["key"]].counts for row, _, _ in found if row["status"] == "complete"), None)
+    counted = {split: (0, 0) if complete is None else complete[split].shape[:2] for split in SPLITS}
+
+    def names(given: Any, split: str, axis: int) -> tuple[str, ...]:
+        return _tuple(given) or tuple(map(str, range(counted[split][axis])))
+
     return Frames(
-        path=folder.path,
-        study=folder.study,
+        path=results.path,
+        study=study,
         run=run,
-        profile=folder.profile,
-        axes=folder.axes,
-        settings=folder.settings,
-        class_names=_tuple(class_names) or (),
+        profile=read_json(results.profile) or {},
+        axes=axes,
+        settings={setting.text: setting for setting in (Setting(entry["settings"]) for entry, _ in planned)},
+        class_names=names(index.get("classes") or run.get("data", {}).get("classes"), "test", 1),
         palette=tuple(tuple(colour) for colour in index.get("palette", ())),
-        names={
-            "val": _tuple(index.get("val_names")) or _numbered(trials, source, "val", 0),
-            "test": _tuple(index.get("names")) or _numbered(trials, source, "test", 0),
-        },
+        names={"val": names(index.get("val_names"), "val", 0), "test": names(index.get("names"), "test", 0)},
         groups={"val": _tuple(index.get("val_groups")), "test": _tuple(index.get("groups"))},
         ignore_index=int(index.get("ignore_index", segmentation.IGNORE_INDEX)),
-        trials=trials,
-        source=source,
-        unreadable=folder.unreadable,
+        trials=_trials_frame([row for row, _, _ in found], axes),
+        arrays=arrays,
+        unreadable=unreadable | {own.folder.record: problem for _, own, problem in found if problem},
         labelled_pixels=(index.get("labelled_pixels") or 0) if index.get("multilabel") else None,
     )
 
 
-def _trials_frame(folder: Folder) -> pd.DataFrame:
+def _trials_frame(rows: list[dict[str, Any]], axes: Sequence[str]) -> pd.DataFrame:
     """Return a row a planned trial."""
-    columns = ["name", "key", "variant", "setting", *folder.axes, "seed", "role", "status", "reason"]
+    columns = ["name", "key", "variant", "setting", *axes, "seed", "role", "status", "reason"]
     # Columns that exist whatever the trials left behind, so that a study without a result has them too.
     always = ["val_mean_iou", "test_mean_iou", "val_score", "test_score", *MEASURES, "wall_s"]
-    frame = pd.DataFrame(folder.rows)
+    frame = pd.DataFrame(rows)
     frame = frame.reindex(columns=list(dict.fromkeys([*columns, *always, *frame.columns, "schedule", "loss_function"])))
     return frame.astype(dict.fromkeys(always, float))
-
-
-def layers_frame(trials: pd.DataFrame, axes: Sequence[str], source: Source) -> pd.DataFrame:
-    """Return a row a probed value of every trial with a record; `point` counts the probes from 0."""
-    identity = ["key", "variant", "setting", *axes, "seed"]
-    rows = [
-        [*(row[name] for name in identity), measure, layer, point, math.nan if value is None else value]
-        for row in trials.to_dict("records")
-        for measure, layers in source.layers(row["key"]).items()
-        for layer, values in layers.items()
-        for point, value in enumerate(values)
-    ]
-    return pd.DataFrame(rows, columns=[*identity, "measure", "layer", "point", "value"])
-
-
-def _numbered(trials: pd.DataFrame, source: Source, split: str, axis: int) -> tuple[str, ...]:
-    """Return names for images (axis 0) or classes (1) that nothing names: "0", "1", ... as many as the counts have."""
-    complete = trials.loc[trials["status"] == "complete", "key"]
-    count = source.counts(complete.iloc[0])[split].shape[axis] if len(complete) else 0
-    return tuple(map(str, range(count)))
 
 
 def _tuple(values: Any) -> tuple[str, ...] | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from ablate.parallel import parallel_map
 from ablate.records import images as stored
 from ablate.records.files import read_file
 from ablate.records.record import Record, computed_by
-from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
+from ablate.records.store import Results, TrialFolder, read_lines, read_record
 from ablate.registry import MEASURES, Measure, broken
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting, canonical, level_text
@@ -36,6 +35,8 @@ _PREDS_KEPT = 4
 
 Row = dict[str, Any]
 Maps = np.ndarray | list[np.ndarray]
+# A trial as the plan has it ("name", "key", "variant", "settings", "seed", "role"), and its folder.
+Planned = tuple[Row, TrialFolder]
 
 
 class Arrays:
@@ -61,7 +62,7 @@ class Arrays:
     @cached_property
     def steps(self) -> np.ndarray:
         """Return training loss and gradient norm of every step: float32 (S, 2); a row being written is left out."""
-        return _read_steps(self.folder.steps)
+        return read_steps(self.folder.steps)
 
     @property
     def stated(self) -> Mapping[str, float]:
@@ -100,119 +101,15 @@ class Arrays:
             raise ResultsError("a diverged trial has no counts")
         return {split: self.images[split] for split in ("val", "test")}
 
+    @property
+    def preds(self) -> Maps:
+        """Return the test predictions as class indices: uint8 (N, H, W), or N maps (h, w) where sizes differ."""
+        return _unpacked(self.folder.predictions)
+
 
 @lru_cache(maxsize=_PREDS_KEPT)
 def _unpacked(path: Path) -> Maps:
     return stored.unpack_maps(path)
-
-
-class Source:
-    """The arrays behind the frames by the key of their trial.
-
-    Every method raises `ResultsError` for what a trial does not have.
-    """
-
-    def __init__(self, results: Results, trials: Mapping[str, Arrays]) -> None:
-        self._results, self._trials = results, trials
-
-    def counts(self, key: str) -> dict[str, np.ndarray]:
-        """Return tp, fp, fn of each image and class of "val" and "test": int64 (N, C, 3)."""
-        return self._trials[key].counts
-
-    def image_loss(self, key: str) -> np.ndarray:
-        """Return the test loss of each image: float64 (N,)."""
-        return self._trials[key].images["test_loss"]
-
-    def steps(self, key: str) -> np.ndarray:
-        """Return training loss and gradient norm of every step: float32 (S, 2)."""
-        # Not kept: those of thousands of trials would fill the memory.
-        return _read_steps(self._trials[key].folder.steps)
-
-    def curves(self, key: str) -> np.ndarray:
-        """Return the number of every epoch and its `CURVES`: float64 (E, 5), NaN where a value is not finite."""
-        return self._trials[key].curves
-
-    def layers(self, key: str) -> Mapping[str, Mapping[str, list[float | None]]]:
-        """Return the probes: measure -> layer -> values; empty for a trial without a record."""
-        return self._trials[key].layers
-
-    def preds(self, key: str) -> Maps:
-        """Return the test predictions as class indices: uint8 (N, H, W), or N maps (h, w) where sizes differ."""
-        return _unpacked(self.preds_path(key))
-
-    def preds_path(self, key: str) -> Path:
-        """Return the path of the file of `preds`."""
-        return self._trials[key].folder.predictions
-
-    def target(self) -> Maps:
-        """Return the test targets in the form of `preds`."""
-        path = self._results.test / "targets.zip"
-        if not path.exists():
-            raise ResultsError("the results folder holds no test masks", file=str(path))
-        return stored.unpack_maps(path)
-
-
-@dataclass(frozen=True, eq=False)
-class Folder:
-    """All that was read of a results folder."""
-
-    path: Path
-    study: StudySpec
-    run: Mapping[str, Any]
-    profile: Mapping[str, Any]
-    index: Mapping[str, Any]
-    """What is known of the test images, and of the val images beside them."""
-    axes: tuple[str, ...]
-    """The axes of the grid, "lr" always."""
-    settings: Mapping[str, Setting]
-    """Every setting of the plan, by its text."""
-    rows: list[Row]
-    """A row a planned trial."""
-    source: Source
-    unreadable: Mapping[Path, str]
-    """Records that cannot be read, with the reason."""
-
-
-class Planned(NamedTuple):
-    """A trial as the plan has it ("name", "key", "variant", "settings", "seed", "role"), and its folder."""
-
-    entry: Row
-    folder: TrialFolder
-
-
-class Found(NamedTuple):
-    """The fate of a planned trial: its row, its files, and why its record cannot be read, or ""."""
-
-    row: Row
-    arrays: Arrays
-    unreadable: str
-
-
-def read_folder(path: Path | str) -> Folder:
-    """Read the results folder at `path`.
-
-    Raises `ResultsError` where there is no study, or what should be read cannot be.
-    """
-    results = Results(path)
-    study = read_spec(results.study)
-    run = results.read_run()
-    index, profile = read_json(results.test / "index.json") or {}, read_json(results.profile) or {}
-    unreadable: dict[Path, str] = {}
-    planned = [Planned(dict(entry), results.trial(entry["name"])) for entry in run.get("plan", [])]
-    if not planned:
-        planned = _unplanned(results, unreadable)
-    axes = tuple(dict.fromkeys(["lr", *(axis for entry, _ in planned for axis in entry["settings"])]))
-    settings = {setting.text: setting for setting in (Setting(entry["settings"]) for entry, _ in planned)}
-    # Other processes do not know the measures of plugins.
-    own = all(measure.function.__module__.startswith("ablate.") for measure in MEASURES.values())
-    workers = None if own and len(planned) >= MANY_TRIALS else 1
-    found = parallel_map(partial(read_trial, axes=axes, study=study), planned, workers=workers)
-    for (_, folder), one in zip(planned, found, strict=True):
-        if one.unreadable:
-            unreadable[folder.record] = one.unreadable
-    source = Source(results, {one.row["key"]: one.arrays for one in found})
-    rows = [one.row for one in found]
-    return Folder(results.path, study, run, profile, index, axes, settings, rows, source, unreadable)
 
 
 def read_spec(path: Path) -> StudySpec:
@@ -233,10 +130,14 @@ def read_spec(path: Path) -> StudySpec:
         raise ResultsError(f"not a study: {place}: {first['msg']}", file=str(path)) from None
 
 
-def _unplanned(results: Results, unreadable: dict[Path, str]) -> list[Planned]:
-    """Find the trials that only their records tell of: those of a folder without a plan."""
-    found = []
-    for folder in results.folders():
+def read_plan(results: Results, run: Mapping[str, Any]) -> tuple[list[Planned], dict[Path, str]]:
+    """Return the planned trials, and the records that cannot be read with the reason.
+
+    Of a folder without a plan the trials are those that its records tell of.
+    """
+    planned = [(dict(entry), results.trial(entry["name"])) for entry in run.get("plan", [])]
+    unreadable: dict[Path, str] = {}
+    for folder in () if planned else results.folders():
         try:
             record = read_record(folder.record)
         except ResultsError as error:
@@ -244,12 +145,23 @@ def _unplanned(results: Results, unreadable: dict[Path, str]) -> list[Planned]:
             continue
         if record is not None:
             entry = record.model_dump(include={"key", "variant", "settings", "seed", "role"})
-            found.append(Planned(entry | {"name": folder.name}, folder))
-    return found
+            planned.append((entry | {"name": folder.name}, folder))
+    return planned, unreadable
 
 
-def read_trial(planned: Planned, axes: Sequence[str], study: StudySpec) -> Found:
-    """Read what became of a trial: its row of the frame of trials, with every registered measure."""
+def read_trials(planned: Sequence[Planned], axes: Sequence[str], study: StudySpec) -> list[tuple[Row, Arrays, str]]:
+    """Return of every planned trial its row, its files, and why its record cannot be read ("" where it can).
+
+    Many are read by several processes.
+    """
+    # Other processes do not know the measures of plugins.
+    own = all(measure.function.__module__.startswith("ablate.") for measure in MEASURES.values())
+    workers = None if own and len(planned) >= MANY_TRIALS else 1
+    return parallel_map(partial(_read_trial, axes=axes, study=study), planned, workers=workers)
+
+
+def _read_trial(planned: Planned, axes: Sequence[str], study: StudySpec) -> tuple[Row, Arrays, str]:
+    """Return the row of the frame of trials, with every registered measure, and what else `read_trials` tells."""
     entry, folder = planned
     record, problem = _read_record(folder, entry["key"])
     arrays = Arrays(folder, record)
@@ -266,7 +178,7 @@ def read_trial(planned: Planned, axes: Sequence[str], study: StudySpec) -> Found
     # Many, and seldom asked for again.
     with contextlib.suppress(AttributeError):
         del arrays.steps
-    return Found(row, arrays, problem)
+    return row, arrays, problem
 
 
 def _read_record(folder: TrialFolder, key: str) -> tuple[Record | None, str]:
@@ -348,13 +260,10 @@ def _measured(measure: Measure, arrays: Arrays) -> Measured:
     return found if isinstance(found, Measured) else Measured(float(found))
 
 
-def _read_steps(path: Path) -> np.ndarray:
-    data = _bytes(path)
-    return np.frombuffer(data[: len(data) // 8 * 8], dtype="<f4").reshape(-1, 2)
-
-
-def _bytes(path: Path) -> bytes:
+def read_steps(path: Path) -> np.ndarray:
+    """Return training loss and gradient norm of every step: float32 (S, 2); a row being written is left out."""
     try:
-        return read_file(path)
+        data = read_file(path)
     except OSError as error:
         raise ResultsError(f"cannot be read ({error.strerror})", file=str(path)) from None
+    return np.frombuffer(data[: len(data) // 8 * 8], dtype="<f4").reshape(-1, 2)

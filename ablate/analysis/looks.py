@@ -10,14 +10,10 @@ import pandas as pd
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import OWN_BEST, Choice
+from ablate.analysis.selection import Choice, best_of_each
 from ablate.stats.sequential import OPEN, group_sequential_holm, level_at
-
-LOOK_COLUMNS = [
-    "variant", "against", "look", "n", "estimate", "se", "df", "low", "high", "confidence", "p", "p_equivalent",
-    "level", "bound", "power", "decision",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def basis(scores: StudyScores, looks: pd.DataFrame, *variants: str, setting: str
     elif all(scores.is_fresh(name, scores.confirmed[name]) for name in variants):
         sides = tuple((name, str(scores.confirmed[name]), "confirm") for name in variants)
     else:
-        chosen = OWN_BEST.choose(scores.eligible)
+        chosen = best_of_each(scores.eligible)
         sides = tuple((name, chosen.get(name) or "", "main") for name in variants)
     made = Basis(sides)
     pair = [{row.variant, row.against} == set(variants) for row in looks.itertuples()]
@@ -105,7 +101,7 @@ def taken_looks(scores: StudyScores, plan: LookPlan | None, sides: Mapping[str, 
     the family, not rejected, and is judged once it was retried. Seeds beyond the last look that a contrast was open at
     are not looked at.
     """
-    found = Looks(pd.DataFrame(columns=LOOK_COLUMNS))
+    found = Looks(FRAMES["looks"].filled([]))
     if plan is None:
         return found
     choice = scores.confirmed
@@ -114,7 +110,7 @@ def taken_looks(scores: StudyScores, plan: LookPlan | None, sides: Mapping[str, 
     words: dict[str, str] = {}
     for family in filter(None, families):
         words |= _family(scores, plan, {name: sides[name] for name in family}, choice, rows)
-    return Looks(pd.DataFrame(rows, columns=LOOK_COLUMNS), words)
+    return Looks(FRAMES["looks"].filled(rows), words)
 
 
 def ended_in_order(frames: Frames, variant: str, setting: str | None) -> tuple[int, bool]:

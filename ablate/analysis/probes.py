@@ -9,20 +9,13 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.cells import cell_groups, headroom_reason
-from ablate.analysis.frames import Frames, layers_frame
+from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Looks, basis
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.measure.stability import censored_headroom
 from ablate.stats.bounded import logit_interval
 from ablate.stats.intervals import Estimate, geometric_interval, mean_estimate
-
-_HEADROOM = ["point", "mean", "low", "high", "lowest", "highest", "n", "n_censored", "reason"]
-_SPANNED = ("auroc", "over_shuffled", "over_untrained", "lift")
-_GATES = [
-    "variant", "gate", "class", *(f"{name}{end}" for name in _SPANNED for end in ("", "_low", "_high")), "shuffled",
-    "untrained", "n", "reason",
-]  # fmt: skip
-_ABLATION = ["variant", "gate", "delta", "low", "high", "n", "reason"]
 
 
 def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
@@ -43,11 +36,11 @@ def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
             row |= {"low": np.nan, "high": np.nan} if n_censored else {"low": low, "high": high}
             row |= {"lowest": values.min(), "highest": values.max(), "n": len(values), "n_censored": n_censored}
             rows.append(row | {"reason": headroom_reason(len(values), n_censored)})
-    return pd.DataFrame(rows, columns=["variant", "setting", *frames.axes, *_HEADROOM])
+    return FRAMES["headroom"].filled(rows, frames.axes)
 
 
 def _headroom(frames: Frames, key: str) -> list[float]:
-    layers = frames.source.layers(key).get("lr_headroom", {})
+    layers = frames.arrays[key].layers.get("lr_headroom", {})
     return [np.nan if value is None else value for values in layers.values() for value in values]
 
 
@@ -60,47 +53,37 @@ def gate_frames(scores: StudyScores, looks: Looks, confidence: float) -> tuple[p
     sides = [basis(scores, looks.frame, variant).sides[0] for variant in frames.variants]
     keys = {seed.key for side in sides for seed in scores.members(*side) if seed.status == "complete"}
     chosen = frames.trials[frames.trials["key"].isin(keys)]
-    probes = layers_frame(chosen, frames.axes, frames.source)
+    probes = frames.layers_of(chosen)
+    probes = probes[probes["measure"].str.startswith("gate_")]
     gates, ablated = [], []
-    for variant, part in probes.groupby("variant", sort=False):
+    for (variant, layer), part in probes.groupby(["variant", "layer"], sort=False):
         # One value a trial: gates are measured once, at the end.
-        tables = {
-            str(measure): rows.pivot_table(index="layer", columns="key", values="value", sort=False, dropna=False)
-            for measure, rows in part.groupby("measure", sort=False)
-            if str(measure).startswith("gate_")
-        }
-        if "gate_auroc" in tables:
-            gates += [_gate_row(str(variant), str(layer), tables, confidence) for layer in tables["gate_auroc"].index]
-        for layer, values in tables.get("gate_ablation", pd.DataFrame()).iterrows():
-            estimate = mean_estimate(values.dropna().to_numpy(float), confidence)
+        values = part.pivot_table(index="key", columns="measure", values="value", sort=False, dropna=False)
+        if "gate_auroc" in values:
+            gates.append({"variant": variant, **_gate_row(str(layer), values, confidence)})
+        if "gate_ablation" in values:
+            estimate = _estimate(values["gate_ablation"], confidence)
             row = {"variant": variant, "gate": layer, "delta": estimate.value, "low": estimate.low}
             ablated.append(row | {"high": estimate.high, "n": estimate.n, "reason": estimate.reason})
-    return pd.DataFrame(gates, columns=_GATES), pd.DataFrame(ablated, columns=_ABLATION)
+    return FRAMES["gates"].filled(gates), FRAMES["gate_ablation"].filled(ablated)
 
 
-def _gate_row(variant: str, layer: str, tables: dict[str, pd.DataFrame], confidence: float) -> dict[str, Any]:
-    gate, _, label = layer.partition("/")
+def _gate_row(layer: str, values: pd.DataFrame, confidence: float) -> dict[str, Any]:
+    """Return the row of a gate and class; `values` has a row a trial and a column a measure, of which some may lack."""
     auroc, shuffled, untrained, lift = (
-        _of(tables, name, layer) for name in ("gate_auroc", "gate_auroc_shuffled", "gate_auroc_untrained", "gate_lift")
+        values.get(name, pd.Series(np.nan, values.index))
+        for name in ("gate_auroc", "gate_auroc_shuffled", "gate_auroc_untrained", "gate_lift")
     )
     found = {"auroc": auroc, "over_shuffled": auroc - shuffled, "over_untrained": auroc - untrained, "lift": lift}
-    estimates = {name: _estimate(values, confidence) for name, values in found.items()}
-    row: dict[str, Any] = {"variant": variant, "gate": gate, "class": label}
+    estimates = {name: _estimate(part, confidence) for name, part in found.items()}
+    gate, _, label = layer.partition("/")
+    row: dict[str, Any] = {"gate": gate, "class": label}
     _, low, high = logit_interval(auroc.dropna(), confidence)  # cannot leave [0, 1]
     estimates["auroc"] = replace(estimates["auroc"], low=low, high=high)
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     row |= {"shuffled": _estimate(shuffled, confidence).value, "untrained": _estimate(untrained, confidence).value}
     return row | {"n": estimates["auroc"].n, "reason": estimates["auroc"].reason}
-
-
-def _of(tables: dict[str, pd.DataFrame], measure: str, layer: str) -> pd.Series:
-    """Return one value a trial, by its key; NaN where the measure could not be had."""
-    keys = tables["gate_auroc"].columns
-    table = tables.get(measure)
-    if table is None or layer not in table.index:
-        return pd.Series(np.nan, keys)
-    return pd.Series(table.loc[layer]).reindex(keys)
 
 
 def _estimate(values: pd.Series, confidence: float) -> Estimate:

@@ -10,13 +10,22 @@ import numpy as np
 
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
-from ablate.analysis.selection import OWN_BEST, Choice, bracket, eligible, v_table
+from ablate.analysis.selection import Choice, best_of_each, bracket, eligible, v_table
 from ablate.measure import segmentation
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE, ImageScheme, image_scheme
-from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, combine
+from ablate.stats.bootstrap import (
+    Contrast,
+    Counts,
+    Floats,
+    MultiBootstrap,
+    Replicates,
+    Score,
+    VarianceSplit,
+    combine,
+    variance_split,
+)
+from ablate.stats.decisions import blind_scores
 from ablate.stats.intervals import Estimate
-from ablate.stats.resampling import Counts, Floats, Score, VarianceSplit, variance_split
-from ablate.stats.untrained import blind_scores
 
 
 class Member(NamedTuple):
@@ -53,8 +62,6 @@ class StudyScores:
                 self._members.setdefault((variant, setting, role), []).append(Member(key, status, score))
             elif status in ("missing", "failed"):
                 self._unfinished.add((variant, setting, role))
-        self._rates = {str(setting): float(rate) for setting, rate in frames.levels["lr"].items()}
-        self._edges: dict[tuple[str, str], str] = {}
         self._cells: dict[tuple[str, str, str, int | None], Replicates] = {}
         self._by_variant: dict[str, dict[Hashable, Replicates]] = {}
 
@@ -112,7 +119,7 @@ class StudyScores:
         on mIoU is the mean over the classes, on a cell's mean that over its seeds. None where a side has no complete
         seed, and for the baseline.
         """
-        chosen = OWN_BEST.choose(self.eligible)
+        chosen = best_of_each(self.eligible)
         influences = {name: self._influence(name, setting, split) for name, setting in chosen.items()}
         base = influences.get(self.frames.baseline)
         return {
@@ -141,17 +148,14 @@ class StudyScores:
 
     def rate(self, setting: str | None) -> float:
         """Return the learning rate of a setting; NaN for none."""
-        return np.nan if setting is None else self._rates[setting]
+        return np.nan if setting is None else float(self.frames.levels["lr"][setting])
 
     def edge(self, variant: str, setting: str | None) -> str:
         """Say why the rate of `setting` is unbracketed for the variant, "" where it is bracketed."""
         if setting is None or setting not in self.v.loc[variant].dropna():
             return ""
-        if (variant, setting) not in self._edges:
-            self._edges[variant, setting] = bracket(
-                setting, self.v.loc[[variant]].iloc[0], self.frames.levels, self.frames.searched_rates
-            )
-        return self._edges[variant, setting]
+        row = self.v.loc[[variant]].iloc[0]
+        return bracket(setting, row, self.frames.levels, self.frames.searched_rates)
 
     def counts(self, variant: str, setting: str, role: str = "main") -> list[dict[str, np.ndarray] | None]:
         """Return the counts of the seeds of a cell, None for a diverged one."""

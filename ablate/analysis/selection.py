@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,61 +15,39 @@ OUTER = 0.1
 Choice = dict[str, str | None]
 
 
-@dataclass(frozen=True)
-class SelectionRule:
-    """A way to choose the settings of a comparison. It is given V (variants × settings) and nothing else."""
-
-    name: str
-    _comparisons: Callable[[pd.DataFrame, Collection[str]], list[Choice]]
-
-    def comparisons(self, v: pd.DataFrame, controls: Collection[str] = ()) -> list[Choice]:
-        """Return the comparisons that the rule makes, each a setting for every variant.
-
-        `v` has a row a variant and a column a setting, in the order of the plan, NaN where a cell may not be chosen;
-        `controls` are the rows that are A/A copies. Of equals the setting that comes first in the plan is chosen.
-        """
-        return self._comparisons(v, controls)
-
-    def choose(self, v: pd.DataFrame, controls: Collection[str] = ()) -> Choice:
-        """Return the one comparison of a rule that makes one; all None where it can make none."""
-        made = self.comparisons(v, controls)
-        if len(made) > 1:
-            raise ValueError(f"the rule '{self.name}' makes {len(made)} comparisons")
-        return made[0] if made else dict.fromkeys(v.index)
+# Every rule is given V and nothing else: a row a variant and a column a setting, in the order of the plan, NaN where a
+# cell may not be chosen. Of equals it chooses the setting that comes first.
 
 
-def _own_best(v: pd.DataFrame, _controls: Collection[str]) -> list[Choice]:
-    return [{str(variant): _best(row) for variant, row in v.iterrows()}]
+def best_of_each(v: pd.DataFrame) -> Choice:
+    """Return each variant at the setting that is best for it: the highest V of its own."""
+    return {str(variant): _best(row) for variant, row in v.iterrows()}
 
 
-def _shared(v: pd.DataFrame, controls: Collection[str]) -> list[Choice]:
-    judged = v.drop(index=[name for name in controls if name in v.index])
-    judged = judged.dropna(how="all")
+def best_of_all(v: pd.DataFrame, controls: Collection[str] = ()) -> Choice:
+    """Return all variants at one setting: that of the highest mean of V over the variants, `controls` left out.
+
+    Of the settings at which every variant has a result.
+    """
+    judged = v.drop(index=[name for name in controls if name in v.index]).dropna(how="all")
     everywhere = judged.columns[judged.notna().all()] if len(judged) else judged.columns[:0]
-    setting = _best(judged[everywhere].mean())
-    return [{variant: setting if _has(v, variant, setting) else None for variant in v.index}]
+    return _at(v, _best(judged[everywhere].mean()))
 
 
-def _matched(v: pd.DataFrame, _controls: Collection[str]) -> list[Choice]:
-    return [{variant: setting if _has(v, variant, setting) else None for variant in v.index} for setting in v.columns]
+def each_setting(v: pd.DataFrame) -> list[Choice]:
+    """Return all variants at the same setting, for every setting of the grid; nothing is chosen."""
+    return [_at(v, setting) for setting in v.columns]
+
+
+def _at(v: pd.DataFrame, setting: str | None) -> Choice:
+    return {
+        variant: setting if setting is not None and pd.notna(v.loc[variant, setting]) else None for variant in v.index
+    }
 
 
 def _best(scores: pd.Series) -> str | None:
     known = scores.dropna()
     return str(known.index[int(np.argmax(known.to_numpy()))]) if len(known) else None
-
-
-def _has(v: pd.DataFrame, variant: object, setting: str | None) -> bool:
-    return setting is not None and bool(pd.notna(v.loc[variant, setting]))  # type: ignore[index]
-
-
-# Each variant at the setting that is best for it: the highest V of its own.
-OWN_BEST = SelectionRule("own_best", _own_best)
-# All variants at one setting: that of the highest mean of V over the variants (A/A controls left out), among those at
-# which every variant has a result.
-SHARED = SelectionRule("shared", _shared)
-# All variants at the same setting, for every setting of the grid; nothing is chosen.
-MATCHED = SelectionRule("matched", _matched)
 
 
 def v_table(trials: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,13 +14,12 @@ from scipy import special
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
 from ablate.analysis.looks import Basis, basis
-from ablate.claims.forms import difference_text, right_side, score_of, threshold_of
 from ablate.errors import ResultsError
 from ablate.measure import segmentation
 from ablate.measure.convergence import GAIN_THRESHOLD, LEAST_SEEDS
-from ablate.measure.detail import with_enough_pixels
+from ablate.measure.detail import mean_recall, with_enough_pixels
 from ablate.measure.stability import censored_headroom
-from ablate.stats.bootstrap import MultiBootstrap, Replicates, combine
+from ablate.stats.bootstrap import Floats, MultiBootstrap, Replicates, Score, combine
 from ablate.stats.bounded import bounded_mean
 from ablate.stats.intervals import (
     Estimate,
@@ -32,11 +31,16 @@ from ablate.stats.intervals import (
     welch_interval,
     welch_or_permutation,
 )
-from ablate.stats.resampling import Floats
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.wording import count_of
 
+OVERLAP_SCORES: Mapping[str, Score] = {
+    "mean_iou": segmentation.mean_iou,
+    "dice": segmentation.mean_dice,
+    "pixel_accuracy": segmentation.pixel_accuracy,
+}
+CLASS_SCORES: Mapping[str, Score] = {"iou": segmentation.iou, "dice": segmentation.dice}
 # Below so many seeds of a side a claim says how many there are.
 LEAST_TO_JUDGE = 3
 
@@ -133,7 +137,7 @@ class Gatherer:
         def estimate(confidence: float) -> Estimate:
             return combine(sides, weights, at=at, confidence=confidence)[0].estimate
 
-        return self._evidence(claim, _quantity(claim, rests), rests, estimate)
+        return self._evidence(claim, _of(claim.metric, rests.sides[0][0], _right(claim)), rests, estimate)
 
     def _cell(self, side: tuple[str, str, str], name: str, split: str, first: int | None) -> Replicates:
         """Return the replicates of a metric for one cell: an entry of those of the contrasts, or made here, once."""
@@ -187,7 +191,7 @@ class Gatherer:
         values = [self._values(side, column, rests.first) for side in rests.sides]
         if column == "lr_headroom":
             return self._headroom(claim, rests, values)
-        quantity, factor = _quantity(claim, rests), claim.factor or 1.0
+        quantity, factor = _of(claim.metric, rests.sides[0][0], _right(claim)), claim.factor or 1.0
         if column in RISES:
             return self._rise(claim, rests, values)
         if claim.right is None:
@@ -211,7 +215,7 @@ class Gatherer:
 
             return replace(self._evidence(claim, f"1 − 1/{claim.metric} of {left}", rests, mean), threshold=height)
         scaled = rises[1] * (claim.factor or 1.0)
-        quantity = f"chance that the {claim.metric} of a run of {left} is larger than {right_side(claim)}'s"
+        quantity = f"chance that the {claim.metric} of a run of {left} is larger than {_right(claim)}'s"
         made = self._evidence(claim, quantity, rests, lambda c: larger_more_often(rises[0], scaled, c))
         return replace(made, threshold=0.5)
 
@@ -230,8 +234,7 @@ class Gatherer:
             interval = welch_interval if threshold else welch_or_permutation
             return interval(octaves[0], octaves[1], confidence)
 
-        between = f", {rests.sides[0][0]} − {claim.right}" if claim.right else f" of {rests.sides[0][0]}"
-        made = self._evidence(claim, f"log2 of {claim.metric}{between}", rests, estimate)
+        made = self._evidence(claim, _of(f"log2 of {claim.metric}", rests.sides[0][0], claim.right), rests, estimate)
         return replace(made, threshold=threshold)
 
     def _values(self, side: tuple[str, str, str], column: str, first: int | None) -> Floats:
@@ -260,8 +263,7 @@ class Gatherer:
             value, low, high = share_interval(k, n, confidence)
             return Estimate(value, low, high, n=n, confidence=confidence, method="Wilson's interval of a share")
 
-        between = f", {rests.sides[0][0]} − {claim.right}" if claim.right else f" of {rests.sides[0][0]}"
-        return self._evidence(claim, f"share of diverged seeds{between}", rests, share)
+        return self._evidence(claim, _of("share of diverged seeds", rests.sides[0][0], claim.right), rests, share)
 
     def _convergence(self, claim: ClaimSpec, rests: Basis) -> Evidence:
         """Judge whether training had converged, by the interval that the study's verdict on the cell rests on."""
@@ -294,11 +296,10 @@ class Gatherer:
         for name in filter(None, (variant, claim.right)):
             if name not in frame.index.get_level_values("variant"):
                 raise Refusal(f"the throughput of {name} has not been measured alone")
-        left, quantity = frame[variant].to_numpy(float), f"{claim.metric} of {variant}"
+        left, quantity = frame[variant].to_numpy(float), _of(claim.metric, variant, claim.right, "/")
         if claim.right is None:
             return self._evidence(claim, quantity, "the profile", lambda c: mean_estimate(left, c))
         pairs = frame[variant].to_frame("left").join(frame[claim.right].rename("right"), how="inner")
-        quantity = f"{claim.metric}, {variant} / {claim.right}"
         made = self._evidence(
             claim, quantity, "the profile", lambda c: ratio_interval(pairs["left"], pairs["right"], c)
         )
@@ -309,12 +310,11 @@ class Gatherer:
         value, other = float(counts[variant]), float(counts[claim.right]) if claim.right else 0.0
         if not isfinite(value - other):
             raise Refusal(f"{claim.metric} are not known")
-        quantity, threshold = f"{claim.metric} of {variant}", threshold_of(claim)
+        quantity, threshold = _of(claim.metric, variant, claim.right, "/"), threshold_of(claim)
         if claim.right and claim.margin:
-            value, quantity = value - (claim.factor or 1.0) * other, difference_text(claim, variant)
+            value, quantity = value - (claim.factor or 1.0) * other, _of(claim.metric, variant, _right(claim))
         elif claim.right:
             value, threshold = value / other if other else nan, claim.factor or 1.0
-            quantity = f"{claim.metric}, {variant} / {claim.right}"
         exact = Estimate(value, value, value, method="a count without sampling error", confidence=1)
         evidence = self._evidence(claim, quantity, "the model", lambda _: exact)
         return replace(evidence, threshold=threshold, exact=True)
@@ -350,9 +350,34 @@ class Gatherer:
         return tuple(notes)
 
 
-def _quantity(claim: ClaimSpec, rests: Basis) -> str:
-    left = rests.sides[0][0]
-    return difference_text(claim, left) if claim.right else f"{claim.metric} of {left}"
+def score_of(name: str, classes: tuple[str, ...]) -> Score:
+    """Return the score that a metric of overlap or detail is, a function of summed counts: (..., C, 3) -> (...)."""
+    if name in DETAIL:
+        return mean_recall if DETAIL[name].startswith("thin") else segmentation.mean_iou
+    if name in OVERLAP_SCORES:
+        return OVERLAP_SCORES[name]
+    kind, _, label = name.partition("/")
+    place, scores = classes.index(label), CLASS_SCORES[kind]
+    return lambda sums: scores(sums)[..., place]
+
+
+def threshold_of(claim: ClaimSpec) -> float:
+    """Return the number that the interval of the claim must lie beyond."""
+    if claim.value is not None:
+        return claim.value
+    margin = claim.margin or 0.0
+    # Minus nought would be printed as such.
+    return margin if claim.op in (">", ">=") or not margin else -margin
+
+
+def _right(claim: ClaimSpec) -> str | None:
+    """Return the right side of a comparison in print; None for a claim about one variant."""
+    return f"{claim.factor:g} × {claim.right}" if claim.factor else claim.right
+
+
+def _of(name: str, left: str, right: str | None, sign: str = "−") -> str:
+    """Return the name of a number of one variant, or of one compared with another."""
+    return f"{name} of {left}" if right is None else f"{name}, {left} {sign} {right}"
 
 
 def _at(rests: Basis) -> str:

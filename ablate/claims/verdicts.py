@@ -24,6 +24,7 @@ import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames
+from ablate.analysis.schema import CLAIMS
 from ablate.claims.evidence import Evidence, Gatherer, Refusal
 from ablate.errors import ResultsError
 from ablate.stats.intervals import Estimate
@@ -33,8 +34,6 @@ from ablate.study.spec import ClaimSpec
 from ablate.study.trial import level_text
 
 Verdict = Literal["supported", "refuted", "inconclusive"]
-COLUMNS = ["id", "text", "verdict", "value", "low", "high", "threshold", "confidence", "at", "n", "comparisons"]
-COLUMNS += ["quantifiers", "quantity", "method", "side", "exact", "reason"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def judge(frames: Frames, analysis: Analysis) -> pd.DataFrame:
     """Return the verdict on every claim of the study, a row each (columns: `CLAIMS` of `ablate.analysis.schema`)."""
     gatherer = Gatherer(frames, analysis)
     rows = [_judged(number, claim, gatherer) for number, claim in enumerate(frames.study.claims, start=1)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return CLAIMS.filled(rows)
 
 
 def _judged(number: int, claim: ClaimSpec, gatherer: Gatherer) -> dict[str, object]:
@@ -215,12 +214,15 @@ def _place(claim: ClaimSpec) -> str:
         return "as counted"
     if claim.metric in RATES:
         return "measured alone"
-    if not claim.where:
-        return "each at its own best setting" if claim.left else "at its own best setting"
-    conditions = " and ".join(_condition(axis, value) for axis, value in claim.where.items())
-    if all(" = " in _condition(axis, value) for axis, value in claim.where.items()):
-        return f"at {conditions}"
-    return f"at {'every' if claim.quantifier == 'all' else 'some'} setting with {conditions}"
+    return where_text(claim) or ("each at its own best setting" if claim.left else "at its own best setting")
+
+
+def where_text(claim: ClaimSpec) -> str:
+    """Return the settings that `where` picks: "at lr = 1e-3", "at every setting with lr <= 1e-3"; "" without it."""
+    conditions = [_condition(axis, value) for axis, value in (claim.where or {}).items()]
+    every = f"{'every' if claim.quantifier == 'all' else 'some'} setting with "
+    only = all(" = " in one for one in conditions)
+    return f"at {'' if only else every}{' and '.join(conditions)}" if conditions else ""
 
 
 def _condition(axis: str, value: object) -> str:

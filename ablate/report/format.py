@@ -37,12 +37,6 @@ def percent_spread(value: float, low: float, high: float) -> str:
     return percent(value) + (f" ± {percent(half)}" if math.isfinite(half) else "")
 
 
-def points(difference: float) -> str:
-    """Return a difference of fractions in points, signed unless it is nothing to that digit, with a plain hyphen."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if float(text) == 0 else text
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number to so many significant digits; a dash where there is none, and ∞ as itself."""
     if value is None or math.isnan(value):

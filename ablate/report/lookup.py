@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import wraps
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
-from ablate.errors import AblateError, PluginError
+from ablate.errors import AblateError
 from ablate.measure.detail import scaled_width
 from ablate.registry import Displays
 from ablate.report.format import rate_text, shorten
 from ablate.wording import count_of, listed, range_of
 
-Made = TypeVar("Made")
 Row = dict[str, Any]
 # Letters of a setting where there is room for all of it.
 WHOLE = 200
+# Keeps what a function made of an analysis: several figures ask for the same.
+once_an_analysis = lru_cache(maxsize=4)
 
 
 class NotDrawn(Exception):
     """A figure that a study has no data for; the reason is shown instead of it."""
-
-
-def once_an_analysis(make: Callable[[Analysis], Made]) -> Callable[[Analysis], Made]:
-    """Return `make` with what it made kept for as long as the analysis is: several figures ask for the same."""
-    kept: WeakKeyDictionary[Analysis, Made] = WeakKeyDictionary()
-
-    @wraps(make)
-    def made(analysis: Analysis) -> Made:
-        if analysis not in kept:
-            kept[analysis] = make(analysis)
-        return kept[analysis]
-
-    return made
 
 
 def made(registry: Displays, name: str, analysis: Analysis) -> Any:
@@ -50,15 +37,12 @@ def made(registry: Displays, name: str, analysis: Analysis) -> Any:
     except Exception as error:
         if function.__module__.startswith("ablate."):
             raise
-        said = f"the {registry.kind} '{name}' failed: {type(error).__name__}: {' '.join(str(error).split())}"
-        raise PluginError(said, file=registry.source(name)) from error
+        raise registry.broken(name, error) from error
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows of a frame as dicts; column by column, in a fifth of the time of pandas' own way."""
-    names = [str(name) for name in frame.columns]
-    columns = (frame.iloc[:, place].tolist() for place in range(len(names)))
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    """Return the rows of a frame as dicts."""
+    return frame.to_dict("records")  # type: ignore[return-value]
 
 
 def by_variant(frame: pd.DataFrame) -> dict[str, Row]:
@@ -72,11 +56,6 @@ def by_variant(frame: pd.DataFrame) -> dict[str, Row]:
 def order(analysis: Analysis) -> list[str]:
     """Return the baseline, then the other variants as the study lists them."""
     return [analysis.baseline, *(v for v in analysis.variants_in_order if v != analysis.baseline)]
-
-
-def others(analysis: Analysis) -> list[str]:
-    """Return the variants that are compared with something, in order."""
-    return among(analysis, analysis.contrasts["variant"])
 
 
 def among(analysis: Analysis, present: Iterable[str]) -> list[str]:
@@ -144,11 +123,6 @@ def at_own_best(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
     return frame[frame["setting"] == frame["variant"].map(analysis.own_best)]
 
 
-def epochs_at_own_best(analysis: Analysis) -> pd.DataFrame:
-    """Return the curves of the trials that each variant is judged by."""
-    return curves_of(analysis, judged_trials(analysis))
-
-
 def curves_of(analysis: Analysis, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the epochs of these trials, with their status."""
     epochs = analysis.frames.epochs
@@ -178,18 +152,21 @@ def progress(analysis: Analysis) -> tuple[int, int]:
 
 
 @once_an_analysis
+def _settings_tried(analysis: Analysis) -> pd.DataFrame:
+    """Return for each variant, a row, the number of settings that are planned and that have a result."""
+    has = analysis.cells["n"].astype(float) > 0
+    groups = has.groupby(analysis.cells["variant"])
+    return pd.DataFrame({"planned": groups.size(), "tried": groups.sum()})
+
+
 def untuned(analysis: Analysis) -> list[str]:
     """Return the variants that have a result at one setting only, of several planned: nothing was chosen yet."""
-    cells = analysis.cells.assign(has=analysis.cells["n"].astype(float) > 0).groupby("variant")["has"]
-    alone = (cells.sum() == 1) & (cells.size() > 1)
-    return among(analysis, alone.index[alone])
+    return among(analysis, _settings_tried(analysis).query("tried == 1 and planned > 1").index)
 
 
-@once_an_analysis
 def tuned(analysis: Analysis) -> list[str]:
     """Return the variants with results at several settings, among which their own was chosen."""
-    found = analysis.cells[analysis.cells["n"].astype(float) > 0].groupby("variant")["setting"].nunique()
-    return among(analysis, found.index[found > 1])
+    return among(analysis, _settings_tried(analysis).query("tried > 1").index)
 
 
 @once_an_analysis

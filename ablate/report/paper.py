@@ -146,6 +146,8 @@ def _results(analysis: Analysis) -> str:
     edge = "; *: on the edge of the grid" if frame["unbracketed"].astype(bool).any() else ""
     edge += "; †: no other has a result yet" if untuned(analysis) else ""
     note = f"± and brackets: {level} intervals over {seeds_text(analysis)} and images; decisions by Holm's p{edge}."
+    if not frame["test_low"].notna().any():
+        note = f"Of {seeds_text(analysis)}; without an interval nothing is decided{edge}."
     title = f"Test mIoU at each variant's own best setting, and its difference Δ to {short[analysis.baseline]}"
     made = to_latex(Table(frame, kept, note, name="results", title=title))
     return made.replace("{table}", "{table*}")

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.contrasts import KINDS
 from ablate.errors import ResultsError
 from ablate.measure.convergence import GAIN_THRESHOLD
 from ablate.measure.detail import BOUNDARY_WIDTHS, THIN_DIAMETERS, scaled_width
 from ablate.measure.sensitivity import BUDGET_CURVE_FROM
 from ablate.report.lookup import busy, primary_kind
-
-KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}
 
 _V = "V is the mean over seeds of val mIoU at the best-val epoch, a diverged seed counting 0"
 _CHOICES = {
@@ -39,7 +38,7 @@ _ERROR_BARS = {
     ),
 }
 _SE = "SE (SD of the replicates: seeds deviate by √(n/(n − 1)) times, a run's luck with the images counts once)"
-# What is made alike in every study.
+# What is made alike in every study; {level} is the confidence of its intervals.
 _ALIKE = {
     "detail_verdicts": (
         "Detail is lost where boundary IoU and the recall of thin structures fall, and fall further, in proportion, "
@@ -96,6 +95,19 @@ _ALIKE = {
         "of all pixels. Means over seeds with Student's t intervals, differences paired by run. Descriptive, each "
         "class by itself."
     ),
+    "main_effects": (
+        "Test mIoU at the second level less that at the first, averaged over all levels of the other factors, with the "
+        "{level} interval of the contrasts; p is adjusted over this table (Holm)."
+    ),
+    "interactions": (
+        "What changing A does to test mIoU at either level of B (all other factors at their first level), and the "
+        "second less the first with its {level} interval, from the same replicates; p is adjusted over this table "
+        "(Holm). Synergistic: together they bring more than their parts."
+    ),
+    "data_size": (
+        "All variants are chosen and scored on the same val and test images. A smaller training set is part of every "
+        "larger one. {level} intervals."
+    ),
     "gate_ablation": (
         "Change of test mIoU where the coefficients of a gate are replaced by their mean over the image, each "
         "variant at its own best setting; mean over seeds with Student's t interval, test images held fixed. Below "
@@ -110,11 +122,7 @@ def _confidence(analysis: Analysis) -> str:
 
 def _scored(analysis: Analysis) -> str:
     """Return at which size the scores were taken."""
-    study = analysis.frames.study
-    if study.measure.native:
-        return "Test scores at the masks' own size (logits enlarged bilinearly)."
-    size = analysis.frames.run.get("data", {}).get("size") or study.data.settings.get("size")
-    return f"Test scores at {size[0]} × {size[1]} pixels." if size else "Test scores at the size trained at."
+    return f"Test scores {analysis.frames.resolution}."
 
 
 def _interval(analysis: Analysis) -> str:
@@ -287,8 +295,10 @@ FRAMES = (
 
 
 def rule(analysis: Analysis, frame: str) -> str:
-    """Return how the numbers of a frame of the analysis, one of `FRAMES`, were made; "" where there are none."""
-    return _ALIKE[frame] if frame in _ALIKE else _MADE[frame](analysis)
+    """Return how the numbers of a frame of the analysis were made; "" where there are none."""
+    if frame in _ALIKE:
+        return _ALIKE[frame].replace("{level}", f"{analysis.confidence:.0%}")
+    return _MADE[frame](analysis)
 
 
 def all_rules(analysis: Analysis) -> dict[str, str]:

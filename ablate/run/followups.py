@@ -10,7 +10,7 @@ import pandas as pd
 from ablate.analysis.contrasts import against, confirm_looks
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.looks import Looks
-from ablate.analysis.selection import OWN_BEST, bracket, eligible, v_table
+from ablate.analysis.selection import best_of_each, bracket, eligible, v_table
 from ablate.records.store import Results
 from ablate.run.search import further_rounds
 from ablate.stats.sequential import OPEN
@@ -51,7 +51,7 @@ def beyond_edges(study: Study, results: Results) -> Iterator[list[Trial]]:
         levels = setting_levels(frames)
         notes = {
             bracket(setting, row, levels)
-            for (_, row), setting in zip(v.iterrows(), OWN_BEST.choose(v).values(), strict=True)
+            for (_, row), setting in zip(v.iterrows(), best_of_each(v).values(), strict=True)
             if setting is not None
         }
         further = []
@@ -118,7 +118,7 @@ def confirmation(study: Study, results: Results) -> Iterator[list[Trial]]:
     if study.spec.confirm is None:
         return
     frames = load_results(results.path)
-    choice = OWN_BEST.choose(eligible(v_table(frames.trials), frames.trials))
+    choice = best_of_each(eligible(v_table(frames.trials), frames.trials))
     chosen = {variant: _levels(frames, setting) for variant, setting in choice.items() if setting is not None}
     sides, going, done = against(frames), list(chosen), 0
     for seeds in study.spec.confirm.planned_looks:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, nan, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.stats.blocks import ImageScheme, draw_images
-from ablate.stats.intervals import Estimate, from_standard_error
-from ablate.stats.resampling import Counts, Floats, Score, interaction_of, seed_scores, seed_weights
-from ablate.stats.welch import satterthwaite
+from ablate.stats.intervals import Estimate, Floats, from_standard_error, satterthwaite
+
+# Counts of the images of one run are (images, ...), such as (images, classes, 3) of tp, fp, fn; a score makes of their
+# sums (...) a number, or a vector, for every leading index.
+Counts = NDArray[np.int64]
+Score = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,12 @@ class Replicates:
 
     def entry(self, place: int) -> Replicates:
         """Return one entry of a score that is a vector, such as that of one class."""
-        parts: dict[str, Any] = {
-            name: np.asarray(value) for name, value in (("between", self.between), ("interaction", self.interaction))
-        }
-        if self.image_draws.ndim:
-            parts["image_draws"] = self.image_draws
-        of_entry = {name: value[..., place] if value.ndim else value for name, value in parts.items()}
-        return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **of_entry)
+
+        def pick(value: Floats) -> Floats:
+            return np.asarray(value)[..., place] if np.ndim(value) else value
+
+        parts: dict[str, Any] = {name: pick(getattr(self, name)) for name in ("between", "interaction", "image_draws")}
+        return replace(self, test=np.asarray(self.test[place]), test_draws=self.test_draws[:, place], **parts)
 
 
 class MultiBootstrap:
@@ -174,69 +176,48 @@ def combine(
         sum((w * part for w, part in zip(weights[1:], parts[1:], strict=True)), weights[0] * parts[0])
         for parts in ([cell.test for cell in cells], drawn, [cell.image_draws for cell in cells])
     )
-    draws = draws.reshape(len(draws), -1)
-    method = f"multi-bootstrap, {'retune' if at is None else 'fixed'}"
-    made = _estimates(np.ravel(values), draws, images, cells, np.asarray(weights, dtype=float), confidence, method)
-    return [
-        Contrast(estimate, settings, stability, column, parts.between, parts.image, parts.choice)
-        for (estimate, parts), column in zip(made, draws.T, strict=True)
-    ]
-
-
-class _Parts(NamedTuple):
-    """The parts of the variance of an estimate: between the seeds of each side (of one run), images, choice."""
-
-    between: tuple[float, ...]
-    image: float
-    choice: float
-
-
-def _estimates(
-    values: Floats,
-    draws: Floats,
-    images: Floats,
-    cells: Sequence[Replicates],
-    weights: Floats,
-    confidence: float,
-    method: str,
-) -> list[tuple[Estimate, _Parts]]:
-    """Return the estimates of values (K,), sums of weighted cells, with the parts of their variance.
-
-    `draws` (R, K) are the replicates, `images` (R, ...) those in which the images alone vary.
-    """
-    n = np.array([cell.seeds for cell in cells])
-    # A cell whose seeds all diverged knows one variance for all its entries.
-    between = np.stack([np.broadcast_to(np.ravel(cell.between), values.shape) for cell in cells], axis=1)
-    luck = (w**2 * np.ravel(cell.interaction) / cell.seeds for w, cell in zip(weights, cells, strict=True))
-    excess = sum(luck, np.zeros(len(values)))
+    draws, values = draws.reshape(len(draws), -1), np.ravel(values)
     # Without draws of the images alone, as in cells whose seeds all diverged, they have no part.
     alone = images.reshape(len(images), -1) if images.ndim else np.zeros_like(draws)
+    n = np.array([cell.seeds for cell in cells])
+    squares = np.asarray(weights, dtype=float) ** 2
+    # A cell whose seeds all diverged knows one variance for all its entries.
+    between = np.stack([np.broadcast_to(np.ravel(cell.between), values.shape) for cell in cells], axis=1)
+    luck = (square * np.ravel(cell.interaction) / cell.seeds for square, cell in zip(squares, cells, strict=True))
+    excess = sum(luck, np.zeros(len(values)))
+    dfs = [*(n - 1), min(cell.image_df for cell in cells), sum(n - 1)]
+    told: dict[str, Any] = {"n": int(min(n)), "confidence": confidence}
+    told["method"] = f"multi-bootstrap, {'retune' if at is None else 'fixed'}"
     made = []
-    for place, value in enumerate(values):
+    for place, value in enumerate(values.tolist()):
         # A replicate may leave the score undefined (a class in no drawn image); above one in ten there is no interval.
         known, moved = (part[np.isfinite(part)] for part in (draws[:, place], alone[:, place]))
+        of_seeds, parts = tuple(between[place].tolist()), (nan, nan, nan, nan)
         if min(n) >= 2 and known.size < 0.9 * len(draws):
             reason = "undefined in more than a tenth of the replicates"
-            missed = Estimate(
-                float(value), nan, nan, n=int(min(n)), confidence=confidence, method=method, reason=reason
-            )
-            made.append((missed, _Parts((nan,) * len(cells), nan, nan)))
-            continue
-        se = df = image = choice = nan
-        if min(n) >= 2:
-            seeds = weights**2 * between[place] / n
-            variance = max(float(known.var(ddof=1)) - excess[place], seeds.sum())
-            rest = variance - seeds.sum()
-            image = min(rest, max(0.0, float(moved.var(ddof=1)) - excess[place]))
-            choice = rest - image
-            df = float(
-                satterthwaite([*seeds, image, choice], [*(n - 1), min(cell.image_df for cell in cells), sum(n - 1)])
-            )
-            # Sums of equal numbers differ by rounding; that is no spread.
-            se = 0.0 if variance < 1e-24 else sqrt(variance)
-        estimate = from_standard_error(float(value), se, df, n=int(min(n)), confidence=confidence, method=method)
-        made.append((estimate, _Parts(tuple(between[place].tolist()), image, choice)))
+            estimate, of_seeds = Estimate(value, nan, nan, reason=reason, **told), (nan,) * len(cells)
+        else:
+            if min(n) >= 2:
+                parts = _variance(known, moved, squares * between[place] / n, excess[place], dfs)
+            estimate = from_standard_error(value, *parts[:2], **told)
+        made.append(Contrast(estimate, settings, stability, draws[:, place], of_seeds, *parts[2:]))
     return made
+
+
+def _variance(
+    draws: Floats, images: Floats, seeds: Floats, excess: float, dfs: Sequence[float]
+) -> tuple[float, float, float, float]:
+    """Return the standard error of a sum of cells, its df, and what the images and the choice add to its variance.
+
+    `draws` are the replicates, `images` those in which the images alone vary, `seeds` the parts of the seeds of each
+    cell, `excess` what the replicates vary too much by, `dfs` the degrees of freedom of seeds, images and choice.
+    """
+    variance = max(float(draws.var(ddof=1)) - excess, seeds.sum())
+    rest = variance - seeds.sum()
+    image = min(rest, max(0.0, float(images.var(ddof=1)) - excess))
+    df = float(satterthwaite([*seeds, image, rest - image], dfs))
+    # Sums of equal numbers differ by rounding; that is no spread.
+    return 0.0 if variance < 1e-24 else sqrt(variance), df, image, rest - image
 
 
 def _chosen_draws(cells: Mapping[Any, Replicates], setting: Hashable) -> tuple[Floats, float]:
@@ -247,3 +228,79 @@ def _chosen_draws(cells: Mapping[Any, Replicates], setting: Hashable) -> tuple[F
     chosen = np.argmax(np.where(np.isfinite(val), val, -np.inf), axis=0)
     test = np.stack([cells[key].test_draws for key in order])
     return test[chosen, np.arange(test.shape[1])], float((chosen == order.index(setting)).mean())
+
+
+# --- the parts of a replicate: how often each seed is drawn, and the scores of the drawn images -----------------------
+
+
+def seed_weights(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.int64]:
+    """Draw how often each of n seeds is drawn in each replicate: (resamples, n)."""
+    # Drawn one by one and counted: the same distribution as `multinomial`, which takes five times as long for 50 seeds.
+    drawn = rng.integers(0, n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * resamples).reshape(resamples, n)
+
+
+def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> tuple[Floats, Floats]:
+    """Return the scores of the n seeds of a cell on all images (n, ...) and in every replicate (n, R, ...).
+
+    None scores 0. Sums are matrix products in float64, exact below 2^53.
+    """
+    drawn = np.ascontiguousarray(weights.T, dtype=np.float64)
+
+    def scored(trial: Counts) -> tuple[Floats, Floats]:
+        # A row for every count and a column for every replicate, so that what is added and divided lies side by side.
+        rows = np.ascontiguousarray(np.moveaxis(trial, 0, -1), dtype=np.float64)
+        sums = (rows.reshape(-1, rows.shape[-1]) @ drawn).reshape(*rows.shape[:-1], -1)
+        return score(trial.sum(axis=0, dtype=float)), score(np.moveaxis(sums, -1, 0))
+
+    found = [None if trial is None else scored(np.asarray(trial)) for trial in counts]
+    known = next((one for one in found if one is not None), (np.zeros(()), np.zeros(len(weights))))
+    lost = tuple(map(np.zeros_like, known))
+    points, scores = (np.stack(part) for part in zip(*(one or lost for one in found), strict=True))
+    return points, scores
+
+
+def interaction_of(points: Floats, scores: Floats) -> Floats:
+    """Return the variance of one run's luck with just these images: points (n, ...), scores (n, R, ...) -> (...).
+
+    For n ≥ 2 seeds: mean over the replicates of the variance between seeds of (score on the drawn images − score on
+    all images); what moves all runs alike drops out.
+    """
+    moved = (scores - points[:, None]).var(axis=0, ddof=1)
+    there = np.isfinite(moved)
+    total = np.where(there, moved, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, there.sum(axis=0), out=np.full(total.shape, nan), where=there.any(axis=0)))
+
+
+@dataclass(frozen=True)
+class VarianceSplit:
+    """The sources of the uncertainty of a cell's mean test score; variances of one run in squared score units.
+
+    `between_runs` is what the seeds show on this test set; `seed` is what would remain on unlimited test images;
+    `image` is the sampling of the test images common to all runs; `interaction` is what a single run gains or loses
+    on just these images. Variance of the mean of n runs: (seed + interaction)/n + image.
+    """
+
+    between_runs: float
+    seed: float
+    image: float
+    interaction: float
+    n: int
+
+
+def variance_split(counts: Sequence[Counts | None], weights: NDArray[np.int64], score: Score) -> VarianceSplit:
+    """Return the components of variance of a cell: counts of its n ≥ 2 seeds, image weights (R, images).
+
+    After the separation of Jordan (2023, "Calibrated chaos"): runs differ on a finite test set more than they would
+    on the distribution, by the part that resampling the images moves differently for each run. With s_i the score
+    of run i: between_runs = var_i(s_i); interaction = mean over replicates of var_i(s*_i − s_i);
+    seed = max(0, between_runs − interaction); image = max(0, var(mean_i s*_i) − interaction/n). NaN below two seeds.
+    """
+    n = len(counts)
+    if n < 2:
+        return VarianceSplit(nan, nan, nan, nan, n)
+    points, draws = seed_scores(counts, weights, score)
+    between = float(points.var(ddof=1))
+    interaction = float(interaction_of(points, draws))
+    image = max(0.0, float(np.nanvar(draws.mean(axis=0), ddof=1)) - interaction / n)
+    return VarianceSplit(between, max(0.0, between - interaction), image, interaction, n)

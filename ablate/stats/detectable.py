@@ -8,7 +8,7 @@ from math import inf, isfinite, nan, sqrt
 import numpy as np
 from scipy import optimize, special
 
-from ablate.stats.welch import contrast_error
+from ablate.stats.intervals import contrast_error
 
 MOST_SEEDS = 1000
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import comb, nan, sqrt
+from math import comb, inf, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from ablate.stats.welch import contrast_error
+Floats = NDArray[np.float64]
 
 # Below this many seeds on a side, the chance that one run beats another gets no verdict.
 LEAST_SEEDS_FOR_SUPERIORITY = 5
@@ -95,6 +95,39 @@ def mean_estimate(values: ArrayLike, confidence: float = 0.95, null: float = 0.0
     mean = float(x.mean()) if x.size else nan
     se = float(x.std(ddof=1) / sqrt(x.size)) if x.size > 1 else nan
     return from_standard_error(mean, se, x.size - 1, n=x.size, confidence=confidence, method="t over seeds", null=null)
+
+
+def satterthwaite(variances: ArrayLike, dfs: ArrayLike) -> Floats:
+    """Return the degrees of freedom of a sum of independent variance estimates (..., parts) -> (...).
+
+    (Σ v)² / Σ v²/df: the chi-square law whose first two moments are those of the sum (Satterthwaite 1946; Welch 1947).
+    A part of infinite df is known exactly. A sum of zero has the df of the least part.
+    """
+    v, df = np.broadcast_arrays(np.asarray(variances, dtype=float), np.asarray(dfs, dtype=float))
+    total = v.sum(axis=-1)
+    spent = (v**2 / df).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(total > 0, total**2 / spent, df.min(axis=-1))
+
+
+def contrast_error(
+    between: ArrayLike, seeds: ArrayLike, *, shared: ArrayLike = 0.0, shared_df: ArrayLike = inf
+) -> tuple[Floats, Floats]:
+    """Return the standard error and the degrees of freedom of a difference of two cells' means.
+
+    `between` (..., 2) are the variances between the seeds of either cell and `seeds` (..., 2) their numbers n ≥ 2, so
+    that the parts of the variance are between/n with n − 1 df each. `shared` (...) is what else the difference varies
+    by (the sampling of the test images that both cells are scored on), with `shared_df` degrees of freedom: the number
+    of groups less one where few groups of images are drawn, else taken as known. The df are `satterthwaite`'s; with
+    equal spreads and sizes they are 2(n − 1), with one spread far larger those of that side alone.
+    """
+    n = np.asarray(seeds, dtype=float)
+    v = np.asarray(between, dtype=float) / n
+    rest, rest_df = np.asarray(shared, dtype=float), np.asarray(shared_df, dtype=float)
+    v, n = np.broadcast_arrays(v, n)
+    rest, rest_df = np.broadcast_to(rest, v.shape[:-1]), np.broadcast_to(rest_df, v.shape[:-1])
+    parts = np.concatenate([v, rest[..., None]], axis=-1)
+    return np.sqrt(parts.sum(axis=-1)), satterthwaite(parts, np.concatenate([n - 1, rest_df[..., None]], axis=-1))
 
 
 def welch_interval(left: ArrayLike, right: ArrayLike, confidence: float = 0.95, *, factor: float = 1.0) -> Estimate:
@@ -216,7 +249,7 @@ def permutation_p(left: ArrayLike, right: ArrayLike) -> float:
         return nan
     from scipy import stats  # half a second to import, and seldom needed
 
-    ranks: NDArray[np.float64] = stats.rankdata(np.concatenate([a, b]))
+    ranks: Floats = stats.rankdata(np.concatenate([a, b]))
     expected = a.size * (a.size + b.size + 1) / 2
     observed = abs(ranks[: a.size].sum() - expected)
     splits = np.array(list(combinations(range(ranks.size), a.size)))
@@ -265,7 +298,7 @@ def larger_more_often(left: ArrayLike, right: ArrayLike, confidence: float = 0.9
     return replace(made, p=p)
 
 
-def sample_sd(values: Sequence[float] | NDArray[np.float64]) -> float:
+def sample_sd(values: Sequence[float] | Floats) -> float:
     """Return the standard deviation between seeds (n − 1 in the denominator); NaN below two values."""
     x = np.asarray(values, dtype=float)
     return float(x.std(ddof=1)) if x.size > 1 else nan

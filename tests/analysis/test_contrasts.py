@@ -388,7 +388,7 @@ def test_a_constant_prediction_is_called_untrained() -> None:
     frames = draw_study(np.random.default_rng(0), effects={"a": [0.0], "b": [0.0], "c": [0.0]}, lrs=(3e-4,), seeds=3)
     scores = StudyScores(frames)
     for seed in range(3):
-        for counts in frames.source.counts(f"b/0.0003/{seed}").values():
+        for counts in frames.counts(f"b/0.0003/{seed}").values():
             pixels = counts[..., 0] + counts[..., 2]
             everything = np.zeros_like(counts)
             everything[..., 2] = pixels

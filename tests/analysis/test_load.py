@@ -13,7 +13,6 @@ import pytest
 from ablate.analysis import fine_detail, load
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
-from ablate.analysis.load import read_folder
 from ablate.errors import ResultsError
 from ablate.measure import TrialArrays
 from ablate.registry import MEASURES, register_measure
@@ -70,7 +69,7 @@ def test_a_registered_measure_is_a_column_of_trials_and_cells(small: Path, monke
     frames = load_results(small)
     analysis = analyse(frames)
     ended = frames.trials[frames.trials["status"].isin(load.ENDED)]
-    expected = [frames.source.curves(key)[-1, 2] for key in ended["key"]]
+    expected = [frames.arrays[key].curves[-1, 2] for key in ended["key"]]
     assert np.allclose(ended["last_val_loss"], expected, equal_nan=True)
     cell = analysis.cells.query("variant == 'unet' and lr == 3e-4").iloc[0]
     of_cell = ended.query("variant == 'unet' and lr == 3e-4")["last_val_loss"]
@@ -82,7 +81,6 @@ def test_a_registered_measure_is_a_column_of_trials_and_cells(small: Path, monke
 
 
 def test_files_that_hold_something_else_are_refused_with_their_names(small: Path) -> None:
-    source = read_folder(small).source
     frames = load_results(small)
     keys = frames.trials["key"].tolist()
     folders = [Path(folder) for folder in frames.trials["folder"]]
@@ -90,11 +88,12 @@ def test_files_that_hold_something_else_are_refused_with_their_names(small: Path
     (folders[1] / "epochs.jsonl").write_text("no JSON\n{}\n")
     np.save(folders[2] / "images.npy", np.zeros(3))
     (folders[2] / "images.npy").rename(folders[2] / "images.npz")
-    again = read_folder(small)
-    assert [row["status"] for row in again.rows[:3]] == ["missing", "complete", "missing"]
-    assert "counts of shape (2, 3), not (N, C, 3)" in again.rows[0]["reason"]
-    assert "not a readable zip" in again.rows[2]["reason"]
+    again = load_results(small)
+    rows = again.trials.to_dict("records")
+    assert [row["status"] for row in rows[:3]] == ["missing", "complete", "missing"]
+    assert "counts of shape (2, 3), not (N, C, 3)" in rows[0]["reason"]
+    assert "not a readable zip" in rows[2]["reason"]
     with pytest.raises(ResultsError, match=r"epochs\.jsonl:1: a line is not valid JSON"):
-        again.source.curves(keys[1])
-    assert "a line is not valid JSON" in again.rows[1]["missing"]["late_oscillation"]
-    assert source.counts(keys[0])["val"].ndim == 3  # what was read before stays
+        _ = again.arrays[keys[1]].curves
+    assert "a line is not valid JSON" in rows[1]["missing"]["late_oscillation"]
+    assert frames.counts(keys[0])["val"].ndim == 3  # what was read before stays

@@ -12,7 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.frames import Frames, load_results
-from ablate.analysis.selection import OWN_BEST, v_table
+from ablate.analysis.selection import best_of_each, v_table
 from ablate.run.plan.planner import Pilot, PowerPlan, pilot_of, plan_power
 from ablate.stats.blocks import draw_images, image_scheme
 from tests.planted import Truth, plant
@@ -29,7 +29,7 @@ def pilot() -> tuple[Frames, PowerPlan]:
 
 def test_the_spread_between_seeds_is_that_of_the_records(pilot: tuple[Frames, PowerPlan]) -> None:
     frames, plan = pilot
-    chosen = OWN_BEST.choose(v_table(frames.trials))
+    chosen = best_of_each(v_table(frames.trials))
     scores: dict[str, list[float]] = {}
     for path in PILOT.glob("trials/*/record.json"):
         record = json.loads(path.read_bytes())

@@ -207,7 +207,7 @@ def test_a_plugin_adds_a_figure_and_a_table_in_one_file(two: Path, tmp_path: Pat
 def test_a_plugin_that_fails_is_named_with_its_line(two: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "broken.py"
     plugin.write_text("import ablate\n\n@ablate.register_table('sum')\ndef add(analysis):\n    return 1 / 0\n")
-    with pytest.raises(PluginError, match=r"broken.py:3: the table 'sum' failed: ZeroDivisionError"):
+    with pytest.raises(PluginError, match=r"broken.py:5: the table 'sum': ZeroDivisionError"):
         build_report(two, only=["tables"], plugins=[plugin])
 
 

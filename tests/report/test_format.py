@@ -12,7 +12,6 @@ from ablate.report.format import (
     percent,
     percent_interval,
     percent_spread,
-    points,
     rate_text,
     short_names,
     shorten,
@@ -84,4 +83,3 @@ def test_intervals_and_spreads_of_fractions() -> None:
     assert percent_interval(float("nan"), 0.1) == ""
     assert percent_spread(0.621, 0.607, 0.635) == "62.1 ± 1.4"
     assert percent_spread(0.621, float("nan"), float("nan")) == "62.1"
-    assert [points(value) for value in (0.0123, -0.0004, -0.02)] == ["+1.2", "0.0", "-2.0"]

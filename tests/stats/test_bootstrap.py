@@ -12,8 +12,17 @@ from scipy import signal, stats
 
 from ablate.measure.segmentation import iou, mean_iou
 from ablate.stats.blocks import draw_images, image_scheme
-from ablate.stats.bootstrap import Contrast, MultiBootstrap, Replicates, choose, combine
-from ablate.stats.resampling import Score, seed_scores, seed_weights, variance_split
+from ablate.stats.bootstrap import (
+    Contrast,
+    MultiBootstrap,
+    Replicates,
+    Score,
+    choose,
+    combine,
+    seed_scores,
+    seed_weights,
+    variance_split,
+)
 
 OF_CLASSES: dict[str, Score] = {"val_score": mean_iou, "test_score": mean_iou}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from ablate.registry import MEASURES
 
@@ -49,6 +51,14 @@ class Frame:
         if self.measures:
             found |= {name: Column("number", one.title, one.unit) for name, one in MEASURES.items()}
         return found
+
+    def filled(self, rows: Sequence[Mapping[str, Any]], axes: Sequence[str] = ("lr",)) -> pd.DataFrame:
+        """Return rows as this frame; where there is none it has its columns all the same."""
+        if rows:
+            return pd.DataFrame(rows)
+        columns = self.columns(axes)
+        flags = [name for name, column in columns.items() if column.kind == "flag"]
+        return pd.DataFrame(columns=list(columns)).astype(dict.fromkeys(flags, bool))
 
 
 text, flag = partial(Column, "text"), partial(Column, "flag")

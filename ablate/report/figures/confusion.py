@@ -20,7 +20,7 @@ from ablate.records.paint import enlarge
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures.differences import largest, subtitle
-from ablate.report.figures.marks import finish, percent_tick, write_on_cells
+from ablate.report.figures.marks import finish, panel_grid, percent_tick, write_on_cells
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names
 
@@ -45,12 +45,12 @@ def confusions(analysis: Analysis) -> dict[str, np.ndarray]:
         raise lookup.NotDrawn("a pixel may bear several classes, so that none is taken for another")
     trials = lookup.judged_trials(analysis)
     trials = trials[trials["status"] == "complete"]
-    there = [frames.source.preds_path(key).is_file() for key in trials["key"]]
+    there = [frames.arrays[key].folder.predictions.is_file() for key in trials["key"]]
     counts: dict[str, np.ndarray] = {}
     for variant, key in zip(trials.loc[there, "variant"], trials.loc[there, "key"], strict=True):
         # The record is the truth about a trial; a damaged file of predictions costs its part of a figure only.
         with contextlib.suppress(ResultsError, ValueError):
-            maps = zip(unpack_maps(frames.source.preds_path(key)), frames.target, strict=True)
+            maps = zip(unpack_maps(frames.arrays[key].folder.predictions), frames.target, strict=True)
             shape = len(frames.class_names), frames.ignore_index
             counted = np.sum([count_confusion(preds, target, *shape) for preds, target in maps], axis=0)
             counts[variant] = counted + counts.get(variant, np.int64(0))
@@ -111,12 +111,10 @@ def _sheet(
         variants = base + others
     lines = -(-len(variants) // columns)
     figure = canvas(left + columns * wide + bar + 0.15, lines * (wide + 0.42) + left)
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    grid = panel_grid(figure, len(variants), columns, sharex=True, sharey=True)
     norm = Normalize(*limits)
-    for axes in grid.ravel()[len(variants) :]:
-        axes.set_visible(False)
     titles = short_names(variants, int(wide / 0.085))
-    for axes, variant in zip(grid.ravel(), variants, strict=False):
+    for axes, variant in zip(grid, variants, strict=True):
         table = tables[variant][np.ix_(shown, shown)]
         good = np.where(np.eye(len(shown), dtype=bool), table, -table) if signed else table
         painted = colours(norm(np.nan_to_num(good)))
@@ -135,7 +133,7 @@ def _sheet(
         # The lowest panel of a column may not be in the last line.
         axes.tick_params(axis="x", labelbottom=variants.index(variant) + columns >= len(variants))
     if bar:
-        scale = figure.colorbar(ScalarMappable(norm, colours), ax=grid[0].tolist(), fraction=0.03, aspect=40, pad=0.01)
+        scale = figure.colorbar(ScalarMappable(norm, colours), ax=grid[:columns], fraction=0.03, aspect=40, pad=0.01)
         scale.ax.yaxis.set_major_formatter(percent_tick)
         scale.outline.set_visible(False)
         rule = rule.replace("Number:", "Colour:").replace(", blank below 0.5", "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
@@ -13,32 +12,24 @@ from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
 from ablate.report.figures.differences import interval_words, subtitle
-from ablate.report.figures.marks import finish, looks, percent_axis
+from ablate.report.figures.marks import finish, looks, panel_grid, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, legend, plain
 from ablate.report.format import percent, percent_interval, shorten
 
 MOST_PAIRS = 9
 
 
-def _frame(analysis: Analysis, name: str, reason: str) -> pd.DataFrame:
-    """Return a frame that only some studies have; raise `NotDrawn` for the others."""
-    frame = getattr(analysis, name, None)
-    if frame is None or frame.empty:
-        raise lookup.NotDrawn(reason)
-    return frame
-
-
 @register_figure("interactions", title="Do components help one another", section="consolidated", order=20)
 def interactions(analysis: Analysis) -> Figure:
     """Draw, for every two factors, the four cells of their levels: parallel lines are no interaction."""
-    frame = _frame(analysis, "interactions", "no two factors of the study are crossed").head(MOST_PAIRS)
+    frame = analysis.interactions.head(MOST_PAIRS)
+    if frame.empty:
+        raise lookup.NotDrawn("no two factors of the study are crossed")
     columns = min(3, len(frame))
     lines = -(-len(frame) // columns)
     figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + 2.3 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
-    for axes in grid[len(frame) :]:
-        axes.set_visible(False)
-    for axes, row in zip(grid, lookup.rows_of(frame), strict=False):
+    grid = panel_grid(figure, len(frame), columns, sharey=True)
+    for axes, row in zip(grid, lookup.rows_of(frame), strict=True):
         # The second factor's levels as lines in the first two looks, side by side.
         for b, (color, dash, marker) in enumerate(zip(theme.COLORS[:2], theme.DASHES, theme.MARKERS, strict=False)):
             at = np.array([0, 1]) + 0.05 * (2 * b - 1)
@@ -71,7 +62,9 @@ def interactions(analysis: Analysis) -> Figure:
 @register_figure("data_size", title="Test mIoU against the training images", section="consolidated", order=30)
 def data_size(analysis: Analysis) -> Figure:
     """Draw the test mIoU of every variant against the number of images that it was trained on."""
-    frame = _frame(analysis, "data_size", "the number of training images is no factor of the study")
+    frame = analysis.data_size
+    if frame.empty:
+        raise lookup.NotDrawn("the number of training images is no factor of the study")
     figure = canvas(SINGLE, 2.8)
     axes = figure.subplots()
     sizes = sorted(frame["images"].unique())

@@ -14,7 +14,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
-from ablate.report.figures.marks import evenly, finish, label_rows, looks, percent_axis
+from ablate.report.figures.marks import evenly, finish, label_rows, looks, panel_grid, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, plain
 from ablate.report.format import detail_name, percent, short_names, shorten
 from ablate.wording import count_of, range_of
@@ -52,11 +52,6 @@ def classes(analysis: Analysis) -> Figure:
     return _by_variant(analysis, analysis.class_contrasts, "class", str, "Δ IoU", rule, "class_differences")
 
 
-def _measure(name: str) -> str:
-    # In the room of a label; the caption says that a ratio's difference is a relative one.
-    return detail_name(name).removesuffix(" (relative)")
-
-
 @register_figure("detail", title="Fine detail", order=80)
 def detail(analysis: Analysis) -> Figure:
     """Draw the differences of boundary, thin-structure and interior quality to the baseline, with their verdict."""
@@ -70,7 +65,9 @@ def detail(analysis: Analysis) -> Figure:
     verdicts = {variant: str(row["verdict"]) for variant, row in lookup.by_variant(analysis.detail_verdicts).items()}
     notes = {variant: words.get(verdict, verdict) for variant, verdict in verdicts.items()}
     frame = lookup.distinct_detail(analysis, analysis.detail)
-    return _by_variant(analysis, frame, "measure", _measure, "Δ", rule, "detail", notes)
+    # In the room of a label; the caption says that a ratio's difference is a relative one.
+    called = {measure: detail_name(measure).removesuffix(" (relative)") for measure in frame.get("measure", ())}
+    return _by_variant(analysis, frame, "measure", called.__getitem__, "Δ", rule, "detail", notes)
 
 
 def _by_variant(
@@ -85,7 +82,7 @@ def _by_variant(
 ) -> Figure:
     """Draw a panel a variant with a row for each value of the field; the other variants stand in the `table`."""
     frame = frame[np.isfinite(frame["delta"].astype(float))] if len(frame) else frame
-    compared = [variant for variant in lookup.others(analysis) if variant in set(frame.get("variant", ()))]
+    compared = lookup.among(analysis, frame.get("variant", ()))
     if not compared:
         several = analysis.frames.multilabel and analysis.no_detail
         raise lookup.NotDrawn(several or "no two variants have finished trials with stored predictions to compare")
@@ -96,19 +93,17 @@ def _by_variant(
     lines = -(-len(compared) // columns)
     high = (0.17 if lines < 3 else 0.14) * max(len(rows), 3)
     figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + lines * (0.55 + high))
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    limits = reach_of(frame)
-    for axes, variant in zip(grid, compared, strict=False):
+    grid = panel_grid(figure, len(compared), columns)
+    limits, intervals = reach_of(frame), bool(frame["low"].notna().any())
+    for axes, variant in zip(grid, compared, strict=True):
         of_variant = frame[frame["variant"] == variant].set_index(field).reindex(rows).reset_index()
         _intervals(axes, of_variant, [name(value) for value in rows], analysis, variant, limits)
-    for axes in grid[len(compared) :]:
-        axes.set_visible(False)
     against = dict(zip(frame["variant"], frame["against"], strict=True))
-    _titles(list(grid[: len(compared)]), {variant: str(against[variant]) for variant in compared}, notes or {})
-    for axes in grid[max(0, len(compared) - columns) : len(compared)]:
-        axes.set_xlabel(f"{quantity}, points ({interval_words(analysis)})")
+    _titles(grid, {variant: str(against[variant]) for variant in compared}, notes or {})
+    for axes in grid[-columns:]:
+        axes.set_xlabel(f"{quantity}, points" + f" ({interval_words(analysis)})" * intervals)
     seeds = count_of(range_of(frame["n"].astype(int)), "seed")
-    rule += f" Intervals hold {seeds} a side and the images. Arrow: goes on beyond the axis."
+    rule += f" Intervals hold {seeds} a side and the images. Arrow: goes on beyond the axis." * intervals
     return finish(figure, analysis, rule + left_out)
 
 

@@ -8,7 +8,6 @@ import math
 import re
 from typing import Any
 from urllib.parse import quote
-from xml.etree import ElementTree
 
 import numpy as np
 from markupsafe import Markup
@@ -24,127 +23,48 @@ from ablate.report.format import number
 
 # Points of a curve that the page can show one by one; more are thinned.
 MOST_POINTS = 100
-_SVG = "http://www.w3.org/2000/svg"
 _UNSEEN = re.compile(r"<\?xml.*?\?>|<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<!--.*?-->|(?<=>)\s+(?=<)", re.DOTALL)
-_LINK = re.compile(r"#([\w-]+)")
-_PLACE = re.compile(r"translate\([^)]*\)")
-_MOVED = re.compile(r"^translate\((-?[\d.]+) 0\)$")
-_NUMBER = re.compile(r"-?\d+\.\d+")
-_STEP = re.compile(r"([MLQCz])([^MLQCz]*)")
-# How matplotlib brings the outline of a letter from the units of its font to hundredths of the letter's size.
-_LETTER = "scale(0.015625)"
-_PIXELS = "data:image/png;base64,"
+# Numbers with decimals; widths and opacities of a style, and scales, keep all theirs.
+_NUMBER = re.compile(r"style=\"[^\"]*\"|scale\([^)]*\)|-?\d+\.\d+")
+# The letter of a step of a path, with the blanks about it.
+_STEP = re.compile(r" *\b([MLQC]) +(?=-?\d)")
+_NAME = re.compile(r"(?<= id=\")[^\"]+|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+")
+
+
+def lean(svg: str, decimals: int = 2) -> str:
+    """Return matplotlib's SVG without what nobody sees, its coordinates with so many decimals of a point."""
+
+    def shortened(found: re.Match[str]) -> str:
+        text = found[0]
+        return text if text[0] == "s" else f"{float(text):.{decimals}f}".rstrip("0").removesuffix(".")
+
+    plain = _STEP.sub(r"\1", _UNSEEN.sub("", svg).replace("xlink:href=", "href=").replace("\n", " "))
+    return _NUMBER.sub(shortened, plain)
 
 
 def adaptive(svg: str) -> str:
-    """Return matplotlib's SVG for a page: light and dark, by classes, in a third of the letters.
+    """Return matplotlib's SVG for a page, in half the letters: light and dark, by classes.
 
     Where the page is dark the figures' inks are exchanged; a colour map's own colours and the numbers on it are no
     inks and stay. Coordinates keep one decimal, a tenth of a pixel of a screen; pictures are stored as WebP.
     """
-    root, defs = _compact(svg, decimals=1)
+    names: dict[str, str] = {}
     classes: dict[str, str] = {}
-    for element in root.iter():
-        style = element.attrib.pop("style", "")
-        if style:
-            element.set("class", classes.setdefault(style, f"c{len(classes):x}"))
-        link = element.get("href", "")
-        if link.startswith(_PIXELS):
-            element.set("href", _repacked(link.removeprefix(_PIXELS)))
+    text = re.sub(r"<g id=\"[^\"]*\"", "<g", lean(svg, decimals=1))
+    # Every letter is a reference to its outline by name.
+    text = _NAME.sub(lambda found: names.setdefault(found[0], f"i{len(names):x}"), text)
+    text = re.sub(
+        r"style=\"([^\"]*)\"", lambda one: f'class="{classes.setdefault(one[1], f"c{len(classes):x}")}"', text
+    )
+    text = re.sub(r"data:image/png;base64,([^\"]*)", lambda found: _repacked(found[1]), text)
     light = "".join(f".{name}{{{style}}}" for style, name in classes.items())
     dark = "".join(f".{name}{{{_darkened(style)}}}" for style, name in classes.items() if _darkened(style) != style)
     rules = f"{light}@media screen and (prefers-color-scheme: dark){{{dark}}}".replace(": ", ":").replace("; ", ";")
-    defs.append(ElementTree.fromstring(f"<style>{rules}</style>"))
-    return _text(root)
-
-
-def lean(svg: str) -> str:
-    """Return matplotlib's SVG without what nobody sees, to the hundredth of a point: a file of half the letters."""
-    return _text(_compact(svg, decimals=2)[0]) + "\n"
-
-
-def _text(root: ElementTree.Element) -> str:
-    return ElementTree.tostring(root, encoding="unicode").replace(" />", "/>")
+    return text.replace("</svg>", f"<style>{rules}</style></svg>")
 
 
 def _darkened(style: str) -> str:
     return re.sub("|".join(DARK), lambda found: DARK[found[0]], style)
-
-
-def _compact(svg: str, decimals: int) -> tuple[ElementTree.Element, ElementTree.Element]:
-    """Return the tree and its definitions, of coordinates with so many decimals, without what nobody sees.
-
-    That is metadata, comments, names of groups, and groups that say nothing.
-    """
-    plain = _UNSEEN.sub("", svg).replace("xlink:href=", "href=").replace(f' xmlns="{_SVG}"', "")
-    root = ElementTree.fromstring(plain)
-    root.set("xmlns", _SVG)
-    defs = ElementTree.Element("defs")
-    _flatten(root, defs)
-    root.insert(0, defs)
-    names: dict[str, str] = {}
-    for element in root.iter():
-        for name, value in element.attrib.items():
-            if name == "id":
-                element.set("id", names.setdefault(value, f"i{len(names):x}"))
-            elif value.startswith(("#", "url(#")):
-                # Every letter is a reference to its outline by name.
-                element.set(name, _LINK.sub(lambda found: "#" + names.setdefault(found[1], f"i{len(names):x}"), value))
-            elif name in ("x", "y", "x1", "x2", "y1", "y2", "points"):
-                element.set(name, _rounded(value, decimals))
-            elif name == "transform":
-                element.set(name, _PLACE.sub(lambda found: _rounded(found[0], decimals), value))
-        if element.get("transform") == _LETTER:
-            # Whole units of a font of 1600 to the letter's size.
-            element.set("d", _path(element.get("d", ""), 0, 0.25))
-            element.set("transform", "scale(.0625)")
-        elif "d" in element.attrib:
-            element.set("d", _path(element.get("d", ""), decimals))
-    return root, defs
-
-
-def _flatten(element: ElementTree.Element, defs: ElementTree.Element) -> None:
-    """Put the children of groups that say nothing in their place, and what is only referred to into `defs`."""
-    found: list[ElementTree.Element] = []
-    for child in element:
-        if child.tag == "g":
-            child.attrib.pop("id", None)
-        _flatten(child, defs)
-        if child.tag == "defs":
-            defs.extend(child)
-        elif child.tag == "g" and (not child.attrib or not len(child)):
-            found.extend(child)
-        elif child.tag == "use" and len(moved := _MOVED.findall(child.get("transform", ""))) == 1:
-            child.attrib.pop("transform")
-            child.set("x", f"{float(moved[0]):.0f}")
-            found.append(child)
-        else:
-            found.append(child)
-    element[:] = found
-
-
-def _path(d: str, decimals: int, scale: float = 1.0) -> str:
-    """Return a path by its steps, which have fewer digits than places; the rounded places stay exact."""
-    unit = 10**decimals
-    here = start = (0, 0)
-    text = before = ""
-    for command, numbers in _STEP.findall(d):
-        if command == "z":
-            here, text, before = start, text + "z", ""
-            continue
-        values = [round(unit * scale * float(number)) for number in numbers.split()]
-        places = list(zip(values[::2], values[1::2], strict=True))
-        steps = [f"{step / unit:g}" for x, y in places for step in (x - here[0], y - here[1])]
-        here = places[-1]
-        start = here if command == "M" else start
-        # A letter holds for all the steps that follow; after a move they are lines.
-        text += (" " if command == before else command.lower()) + " ".join(steps)
-        before = "L" if command == "M" else command
-    return re.sub(r" (?=-)|(?<!\d)0(?=\.)", "", text)
-
-
-def _rounded(text: str, decimals: int) -> str:
-    return _NUMBER.sub(lambda found: f"{float(found[0]):.{decimals}f}".rstrip("0").removesuffix("."), text)
 
 
 def _repacked(png: str) -> str:

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ablate.analysis.analyse import Analysis
-from ablate.analysis.frames import layers_frame
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
@@ -35,8 +34,7 @@ MOST_STAGES = 24
 @register_figure("gradients", title="Gradient flow by stage", order=110)
 def gradients(analysis: Analysis) -> Figure:
     """Draw gradient flow by stage: relative size of an update, and the share that comes through a skip connection."""
-    frames = analysis.frames
-    frame = layers_frame(lookup.judged_trials(analysis), frames.axes, frames.source)
+    frame = analysis.frames.layers_of(lookup.judged_trials(analysis))
     frame = frame[frame["measure"].isin(FLOW) & np.isfinite(frame["value"].astype(float))]
     if frame.empty:
         raise lookup.NotDrawn("the records hold no gradient probes (measure.gradients)")

@@ -106,7 +106,10 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
         scale.ax.yaxis.set_major_formatter(  # type: ignore[union-attr]
             percent_tick if miou else "{x:g}"
         )
-    _ridge(analysis, axes, min(1.6, 16 * cell))
+    for y, (variant, shown) in enumerate(own_settings(analysis).items()):
+        if (best := analysis.own_best.get(variant)) in shown:
+            at, width = (shown.index(best) + 0.04, y + 0.04), min(1.6, 16 * cell)
+            axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, edgecolor=theme.INK, linewidth=width))
     _name_settings(analysis, axes, wide, named=named)
     short = short_names(variants)
     axes.set_yticks(np.arange(len(variants)) + 0.5, [plain(short[v]) for v in variants], rotation=0)
@@ -166,11 +169,3 @@ def _texts(known: np.ndarray, dead: np.ndarray, miou: bool) -> np.ndarray:
         else:
             texts[place] = "∞" if np.isinf(value) else number(value, 3 if value < 100 else 2)
     return texts
-
-
-def _ridge(analysis: Analysis, axes: Axes, width: float) -> None:
-    for y, (variant, shown) in enumerate(own_settings(analysis).items()):
-        best = analysis.own_best.get(variant)
-        if best in shown:
-            at = shown.index(best) + 0.04, y + 0.04
-            axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, edgecolor=theme.INK, linewidth=width))

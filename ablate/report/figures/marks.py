@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
@@ -45,26 +46,38 @@ def looks(analysis: Analysis) -> dict[str, Look]:
 
 
 def finish(figure: Figure, analysis: Analysis, rule: str) -> Figure:
-    """Keep the rule as the figure's caption, and print n of N on it while the study is unfinished."""
+    """Keep the rule as the figure's label, its caption; print n of N beneath it while the study is unfinished."""
+    figure.set_label(" ".join(rule.split()))
     done, planned = progress(analysis)
-    return theme.finish(
-        figure, rule, f"Unfinished: {done} of {planned} trials have a result." if done < planned else ""
-    )
+    if done < planned:
+        width, height = figure.get_size_inches()
+        extra = 0.22
+        figure.set_size_inches(width, height + extra)
+        share = extra / (height + extra)
+        engine = figure.get_layout_engine()
+        if isinstance(engine, ConstrainedLayoutEngine):
+            engine.set(rect=(0, share, 1, 1 - share))
+        at, text = (0.1 / width, 0.08 / (height + extra)), f"Unfinished: {done} of {planned} trials have a result."
+        figure.text(*at, text, size=6.5, color=theme.ALARM, va="bottom", gid="warning").set_in_layout(False)
+    return figure
 
 
-def spreads(frame: pd.DataFrame, column: str, by: Sequence[str]) -> dict[Any, pd.DataFrame]:
+def panel_grid(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes]:
+    """Return axes for so many panels in rows of `columns`; `shared` are arguments of `Figure.subplots`."""
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False, **shared).ravel()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return list(grid[:count])
+
+
+def spreads(frame: pd.DataFrame, column: str, by: list[Any]) -> dict[Any, pd.DataFrame]:
     """Return mean, lowest and highest of a column over the seeds that did not diverge: (epochs x 3) for each `by`.
 
-    All at once: a search through the rows for each takes seconds where there are thousands of trials.
+    With one name in `by` the keys are its values, with several tuples of theirs.
     """
     lived = frame[~frame["status"].eq("diverged").to_numpy(bool)]
     spread = lived.groupby([*by, "epoch"], sort=True)[column].agg(["mean", "min", "max"])
-    places = spread.groupby(level=list(range(len(by)))).indices
-    epochs = spread.index.get_level_values(-1)
-    values = spread.to_numpy()
-    return {
-        name: pd.DataFrame(values[rows], index=epochs[rows], columns=spread.columns) for name, rows in places.items()
-    }
+    return {name: part.droplevel(by) for name, part in spread.groupby(level=by[0] if len(by) == 1 else by)}
 
 
 def draw_curve_panels(

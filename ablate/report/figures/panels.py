@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ablate.analysis.analyse import Analysis
+from ablate.records.images import panel_indices
 from ablate.records.paint import centred, enlarge, error_tile, fitted, mosaic, overlay, reduce, with_outline
 from ablate.registry import register_figure
 from ablate.report.figures import marks, theme
@@ -18,10 +19,8 @@ from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names, shorten
 from ablate.report.images.gallery import (
     RUN_SHOWN,
-    Chosen,
     Crop,
     Gallery,
-    fixed_images,
     gallery,
     image_scores,
     predictions,
@@ -43,24 +42,23 @@ def panels(analysis: Analysis) -> Figure:
     """Draw all variants on the same eight test images."""
     shown = gallery(analysis)
     rule = f"Evenly spaced test images, the same for all variants. {RUN_SHOWN} {NUMBERS}"
-    chosen = fixed_images(shown.count)
-    return _comparison(analysis, shown, chosen, [f"image {one.index}" for one in chosen], rule)
+    chosen = panel_indices(shown.count)
+    return _comparison(analysis, shown, chosen, [f"image {index}" for index in chosen], rule)
 
 
 @register_figure("telling", title="Best, median, worst and most disagreed upon", section="predictions", order=10)
 def telling(analysis: Analysis) -> Figure:
     """Draw all variants on the best, the median, the worst and the most disagreed upon test image."""
     shown = gallery(analysis)
-    chosen = telling_images(image_scores(analysis))
-    if not chosen:
+    found = telling_images(image_scores(analysis))
+    if not found:
         raise NotDrawn("no variant has scored the test images")
     rule = (
         "Best, median and worst test image by its mIoU averaged over the variants shown; disputed: the largest range "
         f"of its mIoU between variants; in brackets the image's place in the split. {RUN_SHOWN} {NUMBERS}"
     )
-    words = [one.why.partition(":")[0].replace("most disagreed upon", "disputed") for one in chosen]
-    heads = [f"{word} ({one.index})" for word, one in zip(words, chosen, strict=True)]
-    return _comparison(analysis, shown, chosen, heads, rule)
+    heads = [f"{word} ({index})" for word, index in found.items()]
+    return _comparison(analysis, shown, list(found.values()), heads, rule)
 
 
 @register_figure("crops", title="Crops around thin structures", section="predictions", order=20)
@@ -99,8 +97,8 @@ def gates(analysis: Analysis) -> Figure:
     found = {variant: maps for variant, path in paths.items() if (maps := read_maps(path / "gates.npz"))}
     if not found:
         raise NotDrawn("no shown trial has stored maps of attention gates")
-    chosen = fixed_images(shown.count)
-    images = [reduce(shown.image(one.index), TILE // 2, labels=False) for one in chosen]
+    chosen = panel_indices(shown.count)
+    images = [reduce(shown.image(index), TILE // 2, labels=False) for index in chosen]
     colours = (255 * matplotlib.colormaps["cividis"](np.arange(256))[:, :3]).astype(np.uint8)
     rows, names, short = [images], ["image"], short_names(list(found), 12)
     for variant in order(analysis):
@@ -120,7 +118,7 @@ def gates(analysis: Analysis) -> Figure:
         "lets the skip through, 0 = shut, 1 = open. Every gate is shown over its own range, from its 2nd to its 98th "
         f"percentile on these images, written beside it. {RUN_SHOWN}"
     )
-    return tile_sheet(analysis, shown, rows, names, [str(one.index) for one in chosen], rule, classes=False)
+    return tile_sheet(analysis, shown, rows, names, list(map(str, chosen)), rule, classes=False)
 
 
 def _where(image: np.ndarray, window: Crop, size: tuple[int, int]) -> np.ndarray:
@@ -134,16 +132,16 @@ def _where(image: np.ndarray, window: Crop, size: tuple[int, int]) -> np.ndarray
 def variant_panel(analysis: Analysis, variant: str) -> Figure:
     """Draw the fixed test images of one variant: image, truth, prediction, error, one row an image."""
     shown = gallery(analysis)
-    chosen = fixed_images(shown.count)
+    chosen = panel_indices(shown.count)
     trial = shown_trials(analysis).get(variant)
-    labels = None if trial is None else shown.predictions(trial, [one.index for one in chosen])
+    labels = None if trial is None else shown.predictions(trial, chosen)
     if labels is None:
         raise NotDrawn(f"no trial of {variant} has stored its predictions")
     rows, numbers = [], []
     scores = image_scores(analysis).get(variant)
-    for one, prediction in zip(chosen, labels, strict=True):
-        numbers.append(["", "", _number(scores, one), ""])
-        image, target = shown.image(one.index), shown.target(one.index)
+    for index, prediction in zip(chosen, labels, strict=True):
+        numbers.append(["", "", _number(scores, index), ""])
+        image, target = shown.image(index), shown.target(index)
         tiles = [
             image,
             shown.palette[target],
@@ -151,7 +149,7 @@ def variant_panel(analysis: Analysis, variant: str) -> Figure:
             error_tile(image, target, prediction, shown.ignore_index),
         ]
         rows.append([reduce(tile, TILE, labels=place in (1, 2)) for place, tile in enumerate(tiles)])
-    names = [f"{one.index}\n{shorten(shown.name(one.index), 12)}" for one in chosen]
+    names = [f"{index}\n{shorten(shown.name(index), 12)}" for index in chosen]
     rule = (
         f"{variant} at {setting_label(analysis, analysis.own_best[variant])}. {RUN_SHOWN} The same evenly spaced "
         f"test images for every variant. Error: wrong pixels red on the faded image. {NUMBERS}"
@@ -159,25 +157,25 @@ def variant_panel(analysis: Analysis, variant: str) -> Figure:
     return tile_sheet(analysis, shown, rows, names, ["image", "truth", "prediction", "error"], rule, numbers=numbers)
 
 
-def _number(scores: np.ndarray | None, one: Chosen) -> str:
+def _number(scores: np.ndarray | None, index: int) -> str:
     """Return what is written into a predicted image: its mIoU."""
-    score = np.nan if scores is None else scores[one.index]
+    score = np.nan if scores is None else scores[index]
     return percent(score, 0) if np.isfinite(score) else ""
 
 
-def _comparison(
-    analysis: Analysis, shown: Gallery, chosen: Sequence[Chosen], heads: Sequence[str], rule: str
-) -> Figure:
+def _comparison(analysis: Analysis, shown: Gallery, chosen: Sequence[int], heads: Sequence[str], rule: str) -> Figure:
     """Draw one column an image, one row each for image, truth and the variants."""
-    found = predictions(analysis, shown, [one.index for one in chosen])
+    found = predictions(analysis, shown, chosen)
     most = TILE if len(chosen) <= 4 else TILE // 2
     rows = [
-        [reduce(shown.image(one.index), most, labels=False) for one in chosen],
-        [reduce(shown.palette[shown.target(one.index)], most, labels=True) for one in chosen],
+        [reduce(shown.image(index), most, labels=False) for index in chosen],
+        [reduce(shown.palette[shown.target(index)], most, labels=True) for index in chosen],
         *([reduce(shown.palette[tile], most, labels=True) for tile in labels] for labels in found.values()),
     ]
     scores = image_scores(analysis)
-    numbers = [[""] * len(chosen)] * 2 + [[_number(scores.get(variant), one) for one in chosen] for variant in found]
+    numbers = [[""] * len(chosen)] * 2 + [
+        [_number(scores.get(variant), index) for index in chosen] for variant in found
+    ]
     return tile_sheet(analysis, shown, rows, ["image", "truth", *found], heads, rule, numbers=numbers)
 
 
@@ -215,8 +213,13 @@ def tile_sheet(
     above, below = 0.22, 0.118 * lines + 0.11
     figure = canvas(width, above + high + below)
     figure.set_layout_engine("none")
-    total = above + high + below
-    axes = figure.add_axes((left / width, below / total, 1 - left / width, high / total))
+    rest = len(shown.classes) - len(named)
+    more = f" Named: the {len(named)} classes with most pixels; {rest} more are drawn." if named and rest else ""
+    marks.finish(figure, analysis, rule + more)
+    # Room that the caption's warning takes at the foot.
+    total = figure.get_figheight()
+    foot = total - above - high - below
+    axes = figure.add_axes((left / width, (foot + below) / total, 1 - left / width, high / total))
     # Every format keeps the pixels themselves: labels must not be mixed.
     axes.imshow(sheet, aspect="auto", interpolation="none")
     axes.set_axis_off()
@@ -244,7 +247,7 @@ def tile_sheet(
             [Patch(facecolor=colour, edgecolor=theme.MUTED, linewidth=0.4) for colour in colours],
             [plain(called[name]) for name in named],
             loc="lower left",
-            bbox_to_anchor=(0.06 / width, 0.0),
+            bbox_to_anchor=(0.06 / width, foot / total),
             ncols=ceil(len(named) / lines),
             fontsize=6.5,
             handlelength=1.0,
@@ -254,20 +257,4 @@ def tile_sheet(
             borderpad=0.1,
             labelspacing=0.25,
         )
-    rest = len(shown.classes) - len(named)
-    more = f" Named: the {len(named)} classes with most pixels; {rest} more are drawn." if named and rest else ""
-    return _footed(figure, analysis, rule + more)
-
-
-def _footed(figure: Figure, analysis: Analysis, rule: str) -> Figure:
-    """Finish a figure whose axes have fixed places: all of them move up by what the rule takes."""
-    before = figure.get_figheight()
-    marks.finish(figure, analysis, rule)
-    after = figure.get_figheight()
-    extra = (after - before) / after
-    for axes in figure.axes:
-        box = axes.get_position()
-        axes.set_position((box.x0, extra + box.y0 * (1 - extra), box.width, box.height * (1 - extra)))
-    for legend in figure.legends:
-        legend.set_bbox_to_anchor((0.06 / figure.get_figwidth(), extra), transform=figure.transFigure)
     return figure

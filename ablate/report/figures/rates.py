@@ -1,4 +1,4 @@
-"""mIoU against the learning rate: what each variant loses away from its best rate, and how wide its basin is."""
+"""mIoU against the learning rate, with the basin of each variant; and against the number of settings tried."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import CARETDOWN
+from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report.figures import theme
 from ablate.report.figures.marks import finish, label_rows, looks, percent_axis, rate_axis
-from ablate.report.figures.theme import FULL, canvas, legend
+from ablate.report.figures.theme import FULL, SINGLE, canvas, legend
 from ablate.report.format import percent
-from ablate.report.lookup import NotDrawn, by_variant, chosen_notes, only_rate, order, untuned
+from ablate.report.lookup import NotDrawn, among, by_variant, chosen_notes, only_rate, order, untuned
 from ablate.wording import count_of, range_of
 
 
@@ -78,7 +79,6 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
     percent_axis(axes)
     gaps = np.diff(np.log10(np.sort(cells["lr"].unique())))
     step = min(0.012, 0.4 * float(gaps.min()) / len(variants))
-    intervals: list[tuple[float, float, float, tuple[str, float]]] = []
     of_variant = dict(list(cells.groupby("variant")))
     for place, variant in enumerate(variants):
         if variant not in of_variant:
@@ -91,7 +91,7 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
         inside = value >= floor
         for part, alpha in ((inside & (rows["n_diverged"] == 0), 0.8), (inside & (rows["n_diverged"] > 0), 0.3)):
             bars = at[part], rows[f"{split}_low"][part], rows[f"{split}_high"][part]
-            intervals += [(x, low, high, (look.color, alpha)) for x, low, high in zip(*bars, strict=True)]
+            axes.vlines(*bars, colors=look.color, alpha=alpha, linewidth=0.9, zorder=2.5)
         # What lies below leaves a mark at the foot; how far below, the regret says.
         foot = at[~inside]
         if len(foot):
@@ -102,10 +102,6 @@ def _lines(axes: Axes, cells: pd.DataFrame, split: str, variants: list[str], ana
         axes.plot(
             at[chosen], value[chosen], "o", markersize=size, fillstyle="none", color=look.color, markeredgewidth=1
         )
-    if intervals:
-        # One artist for all: each by itself takes most of the time of this figure.
-        x, lows, highs, colors = zip(*intervals, strict=True)
-        axes.vlines(x, lows, highs, colors=colors, linewidth=0.9)
 
 
 def _basins(axes: Axes, analysis: Analysis, variants: list[str]) -> None:
@@ -137,3 +133,33 @@ def _regrets(axes: Axes, cells: pd.DataFrame, variants: list[str]) -> None:
             weight = "bold" if regret == 0 else "normal"
             axes.text(rate, place, percent(regret), ha="center", va="center", size=6.5, weight=weight)
     axes.set_title("Regret, points")
+
+
+@register_figure("budget", title="Tuning budget", order=130)
+def budget(analysis: Analysis) -> Figure:
+    """Draw the expected test mIoU of the val-best of n settings, for every variant."""
+    frame = analysis.budget
+    if frame.empty:
+        raise NotDrawn("a tuning-budget curve needs eight settings of a variant")
+    figure = canvas(SINGLE, 2.3)
+    axes = figure.subplots()
+    styles = looks(analysis)
+    shown = among(analysis, frame["variant"])
+    for variant in shown:
+        rows = frame[frame["variant"] == variant].sort_values("settings_tried")
+        look = styles[variant]
+        axes.plot(
+            rows["settings_tried"],
+            rows["expected_test"],
+            **look.line(marker=look.marker, markevery=max(1, len(rows) // 8)),
+        )
+    axes.set_xlabel("settings tried")
+    axes.set_ylabel("expected test mIoU, %")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
+    percent_axis(axes)
+    legend(figure, styles, shown, notes={})
+    rule = (
+        "Expected test mIoU of the setting that is best on validation among n settings drawn without replacement, "
+        "uniform over the settings of the study."
+    )
+    return finish(figure, analysis, rule)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from ablate.report.format import short_names
@@ -111,22 +110,16 @@ def further_families() -> tuple[str, ...]:
 @contextlib.contextmanager
 def theme() -> Iterator[None]:
     """Apply the settings of every figure while it is drawn and saved; the user's matplotlibrc takes no part."""
-    with matplotlib.rc_context():
-        for key, value in matplotlib.rcParamsDefault.items():
-            if key not in _BACKEND:
-                matplotlib.rcParams[key] = value
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
-        # In this order: a letter that the first has not is taken from the next.
-        matplotlib.rcParams["font.family"] = [FAMILY, *further_families()]
-        with warnings.catch_warnings():
-            # A letter that no font here has is drawn as an empty box: to be told so for every figure helps nobody.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            yield
+    # In this order: a letter that the first font has not is taken from the next.
+    families = {"font.family": [FAMILY, *further_families()]}
+    with matplotlib.style.context(["default", RC | families]), warnings.catch_warnings():
+        # A letter that no font here has is drawn as an empty box: to be told so for every figure helps nobody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 # Rows of a legend that a figure has room for, and the inches that one more takes.
 LEGEND_ROWS, LEGEND_LINE = 4, 0.16
-_BACKEND = frozenset({"backend", "backend_fallback", "interactive", "toolbar", "timezone", "datapath"})
 
 
 @dataclass(frozen=True)
@@ -153,23 +146,6 @@ def looks(variants: Sequence[str]) -> dict[str, Look]:
 def canvas(width: float, height: float) -> Figure:
     """Return an empty figure of that many inches. It is not pyplot's: nothing has to be closed."""
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def finish(figure: Figure, rule: str, warning: str = "") -> Figure:
-    """Keep the rule behind the numbers as the figure's label, its caption; print a warning beneath the figure."""
-    figure.set_label(" ".join(rule.split()))
-    if warning:
-        width, height = figure.get_size_inches()
-        extra = 0.22
-        figure.set_size_inches(width, height + extra)
-        share = extra / (height + extra)
-        engine = figure.get_layout_engine()
-        if isinstance(engine, ConstrainedLayoutEngine):
-            engine.set(rect=(0, share, 1, 1 - share))
-        at = 0.1 / width, 0.08 / (height + extra)
-        drawn = figure.text(*at, plain(warning), size=6.5, color=ALARM, va="bottom", gid="warning")
-        drawn.set_in_layout(False)
-    return figure
 
 
 def legend(figure: Figure, styles: Mapping[str, Look], variants: Sequence[str], *, notes: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,21 +21,15 @@ from ablate.analysis.analyse import Analysis
 from ablate.errors import ResultsError
 from ablate.measure.detail import scaled_width, thin_pixels
 from ablate.measure.segmentation import per_image_mean_iou
-from ablate.records.images import PANEL_IMAGES, panel_indices, unpack_image, unpack_some
-from ablate.records.paint import palette_of
+from ablate.records.images import panel_indices, unpack_image, unpack_some
+from ablate.records.paint import jpeg_uri, labels_uri, mask_uri, palette_of, reduce, wrong_pixels
 from ablate.records.store import Results, read_json
-from ablate.report.lookup import NotDrawn, once_an_analysis, shown_trials
+from ablate.report.lookup import NotDrawn, once_an_analysis, setting_label, shown_trials
 
 CROPS, CANDIDATES = 4, 24
+# Pixels of all tiles of a page together, about 4 MB of files; and of one of them the longer side.
+BUDGET, WIDEST = 12_000_000, 480
 RUN_SHOWN = "Shown of each variant: its own best setting, the seed with the median validation mIoU."
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A test image that is shown, and why."""
-
-    index: int
-    why: str
 
 
 @dataclass(frozen=True)
@@ -52,38 +47,21 @@ class Crop:
         return tile[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def fixed_images(count: int, shown: int = PANEL_IMAGES) -> list[Chosen]:
-    """Return evenly spaced images of the test split, the first and the last among them: the same for every variant."""
-    return [Chosen(index, f"test image {index}") for index in panel_indices(count, shown)] if count > 0 else []
+def telling_images(scores: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return best, median and worst image by the mean over variants of the image's mIoU, and the most disputed one.
 
-
-def telling_images(scores: Mapping[str, np.ndarray]) -> list[Chosen]:
-    """Return best, median and worst image by the mean over variants of the image's mIoU, and the most disagreed upon.
-
-    `scores` holds a row (N,) of per-image mIoU for each variant, NaN where an image has none. Disagreement is the
-    range of the variants' scores.
+    `scores` holds a row (N,) of per-image mIoU for each variant, NaN where an image has none. Disputed is the image
+    with the largest range of the variants' scores, where there are several.
     """
-    rows = [np.asarray(row, dtype=float) for row in scores.values()]
-    if not rows or not len(rows[0]):
-        return []
-    table = np.stack(rows)
-    known = np.isfinite(table).all(axis=0)
-    if not known.any():
-        return []
-    images = np.flatnonzero(known)
-    mean = table[:, known].mean(axis=0)
-    order = images[np.argsort(mean, kind="stable")]
-    by_image = dict(zip(images.tolist(), mean.tolist(), strict=True))
-    chosen = [
-        Chosen(int(index), f"{word}: mIoU {100 * by_image[int(index)]:.0f} % over the variants")
-        for word, index in (("best", order[-1]), ("median", order[(len(order) - 1) // 2]), ("worst", order[0]))
-    ]
+    table = np.array(list(scores.values()), dtype=float, ndmin=2)
+    images = np.flatnonzero(np.isfinite(table).all(axis=0))
+    if not len(images):
+        return {}
+    order = images[np.argsort(table[:, images].mean(axis=0), kind="stable")]
+    chosen = {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
     if len(table) > 1:
-        spread = np.ptp(table[:, known], axis=0)
-        most = int(np.argmax(spread))
-        text = f"most disagreed upon: variants {100 * spread[most]:.0f} points apart"
-        chosen.append(Chosen(int(images[most]), text))
-    return chosen
+        chosen["disputed"] = images[np.argmax(np.ptp(table[:, images], axis=0))]
+    return {word: int(index) for word, index in chosen.items()}
 
 
 class Gallery:
@@ -141,7 +119,7 @@ class Gallery:
         """Return the target, uint8 (H, W)."""
         if index not in self._labels:
             # The images that are shown most often at once: opening the file takes longer than reading it.
-            wanted = sorted({index, *(one.index for one in fixed_images(self.count))})
+            wanted = sorted({index, *panel_indices(self.count)})
             self._labels.update(zip(wanted, self._targets(wanted), strict=True))
         return self._labels[index]
 
@@ -165,7 +143,7 @@ class Gallery:
         Thin is what an opening with a disc of 6 px (at a diagonal of 600 px) removes from a class mask, as the
         measure has it. `CANDIDATES` images, evenly spaced, are looked at.
         """
-        looked = [chosen.index for chosen in fixed_images(self.count, CANDIDATES)]
+        looked = panel_indices(self.count, CANDIDATES)
         targets = self._targets(looked)
         if not targets.size:
             return []
@@ -237,3 +215,49 @@ def read_maps(path: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, zipfile.BadZipFile, EOFError):
         return {}
     return {name: values for name, values in maps.items() if values.ndim == 3 and name != "indices"}
+
+
+# --- the images of the page: small files as data URIs within a budget ------------------------------------------------
+
+
+def panels(analysis: Analysis) -> list[SimpleNamespace]:
+    """Return the fixed test images for every variant, each with its tiles; raise `NotDrawn` where there are none.
+
+    Of a tile image, truth, prediction and error are data URIs of the same width and height.
+    """
+    shown = gallery(analysis)
+    chosen = panel_indices(shown.count)
+    found = predictions(analysis, shown, chosen)
+    height, width = shown.target(chosen[0]).shape
+    count = len(chosen) * (1 + 3 * len(found))
+    scale = min(1.0, WIDEST / max(height, width), (BUDGET / (count * height * width)) ** 0.5)
+    most = max(32, int(max(height, width) * scale))
+    scores, trials = image_scores(analysis), shown_trials(analysis)
+    images = [jpeg_uri(reduce(shown.image(index), most, labels=False)) for index in chosen]
+    targets = [shown.target(index) for index in chosen]
+    truths = [labels_uri(reduce(target, most, labels=True), shown.palette) for target in targets]
+    made = []
+    for variant, labels in found.items():
+        tiles = []
+        for index, image, target, truth, prediction in zip(chosen, images, targets, truths, labels, strict=True):
+            wrong = wrong_pixels(target, prediction, shown.ignore_index).astype(np.uint8)
+            score = scores[variant][index] if variant in scores else np.nan
+            known = f", mIoU {100 * score:.0f} %" if np.isfinite(score) else ""
+            tiles.append(
+                SimpleNamespace(
+                    name=f"test image {index}",
+                    caption=f"{index} · {shown.name(index)}{known}",
+                    image=image,
+                    truth=truth,
+                    prediction=labels_uri(reduce(prediction, most, labels=True), shown.palette),
+                    error=mask_uri(reduced := reduce(wrong, most, labels=True)),
+                    width=reduced.shape[1],
+                    height=reduced.shape[0],
+                )
+            )
+        at = setting_label(analysis, analysis.own_best[variant])
+        rule = f"Trial {trials[variant]}, at {at}. {RUN_SHOWN} The same evenly spaced test images for every variant."
+        if analysis.frames.multilabel:
+            rule += " A pixel of several classes has the mean of their colours, one of none is nearly black."
+        made.append(SimpleNamespace(variant=variant, rule=rule, tiles=tiles))
+    return made

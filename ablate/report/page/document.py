@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from ablate import __version__
@@ -14,16 +14,15 @@ from ablate.registry import FIGURES, TABLES, Displays
 from ablate.report import rules
 from ablate.report.figures.saving import FILE_ONLY, Drawn
 from ablate.report.format import typeset
-from ablate.report.images.gallery import gallery
-from ablate.report.images.tiles import Panel, panels
+from ablate.report.images.gallery import gallery, panels
 from ablate.report.lookup import NotDrawn, busy, has_intervals, only_one, primary_kind, progress
 from ablate.report.tables.table import Table
 from ablate.report.words import notes
 from ablate.report.words.component_words import run_command
 from ablate.report.words.findings import findings
-from ablate.report.words.headline import Card, cards, headline, subject
+from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.methods import methods_paragraph
-from ablate.report.words.verdict_rows import Scale, VerdictRow, verdict_rows
+from ablate.report.words.verdict_rows import verdict_rows
 from ablate.wording import count_of, listed
 
 VERDICT_NOTE = (
@@ -41,72 +40,16 @@ REACH_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Page:
-    """Everything that the page says, as text; the template escapes all of it."""
-
-    study: str
-    subject: Sequence[str]
-    headline: str
-    unfinished: str
-    cards: Sequence[Card]
-    verdicts: Sequence[VerdictRow]
-    verdict_note: str
-    verdict_rule: str
-    scale: Scale
-    findings: Mapping[str, Sequence[tuple[str, str]]]
-    """Topic and sentence, by variant."""
-    notes: Sequence[str]
-    tables: Mapping[str, Sequence[Table]]
-    """The tables that have rows, by section."""
-    figures: Mapping[str, Sequence[Drawn]]
-    """The figures that could be drawn, by section."""
-    absent: Sequence[tuple[str, str]]
-    """The titles of those that could not, and why."""
-    panels: Sequence[Panel]
-    legend: Sequence[tuple[str, str]]
-    """The classes and their colours."""
-    no_panels: str
-    sheet: str
-    """The file with the panels of all variants side by side, "" where none was written."""
-    methods: str
-    rules: Sequence[tuple[str, str]]
-    command: str
-    fixed: str
-    """The options to add to the command for the same numbers on a machine that would choose otherwise."""
-    study_file: str
-    provenance: Sequence[tuple[str, str]]
-    version: str
-
-    @property
-    def contents(self) -> list[tuple[str, str]]:
-        """Return the sections, for the way to them."""
-        return [
-            *([("limits", "Limits")] if self.notes else []),
-            ("verdicts", "Verdicts"),
-            *([("consolidated", "One figure")] if self.figures["consolidated"] else []),
-            ("panels", "Predictions"),
-            *([("claims", "Claims")] if self.tables["claims"] else []),
-            ("reproduce", "Run it again"),
-            ("supplement", "Supplement"),
-            *([("words", "In words")] if self.findings else []),
-            ("tables", "All tables"),
-            ("figures", "More figures"),
-            ("failures", "Failures"),
-            ("methods", "Methods"),
-            ("provenance", "Provenance"),
-        ]
+class Page(SimpleNamespace):
+    """Everything that the page says, as text; the template escapes all of it and fails on what is not there."""
 
 
 def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn]) -> Page:
     """Return the page, from the analysis, its tables and its figures."""
     frames = analysis.frames
     done, planned = progress(analysis)
-    of_trials = f"{done} of {count_of(planned, 'trial')}"
+    of_trials = f"{done} of {count_of(planned, 'trial')} {'has' if done == 1 else 'have'} a result"
     rows, scale = verdict_rows(analysis)
-    found: dict[str, list[tuple[str, str]]] = {}
-    for one in findings(analysis):
-        found.setdefault(one.variant, []).append((one.topic, typeset(one.text)))
     try:
         tiles, no_panels, shown = panels(analysis), "", gallery(analysis)
         colours = map("#{:02x}{:02x}{:02x}".format, *shown.class_colours.T)
@@ -115,15 +58,12 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         tiles, no_panels, legend = [], f"No predictions are shown: {reason}.", []
     # A page is passed on: a file of this folder is named from here, not from the root of somebody's disk.
     own = f"{frames.path}/"
-    said = {name: typeset(text.replace(own, "")) for name, text in rules.all_rules(analysis).items()}
-    return Page(
+    page = Page(
+        version=__version__,
         study=frames.study.study,
         subject=subject(analysis),
         headline=headline(analysis),
-        unfinished=f"{of_trials} {'has' if done == 1 else 'have'} a result{_without(analysis)}. Every number here may "
-        "still change."
-        if done < planned
-        else "",
+        unfinished=f"{of_trials}{_without(analysis)}. Every number here may still change." if done < planned else "",
         cards=cards(analysis),
         verdicts=rows,
         verdict_note=VERDICT_NOTE.format(
@@ -136,23 +76,47 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         ),
         verdict_rule=rules.primary(analysis),
         scale=scale,
-        findings=found,
+        # Topic and sentence, by variant.
+        findings={
+            variant: [(topic, typeset(text)) for topic, text in sentences]
+            for variant, sentences in findings(analysis).items()
+        },
         notes=notes.notes(analysis),
+        # By section, those that have rows; the figures that could be drawn, and of the others title and reason.
         tables=_by_section(TABLES, [table for table in tables if len(table.frame)]),
         figures=_by_section(FIGURES, [one for one in drawn if one.shown]),
-        sheet=next((path.name for one in drawn if one.name == FILE_ONLY for path in one.files[:1]), ""),
         absent=[(one.title, one.reason) for one in drawn if one.reason and one.section],
+        # The file with the panels of all variants side by side, "" where none was written.
+        sheet=next((path.name for one in drawn if one.name == FILE_ONLY for path in one.files[:1]), ""),
         panels=tiles,
-        legend=legend,
         no_panels=no_panels,
+        legend=legend,
         methods=typeset(methods_paragraph(analysis)),
-        rules=[(name.replace("_", " "), text) for name, text in said.items()],
+        rules=[
+            (name.replace("_", " "), typeset(text.replace(own, ""))) for name, text in rules.all_rules(analysis).items()
+        ],
         command=run_command(analysis),
         fixed=_same_numbers(analysis),
         study_file=Results(frames.path).study.name,
         provenance=provenance(frames.run),
-        version=__version__,
     )
+    sections = {
+        "limits": page.notes and "Limits",
+        "verdicts": "Verdicts",
+        "consolidated": page.figures["consolidated"] and "One figure",
+        "panels": "Predictions",
+        "claims": page.tables["claims"] and "Claims",
+        "reproduce": "Run it again",
+        "supplement": "Supplement",
+        "words": page.findings and "In words",
+        "tables": "All tables",
+        "figures": "More figures",
+        "failures": "Failures",
+        "methods": "Methods",
+        "provenance": "Provenance",
+    }
+    page.contents = [(name, title) for name, title in sections.items() if title]
+    return page
 
 
 def _without(analysis: Analysis) -> str:

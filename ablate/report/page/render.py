@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -123,26 +122,6 @@ def badge_kind(word: str) -> str:
 def grid(table: Table) -> Markup:
     """Return a table for the page: at most `MOST_ROWS` rows, words as badges, the best in bold, all text escaped."""
     short = Table(table.frame.head(MOST_ROWS), table.columns, bold_of=table.bold_of)
-    rows: list[list[dict[str, Any]]] = [
-        [
-            {
-                "text": cell.text,
-                "sort": cell.sort,
-                "sub": cell.sub,
-                "badge": badge_kind(cell.text) if cell.word else "",
-                "classes": " ".join(
-                    name
-                    for name, on in (
-                        ("n", column.is_number),
-                        ("best", cell.best),
-                        ("short", not column.is_number and len(cell.text) <= 16),
-                    )
-                    if on
-                ),
-            }
-            for cell, column in zip(row, short.shown, strict=True)
-        ]
-        for row in cells(short)
-    ]
+    rows = cells(short)
     template = _templates().get_template("grid.html.j2")
     return Markup(template.render(table=table, rows=rows, left_out=len(table.frame) - len(rows), longest=LONGEST_RULE))

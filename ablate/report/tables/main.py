@@ -1,18 +1,31 @@
-"""The tables a reader starts with: main results, contrasts, cells, failures, trials."""
+"""The tables a reader starts with: main results, contrasts, claims, cells, failures, trials."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.contrasts import KINDS
+from ablate.claims.verdicts import judge
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import rate_text
-from ablate.report.lookup import busy, loss_column, on_edge, only_rate, primary_contrasts, provisional, untuned
-from ablate.report.tables.table import Column, Table, axis_columns, in_order, of_table, with_rates
+from ablate.report.lookup import (
+    busy,
+    loss_column,
+    on_edge,
+    only_rate,
+    primary_contrasts,
+    provisional,
+    rows_of,
+    untuned,
+)
+from ablate.report.tables.table import DECISION, Column, Table, axis_columns, in_order, of_table, with_rates
+from ablate.report.words.claim_words import beside, deciding, sentence, value_text
 
 # Of an undecided contrast: what it could have found, and what would decide it.
 REACH = (
@@ -24,6 +37,10 @@ LOOKS = (
     "decided where p reaches the level of the look (O'Brien–Fleming's spending of the error, Holm over the "
     "comparisons), so that looking several times costs no error; it is stopped for futility where the chance of a "
     "decision at the last look is small even if the difference is as seen."
+)
+CLAIMS = (
+    "A claim is supported or refuted only where the interval of its number lies wholly beyond the bound; else it is "
+    "inconclusive. Each is judged by itself."
 )
 
 
@@ -73,7 +90,7 @@ def contrasts(analysis: Analysis) -> Table:
     frame = in_order(analysis.contrasts, analysis)
     frame = frame.assign(
         way=[
-            rules.KINDS[kind].lower() + (" (primary)" if primary else "")
+            KINDS[kind].lower() + (" (primary)" if primary else "")
             for kind, primary in zip(frame["kind"], frame["primary"], strict=True)
         ],
         flags=[_flags(row, untuned(analysis)) for _, row in frame.iterrows()],
@@ -90,7 +107,7 @@ def contrasts(analysis: Analysis) -> Table:
         Column("error_bar", "Error bar"),
         Column("seeds", "Seeds"),
         Column("p_holm", "p (Holm)", "number", digits=2),
-        Column("decision", "Decision", "word"),
+        DECISION,
         *(column for column in REACH if column.key in frame),
         Column("superiority", "P(better)", "number", "superiority_low", "superiority_high", digits=2),
         Column("superiority_verdict", "Of runs"),
@@ -115,7 +132,7 @@ def looks(analysis: Analysis) -> Table:
         Column("level", "must reach", "number", digits=2),
         Column("bound", "Bound, SE", "number"),
         Column("power", "Chance at the last look, %", "percent", digits=0),
-        Column("decision", "Decision", "word"),
+        DECISION,
     ]
     return Table(frame, columns, LOOKS)
 
@@ -220,3 +237,41 @@ def _flags(row: pd.Series, alone: Collection[str]) -> str:
     if isinstance(row["confounded"], str) and row["confounded"]:
         found.append(f"own settings: {row['confounded']}")
     return ", ".join(found)
+
+
+@register_table("claims", title="Claims", section="claims", order=0)
+def claims(analysis: Analysis) -> Table:
+    """Return the verdict on every claim of the study."""
+    frame = judge(analysis.frames, analysis)
+    said = []
+    for claim, row in zip(analysis.frames.study.claims, rows_of(frame), strict=True):
+        # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
+        reason = str(row["reason"]).replace(f"{analysis.frames.path}/", "")
+        # That a rate lies on the edge of the grid, or a trial has no result yet, is said once, before all numbers.
+        own = "; ".join(part for part in reason.split("; ") if not re.search("^provisional: | is unbracketed: ", part))
+        notes = [text for text in (beside(analysis, claim, row), own, deciding(analysis, claim, row)) if text]
+        where = f"{row['at']}; " if row["comparisons"] > 1 and row["at"] else ""
+        level = f"{100 * row['confidence']:.3g} % level" if row["comparisons"] and not row["exact"] else ""
+        said.append(
+            {
+                "says": _sentence(sentence(claim)),
+                "note": " ".join(map(_sentence, notes)),
+                "found": value_text(claim, row),
+                "where": where + level,
+                "reason": reason,
+            }
+        )
+    for key in ("says", "note", "found", "where", "reason"):
+        frame[key] = [one[key] for one in said]
+    columns = [
+        Column("says", "Claim", sub="note"),
+        Column("verdict", "Verdict", "word"),
+        Column("found", "Found", sub="where"),
+        Column("n", "Seeds", "whole"),
+    ]
+    made = [f"{row['id']}: {rule}" for row in rows_of(frame) if (rule := rules.claim(row))]
+    return Table(frame, columns, " ".join([CLAIMS, *made]), page_only=("says", "found", "method"))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."

@@ -1,28 +1,26 @@
-"""The tables of single measures: classes, detail, quality, rates, stability, cost, and what lies behind them."""
+"""The tables of single measures: classes, detail, quality, stability, cost, and what lies behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_table
 from ablate.report import rules
 from ablate.report.format import detail_name
-from ablate.report.lookup import distinct_detail, loss_column, order, rows_of
+from ablate.report.lookup import among, by_variant, distinct_detail, loss_column, rows_of
 from ablate.report.tables.table import (
     AGAINST,
     CLASS,
+    DECISION,
     DELTA,
-    SEEDS,
+    P_HOLM,
     VARIANT,
     Column,
     Table,
     axis_columns,
-    frame_table,
     in_order,
     of_table,
     with_rates,
@@ -48,43 +46,25 @@ def class_dice(analysis: Analysis) -> Table:
 def _by_class(analysis: Analysis, score: str) -> Table:
     rows = analysis.classes
     names = list(dict.fromkeys(rows["class"]))
+    wide = rows.set_index(["variant", "class"])[score].unstack("class")  # noqa: PD010 (pivot_table would average)
+    wide = wide.reindex(index=among(analysis, rows["variant"]), columns=names)
+    best: Literal["max"] | None = "max" if len(names) <= MOST_ACROSS else None
+    wide, first = (wide, VARIANT) if best else (wide.T, CLASS)
     # A class may be called "variant", so its column is named as the metric of a claim is.
-    keys = {name: f"{score}/{name}" for name in names}
-    found = {variant: dict(zip(part["class"], part[score], strict=True)) for variant, part in rows.groupby("variant")}
-    if len(names) > MOST_ACROSS:
-        shown = [variant for variant in order(analysis) if variant in found]
-        frame = pd.DataFrame([{"class": n, **{f"{score}/{v}": found[v].get(n, np.nan) for v in shown}} for n in names])
-        columns = [CLASS, *(Column(f"{score}/{v}", v, "percent") for v in shown)]
-        return Table(frame, columns, rules.classes(analysis))
-    frame = pd.DataFrame(
-        [{"variant": v, **{keys[n]: found[v].get(n, np.nan) for n in names}} for v in order(analysis) if v in found]
-    )
-    columns = [VARIANT, *(Column(keys[n], n, "percent", best="max") for n in names)]
+    columns = [first, *(Column(f"{score}/{name}", name, "percent", best=best) for name in wide.columns)]
+    frame = pd.DataFrame(wide.to_numpy(), columns=[column.key for column in columns[1:]])
+    frame.insert(0, first.key, list(wide.index))
     return Table(frame, columns, rules.classes(analysis))
-
-
-@frame_table("class_differences", title="Differences per class", order=50, frame="class_contrasts")
-def class_differences(_analysis: Analysis) -> Sequence[Column]:
-    """Return the difference of every class's IoU to the baseline with its interval."""
-    return [
-        CLASS,
-        VARIANT,
-        AGAINST,
-        Column("left", "IoU, %", "percent"),
-        Column("right", "Its IoU, %", "percent"),
-        DELTA,
-    ]
 
 
 @register_table("detail", title="Fine detail", order=60)
 def detail(analysis: Analysis) -> Table:
     """Return fine detail at own best settings."""
     frame = in_order(distinct_detail(analysis, analysis.detail), analysis)
-    verdicts = analysis.detail_verdicts
-    by_variant = dict(zip(verdicts["variant"], verdicts["verdict"], strict=True)) if len(verdicts) else {}
+    verdicts = by_variant(analysis.detail_verdicts)
     frame = frame.assign(
         name=[detail_name(str(measure)) for measure in frame["measure"]],
-        verdict=[by_variant.get(variant, "") for variant in frame["variant"]],
+        verdict=[verdicts.get(variant, {}).get("verdict", "") for variant in frame["variant"]],
     )
     columns = [
         VARIANT,
@@ -115,8 +95,8 @@ def class_detail(analysis: Analysis) -> Table:
     return Table(pd.DataFrame(list(wide.values())), columns, rules.detail(analysis))
 
 
-@frame_table("quality", title="Quality and its spread", order=80, frame="variants")
-def quality(analysis: Analysis) -> Sequence[Column]:
+@register_table("quality", title="Quality and its spread", order=80)
+def quality(analysis: Analysis) -> Table:
     """Return other scores of the same predictions."""
     scores = {
         "mean_iou_images": "mIoU over images, %",
@@ -132,29 +112,14 @@ def quality(analysis: Analysis) -> Sequence[Column]:
         "interaction_sd": "of seed × image",
         "image_sd": "SD of images, points",
     }
-    return [
+    columns = [
         VARIANT,
         Column("test_mean", "mIoU, %", "percent", "test_low", "test_high", best="max"),
         *(Column(key, label, "percent") for key, label in scores.items()),  # without an interval none is marked as best
         Column(loss, title, "number"),
         *(Column(key, label, "percent", digits=2) for key, label in spreads.items()),
     ]
-
-
-@frame_table("learning_rate", title="Learning rate", order=100, frame="variants", rule="sensitivity")
-def learning_rate(_analysis: Analysis) -> Sequence[Column]:
-    """Return how sensitive each variant is to the rate, and how firmly its own was chosen."""
-    return [
-        VARIANT,
-        Column("lr", "Own best lr", "rate"),
-        Column("bracket", "Bracket"),
-        Column("stability_of_choice", "Chosen again, %", "percent", digits=0),
-        Column("lr_sensitivity", "lr sensitivity, nats", "number", best="min"),
-        Column("sensitivity_low", "from", "rate"),
-        Column("sensitivity_high", "to", "rate"),
-        Column("basin_optimum", "Basin optimum", "rate"),
-        Column("basin_width", "Width, decades", "number", best="max"),
-    ]
+    return Table(of_table(in_order(analysis.variants, analysis), columns), columns, rules.variants(analysis))
 
 
 @register_table("stability", title="Stability", order=110)
@@ -177,47 +142,6 @@ def stability(analysis: Analysis) -> Table:
         if best or shown[name].notna().any():
             columns.append(Column(name, name.replace("_", " "), "number", low, high, best))
     return Table(shown, columns, rules.rule(analysis, "stability"), bold_of="variant")
-
-
-@frame_table("convergence", title="Convergence at the epoch budget", order=130)
-def convergence(analysis: Analysis) -> Sequence[Column]:
-    """Return whether each cell had converged when its epochs ended."""
-    return [
-        VARIANT,
-        *axis_columns(analysis),
-        Column("verdict", "Convergence", "word"),
-        Column("gain", "Projected gain, points", "delta", "low", "high"),
-        SEEDS,
-        Column("reason", "Reason"),
-    ]
-
-
-@frame_table("extension", title="What training on brought", order=140)
-def extension(analysis: Analysis) -> Sequence[Column]:
-    """Return what training on brought, where a study was extended."""
-    return [
-        VARIANT,
-        *axis_columns(analysis),
-        Column("budget", "Epochs", "whole"),
-        Column("epochs", "extended to", "whole"),
-        Column("projected_verdict", "Projected", "word"),
-        Column("projected", "Projected gain, points", "delta"),
-        Column("verdict", "Trained on", "word"),
-        Column("gain", "Gain, points", "delta", "low", "high"),
-        SEEDS,
-        Column("reason", "Reason"),
-    ]
-
-
-@frame_table("ranking", title="Ranking between settings", order=150)
-def ranking(_analysis: Analysis) -> Sequence[Column]:
-    """Return how far the order of the variants depends on the setting."""
-    return [
-        Column("setting", "Setting"),
-        Column("other", "Other setting"),
-        Column("tau", "Kendall τ", "number", digits=2),
-        Column("n_variants", "Variants", "whole"),
-    ]
 
 
 @register_table("cost", title="Cost", order=180)
@@ -248,9 +172,6 @@ def cost(analysis: Analysis) -> Table:
     return Table(in_order(frame, analysis), columns, rules.cost(analysis), page_only=unknown)
 
 
-# --- why: what differs, how long the steps could be, what attention gates are good for ------------------------------
-
-
 @register_table("purity", title="What differs", order=90)
 def purity(analysis: Analysis) -> Table:
     """Return what else than the component differs: settings, modules, parameters, FLOPs."""
@@ -273,42 +194,36 @@ def purity(analysis: Analysis) -> Table:
     return Table(of_table(frame, columns, "modules"), columns, rule)
 
 
-@frame_table("headroom", title="Learning-rate headroom", order=120)
-def headroom(analysis: Analysis) -> Sequence[Column]:
-    """Return how much longer the steps could be, over training."""
-    return [
-        VARIANT,
-        *axis_columns(analysis),
-        Column("point", "Point", "whole"),
-        Column("mean", "Headroom", "factor", "low", "high"),
-        Column("lowest", "Lowest", "factor"),
-        Column("highest", "Highest", "factor"),
-        SEEDS,
-        Column("n_censored", "At an end", "whole"),
+# --- factors that are crossed ---------------------------------------------------------------------------------------
+
+
+@register_table("interactions", title="Interactions", order=24)
+def interactions(analysis: Analysis) -> Table:
+    """Return for two factors what one changes at either level of the other, and the difference of the two."""
+    frame = analysis.interactions.copy()
+    for side in ("a", "b"):
+        levels = frame[f"level_{side}0"] + " → " + frame[f"level_{side}1"]
+        frame[f"change_{side}"] = frame[f"factor_{side}"] + ": " + levels
+    columns = [
+        Column("change_a", "Factor A"),
+        Column("change_b", "Factor B"),
+        Column("effect_b0", "Δ of A at B's first", "delta", "effect_b0_low", "effect_b0_high"),
+        Column("effect_b1", "Δ of A at B's second", "delta", "effect_b1_low", "effect_b1_high"),
+        Column("estimate", "Interaction", "delta", "low", "high"),
+        P_HOLM,
+        DECISION,
     ]
+    return Table(frame, columns, rules.rule(analysis, "interactions"))
 
 
-@frame_table("gates", title="Attention gates", order=160)
-def gates(_analysis: Analysis) -> Sequence[Column]:
-    """Return what the attention gates tell apart, beside what position and inputs alone give."""
-    return [
-        VARIANT,
-        Column("gate", "Gate"),
-        CLASS,
-        Column("auroc", "AUROC", "number", "auroc_low", "auroc_high"),
-        Column("over_shuffled", "over shuffled", "number", "over_shuffled_low", "over_shuffled_high", digits=2),
-        Column("over_untrained", "over untrained", "number", "over_untrained_low", "over_untrained_high", digits=2),
-        Column("lift", "Lift", "factor", "lift_low", "lift_high"),
-        SEEDS,
+@register_table("data_size", title="Training images", order=26)
+def data_size(analysis: Analysis) -> Table:
+    """Return test mIoU against the number of training images."""
+    columns = [
+        Column("variant", "Curve"),
+        Column("name", "Variant"),
+        Column("images", "Training images", "whole"),
+        Column("score", "Test mIoU", "percent", "low", "high"),
+        Column("seeds", "Seeds", "whole"),
     ]
-
-
-@frame_table("gate_ablation", title="Attention gates flattened", order=170)
-def gate_ablation(_analysis: Analysis) -> Sequence[Column]:
-    """Return what the attention gates are good for: the score without their pattern."""
-    return [
-        VARIANT,
-        Column("gate", "Gate flattened"),
-        Column("delta", "Δ test mIoU, points", "delta", "low", "high"),
-        SEEDS,
-    ]
+    return Table(analysis.data_size, columns, rules.rule(analysis, "data_size"))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
 from typing import Any, Literal
 
 import pandas as pd
@@ -14,7 +13,6 @@ import pandas as pd
 from ablate.analysis.analyse import Analysis
 from ablate.errors import visible
 from ablate.registry import TABLES
-from ablate.report import rules
 from ablate.report.format import count_text, number, percent, rate_text
 from ablate.report.lookup import Row, made, order, rows_of
 
@@ -49,6 +47,7 @@ class Column:
 
 
 VARIANT, AGAINST, CLASS = Column("variant", "Variant"), Column("against", "Against"), Column("class", "Class")
+DECISION, P_HOLM = Column("decision", "Decision", "word"), Column("p_holm", "p (Holm)", "number", digits=3)
 DELTA, SEEDS = Column("delta", "Δ, points", "delta", "low", "high"), Column("n", "Seeds", "whole")
 
 
@@ -100,28 +99,6 @@ def of_table(frame: pd.DataFrame, columns: Sequence[Column], *more: str) -> pd.D
     return frame[[name for name in frame.columns if name in wanted]]
 
 
-def frame_table(
-    name: str, *, title: str, order: int, frame: str = "", rule: str = ""
-) -> Callable[[Callable[[Analysis], Sequence[Column]]], Callable[[Analysis], Table]]:
-    """Return a decorator that registers a function of the columns as the table of a frame of the analysis.
-
-    `frame` is by default called as the table, and `rule` as the frame (see `ablate.report.rules.rule`).
-    """
-    frame = frame or name
-
-    def add(columns_of: Callable[[Analysis], Sequence[Column]]) -> Callable[[Analysis], Table]:
-        @wraps(columns_of)
-        def made(analysis: Analysis) -> Table:
-            columns, rows = columns_of(analysis), getattr(analysis, frame)
-            rows = in_order(rows, analysis) if "variant" in rows else rows
-            rows = of_table(rows, columns) if frame == "variants" else rows
-            return Table(rows, columns, rules.rule(analysis, rule or frame))
-
-        return TABLES.register(name, title=title, order=order)(made)
-
-    return add
-
-
 def in_order(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
     """Return the rows in the order of the variants, otherwise as they are, numbered anew."""
     if frame.empty:
@@ -145,13 +122,20 @@ def axis_columns(analysis: Analysis) -> list[Column]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell as a page shows it: text, the number it sorts by, its class."""
+    """One cell as a page shows it: its text, what it sorts by (a number's value), and what stands beneath."""
 
     text: str
     sort: float | str
     best: bool = False
     word: bool = False
     sub: str = ""
+
+    @property
+    def classes(self) -> str:
+        """Return its classes of the style sheet: of a number, of the best of its column, of a short text."""
+        number = isinstance(self.sort, float)
+        named = (("n", number), ("best", self.best), ("short", not number and len(self.text) <= 16))
+        return " ".join(name for name, on in named if on)
 
 
 def cell_text(column: Column, row: Row) -> str:

@@ -9,6 +9,7 @@ from scipy import special
 
 from ablate.analysis.analyse import Analysis
 from ablate.claims.evidence import LEAST_TO_JUDGE
+from ablate.claims.verdicts import where_text
 from ablate.report.format import detail_name, number, percent
 from ablate.report.lookup import Row, primary_contrasts, rows_of
 from ablate.report.words.component_words import DECISIONS, MOST_RUN, fresh_seeds_option
@@ -16,7 +17,6 @@ from ablate.stats.detectable import seeds_to_find
 from ablate.stats.intervals import LEAST_SEEDS_TO_TELL
 from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
 from ablate.study.spec import ClaimSpec
-from ablate.study.trial import level_text
 
 _METRICS = {
     "mean_iou": "mIoU",
@@ -72,25 +72,8 @@ def sentence(claim: ClaimSpec) -> str:
             value = claim.value if claim.value is not None else 0.0
             bound = f"{percent(value)} %" if share else f"{value:g}"
             said = f"{subject} has a {name} {_BOUND[claim.op or '>']} {bound}".replace(" at ", " of at ")
-    return said + _where(claim)
-
-
-def _where(claim: ClaimSpec) -> str:
-    if not claim.where:
-        return ""
-    conditions = []
-    for axis, value in claim.where.items():
-        name = axis.removeprefix("train.")
-        text = value.strip() if isinstance(value, str) else ""
-        bound = text.lstrip("<>=")
-        if text[:1] in ("<", ">"):
-            sign = {"<": "<", ">": ">", "<=": "≤", ">=": "≥"}.get(text[: len(text) - len(bound)], "=")
-            conditions.append(f"{name} {sign} {bound.strip()}")
-        else:
-            conditions.append(f"{name} = {level_text(value)}")
-    joined = " and ".join(conditions)
-    every = "at every setting with" if claim.quantifier == "all" else "at some setting with"
-    return f" {'at' if all(' = ' in one for one in conditions) else every} {joined}"
+    where = where_text(claim).replace("<=", "≤").replace(">=", "≥")
+    return f"{said} {where}".rstrip()
 
 
 def value_text(claim: ClaimSpec, row: Row) -> str:

@@ -209,12 +209,7 @@ def deciding_seeds(analysis: Analysis) -> int:
 def deciding_command(analysis: Analysis) -> str:
     """Return the command that trains `deciding_seeds` at each variant's chosen setting; "" where they are none."""
     needed = deciding_seeds(analysis)
-    return fresh_seeds_command(analysis, needed) if needed else ""
-
-
-def fresh_seeds_command(analysis: Analysis, needed: int) -> str:
-    """Return the command that trains so many fresh seeds of each variant at its chosen setting."""
-    return f"{run_command(analysis)} {fresh_seeds_option(analysis, needed)}"
+    return f"{run_command(analysis)} {fresh_seeds_option(analysis, needed)}" if needed else ""
 
 
 def fresh_seeds_option(analysis: Analysis, needed: int) -> str:

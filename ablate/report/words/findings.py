@@ -7,65 +7,46 @@ Scores are in per cent and their differences in points, as in every rendered tab
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from math import isfinite, isnan, nan
 
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.looks import basis
-from ablate.report.format import points
+from ablate.report.format import percent
 from ablate.report.lookup import Row, once_an_analysis, rows_of, setting_words
 from ablate.report.words.component_words import DECISIONS, interaction_sentence, reach
 from ablate.stats.intervals import larger_more_often
 from ablate.wording import count_of, listed
 
-TOPICS = ("quality", "learning rate", "classes", "detail", "stability", "convergence", "gates", "cost", "interaction")
+points = partial(percent, sign=True)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One statement of the study about a variant (or "" for the study) on one of `TOPICS`.
-
-    `decided` says whether the sentence states a difference (or an equivalence), as opposed to the lack of one.
-    """
-
-    topic: str
-    variant: str
-    text: str
-    decided: bool
-
-
-def findings(analysis: Analysis) -> list[Finding]:
-    """Return every finding of the study, by variant and topic; the baseline has those that need no comparison."""
-    made: list[Finding] = []
+def findings(analysis: Analysis) -> dict[str, list[tuple[str, str]]]:
+    """Return by variant ("" for the study) every topic with its sentence; the baseline's need no comparison."""
+    said: dict[str, list[tuple[str, str]]] = {}
     for variant in analysis.variants_in_order:
-        if variant != analysis.baseline:
-            made += _quality(analysis, variant)
-        made += _rates(analysis, variant)
-        if variant != analysis.baseline:
-            made += [*_classes(analysis, variant), *_detail(analysis, variant)]
-        made += [*_stability(analysis, variant), *_convergence(analysis, variant)]
-        made += _gates(analysis, variant)
-        if variant != analysis.baseline:
-            made += _cost(analysis, variant)
+        for topic, (say, compares) in TOPICS.items():
+            if (variant != analysis.baseline or not compares) and (text := say(analysis, variant)):
+                said.setdefault(variant, []).append((topic, text))
     for row in rows_of(analysis.interactions):
-        made.append(Finding("interaction", "", interaction_sentence(analysis, row), row["decision"] != "undecided"))
-    return made
+        said.setdefault("", []).append(("interaction", interaction_sentence(analysis, row)))
+    return said
 
 
 # --- quality --------------------------------------------------------------------------------------------------------
 
 
-def _quality(analysis: Analysis, variant: str) -> list[Finding]:
-    row = next((row for row in _rows(analysis, "contrasts").get(variant, []) if row["primary"]), None)
+def _quality(analysis: Analysis, variant: str) -> str:
+    row = _row(analysis, "contrasts", variant, primary=True)
     if row is None:
-        return []
+        return ""
     other, level = row["against"], f"{analysis.confidence:.0%}"
     name = f"{variant} (an A/A copy of {other})" if row["control"] else variant
     if not isfinite(row["low"]):
-        text = f"{name} cannot be compared with {other}: {row['reason'] or 'no interval'}."
-        return [Finding("quality", variant, text, False)]
+        return f"{name} cannot be compared with {other}: {row['reason'] or 'no interval'}."
     numbers = f"{points(row['delta'])} points of test mIoU ({level} interval {_span(row)}; n = {_seeds_of(row)}"
     numbers += f"; Holm's p = {row['p_holm']:.2g})" if row["decision"] != "equivalent" else ")"
     levels = f"{100 * row['left']:.1f} % against {100 * row['right']:.1f} %"
@@ -85,7 +66,7 @@ def _quality(analysis: Analysis, variant: str) -> list[Finding]:
     text = f"{said}, each at its own best setting ({place}){fresh}.{_reservations(analysis, row)}"
     if could := reach(row):
         text += f" {could}."
-    return [Finding("quality", variant, text, row["decision"] in DECISIONS)]
+    return text
 
 
 @once_an_analysis
@@ -108,7 +89,7 @@ def _rows(analysis: Analysis, table: str) -> dict[str, list[Row]]:
     return tables[table]
 
 
-def _row(analysis: Analysis, table: str, variant: str, **equal: str) -> Row | None:
+def _row(analysis: Analysis, table: str, variant: str, **equal: str | bool) -> Row | None:
     """Return the first row of a variant whose columns have the values given, or None."""
     rows = _rows(analysis, table).get(variant, [])
     return next((row for row in rows if all(row[column] == value for column, value in equal.items())), None)
@@ -134,14 +115,13 @@ def _reservations(analysis: Analysis, row: Row) -> str:
     return f" Note that {'; '.join(notes)}." if notes else ""
 
 
-def _rates(analysis: Analysis, variant: str) -> list[Finding]:
+def _rates(analysis: Analysis, variant: str) -> str:
     """Say what the setting does to the variant, and how its contrast depends on the setting at which it is made."""
     said = _sensitivity(analysis, variant)
     own, shared = (_row(analysis, "contrasts", variant, kind=kind) for kind in ("own_best", "shared"))
     if own is not None and shared is not None and isfinite(shared["low"]):
         said += _dependence(analysis, variant, own, shared)
-    decided = own is not None and bool(own["lr_confounded"])
-    return [Finding("learning rate", variant, " ".join(said), decided)] if said else []
+    return " ".join(said)
 
 
 def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
@@ -188,31 +168,29 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
     return said
 
 
-def _classes(analysis: Analysis, variant: str) -> list[Finding]:
+def _classes(analysis: Analysis, variant: str) -> str:
     rows = [row for row in _rows(analysis, "class_contrasts").get(variant, []) if not isnan(row["low"])]
     rows.sort(key=lambda row: row["delta"])
     if not rows:
-        return []
+        return ""
     lower = [f"{row['class']} ({points(row['delta'])})" for row in rows if row["high"] < 0]
     higher = [f"{row['class']} ({points(row['delta'])})" for row in reversed(rows) if row["low"] > 0]
     parts = [f"{word} in {listed(names)}" for word, names in (("lower", lower), ("higher", higher)) if names]
     note = f"points; {analysis.confidence:.0%} intervals, each class by itself, uncorrected"
-    main = next((row for row in _rows(analysis, "contrasts").get(variant, []) if row["primary"]), None)
+    main = _row(analysis, "contrasts", variant, primary=True)
     if main is not None and main["decision"] not in DECISIONS:
         note += "; the difference of the mean is undecided"
     if not parts:
-        text = f"For no class does the interval of the difference in IoU exclude zero ({note})."
-        return [Finding("classes", variant, text, False)]
+        return f"For no class does the interval of the difference in IoU exclude zero ({note})."
     open_ones = len(rows) - len(lower) - len(higher)
     rest = f"; {open_ones} of {len(rows)} classes {'are' if open_ones > 1 else 'is'} undecided" if open_ones else ""
-    text = f"By class, the IoU of {variant} is {' and '.join(parts)}{rest} ({note})."
-    return [Finding("classes", variant, text, True)]
+    return f"By class, the IoU of {variant} is {' and '.join(parts)}{rest} ({note})."
 
 
-def _detail(analysis: Analysis, variant: str) -> list[Finding]:
+def _detail(analysis: Analysis, variant: str) -> str:
     verdict = _row(analysis, "detail_verdicts", variant)
     if verdict is None:
-        return []
+        return ""
     rows = {row["measure"]: row for row in _rows(analysis, "detail").get(variant, [])}
     words = {"boundary_3": "boundary IoU", "thin_3": "recall of thin structures", "interior": "interior IoU"}
     numbers = [
@@ -221,19 +199,18 @@ def _detail(analysis: Analysis, variant: str) -> list[Finding]:
         if name in rows and isfinite(rows[name]["low"])
     ]
     if not numbers:
-        return [Finding("detail", variant, f"Fine detail of {variant} is undecided: {verdict['reason']}.", False)]
+        return f"Fine detail of {variant} is undecided: {verdict['reason']}."
     said = {
         "lost": f"{variant} loses fine detail beyond what it loses elsewhere",
         "gained": f"{variant} gains fine detail beyond what it gains elsewhere",
     }.get(verdict["verdict"], f"Whether {variant} gains or loses fine detail beyond the rest is undecided")
-    text = f"{said}: against {verdict['against']}, {'; '.join(numbers)} points."
-    return [Finding("detail", variant, text, verdict["verdict"] in ("lost", "gained"))]
+    return f"{said}: against {verdict['against']}, {'; '.join(numbers)} points."
 
 
 # --- stability and convergence --------------------------------------------------------------------------------------
 
 
-def _stability(analysis: Analysis, variant: str) -> list[Finding]:
+def _stability(analysis: Analysis, variant: str) -> str:
     """Say at which settings the variant rises, diverges, or rises more than what it is compared with."""
     cells = _rows(analysis, "cells").get(variant, [])
     other = _of_variant(analysis, variant)["against"]
@@ -258,9 +235,9 @@ def _stability(analysis: Analysis, variant: str) -> list[Finding]:
         known = [cell["rise"] for cell in cells if not isnan(cell["rise"])]
         worst = max(known, default=nan)
         if not isfinite(worst):
-            return []
+            return ""
         parts.append(f"No seed of {variant} diverged; the mean rise of its cells is at most {worst:.2f}.")
-    return [Finding("stability", variant, " ".join(parts), bool(more or said))]
+    return " ".join(parts)
 
 
 def _rises_more(analysis: Analysis, variant: str, other: str, setting: str) -> bool:
@@ -286,12 +263,12 @@ def _rise(analysis: Analysis, variant: str, setting: str) -> str:
     return f"rise {row['mean']:.2f}" if isfinite(row["mean"]) else "rise infinite, as a seed diverged"
 
 
-def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
+def _convergence(analysis: Analysis, variant: str) -> str:
     rows = _rows(analysis, "convergence").get(variant, [])
     under = [row for row in rows if row["verdict"] == "under-converged"]
     done = [row for row in rows if row["verdict"] == "converged"]
     if all(row["verdict"] == "none" for row in rows):
-        return []
+        return ""
     parts = []
     if under:
         gains = [f"{r['at']} (projected gain {points(r['gain'])} points, 90 % {_span(r)})" for r in under]
@@ -304,50 +281,46 @@ def _convergence(analysis: Analysis, variant: str) -> list[Finding]:
         parts.append(f"{unknown} of {len(rows)} settings {'are' if unknown > 1 else 'is'} inconclusive")
         if unknown == len(rows):
             parts = [f"Whether {variant} had converged is inconclusive at every setting"]
-    return [Finding("convergence", variant, f"{'; '.join(parts)}.", bool(under or done))]
+    return f"{'; '.join(parts)}."
 
 
 # --- why and at what cost --------------------------------------------------------------------------------------------
 
 
-def _gates(analysis: Analysis, variant: str) -> list[Finding]:
+def _gates(analysis: Analysis, variant: str) -> str:
     """Say what flattening the attention gates does to mIoU, where the variant has any."""
     rows = _rows(analysis, "gate_ablation").get(variant, [])
     if not rows:
-        return []
+        return ""
     row = next((row for row in rows if row["gate"] == "all"), rows[0])
     what = "its attention gates" if row["gate"] == "all" else f"its attention gate {row['gate']}"
     head = f"Replacing the coefficients of {what} by their mean over the image changes the test mIoU of {variant} by"
     if not isfinite(row["low"]):
-        text = f"{head} {points(row['delta'])} points (no interval: {row['reason']})."
-        return [Finding("gates", variant, text, False)]
+        return f"{head} {points(row['delta'])} points (no interval: {row['reason']})."
     interval = f"{analysis.confidence:.0%} interval over {row['n']} seeds {_span(row)}"
     said = f"{head} {points(row['delta'])} points ({interval})"
     if row["low"] > -analysis.rope and row["high"] < analysis.rope:
         counts = f"too little to count, as all of it lies within ±{100 * analysis.rope:g} points"
-        return [Finding("gates", variant, f"{said}: {counts}.", True)]
+        return f"{said}: {counts}."
     if row["high"] < 0:
-        return [Finding("gates", variant, f"{said}: the network depends on where they look.", True)]
-    return [Finding("gates", variant, f"{said}: this does not show that their pattern helps.", row["low"] > 0)]
+        return f"{said}: the network depends on where they look."
+    return f"{said}: this does not show that their pattern helps."
 
 
-def _cost(analysis: Analysis, variant: str) -> list[Finding]:
+def _cost(analysis: Analysis, variant: str) -> str:
     row = _of_variant(analysis, variant)
     parts = []
     if isfinite(row["parameters_ratio"]) and isfinite(row["flops_ratio"]):
         parts.append(f"{row['parameters_ratio']:.3f} times the parameters and {row['flops_ratio']:.3f} times the FLOPs")
     rates = {row["quantity"]: row for row in _rows(analysis, "throughput").get(variant, [])}
-    shown = False
     for quantity, word in (("train_images_per_s", "trains"), ("inference_images_per_s", "predicts")):
         if quantity in rates and isfinite(rates[quantity]["low"]):
             rate = rates[quantity]
             parts.append(f"{word} at {rate['ratio']:.3f} times its speed ({rate['low']:.3f} to {rate['high']:.3f})")
-            shown = shown or bool(rate["low"] > 1 or rate["high"] < 1)
     if not parts:
-        return []
+        return ""
     text = f"Against {row['against']}, {variant} has {parts[0]}" if "FLOPs" in parts[0] else f"{variant} {parts[0]}"
-    text += f"; it {' and '.join(parts[1:])}." if len(parts) > 1 else "."
-    return [Finding("cost", variant, text, shown)]
+    return f"{text}; it {' and '.join(parts[1:])}." if len(parts) > 1 else f"{text}."
 
 
 def _span(row: Row) -> str:
@@ -358,3 +331,17 @@ def _span(row: Row) -> str:
 def _seeds_of(row: Row) -> str:
     """Return how many seeds stand on both sides of a contrast, once where they are as many."""
     return f"{row['n']}" if row["n"] == row["n_against"] else f"{row['n']} and {row['n_against']}"
+
+
+# Every topic with the function that says it of a variant, "" where there is nothing to say; and whether it compares the
+# variant with another one, so that the baseline has none.
+TOPICS: dict[str, tuple[Callable[[Analysis, str], str], bool]] = {
+    "quality": (_quality, True),
+    "learning rate": (_rates, False),
+    "classes": (_classes, True),
+    "detail": (_detail, True),
+    "stability": (_stability, False),
+    "convergence": (_convergence, False),
+    "gates": (_gates, False),
+    "cost": (_cost, True),
+}

@@ -39,7 +39,7 @@ from ablate.report.words.component_words import (
     seeds_text,
     span_text,
 )
-from ablate.report.words.verdict_rows import speed_ratio
+from ablate.report.words.verdict_rows import speed
 from ablate.wording import count_of, listed, range_of
 
 # Data sets whose images are drawn by a program.
@@ -281,7 +281,7 @@ def _capital(text: str) -> str:
 def _cost(analysis: Analysis, variant: str, of_variant: bool) -> str:
     """Return parameters and training speed with a component as multiples of those without it."""
     parts = []
-    ratios = (by_variant(analysis.variants)[variant]["parameters_ratio"], speed_ratio(analysis, variant))
+    ratios = (by_variant(analysis.variants)[variant]["parameters_ratio"], speed(analysis, variant)[1])
     for ratio, word in zip(ratios, ("parameters", "training speed"), strict=True):
         if np.isfinite(ratio) and ratio > 0:
             parts.append(f"{ratio if of_variant else 1 / ratio:.2f}× {word}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -26,49 +26,11 @@ from ablate.report.lookup import (
 from ablate.report.words.component_words import DECISIONS, differs_text, reach, seeds_text
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The axis of the small intervals, in the units of their drawing (0 … 200)."""
+def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNamespace]:
+    """Return the rows as they are shown, the baseline first, and the axis that their small intervals share.
 
-    zero: float
-    rope_low: float
-    rope_width: float
-    label: str
-
-
-@dataclass(frozen=True)
-class VerdictRow:
-    """One variant in the table of verdicts, as it is shown."""
-
-    variant: str
-    differs: str
-    verdict: str
-    flags: tuple[str, ...]
-    miou: str
-    delta: str
-    interval: str
-    p: str
-    reach: tuple[str, ...]
-    """Of an undecided one: what could have been found, and what would decide it."""
-    x: float | None
-    low: float | None
-    high: float | None
-    at: str
-    edge: str
-    rise: str
-    diverged: str
-    speed: str
-    parameters: str
-    control: bool
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether nothing was decided: such an interval is drawn dashed."""
-        return self.verdict not in DECISIONS
-
-
-def verdict_rows(analysis: Analysis) -> tuple[list[VerdictRow], Scale]:
-    """Return the rows in order, the baseline first, and the axis that their intervals share."""
+    Places on the axis are in the units of the drawing, 0 to 200; None where there is nothing to draw.
+    """
     primary = primary_contrasts(analysis)
     ends = primary[["delta", "low", "high"]].to_numpy(dtype=float).ravel()
     ends = np.append(ends[np.isfinite(ends)], [-2 * analysis.rope, 2 * analysis.rope])
@@ -76,60 +38,49 @@ def verdict_rows(analysis: Analysis) -> tuple[list[VerdictRow], Scale]:
     margin = 0.04 * (high - low)
     low, high = low - margin, high + margin
 
-    def place(value: float) -> float | None:
-        return round(200 * (value - low) / (high - low), 2) if np.isfinite(value) else None
+    def place(value: float | None) -> float | None:
+        known = value is not None and np.isfinite(value)
+        return round(200 * (value - low) / (high - low), 2) if known else None  # type: ignore[operator]
 
-    zero, left, right = place(0.0), place(-analysis.rope), place(analysis.rope)
+    zero, left, right = (place(value) or 0.0 for value in (0.0, -analysis.rope, analysis.rope))
     drawn = "Interval" if has_intervals(analysis) else "Δ"
     label = f"{drawn}, {percent(low, 0, sign=True)} to {percent(high, 0, sign=True)}"
-    scale = Scale(zero or 0.0, left or 0.0, (right or 0.0) - (left or 0.0), label)
+    scale = SimpleNamespace(zero=zero, rope_low=left, rope_width=right - left, label=label)
     rows, compared = by_variant(analysis.variants), by_variant(primary)
-    made = [
-        _row(analysis, variant, rows[variant], compared.get(variant), place)
-        for variant in order(analysis)
-        if variant in rows
-    ]
-    return made, scale
+    there = [variant for variant in order(analysis) if variant in rows]
+    return [_row(analysis, variant, rows[variant], compared.get(variant), place) for variant in there], scale
 
 
 def _row(
-    analysis: Analysis, variant: str, row: Row, contrast: Row | None, place: Callable[[float], float | None]
-) -> VerdictRow:
+    analysis: Analysis, variant: str, row: Row, contrast: Row | None, place: Callable[[float | None], float | None]
+) -> SimpleNamespace:
     cell = analysis.cells[(analysis.cells["variant"] == variant) & (analysis.cells["setting"] == row["setting"])]
     dead = float(cell["n_diverged"].iloc[0]) if len(cell) else 0.0
-    interval = p = ""
+    shown = SimpleNamespace(variant=variant, control=bool(row["control"]), interval="", p="", low=None, high=None)
     if variant == analysis.baseline:
-        verdict, delta, x, low, high = "baseline", "", 0.0, None, None
+        shown.verdict, shown.delta, shown.x = "baseline", "", place(0.0)
     elif contrast is None:
-        verdict, delta, x, low, high = "undecided", "–", None, None, None
+        shown.verdict, shown.delta, shown.x = "undecided", "–", None
     else:
-        verdict, x = str(contrast["decision"]), contrast["delta"]
-        low, high = contrast["low"], contrast["high"]
-        delta = percent(x, sign=True)
-        interval = percent_interval(low, high)
+        shown.verdict, shown.delta = str(contrast["decision"]), percent(contrast["delta"], sign=True)
+        shown.x, shown.low, shown.high = (place(contrast[name]) for name in ("delta", "low", "high"))
+        shown.interval = percent_interval(contrast["low"], contrast["high"])
         if np.isfinite(contrast["p_holm"]):
-            p = f"p {number(contrast['p_holm'], 2)} (Holm)"
-    return VerdictRow(
-        variant=variant,
-        differs=differs_text(analysis, variant) if not row["control"] else f"A/A copy of {row['against']}",
-        verdict=verdict,
-        flags=_flags(analysis, row, contrast),
-        miou=_score(analysis, variant, row, contrast),
-        delta=delta,
-        interval=interval,
-        p=p,
-        reach=() if contrast is None else _reach(contrast),
-        x=None if x is None else place(x),
-        low=None if low is None else place(low),
-        high=None if high is None else place(high),
-        at=setting_label(analysis, str(row["setting"]), WHOLE) if isinstance(row["setting"], str) else "–",
-        edge=_edge(analysis, variant),
-        rise=number(float(cell["rise"].iloc[0])) if len(cell) else "–",
-        diverged=f"{dead:.0f} of {cell['n'].iloc[0]:.0f} diverged" if dead else "",
-        speed=speed_text(analysis, variant),
-        parameters=count_text(row["parameters"]),
-        control=bool(row["control"]),
-    )
+            shown.p = f"p {number(contrast['p_holm'], 2)} (Holm)"
+    # The interval of what is not decided is drawn dashed.
+    shown.is_open = shown.verdict not in DECISIONS
+    shown.differs = f"A/A copy of {row['against']}" if row["control"] else differs_text(analysis, variant)
+    shown.flags = _flags(analysis, row, contrast)
+    shown.miou = _score(analysis, variant, row, contrast)
+    # Of an undecided one: what could have been found, and what would decide it.
+    shown.reach = () if contrast is None else _reach(contrast)
+    shown.at = setting_label(analysis, str(row["setting"]), WHOLE) if isinstance(row["setting"], str) else "–"
+    shown.edge = _edge(analysis, variant)
+    shown.rise = number(float(cell["rise"].iloc[0])) if len(cell) else "–"
+    shown.diverged = f"{dead:.0f} of {cell['n'].iloc[0]:.0f} diverged" if dead else ""
+    shown.speed = _speed_text(analysis, variant)
+    shown.parameters = count_text(row["parameters"])
+    return shown
 
 
 def _score(analysis: Analysis, variant: str, row: Row, contrast: Row | None) -> str:
@@ -170,22 +121,17 @@ def _flags(analysis: Analysis, row: Row, contrast: Row | None) -> tuple[str, ...
     return tuple(flags)
 
 
-def speed_ratio(analysis: Analysis, variant: str) -> float:
-    """Return training images per second over the baseline's, measured alone; NaN where it was not measured."""
+def speed(analysis: Analysis, variant: str) -> tuple[float, float]:
+    """Return training images per second, measured alone, and their ratio to the baseline's; NaN if not measured."""
     frame = analysis.throughput
     rows = frame[(frame["variant"] == variant) & (frame["quantity"] == "train_images_per_s")]
-    return float(rows["ratio"].iloc[0]) if len(rows) else np.nan
+    return (float(rows["value"].iloc[0]), float(rows["ratio"].iloc[0])) if len(rows) else (np.nan, np.nan)
 
 
-def speed_text(analysis: Analysis, variant: str) -> str:
-    """Return training images per second against the baseline's, measured alone; a dash where nothing was measured.
-
-    A star says that the machine was busy.
-    """
-    frame, mark = analysis.throughput, "*" * bool(busy(analysis))
-    rows = frame[(frame["variant"] == variant) & (frame["quantity"] == "train_images_per_s")]
-    if rows.empty or not np.isfinite(rows["value"].iloc[0]):
+def _speed_text(analysis: Analysis, variant: str) -> str:
+    """Return the training speed against the baseline's, with a star where the machine was busy; a dash for none."""
+    rate, ratio = speed(analysis, variant)
+    if not np.isfinite(rate):
         return "–"
-    if variant == analysis.baseline or not np.isfinite(rows["ratio"].iloc[0]):
-        return f"{number(float(rows['value'].iloc[0]))} img/s{mark}"
-    return f"{rows['ratio'].iloc[0]:.2f}×{mark}"
+    text = f"{ratio:.2f}×" if variant != analysis.baseline and np.isfinite(ratio) else f"{number(rate)} img/s"
+    return text + "*" * bool(busy(analysis))

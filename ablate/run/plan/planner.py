@@ -13,10 +13,10 @@ from scipy import special
 from ablate.analysis.contrasts import against, controls
 from ablate.analysis.frames import Frames
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import OWN_BEST
+from ablate.analysis.selection import best_of_each
 from ablate.measure.segmentation import mean_iou
+from ablate.stats.bootstrap import Counts, Score, interaction_of, seed_scores
 from ablate.stats.detectable import detectable_difference, floor_of_detection, holm_first, seeds_to_find
-from ablate.stats.resampling import Counts, Score, interaction_of, seed_scores
 from ablate.wording import count_of
 
 SEEDS = (3, 5, 8, 12, 20)
@@ -81,7 +81,7 @@ def plan_power(
     measure = frames.study.measure
     scores = StudyScores(frames)
     copies = controls(frames)
-    choice = OWN_BEST.choose(scores.eligible, copies)
+    choice = best_of_each(scores.eligible)
     sides = {name: other for name, other in against(frames).items() if name not in copies}
     level = holm_first(1 - measure.confidence, len(sides))
     seen, needed = [], []

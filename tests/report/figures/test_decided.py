@@ -13,11 +13,12 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.frames import Frames
 from ablate.measure.convergence import late_epochs
 from ablate.registry import FIGURES
+from ablate.report.figures.curves import outlook
+from ablate.report.figures.forest import rank_shares
 from ablate.report.figures.inside import gradients
-from ablate.report.figures.projection import outlook
-from ablate.report.figures.ranks import rank_shares
 from ablate.report.figures.theme import PAPER, theme
 from ablate.report.lookup import NotDrawn, primary_contrasts
 from ablate.stats.saturation import projected_gain
@@ -145,13 +146,13 @@ def test_stages_that_tell_variants_apart_are_drawn_and_others_said(
         for n in (1, 2)
     ]
     frame = pd.DataFrame(rows)
-    monkeypatch.setattr("ablate.report.figures.inside.layers_frame", lambda *_: frame)
+    monkeypatch.setattr(Frames, "layers_of", lambda *_: frame)
     figure = drawn("gradients", analysed(two))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Gradient share of the skips"]
     named = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert named == ["encoder.0", "encoder.1", "bottleneck"]
     assert "Not shown: the update ratios of no stage differ by a factor of two" in str(figure.get_label())
     alike = frame[frame["measure"] == "update_ratio"]
-    monkeypatch.setattr("ablate.report.figures.inside.layers_frame", lambda *_: alike)
+    monkeypatch.setattr(Frames, "layers_of", lambda *_: alike)
     with pytest.raises(NotDrawn, match="no stage differ by a factor of two"):
         gradients(analysed(two))

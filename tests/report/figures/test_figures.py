@@ -20,6 +20,7 @@ from matplotlib.text import Text
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
+from ablate.records.images import panel_indices
 from ablate.registry import FIGURES
 from ablate.report.figures import differences, forest, maps
 from ablate.report.figures.marks import looks
@@ -28,7 +29,7 @@ from ablate.report.figures.saving import DPI, draw_all, encode
 from ablate.report.figures.streams import thinned
 from ablate.report.figures.theme import PAPER, theme
 from ablate.report.format import short_names
-from ablate.report.images.gallery import fixed_images, gallery, image_scores
+from ablate.report.images.gallery import gallery, image_scores
 from ablate.report.lookup import NotDrawn, order, own_settings, setting_values, settings
 from tests.planted import plant
 from tests.report.conftest import Analysed
@@ -243,7 +244,7 @@ def test_the_own_panel_shows_eight_images_of_one_variant(two: Path, analysed: An
     numbers = [label for label in labels if label.isdigit()]
     assert len(labels) == 8 + 8 + 4 and len(numbers) == 8
     analysis = analysed(two)
-    scores = image_scores(analysis)["noskip"][[one.index for one in fixed_images(12)]]
+    scores = image_scores(analysis)["noskip"][panel_indices(12)]
     assert [int(number) for number in numbers] == [round(100 * score) for score in scores]
 
 
@@ -336,4 +337,4 @@ def test_an_analysis_travels_to_the_processes_that_draw(two: Path, analysed: Ana
     analysis = analysed(two)
     copy = pickle.loads(pickle.dumps(analysis))
     np.testing.assert_array_equal(copy.cells["test_mean"], analysis.cells["test_mean"])
-    assert copy.frames.source.layers(copy.frames.trials["key"].iloc[0])
+    assert copy.frames.arrays[copy.frames.trials["key"].iloc[0]].layers

@@ -7,29 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ablate.records.images import panel_indices
 from ablate.records.paint import centred, error_tile, fitted, mosaic, overlay, reduce, with_outline
 from ablate.records.store import Results
-from ablate.report.images.gallery import Gallery, fixed_images, read_maps, telling_images
+from ablate.report.images.gallery import Gallery, read_maps, telling_images
 
 
 def test_fixed_images_are_evenly_spaced_from_first_to_last() -> None:
-    assert [one.index for one in fixed_images(233)] == [0, 33, 66, 99, 133, 166, 199, 232]
-    assert [one.index for one in fixed_images(3)] == [0, 1, 2]
-    assert fixed_images(0) == []
+    assert panel_indices(233) == [0, 33, 66, 99, 133, 166, 199, 232]
+    assert panel_indices(3) == [0, 1, 2]
+    assert panel_indices(0) == []
 
 
 def test_telling_images() -> None:
     scores = {"a": np.array([0.9, 0.5, 0.1, 0.6, np.nan]), "b": np.array([0.8, 0.5, 0.2, 0.1, 0.3])}
-    chosen = telling_images(scores)
-    assert [one.index for one in chosen] == [0, 3, 2, 3]
-    assert [one.why.split(":")[0] for one in chosen] == ["best", "median", "worst", "most disagreed upon"]
-    assert chosen[3].why.endswith("50 points apart")
+    assert list(telling_images(scores).items()) == [("best", 0), ("median", 3), ("worst", 2), ("disputed", 3)]
 
 
 def test_one_variant_disagrees_with_nobody() -> None:
     assert len(telling_images({"a": np.array([0.1, 0.2])})) == 3
-    assert telling_images({"a": np.array([np.nan])}) == []
-    assert telling_images({}) == []
+    assert telling_images({"a": np.array([np.nan])}) == {}
+    assert telling_images({}) == {}
 
 
 @pytest.fixture

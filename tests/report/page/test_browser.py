@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ablate.report.lookup import epochs_at_own_best
+from ablate.report.lookup import curves_of, judged_trials
 from tests.conftest import missing
 from tests.report.conftest import Analysed
 from tests.report.hostile import MARKUP
@@ -215,7 +215,7 @@ def test_the_values_of_curves_stand_under_the_pointer(
     ActionChains(browser, duration=0).move_to_element(area).perform()
     lines = shown.text.split("\n")
     epoch = int(lines[0].removeprefix("epoch "))
-    curves = epochs_at_own_best(analysed(two))
+    curves = curves_of(analysed(two), judged_trials(analysed(two)))
     alive = curves[(curves["epoch"] == epoch) & (curves["status"] != "diverged")]
     for variant, mean in alive.groupby("variant")["val_mean_iou"].mean().items():
         assert lines[lines.index(str(variant)) + 1] == f"{100 * mean:.1f}"
@@ -284,7 +284,7 @@ def test_numbers_of_the_map_can_be_read_on_their_cells(browser: Chrome, page_of_
     opened(browser, page_of_two, dark=dark)
     browser.get(find(browser, "#fig-consolidated img").get_attribute("src") or "")
     # The inks that a dark page exchanges are none of the cells' and none of their numbers'.
-    light, exchanged = script(browser, "document.querySelector('style:last-of-type').textContent").split("@media")
+    light, exchanged = script(browser, "[...document.querySelectorAll('style')].at(-1).textContent").split("@media")
     kept = re.findall(r"\.(\w+){[^}]*fill:(?:#fefefe|#262626)", light)
     assert "#1f2328" in light and exchanged.count("{fill:") > 3
     assert kept and not any(f".{name}{{" in exchanged for name in kept)

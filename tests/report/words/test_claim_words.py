@@ -11,7 +11,7 @@ import pytest
 from statsmodels.stats.power import TTestIndPower  # type: ignore[import-untyped]
 
 from ablate.analysis.analyse import Analysis
-from ablate.report.tables.claim_table import claims
+from ablate.report.tables.main import claims
 from ablate.report.words.claim_words import beside, deciding, sentence, value_text
 from ablate.study.spec import ClaimSpec
 from tests.report.conftest import Analysed
