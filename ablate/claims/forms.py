@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ablate.measure import segmentation
 from ablate.measure.detail import mean_recall
 from ablate.stats.resampling import Score
-from ablate.study.metrics import DETAIL
+from ablate.study.claims import DETAIL
 from ablate.study.spec import ClaimSpec
 
 OVERLAP_SCORES: Mapping[str, Score] = {

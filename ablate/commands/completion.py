@@ -8,24 +8,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ablate.commands.given import PLACES, RESULTS, name_in, results_folder, study_file, study_files
+
 
 def studies(incomplete: str) -> list[str]:
     """Return the names of the studies here and in studies/; a shell completes files by itself."""
-    from ablate.commands.given import PLACES, name_in, study_files
-
     return _beginning(incomplete, (name_in(path) for path in study_files(PLACES)))
 
 
 def results(incomplete: str) -> list[str]:
     """Return the names of the studies that have results here."""
-    from ablate.commands.given import RESULTS
-
     return _beginning(incomplete, (path.parent.name for path in RESULTS.glob("*/run.json")))
 
 
 def variants(incomplete: str) -> list[str]:
     """Return the variants of the results that are named before the cursor."""
-    from ablate.commands.given import results_folder
     from ablate.records.store import Results
 
     for word in _before(incomplete):
@@ -36,7 +33,6 @@ def variants(incomplete: str) -> list[str]:
 
 def picks(incomplete: str) -> list[str]:
     """Return what --only may say of the study that is named before the cursor."""
-    from ablate.commands.given import study_file
     from ablate.study.reader import read_study
     from ablate.study.trial import level_text
 

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from ablate.errors import AblateError, Problem, StudyError
+from ablate.errors import AblateError, StudyError
 from ablate.plugins import PluginFile, hashed
 from ablate.records.files import read_file, write_atomic
 from ablate.study.overrides import apply_overrides
@@ -111,6 +111,5 @@ def _trusted() -> dict[str, Any]:
     except ValueError:
         known = None
     if not isinstance(known, dict) or not all(isinstance(files, dict) for files in known.values()):
-        problem = Problem("is damaged", file=str(path), cure="remove it, and trust your studies anew")
-        raise StudyError(problem)
+        raise StudyError("is damaged", file=str(path), cure="remove it, and trust your studies anew")
     return known

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ablate.data.dataset import SPLITS, Dataset
-from ablate.run.plan.disk import room_of
-from ablate.run.plan.estimate import decisions_of
+from ablate.run.plan.estimate import decisions_of, room_of
 from ablate.run.plan.view import checked
 from ablate.run.wandb import has_key, resolve_mode
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE
@@ -30,7 +29,7 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     devices = ", ".join(device_names(study.spec.run.devices))
     mode = resolve_mode(study.spec.track.wandb)
     offline = " (no key on this machine: written offline)" if mode == "online" and not has_key() else ""
-    room = room_of(study, report, data, results, decisions.workers)
+    room = room_of(study, report, data, results)
     return {
         "study": f"{count_of(len(study.variants), 'variant')}, {count_of(range_of(report.runs), 'trial')} in all",
         "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes{several}",
