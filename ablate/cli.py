@@ -156,7 +156,7 @@ def check(
 ) -> None:
     """Check a study before it runs: file, data, plugins, a batch through every network, device, memory, disk, W&B."""
     loaded, _ = study_of(study, override, plugin)
-    from ablate.run.plan.check import check_document, print_check
+    from ablate.run.plan.view import check_document, print_check
 
     results = out or results_of(loaded.path, loaded.name)
     if as_json:

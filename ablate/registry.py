@@ -242,26 +242,17 @@ DATASETS = Registry(
         "folder": "ablate.data.files.folder:folder",
     },
 )
-LOSSES = Registry(
-    "loss",
-    {
-        "cross_entropy": "ablate.train.losses:cross_entropy",
-        "dice": "ablate.train.losses:dice",
-        "cross_entropy_dice": "ablate.train.losses:cross_entropy_dice",
-        "focal": "ablate.train.losses:focal",
-        "tversky": "ablate.train.losses:tversky",
-        "generalized_dice": "ablate.train.losses:generalized_dice",
-        "cross_entropy_boundary": "ablate.train.losses:cross_entropy_boundary",
-    },
+_LOSSES = (
+    "cross_entropy",
+    "dice",
+    "cross_entropy_dice",
+    "focal",
+    "tversky",
+    "generalized_dice",
+    "cross_entropy_boundary",
 )
-OPTIMIZERS = Registry(
-    "optimizer",
-    {
-        "adam": "ablate.train.optim:adam",
-        "adamw": "ablate.train.optim:adamw",
-        "sgd": "ablate.train.optim:sgd",
-    },
-)
+LOSSES = Registry("loss", {name: f"ablate.train.losses:{name}" for name in _LOSSES})
+OPTIMIZERS = Registry("optimizer", {name: f"ablate.train.optim:{name}" for name in ("adam", "adamw", "sgd")})
 AUGMENTATIONS = Registry("augmentation", {})
 FIGURES = Displays("figure", ("figures", "consolidated", "predictions"))
 TABLES = Displays("table", ("tables", "claims", "failures"))

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ablate.commands import completion
 from ablate.commands.given import plugins_of, print_json, results_folder, study_behind, study_file, study_of
-from ablate.commands.options import Folder, Json, Overrides, Plugins, StudyFile, VariantName, Yes
+from ablate.commands.options import Folder, Json, Overrides, Plugins, StudyFile, VariantName, Yes, complete_results
 from ablate.errors import AblateError
 
 
@@ -51,7 +50,7 @@ def data(
 
 def predict(
     results: Annotated[
-        Path, typer.Argument(help="A results folder, a study's file or its name.", autocompletion=completion.results)
+        Path, typer.Argument(help="A results folder, a study's file or its name.", autocompletion=complete_results)
     ],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images, of any size.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for masks and overlays.")],

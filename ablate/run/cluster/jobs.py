@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from ablate.run.cluster.job import STOP, Job, Reports, answer, event_of, index_o
 from ablate.run.events import Failed, Finished, Profiled, Progress, Running, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
 from ablate.run.worker import Assignment, Run, Server
-from ablate.study.machine import ClusterSpec
+from ablate.study.machine import ClusterSpec, config_folder
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 
@@ -82,29 +81,23 @@ def engine_for(study: Study, results: Results) -> Engine:
 
 
 def at_site(study: Study) -> Study:
-    """Return the study with what jobs ask for filled up from the site's settings: one trial at a time, on its cores.
+    """Return the study with what jobs ask for filled up from ~/.config/ablate/<executor>.yaml: one trial at a time.
 
     Raises `StudyError` where those settings say no cluster.
     """
     run = study.spec.run
-    cluster = with_site_settings(run.executor, run.cluster)
-    threads = cluster.cpus if run.threads == "auto" else run.threads
-    run = run.model_copy(update={"cluster": cluster, "workers": 1, "threads": threads})
-    return replace(study, spec=study.spec.model_copy(update={"run": run}))
-
-
-def with_site_settings(executor: str, spec: ClusterSpec) -> ClusterSpec:
-    """Return what a job asks for, filled up from ~/.config/ablate/<executor>.yaml where the study says nothing."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    path = Path(home) / "ablate" / f"{executor}.yaml"
+    path = config_folder() / f"{run.executor}.yaml"
     try:
         site = yaml.safe_load(read_file(path)) or {}
-        return ClusterSpec.model_validate({**site, **spec.model_dump(exclude_unset=True)})
+        cluster = ClusterSpec.model_validate({**site, **run.cluster.model_dump(exclude_unset=True)})
     except (FileNotFoundError, NotADirectoryError):
-        return spec
+        cluster = run.cluster
     except (yaml.YAMLError, ValidationError, TypeError) as error:
         problem = " ".join(str(error).split())[:200]
         raise StudyError(problem, file=str(path), cure="its keys are those of run.cluster") from None
+    threads = cluster.cpus if run.threads == "auto" else run.threads
+    run = run.model_copy(update={"cluster": cluster, "workers": 1, "threads": threads})
+    return replace(study, spec=study.spec.model_copy(update={"run": run}))
 
 
 @dataclass
