@@ -162,8 +162,7 @@ class ClusterExecutor:
             self._unsent.append(task)
         return trial
 
-    def submit(self) -> None:
-        """Submit what was started since the last call; `events` does so, too."""
+    def _submit(self) -> None:
         if not self._unsent:
             return
         tasks, self._unsent, size = self._unsent, [], self._spec.trials_per_job
@@ -181,8 +180,11 @@ class ClusterExecutor:
         write_atomic(self._folder / "index.json", to_json({"jobs": jobs, "study": self._results.path.name}))
 
     def events(self, timeout: float) -> list[WorkerEvent]:
-        """Return what the reports say since the last call; a job that ended without a word fails its trials."""
-        self.submit()
+        """Submit what was started, and return what the reports say since the last call.
+
+        A job that ended without a word fails its trials.
+        """
+        self._submit()
         limit = time.monotonic() + timeout
         while not (found := self._news()) and time.monotonic() < limit:
             time.sleep(max(0.01, min(self._next_look, limit) - time.monotonic()))

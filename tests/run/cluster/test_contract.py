@@ -171,9 +171,13 @@ def test_a_job_that_is_queued_again_goes_on(
     command: Command, started: subprocess.Popen[str], undisturbed_long: Command
 ) -> None:
     """As a preempted one is; the driver waits for it and submits nothing."""
+    from submitit.core.utils import DelayedSubmission
+
     jobs = json.loads((command.results / "jobs" / "index.json").read_text())["jobs"]
     report = next(path for path, _ in running_reports(command))
     job = jobs[report.stem]
+    submitted = DelayedSubmission.load(next((command.results / "jobs").glob(f"slurm-*/{job}_submitted.pkl")))
+    assert hasattr(submitted.function, "checkpoint"), "submitit queues it again when its time is over"
     subprocess.run(["scontrol", "requeue", job], check=True)
     wait_for(lambda: "PD" in queue(job), "it waits again")
     subprocess.run(["scontrol", "update", f"jobid={job}", "StartTime=now"], check=True)  # Slurm's own rest is 2 minutes
