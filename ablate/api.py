@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.plugins import PluginFile, Plugins, load_plugins
+from ablate.commands.given import plugins_of, results_of, study_of
 
 if TYPE_CHECKING:
     from ablate.analysis.analyse import Analysis
@@ -19,13 +19,7 @@ def read_study(study: Path | str, overrides: Sequence[str] = (), *, plugins: Seq
 
     `plugins` are files with components of one's own. Raises `StudyError` with everything that is wrong.
     """
-    from ablate.commands.given import study_file
-    from ablate.commands.trust import trusted_plugins
-    from ablate.study.reader import read_study as read
-
-    file = study_file(Path(study))
-    load_plugins([*plugins, *trusted_plugins(file, overrides, plugins)])
-    return read(file, overrides)
+    return study_of(Path(study), overrides, plugins)[0]
 
 
 def run_study(
@@ -45,17 +39,13 @@ def run_study(
     `KeyboardInterrupt` where it was stopped.
     """
     from ablate.analysis.frames import load_results
-    from ablate.commands.given import results_of, study_file
-    from ablate.commands.trust import trusted_plugins
     from ablate.run.command import run_study as run
     from ablate.study.overrides import selection
 
-    named = [Path(path).absolute() for path in plugins]
-    file = study_file(Path(study)) if isinstance(study, Path | str) else study.path
-    files: tuple[Path | PluginFile, ...] = (*named, *trusted_plugins(file, (), named))
-    loaded = Plugins(files, tuple(load_plugins(files)))
     if isinstance(study, Path | str):
-        study = read_study(file, plugins=named)
+        study, loaded = study_of(Path(study), (), plugins)
+    else:
+        loaded = plugins_of(plugins, study.path)
     folder = Path(out) if out is not None else results_of(study.path, study.name)
     wanted = selection(only, study)
     if run(study, folder, plugins=loaded, wanted=wanted, retry=retry, profile=profile) > 128:

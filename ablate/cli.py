@@ -20,22 +20,16 @@ if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal
 
 import typer
 
-from ablate.commands.options import (
-    Folder,
-    Json,
-    MixedDevices,
-    Only,
-    Out,
-    Overrides,
-    Plugins,
-    StudyFile,
-    folder_of,
+from ablate.commands.given import (
     plugins_of,
     print_json,
-    results_path,
+    results_folder,
+    results_of,
     study_behind,
+    study_file,
     study_of,
 )
+from ablate.commands.options import Folder, Json, MixedDevices, Only, Out, Overrides, Plugins, StudyFile
 from ablate.commands.tools import TOOLS
 from ablate.errors import AblateError, Problem, StudyError, is_full_disk
 
@@ -93,19 +87,8 @@ def run(
     mixed_devices: MixedDevices = False,
 ) -> None:
     """Run what is missing of a study; a second call only does what the first left."""
-    _run(
-        study,
-        override,
-        plugin,
-        out,
-        only,
-        extend=extend,
-        no_profile=no_profile,
-        allow_code_change=allow_code_change,
-        detach=detach,
-        mixed_devices=mixed_devices,
-        join=join,
-    )
+    options = {"allow_code_change": allow_code_change, "detach": detach, "mixed_devices": mixed_devices, "join": join}
+    _run(study, override, plugin, out, only, extend=extend, profile=not no_profile, **options)
 
 
 @app.command()
@@ -126,42 +109,22 @@ def _run(
     plugin: list[Path] | None,
     out: Path | None,
     only: list[str] | None,
-    *,
     extend: float | None = None,
-    no_profile: bool = False,
-    allow_code_change: bool = False,
-    retry: bool = False,
-    detach: bool = False,
-    mixed_devices: bool = False,
-    join: bool = False,
+    **options: Any,
 ) -> None:
-    from ablate.commands.given import results_of, study_file
     from ablate.run.command import run_study, start_early
     from ablate.study.overrides import selection
 
     file = study_file(study)
     start_early(file, override or (), lambda name: out or results_of(file, name))
     loaded, plugins = study_of(file, override, plugin)
-    folder, origin = out or results_path(loaded), None
+    folder, origin = out or results_of(file, loaded.name), None
     if extend is not None:
         # Longer trials are other trials: they get a folder of their own, and start from the shorter ones.
         loaded, origin = loaded.extended(extend), folder
         folder = folder.with_name(f"{folder.name}-x{extend:g}")
     wanted = selection(only or [], loaded)
-    outcome = run_study(
-        loaded,
-        folder,
-        plugins=plugins,
-        wanted=wanted,
-        retry=retry,
-        profile=not no_profile,
-        allow_code_change=allow_code_change,
-        origin=origin,
-        detach=detach,
-        mixed_devices=mixed_devices,
-        join=join,
-    )
-    raise typer.Exit(outcome)
+    raise typer.Exit(run_study(loaded, folder, plugins=plugins, wanted=wanted, origin=origin, **options))
 
 
 @app.command()
@@ -176,14 +139,15 @@ def plan(
 ) -> None:
     """Print the trials, what each variant changes, and what it will cost, without training."""
     loaded, _ = study_of(study, override, plugin)
-    from ablate.run.plan.view import plan_document, print_plan, print_power
-
     if power is not None:
-        print_power(loaded, folder_of(power))
-    elif as_json:
-        print_json(plan_document(loaded, results_path(loaded)))
-    else:
-        print_plan(loaded, results=results_path(loaded))
+        from ablate.run.plan.planner import print_power
+
+        print_power(loaded, results_folder(power))
+        return
+    from ablate.run.plan.view import plan_document, print_plan
+
+    results = results_of(loaded.path, loaded.name)
+    print_json(plan_document(loaded, results)) if as_json else print_plan(loaded, results=results)
 
 
 @app.command()
@@ -192,9 +156,9 @@ def check(
 ) -> None:
     """Check a study before it runs: file, data, plugins, a batch through every network, device, memory, disk, W&B."""
     loaded, _ = study_of(study, override, plugin)
-    from ablate.run.plan.check import check_document, print_check
+    from ablate.run.plan.view import check_document, print_check
 
-    results = out or results_path(loaded)
+    results = out or results_of(loaded.path, loaded.name)
     if as_json:
         print_json({"name": loaded.name, **check_document(loaded, results)})
     else:
@@ -215,7 +179,7 @@ def schema() -> None:
     """Print the JSON schema of a study file, for editors that complete it."""
     import json
 
-    from ablate.run.plan.describe import json_schema
+    from ablate.study.jsonschema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 
@@ -226,10 +190,10 @@ def status(results: Folder = None, as_json: Json = False) -> None:
     from ablate.run.status import print_status, status_document
 
     if as_json:
-        found = status_document(folder_of(results))
+        found = status_document(results_folder(results))
         print_json(found)
         raise typer.Exit(0 if found["done"] == found["trials"] else 1)
-    raise typer.Exit(print_status(folder_of(results)))
+    raise typer.Exit(print_status(results_folder(results)))
 
 
 @app.command()
@@ -237,7 +201,7 @@ def stop(results: Folder = None) -> None:
     """Have the run of a study checkpoint its trials and end, wherever it runs: here, or as jobs of a cluster."""
     from ablate.run.status import stop_run
 
-    raise typer.Exit(stop_run(folder_of(results)))
+    raise typer.Exit(stop_run(results_folder(results)))
 
 
 @app.command()
@@ -250,7 +214,7 @@ def merge(
     """Unite two results folders of one study; a trial that both have must have come out the same."""
     from ablate.run.merge import merge as unite
 
-    raise typer.Exit(unite(folder_of(left), folder_of(right), out, mixed_devices=mixed_devices))
+    raise typer.Exit(unite(results_folder(left), results_folder(right), out, mixed_devices=mixed_devices))
 
 
 @app.command()
@@ -263,7 +227,7 @@ def verify(
     """Check every file of a study's results again: digests, records, curves, scores; name what is damaged."""
     from ablate.run.verify import print_verification
 
-    raise typer.Exit(print_verification(folder_of(results), repair=repair))
+    raise typer.Exit(print_verification(results_folder(results), repair=repair))
 
 
 @app.command()
@@ -283,7 +247,7 @@ def report(
     _one_thread()
     from ablate.report.build import build_report
 
-    folder = folder_of(results)
+    folder = results_folder(results)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         plugins_of(plugins, study_behind(results, folder))
@@ -311,9 +275,9 @@ def compare(
     if as_json:
         import dataclasses
 
-        print_json(dataclasses.asdict(compare_studies(folder_of(left), folder_of(right))))
+        print_json(dataclasses.asdict(compare_studies(results_folder(left), results_folder(right))))
     else:
-        print_comparison(folder_of(left), folder_of(right))
+        print_comparison(results_folder(left), results_folder(right))
 
 
 @app.command()
@@ -331,7 +295,7 @@ def dashboard(
 
         return write_curves
 
-    serve(folder_of(results), host=host, port=port, expose=expose, curves=curves)
+    serve(results_folder(results), host=host, port=port, expose=expose, curves=curves)
 
 
 @app.command()
@@ -348,7 +312,8 @@ def profile(
     loaded, plugins = study_of(study, override, plugin)
     from ablate.run.command import profile_study
 
-    raise typer.Exit(profile_study(loaded, out or results_path(loaded), plugins=plugins, seconds=seconds))
+    results = out or results_of(loaded.path, loaded.name)
+    raise typer.Exit(profile_study(loaded, results, plugins=plugins, seconds=seconds))
 
 
 @app.callback(invoke_without_command=True)

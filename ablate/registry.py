@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ablate.errors import PluginError, Problem, StudyError, nearest
+from ablate.errors import PluginError, StudyError, nearest
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -48,14 +48,7 @@ class Registry:
         """
 
         def add(factory: Factory) -> Factory:
-            source = _source_of(factory)
-            taken = self._entries.get(name)
-            if taken is not None and taken.source != source:
-                raise PluginError(
-                    f"the {self.kind} '{name}' is registered twice: in {taken.source} and in {source}",
-                    cure="give one of them another name",
-                )
-            self._entries[name] = Entry(source, factory)
+            self._entries[name] = Entry(_own_source(self.kind, name, factory, self._entries.get(name)), factory)
             return factory
 
         return add
@@ -64,7 +57,7 @@ class Registry:
         """Return the factory registered as `name`; raises `StudyError` with the nearest choice where there is none."""
         entry = self._entries.get(name)
         if entry is None:
-            raise StudyError(Problem(f"unknown {self.kind} '{name}'", cure=nearest(name, self._entries)))
+            raise StudyError(f"unknown {self.kind} '{name}'", cure=nearest(name, self._entries))
         if isinstance(entry.target, str):
             module, attribute = entry.target.split(":")
             factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
@@ -150,11 +143,16 @@ class Displays(Registry):
         return self._places[name]
 
 
-def _source_of(factory: Callable[..., Any]) -> str:
+def _own_source(kind: str, name: str, factory: Callable[..., Any], taken: Entry | Measure | None) -> str:
+    """Return the place of a factory; raises `PluginError` where its name was `taken` at another place."""
     try:
-        return f"{inspect.getsourcefile(factory)}:{inspect.getsourcelines(factory)[1]}"
+        source = f"{inspect.getsourcefile(factory)}:{inspect.getsourcelines(factory)[1]}"
     except (OSError, TypeError):
-        return getattr(factory, "__module__", "unknown")
+        source = getattr(factory, "__module__", "unknown")
+    if taken is not None and taken.source != source:
+        message = f"the {kind} '{name}' is registered twice: in {taken.source} and in {source}"
+        raise PluginError(message, cure="give one of them another name")
+    return source
 
 
 @dataclass(frozen=True)
@@ -217,13 +215,7 @@ class Measures(Mapping[str, Measure]):
         """
 
         def add(function: Factory) -> Factory:
-            source = _source_of(function)
-            taken = self._entries.get(name)
-            if taken is not None and taken.source != source:
-                raise PluginError(
-                    f"the measure '{name}' is registered twice: in {taken.source} and in {source}",
-                    cure="give one of them another name",
-                )
+            source = _own_source("measure", name, function, self._entries.get(name))
             words = title or name.replace("_", " ")
             self._entries[name] = Measure(name, words, unit, section, order, function, source, if_diverged)
             return function
@@ -250,26 +242,17 @@ DATASETS = Registry(
         "folder": "ablate.data.files.folder:folder",
     },
 )
-LOSSES = Registry(
-    "loss",
-    {
-        "cross_entropy": "ablate.train.losses:cross_entropy",
-        "dice": "ablate.train.losses:dice",
-        "cross_entropy_dice": "ablate.train.losses:cross_entropy_dice",
-        "focal": "ablate.train.losses:focal",
-        "tversky": "ablate.train.losses:tversky",
-        "generalized_dice": "ablate.train.losses:generalized_dice",
-        "cross_entropy_boundary": "ablate.train.losses:cross_entropy_boundary",
-    },
+_LOSSES = (
+    "cross_entropy",
+    "dice",
+    "cross_entropy_dice",
+    "focal",
+    "tversky",
+    "generalized_dice",
+    "cross_entropy_boundary",
 )
-OPTIMIZERS = Registry(
-    "optimizer",
-    {
-        "adam": "ablate.train.optim:adam",
-        "adamw": "ablate.train.optim:adamw",
-        "sgd": "ablate.train.optim:sgd",
-    },
-)
+LOSSES = Registry("loss", {name: f"ablate.train.losses:{name}" for name in _LOSSES})
+OPTIMIZERS = Registry("optimizer", {name: f"ablate.train.optim:{name}" for name in ("adam", "adamw", "sgd")})
 AUGMENTATIONS = Registry("augmentation", {})
 FIGURES = Displays("figure", ("figures", "consolidated", "predictions"))
 TABLES = Displays("table", ("tables", "claims", "failures"))

@@ -28,9 +28,8 @@ from ablate.plugins import Plugins, load_plugins
 from ablate.records.files import write_atomic
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder, read_record, to_json
-from ablate.run.cluster.job import Job
+from ablate.run.cluster.job import Job, report_of
 from ablate.run.cluster.jobs import ClusterExecutor
-from ablate.run.cluster.reports import report_of
 from ablate.run.display import Display
 from ablate.run.driver import Driver
 from ablate.run.setup import Prepared, prepare, writable

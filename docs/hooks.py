@@ -9,8 +9,7 @@ from typing import Any
 
 from ablate.analysis.schema import CLAIMS, FRAMES, TRIAL_FRAMES
 from ablate.analysis.schema.columns import Frame
-from ablate.commands.catalogue import components
-from ablate.run.plan.describe import json_schema
+from ablate.study.jsonschema import catalogue, json_schema
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -101,7 +100,7 @@ def commands_page() -> str:
 def components_page() -> str:
     """Return the built-in models, data sets, losses and optimizers with their settings."""
     parts = ["# Components\n\n`ablate components` lists them, those of plugins too.\n"]
-    for row in components():
+    for row in catalogue():
         rows = []
         for key, item in row["settings"].items():
             default = f"`{json.dumps(item['default'])}`" if "default" in item else "required"

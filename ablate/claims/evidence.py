@@ -31,7 +31,7 @@ from ablate.stats.intervals import (
     welch_interval,
     welch_or_permutation,
 )
-from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
+from ablate.study.claims import COUNTS, DETAIL, OVERLAP, RATES, RISES, SHARES, complaints, split_of
 from ablate.study.spec import ClaimSpec
 from ablate.wording import count_of
 

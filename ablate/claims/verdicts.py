@@ -28,8 +28,7 @@ from ablate.analysis.schema import CLAIMS
 from ablate.claims.evidence import Evidence, Gatherer, Refusal
 from ablate.errors import ResultsError
 from ablate.stats.intervals import Estimate
-from ablate.study.claims import all_match
-from ablate.study.metrics import COUNTS, RATES
+from ablate.study.claims import COUNTS, RATES, all_match
 from ablate.study.spec import ClaimSpec
 from ablate.study.trial import level_text
 

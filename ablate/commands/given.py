@@ -1,13 +1,21 @@
-"""Find the file or the results that a person means by a study file, a study's name or a folder."""
+"""Find what a person means by a study file, a study's name or a folder: a study, its plugins, its results.
+
+What takes long to import is imported by the function that needs it: `ablate --help` needs none of it.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ablate.errors import Problem, ResultsError, StudyError, nearest
-from ablate.records.store import Results
+from ablate.errors import ResultsError, StudyError, nearest
+
+if TYPE_CHECKING:
+    from ablate.plugins import Plugins
+    from ablate.study.study import Study
 
 RESULTS = Path("results")
 SUFFIXES = (".yaml", ".yml")
@@ -18,17 +26,44 @@ PLACES = (Path(), Path(STUDIES))
 
 def study_file(given: Path) -> Path:
     """Return the study file that is meant: by its path, by a study's name, or by the folder that holds just one."""
+    from ablate.records.store import Results
+
     if given.is_dir():
         found = study_files([given])
         if not found and Results(given).is_marked():
             return by_name(str(Results(given).read_run().get("study"))) or Results(given).study
         if len(found) != 1:
             cure = f"name one of {', '.join(path.name for path in found)}" if found else "`ablate init` writes one"
-            raise StudyError(Problem(f"{len(found) or 'no'} study files here", file=str(given), cure=cure))
+            raise StudyError(f"{len(found) or 'no'} study files here", file=str(given), cure=cure)
         return found[0]
     if given.exists() or given.suffix in SUFFIXES:
         return given
     return by_name(given.name) or given
+
+
+def study_of(
+    given: Path, override: Sequence[str] | None = None, plugin: Sequence[Path | str] | None = None
+) -> tuple[Study, Plugins]:
+    """Return the study that is meant, and the plugins, which are loaded before it is read."""
+    from ablate.study.reader import read_study
+
+    file = study_file(given)
+    plugins = plugins_of(plugin, file, override)
+    return read_study(file, override or ()), plugins
+
+
+def plugins_of(
+    files: Sequence[Path | str] | None, study: Path | None = None, override: Sequence[str] | None = None
+) -> Plugins:
+    """Load the plugins in `files`, those that the file `study` names, and those that are installed; return them."""
+    from ablate.plugins import Plugins, load_plugins
+
+    every: list[Any] = [Path(path).absolute() for path in files or []]
+    if study is not None:
+        from ablate.commands.trust import trusted_plugins
+
+        every += trusted_plugins(study, override or (), every)
+    return Plugins(tuple(every), tuple(load_plugins(every)))
 
 
 def by_name(name: str) -> Path | None:
@@ -57,6 +92,8 @@ def name_in(path: Path) -> str:
 
 def results_of(study: Path, name: str) -> Path:
     """Return where the results of a study are: below this folder or beside the study file, whichever are there."""
+    from ablate.records.store import Results
+
     beside = study.absolute().parent
     places = [RESULTS / name, beside / "results" / name]
     if beside.name == STUDIES:  # which lies beside the results, as here
@@ -84,8 +121,20 @@ def results_folder(given: Path | None) -> Path:
             return path
         raise ResultsError(f"the study '{name}' has no results yet", file=str(file), cure=f"ablate run {file}")
     cure = nearest(given.name, [path.name for path in known]) or "run a study first"
-    raise StudyError(Problem("no results here", file=str(given), cure=cure))
+    raise StudyError("no results here", file=str(given), cure=cure)
 
 
 def _is_results(path: Path) -> bool:
     return (path / "run.json").exists() or (path / "study.resolved.yaml").exists()
+
+
+def study_behind(given: Path | None, folder: Path) -> Path | None:
+    """Return the study file of a results folder, where it was given or is found by its name."""
+    from ablate.records.store import Results
+
+    return given if given is not None and given.is_file() else by_name(str(Results(folder).read_run().get("study")))
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON."""
+    print(json.dumps(document, indent=1, ensure_ascii=False))

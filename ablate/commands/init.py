@@ -11,7 +11,7 @@ from typing import Any
 
 from ablate.data.files.layout import find_group, find_layout
 from ablate.data.files.survey import Survey, survey
-from ablate.errors import Problem, StudyError
+from ablate.errors import StudyError
 from ablate.study.jsonschema import json_schema
 from ablate.study.names import ALLOWED
 from ablate.wording import count_of
@@ -32,13 +32,13 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     `StudyError` where the file is there already, `DataError` where nothing in the folder pairs up.
     """
     if not folder.is_dir():
-        raise StudyError(Problem("there is no such folder", file=str(folder), cure="name the folder of the images"))
+        raise StudyError("there is no such folder", file=str(folder), cure="name the folder of the images")
     words = [part for part in folder.resolve().parts if part.lower() not in ("data", "train", "images", "/")]
     name = re.sub(r"[^\w.+-]+", "-", words[-1] if words else "study").strip("-.+")[:60]
     name = name if ALLOWED.fullmatch(name) else "study"
     path = out if out is not None else Path(f"{name}.yaml")
     if path.exists():
-        raise StudyError(Problem("is there already", file=str(path), cure="remove it, or write another with --out"))
+        raise StudyError("is there already", file=str(path), cure="remove it, or write another with --out")
     layout = find_layout(folder)
     seen = survey(folder, layout)
     if ask is not None:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ablate.commands import completion
-from ablate.commands.options import (
-    Folder,
-    Json,
-    Overrides,
-    Plugins,
-    StudyFile,
-    VariantName,
-    Yes,
-    folder_of,
-    plugins_of,
-    print_json,
-    study_behind,
-    study_of,
-)
+from ablate.commands.given import plugins_of, print_json, results_folder, study_behind, study_file, study_of
+from ablate.commands.options import Folder, Json, Overrides, Plugins, StudyFile, VariantName, Yes, complete_results
 from ablate.errors import AblateError
 
 
@@ -62,7 +50,7 @@ def data(
 
 def predict(
     results: Annotated[
-        Path, typer.Argument(help="A results folder, a study's file or its name.", autocompletion=completion.results)
+        Path, typer.Argument(help="A results folder, a study's file or its name.", autocompletion=complete_results)
     ],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images, of any size.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for masks and overlays.")],
@@ -73,7 +61,7 @@ def predict(
     ] = False,
 ) -> None:
     """Predict new images with the best network of a study."""
-    folder = folder_of(results)
+    folder = results_folder(results)
     plugins_of(plugin, study_behind(results, folder))
     from ablate.commands.predict import predict as predict_images
     from ablate.records.store import Results
@@ -93,7 +81,7 @@ def export(
     ] = None,
 ) -> None:
     """Export the best network of a study: weights, model.json, and programs of torch.export and ONNX."""
-    folder = folder_of(results)
+    folder = results_folder(results)
     plugins_of(plugin, study_behind(results, folder))
     from ablate.commands.export import FORMS
     from ablate.commands.export import export as export_network
@@ -124,7 +112,7 @@ def clean(
     from ablate.records.store import Results
     from ablate.wording import count_of, size_text
 
-    folder = Results(folder_of(results))
+    folder = Results(results_folder(results))
     check_folder(folder)
     found = list(spare(folder, weights=weights, mirrors=mirrors))
     if not found:
@@ -140,15 +128,29 @@ def clean(
 def components(plugin: Plugins = None, as_json: Json = False) -> None:
     """List models, data sets, losses, optimizers and augmentations with their settings."""
     plugins_of(plugin)
-    from ablate.commands.catalogue import components as rows
-    from ablate.commands.catalogue import print_components
+    from ablate.study.jsonschema import catalogue
 
-    print_json(rows()) if as_json else print_components()
+    if as_json:
+        print_json(catalogue())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    for head in ("kind", "name", "settings", "what it is"):
+        table.add_column(head, overflow="fold")
+    for row in catalogue():
+        settings = [
+            f"{key}: {item['type']} = {json.dumps(item['default'])}" if "default" in item else f"{key}: {item['type']}"
+            for key, item in row["settings"].items()
+        ]
+        table.add_row(*map(Text, (row["kind"], row["name"], "\n".join(settings), row["summary"])))
+    Console().print(table)
 
 
 def trust(study: StudyFile) -> None:
     """Trust the plugins that a study names, as they are now: their code runs with all your rights. Read it first."""
-    from ablate.commands.given import study_file
     from ablate.commands.trust import trust as remember
 
     file = study_file(study)

@@ -8,9 +8,10 @@ from collections.abc import Container, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from ablate.errors import AblateError, Problem, StudyError
+from ablate.errors import AblateError, StudyError
 from ablate.plugins import PluginFile, hashed
 from ablate.records.files import read_file, write_atomic
+from ablate.study.machine import config_folder
 from ablate.study.overrides import apply_overrides
 from ablate.study.problems import Finding, Places
 from ablate.study.yamlfile import MAX_BYTES, parse_bytes
@@ -41,7 +42,7 @@ def trust(study: Path) -> dict[str, PluginFile]:
     if not files:
         raise StudyError("names no plugins, so that there is nothing to trust", file=str(study))
     known = _trusted() | {str(study.resolve()): {name: item.sha256 for name, item in files.items()}}
-    path = _store()
+    path = config_folder() / "trusted.json"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(path, json.dumps(known, indent=1).encode())
     path.chmod(0o600)
@@ -92,15 +93,9 @@ def _refused(study: Path, name: str, index: int) -> Finding:
     return Finding(("plugins", index), message, "code from elsewhere is loaded by --plugin FILE.py")
 
 
-def _store() -> Path:
-    given = Path(os.environ.get("XDG_CONFIG_HOME") or "")
-    # A relative one would lie in the folder that one works in, which may be a stranger's.
-    return (given if given.is_absolute() else Path("~/.config").expanduser()) / "ablate" / "trusted.json"
-
-
 def _trusted() -> dict[str, Any]:
     """Return what the user trusts: the path of a study file to the names of its plugins to their SHA-256."""
-    path = _store()
+    path = config_folder() / "trusted.json"
     try:
         found = path.stat()
         if found.st_uid != os.getuid() or found.st_mode & 0o022:
@@ -111,6 +106,5 @@ def _trusted() -> dict[str, Any]:
     except ValueError:
         known = None
     if not isinstance(known, dict) or not all(isinstance(files, dict) for files in known.values()):
-        problem = Problem("is damaged", file=str(path), cure="remove it, and trust your studies anew")
-        raise StudyError(problem)
+        raise StudyError("is damaged", file=str(path), cure="remove it, and trust your studies anew")
     return known

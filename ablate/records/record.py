@@ -32,7 +32,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA
-    key: str = Field(description="Hash of what the trial computes (study.trial.trial_keys).")
+    key: str = Field(description="Hash of what the trial computes (study.trial.trial_key).")
     study: str
     variant: str
     settings: dict[str, Any] = Field(description="The grid's settings, e.g. {'lr': 0.001}.")

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ablate.errors import AblateError, ResultsError, StudyError
 from ablate.plugins import Plugins
@@ -18,10 +18,15 @@ from ablate.records.files import lock, write_atomic
 from ablate.records.store import Results, to_json
 from ablate.run.events import Profiled
 from ablate.run.executor import on_signals, start_fork_server
+from ablate.run.status import SHARED, is_shared, lock_note, orphans
 from ablate.study.reader import read_study
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.wording import count_of
+
+if TYPE_CHECKING:
+    from ablate.run.cluster.jobs import Engine
+    from ablate.run.setup import Ask
 
 
 def start_early(path: Path, overrides: Sequence[str], folder: Callable[[str], Path]) -> None:
@@ -69,24 +74,17 @@ def run_study(
         raise StudyError("--detach leaves jobs to a cluster", key="run.executor", cure="write executor: slurm")
     if join and not local:
         raise StudyError("--join is for machines without an engine", key="run.executor", cure="write executor: local")
-    with on_signals(_leave), _left_as_found(path), contextlib.ExitStack() as stack:
+    with on_signals(_leave), _left_as_found(path), _site(study, path) as (study, engine, ask):
         # The driver takes over the signals once trials run. On a cluster workers are forked by nobody here.
         done = [Results(path).trial(trial.name).record.exists() for trial in study.trials()]
         if local and (retry or study.spec.search or not all(done)):
             start_fork_server()
-        from ablate.run.cluster.jobs import ask_node, at_site, engine_for
         from ablate.run.display import Display
         from ablate.run.driver import Driver
         from ablate.run.join import Share, check_locks
         from ablate.run.setup import prepare, quarantine_bad_records, writable
-        from ablate.run.status import SHARED, orphans
 
         display, plugins = Display(), plugins or Plugins()
-        study = study if local else at_site(study)
-        # Before anything is made: where the cluster is not there, no folder is left.
-        engine = None if local else engine_for(study, Results(path))
-        if engine is not None:
-            stack.callback(engine.close)
         results = writable(path, study)
         if join:
             check_locks(results.path)
@@ -98,10 +96,8 @@ def run_study(
                     display.say(f"joins the run of {results.lock.read_text(encoding='utf-8').removesuffix(SHARED)}")
                 for note in () if guest else quarantine_bad_records(results):
                     display.say(note)
-                ask = None
                 if engine is not None:
                     display.say(f"{study.name}: {engine.name}")
-                    ask = partial(ask_node, engine, results.path.absolute() / "jobs")
                 prepared = prepare(
                     study, results, plugins=plugins, allow_code_change=allow_code_change, ask=ask, joins=guest
                 )
@@ -132,16 +128,32 @@ def run_study(
         if left:
             gone = f"{count_of(len(left), 'trial')} here {'is' if len(left) == 1 else 'are'} no longer in the study"
             display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
-        display.say(closing_line(path, outcome.exit_code))
+        if outcome.exit_code > 128:
+            display.say("stopped; the same command goes on where this one left")
+        else:
+            display.say(f"results in {path}; `ablate report {path}` makes tables, figures and the page")
         return outcome.exit_code
+
+
+@contextlib.contextmanager
+def _site(study: Study, path: Path) -> Iterator[tuple[Study, Engine | None, Ask | None]]:
+    """Give the study as it is run: here, or on the cluster that comes with it and with the way to ask a node of it.
+
+    Before anything is made: where the cluster is not there, no folder is left.
+    """
+    if study.spec.run.executor == "local":
+        yield study, None, None
+        return
+    from ablate.run.cluster.jobs import ask_node, at_site, engine_for
+
+    study = at_site(study)
+    with contextlib.closing(engine_for(study, Results(path))) as engine:
+        yield study, engine, partial(ask_node, engine, path.absolute() / "jobs")
 
 
 @contextlib.contextmanager
 def _held(results: Results) -> Iterator[None]:
     """Hold the folder's lock; raises `ResultsError` where another run has it."""
-    from ablate.run.setup import lock_note
-    from ablate.run.status import is_shared
-
     shared = is_shared(results)
     with contextlib.nullcontext() if shared else lock(results.lock, lock_note()) as held:
         if not held:
@@ -176,35 +188,21 @@ def _leave(number: int) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def closing_line(path: Path, code: int) -> str:
-    """Return what to do next."""
-    if code > 128:
-        return "stopped; the same command goes on where this one left"
-    return f"results in {path}; `ablate report {path}` makes tables, figures and the page"
-
-
 def profile_study(study: Study, path: Path, *, plugins: Plugins, seconds: float) -> int:
     """Measure each variant of a study alone on its device, a node's where a cluster runs it; writes `profile.json`.
 
     Returns 0, or 1 where it could not.
     """
-    local = study.spec.run.executor == "local"
-    with on_signals(_leave), contextlib.ExitStack() as stack:
-        if local:
+    with on_signals(_leave), _site(study, path) as (study, engine, ask):
+        if engine is None:
             start_fork_server()
-        from ablate.run.cluster.jobs import ask_node, at_site, engine_for
         from ablate.run.display import Display
         from ablate.run.driver import Driver
         from ablate.run.setup import prepare, writable
 
         display = Display()
-        study = study if local else at_site(study)
-        engine = None if local else engine_for(study, Results(path))
-        if engine is not None:
-            stack.callback(engine.close)
         results = writable(path, study)
         with _held(results):
-            ask = None if engine is None else partial(ask_node, engine, results.path.absolute() / "jobs")
             prepared = prepare(study, results, plugins=plugins, allow_code_change=False, ask=ask)
             executor = Driver(prepared, display, plugins=plugins, engine=engine).executor()
             where = "" if engine is None else f" on a node of {engine.name}"

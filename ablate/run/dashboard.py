@@ -43,9 +43,9 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[]
         )
     results = Results(path)
     refuse_links(path)
-    switch = _Switch()
+    switch = _Switch(host)
     try:
-        server = make_server(host, port, named_only(switch, host), _Server if ":" not in host else _Server6, _Quiet)
+        server = make_server(host, port, switch, _Server if ":" not in host else _Server6, _Quiet)
     except OSError as error:
         raise AblateError(f"--port {port}: {error.strerror}", cure="choose another with --port") from None
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -104,33 +104,25 @@ class _Pictures:
 
 
 class _Switch:
-    """The application behind the address: a page that asks again until there is another."""
+    """The application behind the address: a page that asks again until there is one, and 403 for other names.
 
-    application: Any = None
+    A web page can give its own name the address 127.0.0.1: the browser would then let it read and delete everything.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.application: Any = None
 
     def __call__(self, environment: dict[str, Any], start: Any) -> Iterable[bytes]:
+        asked = re.sub(r":\d*$", "", environment.get("HTTP_HOST", "")).strip("[]").lower()
+        if asked not in {self.host, *LOOPBACK} and self.host in LOOPBACK:
+            start("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"This server answers to the name localhost and its own address only.\n"]
         if self.application is not None:
             found: Iterable[bytes] = self.application(environment, start)
             return found
         start("503 Service Unavailable", [("Content-Type", "text/html"), ("Retry-After", "1"), ("Refresh", "1")])
         return [b"<!doctype html><title>ablate</title><p>The dashboard is being prepared; this page follows.</p>\n"]
-
-
-def named_only(application: Any, host: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    """Return the application for those who ask for `host`, or for loopback, by its own name only; 403 for others.
-
-    A web page can give its own name the address 127.0.0.1: the browser would then let it read and delete everything.
-    """
-
-    def answer(environment: dict[str, Any], start: Any) -> Iterable[bytes]:
-        asked = re.sub(r":\d*$", "", environment.get("HTTP_HOST", "")).strip("[]").lower()
-        if asked in {host, *LOOPBACK} or host not in LOOPBACK:
-            found: Iterable[bytes] = application(environment, start)
-            return found
-        start("403 Forbidden", [("Content-Type", "text/plain")])
-        return [b"This server answers to the name localhost and its own address only.\n"]
-
-    return answer
 
 
 class _Server(ThreadingMixIn, WSGIServer):

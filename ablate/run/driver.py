@@ -42,6 +42,7 @@ from ablate.run.optuna_mirror import OptunaMirror, mirror_of
 from ablate.run.setup import Plugins, Prepared, reusable, take_over
 from ablate.run.status import TrialFolders
 from ablate.run.tracker import trackers
+from ablate.run.worker import Assignment
 from ablate.study.trial import Trial
 
 # How long running trials have to write their checkpoints once they are asked to stop.
@@ -107,10 +108,8 @@ class Driver:
         Raises `DataError`, when the running trials have left their checkpoints, where the data of a worker are not
         those that the run began with.
         """
-        self._read_records(self.plan)
         self.reusable = reusable(self.study, self.prepared.dataset.fingerprint)
-        self._reuse(self.plan)
-        enter_plan(self.results, {self.folder(trial).name: trial for trial in self.plan})
+        self._enter(self.plan)
         self._compare_with_earlier()
         if self.share is None or self.share.holds:  # one process writes the mirror
             self._attempt(OptunaMirror.title, lambda: self.listeners.append(self._mirror()))
@@ -164,13 +163,16 @@ class Driver:
         """Return where the trial lies."""
         return self.folders.of(trial.key, trial.name)
 
-    def _reuse(self, trials: Sequence[Trial]) -> None:
+    def _enter(self, trials: Sequence[Trial]) -> None:
+        """Enter trials in the plan, with what stands of them here and in the folders that may be reused."""
+        self._read_records(trials)
         wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
         if wanted and not self.mixed_devices:
             check_alike((self.reusable[trial.key] for trial in wanted), self._computing(), self.results.path)
         if wanted:
             self.display.say(take_over(self.results, wanted, self.reusable))
             self._read_records(wanted)
+        enter_plan(self.results, {self.folder(trial).name: trial for trial in trials})
 
     def _mirror(self) -> OptunaMirror:
         mirror = mirror_of(self.study, self.results, self.plan)
@@ -181,32 +183,32 @@ class Driver:
 
     def executor(self) -> Executor:
         """Return what runs the trials, here or on a cluster."""
-        spec, decisions = self.study.spec, self.prepared.decisions
-        if self.engine is not None:
-            return ClusterExecutor.of(
-                self.engine,
-                self.prepared,
-                plugins=self.plugins.files,
-                origin=self.origin,
-                provenance=self.prepared.provenance,
-                folder_of=lambda trial: self.folder(trial).name,
-                detach=self.detach,
-            )
-        executor = LocalExecutor if self.share is None else partial(JoinedExecutor, share=self.share)
-        return executor(
-            self.results.path,
+        run, decisions = self.study.spec.run, self.prepared.decisions
+        assignment = Assignment(
+            results=self.results.path,
             base=self.study.base,
-            devices=self.prepared.devices,
-            workers=decisions.workers,
-            threads=decisions.threads,
             plugins=self.plugins.files,
             origin=self.origin,
             fingerprints=self.prepared.fingerprints,
             provenance=self.prepared.provenance,
-            trial_timeout=spec.run.trial_timeout,
+            device=self.prepared.devices[0],
+        )
+        shared: dict[str, Any] = {
+            "trial_timeout": run.trial_timeout,
+            "folder_of": lambda trial: self.folder(trial).name,
+        }
+        if self.engine is not None:
+            shared |= {"device_class": decisions.device, "detach": self.detach}
+            return ClusterExecutor(self.engine, run.cluster, assignment, **shared)
+        executor = LocalExecutor if self.share is None else partial(JoinedExecutor, share=self.share)
+        return executor(
+            assignment,
+            devices=self.prepared.devices,
+            workers=decisions.workers,
+            threads=decisions.threads,
             keeps_steps=decisions.keeps_steps,
-            folder_of=lambda trial: self.folder(trial).name,
             should_stop=lambda: self.stopping is not None,
+            **shared,
         )
 
     def _phase(self, executor: Executor, trials: Sequence[Trial]) -> None:
@@ -253,9 +255,7 @@ class Driver:
         further = later_trials(self.study, self.results, lambda: all(trial.key in self.records for trial in self.plan))
         while self.stopping is None and (trials := next(further, None)) is not None:
             self.plan += trials
-            self._read_records(trials)
-            self._reuse(trials)
-            enter_plan(self.results, {self.folder(trial).name: trial for trial in trials})
+            self._enter(trials)
             self._phase(executor, trials)
 
     def _profile(self, executor: Executor) -> None:

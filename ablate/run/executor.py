@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -108,24 +109,25 @@ class _Worker:
             self.process.join(REPORT_SECONDS)
 
 
+@dataclass(frozen=True)
 class _Gone:
     """The last event of a worker: its process has ended."""
 
-    def __init__(self, code: int | None) -> None:
-        self.code = code
+    code: int | None
 
 
+@dataclass(eq=False)
 class _Slot:
     """A place for one worker at a time on a device, and the trial that it runs."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        self.assignment = assignment
-        self.worker: _Worker | None = None
-        self.pid: int | None = None
-        self.parent: int | None = None
-        self.trial: Trial | None = None
-        self.variant: str | None = None
-        self.began = self.progressed = 0.0
+    assignment: Assignment
+    worker: _Worker | None = None
+    pid: int | None = None
+    parent: int | None = None
+    trial: Trial | None = None
+    variant: str | None = None
+    began: float = 0.0
+    progressed: float = 0.0
 
     def end(self) -> None:
         """Kill the worker, if there is one."""
@@ -135,7 +137,7 @@ class _Slot:
 
 
 class LocalExecutor:
-    """The worker processes of a run: `workers` of them for each device.
+    """The worker processes of a run, each with its part of the `assignment`: `workers` of them for each device.
 
     With `keeps_steps` a worker keeps to its variant as long as there is work of it, since its step was costly to make.
     `folder_of` names the folder of a trial, and `should_stop` ends a wait for a worker's start.
@@ -143,16 +145,11 @@ class LocalExecutor:
 
     def __init__(
         self,
-        results: Path,
+        assignment: Assignment,
         *,
-        base: Path,
         devices: Sequence[str],
         workers: int,
         threads: int,
-        plugins: Sequence[Any] = (),
-        origin: Path | None = None,
-        fingerprints: Mapping[str, str] | None = None,
-        provenance: Mapping[str, Any] | None = None,
         trial_timeout: float | None = None,
         keeps_steps: bool = True,
         folder_of: Callable[[Trial], str] = lambda trial: trial.name,
@@ -161,18 +158,13 @@ class LocalExecutor:
         self._events: queue.Queue[Any] = queue.Queue()
         self._context: Any = multiprocessing.get_context("forkserver")
         self._timeout, self._keeps_steps = trial_timeout, keeps_steps
-        self._provenance, self._folder_of, self._should_stop = provenance or {}, folder_of, should_stop
+        self._folder_of, self._should_stop = folder_of, should_stop
         self._slots = [
             _Slot(
-                Assignment(
-                    results=results,
-                    base=base,
+                replace(
+                    assignment,
                     device="cuda:0" if device.startswith("cuda") else device,
                     environment=worker_environment(device, threads),
-                    log=results / "workers.log",
-                    plugins=tuple(plugins),
-                    origin=origin,
-                    fingerprints=fingerprints or {},
                 )
             )
             for device in devices
@@ -201,7 +193,7 @@ class LocalExecutor:
 
     def _begin(self, slot: _Slot, trial: Trial) -> Trial:
         slot.trial, slot.began, slot.progressed = trial, time.monotonic(), time.monotonic()
-        self._send(slot, Run(trial, self._folder_of(trial), self._provenance))
+        self._send(slot, Run(trial, self._folder_of(trial)))
         return trial
 
     def _send(self, slot: _Slot, command: Run | Profile) -> None:

@@ -48,9 +48,8 @@ def beyond_edges(study: Study, results: Results) -> Iterator[list[Trial]]:
             return
         frames = load_results(results.path)
         v = v_table(frames.trials)
-        levels = setting_levels(frames)
         notes = {
-            bracket(setting, row, levels)
+            bracket(setting, row, frames.levels)
             for (_, row), setting in zip(v.iterrows(), best_of_each(v).values(), strict=True)
             if setting is not None
         }
@@ -147,8 +146,3 @@ def still_open(looks: Looks, sides: Mapping[str, str], seeds: int) -> list[str]:
 
 def _levels(frames: Frames, setting: str) -> dict[str, Any]:
     return dict(frames.settings[setting].levels)
-
-
-def setting_levels(frames: Frames) -> pd.DataFrame:
-    """Return the levels of the grid: a row a setting, a column an axis."""
-    return frames.trials.drop_duplicates("setting").set_index("setting")[list(frames.axes)]

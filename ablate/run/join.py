@@ -24,8 +24,8 @@ from ablate.records.record import Record
 from ablate.records.store import Results, read_record
 from ablate.run.events import Failed, Finished, Stopped, WorkerEvent
 from ablate.run.executor import LocalExecutor
-from ablate.run.setup import lock_note
-from ablate.run.status import SHARED, STOP_ALL
+from ablate.run.status import SHARED, STOP_ALL, lock_note
+from ablate.run.worker import Assignment
 from ablate.study.trial import Trial
 
 # Seconds between two looks for trials that another run has left, and how long one may prepare the folder.
@@ -89,9 +89,9 @@ class JoinedExecutor(LocalExecutor):
     The kernel frees the locks of a process that dies; its trials go on from their checkpoints elsewhere.
     """
 
-    def __init__(self, results: Path, *, share: Share, **settings: Any) -> None:
-        super().__init__(results, **settings)
-        self._share, self._results = share, Results(results)
+    def __init__(self, assignment: Assignment, *, share: Share, **settings: Any) -> None:
+        super().__init__(assignment, **settings)
+        self._share, self._results = share, Results(assignment.results)
         self._claims: dict[str, contextlib.ExitStack] = {}
         self._over: list[str] = []
         self._reported: set[str] = set()

@@ -78,14 +78,6 @@ def _line(path: Path) -> str:
     return read_file(path)[:4096].decode().partition("\n")[0].strip()
 
 
-def shorter_epochs(study: Study) -> dict[str, int]:
-    """Return the epochs of each variant in the study that `study` extends; empty where it extends none."""
-    shorter = study.origin
-    if shorter is None:
-        return {}
-    return {name: shorter.train_settings(variant, {})["epochs"] for name, variant in shorter.variants.items()}
-
-
 def machine() -> dict[str, Any]:
     """Return the machine, without its name."""
     import torch
@@ -264,26 +256,21 @@ def write_run(
         "plugins": [{"file": name, "sha256": digest} for name, digest in sorted((known | plugins).items())],
         "decisions": decisions.to_json(),
         "variants": variants,
-        **({"extended_from": shorter_epochs(study)} if study.origin is not None else {}),
         # A profile that is added to trials keeps the phases that their run entered later.
         "plan": before["plan"] if profiled else [plan_entry(trial) for trial in plan],
     }
     if study.spec.search is not None:
         document["search"] = study.spec.search.identity()
+    if (shorter := study.origin) is not None:
+        epochs = {name: shorter.train_settings(item, {})["epochs"] for name, item in shorter.variants.items()}
+        document["extended_from"] = epochs
     write_atomic(results.run, to_json(document))
     write_atomic(results.path / "data.json", to_json({"files": dict(dataset.files)}))
 
 
 def plan_entry(trial: Trial) -> dict[str, Any]:
     """Return a trial as `run.json` lists it."""
-    return {
-        "name": trial.name,
-        "key": trial.key,
-        "variant": trial.variant,
-        "settings": trial.settings,
-        "seed": trial.seed,
-        "role": trial.role,
-    }
+    return {name: getattr(trial, name) for name in ("name", "key", "variant", "settings", "seed", "role")}
 
 
 def enter_plan(results: Results, trials: Mapping[str, Trial]) -> None:

@@ -11,7 +11,8 @@ from ablate.errors import ResultsError
 from ablate.records.files import lock, make_folder, refuse_links, write_atomic
 from ablate.records.record import FINISHED, Record, computed_by, computed_differently
 from ablate.records.store import TRIAL_FILES, Results, TrialFolder, read_record, to_json
-from ablate.run.setup import lock_note, writable
+from ablate.run.setup import writable
+from ablate.run.status import lock_note
 from ablate.wording import count_of
 
 # What numbers of one table have to have in common. Another release of PyTorch is said on the page and not refused.

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.store import Results, TrialFolder, quarantine, read_record, to_json
 from ablate.run import manifest
-from ablate.run.plan.describe import Shape, describe_variants, settings_only
+from ablate.run.plan.describe import Shape, describe_variants
 from ablate.run.plan.dry import dry_pass, load_data, own_data
 from ablate.run.tracker import refuse_missing
 from ablate.study.reader import dump_study
@@ -30,22 +31,9 @@ from ablate.wording import count_of
 Ask = Callable[[Callable[[], Any]], Any]
 
 
-@dataclass(frozen=True)
-class Deciding:
-    """Decide how a study is computed, on the machine where this is called."""
-
-    spec: StudySpec
-    trials: int
-    device: str
-    train_flops: float
-    variants: int
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the execution config and the machine, as `run.json` keeps them."""
-        decisions = decide(
-            self.spec, trials=self.trials, device=self.device, train_flops=self.train_flops, variants=self.variants
-        )
-        return {"decisions": decisions.to_json(), "machine": manifest.machine()}
+def decided(spec: StudySpec, **work: Any) -> dict[str, Any]:
+    """Return the execution config of a study and the machine as `run.json` keeps them, decided where this is called."""
+    return {"decisions": decide(spec, **work).to_json(), "machine": manifest.machine()}
 
 
 @dataclass
@@ -143,7 +131,8 @@ def prepare(
         if not all(results.trial(trial.name).record.exists() for trial in plan):
             dry_pass(study, dataset, devices[0] if ask is None else "cpu", own)
         shapes = {name: Shape.of(data) for name, data in own.items()}
-        variants = describe_variants(study, dataset.in_channels, dataset.num_classes, dataset.size, shapes)
+        described = describe_variants(study, Shape.of(dataset), shapes)
+        variants = {name: item.to_json() for name, item in described.items()}
     if joins:
         manifest.check_same(results, study, plan)
     decisions, machine, notes = _decisions(study, results, plan, devices[0], variants, dataset, ask, joins=joins)
@@ -168,10 +157,12 @@ def _described(study: Study, results: Results, plugins: Mapping[str, str]) -> di
     known = run.get("variants", {})
     if run.get("versions") != manifest.versions() or {p["file"]: p["sha256"] for p in run["plugins"]} != plugins:
         return {}
-    said = ("model", "differs", "control")
-    now = {name: settings_only(study, name).to_json() for name in study.variants}
-    wanted = json.loads(to_json({name: {part: item[part] for part in said} for name, item in now.items()}))
-    there = {name: {part: item.get(part) for part in said} for name, item in known.items()}
+    said = {
+        name: {"model": item.model, "differs": study.differences(name), "control": item.control}
+        for name, item in study.variants.items()
+    }
+    wanted = json.loads(to_json(said))
+    there = {name: {part: item.get(part) for part in ("model", "differs", "control")} for name, item in known.items()}
     return {name: known[name] for name in wanted} if there == wanted else {}
 
 
@@ -195,7 +186,8 @@ def _decisions(
     stand = joins or ("decisions" in run and any(any(folder.path.iterdir()) for folder in results.folders()))
     if ask is not None and stand:  # every job compares the class of its device with it
         return Decisions.from_json(run["decisions"]), run["device"], []
-    question = Deciding(study.spec, len(plan), device, train_flops, len(study.variants))
+    work = {"trials": len(plan), "device": device, "train_flops": train_flops, "variants": len(study.variants)}
+    question = partial(decided, study.spec, **work)
     answer = ask(question) if ask is not None else question()
     fresh, machine = Decisions.from_json(answer["decisions"]), answer["machine"]
     if not stand:
@@ -232,13 +224,6 @@ def quarantine_bad_records(results: Results) -> list[str]:
         aside = quarantine(path, reason)
         notes.append(f"{reason}; moved to {aside.name}, the trial runs again")
     return notes
-
-
-def lock_note() -> str:
-    """Return who holds a lock: pid and host."""
-    import socket
-
-    return f"pid {os.getpid()} on {socket.gethostname()}"
 
 
 def reusable(study: Study, fingerprint: str) -> dict[str, Path]:

@@ -17,8 +17,9 @@ from rich.text import Text
 
 from ablate.errors import ResultsError, visible
 from ablate.records.files import lock, write_atomic
+from ablate.records.record import FINISHED
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
-from ablate.run.cluster.reports import STOP, index_of
+from ablate.run.cluster.job import STOP, index_of
 from ablate.study.trial import Trial
 from ablate.wording import count_of
 
@@ -78,17 +79,20 @@ def status_document(path: Path) -> dict[str, Any]:
     ended = []
     for entry in run["plan"]:
         record = by_key.get(entry["key"])
-        state = record.status if record else _unfinished(results, entry["name"])
+        if record is not None:
+            state: str = record.status
+        else:
+            state = "begun" if read_lines(results.trial(entry["name"]).epochs) else "missing"
         states.setdefault(entry["variant"], Counter())[state] += 1
         if record is not None and state in ("failed", "diverged"):
             ended.append({"trial": entry["name"], "status": state, "reason": visible(str(record.reason))})
     total: Counter[str] = sum(states.values(), Counter())
-    given = [name for name in index_of(results.path / "jobs") if not _ended(results, name)]
+    given = _with_cluster(results)
     return {
         "study": run["study"],
         "path": str(path),
         "trials": sum(total.values()),
-        "done": _done(total),
+        "done": sum(total[state] for state in FINISHED),
         "states": {variant: dict(counts) for variant, counts in states.items()},
         "ended": ended,
         "unreadable": {str(place): visible(reason) for place, reason in bad.items()},
@@ -122,8 +126,14 @@ def print_status(path: Path, console: Console | None = None) -> int:
     return 0 if found["done"] == found["trials"] else 1
 
 
-def _ended(results: Results, name: str) -> bool:
-    return results.trial(name).record.exists()
+def lock_note() -> str:
+    """Return who holds a lock: pid and host."""
+    return f"pid {os.getpid()} on {socket.gethostname()}"
+
+
+def _with_cluster(results: Results) -> list[str]:
+    """Return the trials that were given to a cluster and have no record yet."""
+    return [name for name in index_of(results.path / "jobs") if not results.trial(name).record.exists()]
 
 
 def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
@@ -132,12 +142,10 @@ def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
     A driver of this machine gets SIGTERM; jobs that a cluster runs without one read of it in the folder.
     """
     results = Results(path)
-    found = False
     if is_shared(results):
         write_atomic(results.path / STOP_ALL, b"ablate stop")
         say("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
-        return 0
-    if _held(results.lock):
+    elif _held(results.lock):
         note = results.lock.read_text(encoding="utf-8").strip()
         held = re.fullmatch(r"pid (\d+) on (.*)", note)
         if held is None or held[2] != socket.gethostname():
@@ -145,22 +153,13 @@ def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
             raise ResultsError(f"the run is on {by}", file=str(path), cure="stop it there")
         os.kill(int(held[1]), signal.SIGTERM)
         say(f"asked the run (pid {held[1]}) to stop; `ablate run` goes on where it left")
-        found = True
-    elif any(not _ended(results, name) for name in index_of(results.path / "jobs")):
+    elif _with_cluster(results):
         write_atomic(results.path / "jobs" / STOP, b"ablate stop")
         say("asked the jobs to checkpoint and end; those that wait end when they begin")
-        found = True
-    if not found:
+    else:
         say("no run is going on")
-    return 0 if found else 1
-
-
-def _done(total: Counter[str]) -> int:
-    return total["complete"] + total["diverged"] + total["pruned"]
-
-
-def _unfinished(results: Results, name: str) -> str:
-    return "begun" if read_lines(results.trial(name).epochs) else "missing"
+        return 1
+    return 0
 
 
 def is_shared(results: Results) -> bool:

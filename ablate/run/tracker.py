@@ -1,17 +1,24 @@
-"""Trackers: a queue that training never waits for, and the names under which the values of a trial are logged."""
+"""Trackers: a queue that training never waits for; TensorBoard's and MLflow's end of it (W&B's is in `wandb`)."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import Problem, StudyError
+import numpy as np
+from PIL import Image
+
+from ablate.errors import StudyError
+from ablate.records.files import lock
 from ablate.records.paint import write_panel
 from ablate.records.record import Record
 from ablate.records.store import Results
@@ -23,33 +30,32 @@ from ablate.study.trial import Trial
 # What a study asks for under `track`, and the package without which it cannot have it.
 EXTRAS = ("tensorboard", "mlflow")
 CURVES = ("train/loss", "val/loss", "val/mean_iou", "lr")
+TAG = "ablate.trial"
+LONGEST = 500  # characters of a parameter that every version of MLflow takes
+# Nothing is sent to MLflow but what the study asks for, no address is printed for every trial, and a server that is
+# away is given up in seconds, not minutes.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
 
 
 def refuse_missing(study: Study) -> None:
     """Raise `StudyError` where a study wants a tracker whose package is not installed."""
     for name in EXTRAS:
         if getattr(study.spec.track, name) and importlib.util.find_spec(name) is None:
-            problem = Problem(
-                f"{name} is not installed", key=f"track.{name}", cure=f"pip install 'ablate-bench[{name}]'"
-            )
             with study.located():
-                raise StudyError(problem)
+                cure = f"pip install 'ablate-bench[{name}]'"
+                raise StudyError(f"{name} is not installed", key=f"track.{name}", cure=cure)
 
 
 def trackers(study: Study, results: Results) -> list[Tracker]:
     """Return the trackers of a run: W&B unless it is disabled, and what else the study asks for."""
     from ablate.run.wandb import WandbTracker
 
-    found: list[Tracker] = [WandbTracker(study, results)]
-    if study.spec.track.tensorboard:
-        from ablate.run.tensorboard import TensorBoardTracker
-
-        found.append(TensorBoardTracker(study, results))
-    if study.spec.track.mlflow:
-        from ablate.run.mlflow import MLflowTracker
-
-        found.append(MLflowTracker(study, results))
-    return found
+    wanted = {TensorBoardTracker: study.spec.track.tensorboard, MLflowTracker: study.spec.track.mlflow}
+    return [WandbTracker(study, results), *(kind(study, results) for kind, asked in wanted.items() if asked)]
 
 
 class Tracker:
@@ -178,3 +184,127 @@ def outcome(record: Record) -> dict[str, float]:
 def beside_curves(record: Record) -> dict[str, float]:
     """Return `outcome` for a tracker that knows one series a name: what the best epoch had is apart from the curves."""
     return {f"best/{name}" if name in CURVES else name: value for name, value in outcome(record).items()}
+
+
+class TensorBoardTracker(Tracker):
+    """Writes trials below `tensorboard/` in the results folder."""
+
+    title = "TensorBoard"
+
+    def __init__(self, study: Study, results: Results) -> None:
+        super().__init__(study, results)
+        self.folder = results.path / "tensorboard"
+        self.start()
+
+    def close(self) -> list[str]:
+        """Finish, and say how the files are looked at."""
+        return [*super().close(), f"`tensorboard --logdir {self.folder}` shows the trials' curves"]
+
+    def begin(self, trial: Trial) -> dict[str, Any]:
+        """Return where the trial's events go; the writer follows with the first epoch."""
+        return {"folder": self.folder / trial.name}
+
+    def log(self, run: dict[str, Any], epoch: int, values: dict[str, float]) -> None:
+        """Log an epoch."""
+        writer = run["writer"] if "writer" in run else run.setdefault("writer", _writer(run["folder"], epoch))
+        for name, value in values.items():
+            writer.add_scalar(name, value, epoch)
+        run["epoch"] = epoch
+
+    def end(self, run: dict[str, Any], trial: Trial, record: Record) -> None:
+        """Log settings and metrics, as the HParams tab compares them, and the panel of predictions."""
+        writer = run.get("writer") or _writer(run["folder"], None)
+        given = {name: value for name, value in settings(trial).items() if not isinstance(value, dict)}
+        given = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in given.items()}
+        epoch = run.get("epoch", 0)
+        writer.add_hparams(given | {"status": record.status}, beside_curves(record), run_name=".", global_step=epoch)
+        with self.panel(trial, record) as panel:
+            if panel is not None:
+                with Image.open(panel) as image:
+                    writer.add_image("panel", np.asarray(image), epoch, dataformats="HWC")
+        writer.close()
+
+    def interrupt(self, run: dict[str, Any]) -> None:
+        """Write what is there."""
+        if "writer" in run:
+            run["writer"].close()
+
+
+def _writer(folder: Path, epoch: int | None) -> Any:
+    """Return a writer of the trial's events that has TensorBoard forget those of `epoch` and later."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=epoch)
+
+
+class MLflowTracker(Tracker):
+    """Logs trials to a server, or to a database in a folder (relative to the study file)."""
+
+    title = "MLflow"
+    close_seconds = 120.0  # a new database takes half a minute of a busy machine
+
+    def __init__(self, study: Study, results: Results) -> None:
+        super().__init__(study, results)
+        self.uri, self._folder = str(self.spec.track.mlflow), None
+        if "://" not in self.uri and self.uri != "databricks":
+            self._folder = (study.base / self.uri).resolve()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.uri = f"sqlite:///{self._folder / 'mlflow.db'}"
+        self.start()
+
+    def prepare(self) -> None:
+        """Open the experiment of the study, and note where it is looked at."""
+        os.environ.update(ENVIRONMENT | os.environ)
+        from mlflow import MlflowClient, entities
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        self._entities, self._client = entities, MlflowClient(tracking_uri=self.uri)
+        name = self.spec.track.project or self.spec.study
+        # A database that several runs make at once is damaged for good.
+        with lock(self._folder / ".lock", timeout=300.0) if self._folder else nullcontext():
+            there = self._client.get_experiment_by_name(name)
+            artifacts = (self._folder / "artifacts").as_uri() if self._folder else None
+            self._experiment = there.experiment_id if there else self._client.create_experiment(name, artifacts)
+        page = f"{self.uri.rstrip('/')}/#/experiments/{self._experiment}"
+        command = f"`mlflow ui --backend-store-uri {self.uri}`"
+        self.notes.append(f"MLflow has the trials: {page if self.uri.startswith('http') else command}")
+
+    def begin(self, trial: Trial) -> dict[str, Any]:
+        """Return the trial's run, with the last epoch that it has."""
+        own = self.run_id(trial)
+        found = self._client.search_runs([self._experiment], filter_string=f"tags.`{TAG}` = '{own}'", max_results=1)
+        if found:
+            run = found[0].info.run_id
+            self._client.update_run(run, status="RUNNING")
+            rates = self._client.get_metric_history(run, "lr")
+            return {"id": run, "epoch": max((rate.step for rate in rates), default=0)}
+        tags = {TAG: own, "study": self.spec.study, "variant": trial.variant}
+        run = self._client.create_run(self._experiment, tags=tags, run_name=trial.name).info.run_id
+        given: dict[str, Any] = {}
+        for name, value in settings(trial).items():
+            below = value.items() if isinstance(value, dict) else ()
+            given |= {f"{name}.{key}": item for key, item in below} if below else {name: value}
+        params = [self._entities.Param(name, str(value)[:LONGEST]) for name, value in given.items()]
+        self._client.log_batch(run, params=params)
+        return {"id": run, "epoch": 0}
+
+    def log(self, run: dict[str, Any], epoch: int, values: dict[str, float], **tags: str) -> None:
+        """Log an epoch that the run does not have yet, or with `tags` an outcome."""
+        if epoch > run["epoch"] or tags:
+            run["epoch"], now = epoch, round(1000 * time.time())
+            metrics = [self._entities.Metric(name, value, now, epoch) for name, value in values.items()]
+            self._client.log_batch(run["id"], metrics, tags=[self._entities.RunTag(*tag) for tag in tags.items()])
+
+    def end(self, run: dict[str, Any], trial: Trial, record: Record) -> None:
+        """Log the outcome and the panel of predictions."""
+        outcome = {"status": record.status, "reason": record.reason or ""}  # no reason of an earlier try stays
+        self.log(run, run["epoch"], beside_curves(record), **outcome)
+        with self.panel(trial, record) as panel:
+            if panel is not None:
+                self._client.log_artifact(run["id"], str(panel))
+        self._client.set_terminated(run["id"], "FAILED" if record.status == "failed" else "FINISHED")
+
+    def interrupt(self, run: dict[str, Any]) -> None:
+        """Say that the trial has not ended."""
+        self.log(run, run["epoch"], {}, status="interrupted")
+        self._client.set_terminated(run["id"], "KILLED")

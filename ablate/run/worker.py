@@ -63,16 +63,16 @@ OUT_OF_MEMORY = (
 
 @dataclass(frozen=True)
 class Assignment:
-    """The duty of a worker process: a device, a results folder, and the environment and plugins of the run."""
+    """The duty of a worker process: a results folder, what all trials of the run share, and a device."""
 
     results: Path
     base: Path
-    device: str
-    environment: Mapping[str, str]
-    log: Path
     plugins: tuple[Path | PluginFile, ...] = ()
     origin: Path | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,6 @@ class Run:
 
     trial: Trial
     folder: str
-    provenance: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,8 @@ def settle(assignment: Assignment) -> None:
     with contextlib.suppress(OSError):  # it leads one already
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what Ctrl-C means
-    log = os.open(assignment.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    log = os.open(assignment.results / "workers.log", flags, 0o644)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.close(log)
@@ -223,8 +223,7 @@ class Server:
         load_plugins(assignment.plugins)
         self.results = Results(assignment.results)
         self.study = read_study(self.results.study)
-        self.driver = driver
-        self.device = assignment.device
+        self.driver, self.assignment = driver, assignment
         decisions = Decisions.from_json(self.results.read_run()["decisions"])
         self.origin = Results(assignment.origin) if assignment.origin else None
         self.bench = Context(assignment.device, decisions, assignment.base, assignment.fingerprints)
@@ -243,8 +242,8 @@ class Server:
             on_event=lambda row: self.driver.send(Epoch.of(row)),
             should_stop=lambda: self.should_stop(trial.name),
             provenance={
-                **command.provenance,
-                "device": self.device,
+                **self.assignment.provenance,
+                "device": self.assignment.device,
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "arithmetic": self.bench.arithmetic(),

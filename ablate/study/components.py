@@ -49,7 +49,6 @@ CALLED = ("loss", "optimizer", "augmentation")
 class Parameter:
     """One setting of a factory: its type as a validator, and its default as JSON values."""
 
-    name: str
     adapter: TypeAdapter[Any]
     required: bool
     default: Any
@@ -101,11 +100,11 @@ class Signature:
 
     def without_locations(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that say what the component is, not where its files lie."""
-        return {key: value for key, value in settings.items() if not _is_location(self.parameters.get(key), key)}
+        return {key: value for key, value in settings.items() if not self.is_location(key)}
 
-
-def _is_location(parameter: Parameter | None, key: str) -> bool:
-    return key == "root" or (parameter is not None and parameter.location)
+    def is_location(self, key: str) -> bool:
+        """Return whether a setting says where files lie."""
+        return key == "root" or (key in self.parameters and self.parameters[key].location)
 
 
 def signature(registry: Registry, name: str) -> Signature:
@@ -143,7 +142,9 @@ def _parameter(item: inspect.Parameter, hints: Mapping[str, Any], kind: str, who
         raise PluginError(message, file=source, cure=f"write, for example, {item.name}: int = 4")
     hint = hints[item.name]
     try:
-        adapter = TypeAdapter(hint, config=None if _has_own_config(hint) else ConfigDict(extra="forbid"))
+        # pydantic refuses a second configuration for types that carry their own.
+        own = any(hasattr(hint, name) for name in ("__pydantic_config__", "model_config", "__dataclass_fields__"))
+        adapter = TypeAdapter(hint, config=None if own else ConfigDict(extra="forbid"))
         required = item.default is inspect.Parameter.empty
         default = None if required else adapter.dump_python(item.default, mode="json")
         json.dumps(default, allow_nan=False)
@@ -151,20 +152,11 @@ def _parameter(item: inspect.Parameter, hints: Mapping[str, Any], kind: str, who
         reason = str(error).splitlines()[0]
         message = f"{who}: the setting '{item.name}' is not of a type that a study file can say ({reason})"
         raise PluginError(message, file=source, cure="use numbers, text, bool, Literal, lists, tuples") from None
-    return Parameter(item.name, adapter, required, default, _names_a_path(hint))
-
-
-def _has_own_config(hint: Any) -> bool:
-    # pydantic refuses a second configuration for types that carry their own.
-    return (
-        hasattr(hint, "__pydantic_config__") or hasattr(hint, "model_config") or hasattr(hint, "__dataclass_fields__")
-    )
+    return Parameter(adapter, required, default, _names_a_path(hint))
 
 
 def _names_a_path(hint: Any) -> bool:
-    if hint is Path:
-        return True
-    return any(_names_a_path(part) for part in typing.get_args(hint))
+    return hint is Path or any(map(_names_a_path, typing.get_args(hint)))
 
 
 def create(registry: Registry, component: Mapping[str, Any], **context: Any) -> Any:

@@ -1,10 +1,10 @@
-"""The JSON schema of a study file, with the settings of every registered component, for editors that complete it."""
+"""The settings of every registered component: as a list, and in the JSON schema of study files, for editors."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ablate.registry import DATASETS, MODELS, Registry
+from ablate.registry import AUGMENTATIONS, DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
 from ablate.study.axes import NAMED, train_fields
 from ablate.study.components import signature
 from ablate.study.spec import StudySpec, SubsetSpec
@@ -103,3 +103,30 @@ def _properties(registry: Registry, name: str, definitions: dict[str, Any]) -> t
             item["default"] = parameter.default
         properties[key] = item
     return properties, required
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Return a row a component: kind, name, where it is from, what it is, and its settings with types and defaults."""
+    rows = []
+    for registry in (MODELS, DATASETS, LOSSES, OPTIMIZERS, AUGMENTATIONS):
+        for name in registry:
+            takes = signature(registry, name)
+            settings: dict[str, dict[str, Any]] = {}
+            for key, item in takes.parameters.items():
+                settings[key] = {"type": _type_name(item.adapter.json_schema())}
+                if not item.required:
+                    settings[key]["default"] = item.default
+            of = {"kind": registry.kind, "name": name, "from": registry.source(name)}
+            rows.append({**of, "summary": takes.summary, "settings": settings})
+    return rows
+
+
+def _type_name(shape: dict[str, Any]) -> str:
+    if "enum" in shape:
+        return " | ".join(map(str, shape["enum"]))
+    if "anyOf" in shape:
+        return " | ".join(_type_name(part) for part in shape["anyOf"])
+    if "const" in shape:
+        return str(shape["const"])
+    names = {"array": "list", "object": "mapping", "string": "text", "integer": "whole number", "null": "none"}
+    return names.get(str(shape.get("type")), str(shape.get("type", "any")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -74,3 +76,10 @@ class TrackSpec(Spec):
     )
     project: str | None = Field(None, description="Project of W&B, experiment of MLflow; default the study's name.")
     entity: str | None = Field(None, description="W&B entity.")
+
+
+def config_folder() -> Path:
+    """Return the folder of the user's own settings and trust."""
+    given = Path(os.environ.get("XDG_CONFIG_HOME") or "")
+    # A relative one would lie in the folder that one works in, which may be a stranger's.
+    return (given if given.is_absolute() else Path("~/.config").expanduser()) / "ablate"

@@ -196,21 +196,17 @@ def _finding(path: KeyPath, items: list[Any], prefix: KeyPath, known: Callable[[
     if kind == "literal_error" and len(items) == 1 and isinstance(inner, str):
         choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
         cure = f"write '{MEANT[inner]}'" if MEANT.get(inner) in choices else nearest(inner, choices)
-        return Finding(full, f"expected {_choices(first)}, got {shown(inner)}", cure)
+        return Finding(full, f"expected {first['ctx']['expected']}, got {shown(inner)}", cure)
     # An alternative of the right type that is out of its bounds was meant, whatever the others would have liked.
     items = [pair for pair in items if not _only_types([pair])] or items
     expected = " or ".join(dict.fromkeys(_expectation(item) for item, _ in items))
     return Finding(full, f"expected {expected}, got {shown(inner)}", _cure(items, inner))
 
 
-def _choices(item: Mapping[str, Any]) -> str:
-    return str(item["ctx"]["expected"])
-
-
 def _expectation(item: Mapping[str, Any]) -> str:
     kind = item["type"]
     if kind == "literal_error":
-        return _choices(item)
+        return str(item["ctx"]["expected"])
     template = EXPECTED.get(kind)
     if template is None:
         return f"something else ({excerpt(str(item['msg']))})"

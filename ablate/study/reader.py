@@ -20,7 +20,7 @@ from ablate.study.problems import Finding, KeyPath, Places, shown, translate
 from ablate.study.resolve import resolve
 from ablate.study.spec import StudySpec
 from ablate.study.study import Study
-from ablate.study.yamlfile import MAX_BYTES, Refused, parse_bytes, scalar
+from ablate.study.yamlfile import MAX_BYTES, is_text, parse_bytes
 
 # Parts of a study whose keys are often written without them.
 PARTS = ("train", "measure", "run", "track")
@@ -166,11 +166,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    try:
-        plain = scalar(value) == value
-    except Refused:
-        plain = False
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if is_text(value) else '"')
 
 
 _Dumper.add_representer(str, _text)

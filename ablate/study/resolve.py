@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from ablate.study.matching import match_sizes
 from ablate.study.names import name_findings
 from ablate.study.problems import Finding, shown, translate
 from ablate.study.spec import Component, StudySpec, SubsetSpec, TrainSpec, VariantSpec
-from ablate.study.study import MODEL_AXIS, Study, Variant, subset
+from ablate.study.study import MODEL_AXIS, Study, subset
 from ablate.study.trial import canonical, without_location
 from ablate.study.variants import Variants
 
@@ -58,7 +60,7 @@ def resolve(
     findings += _seeds(spec) + _phases(spec)
     seeds = _seeds_of(spec)
     seeds = seeds if isinstance(seeds, int) else len(seeds)
-    planned = variants.trials(axes, seeds) * (spec.search.trials if spec.search else 1)
+    planned = math.prod(map(len, (variants.built, *axes.values()))) * seeds * (spec.search.trials if spec.search else 1)
     if spec.screen is not None:
         planned += len(variants.built) * spec.screen.again * spec.screen.more
     if spec.confirm is not None:
@@ -92,10 +94,14 @@ def resolve(
     resolved = _resolved(spec, variants, axes, baseline, data)
     study = Study(resolved, path, variants.built, baseline, data, identity)
     findings = _same(study) if registered else []
-    kept = {name: item for name, item in study.variants.items() if _has_trials(study, name)}
+    kept = {
+        name: item
+        for name, item in study.variants.items()
+        if not all(study.excludes(name, settings) for settings in study.settings())
+    }
     if baseline not in kept:
         findings.append(Finding(("exclude",), f"expected trials of the baseline '{baseline}' to be left, got none"))
-    return Study(resolved, path, kept, baseline, data, identity), findings
+    return dataclasses.replace(study, variants=kept), findings
 
 
 def _data(spec: StudySpec, base: Path, *, registered: bool) -> tuple[dict[str, Any], dict[str, Any], list[Finding]]:
@@ -229,15 +235,14 @@ def _equal(level: Any, value: Any) -> bool:
     return isinstance(level, bool) == isinstance(value, bool) and bool(level == value)
 
 
-def _has_trials(study: Study, name: str) -> bool:
-    return any(not study.excludes(name, settings) for settings in study.settings())
-
-
 def _same(study: Study) -> list[Finding]:
     """Variants that compute the same, unless one is declared as a control; controls that are a copy of none."""
     originals: dict[str, str] = {}
     findings = []
-    whole = {name: _computes(study, variant) for name, variant in study.variants.items()}
+    whole = {
+        name: canonical([variant.model, study.train_settings(variant, {}), study.data_of(name)])
+        for name, variant in study.variants.items()
+    }
     for name, variant in study.variants.items():
         if variant.control:
             continue
@@ -251,10 +256,6 @@ def _same(study: Study) -> list[Finding]:
             message = "expected the settings of another variant (an A/A copy), got different ones"
             findings.append(Finding(("variants", name, "control"), message, "remove control, or its differences"))
     return findings
-
-
-def _computes(study: Study, variant: Variant) -> str:
-    return canonical([variant.model, study.train_settings(variant, {}), study.data_of(variant.name)])
 
 
 def _resolved(

@@ -7,18 +7,17 @@ import dataclasses
 import itertools
 import json
 import math
-import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
+from ablate.study.claims import DETAIL, split_of
 from ablate.study.fields import assign, flat
-from ablate.study.metrics import DETAIL, split_of
 from ablate.study.problems import Places
 from ablate.study.spec import MAX_EPOCHS, StudySpec, SubsetSpec, TrainSpec
-from ablate.study.trial import Trial, canonical, derived_seed, trial_keys
+from ablate.study.trial import Trial, canonical, derived_seed, trial_key
 
 MODEL_AXIS = "model."
 
@@ -153,15 +152,14 @@ class Study:
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
-        content = json.loads(json.dumps([chosen.model | own, self.data_of(variant), train, settings]))
+        content = json.dumps([chosen.model | own, self.data_of(variant), train, settings])
         control = variant if chosen.control else None
         identity = subset(self.data_identity | chosen.data)
-        keys = trial_keys(seeds, model=content[0], data=identity, train=content[2], control=control)
-        # Each trial gets dicts of its own: whoever changes one changes no other trial.
-        packed = pickle.dumps(content)
         trials = []
-        for seed, key in zip(seeds, keys, strict=True):
-            model, data, train, levels = pickle.loads(packed)
+        for seed in seeds:
+            # Each trial gets dicts of its own: whoever changes one changes no other trial.
+            model, data, train, levels = json.loads(content)
+            key = trial_key(seed, model=model, data=identity, train=train, control=control)
             parent = self.origin.trial(variant, settings, seed, role).key if self.origin else None
             trials.append(Trial(self.name, variant, levels, seed, role, model, data, train, key, parent))
         return trials

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 # Raised whenever code changes the numbers that a trial computes: old records then no longer pass for new ones.
@@ -17,26 +17,13 @@ ENGINE_REVISION = 4
 SETTINGS_LENGTH = 100
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Setting:
-    """One combination of the grid's levels: what distinguishes the cells of a variant.
-
-    Settings with equal levels are equal, hash alike, and may key a dictionary.
-    """
+    """One combination of the grid's levels: what distinguishes the cells of a variant."""
 
     levels: Mapping[str, Any]
 
     @property
-    def lr(self) -> float | None:
-        """The learning rate, None where it is not varied."""
-        return self.levels.get("lr")
-
-    @cached_property
-    def key(self) -> str:
-        """The canonical JSON of the levels: equal for equal levels, whatever the order of the axes."""
-        return canonical(dict(self.levels))
-
-    @cached_property
     def text(self) -> str:
         """The text that names the setting in tables: {"lr": 0.0003} is "lr=3e-4", "as given" where nothing varies."""
         return ", ".join(f"{axis}={level_text(level)}" for axis, level in self.levels.items()) or "as given"
@@ -45,15 +32,6 @@ class Setting:
     def values(self) -> tuple[str, ...]:
         """The texts of the levels alone, in the order of the axes: ("3e-4",)."""
         return tuple(level_text(level) for level in self.levels.values())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Setting) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -73,11 +51,6 @@ class Trial:
     parent: str | None = None
 
     @property
-    def setting(self) -> Setting:
-        """The trial's setting: its combination of the grid's levels."""
-        return Setting(self.settings)
-
-    @property
     def name(self) -> str:
         """The trial's folder name, such as "noskip-lr3e-4-seed0-1a2b3c4d"."""
         return trial_name(self.variant, self.settings, self.seed, self.key)
@@ -88,26 +61,29 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
-def trial_keys(
-    seeds: Sequence[int],
+def trial_key(
+    seed: int,
     *,
     model: Mapping[str, Any],
     data: Mapping[str, Any],
     train: Mapping[str, Any],
     control: str | None = None,
-) -> list[str]:
-    """Return a key a seed: 64 hex digits over all that decides a trial's numbers, and nothing else.
+) -> str:
+    """Return a key: 64 hex digits over all that decides a trial's numbers, and nothing else.
 
     `model`, `data` and `train` are complete (defaults filled in), so that writing a default out changes nothing;
     `data` has no location and, for a generated set, its version. `control` is the name of an A/A copy, which is a
     trial of its own although it computes what its original does.
     """
-    # The canonical text of all of it, put together from what stands before the seed in the order of the keys and what
-    # stands after: the seeds of a cell share both.
-    before = canonical({"control": control, "data": data, "engine": ENGINE_REVISION, "model": model})[:-1]
-    after = canonical({"train": train})[1:]
-    texts = (f'{before},"seed":{canonical(seed)},{after}' for seed in seeds)
-    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    content = {
+        "engine": ENGINE_REVISION,
+        "model": model,
+        "data": data,
+        "train": train,
+        "seed": seed,
+        "control": control,
+    }
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def without_location(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Variants:
         for key, value in settings.items():
             parts = SubsetSpec.model_fields
             place = (*path, f"data.{key}" if path == ("factors",) else key)
-            if key == "root" or (key in takes.parameters and takes.parameters[key].location):
+            if takes.is_location(key):
                 message = f"expected a setting that says what is trained on, got the location '{key}'"
                 findings.append(Finding(place, message, "make it a study of its own"))
             elif key in parts:
@@ -238,10 +238,6 @@ class Variants:
                         place = ("factors", *key.split(".")) if of_model else ("factors", f"train.{key}")
                     message = f"expected the grid alone to set '{axis}', got it here too"
                     self.findings.append(Finding(place, message, "remove it here or from the grid"))
-
-    def trials(self, axes: Mapping[str, Any], seeds: int) -> int:
-        """Count the trials of the plan before anything is excluded."""
-        return len(self.built) * math.prod(len(levels) for levels in axes.values()) * seeds
 
 
 def _of_levels(levels: Mapping[str, Any]) -> VariantSpec:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 from yaml.reader import Reader
 
-from ablate.errors import Problem, StudyError
+from ablate.errors import StudyError
 from ablate.study.problems import Finding, KeyPath, excerpt
 
 MAX_BYTES = 1 << 20
@@ -99,7 +100,7 @@ def parse_bytes(data: bytes, file: str) -> Document:
     try:
         return parse(text)
     except _Fatal as error:
-        raise StudyError(Problem(error.message, file=file, line=error.line, cure=error.cure)) from None
+        raise StudyError(error.message, file=file, line=error.line, cure=error.cure) from None
 
 
 def parse_value(text: str) -> Document:
@@ -107,26 +108,22 @@ def parse_value(text: str) -> Document:
     strange = Reader.NON_PRINTABLE.search(text)
     if strange:
         raise Refused(f"expected printable text, got the character U+{ord(strange.group()):04X}")
-    try:
-        return parse(text)
-    except _Fatal as error:
-        raise Refused(error.message, error.cure) from None
+    return parse(text)
 
 
-class _Fatal(Exception):
+class _Fatal(Refused):
     """A fault that makes further reading pointless."""
 
     def __init__(self, message: str, line: int, cure: str = "") -> None:
-        super().__init__(message)
-        self.message, self.line, self.cure = message, line, cure
+        super().__init__(message, cure)
+        self.line = line
 
 
 def parse(text: str) -> Document:
     """Build the values of `text` from PyYAML's events."""
-    builder = _Builder()
+    builder = _Builder(yaml.parse(text, Loader=yaml.SafeLoader))
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            builder.take(event)
+        root = builder.document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -141,134 +138,49 @@ def parse(text: str) -> Document:
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML lets escapes such as "\\UFFFFFFFF" and directives of a thousand digits end in bare ValueErrors.
         raise _Fatal("expected valid YAML, got an escape or a directive out of range", builder.line) from None
-    return Document(builder.root, builder.lines, builder.findings)
+    return Document(root, builder.lines, builder.findings)
 
 
-_NO_KEY = object()
-_DISCARD = object()
-
-
-@dataclass
-class _Level:
-    """An open mapping or list."""
-
-    path: KeyPath
-    value: dict[str, Any] | list[Any]
-    key: Any = _NO_KEY
+# Stands in a path for a key that was refused, whose value is read all the same.
+_REFUSED_KEY = object()
 
 
 class _Builder:
-    """Takes events and grows the value; everything it refuses becomes a finding at its place."""
+    """Makes values of events, as deep as `MAX_DEPTH`; everything it refuses becomes a finding at its place."""
 
-    def __init__(self) -> None:
-        self.root: Any = None
+    def __init__(self, events: Iterable[Any]) -> None:
         self.lines: dict[KeyPath, int] = {(): 1}
         self.findings: list[Finding] = []
         self.line = 1
-        self._open: list[_Level] = []
-        self._documents = 0
-        self._nodes = 0
+        self._events = self._counted(events)
 
-    def take(self, event: yaml.Event) -> None:
-        if event.start_mark is not None:
-            self.line = event.start_mark.line + 1
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise _Fatal("expected one document, got a second", self.line, "remove the line '---'")
-        elif isinstance(event, yaml.NodeEvent):
-            self._nodes += 1
-            if self._nodes > MAX_NODES:
+    def _counted(self, events: Iterable[Any]) -> Iterator[Any]:
+        nodes = 0
+        for event in events:
+            if event.start_mark is not None:
+                self.line = event.start_mark.line + 1
+            nodes += isinstance(event, yaml.NodeEvent)
+            if nodes > MAX_NODES:
                 raise _Fatal(f"expected at most {MAX_NODES:,} values, got more", self.line)
-            self._node(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._open.pop()
+            yield event
 
-    def _node(self, event: yaml.NodeEvent) -> None:
-        level = self._open[-1] if self._open else None
-        as_key = level is not None and isinstance(level.value, dict) and level.key is _NO_KEY
-        path = self._place(level, as_key)
+    def document(self) -> Any:
+        """Return the value of the one document; raises `_Fatal` where there are two."""
+        value, documents = None, 0
+        for event in self._events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise _Fatal("expected one document, got a second", self.line, "remove the line '---'")
+            elif isinstance(event, yaml.NodeEvent):
+                value = self._value(event, (), 0)
+        return value
+
+    def _value(self, event: Any, path: KeyPath, depth: int) -> Any:
         self._refuse_features(event, path)
-        if as_key:
-            assert level is not None
-            self._key(event, level)
-            return
         self.lines.setdefault(path, self.line)
-        value = self._value(event, path)
-        if level is None:
-            self.root = value
-        elif isinstance(level.value, list):
-            level.value.append(value)
-        else:
-            if level.key is not _DISCARD:
-                level.value[level.key] = value
-            level.key = _NO_KEY
-        if isinstance(value, dict | list):
-            self._push(path, value)
-
-    def _place(self, level: _Level | None, as_key: bool) -> KeyPath:
-        if level is None:
-            return ()
-        if isinstance(level.value, list):
-            return (*level.path, len(level.value))
-        return level.path if as_key else (*level.path, level.key)
-
-    def _push(self, path: KeyPath, value: dict[str, Any] | list[Any]) -> None:
-        if len(self._open) >= MAX_DEPTH:
-            raise _Fatal(f"expected at most {MAX_DEPTH} levels of nesting, got more", self.line)
-        self._open.append(_Level(path, value))
-
-    def _refuse_features(self, event: yaml.NodeEvent, path: KeyPath) -> None:
-        if isinstance(event, yaml.AliasEvent):
-            message = f"expected a plain value, got the alias *{excerpt(str(event.anchor))}"
-            self._find(path, message, "write the value out", covers=True)
-        elif event.anchor is not None:
-            self._find(
-                path, f"expected a plain value, got the anchor &{excerpt(str(event.anchor))}", "write the value out"
-            )
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            short = tag.replace("tag:yaml.org,2002:", "!!")
-            message = f"expected a plain value, got the tag {excerpt(short)}"
-            self._find(path, message, "remove the tag", covers=bool(path))
-
-    def _key(self, event: yaml.NodeEvent, level: _Level) -> None:
-        level.key = _DISCARD
         if isinstance(event, yaml.CollectionStartEvent):
-            self._find(level.path, "expected text as a key, got a list or a mapping")
-            self._push((*level.path, _DISCARD), [] if isinstance(event, yaml.SequenceStartEvent) else {})
-            return
-        if not isinstance(event, yaml.ScalarEvent):
-            return
-        if event.style is None:
-            if event.value == "<<":
-                self._find(level.path, "expected a plain key, got the merge key <<", "write the keys out")
-                return
-            try:
-                read = scalar(event.value)
-            except Refused:
-                read = None
-            if not isinstance(read, str):
-                self._find(level.path, f"expected text as a key, got {excerpt(event.value)}", "quote it")
-                return
-        path = (*level.path, event.value)
-        if self._strange(event.value, path):
-            return
-        if event.value in level.value:
-            first = self.lines[path]
-            self._find(path, f"expected every key once, got it again (first on line {first})", "remove one of the two")
-            return
-        level.key = event.value
-        self.lines[path] = self.line
-        # The slot is taken at once, so that a repeated key is seen even if this one's value is refused.
-        assert isinstance(level.value, dict)
-        level.value[event.value] = None
-
-    def _value(self, event: yaml.NodeEvent, path: KeyPath) -> Any:
-        if isinstance(event, yaml.MappingStartEvent):
-            return {}
-        if isinstance(event, yaml.SequenceStartEvent):
-            return []
+            return self._collection(event, path, depth)
         if not isinstance(event, yaml.ScalarEvent):
             return None
         if event.style is not None:
@@ -279,6 +191,56 @@ class _Builder:
             self._find(path, refused.message, refused.cure, covers=True)
             return None
 
+    def _collection(self, event: Any, path: KeyPath, depth: int) -> Any:
+        if depth >= MAX_DEPTH:
+            raise _Fatal(f"expected at most {MAX_DEPTH} levels of nesting, got more", self.line)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items: list[Any] = []
+            while not isinstance(inner := next(self._events), yaml.CollectionEndEvent):
+                items.append(self._value(inner, (*path, len(items)), depth + 1))
+            return items
+        mapping: dict[str, Any] = {}
+        while not isinstance(inner := next(self._events), yaml.CollectionEndEvent):
+            key = self._key(inner, path, mapping, depth)
+            value = self._value(next(self._events), (*path, key), depth + 1)
+            if key is not _REFUSED_KEY:
+                mapping[key] = value
+        return mapping
+
+    def _key(self, event: Any, path: KeyPath, taken: Mapping[str, Any], depth: int) -> Any:
+        """Return a key of the mapping at `path`, or `_REFUSED_KEY`."""
+        self._refuse_features(event, path)
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._find(path, "expected text as a key, got a list or a mapping")
+            self._collection(event, (*path, _REFUSED_KEY), depth + 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            place = (*path, event.value)
+            if event.style is None and event.value == "<<":
+                self._find(path, "expected a plain key, got the merge key <<", "write the keys out")
+            elif event.style is None and not is_text(event.value):
+                self._find(path, f"expected text as a key, got {excerpt(event.value)}", "quote it")
+            elif event.value in taken:
+                first = self.lines[place]
+                message = f"expected every key once, got it again (first on line {first})"
+                self._find(place, message, "remove one of the two")
+            elif not self._strange(event.value, place):
+                self.lines[place] = self.line
+                return event.value
+        return _REFUSED_KEY
+
+    def _refuse_features(self, event: Any, path: KeyPath) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            message = f"expected a plain value, got the alias *{excerpt(str(event.anchor))}"
+            self._find(path, message, "write the value out", covers=True)
+        elif event.anchor is not None:
+            message = f"expected a plain value, got the anchor &{excerpt(str(event.anchor))}"
+            self._find(path, message, "write the value out")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            short = tag.replace("tag:yaml.org,2002:", "!!")
+            message = f"expected a plain value, got the tag {excerpt(short)}"
+            self._find(path, message, "remove the tag", covers=bool(path))
+
     def _strange(self, text: str, path: KeyPath) -> bool:
         # A quoted text can spell by escapes what may not stand in the file.
         found = Reader.NON_PRINTABLE.search(text)
@@ -287,5 +249,13 @@ class _Builder:
         return found is not None
 
     def _find(self, path: KeyPath, message: str, cure: str = "", covers: bool = False) -> None:
-        shown = tuple(part for part in path if part is not _DISCARD)
+        shown = tuple(part for part in path if part is not _REFUSED_KEY)
         self.findings.append(Finding(shown, message, cure, self.line, covers and shown == path))
+
+
+def is_text(written: str) -> bool:
+    """Return whether a text without quotes is read as that text."""
+    try:
+        return scalar(written) == written
+    except Refused:
+        return False

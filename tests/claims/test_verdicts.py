@@ -21,7 +21,7 @@ from ablate.claims.verdicts import Node, judge, text_of, verdict_of
 from ablate.registry import MEASURES
 from ablate.stats.bounded import betting_interval
 from ablate.stats.intervals import Estimate, mean_estimate
-from ablate.study import metrics
+from ablate.study import claims as metrics
 from ablate.study.spec import ClaimSpec
 from tests.planted import Truth, plant
 

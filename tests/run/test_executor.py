@@ -10,6 +10,7 @@ import pytest
 
 from ablate.run.events import Said
 from ablate.run.executor import STALL_SECONDS, LocalExecutor, _environment, _own_modules_only
+from ablate.run.worker import Assignment
 from ablate.study.reader import read_study
 from ablate.study.trial import Trial
 
@@ -29,7 +30,8 @@ def test_a_worker_stays_with_its_variant_only_where_its_step_was_costly(
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, keeps_steps: bool, taken: list[int]
 ) -> None:
     monkeypatch.setattr(LocalExecutor, "_send", lambda *_: None)
-    executor = LocalExecutor(tmp_path, base=tmp_path, devices=["cpu"], workers=2, threads=1, keeps_steps=keeps_steps)
+    assignment = Assignment(tmp_path, tmp_path)
+    executor = LocalExecutor(assignment, devices=["cpu"], workers=2, threads=1, keeps_steps=keeps_steps)
     assert [trial.variant for trial in trials] == ["unet", "unet", "noskip", "noskip"]
     pending, begun = list(trials), []
     while pending:
@@ -48,7 +50,7 @@ def test_a_trial_without_a_step_for_long_is_said_once_with_the_command_that_ends
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(LocalExecutor, "_send", lambda *_: None)
-    executor = LocalExecutor(tmp_path, base=tmp_path, devices=["cpu"], workers=1, threads=1)
+    executor = LocalExecutor(Assignment(tmp_path, tmp_path), devices=["cpu"], workers=1, threads=1)
     executor.start(trials)
     (slot,) = executor._slots
     slot.pid = 4711

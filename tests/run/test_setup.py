@@ -316,9 +316,9 @@ def test_variants_are_described_again_only_where_something_changed(
     plugins = Plugins((PLUGIN,), tuple(load_plugins([PLUGIN])))
     built: list[str] = []
 
-    def describe(study: Study, *shape: Any) -> dict[str, Any]:
+    def describe(study: Study, *shapes: Any) -> dict[str, Any]:
         built.append(study.name)
-        return describe_variants(study, *shape)
+        return describe_variants(study, *shapes)
 
     monkeypatch.setattr(setup, "describe_variants", describe)
 

@@ -15,7 +15,7 @@ from ablate.report.lookup import Row, primary_contrasts, rows_of
 from ablate.report.words.component_words import DECISIONS, MOST_RUN, fresh_seeds_option
 from ablate.stats.detectable import seeds_to_find
 from ablate.stats.intervals import LEAST_SEEDS_TO_TELL
-from ablate.study.metrics import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
+from ablate.study.claims import COUNTS, DETAIL, OVERLAP, PER_CLASS, RATES, RISES, SHARES, split_of
 from ablate.study.spec import ClaimSpec
 
 _METRICS = {

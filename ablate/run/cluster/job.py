@@ -1,25 +1,33 @@
 """A job of a cluster: it runs trials of a results folder and reports their events in files beside them.
 
-The folder is all that a job and the driver share, so that it does not matter which of them lives longer.
+The folder is all that a job and the driver share, so that it does not matter which of them lives longer: a file of
+events for each trial, and a file by which all jobs are asked to stop.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
+import dataclasses
+import json
 import signal
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import ResultsError
-from ablate.records.files import write_atomic
+from ablate.errors import Problem, ResultsError
+from ablate.records.files import append, read_file, write_atomic
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_record, to_json
-from ablate.run.cluster.reports import Reports
-from ablate.run.events import Failed, Stopped, one_line
+from ablate.run.events import Epoch, Failed, Finished, Progress, Running, Said, Stopped, WorkerEvent, one_line
 from ablate.run.worker import ASKING, Assignment, Run, Server
+
+# Seconds between two looks for the file that asks all jobs to stop.
+LOOK_SECONDS = 2.0
+STOP = "stop"
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Running, Progress, Epoch, Stopped, Failed, Said)}
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,6 @@ class Job:
 
     def __call__(self) -> None:
         """Run the trials; whatever happens to one is in its report."""
-        for name, value in self.assignment.environment.items():
-            os.environ[name] = value
         reports = Reports(self.reports)
         for number in ASKING:
             signal.signal(number, reports.on_signal)
@@ -79,17 +85,99 @@ class Job:
         return record is not None and record.key == run.trial.key and record.status in FINISHED
 
 
-@dataclass(frozen=True)
-class Question:
-    """Ask a node what only it can know, such as how it computes: the answer of `ask` is written as JSON to `answer`."""
+def answer(question: Callable[[], Any], path: Path) -> None:
+    """Write the answer to `question` as JSON to `path`: what only a node can know, such as how it computes.
 
-    ask: Callable[[], Any]
-    answer: Path
+    An error is an answer, too.
+    """
+    try:
+        document = {"answer": question()}
+    except Exception as error:
+        document = {"error": one_line(error)}
+    write_atomic(path, to_json(document))
 
-    def __call__(self) -> None:
-        """Answer; an error is an answer, too."""
-        try:
-            document = {"answer": self.ask()}
-        except Exception as error:
-            document = {"error": one_line(error)}
-        write_atomic(self.answer, to_json(document))
+
+class Reports:
+    """The driver as a job sees it: events go into a file for each trial, the wish to stop comes by file or signal."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._trial: str | None = None
+        self._looked = 0.0
+        self.stop_reason: str | None = None
+
+    @property
+    def asked_to_stop(self) -> str | None:
+        """The reason to stop, if the driver or a signal has given one; the file is looked for every few seconds."""
+        if self.stop_reason is None and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            with contextlib.suppress(OSError, ResultsError):
+                self.stop_reason = read_file(self._folder / STOP).decode()
+        return self.stop_reason
+
+    def heard(self) -> None:
+        """Nothing: a job that was asked to stop runs no further trial."""
+
+    def on_signal(self, number: int, _frame: Any) -> None:
+        """Take a signal for the wish to checkpoint and end."""
+        self.stop_reason = signal.Signals(number).name
+
+    def send(self, event: WorkerEvent) -> None:
+        """Append an event to its trial's report; one that names no trial goes to that of the trial that runs."""
+        trial = getattr(event, "trial", None)
+        self._trial = trial or self._trial
+        if isinstance(event, Finished):
+            self.finished(event.trial)
+        elif self._trial is not None:
+            self._write(self._trial, {"event": type(event).__name__} | dataclasses.asdict(event))
+
+    def finished(self, trial: str) -> None:
+        """Report that the trial's record stands; the driver reads it where it lies."""
+        self._write(trial, {"event": "Finished", "trial": trial})
+
+    def _write(self, trial: str, entry: dict[str, Any]) -> None:
+        append(report_of(self._folder, trial), json.dumps(entry).encode() + b"\n")
+
+
+def report_of(folder: Path, trial: str) -> Path:
+    """Return the file of a trial's events."""
+    return folder / f"{trial}.jsonl"
+
+
+def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the whole lines of a report from byte `offset` on, and the offset after them; none where it is missing."""
+    try:
+        if path.stat().st_size <= offset:  # nothing new, which is so at nearly every look
+            return [], offset
+        data = read_file(path)[offset:]
+    except FileNotFoundError:
+        return [], offset
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+
+def event_of(entry: dict[str, Any]) -> WorkerEvent | None:
+    """Return the event that a line of a report stands for; None for `Finished`, whose record lies elsewhere.
+
+    Raises `ResultsError` for a line that is none.
+    """
+    if entry.get("event") == "Finished":
+        return None
+    try:
+        kind = KINDS[entry.pop("event")]
+        if kind is Failed:
+            entry["problems"] = tuple(Problem(**problem) for problem in entry["problems"])
+        event: WorkerEvent = kind(**entry)
+    except (KeyError, TypeError) as error:
+        message = f"a line of a job's report is damaged ({error})"
+        raise ResultsError(message, cure="run the same command again") from None
+    return event
+
+
+def index_of(folder: Path) -> dict[str, str]:
+    """Return the job of each trial that was given to a cluster, by the trial's name; empty where none was."""
+    try:
+        jobs = json.loads(read_file(folder / "index.json"))["jobs"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+    return {str(name): str(job) for name, job in jobs.items()} if isinstance(jobs, dict) else {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,17 +15,14 @@ import yaml
 from pydantic import ValidationError
 
 from ablate.errors import ResultsError, StudyError
-from ablate.plugins import PluginFile
 from ablate.records.files import make_folder, read_file, write_atomic
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_record, to_json
-from ablate.run.cluster.job import Job, Question
-from ablate.run.cluster.reports import STOP, Reports, event_of, index_of, read_events, report_of
+from ablate.run.cluster.job import STOP, Job, Reports, answer, event_of, index_of, read_events, report_of
 from ablate.run.events import Failed, Finished, Profiled, Progress, Running, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
-from ablate.run.setup import Prepared
-from ablate.run.worker import Assignment, Run
-from ablate.study.machine import ClusterSpec
+from ablate.run.worker import Assignment, Run, Server
+from ablate.study.machine import ClusterSpec, config_folder
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 
@@ -84,29 +81,23 @@ def engine_for(study: Study, results: Results) -> Engine:
 
 
 def at_site(study: Study) -> Study:
-    """Return the study with what jobs ask for filled up from the site's settings: one trial at a time, on its cores.
+    """Return the study with what jobs ask for filled up from ~/.config/ablate/<executor>.yaml: one trial at a time.
 
     Raises `StudyError` where those settings say no cluster.
     """
     run = study.spec.run
-    cluster = with_site_settings(run.executor, run.cluster)
-    threads = cluster.cpus if run.threads == "auto" else run.threads
-    run = run.model_copy(update={"cluster": cluster, "workers": 1, "threads": threads})
-    return replace(study, spec=study.spec.model_copy(update={"run": run}))
-
-
-def with_site_settings(executor: str, spec: ClusterSpec) -> ClusterSpec:
-    """Return what a job asks for, filled up from ~/.config/ablate/<executor>.yaml where the study says nothing."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    path = Path(home) / "ablate" / f"{executor}.yaml"
+    path = config_folder() / f"{run.executor}.yaml"
     try:
         site = yaml.safe_load(read_file(path)) or {}
-        return ClusterSpec.model_validate({**site, **spec.model_dump(exclude_unset=True)})
+        cluster = ClusterSpec.model_validate({**site, **run.cluster.model_dump(exclude_unset=True)})
     except (FileNotFoundError, NotADirectoryError):
-        return spec
+        cluster = run.cluster
     except (yaml.YAMLError, ValidationError, TypeError) as error:
         problem = " ".join(str(error).split())[:200]
         raise StudyError(problem, file=str(path), cure="its keys are those of run.cluster") from None
+    threads = cluster.cpus if run.threads == "auto" else run.threads
+    run = run.model_copy(update={"cluster": cluster, "workers": 1, "threads": threads})
+    return replace(study, spec=study.spec.model_copy(update={"run": run}))
 
 
 @dataclass
@@ -136,15 +127,15 @@ class ClusterExecutor:
         assignment: Assignment,
         *,
         device_class: str,
-        provenance: Mapping[str, Any],
         trial_timeout: float | None = None,
         folder_of: Callable[[Trial], str] = lambda trial: trial.name,
         detach: bool = False,
     ) -> None:
-        self._engine, self._spec, self._assignment, self._detach = engine, spec, assignment, detach
-        self._class, self._provenance = device_class, provenance
+        self._engine, self._spec, self._class, self._detach = engine, spec, device_class, detach
         self._timeout, self._folder_of = trial_timeout, folder_of
-        self._results = Results(assignment.results)
+        origin = assignment.origin and assignment.origin.absolute()
+        self._assignment = replace(assignment, results=assignment.results.absolute(), origin=origin)
+        self._results = Results(self._assignment.results)
         self._folder = make_folder(self._results.path / "jobs")
         self._tasks: dict[str, _Task] = {}
         self._unsent: list[_Task] = []
@@ -154,41 +145,6 @@ class ClusterExecutor:
         known = index_of(self._folder)
         ended = engine.ended(list(set(known.values()))) if engine.detaches else dict.fromkeys(known.values(), "")
         self._found = {name: job for name, job in known.items() if job not in ended}
-
-    @classmethod
-    def of(
-        cls,
-        engine: Engine,
-        prepared: Prepared,
-        *,
-        plugins: Sequence[Path | PluginFile],
-        origin: Path | None,
-        provenance: Mapping[str, Any],
-        folder_of: Callable[[Trial], str],
-        detach: bool,
-    ) -> ClusterExecutor:
-        """Return the executor of a prepared study."""
-        run = prepared.study.spec.run
-        assignment = Assignment(
-            results=prepared.results.path.absolute(),
-            base=prepared.study.base.absolute(),
-            device=prepared.devices[0],
-            environment={},  # the engine sets it before the process begins
-            log=prepared.results.path / "workers.log",
-            plugins=tuple(plugins),
-            origin=origin and origin.absolute(),
-            fingerprints=prepared.fingerprints,
-        )
-        return cls(
-            engine,
-            run.cluster,
-            assignment,
-            device_class=prepared.decisions.device,
-            provenance=provenance,
-            trial_timeout=run.trial_timeout,
-            folder_of=folder_of,
-            detach=detach,
-        )
 
     def free(self) -> int:
         """Return how many more trials may be given to the cluster, which keeps the rest in its own queue."""
@@ -206,21 +162,17 @@ class ClusterExecutor:
             self._unsent.append(task)
         return trial
 
-    def submit(self) -> None:
-        """Submit what was started since the last call; `events` does so, too."""
+    def _submit(self) -> None:
         if not self._unsent:
             return
         tasks, self._unsent, size = self._unsent, [], self._spec.trials_per_job
         groups = [tasks[first : first + size] for first in range(0, len(tasks), size)]
-        jobs = [self._job([task.trial for task in group]) for group in groups]
+        runs = [[Run(task.trial, self._folder_of(task.trial)) for task in group] for group in groups]
+        jobs = [Job(self._assignment, group, self._folder, self._class) for group in runs]
         for group, job in zip(groups, self._engine.submit(jobs), strict=True):
             for task in group:
                 task.job = job
         self._write_index()
-
-    def _job(self, trials: Sequence[Trial]) -> Job:
-        runs = [Run(trial, self._folder_of(trial), self._provenance) for trial in trials]
-        return Job(self._assignment, runs, self._folder, self._class)
 
     def _write_index(self) -> None:
         self._changed = False
@@ -228,8 +180,11 @@ class ClusterExecutor:
         write_atomic(self._folder / "index.json", to_json({"jobs": jobs, "study": self._results.path.name}))
 
     def events(self, timeout: float) -> list[WorkerEvent]:
-        """Return what the reports say since the last call; a job that ended without a word fails its trials."""
-        self.submit()
+        """Submit what was started, and return what the reports say since the last call.
+
+        A job that ended without a word fails its trials.
+        """
+        self._submit()
         limit = time.monotonic() + timeout
         while not (found := self._news()) and time.monotonic() < limit:
             time.sleep(max(0.01, min(self._next_look, limit) - time.monotonic()))
@@ -315,24 +270,19 @@ class ClusterExecutor:
     def profile(self, seconds: float, should_stop: Callable[[], bool] = lambda: False) -> Profiled | Failed:
         """Measure every variant alone on a node of the cluster; return the profile, or why there is none."""
         try:
-            question = _Profile(self._assignment, seconds)
+            question = partial(profiled, self._assignment, seconds)
             profile = ask_node(self._engine, self._folder, question, 20 * seconds + QUEUE_SECONDS, should_stop)
         except ResultsError as error:
             return Failed(None, str(error))
         return Profiled(profile)
 
 
-@dataclass(frozen=True)
-class _Profile:
-    assignment: Assignment
-    seconds: float
+def profiled(assignment: Assignment, seconds: float) -> dict[str, Any]:
+    """Return the profile of every variant, measured alone where this is called."""
+    from ablate.train.profile import profile_variants
 
-    def __call__(self) -> dict[str, Any]:
-        from ablate.run.worker import Server
-        from ablate.train.profile import profile_variants
-
-        server = Server(self.assignment, Reports(self.assignment.results))
-        return dict(profile_variants(server.study.representatives(), server.bench, seconds=self.seconds))
+    server = Server(assignment, Reports(assignment.results))
+    return dict(profile_variants(server.study.representatives(), server.bench, seconds=seconds))
 
 
 def ask_node(
@@ -346,14 +296,14 @@ def ask_node(
 
     Raises `ResultsError` where it could not, was not given a node within `seconds`, or was stopped.
     """
-    answer = make_folder(folder) / f"answer-{time.time_ns():x}.json"
-    (job,) = engine.submit([Question(question, answer)])
+    path = make_folder(folder) / f"answer-{time.time_ns():x}.json"
+    (job,) = engine.submit([partial(answer, question, path)])
     limit, ended, how = time.monotonic() + seconds, None, None
     try:
         while time.monotonic() < limit and not should_stop():
             with contextlib.suppress(FileNotFoundError):
-                document = json.loads(read_file(answer))
-                answer.unlink()
+                document = json.loads(read_file(path))
+                path.unlink()
                 if "error" in document:
                     raise ResultsError(f"a node of the cluster answered: {document['error']}", key="run.cluster")
                 return document["answer"]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ByteSize, TypeAdapter
+
 from ablate.errors import StudyError
 from ablate.run.events import one_line
 from ablate.study.machine import ClusterSpec
@@ -51,8 +53,9 @@ class Ray:
                 key="run.cluster.address",
                 cure="start one with `ray start --head`, or leave the address out for one on this machine",
             ) from None
+        memory = None if spec.memory is None else int(TypeAdapter(ByteSize).validate_python(spec.memory))
         # A process for every task: none inherits another's plugins, memory or broken device.
-        options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "memory": _bytes(spec.memory)}
+        options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "memory": memory}
         self._remote = ray.remote(max_calls=1, max_retries=RETRIES, **options)(_call)
 
     def submit(self, tasks: Sequence[Callable[[], Any]]) -> list[str]:
@@ -93,12 +96,3 @@ class Ray:
 
 def _call(task: Callable[[], Any]) -> Any:
     return task()
-
-
-def _bytes(memory: str | None) -> int | None:
-    """Return bytes: "8GB" is 8e9; None for None."""
-    if memory is None:
-        return None
-    units = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-    text = memory.upper().removesuffix("B")
-    return int(float(text[:-1]) * units[text[-1]])

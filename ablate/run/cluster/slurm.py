@@ -74,12 +74,11 @@ class Slurm:
 
         Raises `StudyError` with Slurm's own words where it refuses them.
         """
-        import submitit
-        from submitit.core.utils import FailedJobError
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
-            jobs = self._executor.map_array(_call, tasks) if len(tasks) > 1 else [self._executor.submit(tasks[0])]
-        except (FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            jobs = self._executor.submit_array(tasks)  # as they are: submitit looks for their `checkpoint`
+        except (FailedJobError, FailedSubmissionError) as error:
             words = " ".join(str(error).split())[-300:]
             raise StudyError(f"Slurm refuses the jobs: {words}", key="run.cluster", cure="change run.cluster") from None
         _remove_links(self._folder.parent)
@@ -117,10 +116,6 @@ def _remove_links(folder: Path) -> None:
         for path in folder.glob("slurm-*/.submission_file_*.sh"):
             if path.is_symlink():
                 path.unlink()
-
-
-def _call(task: Callable[[], Any]) -> Any:
-    return task()
 
 
 def _ask(*words: str) -> str | None:

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
+import torch
+from torch import nn
+
+from ablate.data.dataset import Dataset
 from ablate.errors import AblateError
+from ablate.models.inspect import compare_trees, forward_flops, module_tree, on_meta, parameters
 from ablate.registry import MODELS
 from ablate.run.plan.reach import Phase, deciding_seeds, later_phases, reach_lines
 from ablate.study.components import create
-from ablate.study.jsonschema import json_schema
 from ablate.study.spec import SpaceSpec
 from ablate.study.study import Study, Variant
-from ablate.study.trial import Trial, level_text, number_text
+from ablate.study.trial import Trial, canonical, level_text, number_text
 from ablate.wording import count_of
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from ablate.data.dataset import Dataset
-
-__all__ = ["PlanReport", "Shape", "VariantPlan", "describe", "describe_variants", "json_schema", "settings_only"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class VariantPlan:
-    """A variant beside the baseline; what needs the built network is None until the data says its shape."""
+    """A variant beside the baseline."""
 
     name: str
     model: dict[str, Any]
     control: bool
     differs: dict[str, tuple[Any, Any]]
-    parameters: int | None = None
-    forward_flops: int | None = None
-    train_images: int | None = None
-    replaced: Mapping[str, list[str]] = field(default_factory=dict)
+    parameters: int
+    forward_flops: int
+    train_images: int | None
+    replaced: Mapping[str, list[str]]
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
@@ -81,8 +76,7 @@ class Shape:
 class PlanReport:
     """The plan of a study as plain data.
 
-    `train_flops` are those of `trials` (or of the search), `later_flops` the least and the most of the phases after
-    them; None until the data says sizes and counts.
+    `train_flops` are those of `trials` (or of the search), `later_flops` the least and the most of the later phases.
     """
 
     study: str
@@ -96,9 +90,9 @@ class PlanReport:
     later: list[Phase]
     reach: list[str]
     notes: list[str]
-    shape: Shape | None = None
-    train_flops: int | None = None
-    later_flops: tuple[int, int] | None = None
+    shape: Shape
+    train_flops: int
+    later_flops: tuple[int, int]
 
     @property
     def runs(self) -> tuple[int, int]:
@@ -108,21 +102,17 @@ class PlanReport:
         return sum(least), sum(most)
 
 
-def describe(study: Study, shape: Shape | None = None, own: Mapping[str, Shape] | None = None) -> PlanReport:
-    """Return the plan of `study`; with its data's `shape` also parameters, FLOPs and modules (imports torch).
-
-    `own` are the shapes of the data by variant, where they are not those of all.
+def describe(study: Study, shape: Shape, own: Mapping[str, Shape] | None = None) -> PlanReport:
+    """Return the plan of `study` on data of this `shape`; `own` are the shapes of variants with data of their own.
 
     A model's contract is checked by `ablate.run.plan.dry`, before. Raises `StudyError` for settings no network can be
     built from.
     """
-    if shape is None:
-        variants = [settings_only(study, name) for name in study.variants]
-    else:
-        variants = list(_built(study, shape, own or {}).values())
+    variants = list(describe_variants(study, shape, own or {}).values())
     trials = study.trials()
     later = later_phases(study)
     search = study.spec.search
+    first, more = _train_flops(study, trials, later, variants, shape)
     return PlanReport(
         study=study.name,
         baseline=study.baseline,
@@ -136,8 +126,8 @@ def describe(study: Study, shape: Shape | None = None, own: Mapping[str, Shape] 
         reach=reach_lines(study),
         notes=_notes(study, variants),
         shape=shape,
-        train_flops=_all_train_flops(study, trials, variants, shape) if shape else None,
-        later_flops=_later_flops(study, later, variants, shape) if shape else None,
+        train_flops=first,
+        later_flops=more,
     )
 
 
@@ -149,27 +139,8 @@ def _range(space: SpaceSpec) -> str:
     return f"from {number_text(space.low)} to {number_text(space.high)}{' (log)' * space.log}"
 
 
-def describe_variants(
-    study: Study,
-    in_channels: int,
-    num_classes: int,
-    size: tuple[int, int],
-    own: Mapping[str, Shape] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Return every variant as `run.json` holds it: settings, differences, parameters, FLOPs of one image, modules."""
-    shape = Shape(in_channels, num_classes, size, {})
-    return {name: item.to_json() for name, item in _built(study, shape, own or {}).items()}
-
-
-def settings_only(study: Study, name: str) -> VariantPlan:
-    """Return a variant with what the study file alone says of it."""
-    variant = study.variants[name]
-    return VariantPlan(name, variant.model, variant.control, study.differences(name))
-
-
-def _built(study: Study, shape: Shape, own: Mapping[str, Shape]) -> dict[str, VariantPlan]:
-    from ablate.models.inspect import compare_trees
-
+def describe_variants(study: Study, shape: Shape, own: Mapping[str, Shape]) -> dict[str, VariantPlan]:
+    """Return every variant with its differences, parameters, FLOPs of one image and modules, by its name."""
     # The baseline first, whatever the order of the file: the others are compared with its tree.
     names = sorted(study.variants, key=lambda name: name != study.baseline)
     plans: dict[str, VariantPlan] = {}
@@ -184,20 +155,21 @@ def _built(study: Study, shape: Shape, own: Mapping[str, Shape]) -> dict[str, Va
 
 def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPlan, list[str]]:
     """Return a variant with what its network says, and that network's module tree."""
-    from ablate.models.inspect import forward_flops, module_tree, on_meta, parameters
-
-    channels: dict[str, int] = {"in_channels": shape.in_channels, "num_classes": shape.num_classes}
 
     def factory() -> nn.Module:
-        return _placed(lambda: create(MODELS, variant.model, **channels), study, variant.name)
+        with study.located(), _named(variant.name):
+            return create(MODELS, variant.model, in_channels=shape.in_channels, num_classes=shape.num_classes)
 
     def built(device: torch.device) -> nn.Module:
         with device:
             return factory()
 
     model = on_meta(built)
-    plan = dataclasses.replace(
-        settings_only(study, variant.name),
+    plan = VariantPlan(
+        variant.name,
+        variant.model,
+        variant.control,
+        study.differences(variant.name),
         parameters=parameters(model),
         forward_flops=forward_flops(factory, shape.size, shape.in_channels),
         train_images=shape.distinct,
@@ -206,41 +178,36 @@ def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPla
     return plan, module_tree(model)
 
 
-def _placed(call: Callable[[], T], study: Study, variant: str) -> T:
+@contextlib.contextmanager
+def _named(variant: str) -> Iterator[None]:
     """Say of which variant an error is that a factory raised without knowing."""
-    with study.located():
-        try:
-            return call()
-        except AblateError as error:
-            named = [
-                dataclasses.replace(item, message=f"variant '{variant}': {item.message}") for item in error.problems
-            ]
-            raise type(error)(named) from None
+    try:
+        yield
+    except AblateError as error:
+        named = [dataclasses.replace(item, message=f"variant '{variant}': {item.message}") for item in error.problems]
+        raise type(error)(named) from None
 
 
-def _all_train_flops(study: Study, trials: list[Trial], variants: list[VariantPlan], shape: Shape) -> int:
-    """Return `_train_flops` of a search, whose trials are not known yet, as if nothing searched changed them."""
-    if study.spec.search is None:
-        return _train_flops(trials, variants, shape)
-    rounds = study.spec.search.trials * len(study.seeds)
-    return rounds * _train_flops(study.representatives(), variants, shape)
+def _train_flops(
+    study: Study, trials: list[Trial], later: list[Phase], variants: list[VariantPlan], shape: Shape
+) -> tuple[int, tuple[int, int]]:
+    """Return the FLOPs of the first trials, and the least and the most of the later phases.
 
+    Forward and backward (twice a forward) over train, forward over val, once over test. A trial that is not known yet
+    counts as one of its variant at the first setting.
+    """
+    flops = {item.name: item.forward_flops for item in variants}
+    train, val, test = (shape.images.get(split, 0) for split in ("train", "val", "test"))
 
-def _later_flops(study: Study, later: list[Phase], variants: list[VariantPlan], shape: Shape) -> tuple[int, int]:
-    """Return the least and the most FLOPs of the later phases, each run taken as one at the first setting."""
-    one = {trial.variant: _train_flops([trial], variants, shape) for trial in study.representatives()}
+    def cost(trial: Trial) -> int:
+        return flops[trial.variant] * (trial.train["epochs"] * (3 * train + val) + test)
+
+    one = {trial.variant: cost(trial) for trial in study.representatives()}
+    search = study.spec.search
+    first = search.trials * len(study.seeds) * sum(one.values()) if search else sum(map(cost, trials))
     least = sum(one[name] * runs[0] for phase in later for name, runs in phase.runs.items())
-    return least, sum(one[name] * runs[1] for phase in later for name, runs in phase.runs.items())
-
-
-def _train_flops(trials: list[Trial], variants: list[VariantPlan], shape: Shape) -> int:
-    """FLOPs of all trials: forward and backward (twice a forward) over train, forward over val, once over test."""
-    flops = {item.name: item.forward_flops or 0 for item in variants}
-    images = {split: shape.images.get(split, 0) for split in ("train", "val", "test")}
-    return sum(
-        flops[trial.variant] * (trial.train["epochs"] * (3 * images["train"] + images["val"]) + images["test"])
-        for trial in trials
-    )
+    most = sum(one[name] * runs[1] for phase in later for name, runs in phase.runs.items())
+    return first, (least, most)
 
 
 def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
@@ -278,7 +245,7 @@ def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
         notes.append("one seed: no interval and no decision can be given")
     elif seeds < 5:
         notes.append(f"{seeds} seeds: intervals are wide below 5 (see `ablate plan --power` after a pilot)")
-    if screen is not None and len({trial.setting for trial in study.trials()}) == 1:
+    if screen is not None and len({canonical(trial.settings) for trial in study.trials()}) == 1:
         notes.append("one setting: there is nothing to screen (write seeds: 1 beside confirm)")
     if "lr" not in study.spec.grid and study.spec.search is None and len(study.variants) > 1:
         notes.append("one learning rate for all variants: a difference may be the rate's (add lr to the grid)")

@@ -82,7 +82,7 @@ def own_data(study: Study, dataset: Dataset) -> dict[str, Dataset]:
             if twin is not None:
                 count = len(set(other.splits["train"].names))
                 message = f"variant '{name}': expected training images of its own, got the {count} of another variant"
-                raise StudyError(Problem(message, key=key, cure="take fractions that are further apart"))
+                raise StudyError(message, key=key, cure="take fractions that are further apart")
             _check_scored(study, name, key, dataset, other)
         made[canonical(settings)] = other
     return {name: made[canonical(study.data_of(name))] for name in study.variants}
@@ -92,7 +92,7 @@ def _check_scored(study: Study, name: str, key: str, dataset: Dataset, other: Da
     """Raise `StudyError` where a variant's data would be chosen or scored by other images than all variants share."""
     if dataset.size != other.size and not study.spec.measure.native:
         message = f"variant '{name}': images of another size are scored at another size"
-        raise StudyError(Problem(message, key=key, cure="write measure: {native: true}, to score at the masks' own"))
+        raise StudyError(message, key=key, cure="write measure: {native: true}, to score at the masks' own")
     same = dataset.classes == other.classes
     for split in ("val", "test"):
         ours, theirs = dataset.splits[split], other.splits[split]
@@ -104,7 +104,7 @@ def _check_scored(study: Study, name: str, key: str, dataset: Dataset, other: Da
         same = all(np.array_equal(left, right) for left, right in pairs)
     if not same:
         message = f"variant '{name}': its data have other val or test images, so that its score compares with no other"
-        raise StudyError(Problem(message, key=key, cure="let the variants differ in what is trained on alone"))
+        raise StudyError(message, key=key, cure="let the variants differ in what is trained on alone")
 
 
 def dry_pass(study: Study, dataset: Dataset, device: str = "cpu", own: Mapping[str, Dataset] | None = None) -> None:
@@ -324,7 +324,7 @@ class _Passes:
     def _problem(self, error: Exception, key: str, trial: Trial) -> StudyError:
         text = " ".join(str(error).split())
         if ONE_VALUE not in text:
-            return StudyError(Problem(f"variant '{trial.variant}': {type(error).__name__}: {text}", key=key))
+            return StudyError(f"variant '{trial.variant}': {type(error).__name__}: {text}", key=key)
         height, width = trial.train["crop"] or self.dataset.size
         batch = trial.train["batch_size"]
         message = (
@@ -335,4 +335,4 @@ class _Passes:
         depths = [f"depth {depth - 1}"] if isinstance(depth, int) and depth > 1 else []
         norms = ["batch_size 2"] if batch == 1 and trial.model.get("norm") != "instance" else []
         cure = " or ".join([*depths, "larger images", *norms])
-        return StudyError(Problem(message, key="model.depth" if depths else key, cure=f"take {cure}"))
+        return StudyError(message, key="model.depth" if depths else key, cure=f"take {cure}")

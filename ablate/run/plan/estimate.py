@@ -1,16 +1,20 @@
-"""The time that a study will take: real steps of each variant on this machine, counted over the plan's trials."""
+"""The time and the room that a study will take: real steps of each variant on this machine, and bytes on its disk."""
 
 from __future__ import annotations
 
 import heapq
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ablate.data.augment import Augmenter
+from ablate.data.dataset import Dataset, as_bytes
+from ablate.records.images import pack, pack_images
 from ablate.run.plan.describe import PlanReport
 from ablate.study.study import Study
 from ablate.study.trial import Trial
@@ -19,11 +23,20 @@ from ablate.train.device import device_names, synchronise
 from ablate.train.engine import make_step
 from ablate.train.engine.config import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide
 from ablate.train.evaluate import image_counts
+from ablate.wording import size_text
 
 # Most arithmetic of the forward passes that are timed, of all variants together: a plan has to come at once.
 STEP_FLOPS = 20e9
 # Of steps as short as a millisecond so many show the quickest.
 MOST_STEPS = 100
+# States of a network that a checkpoint holds: its weights, the best ones, and two moments of an Adam optimizer.
+STATES = 4
+GENERATIONS = 2
+# Of every trial: record, curves and counts; of the study: report and mirrors.
+TRIAL_BYTES, STUDY_BYTES = 60_000, 12_000_000
+# Predictions of a network are rougher than the targets that their size is estimated from.
+ROUGHER = 1.5
+LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ def estimate_seconds(
     `start_up` is what a run takes before its first trial. Checkpoints and probes are not in it.
     """
     device, decisions = device_names(study.spec.run.devices)[0], decisions_of(study, report)
-    flops = {item.name: item.forward_flops or 0 for item in report.variants}
+    flops = {item.name: item.forward_flops for item in report.variants}
     if not flops[study.baseline] or not report.train_flops:
         return None
     all_fit = sum(flops.values()) <= STEP_FLOPS
@@ -96,7 +109,7 @@ def decisions_of(study: Study, report: PlanReport) -> Decisions:
         study.spec,
         trials=report.searched or len(report.trials),
         device=device_names(study.spec.run.devices)[0],
-        train_flops=report.train_flops or 0,
+        train_flops=report.train_flops,
         variants=len(study.variants),
     )
 
@@ -150,3 +163,42 @@ def _quickest(act: Callable[[], None], device: torch.device, seconds: float) -> 
         wall, own = time.perf_counter() - at, time.process_time() - spent
         times.append(min(wall, own) if device.type == "cpu" else wall)
     return min(times[1:])
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes: `kept` when all is done, `running` on top of them at most, `free` where the results go."""
+
+    kept: int
+    running: int
+    free: int
+
+    @property
+    def text(self) -> str:
+        """The room in words."""
+        enough = "" if self.kept + self.running < self.free else ": NOT ENOUGH"
+        return (
+            f"disk: about {size_text(self.kept)} when done, {size_text(self.running)} more while it runs "
+            f"({size_text(self.free)} free){enough}"
+        )
+
+
+def room_of(study: Study, report: PlanReport, data: Dataset, results: Path) -> Room:
+    """Return the room that a study takes, by its networks' parameters, its test split and `run.keep`.
+
+    Predictions and test images are estimated from a few of the split, compressed as they will be.
+    """
+    weights = 4 * max(item.parameters for item in report.variants)
+    workers = decisions_of(study, report).workers
+    test = data.splits["test"]
+    some = np.unique(np.linspace(0, len(test) - 1, min(LOOKED_AT, len(test))).astype(int))
+    masks = len(pack(test.masks[index] for index in some)) / len(some) * len(test)
+    images = len(pack_images(as_bytes(test.images[index]) for index in some)) / len(some) * len(test)
+    states = {"best": 1, "last": STATES, "none": 0}[study.spec.run.keep]
+    trial = TRIAL_BYTES + states * weights + ROUGHER * masks
+    here = next(parent for parent in (results, *results.absolute().parents) if parent.exists())
+    return Room(
+        kept=round(report.runs[1] * trial + masks + images + STUDY_BYTES),
+        running=workers * GENERATIONS * STATES * weights,
+        free=shutil.disk_usage(here).free,
+    )

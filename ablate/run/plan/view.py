@@ -1,9 +1,10 @@
-"""The output of `ablate plan`: the trials of a study, what its variants change, and what it will cost."""
+"""The output of `ablate plan` and `ablate check`: trials, what variants change, what a run will cost and rest on."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,17 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.data.dataset import Dataset
+from ablate.data.dataset import SPLITS, Dataset
 from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
-from ablate.run.plan.disk import room_of
-from ablate.run.plan.estimate import Estimate, decisions_of, estimate_seconds
-from ablate.run.plan.pilot import print_power
+from ablate.run.plan.dry import dry_pass, load_data, own_data
+from ablate.run.plan.estimate import Estimate, decisions_of, estimate_seconds, room_of
 from ablate.run.tracker import refuse_missing
+from ablate.run.wandb import has_key, resolve_mode
+from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE
 from ablate.study.study import Study
 from ablate.study.trial import level_text
-from ablate.wording import count_of, range_of
-
-__all__ = ["plan_document", "print_plan", "print_power"]
+from ablate.train.device import device_names
+from ablate.wording import count_of, listed, range_of
 
 MODULES_SHOWN = 8
 TRIALS_SHOWN = 60
@@ -47,7 +48,7 @@ def print_plan(
         found = estimate_seconds(study, report, start_up=time.process_time())
         if found is not None:
             console.print(_cost(found, report))
-    room = room_of(study, report, data, results, decisions_of(study, report).workers)
+    room = room_of(study, report, data, results)
     console.print(Text(room.text), soft_wrap=True)
     for note in report.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
@@ -55,8 +56,6 @@ def print_plan(
 
 def checked(study: Study) -> tuple[PlanReport, Dataset]:
     """Return the plan of a study whose data and components have been tried, and its data; raises as `dry_pass`."""
-    from ablate.run.plan.dry import dry_pass, load_data, own_data
-
     refuse_missing(study)
     data = load_data(study, again=True)
     own = own_data(study, data)
@@ -71,28 +70,26 @@ def plan_document(study: Study, results: Path) -> dict[str, Any]:
     seconds = None if found is None else _seconds(found, report)
     document = json.loads(json.dumps(asdict(report), default=str))
     document["trials"] = [
-        {"name": t.name, "key": t.key, "variant": t.variant, "settings": t.settings, "seed": t.seed}
-        for t in report.trials
+        {name: getattr(trial, name) for name in ("name", "key", "variant", "settings", "seed")}
+        for trial in report.trials
     ]
-    room = room_of(study, report, data, results, decisions_of(study, report).workers)
+    room = room_of(study, report, data, results)
     return document | {"runs": list(report.runs), "seconds": seconds, "bytes": asdict(room)}
 
 
 def _seconds(found: Estimate, report: PlanReport) -> tuple[float, float]:
     """Return the seconds of all runs, at least and at most: a run of a later phase takes its share by its FLOPs."""
     first = report.train_flops or 1
-    least, most = (found.fixed + found.trials * (1 + later / first) for later in report.later_flops or (0, 0))
+    least, most = (found.fixed + found.trials * (1 + later / first) for later in report.later_flops)
     return least, most
 
 
 def _cost(found: Estimate, report: PlanReport) -> str:
     """Return the time and the arithmetic of all runs, at least and at most where they are not known beforehand."""
     times = dict.fromkeys(map(duration, _seconds(found, report)))
-    first = report.train_flops or 0
-    amounts = dict.fromkeys(f"{(first + flops) / 1e12:,.1f}" for flops in report.later_flops or (0, 0))
-    return (
-        f"time: about {' to '.join(times)} on this machine, when it is quiet ({' to '.join(amounts)} TFLOP of training)"
-    )
+    amounts = dict.fromkeys(f"{(report.train_flops + flops) / 1e12:,.1f}" for flops in report.later_flops)
+    work = f"{' to '.join(amounts)} TFLOP of training"
+    return f"time: about {' to '.join(times)} on this machine, when it is quiet ({work})"
 
 
 def _summary(console: Console, report: PlanReport) -> None:
@@ -114,12 +111,9 @@ def _summary(console: Console, report: PlanReport) -> None:
         console.print(f"in all {count_of(range_of(report.runs), 'trial')}")
     for line in report.reach:
         console.print(line, soft_wrap=True)
-    if report.shape is not None:
-        height, width = report.shape.size
-        images = " / ".join(str(report.shape.images.get(split, 0)) for split in ("train", "val", "test"))
-        console.print(
-            f"data: {images} images (train / val / test) at {height}×{width}, {report.shape.num_classes} classes"
-        )
+    height, width = report.shape.size
+    images = " / ".join(str(report.shape.images[split]) for split in SPLITS)
+    console.print(f"data: {images} images (train / val / test) at {height}×{width}, {report.shape.num_classes} classes")
 
 
 def variants_table(report: PlanReport) -> Table:
@@ -152,9 +146,7 @@ def _value(value: Any) -> str:
     return "–" if value is None else level_text(value)
 
 
-def _with_ratio(value: int | None, base: int | None) -> str:
-    if value is None:
-        return "–"
+def _with_ratio(value: int, base: int) -> str:
     ratio = f" ({value / base:.2f}×)" if base else ""
     return f"{value:,}{ratio}"
 
@@ -196,3 +188,60 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def check_document(study: Study, results: Path) -> dict[str, str]:
+    """Return what was found sound of a study and what it will take, in words by part; raises as `checked`."""
+    report, data = checked(study)
+    decisions = decisions_of(study, report)
+    counts = " / ".join(str(len(data.splits[name])) for name in SPLITS)
+    height, width = data.size
+    several = "; a pixel may bear several, each class is judged by itself" if data.multilabel else ""
+    devices = ", ".join(device_names(study.spec.run.devices))
+    mode = resolve_mode(study.spec.track.wandb)
+    offline = " (no key on this machine: written offline)" if mode == "online" and not has_key() else ""
+    room = room_of(study, report, data, results)
+    return {
+        "study": f"{count_of(len(study.variants), 'variant')}, {count_of(range_of(report.runs), 'trial')} in all",
+        "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes{several}",
+        **({"limits": "; ".join(limits)} if (limits := _limits(data)) else {}),
+        "networks": f"{count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation mode",
+        "device": f"{devices}: {count_of(decisions.workers, 'worker')} of {count_of(decisions.threads, 'thread')}, "
+        f"{decisions.precision}, {decisions.engine}",
+        **({"memory": memory} if (memory := _memory()) else {}),
+        "disk": room.text.removeprefix("disk: "),
+        "W&B": mode + offline,
+        "results": str(results),
+    }
+
+
+def _limits(data: Dataset) -> list[str]:
+    """Return what a report will say against these data, before the machine time is spent."""
+    found = []
+    for name in SPLITS:
+        pixels = data.pixels_of_classes(name)
+        if absent := [label for label, count in zip(data.classes, pixels, strict=False) if not count]:
+            found.append(f"{name} has no pixel of {listed(absent)}")
+    groups = len(set(data.splits["test"].groups or ()))
+    if 0 < groups < LEAST_GROUPS_DRAWN_WHOLE:
+        found.append(f"the test images come in {count_of(groups, 'group')}, too few to stand for others")
+    return found
+
+
+def _memory() -> str:
+    """Return the memory of this machine in words; "" where it does not say."""
+    try:
+        size = os.sysconf("SC_PAGE_SIZE")
+        total, free = (size * os.sysconf(name) / 1e9 for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return ""
+    return f"{free:.1f} of {total:.1f} GB free"
+
+
+def print_check(study: Study, results: Path, console: Console | None = None) -> None:
+    """Print what `check_document` returns."""
+    console = console or Console()
+    found = check_document(study, results)
+    console.print(Text(f"{study.name}: nothing wrong was found", style="bold"))
+    for part, text in found.items():
+        console.print(Text(f"  {part}: {text}"), soft_wrap=True)

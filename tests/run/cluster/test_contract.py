@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -170,9 +171,13 @@ def test_a_job_that_is_queued_again_goes_on(
     command: Command, started: subprocess.Popen[str], undisturbed_long: Command
 ) -> None:
     """As a preempted one is; the driver waits for it and submits nothing."""
+    from submitit.core.utils import DelayedSubmission
+
     jobs = json.loads((command.results / "jobs" / "index.json").read_text())["jobs"]
     report = next(path for path, _ in running_reports(command))
     job = jobs[report.stem]
+    submitted = DelayedSubmission.load(next((command.results / "jobs").glob(f"slurm-*/{job}_submitted.pkl")))
+    assert hasattr(submitted.function, "checkpoint"), "submitit queues it again when its time is over"
     subprocess.run(["scontrol", "requeue", job], check=True)
     wait_for(lambda: "PD" in queue(job), "it waits again")
     subprocess.run(["scontrol", "update", f"jobid={job}", "StartTime=now"], check=True)  # Slurm's own rest is 2 minutes
@@ -259,7 +264,8 @@ def test_the_profile_of_a_cluster_study_is_measured_on_a_node(
 
         def submit(self, tasks: Sequence[Callable[[], object]]) -> list[str]:
             for task in tasks:
-                asked.append(type(getattr(task, "ask", task)).__name__)
+                assert isinstance(task, partial)
+                asked.append(task.args[0].func.__name__)
                 task()
             return ["1"]
 
@@ -274,7 +280,7 @@ def test_the_profile_of_a_cluster_study_is_measured_on_a_node(
     command.study(on("ray", STUDY))
     study = read_study(command.folder / "study.yaml")
     assert profile_study(study, command.results, plugins=Plugins(), seconds=0.5) == 0
-    assert asked == ["Deciding", "_Profile"]
+    assert asked == ["decided", "profiled"]
     assert json.loads((command.results / "profile.json").read_text())
 
 

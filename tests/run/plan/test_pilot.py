@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ablate.analysis.load import read_spec
-from ablate.run.plan.pilot import differences, print_power
+from ablate.run.plan.planner import differences, print_power
 from tests.planted import plant
 from tests.study.study_files import GOOD, read
 

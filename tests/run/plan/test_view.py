@@ -12,8 +12,7 @@ import pytest
 from rich.console import Console
 
 from ablate.errors import DataError
-from ablate.run.plan.check import check_document, print_check
-from ablate.run.plan.view import checked, duration, plan_document, print_plan
+from ablate.run.plan.view import check_document, checked, duration, plan_document, print_check, print_plan
 from tests.study.study_files import GOOD, read
 
 
@@ -120,7 +119,7 @@ def test_a_check_says_what_the_report_will_hold_against_the_data(
         "val": replace(val, masks=np.where(val.masks == 0, 1, val.masks)),
         "test": replace(test, groups=("a", "a", "b", "b")),
     }
-    monkeypatch.setattr("ablate.run.plan.check.checked", lambda _study: (report, replace(data, splits=poor)))
+    monkeypatch.setattr("ablate.run.plan.view.checked", lambda _study: (report, replace(data, splits=poor)))
     assert check_document(study, tmp_path)["limits"] == (
         f"val has no pixel of {data.classes[0]}; the test images come in 2 groups, too few to stand for others"
     )
