@@ -19,22 +19,6 @@ LEAST_SEEDS = 3
 LEAST_EPOCHS = 5
 
 
-def theil_sen_slope(values: np.ndarray) -> np.ndarray:
-    """Return the median of the slopes between all pairs of points of the last axis: (...) from (..., K), K ≥ 2.
-
-    Theil (1950) and Sen (1968); `scipy.stats.theilslopes` for one series, here for many at once. Beyond 1,000 points
-    only the pairs half the length apart are used (Theil's abbreviated form), for all of them would fill the memory.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    points = values.shape[-1]
-    if points > 1000:
-        first = np.arange(points // 2)
-        second = first + (points + 1) // 2
-    else:
-        first, second = np.triu_indices(points, k=1)
-    return np.median((values[..., second] - values[..., first]) / (second - first), axis=-1)
-
-
 def late_epochs(epochs: int) -> int:
     """Return how many of the last epochs are judged: ⌈0.2·epochs⌉, at least 5 and at most 20."""
     return min(20, max(LEAST_EPOCHS, -(-epochs // 5)))

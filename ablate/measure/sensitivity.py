@@ -26,10 +26,10 @@ class Basin(NamedTuple):
     of the grid. `extrapolated`: the width reaches past the three rates that the parabola goes through.
     """
 
-    optimum: float
-    value: float
-    width: float
-    bracketed: bool
+    optimum: float = math.nan
+    value: float = math.nan
+    width: float = math.nan
+    bracketed: bool = False
     extrapolated: bool = False
     reason: str | None = None
 
@@ -78,11 +78,9 @@ def basin(rates: ArrayLike, scores: ArrayLike, delta: float) -> Basin:
     log_rates, order = _by_rate(rates)
     values = np.asarray(scores, dtype=np.float64)[order]
     if len(values) < 3:
-        return Basin(
-            math.nan, math.nan, math.nan, False, reason=f"{count_of(len(values), 'rate')}; a parabola needs three"
-        )
+        return Basin(reason=f"{count_of(len(values), 'rate')}; a parabola needs three")
     if not np.isfinite(values).all():
-        return Basin(math.nan, math.nan, math.nan, False, reason="a score is not finite")
+        return Basin(reason="a score is not finite")
     best = int(values.argmax())
     bracketed = 0 < best < len(values) - 1
     middle = min(max(best, 1), len(values) - 2)
@@ -90,12 +88,12 @@ def basin(rates: ArrayLike, scores: ArrayLike, delta: float) -> Basin:
     y = values[middle - 1 : middle + 2]
     curvature = (float((y[2] - y[1]) / (x[2] - x[1])) - float((y[1] - y[0]) / (x[1] - x[0]))) / float(x[2] - x[0])
     if curvature >= 0:
-        return Basin(math.nan, math.nan, math.nan, bracketed, reason="the parabola does not open downward")
+        return Basin(bracketed=bracketed, reason="the parabola does not open downward")
     slope = float((y[1] - y[0]) / (x[1] - x[0]))
     vertex = float(x[0] + x[1]) / 2 - slope / (2 * curvature)
     if not x[0] <= vertex <= x[2]:
         reason = "the vertex lies outside the rates: the grid does not hold the optimum"
-        return Basin(math.nan, math.nan, math.nan, bracketed, reason=reason)
+        return Basin(bracketed=bracketed, reason=reason)
     top = float(y[1]) - curvature * (float(x[1]) - vertex) ** 2
     half = math.sqrt(delta / -curvature)
     extrapolated = bool(vertex - half < x[0] or vertex + half > x[2])

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ablate.measure import Measured, TrialArrays, unknown
-from ablate.measure.convergence import theil_sen_slope
 from ablate.registry import register_measure
 from ablate.wording import count_of
 
@@ -211,8 +210,10 @@ def tail_risk(loss: np.ndarray) -> Measured:
 def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     """Return the standard deviation of val mIoU (E,) about its Theil–Sen line over the last epochs, a fraction.
 
-    Over the last max(5, ⌈0.2·E⌉) epochs.
+    Over the last max(5, ⌈0.2·E⌉) epochs; the line after Theil (1950) and Sen (1968).
     """
+    from scipy.stats import theilslopes  # a run of trials does without SciPy
+
     curve = np.asarray(val_mean_iou, dtype=np.float64)
     window = max(5, int(np.ceil(0.2 * len(curve) - 1e-9)))
     if len(curve) < window:
@@ -220,7 +221,7 @@ def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     late = curve[-window:]
     if not np.isfinite(late).all():
         return unknown("a value of the last epochs is not finite")
-    return Measured(float(np.std(late - theil_sen_slope(late) * np.arange(window))))
+    return Measured(float(np.std(late - theilslopes(late).slope * np.arange(window))))
 
 
 def censored_headroom(values: np.ndarray) -> np.ndarray:
@@ -247,43 +248,36 @@ def _rise(trial: TrialArrays) -> Measured:
 
 @_stability("val_rise", title="rise of the val loss", unit="ratio", order=120)
 def _val_rise(trial: TrialArrays) -> Measured:
-    """Return `rise` of the val loss."""
     return rise(trial.epochs["val_loss"])
 
 
 @_stability("spike_rate", title="spikes of loss or gradient norm", unit="per 1,000 steps", order=130)
 def _spike_rate(trial: TrialArrays) -> Measured:
-    """Return `spike_rate` of loss and gradient norm."""
     return spike_rate(trial.steps)
 
 
 @_stability("spike_score", title="share of steps that spike, OLMo's form", order=140)
 def _spike_score(trial: TrialArrays) -> Measured:
-    """Return `spike_score` of loss and gradient norm."""
     return spike_score(trial.steps)
 
 
 @_stability("roughness", title="roughness of the training loss", order=150)
 def _roughness(trial: TrialArrays) -> Measured:
-    """Return `roughness` of the training loss."""
     return roughness(trial.steps[:, 0])
 
 
 @_stability("excess_variation", title="excess variation of the training loss", order=160)
 def _excess_variation(trial: TrialArrays) -> Measured:
-    """Return `excess_variation` of the epoch medians of the training loss."""
     return excess_variation(epoch_medians(trial.steps[:, 0], trial.steps_per_epoch))
 
 
 @_stability("tail_risk", title="tail risk of the training loss", unit="nats of log loss per step", order=170)
 def _tail_risk(trial: TrialArrays) -> Measured:
-    """Return `tail_risk` of the training loss."""
     return tail_risk(trial.steps[:, 0])
 
 
 @_stability("late_oscillation", title="late oscillation of val mIoU", order=180)
 def _late_oscillation(trial: TrialArrays) -> Measured:
-    """Return `late_oscillation` of val mIoU."""
     return late_oscillation(trial.epochs["val_mean_iou"])
 
 
