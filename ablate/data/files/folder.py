@@ -18,7 +18,7 @@ from ablate.data.files.assemble import Recipe, assemble
 from ablate.data.files.header import MOST_BANDS
 from ablate.data.files.labels import Labels, read_labels
 from ablate.data.files.sources import Pair, bands_of, check_groups, check_pattern, list_files, pair_up
-from ablate.data.files.splitting import Folders, Folds, Fractions, Lists, Rule, deal, group_of, pick, read_split
+from ablate.data.files.splitting import Dealt, Folders, Lists, Rule, deal, group_of, pick, read_split
 from ablate.errors import DataError
 
 _BANDS = re.compile(r"\{([^{}]*,[^{}]*)\}")
@@ -103,7 +103,7 @@ def folder(
         for part, pairs in paired.items()
     }
     recipe = Recipe(labels, (size[0], size[1]) if size else None, channels, window)
-    again = partial(_dealt, made, rule, findings) if isinstance(rule, Fractions | Folds) else None
+    again = partial(_dealt, made, rule, findings) if isinstance(rule, Dealt) else None
     splits = _dealt(made, rule, findings, {})
     check_groups(splits, findings)
     return assemble("folder", place, splits, recipe, findings, again)
