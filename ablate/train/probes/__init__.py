@@ -19,8 +19,7 @@ from ablate.train.batches import DeviceSplit
 from ablate.train.network import Network
 from ablate.train.optim import set_rate
 from ablate.train.probes.gates import gate_ablation, gate_statistics
-from ablate.train.probes.gradients import skip_share, update_ratios, weights
-from ablate.train.probes.headroom import lr_headroom
+from ablate.train.probes.gradients import lr_headroom, skip_share, update_ratios, weights
 
 Layers = dict[str, dict[str, list[float | None]]]
 
@@ -30,29 +29,14 @@ def points(count: int, epochs: int) -> set[int]:
     return {int(epoch) for epoch in np.linspace(1, epochs, min(count, epochs)).round()} if count else set()
 
 
-class _Inputs:
-    """A split as the gate measures take it: normalised images and targets, in batches, as often as asked."""
-
-    def __init__(self, network: Network, split: DeviceSplit, batch_size: int) -> None:
-        self._network, self._split, self._batch_size = network, split, batch_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, masks, real in self._split.in_order(self._batch_size):
-            yield self._network.inputs(images[:real]), masks[:real]
-
-
 @torch.no_grad()
 def _gate_maps(network: Network, split: DeviceSplit) -> dict[str, np.ndarray]:
     images, _ = split.take(np.array(panel_indices(len(split))))
-    maps: dict[str, np.ndarray] = {}
-
-    def keep(gate: str, alpha: Tensor) -> None:
-        maps[gate] = alpha.float().mean(1).cpu().numpy().astype(np.float16)
-
+    alphas: dict[str, Tensor] = {}
     network.model.eval()
-    with hooked_gates(network.model, keep):
+    with hooked_gates(network.model, alphas.__setitem__):
         network.logits(images)
-    return maps
+    return {gate: alpha.float().mean(1).cpu().numpy().astype(np.float16) for gate, alpha in alphas.items()}
 
 
 class Probes:
@@ -114,13 +98,16 @@ class Probes:
         """
         if not self._gates or not attention_gates(network.model):
             return {}
-        batches = _Inputs(network, split, batch_size)
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for images, masks, real in split.in_order(batch_size):
+                yield network.inputs(images[:real]), masks[:real]
+
         names, several = network.class_names, network.multilabel
         if not several:  # each class against the others: pixels may not be in both
-            drawn, precision = derive(seed, "gates"), network.precision
-            for measure, values in gate_statistics(
-                network.model, batches, names, seed=drawn, precision=precision
-            ).items():
+            drawn = derive(seed, "gates")
+            found = gate_statistics(network.model, batches, names, seed=drawn, precision=network.precision)
+            for measure, values in found.items():
                 self._add(measure, values)
         ablated = gate_ablation(network.model, batches, len(names), multilabel=several, precision=network.precision)
         self._add("gate_ablation", ablated)
