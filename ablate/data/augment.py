@@ -39,13 +39,7 @@ def movable(pixels: Tensor) -> Tensor:
 
 
 def _by_plugin(
-    name: str,
-    function: Callable[..., Any],
-    images: Tensor,
-    masks: Tensor,
-    seed: int,
-    epoch: int,
-    samples: np.ndarray,
+    name: str, function: Callable[..., Any], images: Tensor, masks: Tensor, seed: int, epoch: int, samples: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """Return copies by an augmentation from a plugin, called image by image with a generator of its own.
 

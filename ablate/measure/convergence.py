@@ -49,11 +49,7 @@ class Convergence:
     reason: str
 
 
-def convergence(
-    curves: Iterable[np.ndarray],
-    *,
-    rates: Sequence[float] | np.ndarray | None = None,
-) -> Convergence:
+def convergence(curves: Iterable[np.ndarray], *, rates: Sequence[float] | np.ndarray | None = None) -> Convergence:
     """Judge whether the seeds of one cell had converged at their epoch budget.
 
     `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. The gain is
@@ -117,12 +113,7 @@ def continuation(curves: Iterable[np.ndarray], budget: int) -> Convergence:
     return _verdict("realised", t_interval(known, CONFIDENCE), len(known), missing)
 
 
-def _verdict(
-    kind: str,
-    estimate: tuple[float, float, float],
-    seeds: int,
-    missing: Sequence[str],
-) -> Convergence:
+def _verdict(kind: str, estimate: tuple[float, float, float], seeds: int, missing: Sequence[str]) -> Convergence:
     """Return the verdict on a gain with its bounds, of so many seeds; `missing` says why the others have none."""
     gain, low, high = estimate
     of = count_of(seeds + len(missing), "seed")

@@ -19,14 +19,7 @@ from ablate.data import cache
 from ablate.data.dataset import IGNORE, Dataset, Findings, Split, first_names, moments, only_one_class, without_class
 from ablate.data.files.header import Unusable
 from ablate.data.files.labels import UNKNOWN, Colour, Labels, distinct_colours
-from ablate.data.files.pixels import (
-    REVISION,
-    image_array,
-    read_image,
-    read_mask,
-    resize_image,
-    stored_palette,
-)
+from ablate.data.files.pixels import REVISION, image_array, read_image, read_mask, resize_image, stored_palette
 from ablate.data.files.sources import MASKS, Pair, Source, in_threads, inspect, leaks, manifest, note_fault, read_bytes
 from ablate.errors import DataError
 from ablate.measure.segmentation import class_pixels, resize_labels
@@ -138,11 +131,7 @@ def _read(
     def build(allocate: cache.Allocate) -> dict[str, Any]:
         work.run(allocate, findings)
         findings.stop()
-        return {
-            "moments": moments(allocate.arrays["train_images"]),
-            "palette": work.palette(),
-            "window": work.window,
-        }
+        return {"moments": moments(allocate.arrays["train_images"]), "palette": work.palette(), "window": work.window}
 
     parts = {
         split: [[item.pair.name, item.pair.group, *item.digests] for item in items] for split, items in sources.items()

@@ -79,11 +79,7 @@ def group_of(image: str, pattern: re.Pattern[str] | None, findings: Findings) ->
 
 
 def deal(
-    names: Sequence[str],
-    groups: Sequence[str | None],
-    rule: Dealt,
-    findings: Findings,
-    copies: Mapping[str, str],
+    names: Sequence[str], groups: Sequence[str | None], rule: Dealt, findings: Findings, copies: Mapping[str, str]
 ) -> list[str]:
     """Return the split of each image, by name and group: groups stay whole, and the order of the images is nothing.
 

@@ -26,12 +26,7 @@ BINS = 2**14
 
 
 def gate_statistics(
-    model: nn.Module,
-    batches: Batches,
-    classes: Sequence[str],
-    *,
-    seed: int = 0,
-    precision: torch.dtype = torch.float32,
+    model: nn.Module, batches: Batches, classes: Sequence[str], *, seed: int = 0, precision: torch.dtype = torch.float32
 ) -> dict[str, dict[str, float]]:
     """Measure how far each gate's α tells each class from the rest: measure -> "<gate>/<class>" -> value.
 

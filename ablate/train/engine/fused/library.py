@@ -140,10 +140,7 @@ def _compile(compiler: list[str], path: Path) -> None:
         for target in TARGETS:
             options = [*FLAGS, *([target] if target else [])]
             done = subprocess.run(
-                [*compiler, *options, "-o", str(draft), str(MAIN), "-lm"],
-                capture_output=True,
-                text=True,
-                check=False,
+                [*compiler, *options, "-o", str(draft), str(MAIN), "-lm"], capture_output=True, text=True, check=False
             )
             if done.returncode == 0:
                 # Sealed by the digest of its content, behind which a loader does not look.
