@@ -56,27 +56,21 @@ def boundary_distance(labels: np.ndarray, limit: int, *, border: bool) -> np.nda
     """
     if not 1 <= limit < 255:
         raise ValueError(f"limit must be between 1 and 254 pixels, got {limit}")
-    distance = np.empty(labels.shape, dtype=np.uint8)
-    for part in chunks(labels):
-        distance[part] = _distance(labels[part], limit, border)
-    return distance
-
-
-def _distance(labels: np.ndarray, limit: int, border: bool) -> np.ndarray:
-    near = np.zeros(labels.shape, dtype=bool)
-    if border:
-        near[:, [0, -1], :] = True
-        near[:, :, [0, -1]] = True
-    for here, there in _NEIGHBOURS:
-        differ = labels[here] != labels[there]
-        near[here] |= differ
-        near[there] |= differ
-    # A pixel with another label at distance d has a pixel of distance 1 within d - 1: on the way there the label
-    # changes. So the distance-1 pixels, grown by one ring at a time, give all further distances.
     distance = np.ones(labels.shape, dtype=np.uint8)
-    for _ in range(limit):
-        distance += ~near
-        near = _grow(near)
+    for part in chunks(labels):
+        maps, near = labels[part], np.zeros(labels[part].shape, dtype=bool)
+        if border:
+            near[:, [0, -1], :] = True
+            near[:, :, [0, -1]] = True
+        for here, there in _NEIGHBOURS:
+            differ = maps[here] != maps[there]
+            near[here] |= differ
+            near[there] |= differ
+        # A pixel with another label at distance d has a pixel of distance 1 within d - 1: on the way there the label
+        # changes. So the distance-1 pixels, grown by one ring at a time, give all further distances.
+        for _ in range(limit):
+            distance[part] += ~near
+            near = _grow(near)
     return distance
 
 

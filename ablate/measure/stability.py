@@ -74,12 +74,6 @@ def _log(stream: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(stream, float(np.finfo(np.float32).tiny)))
 
 
-def _windows(values: np.ndarray, window: int) -> np.ndarray:
-    """Return the `window` values before each step, (S, window), infinity where there is none or it is not finite."""
-    padded = np.concatenate([np.full(window, np.inf), np.where(np.isfinite(values), values, np.inf)])
-    return np.lib.stride_tricks.sliding_window_view(padded, window)[: len(values)]
-
-
 def _sorted_median(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Return the median of the first `count` (R,) entries of each sorted row; NaN where there is none."""
     rows = np.arange(len(ordered))
@@ -91,11 +85,14 @@ def _sorted_median(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
 def _flags(stream: np.ndarray) -> np.ndarray:
     """Flag the steps of one stream above the median of their window by more than 6 · 1.4826 · MAD of it: bool (S,)."""
     values = _log(stream)
+    # The values before each step, infinity where there is none or it is not finite.
+    padded = np.concatenate([np.full(SPIKE_WINDOW, np.inf), np.where(np.isfinite(values), values, np.inf)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, SPIKE_WINDOW)[: len(values)]
     flags = np.zeros(len(values), dtype=bool)
     # In blocks, so that the windows of a long run never all lie in memory.
     for start in range(SPIKE_FROM, len(values), 1 << 14):
         block = slice(start, min(start + (1 << 14), len(values)))
-        ordered = np.sort(_windows(values, SPIKE_WINDOW)[block], axis=1)
+        ordered = np.sort(windows[block], axis=1)
         count = np.isfinite(ordered).sum(axis=1)
         median = _sorted_median(ordered, count)
         deviation = np.where(np.isfinite(ordered), np.abs(ordered - median[:, None]), np.inf)

@@ -115,7 +115,7 @@ class _Run:
         self.numbers = context.numbers(self.network)
         decay = self.settings.get("ema")
         self.average = None if decay is None else Average(self.network.model, decay)
-        self.probes = Probes(options.measure, self.settings["epochs"], self.settings["clip_norm"])
+        self.probes = Probes(self.network, options.measure, self.settings)
         self.writer = checkpoint.CheckpointWriter(folder, options.checkpoint_every)
         self.best = Best()
         self.step = 0
@@ -174,10 +174,10 @@ class _Run:
         probe = self.step % self.steps_per_epoch == 0 and self.probes.due(epoch)
         if probe:
             first = slice(self.batch_size)
-            self.probes.before(epoch, self.network, self.learn.optimizer, images[first], masks[first], rate)
+            self.probes.before(epoch, self.learn.optimizer, images[first], masks[first], rate)
         row = self.learn(images, masks, rate)
         if probe:
-            self.probes.after(self.network)
+            self.probes.after()
         if self.average is not None:
             self.average.update(self.step)
         self.step += 1
@@ -309,7 +309,7 @@ class _Run:
         native = None
         if self.options.measure.native:
             native = evaluate_native(self.network, split, self.data.dataset.native_test_masks(), self.batch_size)
-        maps = self.probes.finish(self.network, split, self.batch_size, self.trial.seed)
+        maps = self.probes.finish(split, self.batch_size, self.trial.seed)
         weights = checkpoint.snapshot(self.best.weights)
         self.seconds["test"] = time.monotonic() - began
         card = ModelCard.of(self.trial, self.data.dataset)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.errors import StudyError
-from ablate.models.initialise import copy_weights
 from ablate.models.inspect import outputs
+from ablate.models.replace import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
 from ablate.study.components import bound, create
 from ablate.study.fields import name_of

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
-from ablate.models.initialise import copy_weights, drawn_again
 from ablate.models.inspect import outputs
 from ablate.models.layers import gates, hooked_gates
+from ablate.models.replace import copy_weights, drawn_again
 from ablate.train.evaluate import image_counts
 from ablate.train.network import predicted
 from ablate.train.probes.gradients import arithmetic, untouched
