@@ -77,7 +77,7 @@ def assemble(
     answer = cache.recall(question) if rows is not None and not findings else None
     entry = cache.load(str(answer.get("entry"))) if answer else None
     if answer is None or entry is None:
-        splits, answer, entry = _read(root, splits, recipe, findings, deal)
+        answer, entry = _read(root, splits, recipe, findings, deal)
         if rows is not None:
             cache.remember(question, answer)
     by_image = {pair.image: pair for pairs in splits.values() for pair in pairs}
@@ -105,12 +105,10 @@ def assemble(
 
 def _read(
     root: Path, splits: Splits, recipe: Recipe, findings: Findings, deal: Deal | None
-) -> tuple[Splits, dict[str, Any], tuple[cache.Arrays, dict[str, Any]]]:
-    """Return the splits as they are dealt, what the cache is to remember of them, and its entry, from the files."""
-    read = {
-        source.pair.image: source
-        for source in inspect(root, [pair for pairs in splits.values() for pair in pairs], findings)
-    }
+) -> tuple[dict[str, Any], tuple[cache.Arrays, dict[str, Any]]]:
+    """Return what the cache is to remember of the splits as they are dealt, and its entry, from the files."""
+    every = [pair for pairs in splits.values() for pair in pairs]
+    read = {source.pair.image: source for source in inspect(root, every, findings)}
     sources = {split: [read[pair.image] for pair in pairs] for split, pairs in splits.items()}
     copies = leaks(root, sources)
     if copies and deal is not None:
@@ -149,7 +147,7 @@ def _read(
         },
         "splits": {split: [pair.image for pair in pairs] for split, pairs in splits.items()},
     }
-    return splits, answer, cache.fill(key, build)
+    return answer, cache.fill(key, build)
 
 
 class _Decoded(NamedTuple):
@@ -282,7 +280,7 @@ class _Decoding:
         """Return the classes' colours: as the settings say, else as the first training mask stores them, else any."""
         if self.labels.palette is not None:
             return self.labels.palette
-        first = read_bytes(self.root, self.sources["train"][0].pair.mask)
+        first = read_bytes(self.root, self.sources["train"][0].pair.masks[0])
         return stored_palette(first, self.labels) or distinct_colours(len(self.labels.classes))
 
     def _window(self, findings: Findings) -> tuple[float, float] | None:

@@ -40,26 +40,18 @@ _AS_REGEX = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"
 class Pair:
     """An image and its mask, as paths relative to the root (with /), a name to show, and the group it belongs to.
 
-    `others` are the masks of the classes after the first where each class has a file of its own, `bands` the files of
-    the bands after the first where each band has one.
+    `images` has several files where each band has one, `masks` where each class has one.
     """
 
-    image: str
-    mask: str
+    images: tuple[str, ...]
+    masks: tuple[str, ...]
     name: str
     group: str | None = None
-    others: tuple[str, ...] = ()
-    bands: tuple[str, ...] = ()
 
     @property
-    def images(self) -> tuple[str, ...]:
-        """All files of the image."""
-        return (self.image, *self.bands)
-
-    @property
-    def masks(self) -> tuple[str, ...]:
-        """All files of the mask."""
-        return (self.mask, *self.others)
+    def image(self) -> str:
+        """The file that the image is known by."""
+        return self.images[0]
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ def pair_up(
     named = "{stem}" in masks or "{parent}" in masks
     mask_glob = _PLACEHOLDER.sub("*", masks) if named else masks
     present = set(list_files(root, mask_glob))
-    partner: Mapping[str, str]
+    unclear: set[str] = set()
     if named:
         wanted = {image: _fill(masks, image) for image in candidates}
         fits = [mask for mask in wanted.values() if len(os.fsencode(PurePosixPath(mask).name)) <= LONGEST_NAME]
@@ -117,7 +109,6 @@ def pair_up(
         taken = {mask for image, mask in wanted.items() if mask in present and mask != image}
         found = [image for image in candidates if image not in taken]
         partner = {image: wanted[image] for image in found if wanted[image] in present}
-        spare = sorted(present.difference(partner.values(), found, known))
     else:
         found = [image for image in candidates if image not in present]
         partner, unclear = _by_key(found, sorted(present), images, masks)
@@ -125,7 +116,6 @@ def pair_up(
             cure = "say which mask is meant, such as masks: label/{stem}_mask.png"
             findings.add(path, "sharing a name, so that no pair is clear", noun="file", key=MASKS, cure=cure)
         found = [image for image in found if image not in unclear]
-        spare = sorted(present.difference(partner.values(), unclear, known))
     # What has no partner is only a consequence where a pattern matches nothing.
     for pattern, matches, key in ((images, candidates, IMAGES), (mask_glob, present, MASKS)):
         if not matches:
@@ -142,7 +132,7 @@ def pair_up(
     for image in found:
         if image not in partner:
             findings.add(image, fault, key=MASKS, cure=cure)
-    for mask in spare:
+    for mask in sorted(present.difference(partner.values(), unclear, found, known)):
         findings.add(mask, "without an image", noun="mask", key=IMAGES, cure="add the images or narrow 'masks'")
     return sorted(partner.items(), key=lambda pair: natural(pair[0]))
 
