@@ -207,10 +207,8 @@ def tail_risk(loss: np.ndarray) -> Measured:
 def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     """Return the standard deviation of val mIoU (E,) about its Theil–Sen line over the last epochs, a fraction.
 
-    Over the last max(5, ⌈0.2·E⌉) epochs; the line after Theil (1950) and Sen (1968).
+    Over the last max(5, ⌈0.2·E⌉) epochs; the slope is the median of those between all pairs (Theil 1950, Sen 1968).
     """
-    from scipy.stats import theilslopes  # a run of trials does without SciPy
-
     curve = np.asarray(val_mean_iou, dtype=np.float64)
     window = max(5, int(np.ceil(0.2 * len(curve) - 1e-9)))
     if len(curve) < window:
@@ -218,7 +216,9 @@ def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     late = curve[-window:]
     if not np.isfinite(late).all():
         return unknown("a value of the last epochs is not finite")
-    return Measured(float(np.std(late - theilslopes(late).slope * np.arange(window))))
+    first, second = np.triu_indices(window, k=1)
+    slope = np.median((late[second] - late[first]) / (second - first))
+    return Measured(float(np.std(late - slope * np.arange(window))))
 
 
 def censored_headroom(values: np.ndarray) -> np.ndarray:
