@@ -227,7 +227,6 @@ class Bench:
         self, trial: Trial, data: DeviceData, decisions: Decisions, device: torch.device, measure: MeasureSpec
     ) -> None:
         train = trial.train
-        self._probes = Probes(measure, train["epochs"], train["clip_norm"])
         self.device, self.rate = device, float(train["lr"])
         network = Network(
             trial.model,
@@ -239,6 +238,7 @@ class Bench:
             channels_last=decisions.channels_last,
         )
         self.network = install(network, decisions)
+        self._probes = Probes(self.network, measure, train)
         self.network.reset(trial.seed)
         self.network.model.train()
         whole, labels, _ = next(data.splits["train"].in_order(train["batch_size"]))
@@ -272,8 +272,8 @@ class Bench:
 
     def probe(self) -> None:
         """Measure what is probed of the live model in a trial's first epoch."""
-        self._probes.before(1, self.network, self.step.optimizer, self.images, self.masks, self.rate)
-        self._probes.after(self.network)
+        self._probes.before(1, self.step.optimizer, self.images, self.masks, self.rate)
+        self._probes.after()
 
     def cost(self, began: float, variant: str, engine: str, seconds: float) -> EngineCost:
         """Measure for about `seconds`; `began` is when the bench was begun."""

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from ablate.measure.sensitivity import kendall_tau
 from ablate.study.trial import number_text
 
 OUTER = 0.1
@@ -120,10 +119,12 @@ def rank_agreement(v: pd.DataFrame) -> pd.DataFrame:
 
     Over the variants that have V at both; NaN below two of them.
     """
+    from scipy.stats import kendalltau  # half a second to import, which a run does without
+
     rows = []
     for place, setting in enumerate(v.columns):
         for other in v.columns[place + 1 :]:
             both = v[[setting, other]].dropna()
-            tau = kendall_tau(both.to_numpy())[0, 1] if len(both) > 1 else np.nan
+            tau = kendalltau(both[setting], both[other]).statistic if len(both) > 1 else np.nan
             rows.append((setting, other, float(tau), len(both)))
     return pd.DataFrame(rows, columns=["setting", "other", "tau", "n_variants"])

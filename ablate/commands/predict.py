@@ -18,7 +18,7 @@ from ablate.records.paint import labelled
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder, to_json
 from ablate.study.trial import level_text
-from ablate.train.card import ModelCard
+from ablate.train.outcome import ModelCard
 from ablate.train.predictor import Predictor
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,30 +38,26 @@ def movable(pixels: Tensor) -> Tensor:
     return pixels.view(torch.int16) if pixels.dtype == torch.uint16 else pixels
 
 
-class _Registered:
-    """An augmentation from a plugin, called image by image with a generator of its own: any batch gives the same."""
+def _by_plugin(
+    name: str, function: Callable[..., Any], images: Tensor, masks: Tensor, seed: int, epoch: int, samples: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Return copies by an augmentation from a plugin, called image by image with a generator of its own.
 
-    def __init__(self, component: Mapping[str, Any]) -> None:
-        self.name = str(component["name"])
-        self._function = bound(AUGMENTATIONS, component)
-
-    def __call__(
-        self, images: Tensor, masks: Tensor, seed: int, epoch: int, samples: np.ndarray
-    ) -> tuple[Tensor, Tensor]:
-        """Return augmented copies, on the device and of the shapes and types given."""
-        made = []
-        with reported(AUGMENTATIONS, self.name, calls="(image, mask, *, rng)"):
-            for image, mask, sample in zip(images.cpu().numpy(), masks.cpu().numpy(), samples, strict=True):
-                rng = np.random.default_rng(derive(seed, "augment", epoch, int(sample)))
-                changed = self._function(image.copy(), mask.copy(), rng=rng)
-                for kind, new, old in zip(("image", "mask"), changed, (image, mask), strict=True):
-                    if not isinstance(new, np.ndarray) or (new.shape, new.dtype) != (old.shape, old.dtype):
-                        got = f"{new.dtype} {new.shape}" if isinstance(new, np.ndarray) else type(new).__name__
-                        message = f"expected an {kind} {old.dtype} {old.shape} as it was given, got {got}"
-                        raise AUGMENTATIONS.broken(self.name, message)
-                made.append(changed)
-        pixels, labels = (np.stack(parts) for parts in zip(*made, strict=True))
-        return upload(pixels, images.device), upload(labels, masks.device)
+    Any batch gives the same; on the device and of the shapes and types given.
+    """
+    made = []
+    with reported(AUGMENTATIONS, name, calls="(image, mask, *, rng)"):
+        for image, mask, sample in zip(images.cpu().numpy(), masks.cpu().numpy(), samples, strict=True):
+            rng = np.random.default_rng(derive(seed, "augment", epoch, int(sample)))
+            changed = function(image.copy(), mask.copy(), rng=rng)
+            for kind, new, old in zip(("image", "mask"), changed, (image, mask), strict=True):
+                if not isinstance(new, np.ndarray) or (new.shape, new.dtype) != (old.shape, old.dtype):
+                    got = f"{new.dtype} {new.shape}" if isinstance(new, np.ndarray) else type(new).__name__
+                    message = f"expected an {kind} {old.dtype} {old.shape} as it was given, got {got}"
+                    raise AUGMENTATIONS.broken(name, message)
+            made.append(changed)
+    pixels, labels = (np.stack(parts) for parts in zip(*made, strict=True))
+    return upload(pixels, images.device), upload(labels, masks.device)
 
 
 class Augmenter:
@@ -86,9 +83,11 @@ class Augmenter:
         ignore_index: int = IGNORE,
     ) -> None:
         height, width = size
-        own = isinstance(augment, Mapping) and "name" in augment
-        self._registered = _Registered(augment) if own else None  # type: ignore[arg-type]
-        self.spec = spec = AugmentSpec(flip=False) if own else AugmentSpec.model_validate(augment)
+        self._plugin = None
+        if isinstance(augment, Mapping) and "name" in augment:
+            self._plugin = partial(_by_plugin, augment["name"], bound(AUGMENTATIONS, augment))
+            augment = AugmentSpec(flip=False)
+        self.spec = spec = AugmentSpec.model_validate(augment)
         self.size = (int(height), int(width))
         self.output = (int(crop[0]), int(crop[1])) if crop else self.size
         self.ignore_index = ignore_index
@@ -111,8 +110,8 @@ class Augmenter:
         `samples` integer (B,): their indices in the split. The results have the output's size, and the types given.
         """
         samples = np.asarray(samples)
-        if self._registered is not None:
-            images, masks = self._registered(images, masks, seed, epoch, samples)
+        if self._plugin is not None:
+            images, masks = self._plugin(images, masks, seed, epoch, samples)
         # A stream for each purpose: switching one kind of augmentation on leaves the draws of the others as they are.
         if self._moves:
             images, masks = self._move(images, masks, seed, epoch, samples)
@@ -174,23 +173,19 @@ class Augmenter:
         return shaded.round_().clamp_(0, torch.iinfo(images.dtype).max).to(images.dtype)
 
 
-def _nearest(places: np.ndarray, source: int) -> tuple[Tensor, Tensor]:
+def _nearest(places: np.ndarray, source: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the index of the nearest source pixel, int64, and whether the place is outside of the source."""
     near = np.floor(places + 0.5).astype(np.int64)
     outside = (near < 0) | (near >= source)
-    return torch.from_numpy(near.clip(0, source - 1)), torch.from_numpy(outside)
+    return near.clip(0, source - 1), outside
 
 
-def _neighbours(places: np.ndarray, source: int, real: type[np.floating]) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbours(places: np.ndarray, source: int, real: type[np.floating]) -> tuple[np.ndarray, ...]:
     """Return the source pixels before and after each place, and the weight of the latter in 1/256."""
     fixed = np.floor(places * _STEPS + 0.5).astype(np.int64)
     before = fixed // _STEPS
     weight = (fixed - before * _STEPS).astype(real)
-    return (
-        torch.from_numpy(before.clip(0, source - 1)),
-        torch.from_numpy((before + 1).clip(0, source - 1)),
-        torch.from_numpy(weight),
-    )
+    return before.clip(0, source - 1), (before + 1).clip(0, source - 1), weight
 
 
 def _mirror(pixels: Tensor, flips: Tensor) -> Tensor:

@@ -17,25 +17,39 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 Arrays = dict[str, np.ndarray]
 
+# Larger entries are checked by the sizes of their files alone: reading them through would take longer than opening.
+FULLY_CHECKED = 4 << 30
 
-class Allocate(Protocol):
-    """A function that gives an array of a name, a shape and a type (uint8 where none is named), to be filled."""
+
+class Allocate:
+    """A function that gives arrays to be filled, in `arrays` by name: files of a folder, or in memory without one."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self.arrays: Arrays = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray:
-        """Return the array."""
+        """Return the array of a name, a shape and a type. Raises `OSError` where the disk has no room for it."""
+        if self._folder is None:
+            self.arrays[name] = np.empty(shape, dtype)
+            return self.arrays[name]
+        path = self._folder / f"{name}.npy"
+        self.arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        # The file is sparse until now; writing to a hole on a full disk would kill the process (SIGBUS).
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+        return self.arrays[name]
 
 
 Build = Callable[[Allocate], dict[str, Any]]
-
-# Larger entries are checked by the sizes of their files alone: reading them through would take longer than opening.
-FULLY_CHECKED = 4 << 30
 
 
 def home() -> Path:
@@ -88,19 +102,12 @@ def fill(key: str, build: Build) -> tuple[Arrays, dict[str, Any]]:
         if found is not None:
             return found
         reason = "what was written could not be read back"
-    except _CacheTrouble as trouble:
-        reason = str(trouble)
     except OSError as error:
         reason = str(error)
     warnings.warn(f"decoded data is kept in memory, not on the disk: {reason}", stacklevel=2)
-    arrays: Arrays = {}
-
-    def allocate(name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray:
-        arrays[name] = np.empty(shape, dtype)
-        return arrays[name]
-
+    allocate = Allocate()
     document = build(allocate)
-    return arrays, document
+    return allocate.arrays, document
 
 
 def recall(manifest: str) -> dict[str, Any] | None:
@@ -122,49 +129,26 @@ def remember(manifest: str, document: Mapping[str, Any]) -> None:
         temporary.replace(path)
 
 
-class _CacheTrouble(Exception):
-    """The disk of the cache failed, as opposed to what `build` reads."""
-
-
 def _store(key: str, build: Build) -> None:
-    """Build the entry in a temporary folder beside its place and rename it there."""
-    folder = root()
-    for leftover in folder.glob(f".{key}.*.part"):  # of a process that was killed: the lock says that none is at work
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary = folder / f".{key}.{os.getpid()}-{secrets.token_hex(4)}.part"
-    maps: dict[str, np.memmap] = {}
-
-    def allocate(name: str, shape: tuple[int, ...], dtype: type[np.integer] = np.uint8) -> np.ndarray:
-        path = temporary / f"{name}.npy"
-        try:
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-            # The file is sparse until now; writing to a hole on a full disk would kill the process (SIGBUS).
-            if hasattr(os, "posix_fallocate"):
-                with path.open("r+b") as handle:
-                    os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise _CacheTrouble(str(error)) from None
-        maps[name] = array
-        return array
-
+    """Build the entry in a temporary folder beside its place and rename it there; its lock is held."""
+    entry, temporary = root() / key, root() / f".{key}.part"
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     try:
         temporary.mkdir()
+        allocate = Allocate(temporary)
         document = build(allocate)
         items = {}
-        for name, array in maps.items():
-            array.flush()
+        for name, array in allocate.arrays.items():
+            array.flush()  # type: ignore[attr-defined]
             path = temporary / f"{name}.npy"
             items[name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
         text = json.dumps({"arrays": items, "document": document}, sort_keys=True)
         (temporary / "meta.json").write_text(text, encoding="utf-8")
-        entry = folder / key
         if entry.exists():  # damaged, or it would have been loaded
-            entry.rename(folder / f".{key}.{secrets.token_hex(4)}.damaged.part")
+            shutil.rmtree(entry)
         temporary.rename(entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        for leftover in folder.glob(f".{key}.*.damaged.part"):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

@@ -19,22 +19,6 @@ LEAST_SEEDS = 3
 LEAST_EPOCHS = 5
 
 
-def theil_sen_slope(values: np.ndarray) -> np.ndarray:
-    """Return the median of the slopes between all pairs of points of the last axis: (...) from (..., K), K ≥ 2.
-
-    Theil (1950) and Sen (1968); `scipy.stats.theilslopes` for one series, here for many at once. Beyond 1,000 points
-    only the pairs half the length apart are used (Theil's abbreviated form), for all of them would fill the memory.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    points = values.shape[-1]
-    if points > 1000:
-        first = np.arange(points // 2)
-        second = first + (points + 1) // 2
-    else:
-        first, second = np.triu_indices(points, k=1)
-    return np.median((values[..., second] - values[..., first]) / (second - first), axis=-1)
-
-
 def late_epochs(epochs: int) -> int:
     """Return how many of the last epochs are judged: ⌈0.2·epochs⌉, at least 5 and at most 20."""
     return min(20, max(LEAST_EPOCHS, -(-epochs // 5)))
@@ -65,11 +49,7 @@ class Convergence:
     reason: str
 
 
-def convergence(
-    curves: Iterable[np.ndarray],
-    *,
-    rates: Sequence[float] | np.ndarray | None = None,
-) -> Convergence:
+def convergence(curves: Iterable[np.ndarray], *, rates: Sequence[float] | np.ndarray | None = None) -> Convergence:
     """Judge whether the seeds of one cell had converged at their epoch budget.
 
     `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. The gain is
@@ -133,12 +113,7 @@ def continuation(curves: Iterable[np.ndarray], budget: int) -> Convergence:
     return _verdict("realised", t_interval(known, CONFIDENCE), len(known), missing)
 
 
-def _verdict(
-    kind: str,
-    estimate: tuple[float, float, float],
-    seeds: int,
-    missing: Sequence[str],
-) -> Convergence:
+def _verdict(kind: str, estimate: tuple[float, float, float], seeds: int, missing: Sequence[str]) -> Convergence:
     """Return the verdict on a gain with its bounds, of so many seeds; `missing` says why the others have none."""
     gain, low, high = estimate
     of = count_of(seeds + len(missing), "seed")

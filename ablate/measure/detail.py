@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +31,13 @@ THIN_DIAMETERS = (3, 6)
 LEAST_PIXELS = 100
 # Pixels, and cells of joint histograms, that are counted at once: what the processor's cache holds.
 _AT_ONCE = 1 << 16
+# Places and those to their right, below, and below on either side: every pair of the eight neighbours once.
+_NEIGHBOURS = (
+    (np.s_[:, :, :-1], np.s_[:, :, 1:]),
+    (np.s_[:, :-1], np.s_[:, 1:]),
+    (np.s_[:, :-1, :-1], np.s_[:, 1:, 1:]),
+    (np.s_[:, :-1, 1:], np.s_[:, 1:, :-1]),
+)
 
 
 def scaled_width(width: float, shape: tuple[int, int], *, at_least: int = 1) -> int:
@@ -50,37 +56,22 @@ def boundary_distance(labels: np.ndarray, limit: int, *, border: bool) -> np.nda
     """
     if not 1 <= limit < 255:
         raise ValueError(f"limit must be between 1 and 254 pixels, got {limit}")
-    distance = np.empty(labels.shape, dtype=np.uint8)
-    for part in chunks(labels):
-        distance[part] = _distance(labels[part], limit, border)
-    return distance
-
-
-def _distance(labels: np.ndarray, limit: int, border: bool) -> np.ndarray:
-    near = np.zeros(labels.shape, dtype=bool)
-    if border:
-        near[:, [0, -1], :] = True
-        near[:, :, [0, -1]] = True
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        here, there = _shifted(labels.shape, dy, dx)
-        differ = labels[here] != labels[there]
-        near[here] |= differ
-        near[there] |= differ
-    # A pixel with another label at distance d has a pixel of distance 1 within d - 1: on the way there the label
-    # changes. So the distance-1 pixels, grown by one ring at a time, give all further distances.
     distance = np.ones(labels.shape, dtype=np.uint8)
-    for _ in range(limit):
-        distance += ~near
-        near = _grow(near)
+    for part in chunks(labels):
+        maps, near = labels[part], np.zeros(labels[part].shape, dtype=bool)
+        if border:
+            near[:, [0, -1], :] = True
+            near[:, :, [0, -1]] = True
+        for here, there in _NEIGHBOURS:
+            differ = maps[here] != maps[there]
+            near[here] |= differ
+            near[there] |= differ
+        # A pixel with another label at distance d has a pixel of distance 1 within d - 1: on the way there the label
+        # changes. So the distance-1 pixels, grown by one ring at a time, give all further distances.
+        for _ in range(limit):
+            distance[part] += ~near
+            near = _grow(near)
     return distance
-
-
-def _shifted(shape: tuple[int, ...], dy: int, dx: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the index pairs (here, there) such that `there` is (dy, dx) away from `here`, both inside the image."""
-    height, width = shape[1:]
-    rows = slice(max(0, -dy), height - max(0, dy)), slice(max(0, dy), height - max(0, -dy))
-    columns = slice(max(0, -dx), width - max(0, dx)), slice(max(0, dx), width - max(0, -dx))
-    return (slice(None), rows[0], columns[0]), (slice(None), rows[1], columns[1])
 
 
 def _grow(mask: np.ndarray) -> np.ndarray:
@@ -133,51 +124,24 @@ def thin_pixels(labels: np.ndarray, diameter: int) -> np.ndarray:
     return thin
 
 
-@dataclass(frozen=True, eq=False)
 class DetailTarget:
     """The target's side of every detail measure, computed once for all trials that are scored against it.
 
-    `target` is an integer label map (N, H, W) with classes 0 … num_classes - 1 and `ignore_index`.
+    `target` is an integer label map (N, H, W) with classes 0 … num_classes - 1 and `ignore_index`. `boundary_widths`
+    and `trimap_widths` are the widths on these maps, ascending: fewer than stated where several scale to the same.
     """
 
-    target: np.ndarray
-    num_classes: int
-    ignore_index: int = IGNORE_INDEX
-    _thin: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-
-    def __post_init__(self) -> None:
-        _, target = check_maps(self.target, self.target, self.num_classes, self.ignore_index)
-        object.__setattr__(self, "target", target)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return height and width of the maps."""
-        return self.target.shape[1], self.target.shape[2]
-
-    @property
-    def limit(self) -> int:
-        """Return the widest band of any measure, in pixels of these maps."""
-        return scaled_width(max(*BOUNDARY_WIDTHS, *TRIMAP_WIDTHS), self.shape)
+    def __init__(self, target: np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
+        self.target = check_maps(target, target, num_classes, ignore_index)[1]
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.shape = self.target.shape[1], self.target.shape[2]
+        self.boundary_widths = sorted({scaled_width(width, self.shape) for width in BOUNDARY_WIDTHS})
+        self.trimap_widths = sorted({scaled_width(width, self.shape) for width in TRIMAP_WIDTHS})
 
     @cached_property
     def labels(self) -> np.ndarray:
         """Return the target as uint8 with the label C where ignored."""
         return mask_ignored(np.zeros_like(self.target), self.target, self.num_classes, self.ignore_index)[1]
-
-    @property
-    def boundary_widths(self) -> list[int]:
-        """Return the widths of boundary bands on these maps, ascending.
-
-        Fewer than stated where several scale to the same.
-        """
-        return sorted({scaled_width(width, self.shape) for width in BOUNDARY_WIDTHS})
-
-    @property
-    def trimap_widths(self) -> list[int]:
-        """Return the widths of trimaps, as `boundary_widths`."""
-        return sorted({scaled_width(width, self.shape) for width in TRIMAP_WIDTHS})
 
     @cached_property
     def layers(self) -> np.ndarray:
@@ -187,8 +151,10 @@ class DetailTarget:
         pixel's layer is the number of widths that its distance exceeds: to the nearest other target label for
         trimaps, to that or the border for the layers of target and preds.
         """
-        border = layer_of(boundary_distance(self.labels, self.limit, border=True), self.boundary_widths)
-        trimap = layer_of(boundary_distance(self.labels, self.limit, border=False), self.trimap_widths)
+        border, trimap = (
+            layer_of(boundary_distance(self.labels, widths[-1], border=border), widths)
+            for widths, border in ((self.boundary_widths, True), (self.trimap_widths, False))
+        )
         labels, depth = self.num_classes + 1, len(self.boundary_widths) + 1
         cells = (len(self.trimap_widths) + 1) * depth * depth * labels * labels
         code: np.ndarray = trimap.astype(np.uint16 if cells <= 1 << 16 else np.uint32)
@@ -198,18 +164,19 @@ class DetailTarget:
                 code = code + part
         return code
 
-    def thin(self, diameter: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the labelled pixels on structures thinner than `diameter` pixels of these maps, three arrays (P,).
+    @cached_property
+    def thin(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return the labelled pixels on thin structures, by `thin_3` and `thin_6`, three arrays (P,) each.
 
         Their flat index, their label, and their cell image · num_classes + label.
         """
-        if diameter not in self._thin:
-            thin = thin_pixels(self.labels, diameter) & (self.labels < self.num_classes)
-            pixel = np.flatnonzero(thin)
+        found = {}
+        for diameter in THIN_DIAMETERS:
+            thin = thin_pixels(self.labels, scaled_width(diameter, self.shape, at_least=2))
+            pixel = np.flatnonzero(thin & (self.labels < self.num_classes))
             label = self.labels.ravel()[pixel]
-            cell = pixel // int(np.prod(self.shape)) * self.num_classes + label
-            self._thin[diameter] = pixel, label, cell
-        return self._thin[diameter]
+            found[f"thin_{diameter}"] = pixel, label, pixel // math.prod(self.shape) * self.num_classes + label
+        return found
 
     def masked(self, preds: np.ndarray) -> np.ndarray:
         """Return predictions as uint8 (N, H, W) with the label C where the target is ignored; ValueError if unfit."""
@@ -218,18 +185,6 @@ class DetailTarget:
         if preds.shape != self.target.shape:
             raise ValueError(f"preds {preds.shape} and target {self.target.shape} differ in shape")
         return mask_ignored(preds, self.target, self.num_classes, self.ignore_index)[0]
-
-
-def thin_hits(preds: np.ndarray, against: DetailTarget, diameter: int) -> np.ndarray:
-    """Count hit and all target pixels (N, C, 2) that a disc of `diameter` pixels of these maps removes.
-
-    Masked preds.
-    """
-    pixel, label, cell = against.thin(diameter)
-    size = len(preds) * against.num_classes
-    total = np.bincount(cell, minlength=size)
-    hit = np.bincount(cell[preds.ravel()[pixel] == label], minlength=size)
-    return np.stack([hit, total], axis=-1).reshape(len(preds), against.num_classes, 2)
 
 
 def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndarray]:
@@ -278,8 +233,12 @@ def detail_counts(preds: np.ndarray, against: DetailTarget) -> dict[str, np.ndar
         for name, place in at_trimap.items():
             counts[name][part] = counts_from_histogram(table[:, : place + 1].sum(axis=(1, 2, 3)))
         counts["interior"][part] = counts_from_histogram(table[:, :, -1].sum(axis=(1, 2)))
-    thin = {f"thin_{d}": thin_hits(preds, against, scaled_width(d, against.shape, at_least=2)) for d in THIN_DIAMETERS}
-    return counts | thin
+    cells = len(preds) * against.num_classes
+    for name, (pixel, label, cell) in against.thin.items():
+        hit = np.bincount(cell[preds.ravel()[pixel] == label], minlength=cells)
+        total = np.bincount(cell, minlength=cells)
+        counts[name] = np.stack([hit, total], axis=-1).reshape(len(preds), against.num_classes, 2)
+    return counts
 
 
 def _of_bands(tables: np.ndarray, near: int) -> np.ndarray:

@@ -16,8 +16,6 @@ Axis = int | tuple[int, ...] | None
 
 # Stacks are worked on a quarter of a million pixels at a time: the temporaries then stay in the processor's cache.
 _CHUNK_PIXELS = 1 << 18
-# From so many terms on numpy adds in another order than one after the other.
-_FEW_TERMS = 8
 
 
 def chunks(labels: np.ndarray) -> Iterator[slice]:
@@ -154,19 +152,8 @@ def nan_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """Return the mean of what is not NaN along an axis; NaN, without a warning, where nothing is."""
     known = ~np.isnan(values)
     if values.shape[axis] and known.all():
-        return np.asarray(_sum(values, axis) / values.shape[axis])
-    return divide(_sum(np.where(known, values, 0.0), axis), known.sum(axis=axis))
-
-
-def _sum(values: np.ndarray, axis: int) -> np.ndarray:
-    """Sum along an axis; a short one term by term, in numpy's own order: its reduction is many times slower there."""
-    if not 0 < values.shape[axis] < _FEW_TERMS:
-        return np.asarray(values.sum(axis=axis))
-    first, *others = np.moveaxis(values, axis, 0)
-    total = first.copy()
-    for term in others:
-        total += term
-    return np.asarray(total)
+        return np.asarray(values.mean(axis=axis))
+    return divide(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
 
 
 def _of_target(numerator: np.ndarray, denominator: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -251,7 +238,6 @@ def worst_images_mean_iou(counts: np.ndarray, share: float = 0.1) -> float:
 
 @register_measure("test_mean_iou_images", title="mean IoU over images", section="quality", order=10, if_diverged=0.0)
 def _over_images(trial: TrialArrays) -> float:
-    """Return mIoU^I of the test split."""
     return mean_iou_over_images(trial.counts["test"])
 
 
@@ -259,7 +245,6 @@ def _over_images(trial: TrialArrays) -> float:
     "test_mean_iou_classes", title="mean IoU over classes and images", section="quality", order=20, if_diverged=0.0
 )
 def _over_classes(trial: TrialArrays) -> float:
-    """Return mIoU^C of the test split."""
     return mean_iou_over_classes(trial.counts["test"])
 
 
@@ -267,5 +252,4 @@ def _over_classes(trial: TrialArrays) -> float:
     "test_worst_images", title="mean IoU of the worst tenth of the images", section="quality", order=30, if_diverged=0.0
 )
 def _worst_images(trial: TrialArrays) -> float:
-    """Return mIoU^I of the worst tenth of the test images."""
     return worst_images_mean_iou(trial.counts["test"])

@@ -1,4 +1,4 @@
-"""The learning rate's effect on scores: sensitivity, basin, agreement of rankings, budget.
+"""The learning rate's effect on scores: sensitivity, basin, budget.
 
 Rates are positive and need not come sorted; scores are better where larger, losses where smaller.
 """
@@ -26,20 +26,16 @@ class Basin(NamedTuple):
     of the grid. `extrapolated`: the width reaches past the three rates that the parabola goes through.
     """
 
-    optimum: float
-    value: float
-    width: float
-    bracketed: bool
+    optimum: float = math.nan
+    value: float = math.nan
+    width: float = math.nan
+    bracketed: bool = False
     extrapolated: bool = False
     reason: str | None = None
 
 
 def _by_rate(rates: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     rates = np.asarray(rates, dtype=np.float64)
-    if rates.ndim != 1 or not (np.isfinite(rates) & (rates > 0)).all():
-        raise ValueError(f"expected positive finite rates in one row, got {rates}")
-    if len(np.unique(rates)) != len(rates):
-        raise ValueError(f"a rate is given twice: {sorted(rates)}")
     order = np.argsort(rates)
     return np.log(rates[order]), order
 
@@ -54,8 +50,6 @@ def lr_sensitivity(rates: ArrayLike, final_loss: ArrayLike, initial_loss: ArrayL
     """
     log_rates, order = _by_rate(rates)
     final = np.asarray(final_loss, dtype=np.float64)
-    if len(final) != len(order):
-        raise ValueError(f"{len(final)} losses for {len(order)} rates")
     if len(order) < 2:
         return unknown(f"{count_of(len(order), 'rate')}; a sensitivity needs two")
     initial = np.broadcast_to(np.asarray(initial_loss, dtype=np.float64), final.shape)
@@ -73,16 +67,12 @@ def basin(rates: ArrayLike, scores: ArrayLike, delta: float) -> Basin:
     the grid through the three rates nearest to that edge. Invalid, NaN with a reason, where it opens upward, or its
     vertex lies outside those three rates, or a score is not finite. A diverged cell scores 0 and bends it sharply.
     """
-    if delta <= 0:
-        raise ValueError(f"delta must be positive, got {delta}")
     log_rates, order = _by_rate(rates)
     values = np.asarray(scores, dtype=np.float64)[order]
     if len(values) < 3:
-        return Basin(
-            math.nan, math.nan, math.nan, False, reason=f"{count_of(len(values), 'rate')}; a parabola needs three"
-        )
+        return Basin(reason=f"{count_of(len(values), 'rate')}; a parabola needs three")
     if not np.isfinite(values).all():
-        return Basin(math.nan, math.nan, math.nan, False, reason="a score is not finite")
+        return Basin(reason="a score is not finite")
     best = int(values.argmax())
     bracketed = 0 < best < len(values) - 1
     middle = min(max(best, 1), len(values) - 2)
@@ -90,32 +80,16 @@ def basin(rates: ArrayLike, scores: ArrayLike, delta: float) -> Basin:
     y = values[middle - 1 : middle + 2]
     curvature = (float((y[2] - y[1]) / (x[2] - x[1])) - float((y[1] - y[0]) / (x[1] - x[0]))) / float(x[2] - x[0])
     if curvature >= 0:
-        return Basin(math.nan, math.nan, math.nan, bracketed, reason="the parabola does not open downward")
+        return Basin(bracketed=bracketed, reason="the parabola does not open downward")
     slope = float((y[1] - y[0]) / (x[1] - x[0]))
     vertex = float(x[0] + x[1]) / 2 - slope / (2 * curvature)
     if not x[0] <= vertex <= x[2]:
         reason = "the vertex lies outside the rates: the grid does not hold the optimum"
-        return Basin(math.nan, math.nan, math.nan, bracketed, reason=reason)
+        return Basin(bracketed=bracketed, reason=reason)
     top = float(y[1]) - curvature * (float(x[1]) - vertex) ** 2
     half = math.sqrt(delta / -curvature)
     extrapolated = bool(vertex - half < x[0] or vertex + half > x[2])
     return Basin(10**vertex, top, 2 * half, bracketed, extrapolated)
-
-
-def kendall_tau(scores: ArrayLike) -> np.ndarray:
-    """Return Kendall's τ_b of the ranking of variants between rates: float64 (R, R) from scores (V, R).
-
-    1 where two rates rank the variants alike, −1 where in reverse; NaN where a rate ties them all or there are fewer
-    than two variants. As `scipy.stats.kendalltau` for each pair of columns.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    if not np.isfinite(scores).all():
-        raise ValueError("a score is not finite; a diverged cell scores 0")
-    first, second = np.triu_indices(len(scores), k=1)
-    signs = np.sign(scores[first] - scores[second])
-    agreement = signs.T @ signs
-    untied = np.sqrt(np.outer(np.diag(agreement), np.diag(agreement)))
-    return np.divide(agreement, untied, out=np.full(agreement.shape, np.nan), where=untied > 0)
 
 
 def budget_curve(val: ArrayLike, test: ArrayLike) -> np.ndarray:
@@ -127,10 +101,6 @@ def budget_curve(val: ArrayLike, test: ArrayLike) -> np.ndarray:
     one were drawn. To be labelled "uniform over the grid": its settings are taken as equally likely to be tried.
     """
     val, test = np.asarray(val, dtype=np.float64), np.asarray(test, dtype=np.float64)
-    if val.ndim != 1 or val.shape != test.shape or not len(val):
-        raise ValueError(f"expected one val and one test score a setting, got {val.shape} and {test.shape}")
-    if not (np.isfinite(val).all() and np.isfinite(test).all()):
-        raise ValueError("a score is not finite; a diverged setting scores 0")
     _, group = np.unique(val, return_inverse=True)
     shared = (np.bincount(group, weights=test) / np.bincount(group))[group]
     ordered = shared[np.argsort(val, kind="stable")]

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ablate.measure import Measured, TrialArrays, unknown
-from ablate.measure.convergence import theil_sen_slope
 from ablate.registry import register_measure
 from ablate.wording import count_of
 
@@ -75,12 +74,6 @@ def _log(stream: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(stream, float(np.finfo(np.float32).tiny)))
 
 
-def _windows(values: np.ndarray, window: int) -> np.ndarray:
-    """Return the `window` values before each step, (S, window), infinity where there is none or it is not finite."""
-    padded = np.concatenate([np.full(window, np.inf), np.where(np.isfinite(values), values, np.inf)])
-    return np.lib.stride_tricks.sliding_window_view(padded, window)[: len(values)]
-
-
 def _sorted_median(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Return the median of the first `count` (R,) entries of each sorted row; NaN where there is none."""
     rows = np.arange(len(ordered))
@@ -92,11 +85,14 @@ def _sorted_median(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
 def _flags(stream: np.ndarray) -> np.ndarray:
     """Flag the steps of one stream above the median of their window by more than 6 · 1.4826 · MAD of it: bool (S,)."""
     values = _log(stream)
+    # The values before each step, infinity where there is none or it is not finite.
+    padded = np.concatenate([np.full(SPIKE_WINDOW, np.inf), np.where(np.isfinite(values), values, np.inf)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, SPIKE_WINDOW)[: len(values)]
     flags = np.zeros(len(values), dtype=bool)
     # In blocks, so that the windows of a long run never all lie in memory.
     for start in range(SPIKE_FROM, len(values), 1 << 14):
         block = slice(start, min(start + (1 << 14), len(values)))
-        ordered = np.sort(_windows(values, SPIKE_WINDOW)[block], axis=1)
+        ordered = np.sort(windows[block], axis=1)
         count = np.isfinite(ordered).sum(axis=1)
         median = _sorted_median(ordered, count)
         deviation = np.where(np.isfinite(ordered), np.abs(ordered - median[:, None]), np.inf)
@@ -211,7 +207,7 @@ def tail_risk(loss: np.ndarray) -> Measured:
 def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     """Return the standard deviation of val mIoU (E,) about its Theil–Sen line over the last epochs, a fraction.
 
-    Over the last max(5, ⌈0.2·E⌉) epochs.
+    Over the last max(5, ⌈0.2·E⌉) epochs; the slope is the median of those between all pairs (Theil 1950, Sen 1968).
     """
     curve = np.asarray(val_mean_iou, dtype=np.float64)
     window = max(5, int(np.ceil(0.2 * len(curve) - 1e-9)))
@@ -220,7 +216,9 @@ def late_oscillation(val_mean_iou: np.ndarray) -> Measured:
     late = curve[-window:]
     if not np.isfinite(late).all():
         return unknown("a value of the last epochs is not finite")
-    return Measured(float(np.std(late - theil_sen_slope(late) * np.arange(window))))
+    first, second = np.triu_indices(window, k=1)
+    slope = np.median((late[second] - late[first]) / (second - first))
+    return Measured(float(np.std(late - slope * np.arange(window))))
 
 
 def censored_headroom(values: np.ndarray) -> np.ndarray:
@@ -247,43 +245,36 @@ def _rise(trial: TrialArrays) -> Measured:
 
 @_stability("val_rise", title="rise of the val loss", unit="ratio", order=120)
 def _val_rise(trial: TrialArrays) -> Measured:
-    """Return `rise` of the val loss."""
     return rise(trial.epochs["val_loss"])
 
 
 @_stability("spike_rate", title="spikes of loss or gradient norm", unit="per 1,000 steps", order=130)
 def _spike_rate(trial: TrialArrays) -> Measured:
-    """Return `spike_rate` of loss and gradient norm."""
     return spike_rate(trial.steps)
 
 
 @_stability("spike_score", title="share of steps that spike, OLMo's form", order=140)
 def _spike_score(trial: TrialArrays) -> Measured:
-    """Return `spike_score` of loss and gradient norm."""
     return spike_score(trial.steps)
 
 
 @_stability("roughness", title="roughness of the training loss", order=150)
 def _roughness(trial: TrialArrays) -> Measured:
-    """Return `roughness` of the training loss."""
     return roughness(trial.steps[:, 0])
 
 
 @_stability("excess_variation", title="excess variation of the training loss", order=160)
 def _excess_variation(trial: TrialArrays) -> Measured:
-    """Return `excess_variation` of the epoch medians of the training loss."""
     return excess_variation(epoch_medians(trial.steps[:, 0], trial.steps_per_epoch))
 
 
 @_stability("tail_risk", title="tail risk of the training loss", unit="nats of log loss per step", order=170)
 def _tail_risk(trial: TrialArrays) -> Measured:
-    """Return `tail_risk` of the training loss."""
     return tail_risk(trial.steps[:, 0])
 
 
 @_stability("late_oscillation", title="late oscillation of val mIoU", order=180)
 def _late_oscillation(trial: TrialArrays) -> Measured:
-    """Return `late_oscillation` of val mIoU."""
     return late_oscillation(trial.epochs["val_mean_iou"])
 
 

@@ -47,7 +47,20 @@ def forward_flops(model: nn.Module | Callable[[], nn.Module], size: tuple[int, i
     `model` is a module, which is left as it is, or a factory without arguments. The pass runs on the meta device,
     without memory or arithmetic; a model that needs real numbers to run is given them on the CPU.
     """
-    return on_meta(lambda device: _count(model, size, in_channels, device))
+
+    @torch.no_grad()
+    def counted(device: torch.device) -> int:
+        if isinstance(model, nn.Module):
+            probe = copy.deepcopy(model).to(device)
+        else:
+            with device:
+                probe = model()
+        probe.eval()
+        with FlopCounterMode(display=False) as counter:
+            probe(torch.zeros(1, in_channels, *size, device=device))
+        return counter.get_total_flops()
+
+    return on_meta(counted)
 
 
 def on_meta(attempt: Callable[[torch.device], T]) -> T:
@@ -57,21 +70,6 @@ def on_meta(attempt: Callable[[torch.device], T]) -> T:
             return attempt(torch.device("meta"))
         except (NotImplementedError, RuntimeError):
             return attempt(torch.device("cpu"))
-
-
-@torch.no_grad()
-def _count(
-    model: nn.Module | Callable[[], nn.Module], size: tuple[int, int], in_channels: int, device: torch.device
-) -> int:
-    if isinstance(model, nn.Module):
-        probe = copy.deepcopy(model).to(device)
-    else:
-        with device:
-            probe = model()
-    probe.eval()
-    with FlopCounterMode(display=False) as counter:
-        probe(torch.zeros(1, in_channels, *size, device=device))
-    return counter.get_total_flops()
 
 
 def module_tree(model: nn.Module) -> list[str]:

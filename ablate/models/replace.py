@@ -1,12 +1,14 @@
-"""Layers of any network replaced or removed by the pattern of their names, to ablate a model as it is."""
+"""A network changed after it was built: layers replaced or removed by the pattern of their names, weights set anew."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ablate.errors import StudyError, nearest
 
@@ -42,8 +44,9 @@ def replace_layers(model: nn.Module, rules: Mapping[str, str | int]) -> dict[str
         # Of layers inside one another the outer one is replaced.
         matched = [name for name in matched if not any(name.startswith(f"{other}.") for other in matched)]
         if not matched:
-            near = nearest(pattern, names)
-            cure = near if near.startswith("did you mean") else f"the layers are {', '.join(_outermost(names))}"
+            cure = nearest(pattern, names)
+            if not cure.startswith("did you mean"):  # the first eight names of the fewest parts
+                cure = f"the layers are {', '.join(sorted(names, key=lambda name: name.count('.'))[:8])}"
             raise StudyError(f"'{pattern}' matches no layer of the network", key=f"replace.{pattern}", cure=cure)
         for name in reversed(matched):  # the last first: removal moves the numbers of those that follow
             above, _, own = name.rpartition(".")
@@ -59,6 +62,39 @@ def replace_layers(model: nn.Module, rules: Mapping[str, str | int]) -> dict[str
     return found
 
 
-def _outermost(names: list[str]) -> list[str]:
-    """Return the first eight names of the fewest parts."""
-    return sorted(names, key=lambda name: name.count("."))[:8]
+@torch.no_grad()
+def drawn_again(model: nn.Module) -> nn.Module | None:
+    """Return a copy of `model` on the CPU with every parameter drawn again by the `reset_parameters` of its modules.
+
+    With torch's global generator, as constructing the layers in float32 on the CPU draws them. None where a parameter
+    is set by none of its modules, such as one that a module without the method holds itself.
+    """
+    # A generator fills memory in order: another layout would get other values.
+    fresh = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for parameter in fresh.parameters():
+        parameter.fill_(torch.nan)  # which nothing draws: what keeps it was not set
+    fresh.apply(lambda module: getattr(module, "reset_parameters", lambda: None)())
+    return None if any(parameter.isnan().any() for parameter in fresh.parameters()) else fresh
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, into: nn.Module) -> None:
+    """Copy every parameter and buffer of `source` in place into `into`, a model of the same make on any device.
+
+    With a freshly built `source` this initialises any model whatsoever exactly as its constructor does.
+    Raises `ValueError`, before anything is written, where names or shapes differ.
+    """
+    state, target = weights(source), weights(into)
+    differing = sorted(
+        name for name in state.keys() | target.keys()
+        if name not in state or name not in target or state[name].shape != target[name].shape
+    )  # fmt: skip
+    if differing:
+        raise ValueError(f"the two models differ in {', '.join(differing)}")
+    for name, tensor in target.items():
+        tensor.copy_(state[name])
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name, also the buffers that a state dict leaves out."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

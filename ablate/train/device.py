@@ -60,15 +60,15 @@ def device_class(device: str) -> str:
 
 def processor() -> str:
     """Return the processor's model name."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    return cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def has_amx() -> bool:
     """Return whether the processor has AMX tiles, as the system reports it."""
-    return "amx_tile" in _cpuinfo("flags").split()
+    return "amx_tile" in cpuinfo("flags").split()
 
 
-def _cpuinfo(field: str) -> str:
+def cpuinfo(field: str) -> str:
     """Return a line of /proc/cpuinfo; empty where there is none."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as handle:
@@ -84,7 +84,7 @@ def has_bfloat16(device: str) -> tuple[bool, str]:
         return capable, f"{torch.cuda.get_device_name(device)} {'has' if capable else 'lacks'} bfloat16 tensor cores"
     if has_amx():
         return True, "the processor computes bfloat16 in AMX tiles"
-    if "avx512_bf16" not in _cpuinfo("flags").split():
+    if "avx512_bf16" not in cpuinfo("flags").split():
         return False, "the processor has no bfloat16 instructions: emulation would be slower than float32"
     gain = bfloat16_gain()
     return gain >= LEAST_GAIN, f"a convolution in bfloat16 (AVX-512) has {gain:.1f} × the speed of one in float32"

@@ -54,18 +54,14 @@ class Evaluation:
         return float(segmentation.mean_iou(self.counts, axis=0))
 
 
-@dataclass(frozen=True)
-class Scores:
-    """An evaluation that may still be under way on the device: tensors as in `Evaluation`."""
-
-    losses: Tensor
-    counts: Tensor
-    preds: Tensor | None = None
-
-
 @torch.no_grad()
-def score(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: bool = False) -> Scores:
-    """Score `network` (in evaluation mode while this runs) on every image of `split`; waits for no device."""
+def score(
+    network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return losses, counts and predictions as in `Evaluation`, of every image of `split`; waits for no device.
+
+    The network is in evaluation mode while this runs.
+    """
     was_training = network.model.training
     network.model.eval()
     losses, counts, preds = [], [], []
@@ -77,14 +73,13 @@ def score(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: 
             # A copy: a captured prediction writes every batch to the same place.
             preds.append(guess[:real].clone())
     network.model.train(was_training)
-    return Scores(torch.cat(losses), torch.cat(counts), torch.cat(preds) if keep_preds else None)
+    return torch.cat(losses), torch.cat(counts), torch.cat(preds) if keep_preds else None
 
 
 def evaluate(network: Network, split: DeviceSplit, batch_size: int, *, keep_preds: bool = False) -> Evaluation:
     """Score `network` on `split` as `score` does, and wait for the device once, at the end."""
-    scores = score(network, split, batch_size, keep_preds=keep_preds)
-    preds = None if scores.preds is None else scores.preds.cpu().numpy()
-    return Evaluation(scores.losses.cpu().numpy(), scores.counts.cpu().numpy(), preds)
+    losses, counts, preds = score(network, split, batch_size, keep_preds=keep_preds)
+    return Evaluation(losses.cpu().numpy(), counts.cpu().numpy(), None if preds is None else preds.cpu().numpy())
 
 
 @torch.no_grad()

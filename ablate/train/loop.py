@@ -19,14 +19,13 @@ from ablate.study.spec import MeasureSpec
 from ablate.study.trial import Trial
 from ablate.train import checkpoint
 from ablate.train.batches import epoch_order
-from ablate.train.card import ModelCard
 from ablate.train.checkpoint import failpoint
 from ablate.train.context import Context
 from ablate.train.device import seed_step
 from ablate.train.engine import Epoch
 from ablate.train.evaluate import Evaluation, evaluate, evaluate_native, score
 from ablate.train.optim import Average, rate_at
-from ablate.train.outcome import ABSENT, LARGEST_LAST_STATE, Curves, Keep, Outcome, of_cross_entropy
+from ablate.train.outcome import ABSENT, LARGEST_LAST_STATE, Curves, Keep, ModelCard, Outcome, of_cross_entropy
 from ablate.train.probes import Probes
 
 Event = Callable[[dict[str, Any]], None]
@@ -64,7 +63,7 @@ class Best:
     mean_iou: float = -1.0
     loss: float = float("nan")
     cross_entropy: float | None = None
-    counts: np.ndarray | None = None
+    counts: torch.Tensor | None = None
     weights: dict[str, Any] | None = None
 
 
@@ -116,7 +115,7 @@ class _Run:
         self.numbers = context.numbers(self.network)
         decay = self.settings.get("ema")
         self.average = None if decay is None else Average(self.network.model, decay)
-        self.probes = Probes(options.measure, self.settings["epochs"], self.settings["clip_norm"])
+        self.probes = Probes(self.network, options.measure, self.settings)
         self.writer = checkpoint.CheckpointWriter(folder, options.checkpoint_every)
         self.best = Best()
         self.step = 0
@@ -131,7 +130,10 @@ class _Run:
     def train(self) -> None:
         """Train all epochs that are left; the best one's weights are kept."""
         if self.step == 0:
-            self.initial_val_loss = self._validate().loss
+            began = time.monotonic()
+            self.initial_val_loss = evaluate(self.network, self.data.splits["val"], self.batch_size).loss
+            self.seconds["validation"] += time.monotonic() - began
+            self.images["validation"] += len(self.data.splits["val"])
         while self.step < self.settings["epochs"] * self.steps_per_epoch:
             self._epoch(1 + self.step // self.steps_per_epoch)
         self._judge(self.numbers.take(wait=True))
@@ -146,9 +148,9 @@ class _Run:
             self._one_step(epoch, batch)
         self.numbers.trained()
         with nullcontext() if self.average is None else self.average.in_place():
-            scores = score(self.network, self.data.splits["val"], self.batch_size)
+            losses, counts, _ = score(self.network, self.data.splits["val"], self.batch_size)
             self._judge(self.numbers.take(wait=True))  # the epoch before, where it came only now
-            self.numbers.end(epoch, scores.losses, scores.counts, len(order) * self.step_size)
+            self.numbers.end(epoch, losses, counts, len(order) * self.step_size)
             self._judge(self.numbers.take(wait=False))
 
     def _between_steps(self) -> None:
@@ -172,10 +174,10 @@ class _Run:
         probe = self.step % self.steps_per_epoch == 0 and self.probes.due(epoch)
         if probe:
             first = slice(self.batch_size)
-            self.probes.before(epoch, self.network, self.learn.optimizer, images[first], masks[first], rate)
+            self.probes.before(epoch, self.learn.optimizer, images[first], masks[first], rate)
         row = self.learn(images, masks, rate)
         if probe:
-            self.probes.after(self.network)
+            self.probes.after()
         if self.average is not None:
             self.average.update(self.step)
         self.step += 1
@@ -191,13 +193,6 @@ class _Run:
             schedule=self.settings["schedule"],
             warmup_epochs=self.settings["warmup_epochs"],
         )
-
-    def _validate(self) -> Evaluation:
-        began = time.monotonic()
-        evaluation = evaluate(self.network, self.data.splits["val"], self.batch_size)
-        self.seconds["validation"] += time.monotonic() - began
-        self.images["validation"] += len(self.data.splits["val"])
-        return evaluation
 
     # -- what the numbers say -----------------------------------------------------------------------------
 
@@ -247,9 +242,9 @@ class _Run:
         if not np.isfinite(validation.loss):
             raise Diverged(f"validation loss not finite after epoch {epoch.number}", epoch.number, end)
         if validation.mean_iou > self.best.mean_iou:
-            weights = epoch.own_weights()
-            found = (validation.mean_iou, validation.loss, validation.cross_entropy, validation.counts)
-            self.best = Best(epoch.number, *found, weights)
+            scores = validation.mean_iou, validation.loss, validation.cross_entropy
+            weights = {name: value.clone() for name, value in epoch.weights.items()}
+            self.best = Best(epoch.number, *scores, epoch.counts, weights)
         self.options.on_event({"event": "epoch", "trial": self.trial.name, **row})
         failpoint("epoch", epoch.number)
 
@@ -258,15 +253,12 @@ class _Run:
     def _checkpoint(self) -> None:
         self._judge(self.numbers.take(wait=True))
         self._take_steps(self.numbers.steps().numpy(), self.step)
-        best = dict(vars(self.best))
-        best["counts"] = None if best["counts"] is None else torch.from_numpy(best["counts"])
-        layers = {measure: {k: list(v) for k, v in rows.items()} for measure, rows in self.probes.layers.items()}
         self.writer.write(
             {
                 **self._state(),
-                "best": best,
+                "best": vars(self.best),
                 "initial_val_loss": self.initial_val_loss,
-                "layers": layers,
+                "layers": self.probes.layers,
                 "seconds": self.seconds["earlier"] + time.monotonic() - self.began,
             }
         )
@@ -296,9 +288,7 @@ class _Run:
             self.average.load(state["ema"])
         self.step = step
         self.initial_val_loss = state["initial_val_loss"]
-        best = dict(state["best"])
-        best["counts"] = None if best["counts"] is None else best["counts"].numpy()
-        self.best = Best(**best)
+        self.best = Best(**state["best"])
         self.probes.layers = state["layers"]
         self.seconds["earlier"] = state["seconds"]
         self.notes.append(f"resumed at step {self.step}")
@@ -319,11 +309,11 @@ class _Run:
         native = None
         if self.options.measure.native:
             native = evaluate_native(self.network, split, self.data.dataset.native_test_masks(), self.batch_size)
-        maps = self.probes.finish(self.network, split, self.batch_size, self.trial.seed)
+        maps = self.probes.finish(split, self.batch_size, self.trial.seed)
         weights = checkpoint.snapshot(self.best.weights)
         self.seconds["test"] = time.monotonic() - began
         card = ModelCard.of(self.trial, self.data.dataset)
-        return Outcome(self.best.counts, weights, card, test, last, maps, native)
+        return Outcome(self.best.counts.numpy(), weights, card, test, last, maps, native)
 
     def metrics(self) -> dict[str, float | None]:
         """Return what is known of the training and its best epoch."""

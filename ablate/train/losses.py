@@ -38,7 +38,13 @@ class Loss:
         nothing = ~self.counts(target).any()
         # Computed on a stand-in where nothing counts, then multiplied by 0: 0/0 would reach the gradients as NaN.
         weights = None if self.class_weights is None else self.class_weights.masked_fill(nothing, 1.0)
-        loss = self._value(logits, target.masked_fill(nothing, 0), weights)
+        loss = self.function(
+            logits,
+            target.masked_fill(nothing, 0),
+            num_classes=self.num_classes,
+            ignore_index=self.ignore_index,
+            class_weights=weights,
+        )
         return loss * (~nothing).to(loss.dtype)
 
     def counts(self, target: Tensor) -> Tensor:
@@ -69,15 +75,6 @@ class Loss:
             losses = torch.stack([self(logits[i : i + 1], target[i : i + 1]) for i in range(len(target))])
         labelled = (target != self.ignore_index).flatten(1).any(1)
         return losses.masked_fill(~labelled, float("nan"))
-
-    def _value(self, logits: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
-        return self.function(
-            logits,
-            target,
-            num_classes=self.num_classes,
-            ignore_index=self.ignore_index,
-            class_weights=class_weights,
-        )
 
 
 def cross_entropy(
@@ -150,12 +147,9 @@ def cross_entropy_dice(
     logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
 ) -> Tensor:
     """Return the sum of `cross_entropy` and `dice`, in equal parts."""
-    kinds = (cross_entropy, dice)
-    parts = [
-        kind(logits, target, num_classes=num_classes, ignore_index=ignore_index, class_weights=class_weights)
-        for kind in kinds
-    ]
-    return parts[0] + parts[1]
+    settings: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
+    settings["class_weights"] = class_weights
+    return cross_entropy(logits, target, **settings) + dice(logits, target, **settings)
 
 
 # --- a pixel may bear several classes: `target` holds sums of 2^class ------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.errors import StudyError
-from ablate.models.initialise import copy_weights
 from ablate.models.inspect import outputs
+from ablate.models.replace import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
 from ablate.study.components import bound, create
 from ablate.study.fields import name_of
 from ablate.train.device import seed_initialisation
 from ablate.train.losses import Loss, LossFunction, cross_entropy, multilabel_loss
-from ablate.train.optim import CAPTURABLE, check_patterns, covered, gradient_norm, groups
+from ablate.train.optim import CAPTURABLE, check_patterns, covered, groups
 
 
 class Network:
@@ -202,21 +202,17 @@ def upsampled(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def learn(
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    target: Tensor,
-    *,
-    clip_norm: float | None,
-    batch_size: int | None = None,
+    network: Network, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor, train: Mapping[str, Any]
 ) -> Tensor:
     """Do one step of the optimizer at the rate that is set; loss and gradient norm before clipping, float32 (2,).
 
-    More than `batch_size` images pass in parts of that size, whose gradients add up to that of all of them together
-    where the loss is a mean over pixels: each part weighs as the pixels that count in it.
+    The gradient is clipped to the norm `train["clip_norm"]`. More than `train["batch_size"]` images pass in parts of
+    that size, whose gradients add up to that of all of them together where the loss is a mean over pixels: each part
+    weighs as the pixels that count in it.
     """
     optimizer.zero_grad(set_to_none=True)
-    if batch_size is None or len(images) <= batch_size:
+    batch_size = train.get("batch_size") or len(images)
+    if len(images) <= batch_size:
         loss = network.training_loss(images, target)
         loss.backward()
     else:
@@ -228,8 +224,9 @@ def learn(
             part = network.training_loss(some, masks).float() * share
             part.backward()
             loss = loss + part.detach()
-    norm = gradient_norm(network.parameters())
-    if clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(network.parameters(), clip_norm, norm)
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+    if train["clip_norm"] is not None:
+        torch.nn.utils.clip_grads_with_norm_(network.parameters(), train["clip_norm"], norm)
     optimizer.step()
     return torch.stack([loss.detach().float(), norm.float()])

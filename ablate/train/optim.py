@@ -130,12 +130,6 @@ def groups(
     return [{"params": own, "lr": rate(factor), "lr_scale": factor} for factor, own in found.items()]
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Return the L2 norm of all gradients together, a scalar on the device."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients, foreach=True)
-
-
 class Average:
     """The exponential moving average of a model's parameters and buffers over the steps of training.
 

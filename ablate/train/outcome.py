@@ -1,4 +1,4 @@
-"""All that a trial leaves beside its record: curves as it runs, and at its end counts, predictions and weights."""
+"""All that a trial leaves beside its record: curves as it runs, and at its end counts, predictions, weights, a card."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
+from ablate.data.dataset import Dataset
 from ablate.measure import segmentation
 from ablate.records.files import append, cut, durable, read_file, write_atomic
 from ablate.records.images import pack
 from ablate.records.store import TrialFolder, finite, to_json
-from ablate.train.card import ModelCard
+from ablate.study.trial import Trial
 from ablate.train.checkpoint import save, write_state
 from ablate.train.evaluate import Evaluation
 
 Keep = Literal["best", "last", "none"]
+Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 STEP_BYTES = 8  # two little-endian float32: loss and gradient norm
 # The last state lets `--extend` go on instead of starting over; of a large model it would fill the disk.
 LARGEST_LAST_STATE = 64 * 2**20
@@ -67,6 +70,53 @@ class Curves:
         return row
 
 
+class ModelCard(BaseModel):
+    """A network's settings, classes and normalisation.
+
+    An image enters as (value / `white` - `mean`) / `std` by channel, resized to `size` (height, width); where `window`
+    is given, stored values were mapped from it to 0..`white` before. Logits are those of a softmax over the classes;
+    of each class's own sigmoid where the network is `multilabel`.
+    """
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    schema_version: int = 1
+    key: str
+    variant: str
+    model: dict[str, Any]
+    in_channels: Annotated[int, Field(ge=1, le=4096)]
+    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    palette: list[Colour]
+    mean: list[float]
+    std: list[float]
+    white: int
+    window: tuple[float, float] | None = None
+    size: tuple[Annotated[int, Field(ge=1, le=16_384)], Annotated[int, Field(ge=1, le=16_384)]]
+    multilabel: bool = False
+
+    @classmethod
+    def of(cls, trial: Trial, dataset: Dataset) -> ModelCard:
+        """Return the card of a trial's network, trained on `dataset`."""
+        return cls(
+            key=trial.key,
+            variant=trial.variant,
+            model=trial.model,
+            in_channels=dataset.in_channels,
+            classes=list(dataset.classes),
+            palette=[list(colour) for colour in dataset.palette],
+            mean=list(dataset.mean),
+            std=list(dataset.std),
+            white=dataset.white,
+            window=dataset.window,
+            size=dataset.size,
+            multilabel=dataset.multilabel,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the card as JSON values; `multilabel` stands there only where it is true."""
+        return self.model_dump(mode="json", exclude=None if self.multilabel else {"multilabel"})
+
+
 @dataclass
 class Outcome:
     """The results of a finished trial, all of it on the CPU.
@@ -95,11 +145,10 @@ class Outcome:
             **of_cross_entropy("test", self.test.cross_entropy),
             "test_mean_iou": float(segmentation.mean_iou(self.counts, axis=0)),
             "test_dice": float(segmentation.mean_dice(self.counts, axis=0)),
-            "test_pixel_accuracy": None if self.card.multilabel else self._pixel_accuracy(),
+            "test_pixel_accuracy": None
+            if self.card.multilabel
+            else float(segmentation.pixel_accuracy(self.counts, axis=0)),
         }
-
-    def _pixel_accuracy(self) -> float:
-        return float(segmentation.pixel_accuracy(self.counts, axis=0))
 
     def write(self, folder: TrialFolder, keep: Keep) -> None:
         """Write counts, gates and predictions, and of the network what `keep` says, each file durably.

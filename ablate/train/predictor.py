@@ -17,7 +17,8 @@ from ablate.records.files import read_file
 from ablate.records.store import TrialFolder
 from ablate.registry import MODELS
 from ablate.study.components import create
-from ablate.train.card import ModelCard
+from ablate.train.network import upsampled
+from ablate.train.outcome import ModelCard
 
 
 class Normalised(nn.Module):
@@ -75,9 +76,7 @@ class Predictor:
 
         The image enters at the size that was trained at; its logits are enlarged bilinearly, as for native scores.
         """
-        logits = self.model(self.prepared(pixels)).float()
-        height, width = pixels.shape[:2]
-        logits = nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+        logits = upsampled(self.model(self.prepared(pixels)).float(), pixels.shape[:2])
         shares = logits.sigmoid() if self.card.multilabel else logits.softmax(1)
         found: np.ndarray = shares[0].cpu().numpy()
         return found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ablate.models.inspect import forward_flops
 from ablate.registry import MODELS
@@ -15,8 +16,7 @@ from ablate.study.trial import Trial
 from ablate.train.batches import DeviceData
 from ablate.train.context import Context
 from ablate.train.device import peak_memory, synchronise
-from ablate.train.engine import Step, make_step
-from ablate.train.network import Network
+from ablate.train.engine import make_step
 
 WARM_UP_STEPS = 3
 ROUNDS = 5
@@ -26,62 +26,42 @@ class _Timed:
     """One variant ready to be timed."""
 
     def __init__(self, trial: Trial, context: Context) -> None:
-        self.data: DeviceData = context.data(trial.data)
-        self.network: Network = context.fresh_network(trial)
+        data = context.data(trial.data)
+        self.network = context.fresh_network(trial)
         self.rate: float = trial.train["lr"]
-        train = self.data.splits["train"]
+        train = data.splits["train"]
         self.batch_size = min(trial.train["batch_size"], len(train))
-        self.batches = [(images, masks) for images, masks, _ in train.in_order(self.batch_size)]
-        crop = trial.train["crop"]
-        if crop is not None:
-            self.batches = [
-                (images[:, : crop[0], : crop[1]], masks[:, : crop[0], : crop[1]]) for images, masks in self.batches
-            ]
-        self.step: Step = make_step(self.network, context.decisions, trial.train, tuple(self.batches[0][0].shape))
+        height, width = trial.train["crop"] or data.dataset.size
+        self.batches = [
+            (images[:, :height, :width], masks[:, :height, :width])
+            for images, masks, _ in train.in_order(self.batch_size)
+        ]
+        self.step = make_step(self.network, context.decisions, trial.train, tuple(self.batches[0][0].shape))
         self.train_rates: list[float] = []
         self.inference_rates: list[float] = []
         self.latencies: list[float] = []
 
     def train(self, steps: int) -> float:
         """Return the seconds for `steps` training steps."""
-        self.network.model.train()
-
-        def work(index: int) -> None:
-            images, masks = self.batches[index % len(self.batches)]
-            self.step(images, masks, self.rate)
-
-        return _seconds(work, steps, self.network.device)
+        return self._seconds(lambda images, masks: self.step(images, masks, self.rate), steps, training=True)
 
     def infer(self, steps: int) -> float:
         """Return the seconds for the predictions of `steps` batches."""
-        self.network.model.eval()
-
-        @torch.no_grad()
-        def work(index: int) -> None:
-            images, masks = self.batches[index % len(self.batches)]
-            self.network.predict(images, masks)
-
-        return _seconds(work, steps, self.network.device)
+        return self._seconds(lambda images, masks: self.network.predict(images, masks), steps)
 
     def latency(self) -> float:
         """Return the seconds for the prediction of one image, eagerly."""
-        self.network.model.eval()
-        images = self.batches[0][0][:1]
+        return self._seconds(lambda images, _masks: self.network.logits(images[:1]), 1)
 
-        @torch.no_grad()
-        def work(_index: int) -> None:
-            self.network.logits(images)
-
-        return _seconds(work, 1, self.network.device)
-
-
-def _seconds(work: Callable[[int], None], steps: int, device: torch.device) -> float:
-    synchronise(device)
-    began = time.perf_counter()
-    for index in range(steps):
-        work(index)
-    synchronise(device)
-    return time.perf_counter() - began
+    def _seconds(self, work: Callable[[Tensor, Tensor], Any], steps: int, *, training: bool = False) -> float:
+        self.network.model.train(training)
+        with torch.set_grad_enabled(training):
+            synchronise(self.network.device)
+            began = time.perf_counter()
+            for index in range(steps):
+                work(*self.batches[index % len(self.batches)])
+            synchronise(self.network.device)
+            return time.perf_counter() - began
 
 
 def profile_variants(trials: Sequence[Trial], context: Context, *, seconds: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from ablate.records.store import Results, TrialFolder, read_record, to_json
 from ablate.registry import MODELS
 from ablate.study.components import create
-from ablate.train.card import ModelCard
+from ablate.train.outcome import ModelCard
 from tests.data.pictures import cells, save
 from tests.planted import CLASSES, PALETTE, plant
 

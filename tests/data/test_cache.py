@@ -67,7 +67,7 @@ def test_an_error_in_building_leaves_nothing_behind(cache: Path) -> None:
 
 
 def test_leftovers_of_a_killed_process_are_swept(cache: Path) -> None:
-    torn = cache / f".{KEY}.123-dead.part"
+    torn = cache / f".{KEY}.part"
     torn.mkdir(parents=True)
     (torn / "train_images.npy").write_bytes(b"half")
     store.fill(KEY, filler([]))

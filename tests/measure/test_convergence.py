@@ -13,7 +13,6 @@ from ablate.measure.convergence import (
     ends_near_zero,
     late_epochs,
     realised_gain,
-    theil_sen_slope,
 )
 from ablate.stats.intervals import t_interval
 
@@ -138,13 +137,3 @@ def test_a_curve_that_bends_is_not_taken_for_a_line(to_come: float) -> None:
     curves = 0.7 - height * rest + 0.0015 * rng.standard_normal((studies, seeds, epochs))
     under = [convergence(study).verdict for study in curves].count("under-converged")
     assert stats.binomtest(under, studies, 0.05, alternative="greater").pvalue > 0.05, under
-
-
-def test_slope_equals_scipy() -> None:
-    values = np.random.default_rng(0).standard_normal((6, 13))
-    ours = theil_sen_slope(values)
-    assert ours == pytest.approx([stats.theilslopes(row, np.arange(13)).slope for row in values])
-
-
-def test_slope_of_a_very_long_line() -> None:
-    assert theil_sen_slope(0.25 * np.arange(3001)) == pytest.approx(0.25)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ablate.models import unet as unet_module
-from ablate.models.initialise import copy_weights, drawn_again, weights
+from ablate.models.replace import copy_weights, drawn_again, weights
 
 # Typed freely: a test takes any part of a model by its name.
 unet: Any = unet_module.unet

@@ -43,7 +43,7 @@ def test_bfloat16_without_a_matrix_unit_has_to_show_that_it_pays(
     monkeypatch: pytest.MonkeyPatch, gain: float, pays: bool
 ) -> None:
     instructions = "avx512f avx512_bf16"
-    monkeypatch.setattr(device, "_cpuinfo", lambda _field: instructions)
+    monkeypatch.setattr(device, "cpuinfo", lambda _field: instructions)
     monkeypatch.setattr(device, "bfloat16_gain", lambda: gain)
     assert has_bfloat16("cpu") == (
         pays,

@@ -109,7 +109,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch() -> None:
     for batch_size in (6, 2, 4):
         one = network()
         one.model.eval()
-        row = learn(one, one.optimizer(TRAIN), images, target, clip_norm=None, batch_size=batch_size)
+        row = learn(one, one.optimizer(TRAIN), images, target, {"clip_norm": None, "batch_size": batch_size})
         weights.append([row, *one.parameters()])
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], rtol=1e-5, atol=1e-6)
@@ -122,7 +122,7 @@ def test_a_part_in_which_nothing_counts_adds_nothing() -> None:
     for count in (4, 2):
         one = network()
         one.model.eval()
-        row = learn(one, one.optimizer(TRAIN), images[:count], target[:count], clip_norm=None, batch_size=2)
+        row = learn(one, one.optimizer(TRAIN), images[:count], target[:count], {"clip_norm": None, "batch_size": 2})
         rows.append(row)
     torch.testing.assert_close(rows[0], rows[1])
 

@@ -19,15 +19,8 @@ from ablate.data import cache
 from ablate.data.dataset import IGNORE, Dataset, Findings, Split, first_names, moments, only_one_class, without_class
 from ablate.data.files.header import Unusable
 from ablate.data.files.labels import UNKNOWN, Colour, Labels, distinct_colours
-from ablate.data.files.pixels import (
-    REVISION,
-    image_array,
-    read_image,
-    read_mask,
-    resize_image,
-    stored_palette,
-)
-from ablate.data.files.sources import IMAGES, MASKS, Pair, Source, in_threads, inspect, leaks, manifest, read_bytes
+from ablate.data.files.pixels import REVISION, image_array, read_image, read_mask, resize_image, stored_palette
+from ablate.data.files.sources import MASKS, Pair, Source, in_threads, inspect, leaks, manifest, note_fault, read_bytes
 from ablate.errors import DataError
 from ablate.measure.segmentation import class_pixels, resize_labels
 
@@ -79,17 +72,42 @@ def assemble(
     for split, pairs in splits.items():
         if not pairs:
             findings.say(f"the split '{split}' has no image", key="data.split")
-    every = [pair for pairs in splits.values() for pair in pairs]
     rows = manifest(root, splits)
     question = _digest([LAYOUT, str(root), recipe.document(), recipe.labels.palette, PIL.__version__, rows])
-    if not findings and rows is not None:
-        answer = cache.recall(question)
-        entry = cache.load(str(answer.get("entry"))) if answer else None
-        if answer and entry:
-            by_image = {pair.image: pair for pair in every}
-            kept = {split: [by_image[image] for image in images] for split, images in answer["splits"].items()}
-            return _dataset(name, root, kept, recipe, answer["fingerprint"], answer["files"], entry)
+    answer = cache.recall(question) if rows is not None and not findings else None
+    entry = cache.load(str(answer.get("entry"))) if answer else None
+    if answer is None or entry is None:
+        answer, entry = _read(root, splits, recipe, findings, deal)
+        if rows is not None:
+            cache.remember(question, answer)
+    by_image = {pair.image: pair for pairs in splits.values() for pair in pairs}
+    splits = {split: [by_image[image] for image in images] for split, images in answer["splits"].items()}
+    (arrays, document), labels, files = entry, recipe.labels, answer["files"]
+    made = {}
+    for split, pairs in splits.items():
+        groups = tuple(pair.group for pair in pairs if pair.group is not None)
+        names = tuple(pair.name for pair in pairs)
+        made[split] = Split(arrays[f"{split}_images"], arrays[f"{split}_masks"], names, groups or None)
+    mean, std = document["moments"]
+    return Dataset(
+        name=name,
+        classes=labels.classes,
+        palette=tuple((red, green, blue) for red, green, blue in document["palette"]),
+        splits=made,
+        fingerprint=answer["fingerprint"],
+        files=files,
+        stored_moments=(tuple(mean), tuple(std)),
+        window=tuple(document["window"]) if document["window"] else None,
+        native=partial(_native_masks, root, splits["test"], labels, files, answer["fingerprint"]),
+        multilabel=labels.multilabel,
+    )
 
+
+def _read(
+    root: Path, splits: Splits, recipe: Recipe, findings: Findings, deal: Deal | None
+) -> tuple[dict[str, Any], tuple[cache.Arrays, dict[str, Any]]]:
+    """Return what the cache is to remember of the splits as they are dealt, and its entry, from the files."""
+    every = [pair for pairs in splits.values() for pair in pairs]
     read = {source.pair.image: source for source in inspect(root, every, findings)}
     sources = {split: [read[pair.image] for pair in pairs] for split, pairs in splits.items()}
     copies = leaks(root, sources)
@@ -105,31 +123,31 @@ def assemble(
     work = _Decoding(root, sources, recipe, findings)
     if findings:
         # All problems at once: what can be decoded is looked at, though nothing is kept.
-        work.run(lambda _, shape, dtype=np.uint8: np.empty(shape, dtype), findings)
+        work.run(cache.Allocate(), findings)
         findings.stop()
+
+    def build(allocate: cache.Allocate) -> dict[str, Any]:
+        work.run(allocate, findings)
+        findings.stop()
+        return {"moments": moments(allocate.arrays["train_images"]), "palette": work.palette(), "window": work.window}
 
     parts = {
         split: [[item.pair.name, item.pair.group, *item.digests] for item in items] for split, items in sources.items()
     }
     fingerprint = _digest([recipe.document() | work.beyond_bytes(), parts])
-    files = {
-        path: digest
-        for item in read.values()
-        for path, digest in zip((*item.pair.images, *item.pair.masks), item.digests, strict=True)
-    }
     # Another version of Pillow may round differently: its arrays are an entry of their own.
     key = _digest([LAYOUT, fingerprint, PIL.__version__, recipe.labels.palette])
-
-    def build(allocate: cache.Allocate) -> dict[str, Any]:
-        arrays = work.run(allocate, findings)
-        findings.stop()
-        return {"moments": moments(arrays["train_images"]), "palette": work.palette(), "window": work.window}
-
-    entry = cache.fill(key, build)
-    if rows is not None:
-        order = {split: [pair.image for pair in pairs] for split, pairs in splits.items()}
-        cache.remember(question, {"entry": key, "fingerprint": fingerprint, "files": files, "splits": order})
-    return _dataset(name, root, splits, recipe, fingerprint, files, entry)
+    answer = {
+        "entry": key,
+        "fingerprint": fingerprint,
+        "files": {
+            path: digest
+            for item in read.values()
+            for path, digest in zip((*item.pair.images, *item.pair.masks), item.digests, strict=True)
+        },
+        "splits": {split: [pair.image for pair in pairs] for split, pairs in splits.items()},
+    }
+    return answer, cache.fill(key, build)
 
 
 class _Decoded(NamedTuple):
@@ -158,9 +176,8 @@ class _Decoding:
         bits = {"bits": 16} if self.deep else {}
         return bits if self.channels in (1, 3) else {**bits, "bands": self.channels}
 
-    def run(self, allocate: cache.Allocate, findings: Findings) -> cache.Arrays:
-        """Return the arrays `<split>_images` and `<split>_masks`; what is wrong in the pixels is a finding."""
-        arrays: cache.Arrays = {}
+    def run(self, allocate: cache.Allocate, findings: Findings) -> None:
+        """Fill the arrays `<split>_images` and `<split>_masks`; what is wrong in the pixels is a finding."""
         unknown: dict[int, list[tuple[str, int]]] = {}
         classes: set[int] = set()
         planes: list[Planes] = []
@@ -170,14 +187,11 @@ class _Decoding:
             kind = np.uint16 if self.deep else np.uint8
             images = allocate(f"{split}_images", (len(sources), *self.size, self.channels), kind)
             masks = allocate(f"{split}_masks", (len(sources), *self.size))
-            arrays |= {f"{split}_images": images, f"{split}_masks": masks}
             usable = [index for index, source in enumerate(sources) if source.usable]
             results = in_threads(partial(self._one, sources=sources, images=images, masks=masks), usable)
             for result in results:
                 if result.fault is not None:
-                    path, noun, error = result.fault
-                    key = IMAGES if noun == "image" else MASKS
-                    findings.add(path, error.fault, noun=noun, key=key, cure=error.cure)
+                    note_fault(findings, *result.fault)
                 for code, path, count in result.unknown:
                     unknown.setdefault(code, []).append((path, count))
                 classes.update(result.seen or ())
@@ -194,7 +208,6 @@ class _Decoding:
             cure = "name what else there is, such as the background, as a class"
             findings.say(only_one_class(self.labels.classes[classes.pop()]), key="data.classes", cure=cure)
         self._say_unknown(unknown, findings)
-        return arrays
 
     def _one(self, index: int, sources: Sequence[Source], images: np.ndarray, masks: np.ndarray) -> _Decoded:
         """Decode pair `index` into its place."""
@@ -267,7 +280,7 @@ class _Decoding:
         """Return the classes' colours: as the settings say, else as the first training mask stores them, else any."""
         if self.labels.palette is not None:
             return self.labels.palette
-        first = read_bytes(self.root, self.sources["train"][0].pair.mask)
+        first = read_bytes(self.root, self.sources["train"][0].pair.masks[0])
         return stored_palette(first, self.labels) or distinct_colours(len(self.labels.classes))
 
     def _window(self, findings: Findings) -> tuple[float, float] | None:
@@ -313,36 +326,6 @@ def _channels(sources: Sequence[Source], recipe: Recipe, findings: Findings) -> 
     if recipe.channels != "auto":
         return recipe.channels
     return max(others) if others else max(bands, default=1)
-
-
-def _dataset(
-    name: str,
-    root: Path,
-    splits: Splits,
-    recipe: Recipe,
-    fingerprint: str,
-    files: Mapping[str, str],
-    entry: tuple[cache.Arrays, dict[str, Any]],
-) -> Dataset:
-    arrays, document = entry
-    made = {}
-    for split, pairs in splits.items():
-        groups = tuple(pair.group for pair in pairs if pair.group is not None)
-        names = tuple(pair.name for pair in pairs)
-        made[split] = Split(arrays[f"{split}_images"], arrays[f"{split}_masks"], names, groups or None)
-    mean, std = document["moments"]
-    return Dataset(
-        name=name,
-        classes=recipe.labels.classes,
-        palette=tuple((red, green, blue) for red, green, blue in document["palette"]),
-        splits=made,
-        fingerprint=fingerprint,
-        files=dict(files),
-        stored_moments=(tuple(mean), tuple(std)),
-        window=tuple(document["window"]) if document["window"] else None,
-        native=partial(_native_masks, root, splits["test"], recipe.labels, dict(files), fingerprint),
-        multilabel=recipe.labels.multilabel,
-    )
 
 
 def _native_masks(

@@ -18,7 +18,7 @@ from ablate.data.files.assemble import Recipe, assemble
 from ablate.data.files.header import MOST_BANDS
 from ablate.data.files.labels import Labels, read_labels
 from ablate.data.files.sources import Pair, bands_of, check_groups, check_pattern, list_files, pair_up
-from ablate.data.files.splitting import Folders, Folds, Fractions, Lists, Rule, deal, group_of, pick, read_split
+from ablate.data.files.splitting import Dealt, Folders, Lists, Rule, deal, group_of, pick, read_split
 from ablate.errors import DataError
 
 _BANDS = re.compile(r"\{([^{}]*,[^{}]*)\}")
@@ -96,14 +96,11 @@ def folder(
         findings.stop()
     names = _names([image for pairs in paired.values() for (image, *_), _ in pairs])
     made = {
-        part: [
-            Pair(files[0], own[0], names[files[0]], group_of(files[0], pattern, findings), own[1:], files[1:])
-            for files, own in pairs
-        ]
+        part: [Pair(files, own, names[files[0]], group_of(files[0], pattern, findings)) for files, own in pairs]
         for part, pairs in paired.items()
     }
     recipe = Recipe(labels, (size[0], size[1]) if size else None, channels, window)
-    again = partial(_dealt, made, rule, findings) if isinstance(rule, Fractions | Folds) else None
+    again = partial(_dealt, made, rule, findings) if isinstance(rule, Dealt) else None
     splits = _dealt(made, rule, findings, {})
     check_groups(splits, findings)
     return assemble("folder", place, splits, recipe, findings, again)
@@ -149,11 +146,11 @@ def camvid(
         if not (place / name).is_dir():
             findings.add(name, f"that {place} does not have", noun="folder", key="data.root", cure=CURE)
     findings.stop()
-    splits: dict[str, list[Pair]] = {}
-    for name in SPLITS:
-        found = pair_up(place, f"{name}/*", f"{name}annot/*", findings)
-        stems = [Path(image).stem for image, _ in found]
-        splits[name] = [Pair(*pair, stem, stem.split("_")[0]) for pair, stem in zip(found, stems, strict=True)]
+    splits: dict[str, list[Pair]] = {name: [] for name in SPLITS}
+    for name, pairs in splits.items():
+        for image, mask in pair_up(place, f"{name}/*", f"{name}annot/*", findings):
+            stem = Path(image).stem
+            pairs.append(Pair((image,), (mask,), stem, stem.split("_")[0]))
     if split == "sequence":
         frames = sorted((pair for pairs in splits.values() for pair in pairs), key=lambda pair: pair.name)
         splits = {name: [pair for pair in frames if SEQUENCES.get(pair.group or "") == name] for name in SPLITS}

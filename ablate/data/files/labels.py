@@ -46,13 +46,8 @@ class Labels:
 
     def apply(self, codes: np.ndarray) -> np.ndarray:
         """Return class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named."""
-        if codes.dtype.itemsize > 2:
-            inside = (codes >= 0) & (codes < len(self._lookup))
-            if not inside.all():
-                found = self._lookup[np.where(inside, codes, 0)]
-                found[~inside] = UNKNOWN
-                return found
-        return self._lookup[codes]
+        inside = (codes >= 0) & (codes < len(self._lookup))
+        return np.where(inside, self._lookup[np.where(inside, codes, 0)], np.uint8(UNKNOWN))
 
     def joined(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Return the one mask of a pixel's classes from those of its files; what any file ignores is ignored."""
@@ -153,7 +148,11 @@ def _read_multilabel(
     found: dict[Any, str] = {}
     for name, value in classes.items():
         stored = value if files else value.get("bit") if isinstance(value, Mapping) and len(value) == 1 else None
-        if not (isinstance(stored, str) and re.fullmatch(r"[^/\\*?\[\]{}]+", stored) if files else _is_bit(stored)):
+        if not (
+            isinstance(stored, str) and re.fullmatch(r"[^/\\*?\[\]{}]+", stored)
+            if files
+            else _is_value(stored, BITS - 1)
+        ):
             wanted = "what stands for the class in its files' names" if files else "a bit, such as {bit: 0}"
             findings.say(f"expected {wanted}, got {value!r}", key=f"data.classes.{name}")
         elif found.setdefault(stored, name) != name:
@@ -175,10 +174,6 @@ def _read_multilabel(
     table |= dict.fromkeys(ignored, IGNORE)
     colours = _palette(tuple(classes), palette, {}, findings)
     return Labels(tuple(classes), colours, False, table, multilabel=True, words=tuple(found) if files else ())
-
-
-def _is_bit(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < BITS
 
 
 def distinct_colours(count: int) -> tuple[Colour, ...]:
@@ -251,5 +246,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdecimal())
 
 
-def _is_value(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HIGHEST_VALUE
+def _is_value(value: Any, most: int = HIGHEST_VALUE) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most

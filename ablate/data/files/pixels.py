@@ -31,12 +31,8 @@ def read_image(data: bytes) -> np.ndarray:
     """
     reader = read_header(data).reader
     with explained():
-        if reader == "tifffile":
-            return _tiff_pixels(data)
-        if reader == "numpy":
-            return _array_pixels(data)
-        if reader == "two bytes":
-            return _two_bytes(data)
+        if reader in _READERS:
+            return _READERS[reader](data)
         picture = _load(data)
         if picture.mode.startswith(("I", "F")):
             return _stored(picture)[..., None]
@@ -76,10 +72,8 @@ def read_mask(data: bytes, labels: Labels) -> np.ndarray:
     if header.unfit is not None:
         raise Unusable(*header.unfit)
     with explained():
-        if header.reader == "tifffile":
-            return _grey_codes(_tiff_pixels(data)[..., 0], labels)
-        if header.reader == "numpy":
-            return _grey_codes(_array_pixels(data)[..., 0], labels)
+        if header.reader in _READERS:
+            return _grey_codes(_READERS[header.reader](data)[..., 0], labels)
         return _mask_codes(_load(data), labels)
 
 
@@ -218,3 +212,6 @@ def _tiff_pixels(data: bytes) -> np.ndarray:
     pixels = pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
     pixels = pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
     return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+
+
+_READERS = {"tifffile": _tiff_pixels, "numpy": _array_pixels, "two bytes": _two_bytes}

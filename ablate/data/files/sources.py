@@ -9,10 +9,9 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from ablate.data.dataset import Findings, first_names
 from ablate.data.files.header import Header, Unusable, read_header
 from ablate.data.files.pixels import read_image
 from ablate.errors import nearest
+from ablate.parallel import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,44 +40,31 @@ _AS_REGEX = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"
 class Pair:
     """An image and its mask, as paths relative to the root (with /), a name to show, and the group it belongs to.
 
-    `others` are the masks of the classes after the first where each class has a file of its own, `bands` the files of
-    the bands after the first where each band has one.
+    `images` has several files where each band has one, `masks` where each class has one.
     """
 
-    image: str
-    mask: str
+    images: tuple[str, ...]
+    masks: tuple[str, ...]
     name: str
     group: str | None = None
-    others: tuple[str, ...] = ()
-    bands: tuple[str, ...] = ()
 
     @property
-    def images(self) -> tuple[str, ...]:
-        """All files of the image."""
-        return (self.image, *self.bands)
-
-    @property
-    def masks(self) -> tuple[str, ...]:
-        """All files of the mask."""
-        return (self.mask, *self.others)
+    def image(self) -> str:
+        """The file that the image is known by."""
+        return self.images[0]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A pair whose files were read once: SHA-256 of each, and the headers of image and mask (None if of no use).
+    """A pair whose files were read once: SHA-256 of each, and the header of the image, with the bands of all its files.
 
-    That of an image of several files has the bands of all of them.
+    The header is None where the image cannot be used; `usable` says that both image and mask may be decoded.
     """
 
     pair: Pair
     digests: tuple[str, ...]
     image: Header | None
-    mask: Header | None
-
-    @property
-    def usable(self) -> bool:
-        """True where both files may be decoded."""
-        return self.image is not None and self.mask is not None
+    usable: bool
 
 
 # -- names ---------------------------------------------------------------------------------------------------------
@@ -114,7 +101,7 @@ def pair_up(
     named = "{stem}" in masks or "{parent}" in masks
     mask_glob = _PLACEHOLDER.sub("*", masks) if named else masks
     present = set(list_files(root, mask_glob))
-    partner: Mapping[str, str]
+    unclear: set[str] = set()
     if named:
         wanted = {image: _fill(masks, image) for image in candidates}
         fits = [mask for mask in wanted.values() if len(os.fsencode(PurePosixPath(mask).name)) <= LONGEST_NAME]
@@ -122,7 +109,6 @@ def pair_up(
         taken = {mask for image, mask in wanted.items() if mask in present and mask != image}
         found = [image for image in candidates if image not in taken]
         partner = {image: wanted[image] for image in found if wanted[image] in present}
-        spare = sorted(present.difference(partner.values(), found, known))
     else:
         found = [image for image in candidates if image not in present]
         partner, unclear = _by_key(found, sorted(present), images, masks)
@@ -130,7 +116,6 @@ def pair_up(
             cure = "say which mask is meant, such as masks: label/{stem}_mask.png"
             findings.add(path, "sharing a name, so that no pair is clear", noun="file", key=MASKS, cure=cure)
         found = [image for image in found if image not in unclear]
-        spare = sorted(present.difference(partner.values(), unclear, known))
     # What has no partner is only a consequence where a pattern matches nothing.
     for pattern, matches, key in ((images, candidates, IMAGES), (mask_glob, present, MASKS)):
         if not matches:
@@ -147,7 +132,7 @@ def pair_up(
     for image in found:
         if image not in partner:
             findings.add(image, fault, key=MASKS, cure=cure)
-    for mask in spare:
+    for mask in sorted(present.difference(partner.values(), unclear, found, known)):
         findings.add(mask, "without an image", noun="mask", key=IMAGES, cure="add the images or narrow 'masks'")
     return sorted(partner.items(), key=lambda pair: natural(pair[0]))
 
@@ -210,26 +195,25 @@ def _by_key(
 
     By stem or by wildcards, whichever pairs more; by stem where it makes no difference.
     """
-    regexes = _regex(image_glob), _regex(mask_glob)
-    ways = [_match(images, masks, _stem, _stem)]
-    if regexes[0].groups == regexes[1].groups:
-        ways.append(_match(images, masks, partial(_caught, regexes[0]), partial(_caught, regexes[1])))
+    ways = [_match(images, masks, {path: PurePosixPath(path).stem for path in (*images, *masks)})]
+    ours, theirs = _regex(image_glob), _regex(mask_glob)
+    if ours.groups == theirs.groups:
+        sides = ((ours, images), (theirs, masks))
+        found = {path: regex.fullmatch(path) for regex, paths in sides for path in paths}
+        ways.append(_match(images, masks, {path: match.groups() if match else path for path, match in found.items()}))
     return max(ways, key=lambda way: len(way[0]))
 
 
 def _match(
-    images: Sequence[str], masks: Sequence[str], image_key: Callable[[str], str], mask_key: Callable[[str], str]
+    images: Sequence[str], masks: Sequence[str], keys: Mapping[str, Hashable]
 ) -> tuple[dict[str, str], set[str]]:
-    sides: dict[str, tuple[list[str], list[str]]] = {}
-    for image in images:
-        sides.setdefault(image_key(image), ([], []))[0].append(image)
-    for mask in masks:
-        sides.setdefault(mask_key(mask), ([], []))[1].append(mask)
-    pairs = {left[0]: right[0] for left, right in sides.values() if len(left) == len(right) == 1}
-    unclear = {
-        path for left, right in sides.values() if left and right and len(left) + len(right) > 2 for path in left + right
-    }
-    return pairs, unclear
+    alike: dict[Hashable, tuple[list[str], list[str]]] = {}
+    for side, paths in enumerate((images, masks)):
+        for path in paths:
+            alike.setdefault(keys[path], ([], []))[side].append(path)
+    pairs = {left[0]: right[0] for left, right in alike.values() if len(left) == len(right) == 1}
+    several = [(*left, *right) for left, right in alike.values() if left and right and len(left) + len(right) > 2]
+    return pairs, set(itertools.chain(*several))
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
@@ -242,15 +226,6 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _stem(path: str) -> str:
-    return PurePosixPath(path).stem
-
-
-def _caught(regex: re.Pattern[str], path: str) -> str:
-    match = regex.fullmatch(path)
-    return "\0".join(match.groups()) if match else path
-
-
 def _fill(pattern: str, image: str) -> str:
     path = PurePosixPath(image)
     return PurePosixPath(pattern.replace("{stem}", path.stem).replace("{parent}", str(path.parent))).as_posix()
@@ -261,12 +236,11 @@ def _fill(pattern: str, image: str) -> str:
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Return `work` of each item, in order, by a few threads: Pillow decodes outside of the interpreter's lock."""
-    count = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with warnings.catch_warnings():
         # Sizes are checked here, against a limit that is an error.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         Image.init()  # once, before threads could do it at the same time
-        with ThreadPoolExecutor(count) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             return list(pool.map(work, items))
 
 
@@ -319,8 +293,13 @@ def inspect(root: Path, pairs: Sequence[Pair], findings: Findings) -> list[Sourc
     sources = in_threads(lambda pair: _inspect(root, pair), pairs)
     for _, faults in sources:
         for name, noun, error in faults:
-            findings.add(name, error.fault, noun=noun, key=IMAGES if noun == "image" else MASKS, cure=error.cure)
+            note_fault(findings, name, noun, error)
     return [source for source, _ in sources]
+
+
+def note_fault(findings: Findings, path: str, noun: str, error: Unusable) -> None:
+    """Add what makes a file of no use, an "image" or a "mask", to the findings."""
+    findings.add(path, error.fault, noun=noun, key=IMAGES if noun == "image" else MASKS, cure=error.cure)
 
 
 def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusable]]]:
@@ -347,19 +326,18 @@ def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusa
         if len(kinds) > 1:
             faults.append((pair.image, "image", Unusable("whose bands differ in size, bits or rotation")))
         image = replace(image, bands=sum(band.bands for band in bands if band)) if len(kinds) == 1 else None
-    mask = masks[0] if all(masks) else None
-    if image is not None and mask is not None:  # the one that differs, if any
+    if image is not None and all(masks):
         own = image.orientation, image.size
-        mask = next((one for one in masks if one is not None and (one.orientation, one.size) != own), mask)
-    if image is not None and mask is not None and image.orientation != mask.orientation:
-        cure = "turn the pixels upright and remove the EXIF tag"
-        faults.append((pair.image, "image", Unusable("whose EXIF rotation their mask does not share", cure)))
-        image = None
-    elif image is not None and mask is not None and image.size != mask.size:
-        shown = f"{pair.image} ({image.size[0]}x{image.size[1]}, mask {mask.size[0]}x{mask.size[1]})"
-        faults.append((shown, "image", Unusable("of another size than their mask")))
-        image = None
-    return Source(pair, tuple(digests), image, mask), faults
+        # The mask of one class that differs, if any.
+        other = next((mask for mask in masks if mask is not None and (mask.orientation, mask.size) != own), image)
+        if other.orientation != image.orientation:
+            cure = "turn the pixels upright and remove the EXIF tag"
+            faults.append((pair.image, "image", Unusable("whose EXIF rotation their mask does not share", cure)))
+        elif other.size != image.size:
+            shown = f"{pair.image} ({image.size[0]}x{image.size[1]}, mask {other.size[0]}x{other.size[1]})"
+            faults.append((shown, "image", Unusable("of another size than their mask")))
+        image = image if other is image else None
+    return Source(pair, tuple(digests), image, image is not None and all(masks)), faults
 
 
 def leaks(root: Path, splits: Mapping[str, Sequence[Source]]) -> dict[str, list[tuple[str, str]]]:

@@ -19,19 +19,11 @@ MOST_BYTES = 64 << 20  # of a list of names
 
 
 @dataclass(frozen=True)
-class Fractions:
-    """Parts of the images for each split, dealt out by `seed`."""
+class Dealt:
+    """Images dealt out by `seed` to parts, each of a share of all images; `splits` says which split a part is of."""
 
     parts: Mapping[str, float]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Folds:
-    """Fold `fold` (0-based) of `folds` is test, the next one val, the others train."""
-
-    folds: int
-    fold: int
+    splits: Mapping[str, str]
     seed: int
 
 
@@ -49,7 +41,7 @@ class Lists:
     names: Mapping[str, tuple[str, ...]]
 
 
-Rule = Fractions | Folds | Folders | Lists
+Rule = Dealt | Folders | Lists
 
 
 def read_split(
@@ -87,11 +79,7 @@ def group_of(image: str, pattern: re.Pattern[str] | None, findings: Findings) ->
 
 
 def deal(
-    names: Sequence[str],
-    groups: Sequence[str | None],
-    rule: Fractions | Folds,
-    findings: Findings,
-    copies: Mapping[str, str],
+    names: Sequence[str], groups: Sequence[str | None], rule: Dealt, findings: Findings, copies: Mapping[str, str]
 ) -> list[str]:
     """Return the split of each image, by name and group: groups stay whole, and the order of the images is nothing.
 
@@ -101,19 +89,14 @@ def deal(
     """
     units = _units(names, groups, copies)
     order = sorted(units, key=lambda unit: (-len(units[unit]), derive(rule.seed, "split", *unit), unit))
-    if isinstance(rule, Folds):
-        labels = [str(fold) for fold in range(rule.folds)]
-        targets = dict.fromkeys(labels, len(names) / rule.folds)
-    else:
-        labels = [name for name in SPLITS if rule.parts[name] > 0]
-        targets = {name: rule.parts[name] * len(names) for name in labels}
+    labels = list(rule.parts)
     if len(order) < len(labels):
-        kind = "folds" if isinstance(rule, Folds) else "splits"
+        kind = "splits" if labels == list(SPLITS) else "folds"
         what = "groups" if any(group is not None for group in groups) else "different images" if copies else "images"
         findings.say(f"{len(labels)} {kind} need as many {what}, got {len(order)}", key=KEY)
         return ["train"] * len(names)
 
-    lacking = dict(targets)
+    lacking = {label: part * len(names) for label, part in rule.parts.items()}
     empty = set(labels)
     chosen = [""] * len(names)
     for place, unit in enumerate(order):
@@ -123,10 +106,7 @@ def deal(
         lacking[label] -= len(units[unit])
         empty.discard(label)
         for index in units[unit]:
-            chosen[index] = label
-    if isinstance(rule, Folds):
-        test, val = str(rule.fold), str((rule.fold + 1) % rule.folds)
-        return ["test" if label == test else "val" if label == val else "train" for label in chosen]
+            chosen[index] = rule.splits[label]
     return chosen
 
 
@@ -201,7 +181,7 @@ def _rule(split: dict[str, Any], root: Path, base: Path, findings: Findings) -> 
     return _lists(split, root, base, findings)
 
 
-def _fractions(split: Mapping[str, Any], findings: Findings) -> Fractions | None:
+def _fractions(split: Mapping[str, Any], findings: Findings) -> Dealt | None:
     parts = {name: float(split[name]) for name in SPLITS}
     total = sum(parts.values())
     fine = all(0 < part < 1 for part in parts.values()) and math.isclose(total, 1.0, abs_tol=1e-6)
@@ -209,10 +189,10 @@ def _fractions(split: Mapping[str, Any], findings: Findings) -> Fractions | None
         shown = ", ".join(f"{name} {part:g}" for name, part in parts.items())
         findings.say(f"expected fractions above 0 that add up to 1, got {shown}", key=KEY)
     seed = _seed(split, findings)
-    return Fractions(parts, seed) if fine and seed is not None else None
+    return Dealt(parts, dict(zip(SPLITS, SPLITS, strict=True)), seed) if fine and seed is not None else None
 
 
-def _folds(split: Mapping[str, Any], findings: Findings) -> Folds | None:
+def _folds(split: Mapping[str, Any], findings: Findings) -> Dealt | None:
     folds, fold, seed = split.get("folds"), split.get("fold", 0), _seed(split, findings)
     if not _is_int(folds) or not 3 <= folds <= 1000:
         findings.say(f"expected 3 to 1000 folds (one each for test and val), got {folds!r}", key=f"{KEY}.folds")
@@ -220,7 +200,14 @@ def _folds(split: Mapping[str, Any], findings: Findings) -> Folds | None:
     if not _is_int(fold) or not 0 <= fold < folds:
         findings.say(f"expected a fold in 0..{folds - 1}, got {fold!r}", key=f"{KEY}.fold")
         return None
-    return Folds(folds, fold, seed) if seed is not None else None
+    return None if seed is None else folded(folds, fold, seed)
+
+
+def folded(folds: int, fold: int, seed: int) -> Dealt:
+    """Return the rule by which fold `fold` (from 0) of `folds` is test, the next one val, the others train."""
+    splits = dict.fromkeys(map(str, range(folds)), "train")
+    splits |= {str(fold): "test", str((fold + 1) % folds): "val"}
+    return Dealt(dict.fromkeys(splits, 1 / folds), splits, seed)
 
 
 def _folders(split: Mapping[str, Any], root: Path, findings: Findings) -> Folders | None:

@@ -80,7 +80,7 @@ def survey(root: Path, layout: Layout) -> Survey:
     `copies` counts images whose bytes another image has, too; `problems` are files that cannot be used.
     """
     findings = Findings()
-    sources = inspect(root, [Pair(image, mask, image) for image, mask in layout.all_pairs()], findings)
+    sources = inspect(root, [Pair((image,), (mask,), image) for image, mask in layout.all_pairs()], findings)
     headers = [source.image for source in sources if source.image is not None]
     labels = label_values(root, [mask for _, mask in layout.all_pairs()])
     parts = {role: [image for image, _ in pairs] for role, pairs in layout.pairs.items()}

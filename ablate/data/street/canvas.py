@@ -133,9 +133,9 @@ class Canvas:
         for row, first, last in self._spans(points):
             self.surface[row, first:last] = number
 
-    def shadow(self, strength: float, points: Sequence[Point]) -> None:
-        """Paint a convex polygon of shadow; it shows where the ground does."""
-        for row, first, last in self._spans(points):
+    def shadow(self, strength: float, ground: Sequence[Point]) -> None:
+        """Paint a convex polygon of shadow, its corners x and z in metres; it shows where the ground does."""
+        for row, first, last in self._spans([self.camera.point(x, 0.0, z) for x, z in ground]):
             self.shade[row, first:last] = strength
 
     def _spans(self, points: Sequence[Point]) -> Iterator[tuple[int, int, int]]:
@@ -270,4 +270,4 @@ class Stand:
             (tip_x + half_width, tip_z),
             (tip_x - half_width, tip_z),
         ]
-        self.canvas.shadow(strength, [self.canvas.camera.point(x, 0.0, z) for x, z in ground])
+        self.canvas.shadow(strength, ground)

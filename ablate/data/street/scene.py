@@ -194,16 +194,10 @@ def _add_fences(scene: Scene, draw: Draw) -> None:
             scene.fences.append(Fence((kerb, start), (kerb, start + draw.between(3.0, 8.0)), draw.seed()))
 
 
-def _free(taken: Taken, x: float, z: float, half_x: float, half_z: float) -> bool:
-    """Claim a patch of ground, unless something stands on it."""
-    if any(abs(x - a) < half_x + w and abs(z - b) < half_z + d for a, b, w, d in taken):
-        return False
-    taken.append((x, z, half_x, half_z))
-    return True
-
-
 def _add(scene: Scene, taken: Taken, draw: Draw, kind: str, x: float, z: float, half_x: float, half_z: float) -> None:
-    if _free(taken, x, z, half_x, half_z):
+    """Add a thing on a patch of ground, unless something stands there."""
+    if not any(abs(x - a) < half_x + w and abs(z - b) < half_z + d for a, b, w, d in taken):
+        taken.append((x, z, half_x, half_z))
         scene.things.append(Thing(kind, x, z, draw.seed()))
 
 

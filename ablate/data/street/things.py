@@ -6,6 +6,7 @@ Every painter takes a place to stand, its own random draws and the light.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 from ablate.data.dataset import IGNORE
@@ -162,7 +163,7 @@ def fence(canvas: Canvas, plan: Fence, light: Light) -> None:
     reach_x, reach_z = (xb - xa) / span * width / 2, (zb - za) / span * width / 2
     rail = canvas.material(Material(palette.FENCE, scaled(colour, 0.85), middle))
     stripe = [(xa, za), (xb, zb), (xb + height * light.sun[0], zb), (xa + height * light.sun[0], za)]
-    canvas.shadow(light.sunlight * 0.5, [point(x, 0.0, z) for x, z in stripe])
+    canvas.shadow(light.sunlight * 0.5, stripe)
     for level in (0.22, 0.78):
         thick = 0.09 * canvas.camera.focal
         canvas.limb(rail, point(xa, height * level, za), point(xb, height * level, zb), thick / za, thick / zb)
@@ -186,17 +187,8 @@ def fence(canvas: Canvas, plan: Fence, light: Light) -> None:
 GLASS = (0.20, 0.25, 0.30)
 
 
-def car_ahead(stand: Stand, draw: Draw, light: Light) -> None:
-    """Draw a car seen from behind."""
-    _car(stand, draw, light, behind=True)
-
-
-def car_oncoming(stand: Stand, draw: Draw, light: Light) -> None:
-    """Draw a car seen from the front."""
-    _car(stand, draw, light, behind=False)
-
-
-def _car(stand: Stand, draw: Draw, light: Light, *, behind: bool) -> None:
+def car(stand: Stand, draw: Draw, light: Light, *, behind: bool) -> None:
+    """Draw a car seen from behind or from the front."""
     material = partial(stand.material, palette.CAR)
     van = draw.chance(0.18)
     half, length = draw.between(0.84, 0.95), draw.between(3.8, 4.6)
@@ -264,8 +256,8 @@ def crossing_car(stand: Stand, draw: Draw, light: Light) -> None:
     body, dark = material(paint), material(scaled(paint, 0.7))
     glass, black = material(draw.shade(GLASS)), material(palette.BLACK)
     hub = material((0.55, 0.55, 0.57))
-    below, point = ((-2, 0), (2, 0), (2.1, 1.7), (-2.1, 1.7)), stand.canvas.camera.point
-    stand.canvas.shadow(max(light.sunlight, 0.35), [point(stand.x + a, 0.0, stand.z + b) for a, b in below])
+    below = ((-2, 0), (2, 0), (2.1, 1.7), (-2.1, 1.7))
+    stand.canvas.shadow(max(light.sunlight, 0.35), [(stand.x + a, stand.z + b) for a, b in below])
     stand.polygon(body, [(-1.3, 0.85), (1.6, 0.85), (1.05, 1.45), (-0.7, 1.45)])
     stand.polygon(glass, [(-1.1, 0.88), (0.2, 0.88), (0.2, 1.38), (-0.64, 1.38)])
     stand.polygon(glass, [(0.3, 0.88), (1.4, 0.88), (1.0, 1.38), (0.3, 1.38)])
@@ -285,8 +277,7 @@ def _ground_shadow(stand: Stand, half: float, length: float, roof: float, light:
         left, right = sorted((stand.x, stand.x + roof * light.sun[0] * 0.9))
         patches.insert(0, (light.sunlight, left - half, right + half))
     for strength, left, right in patches:
-        corners = ((left, near), (right, near), (right, far), (left, far))
-        stand.canvas.shadow(strength, [stand.canvas.camera.point(x, 0.0, z) for x, z in corners])
+        stand.canvas.shadow(strength, ((left, near), (right, near), (right, far), (left, far)))
 
 
 def pedestrian(stand: Stand, draw: Draw, light: Light) -> None:
@@ -360,6 +351,10 @@ def bicyclist(stand: Stand, draw: Draw, light: Light) -> None:
     stand.ellipse(helmet, 0.0, 1.69, 0.16, 0.12)
 
 
-CARS, PEOPLE = (car_ahead, car_oncoming, crossing_car), (pedestrian, bicyclist)
-BESIDE = (tree, hedge, lamp, post, sign, signal, bin_)
-PAINTERS = {painter.__name__.rstrip("_"): painter for painter in (*CARS, *PEOPLE, *BESIDE)}
+PAINTERS: dict[str, Callable[[Stand, Draw, Light], None]] = {
+    "car_ahead": partial(car, behind=True),
+    "car_oncoming": partial(car, behind=False),
+    "bin": bin_,
+    **{painter.__name__: painter for painter in (crossing_car, pedestrian, bicyclist)},
+    **{painter.__name__: painter for painter in (tree, hedge, lamp, post, sign, signal)},
+}

@@ -57,8 +57,7 @@ class EagerStep:
     def __call__(self, images: Tensor, target: Tensor, rate: float) -> Tensor:
         """Do one step at the learning rate `rate`; loss and gradient norm, float32 (2,) on the device."""
         set_rate(self.optimizer, rate)
-        clip_norm, batch_size = self._train["clip_norm"], self._train.get("batch_size")
-        return learn(self._network, self.optimizer, images, target, clip_norm=clip_norm, batch_size=batch_size)
+        return learn(self._network, self.optimizer, images, target, self._train)
 
     def reset(self) -> None:
         """Begin with a fresh optimizer."""
@@ -119,7 +118,7 @@ def with_own_code(method: Callable[..., Any]) -> Callable[..., Any]:
 class Epoch:
     """The numbers of an epoch: `rows` (n, 2) of its last steps, val losses (N,) and counts (N, C, 3), on the CPU.
 
-    `weights` are the model's at the epoch's end: `kept` in memory of their own, or the live ones until the next step.
+    `weights` are the model's at the epoch's end, which the next step may overwrite: copied by whoever keeps them.
     """
 
     number: int
@@ -130,11 +129,6 @@ class Epoch:
     validation_s: float
     images: int
     weights: Weights
-    kept: bool
-
-    def own_weights(self) -> Weights:
-        """Return the weights in memory of their own, on the device."""
-        return self.weights if self.kept else {name: value.clone() for name, value in self.weights.items()}
 
 
 class Numbers:
@@ -185,6 +179,4 @@ class Numbers:
             return None
         (number, images, readback, clock, weights), self._unread = self._unread, None
         rows, losses, counts = readback.wait()
-        return Epoch(
-            number, rows, losses, counts, clock.seconds(0, 1), clock.seconds(1, 2), images, weights, self._ahead
-        )
+        return Epoch(number, rows, losses, counts, clock.seconds(0, 1), clock.seconds(1, 2), images, weights)

@@ -197,10 +197,7 @@ def _lack_of_kernels() -> str | None:
 def _cpu_engine(precision: str, *, train_flops: float, variants: int, workers: int, threads: int) -> tuple[str, str]:
     lack = "they are for workers of one thread" if threads > 1 else _lack_of_kernels()
     if lack is None:
-        return (
-            FUSED,
-            "norms, ReLUs, pooling and cross entropy in one pass each, by kernels compiled for this machine",
-        )
+        return (FUSED, "norms, ReLUs, pooling and cross entropy in one pass each, by kernels compiled for this machine")
     without = f"no fused kernels ({lack}); "
     if shutil.which("c++") is None and shutil.which("g++") is None:
         return "eager", without + "no C++ compiler on this machine"

@@ -100,13 +100,11 @@ class CapturedStep:
     def __init__(self, network: Network, train: dict[str, Any], images: tuple[int, ...]) -> None:
         """Capture for batches of the shape `images` (B, H, W, C)."""
         device = network.device
-        self.network = network
+        self.network, self._train = network, train
         self.optimizer = network.optimizer(train)
         if not all(isinstance(group["lr"], Tensor) for group in self.optimizer.param_groups):
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(float(group["lr"]), device=device)
-        self._clip_norm: float | None = train["clip_norm"]
-        self._batch_size: int | None = train.get("batch_size")
         self._images = torch.zeros(images, dtype=network.image_type, device=device)
         self._target = torch.zeros(images[:3], dtype=torch.uint8, device=device)
         with untouched(network.model):
@@ -120,14 +118,7 @@ class CapturedStep:
     def _work(self) -> tuple[Tensor, ...]:
         capturing = self._images.is_cuda and torch.cuda.is_current_stream_capturing()
         self._set_capturable(capturing)
-        row = learn(
-            self.network,
-            self.optimizer,
-            self._images,
-            self._target,
-            clip_norm=self._clip_norm,
-            batch_size=self._batch_size,
-        )
+        row = learn(self.network, self.optimizer, self._images, self._target, self._train)
         if not capturing:
             self.optimizer.zero_grad(set_to_none=True)  # a capture begins without gradients of another stream
         return (row,)

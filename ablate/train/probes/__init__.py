@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from ablate.train.batches import DeviceSplit
 from ablate.train.network import Network
 from ablate.train.optim import set_rate
 from ablate.train.probes.gates import gate_ablation, gate_statistics
-from ablate.train.probes.gradients import skip_share, update_ratios, weights
-from ablate.train.probes.headroom import lr_headroom
+from ablate.train.probes.gradients import lr_headroom, skip_share, update_ratios, weights
 
 Layers = dict[str, dict[str, list[float | None]]]
 
@@ -30,42 +29,16 @@ def points(count: int, epochs: int) -> set[int]:
     return {int(epoch) for epoch in np.linspace(1, epochs, min(count, epochs)).round()} if count else set()
 
 
-class _Inputs:
-    """A split as the gate measures take it: normalised images and targets, in batches, as often as asked."""
-
-    def __init__(self, network: Network, split: DeviceSplit, batch_size: int) -> None:
-        self._network, self._split, self._batch_size = network, split, batch_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, masks, real in self._split.in_order(self._batch_size):
-            yield self._network.inputs(images[:real]), masks[:real]
-
-
-@torch.no_grad()
-def _gate_maps(network: Network, split: DeviceSplit) -> dict[str, np.ndarray]:
-    images, _ = split.take(np.array(panel_indices(len(split))))
-    maps: dict[str, np.ndarray] = {}
-
-    def keep(gate: str, alpha: Tensor) -> None:
-        maps[gate] = alpha.float().mean(1).cpu().numpy().astype(np.float16)
-
-    network.model.eval()
-    with hooked_gates(network.model, keep):
-        network.logits(images)
-    return maps
-
-
 class Probes:
     """Probes of one trial. `layers` holds measure -> layer -> one value for each probed epoch.
 
     Every probe puts back what it touched: a study with probes trains to the same bits as one without.
     """
 
-    def __init__(self, measure: MeasureSpec, epochs: int, clip_norm: float | None) -> None:
-        self._clip_norm = clip_norm
-        self._gradients = points(measure.gradients, epochs)
-        self._headroom = points(measure.lr_headroom, epochs)
-        self._gates = measure.gates
+    def __init__(self, network: Network, measure: MeasureSpec, train: Mapping[str, Any]) -> None:
+        self._network, self._gates, self._clip_norm = network, measure.gates, train["clip_norm"]
+        self._gradients = points(measure.gradients, train["epochs"])
+        self._headroom = points(measure.lr_headroom, train["epochs"])
         self._before: dict[str, Tensor] | None = None
         self.layers: Layers = {}
 
@@ -73,60 +46,52 @@ class Probes:
         """Return whether the first step of `epoch` is probed."""
         return epoch in self._gradients or epoch in self._headroom
 
-    def before(
-        self,
-        epoch: int,
-        network: Network,
-        optimizer: torch.optim.Optimizer,
-        images: Tensor,
-        target: Tensor,
-        rate: float,
-    ) -> None:
+    def before(self, epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor, rate: float) -> None:
         """Measure ahead of a probed step, on the step's own batch."""
-        inputs = network.inputs(images)
+        model, loss, precision = self._network.model, self._network.loss_of_outputs, self._network.precision
+        inputs = self._network.inputs(images)
         if epoch in self._headroom:
             set_rate(optimizer, rate)
-            headroom = lr_headroom(
-                network.model,
-                optimizer,
-                network.loss_of_outputs,
-                inputs,
-                target,
-                clip_norm=self._clip_norm,
-                precision=network.precision,
-            )
+            clip = self._clip_norm
+            headroom = lr_headroom(model, optimizer, loss, inputs, target, clip_norm=clip, precision=precision)
             self._add("lr_headroom", {"all": headroom})
         if epoch in self._gradients:
-            shares = skip_share(network.model, network.loss_of_outputs, inputs, target, precision=network.precision)
-            self._add("skip_share", shares)
-            self._before = weights(network.model)
+            self._add("skip_share", skip_share(model, loss, inputs, target, precision=precision))
+            self._before = weights(model)
 
-    def after(self, network: Network) -> None:
+    def after(self) -> None:
         """Measure behind a probed step."""
         if self._before is not None:
-            self._add("update_ratio", update_ratios(self._before, network.model))
+            self._add("update_ratio", update_ratios(self._before, self._network.model))
             self._before = None
 
-    def finish(self, network: Network, split: DeviceSplit, batch_size: int, seed: int) -> dict[str, np.ndarray]:
+    def finish(self, split: DeviceSplit, batch_size: int, seed: int) -> dict[str, np.ndarray]:
         """Measure what the attention gates look at, where there are any, with the best epoch's weights.
 
         Returns every gate's α on the images that panels show: gate -> float16 (images, h, w).
         """
-        if not self._gates or not attention_gates(network.model):
+        network, model, precision = self._network, self._network.model, self._network.precision
+        if not self._gates or not attention_gates(model):
             return {}
-        batches = _Inputs(network, split, batch_size)
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for images, masks, real in split.in_order(batch_size):
+                yield network.inputs(images[:real]), masks[:real]
+
         names, several = network.class_names, network.multilabel
         if not several:  # each class against the others: pixels may not be in both
-            drawn, precision = derive(seed, "gates"), network.precision
-            for measure, values in gate_statistics(
-                network.model, batches, names, seed=drawn, precision=precision
-            ).items():
+            drawn = derive(seed, "gates")
+            for measure, values in gate_statistics(model, batches, names, seed=drawn, precision=precision).items():
                 self._add(measure, values)
-        ablated = gate_ablation(network.model, batches, len(names), multilabel=several, precision=network.precision)
-        self._add("gate_ablation", ablated)
-        return _gate_maps(network, split)
+        self._add("gate_ablation", gate_ablation(model, batches, len(names), multilabel=several, precision=precision))
+        alphas: dict[str, Tensor] = {}
+        model.eval()
+        images, _ = split.take(np.array(panel_indices(len(split))))
+        with torch.no_grad(), hooked_gates(model, alphas.__setitem__):
+            network.logits(images)
+        return {gate: alpha.float().mean(1).cpu().numpy().astype(np.float16) for gate, alpha in alphas.items()}
 
-    def _add(self, measure: str, values: dict[str, Any]) -> None:
+    def _add(self, measure: str, values: Mapping[str, Any]) -> None:
         rows = self.layers.setdefault(measure, {})
         for layer, value in values.items():
             rows.setdefault(layer, []).append(finite(value))

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
-from ablate.models.initialise import copy_weights, drawn_again
 from ablate.models.inspect import outputs
 from ablate.models.layers import gates, hooked_gates
+from ablate.models.replace import copy_weights, drawn_again
 from ablate.train.evaluate import image_counts
 from ablate.train.network import predicted
 from ablate.train.probes.gradients import arithmetic, untouched
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 # Bins of a `RankHistogram`; pairs that share a bin count one half, which in the tests moves an AUROC by less than 1e-4.
 BINS = 2**14
 
 
 def gate_statistics(
-    model: nn.Module,
-    batches: Batches,
-    classes: Sequence[str],
-    *,
-    seed: int = 0,
-    precision: torch.dtype = torch.float32,
+    model: nn.Module, batches: Batches, classes: Sequence[str], *, seed: int = 0, precision: torch.dtype = torch.float32
 ) -> dict[str, dict[str, float]]:
     """Measure how far each gate's α tells each class from the rest: measure -> "<gate>/<class>" -> value.
 
@@ -42,17 +37,14 @@ def gate_statistics(
     - `gate_auroc_untrained`: the first of a gate with fresh weights (drawn by `seed`) at the same place with the same
       inputs: what the features alone give. Absent where a gate's weights cannot be drawn again.
 
-    `batches` yields images float (B, C, H, W), as the model takes them, and targets (B, H, W) of one size, and is gone
-    through twice, so a generator will not do. The masks are brought to the grid of α (nearest pixel); ignored pixels
-    are left out; α with several channels is averaged over them. NaN where a class, or everything else, is absent.
-    An empty answer where the model has no gates.
+    `batches()` yields images float (B, C, H, W), as the model takes them, and targets (B, H, W) of one size. The masks
+    are brought to the grid of α (nearest pixel); ignored pixels are left out; α with several channels is averaged over
+    them. NaN where a class, or everything else, is absent. An empty answer where the model has no gates.
     """
     places = gates(model)
     if not places:
         return {}
-    if iter(batches) is batches:
-        raise TypeError("batches are gone through twice: give a list or an iterable that starts anew, not a generator")
-    target = torch.cat([masks for _, masks in batches])
+    target = torch.cat([masks for _, masks in batches()])
     partner = _other_images(len(target), seed)
     untrained = _untrained(places, seed)
     trained = {gate: RankHistogram(len(classes)) for gate in places}
@@ -62,7 +54,7 @@ def gate_statistics(
     with untouched(model), torch.no_grad():
         model.eval()
         first = 0
-        for images, masks in batches:
+        for images, masks in batches():
             with _recorded(model, untrained) as (alphas, fresh_alphas), arithmetic(images.device, precision):
                 model(images)
             others = target[partner[first : first + len(masks)].to(target.device)]
@@ -117,7 +109,7 @@ def gate_ablation(
 
     with untouched(model), torch.no_grad():
         model.eval()
-        for images, masks in batches:
+        for images, masks in batches():
             for name, kept in counts.items():
                 with hooked_gates(model, flatten(name)), arithmetic(images.device, precision):
                     preds = predicted(outputs(model(images))[0], multilabel=multilabel)
@@ -136,12 +128,11 @@ class RankHistogram:
     varies is resolved as well as one that opens and closes; what lies outside shares the two end bins.
     """
 
-    def __init__(self, num_classes: int, bins: int = BINS) -> None:
+    def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self.bins = bins
         self._range: tuple[Tensor, Tensor] | None = None
-        self._counts: Tensor | None = None
-        self._sums: Tensor | None = None
+        self._counts = torch.zeros(num_classes, BINS, dtype=torch.int64)
+        self._sums = torch.zeros(num_classes, dtype=torch.float64)
 
     def add(self, alpha: Tensor, masks: Tensor) -> None:
         """Add α (N, K, h, w) in 0..1 and the masks (N, H, W) of the same images."""
@@ -151,16 +142,14 @@ class RankHistogram:
         alpha, classes = alpha[labelled], masks[labelled].long()
         if not len(alpha):
             return
-        cells = classes * self.bins + self._bin(torch.logit(alpha))
-        counts = torch.bincount(cells, minlength=self.num_classes * self.bins).view(self.num_classes, self.bins)
+        cells = classes * BINS + self._bin(torch.logit(alpha))
+        counts = torch.bincount(cells, minlength=self.num_classes * BINS).view(self.num_classes, BINS)
         sums = torch.stack([torch.where(classes == index, alpha, 0.0).sum() for index in range(self.num_classes)])
-        self._counts = counts if self._counts is None else self._counts + counts
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._counts = self._counts.to(counts.device) + counts
+        self._sums = self._sums.to(sums.device) + sums
 
     def auroc(self) -> Tensor:
         """Return each class's AUROC against all others, float64 (num_classes,): Mann–Whitney's U over the pairs."""
-        if self._counts is None:
-            return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
         # On the CPU: a running sum of floating-point numbers has no deterministic form on CUDA.
         inside = self._counts.cpu().double()
         outside = inside.sum(0) - inside
@@ -170,8 +159,6 @@ class RankHistogram:
 
     def lift(self) -> Tensor:
         """Return E[α | class] / E[α], float64 (num_classes,)."""
-        if self._counts is None or self._sums is None:
-            return torch.full((self.num_classes,), math.nan, dtype=torch.float64)
         pixels = self._counts.sum(1).double()
         return (self._sums / pixels) / (self._sums.sum() / pixels.sum())
 
@@ -182,7 +169,7 @@ class RankHistogram:
             width = (high - low).clamp(min=1e-9)
             self._range = low - width, 3 * width
         low, width = self._range
-        inner = self.bins - 2
+        inner = BINS - 2
         return ((logit - low) / width * inner).floor().clamp(-1, inner).long() + 1
 
 
@@ -222,24 +209,13 @@ def _recorded(
     alphas: dict[str, Tensor] = {}
     fresh_alphas: dict[str, Tensor] = {}
 
-    def keep(gate: str, alpha: Tensor) -> None:
-        alphas[gate] = alpha
-
-    def run_untrained(name: str, inputs: tuple[Tensor, ...]) -> None:
-        def keep_fresh(_gate: str, alpha: Tensor) -> None:
-            fresh_alphas[name] = alpha
-
-        with hooked_gates(untrained[name], keep_fresh):
+    def run_untrained(name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        with hooked_gates(untrained[name], lambda _gate, alpha: fresh_alphas.__setitem__(name, alpha)):
             untrained[name](*inputs)
 
     places = gates(model)
-    handles = [
-        places[name].register_forward_pre_hook(lambda _module, inputs, name=name: run_untrained(name, inputs))
-        for name in untrained
-    ]
-    try:
-        with hooked_gates(model, keep):
-            yield alphas, fresh_alphas
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack:
+        for name in untrained:
+            stack.callback(places[name].register_forward_pre_hook(partial(run_untrained, name)).remove)
+        stack.enter_context(hooked_gates(model, alphas.__setitem__))
+        yield alphas, fresh_alphas

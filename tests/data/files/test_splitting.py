@@ -5,25 +5,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ablate.data.dataset import Findings
+from ablate.data.dataset import SPLITS, Findings
 from ablate.data.files.splitting import (
+    Dealt,
     Folders,
-    Folds,
-    Fractions,
     Lists,
     Rule,
     deal,
+    folded,
     group_of,
     pick,
     read_split,
 )
 
-THIRDS = Fractions({"train": 0.7, "val": 0.15, "test": 0.15}, 0)
+THIRDS = Dealt({"train": 0.7, "val": 0.15, "test": 0.15}, {name: name for name in SPLITS}, 0)
 
 
 def read(split: dict[str, Any] | None, root: Path, base: Path | None = None) -> tuple[Rule | None, list[str]]:
@@ -32,7 +33,7 @@ def read(split: dict[str, Any] | None, root: Path, base: Path | None = None) -> 
     return rule, [str(problem) for problem in findings.problems()]
 
 
-def dealt(names: Sequence[str], groups: Sequence[str | None], rule: Fractions | Folds) -> list[str]:
+def dealt(names: Sequence[str], groups: Sequence[str | None], rule: Dealt) -> list[str]:
     findings = Findings()
     chosen = deal(names, groups, rule, findings, {})
     findings.stop()
@@ -51,7 +52,7 @@ def test_the_order_of_the_files_has_no_influence_and_the_seed_has() -> None:
     first = dict(zip(names, dealt(names, [None] * 40, THIRDS), strict=True))
     back = dict(zip(names[::-1], dealt(names[::-1], [None] * 40, THIRDS), strict=True))
     assert first == back
-    other = dict(zip(names, dealt(names, [None] * 40, Fractions(THIRDS.parts, 1)), strict=True))
+    other = dict(zip(names, dealt(names, [None] * 40, replace(THIRDS, seed=1)), strict=True))
     assert first != other
     # Frozen: a change would change which images a user's study is tested on.
     assert [name for name, split in first.items() if split == "test"] == FROZEN_TEST
@@ -82,9 +83,9 @@ def test_folds_test_every_image_once_and_never_overlap() -> None:
     groups = [str(index // 2) for index in range(23)]
     tested: Counter[str] = Counter()
     for fold in range(4):
-        chosen = dealt(names, groups, Folds(4, fold, 3))
+        chosen = dealt(names, groups, folded(4, fold, 3))
         tested.update(name for name, split in zip(names, chosen, strict=True) if split == "test")
-        following = dealt(names, groups, Folds(4, (fold + 1) % 4, 3))
+        following = dealt(names, groups, folded(4, (fold + 1) % 4, 3))
         assert [split == "val" for split in chosen] == [split == "test" for split in following]
         assert Counter(chosen)["train"] in range(10, 14)
     assert tested == Counter(names)
@@ -112,7 +113,7 @@ def test_every_form_of_a_split_is_read(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "val.txt").write_text("3\n")
     assert read(None, tmp_path)[0] == THIRDS
-    assert read({"folds": 5, "fold": 2}, tmp_path)[0] == Folds(5, 2, 0)
+    assert read({"folds": 5, "fold": 2}, tmp_path)[0] == folded(5, 2, 0)
     assert read({"train": "tr", "val": "va/", "test": "te"}, tmp_path)[0] == Folders(
         {"train": "tr", "val": "va", "test": "te"}
     )

@@ -73,7 +73,7 @@ def test_a_step_asks_for_no_number(weights: bool, optimizer: str) -> None:
     images, masks, _ = next(DeviceData(DATA, DEVICE).splits["train"].in_order(4))
     net.model.train()
     with Dispatched() as found:
-        learn(net, made, images, masks, clip_norm=0.5)
+        learn(net, made, images, masks, {"clip_norm": 0.5})
     assert found.count > 100 and found.waiting == []
 
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ablate.models import unet as unet_module
 from ablate.models.layers import SkipConnection
-from ablate.train.probes.gradients import skip_share, update_ratios, weights
-from ablate.train.probes.headroom import lr_headroom
+from ablate.train.probes.gradients import lr_headroom, skip_share, update_ratios, weights
 
 # Typed freely: a test takes any part of a model by its name.
 unet: Any = unet_module.unet

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE
 from ablate.measure.stability import LEAST_HEADROOM, MOST_HEADROOM
 from ablate.train.losses import Loss, cross_entropy
-from ablate.train.probes.headroom import first_rise, lr_headroom
+from ablate.train.probes.gradients import first_rise, lr_headroom
 
 CURVATURE = 3.0
 

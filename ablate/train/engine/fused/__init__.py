@@ -19,14 +19,15 @@ def fused_norm_relu(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) 
 
     x, shortcut (N, C, H, W) of one type, bfloat16 or float32; computed in float32 and rounded once.
     """
-    if not _is_batch_norm(norm) or not _fits(norm, x) or not (shortcut is None or _alike(shortcut, x)):
+    alike = shortcut is None or (shortcut.dtype, shortcut.shape, shortcut.device) == (x.dtype, x.shape, x.device)
+    if not (alike and _is_known(norm, x)):
         return norm_relu(norm, x, shortcut)
     return _norm(cast(nn.BatchNorm2d, norm), x, shortcut, True)
 
 
 def fused_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Return `norm(x)`, its statistics in one pass and the rest in another; x as for `fused_norm_relu`."""
-    if not _is_batch_norm(norm) or not _fits(norm, x):
+    if not _is_known(norm, x):
         return nn.BatchNorm2d.forward(norm, x)
     return _norm(norm, x, None, False)
 
@@ -205,10 +206,13 @@ class _CrossEntropy(torch.autograd.Function):
         return gradient if float(outer) == 1.0 else gradient * outer.to(gradient.dtype), None, None, None
 
 
-def _is_batch_norm(norm: nn.Module) -> bool:
+def _is_known(norm: nn.Module, x: Tensor) -> bool:
+    """Return whether `norm` is a batch norm and x a map of the kinds that its kernel computes."""
+    # With one value a channel the plain norm says what is wrong.
     return (
         isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats and norm.momentum is not None
-        and norm.weight.dtype == torch.float32
+        and norm.weight.dtype == torch.float32 and _is_map(x)
+        and not (norm.training and x.numel() <= x.shape[1])
     )  # fmt: skip
 
 
@@ -225,17 +229,8 @@ def _precision(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
-def _fits(norm: nn.Module, x: Tensor) -> bool:
-    # With one value a channel the plain norm says what is wrong.
-    return _is_map(x) and not (norm.training and x.numel() <= x.shape[1])
-
-
 def _is_map(x: Tensor) -> bool:
     return x.dim() == 4 and x.device.type == "cpu" and x.dtype in SUFFIXES and x.numel() > 0
-
-
-def _alike(x: Tensor, other: Tensor) -> bool:
-    return x.dtype == other.dtype and x.shape == other.shape and x.device == other.device
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ablate.data.cache import home
+from ablate.train.device import cpuinfo
 
 MAIN = Path(__file__).with_name("kernels.c")
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
@@ -127,16 +128,9 @@ def _digest(compiler: list[str]) -> str:
     """Return what decides the machine code: sources, flags, the compiler's version, the processor's instructions."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
     parts = [*(source.read_bytes() for source in SOURCES), repr((FLAGS, TARGETS, compiler[1:])).encode(), version]
-    parts += [platform.machine().encode(), _instructions()]
+    instructions = cpuinfo("flags") or cpuinfo("Features") or platform.processor()
+    parts += [platform.machine().encode(), instructions.encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
-
-
-def _instructions() -> bytes:
-    try:
-        with Path("/proc/cpuinfo").open("rb") as handle:
-            return next((line for line in handle if line.startswith((b"flags", b"Features"))), b"")
-    except OSError:
-        return platform.processor().encode()
 
 
 def _compile(compiler: list[str], path: Path) -> None:
@@ -146,10 +140,7 @@ def _compile(compiler: list[str], path: Path) -> None:
         for target in TARGETS:
             options = [*FLAGS, *([target] if target else [])]
             done = subprocess.run(
-                [*compiler, *options, "-o", str(draft), str(MAIN), "-lm"],
-                capture_output=True,
-                text=True,
-                check=False,
+                [*compiler, *options, "-o", str(draft), str(MAIN), "-lm"], capture_output=True, text=True, check=False
             )
             if done.returncode == 0:
                 # Sealed by the digest of its content, behind which a loader does not look.
