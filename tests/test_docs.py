@@ -28,7 +28,7 @@ from ablate.run.plan.dry import load_data
 from ablate.study.components import bound, signature
 from ablate.study.reader import read_study
 from ablate.testing import check_dataset, check_loss
-from ablate.train.losses import Loss
+from ablate.train.losses import Loss, cross_entropy, multilabel_loss
 from docs.hooks import PAGES, commands_page, frames_page, study_page
 from tests.conftest import ROOT
 from tests.data.pictures import cells, save, save_shapes
@@ -95,6 +95,14 @@ def test_python_that_is_shown_names_what_there_is(text: str) -> None:
             assert hasattr(ablate, node.attr), node.attr
 
 
+def load_shown(name: str, folder: Path) -> None:
+    """Load the plugin that the page on ablations shows for a registered name."""
+    python = (ROOT / "docs" / "anything.md").read_text()
+    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if f'"{name}"' in block)
+    (folder / f"{name}.py").write_text(text)
+    load_plugins([folder / f"{name}.py"], entry_points=False)
+
+
 class Rows(list[Any]):
     """Made-up pairs of an image and a mask, as data sets of other libraries give them."""
 
@@ -117,20 +125,14 @@ def test_data_sets_of_other_libraries_are_plugins(
     monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
     vision = SimpleNamespace(VOCSegmentation=partial(Rows, 6))
     monkeypatch.setitem(sys.modules, "torchvision.datasets", vision)
-    python = (ROOT / "docs" / "anything.md").read_text()
-    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if f'"{name}"' in block)
-    (tmp_path / f"{name}.py").write_text(text)
-    load_plugins([tmp_path / f"{name}.py"], entry_points=False)
+    load_shown(name, tmp_path)
     check_dataset(name, root=".", **settings)
 
 
 def test_the_loss_that_is_shown_is_one_less_the_iou_of_hard_predictions(tmp_path: Path) -> None:
     import torch
 
-    python = (ROOT / "docs" / "anything.md").read_text()
-    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if "lovasz" in block)
-    (tmp_path / "lovasz.py").write_text(text)
-    load_plugins([tmp_path / "lovasz.py"], entry_points=False)
+    load_shown("lovasz_softmax", tmp_path)
     check_loss("lovasz_softmax")
     generator = torch.Generator().manual_seed(0)
     target, guess = (torch.randint(0, 3, (2, 5, 6), generator=generator) for _ in range(2))
@@ -141,6 +143,23 @@ def test_the_loss_that_is_shown_is_one_less_the_iou_of_hard_predictions(tmp_path
     assert float(found) == pytest.approx(1 - float(mean_iou(counts, axis=0)), abs=1e-5)
     weighted = Loss(bound(LOSSES, "lovasz_softmax"), 4, 255, torch.tensor([0.0, 1.0, 0.0, 5.0]))(logits, target)
     assert float(weighted) == pytest.approx(1 - float(iou(counts.sum(0))[1]), abs=1e-5)
+
+
+def test_the_loss_of_several_classes_that_is_shown_is_the_binary_cross_entropy_at_gamma_0(tmp_path: Path) -> None:
+    import torch
+
+    load_shown("focal_sigmoid", tmp_path)
+    check_loss("focal_sigmoid")
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn((2, 3, 5, 6), generator=generator), torch.randint(0, 8, (2, 5, 6), generator=generator)
+    target[0, :2] = 255
+    plain = bound(LOSSES, {"name": "focal_sigmoid", "gamma": 0.0})
+    for weights in (None, torch.tensor([0.0, 1.0, 3.0])):
+        found, expected = (
+            Loss(multilabel_loss(function), 3, 255, weights, multilabel=True)(logits, target)
+            for function in (plain, cross_entropy)
+        )
+        assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

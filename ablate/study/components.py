@@ -37,7 +37,7 @@ RESERVED: dict[str, tuple[str, ...]] = {
 CONTEXT: dict[str, tuple[str, ...]] = {
     "model": ("in_channels", "num_classes"),
     "data set": ("base",),
-    "loss": ("logits", "target", "num_classes", "ignore_index", "class_weights"),
+    "loss": ("logits", "target", "num_classes", "ignore_index", "class_weights", "multilabel"),
     "optimizer": ("parameters", "lr", "weight_decay", "momentum"),
     "augmentation": ("image", "mask", "rng"),
 }

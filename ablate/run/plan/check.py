@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ablate.wording import count_of, listed, range_of
 
 def check_document(study: Study, results: Path) -> dict[str, str]:
     """Return what was found sound of a study and what it will take, in words by part; raises as `checked`."""
-    report, data = checked(study)
+    report, data, own = checked(study)
     decisions = decisions_of(study, report)
     counts = " / ".join(str(len(data.splits[name])) for name in ("train", "val", "test"))
     height, width = data.size
@@ -34,7 +35,7 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     return {
         "study": f"{count_of(len(study.variants), 'variant')}, {count_of(range_of(report.runs), 'trial')} in all",
         "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes{several}",
-        **({"limits": "; ".join(limits)} if (limits := _limits(data)) else {}),
+        **({"limits": "; ".join(limits)} if (limits := _limits(data, own)) else {}),
         "networks": f"{count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation mode",
         "device": f"{devices}: {count_of(decisions.workers, 'worker')} of {count_of(decisions.threads, 'thread')}, "
         f"{decisions.precision}, {decisions.engine}",
@@ -45,11 +46,12 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     }
 
 
-def _limits(data: Dataset) -> list[str]:
+def _limits(data: Dataset, own: Mapping[str, Dataset]) -> list[str]:
     """Return what a report will say against these data, before the machine time is spent."""
     found = []
-    for name in SPLITS:
-        pixels = data.pixels_of_classes(name)
+    parts = {id(part): (f"train of '{name}'", "train", part) for name, part in own.items() if part is not data}
+    for name, split, part in [*((split, split, data) for split in SPLITS), *parts.values()]:
+        pixels = part.pixels_of_classes(split)
         if absent := [label for label, count in zip(data.classes, pixels, strict=False) if not count]:
             found.append(f"{name} has no pixel of {listed(absent)}")
     groups = len(set(data.splits["test"].groups or ()))

@@ -37,7 +37,7 @@ def print_plan(
     Raises, as the run would: `DataError` for data that cannot be used, and what `dry_pass` finds.
     """
     console = console or Console()
-    report, data = checked(study)
+    report, data, _ = checked(study)
     _summary(console, report)
     console.print(variants_table(report))
     _modules(console, report)
@@ -53,20 +53,20 @@ def print_plan(
         console.print(Text(f"note: {note}"), soft_wrap=True)
 
 
-def checked(study: Study) -> tuple[PlanReport, Dataset]:
-    """Return the plan of a study whose data and components have been tried, and its data; raises as `dry_pass`."""
+def checked(study: Study) -> tuple[PlanReport, Dataset, dict[str, Dataset]]:
+    """Return the plan of a study whose parts have been tried, its data, and those by variant; raises as `dry_pass`."""
     from ablate.run.plan.dry import dry_pass, load_data, own_data
 
     refuse_missing(study)
     data = load_data(study, again=True)
     own = own_data(study, data)
     dry_pass(study, data, own=own)
-    return describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()}), data
+    return describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()}), data, own
 
 
 def plan_document(study: Study, results: Path) -> dict[str, Any]:
     """Return what `print_plan` prints as JSON values: seconds, bytes and FLOPs instead of words."""
-    report, data = checked(study)
+    report, data, _ = checked(study)
     found = estimate_seconds(study, report, start_up=time.process_time())
     seconds = None if found is None else _seconds(found, report)
     document = json.loads(json.dumps(asdict(report), default=str))
