@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ablate.errors import StudyError
+from ablate.models.foreign import imported
 
 LossFunction = Callable[..., Tensor]
 # Losses of which a part is computed on the host, so that no step of theirs can be captured on a GPU.
@@ -240,13 +240,7 @@ _OF_EACH_CLASS: dict[LossFunction, LossFunction] = {
 
 def _monai(loss: str, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a loss of MONAI, a function of scores and one-hot truth (N, C, H, W)."""
-    try:
-        # Only here: the import takes seconds.
-        losses = importlib.import_module("monai.losses")
-    except ModuleNotFoundError:
-        cure = 'pip install "ablate-bench[monai]"'
-        raise StudyError("this loss is MONAI's, which is not installed", key="train.loss", cure=cure) from None
-    made: Callable[[Tensor, Tensor], Tensor] = getattr(losses, loss)(**settings)
+    made: Callable[[Tensor, Tensor], Tensor] = getattr(imported("monai.losses", "loss", "train.loss"), loss)(**settings)
     return made
 
 
