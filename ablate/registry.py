@@ -41,11 +41,10 @@ class Registry:
         return iter(sorted(self._entries))
 
     def __contains__(self, name: object) -> bool:
-        family = name.partition("/")[0] if isinstance(name, str) else ""
-        if family in self._families:
-            for own, factory in _target(self._families[family])().items():
-                self._entries[f"{family}/{own}"] = Entry("ablate", factory)
-            del self._families[family]
+        family = str(name).partition("/")[0]
+        if family in self._families and name not in self._entries:
+            made = _target(self._families[family])()
+            self._entries |= {f"{family}/{own}": Entry("ablate", factory) for own, factory in made.items()}
         return name in self._entries
 
     def register(self, name: str) -> Callable[[Factory], Factory]:

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +28,10 @@ from ablate.registry import LOSSES, MODELS
 from ablate.run.plan.dry import load_data
 from ablate.study.components import bound, signature
 from ablate.study.reader import read_study
-from ablate.testing import check_dataset, check_loss
+from ablate.testing import check_dataset, check_loss, check_model
 from ablate.train.losses import Loss, cross_entropy, multilabel_loss
 from docs.hooks import PAGES, commands_page, frames_page, study_page
-from tests.conftest import ROOT
+from tests.conftest import ROOT, missing
 from tests.data.pictures import cells, save, save_shapes
 
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +66,8 @@ def test_a_study_that_is_shown_is_one(text: str, place: Path) -> None:
         assert match is not None
         (place / "my_parts.py").write_text(match[1])
         load_plugins([place / "my_parts.py"])
+    if "transformers/" in text and find_spec("transformers") is None:
+        missing("transformers is not installed, whose network the study names")
     if not text.startswith("study:"):  # a part of one, shown by itself
         variants = "" if "factors:" in text else "variants: {unet: {}, noskip: {skip: none}}\n"
         text = f"study: part\ndata: {{name: street}}\n{variants}{text}"
@@ -127,6 +130,27 @@ def test_data_sets_of_other_libraries_are_plugins(
     monkeypatch.setitem(sys.modules, "torchvision.datasets", vision)
     load_shown(name, tmp_path)
     check_dataset(name, root=".", **settings)
+
+
+def test_networks_of_a_library_that_needs_torchvision_are_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch import nn
+
+    # A stand-in with the interface of the library, which cannot be installed here.
+    def create_model(
+        arch: str,
+        encoder_name: str = "resnet34",
+        encoder_weights: str | None = "imagenet",
+        in_channels: int = 3,
+        classes: int = 1,
+    ) -> nn.Module:
+        assert (arch, encoder_name, encoder_weights) == ("fpn", "resnet34", None)
+        return nn.Conv2d(in_channels, classes, 3, padding=1)
+
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", SimpleNamespace(create_model=create_model))
+    load_shown("smp", tmp_path)
+    check_model("smp", arch="fpn")
 
 
 def test_the_loss_that_is_shown_is_one_less_the_iou_of_hard_predictions(tmp_path: Path) -> None:
