@@ -28,17 +28,23 @@ class Registry:
     """One kind of component ("model", "data set", ...) by name.
 
     Built-in components are named by a string and imported when first used, so that a process that only
-    reads results never imports torch.
+    reads results never imports torch. The components of a family, such as "transformers/segformer", are those that the
+    function it is named by gives, which is called for the first name that begins so.
     """
 
-    def __init__(self, kind: str, built_in: dict[str, str]) -> None:
+    def __init__(self, kind: str, built_in: dict[str, str], families: Mapping[str, str] | None = None) -> None:
         self.kind = kind
+        self._families = dict(families or {})
         self._entries = {name: Entry("ablate", target) for name, target in built_in.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))
 
     def __contains__(self, name: object) -> bool:
+        family = str(name).partition("/")[0]
+        if family in self._families and name not in self._entries:
+            made = _target(self._families[family])()
+            self._entries |= {f"{family}/{own}": Entry("ablate", factory) for own, factory in made.items()}
         return name in self._entries
 
     def register(self, name: str) -> Callable[[Factory], Factory]:
@@ -55,12 +61,11 @@ class Registry:
 
     def get(self, name: str) -> Callable[..., Any]:
         """Return the factory registered as `name`; raises `StudyError` with the nearest choice where there is none."""
-        entry = self._entries.get(name)
-        if entry is None:
+        if name not in self:
             raise StudyError(f"unknown {self.kind} '{name}'", cure=nearest(name, self._entries))
+        entry = self._entries[name]
         if isinstance(entry.target, str):
-            module, attribute = entry.target.split(":")
-            factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+            factory = _target(entry.target)
             self._entries[name] = Entry(entry.source, factory)
             return factory
         return entry.target
@@ -76,6 +81,13 @@ class Registry:
         registration.
         """
         return broken(f"the {self.kind} '{name}'", self.source(name), reason, cure)
+
+
+def _target(place: str) -> Callable[..., Any]:
+    """Import what "module:attribute" names."""
+    module, attribute = place.split(":")
+    target: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return target
 
 
 def broken(what: str, source: str, reason: str | Exception, cure: str = "") -> PluginError:
@@ -233,6 +245,7 @@ MODELS = Registry(
         **{f"monai/{name}": f"ablate.models.foreign:{name}" for name in ("attention_unet", "basic_unet", "segresnet")},
         "monai/unet": "ablate.models.foreign:unet",
     },
+    families={"transformers": "ablate.models.foreign:transformers"},
 )
 DATASETS = Registry(
     "data set",

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
@@ -33,6 +34,7 @@ from ablate.study.reader import read_study
 from ablate.study.spec import MeasureSpec
 from ablate.train.context import Context
 from ablate.train.loop import Interrupted, Options, run_trial
+from ablate.train.losses import takes_multilabel
 
 TRAINED: Mapping[str, Registry] = {
     "model": MODELS, "data": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS, "augment": AUGMENTATIONS,
@@ -53,7 +55,7 @@ def check_dataset(name: str, **settings: Any) -> None:
 
 
 def check_loss(name: str) -> None:
-    """Raise `PluginError` where the loss `name` breaks its contract."""
+    """Raise `PluginError` where the loss `name` breaks its contract; if it takes `multilabel`, on such data as well."""
     _check_trained("loss", name, {})
 
 
@@ -137,10 +139,17 @@ def _rehearsed() -> Iterator[Analysis]:
 
 
 def _check_trained(kind: str, name: str, settings: Mapping[str, Any]) -> None:
+    _check_repeated(kind, name, settings)
+    if kind == "loss" and takes_multilabel(LOSSES.get(name)):
+        _check_repeated(kind, name, settings, several=True)
+
+
+def _check_repeated(kind: str, name: str, settings: Mapping[str, Any], *, several: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         registry = TRAINED[kind]
         with reported(registry, name):
-            rehearsal = _Rehearsal(Path(folder), {kind: {"name": name, **settings}})
+            data = {"data": _write_multilabel(Path(folder))} if several else {}
+            rehearsal = _Rehearsal(Path(folder), {kind: {"name": name, **settings}, **data})
             first = rehearsal.train(0, "first")
             rehearsal.train(1, "between")
             again = rehearsal.train(0, "again")
@@ -156,6 +165,17 @@ def _check_trained(kind: str, name: str, settings: Mapping[str, Any]) -> None:
 
 def _numbers(record: Record) -> Any:
     return record.files, record.metrics
+
+
+def _write_multilabel(folder: Path) -> dict[str, Any]:
+    """Write images of noise whose pixels bear up to two classes, and return the settings of their data set."""
+    draw = np.random.default_rng(0)
+    for kind, shape, values in (("image", (32, 48, 3), 256), ("mask", (32, 48), 4)):
+        (folder / kind).mkdir()
+        for number in range(12):
+            np.save(folder / kind / f"{number}.npy", draw.integers(0, values, shape, np.uint8))
+    places = {"root": str(folder), "images": "image/*.npy", "masks": "mask/*.npy"}
+    return {"name": "folder", **places, "classes": {"first": {"bit": 0}, "second": {"bit": 1}}}
 
 
 class _Rehearsal:

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +28,10 @@ from ablate.registry import LOSSES, MODELS
 from ablate.run.plan.dry import load_data
 from ablate.study.components import bound, signature
 from ablate.study.reader import read_study
-from ablate.testing import check_dataset, check_loss
-from ablate.train.losses import Loss
+from ablate.testing import check_dataset, check_loss, check_model
+from ablate.train.losses import Loss, cross_entropy, multilabel_loss
 from docs.hooks import PAGES, commands_page, frames_page, study_page
-from tests.conftest import ROOT
+from tests.conftest import ROOT, missing
 from tests.data.pictures import cells, save, save_shapes
 
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +66,8 @@ def test_a_study_that_is_shown_is_one(text: str, place: Path) -> None:
         assert match is not None
         (place / "my_parts.py").write_text(match[1])
         load_plugins([place / "my_parts.py"])
+    if "transformers/" in text and find_spec("transformers") is None:
+        missing("transformers is not installed, whose network the study names")
     if not text.startswith("study:"):  # a part of one, shown by itself
         variants = "" if "factors:" in text else "variants: {unet: {}, noskip: {skip: none}}\n"
         text = f"study: part\ndata: {{name: street}}\n{variants}{text}"
@@ -95,6 +98,14 @@ def test_python_that_is_shown_names_what_there_is(text: str) -> None:
             assert hasattr(ablate, node.attr), node.attr
 
 
+def load_shown(name: str, folder: Path) -> None:
+    """Load the plugin that the page on ablations shows for a registered name."""
+    python = (ROOT / "docs" / "anything.md").read_text()
+    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if f'"{name}"' in block)
+    (folder / f"{name}.py").write_text(text)
+    load_plugins([folder / f"{name}.py"], entry_points=False)
+
+
 class Rows(list[Any]):
     """Made-up pairs of an image and a mask, as data sets of other libraries give them."""
 
@@ -117,20 +128,35 @@ def test_data_sets_of_other_libraries_are_plugins(
     monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
     vision = SimpleNamespace(VOCSegmentation=partial(Rows, 6))
     monkeypatch.setitem(sys.modules, "torchvision.datasets", vision)
-    python = (ROOT / "docs" / "anything.md").read_text()
-    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if f'"{name}"' in block)
-    (tmp_path / f"{name}.py").write_text(text)
-    load_plugins([tmp_path / f"{name}.py"], entry_points=False)
+    load_shown(name, tmp_path)
     check_dataset(name, root=".", **settings)
+
+
+def test_networks_of_a_library_that_needs_torchvision_are_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch import nn
+
+    # A stand-in with the interface of the library, which cannot be installed here.
+    def create_model(
+        arch: str,
+        encoder_name: str = "resnet34",
+        encoder_weights: str | None = "imagenet",
+        in_channels: int = 3,
+        classes: int = 1,
+    ) -> nn.Module:
+        assert (arch, encoder_name, encoder_weights) == ("fpn", "resnet34", None)
+        return nn.Conv2d(in_channels, classes, 3, padding=1)
+
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", SimpleNamespace(create_model=create_model))
+    load_shown("smp", tmp_path)
+    check_model("smp", arch="fpn")
 
 
 def test_the_loss_that_is_shown_is_one_less_the_iou_of_hard_predictions(tmp_path: Path) -> None:
     import torch
 
-    python = (ROOT / "docs" / "anything.md").read_text()
-    text = next(block for block in re.findall(r"^```python\n(.*?)^```", python, re.M | re.S) if "lovasz" in block)
-    (tmp_path / "lovasz.py").write_text(text)
-    load_plugins([tmp_path / "lovasz.py"], entry_points=False)
+    load_shown("lovasz_softmax", tmp_path)
     check_loss("lovasz_softmax")
     generator = torch.Generator().manual_seed(0)
     target, guess = (torch.randint(0, 3, (2, 5, 6), generator=generator) for _ in range(2))
@@ -141,6 +167,23 @@ def test_the_loss_that_is_shown_is_one_less_the_iou_of_hard_predictions(tmp_path
     assert float(found) == pytest.approx(1 - float(mean_iou(counts, axis=0)), abs=1e-5)
     weighted = Loss(bound(LOSSES, "lovasz_softmax"), 4, 255, torch.tensor([0.0, 1.0, 0.0, 5.0]))(logits, target)
     assert float(weighted) == pytest.approx(1 - float(iou(counts.sum(0))[1]), abs=1e-5)
+
+
+def test_the_loss_of_several_classes_that_is_shown_is_the_binary_cross_entropy_at_gamma_0(tmp_path: Path) -> None:
+    import torch
+
+    load_shown("focal_sigmoid", tmp_path)
+    check_loss("focal_sigmoid")
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn((2, 3, 5, 6), generator=generator), torch.randint(0, 8, (2, 5, 6), generator=generator)
+    target[0, :2] = 255
+    plain = bound(LOSSES, {"name": "focal_sigmoid", "gamma": 0.0})
+    for weights in (None, torch.tensor([0.0, 1.0, 3.0])):
+        found, expected = (
+            Loss(multilabel_loss(function), 3, 255, weights, multilabel=True)(logits, target)
+            for function in (plain, cross_entropy)
+        )
+        assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

@@ -27,6 +27,13 @@ def sound(*, in_channels: int, num_classes: int, width: int = 4) -> nn.Module:
 def sound_loss(logits, target, *, num_classes, ignore_index, class_weights=None):
     return nn.functional.cross_entropy(logits.float(), target.long(), class_weights, ignore_index=ignore_index)
 
+@ablate.register_loss("sound_multilabel")
+def sound_multilabel(logits, target, *, num_classes, ignore_index, class_weights=None, multilabel=False, share: float = 0.5):
+    if not multilabel:
+        return nn.functional.cross_entropy(logits.float(), target.long(), ignore_index=ignore_index)
+    truth = (target[:, None] >> torch.arange(num_classes)[:, None, None] & 1).float()
+    return nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
+
 @ablate.register_optimizer("sound_sgd")
 def sound_sgd(parameters, *, lr, weight_decay, momentum):
     return torch.optim.SGD(parameters, lr=lr)
@@ -69,6 +76,10 @@ def counting(*, in_channels: int, num_classes: int) -> nn.Module:
 @ablate.register_loss("raising")
 def raising(logits, target, *, num_classes, ignore_index, class_weights=None):
     raise KeyError("nothing here")
+
+@ablate.register_loss("single")
+def single(logits, target, *, num_classes, ignore_index, class_weights=None, multilabel=False):
+    return nn.functional.cross_entropy(logits.float(), target.long(), ignore_index=ignore_index)
 
 @ablate.register_optimizer("forgetful")
 def forgetful(parameters, *, lr, weight_decay, momentum):
@@ -115,10 +126,11 @@ def test_what_keeps_its_contract_is_said_line_by_line(tmp_path: Path) -> None:
     lines = list(check_plugin(path))
     assert lines[0] == "model 'sound': keeps its contract"
     assert lines[1].startswith("data set 'sound_data': not checked, it has no default for root; `ablate check STUDY")
-    assert lines[2:4] == ["loss 'sound_loss': keeps its contract", "optimizer 'sound_sgd': keeps its contract"]
-    assert lines[4] == "augmentation 'sound_augment': keeps its contract"
-    assert lines[5].startswith("measure 'sound_measure': 2.")
-    assert lines[6].startswith("figure 'sound_figure': is made")
+    assert lines[2:4] == [f"loss 'sound_{name}': keeps its contract" for name in ("loss", "multilabel")]
+    assert lines[4] == "optimizer 'sound_sgd': keeps its contract"
+    assert lines[5] == "augmentation 'sound_augment': keeps its contract"
+    assert lines[6].startswith("measure 'sound_measure': 2.")
+    assert lines[7].startswith("figure 'sound_figure': is made")
 
 
 def test_what_breaks_its_contract_is_one_line_each_at_its_place(tmp_path: Path) -> None:
@@ -131,14 +143,15 @@ def test_what_breaks_its_contract_is_one_line_each_at_its_place(tmp_path: Path) 
         "13: the model 'counting': trained to other numbers the second time in one process; keep"
     )
     assert lines[1] == "19: the loss 'raising': KeyError: 'nothing here'"
-    assert lines[2].startswith(
-        "21: the optimizer 'forgetful': trained to other numbers when it was stopped and resumed"
-    )
+    assert lines[2].startswith("23: the loss 'single': IndexError: Target 3 is out of bounds")
     assert lines[3].startswith(
-        "32: the augmentation 'drifting': trained to other numbers the second time in one process"
+        "25: the optimizer 'forgetful': trained to other numbers when it was stopped and resumed"
     )
-    assert lines[4].startswith("39: the figure 'no_figure': AttributeError: ")
-    assert lines[5] == "41: the table 'no_table': expected a DataFrame, got a int"
+    assert lines[4].startswith(
+        "36: the augmentation 'drifting': trained to other numbers the second time in one process"
+    )
+    assert lines[5].startswith("43: the figure 'no_figure': AttributeError: ")
+    assert lines[6] == "45: the table 'no_table': expected a DataFrame, got a int"
 
 
 def test_a_file_that_registers_nothing(tmp_path: Path) -> None:

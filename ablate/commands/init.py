@@ -57,12 +57,12 @@ def _named(seen: Survey, ask: Ask) -> Survey:
     """Return the survey with the classes named as the user says, where no file named them."""
     import dataclasses
 
-    if seen.labels.looks != "classes" or seen.names:
+    if seen.labels.looks != "classes" or seen.names or seen.of_words:
         return seen
     classes: dict[str, Any] = {}
     for name, code in seen.classes.items():
-        share = f"{100 * seen.labels.share(code):.1f} % of the pixels"
-        given = ask(f"Name of the class that masks store as {seen.labels.shown(code)} ({share})", name).strip()
+        share = f"{100 * seen.share(code):.1f} % of the pixels"
+        given = ask(f"Name of the class that masks store as {_code(seen, code)} ({share})", name).strip()
         classes[given if given and given not in classes else name] = code
     return dataclasses.replace(seen, classes=classes)
 
@@ -83,12 +83,18 @@ def notes(seen: Survey) -> list[str]:
             f"several files go with each image ({others}): if they are masks of classes that a pixel may bear at once, "
             "write one pattern with {class} where their names differ, and the words that stand there as classes"
         )
-    values = sorted(seen.labels.pixels)
-    bits = [value for value in values if value.bit_count() == 1]
-    sums = 2 <= len(bits) < len(values) - 1 and not any(value & ~sum(bits) for value in values)
-    if sums and not seen.labels.coloured and values != list(range(len(values))):
-        named = ", ".join(f"class_{bit}: {{bit: {bit.bit_length() - 1}}}" for bit in bits)
-        found.append(f"the values are sums of {bits}: if a pixel may bear several classes, write classes: {{{named}}}")
+    if seen.of_words:
+        found.append(
+            f"{len(seen.of_words)} masks of 0 and another value go with each image: each is taken for that of a class; "
+            "if only one is meant, write its name in masks, without {class}, and its values as classes"
+        )
+    elif seen.multilabel:
+        values = sorted(set(seen.labels.pixels) - set(seen.ignore))
+        plain = ", ".join(f"class_{value}: {value}" for value in values)
+        found.append(
+            "the values are sums of bits, each of which is taken for a class; if each value is a class of its own, "
+            f"write classes: {{{plain}}}"
+        )
     if seen.copies:
         found.append(f"{count_of(seen.copies, 'image')} with the same bytes as another one: copies stay in one split")
     elif seen.layout.split is None and seen.group is None:
@@ -108,7 +114,7 @@ def study_text(name: str, root: str, seen: Survey, file: str) -> str:
     batch = 8 if trained >= 48 else 4 if trained >= 12 else 2
     epochs = min(60, max(10, round(STEPS * batch / max(trained, 1))))
     size, why = _size(seen)
-    rare = min((seen.labels.share(code) for code in seen.classes.values() if isinstance(code, int)), default=1.0)
+    rare = min((seen.share(code) for code in seen.classes.values() if not isinstance(code, list)), default=1.0)
     colour = " and ".join({1: "grey", 3: "colour"}.get(bands, f"{bands} bands") for bands in sorted(seen.bands))
     bits = " and ".join(BITS[depth] for depth in sorted(seen.depths))
     lines = [
@@ -122,7 +128,7 @@ def study_text(name: str, root: str, seen: Survey, file: str) -> str:
         f"  root: {_text(root)}",
         f"  images: {_text(layout.images)}  # {images:,} images, {colour}, {bits}",
         f"  masks: {_text(layout.masks)}  # {_stored(seen)}",
-        "  classes:" + ("" if seen.names else "  # the names are yours to change: they stand in every table"),
+        f"  classes:{_about_classes(seen)}",
         *(f"    {_text(key)}: {_entry(seen, code)}" for key, code in seen.classes.items()),
         *([f"  ignore: {_list(seen, seen.ignore)}  # not scored"] if seen.ignore else []),
         f"  size: [{size[0]}, {size[1]}]  # height, width; {why}",
@@ -173,10 +179,23 @@ def _stored(seen: Survey) -> str:
     return f"they store {'colours' if labels.coloured else ', '.join(map(str, shown)) + more}"
 
 
+def _about_classes(seen: Survey) -> str:
+    several = ["a pixel may bear several, or none"] if seen.multilabel else []
+    yours = [] if seen.names else ["the names are yours to change: they stand in every table"]
+    return f"  # {'; '.join(several + yours)}" if several + yours else ""
+
+
 def _entry(seen: Survey, code: Any) -> str:
-    if not isinstance(code, int):
+    if isinstance(code, list):
         return _list(seen, code)
-    return f"{seen.labels.shown(code)}  # {100 * seen.labels.share(code):.2g} % of the pixels"
+    return f"{_code(seen, code)}  # {100 * seen.share(code):.2g} % of the pixels"
+
+
+def _code(seen: Survey, code: Any) -> str:
+    """Return what stands for a class in the study file: a value, a bit, or a word in the names of files."""
+    if isinstance(code, int):
+        return seen.labels.shown(code)
+    return _text(code) if isinstance(code, str) else f"{{bit: {code['bit']}}}"
 
 
 def _list(seen: Survey, codes: Any) -> str:

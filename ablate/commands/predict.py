@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from ablate.data.dataset import as_bytes
 from ablate.data.files.header import Unusable
 from ablate.data.files.layout import ARRAYS, SUFFIXES
+from ablate.data.files.sources import bands_of, list_files, of_bands
 from ablate.errors import DataError, Problem, ResultsError, nearest
 from ablate.records.files import make_folder
 from ablate.records.paint import labelled
@@ -41,24 +43,35 @@ def best_trial(results: Results, variant: str | None) -> tuple[TrialFolder, Reco
     return max(mine, key=lambda item: (item[1].metrics.get("val_mean_iou") or 0.0, item[1].key))
 
 
-def image_files(given: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Return the images that are given or lie below the folders given, each with its name below `--out`."""
-    found: list[tuple[Path, Path]] = []
+def image_files(given: Sequence[Path]) -> list[tuple[tuple[Path, ...], Path]]:
+    """Return the images that are given or lie below the folders given, each with its name below `--out`.
+
+    An image is one file, or one a band where a pattern such as ``new/*_{B02,B03}.tif`` is given in place of a file.
+    """
+    found: list[tuple[tuple[Path, ...], Path]] = []
     for path in given:
-        if path.is_dir():
+        if len(of_bands(str(path))) > 1 and not path.exists():
+            found += _banded(path)
+        elif path.is_dir():
             below = sorted(item for item in path.rglob("*") if item.is_file())
             inside = [item for item in below if item.suffix.lower() in SUFFIXES]
             inside = inside or [item for item in below if item.suffix == ARRAYS]  # which may lie beside pictures
-            found += [(item, item.relative_to(path)) for item in inside]
+            found += [((item,), item.relative_to(path)) for item in inside]
         else:
-            found.append((path, Path(path.name)))
+            found.append(((path,), Path(path.name)))
     if not found:
         cure = f"known are {', '.join((*SUFFIXES, ARRAYS))}"
         raise DataError("there is no image", file=", ".join(map(str, given)), cure=cure)
     twice = Counter(name.with_suffix("") for _, name in found)
-    return [
-        (path, name.with_suffix("") if twice[name.with_suffix("")] == 1 else Path(f"{name}")) for path, name in found
-    ]
+    return [(files, name.with_suffix("") if twice[name.with_suffix("")] == 1 else name) for files, name in found]
+
+
+def _banded(pattern: Path) -> list[tuple[tuple[Path, ...], Path]]:
+    """Return the files of each image whose bands a pattern names, and the first of them below the pattern's folders."""
+    fixed = list(itertools.takewhile(lambda part: not set(part) & set("*?[{"), pattern.parts))
+    root, rest = Path(*fixed), "/".join(pattern.parts[len(fixed) :])
+    firsts = list_files(root, of_bands(rest)[0])
+    return [(tuple(root / path for path in bands_of(first, rest)), Path(first)) for first in firsts]
 
 
 def predict(
@@ -73,23 +86,23 @@ def predict(
     """
     import torch
 
-    files = image_files(images)
+    found = image_files(images)
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder, "cuda" if torch.cuda.is_available() else "cpu")
     card = predictor.card
     make_folder(out)
     (out / "classes.json").write_bytes(to_json(classes_document(card)))
     problems = []
-    for path, name in files:
+    for files, name in found:
         try:
-            pixels, found = predictor.of_file(path)
+            pixels, shares = predictor.of_files(files)
         except Unusable as error:
-            problems.append(Problem(f"an image {error.fault}", file=str(path)))
+            problems.append(Problem(f"an image {error.fault}", file=str(files[0]), cure=error.cure))
             continue
-        _write(out, name, pixels, found, card, probabilities=probabilities)
+        _write(out, name, pixels, shares, card, probabilities=probabilities)
     if problems:
         raise DataError(problems)
-    return record, len(files)
+    return record, len(found)
 
 
 def classes_document(card: ModelCard) -> dict[str, object]:

@@ -52,7 +52,10 @@ def predict(
     results: Annotated[
         Path, typer.Argument(help="A results folder, a study's file or its name.", autocompletion=complete_results)
     ],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images, of any size.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images or folders of images, of any size; '*_{B02,B03}.tif' where each band is a file."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="The folder for masks and overlays.")],
     variant: VariantName = None,
     plugin: Plugins = None,

@@ -18,6 +18,7 @@ from ablate.measure.segmentation import class_pixels
 from ablate.registry import DATASETS
 from ablate.study.components import create
 from ablate.study.spec import SubsetSpec
+from ablate.wording import count_of
 
 IGNORE = 255
 # Of a mask whose pixels may bear several classes: one bit each, and the value 255 stands for ignored.
@@ -350,6 +351,8 @@ def take_part(dataset: Dataset, fraction: float, steps: Literal["equal", "epochs
     Images are drawn at random, the same for every seed of a study; of a data set with groups, whole groups; of one with
     few groups (recordings), the first images of each. With steps "equal" the part is repeated up to the number of
     images there were, so that an epoch has as many steps, each image with augmentations of its own.
+
+    Raises `DataError` for a part that bears no class or, where a pixel bears one, a single class.
     """
     split = dataset.splits["train"]
     chosen = part_of(split, fraction)
@@ -359,12 +362,14 @@ def take_part(dataset: Dataset, fraction: float, steps: Literal["equal", "epochs
     groups = None if split.groups is None else tuple(split.groups[row] for row in rows)
     part = Split(split.images[rows], split.masks[rows], tuple(split.names[row] for row in rows), groups)
     text = f"{dataset.fingerprint} {chosen.tolist()} {len(rows)}"
-    return replace(
-        dataset,
-        splits={**dataset.splits, "train": part},
-        fingerprint=hashlib.sha256(text.encode()).hexdigest(),
-        stored_moments=None,
-    )
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    taken = replace(dataset, splits={**dataset.splits, "train": part}, fingerprint=fingerprint, stored_moments=None)
+    borne = [label for label, count in zip(dataset.classes, taken.pixels_of_classes("train"), strict=False) if count]
+    if len(borne) < (1 if dataset.multilabel else 2):
+        found = f"the class '{borne[0]}' alone" if borne else "no class"
+        message = f"the {count_of(len(chosen), 'training image')} of this part bear {found}"
+        raise DataError(message, key="data.fraction", cure="take a larger part")
+    return taken
 
 
 def part_of(split: Split, fraction: float) -> np.ndarray:

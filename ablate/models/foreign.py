@@ -1,27 +1,47 @@
-"""Networks of MONAI by name, without code of one's own: `model: {name: monai/attention_unet}` (extra `monai`)."""
+"""Networks of other libraries by name, without code of one's own: `monai/attention_unet`, `transformers/segformer`."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from torch import nn
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor, nn
+from torch.nn import functional
 
-from ablate.errors import StudyError
+from ablate.errors import StudyError, nearest
 
 Channels = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=2, max_length=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+def imported(module: str, what: str, key: str) -> ModuleType:
+    """Import a module of a library that need not be installed, for `what` the study names at `key`.
+
+    Here and not above, as this takes seconds. Raises `StudyError` that says how the library is installed.
+    """
+    library = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        message = f"this {what} is of the library {library}, which is not installed"
+        raise StudyError(message, key=key, cure=f'pip install "ablate-bench[{library}]"') from None
+
+
 def _monai(name: str, **settings: Any) -> nn.Module:
     """Return a network of `monai.networks.nets` for images."""
-    try:
-        nets = importlib.import_module("monai.networks.nets")  # only here: the import takes seconds
-    except ModuleNotFoundError:
-        cure = 'pip install "ablate-bench[monai]"'
-        raise StudyError("this network is MONAI's, which is not installed", key="model.name", cure=cure) from None
-    network: nn.Module = getattr(nets, name)(spatial_dims=2, **settings)
+    network: nn.Module = getattr(imported("monai.networks.nets", "network", "model.name"), name)(
+        spatial_dims=2, **settings
+    )
     return network
 
 
@@ -75,3 +95,130 @@ def segresnet(
     """Build MONAI's SegResNet (Myronenko 2018) without its autoencoder; sizes are multiples of 8."""
     ends = {"in_channels": in_channels, "out_channels": num_classes}
     return _monai("SegResNet", **ends, init_filters=init_filters, dropout_prob=dropout)
+
+
+# --- Hugging Face transformers ---------------------------------------------------------------------------------------
+
+# Fields of a configuration that the data decide, and those of losses and heads that are not trained here.
+_NO_SETTINGS = re.compile(r"num_channels|.*auxiliary.*|.*loss_ignore_index")
+
+
+def transformers() -> dict[str, Callable[..., nn.Module]]:
+    """Return, by its name, a factory of every network that transformers registers for semantic segmentation."""
+    library = imported("transformers", "network", "model.name")
+    library.logging.set_verbosity_error()
+    library.logging.disable_progress_bar()
+    return {kind.model_type: _factory(library, kind) for kind in library.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING}
+
+
+class Upsampled(nn.Module):
+    """A network of transformers whose logits have the size of the images."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, C, H, W) of images (N, channels, H, W), bilinearly enlarged."""
+        logits = self.model(pixel_values=images).logits
+        return functional.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _factory(library: ModuleType, kind: Any) -> Callable[..., nn.Module]:
+    """Return the factory of a network, of which the fields of the configuration class `kind` are the settings."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    fields = _own_fields(library, kind)
+
+    def build(*, in_channels: int, num_classes: int, weights: str | None = None, **settings: Any) -> nn.Module:
+        given = {name: value for name, value in settings.items() if value != takes[name].default}
+        decided = {"num_channels": in_channels, "use_auxiliary_head": False}
+        decided = {name: value for name, value in decided.items() if name in known}
+        config = kind(num_labels=num_classes, **given, **decided)
+        if (backbone := getattr(config, "backbone_config", None)) is not None:
+            backbone.num_channels = in_channels
+        network = library.AutoModelForSemanticSegmentation.from_config(config)
+        if weights is not None:
+            _load_encoder(library, network, weights.partition("#")[0])
+        return Upsampled(network)
+
+    hints: dict[str, Any] = {"in_channels": int, "num_classes": int, "weights": Weights | None}
+    for name, field in fields.items():
+        hints[name] = Part | None if dict in typing.get_args(field.type) else field.type
+    defaults = {"weights": None} | {name: field.default for name, field in fields.items()}
+    takes = {
+        name: inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name, inspect.Parameter.empty)
+        )
+        for name in hints
+    }
+    build.__doc__ = f"Build the network of transformers that {kind.__name__} describes."
+    build.__annotations__, build.__signature__ = hints, inspect.Signature([*takes.values()])  # type: ignore[attr-defined]
+    return build
+
+
+def _own_fields(library: ModuleType, kind: Any) -> dict[str, Any]:
+    """Return by name the fields of a configuration class that are settings of a study."""
+    common = {field.name for field in dataclasses.fields(library.PreTrainedConfig)}
+    fields = [field for field in dataclasses.fields(kind) if field.name not in common]
+    return {field.name.lstrip("_"): field for field in fields if not _NO_SETTINGS.fullmatch(field.name)}
+
+
+def _checked_part(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a backbone; raise `ValueError` for a kind and for settings that transformers has not."""
+    library = importlib.import_module("transformers")
+    kinds = {kind.model_type: kind for kind in library.MODEL_FOR_BACKBONE_MAPPING if "timm" not in kind.model_type}
+    name = str(settings.get("model_type"))
+    if name not in kinds:
+        raise ValueError(f"expected the model_type of a backbone, got '{name}'; {nearest(name, kinds)}")
+    known = {*_own_fields(library, kinds[name]), "model_type", "out_features", "out_indices"}
+    if unknown := sorted(set(settings) - known):
+        raise ValueError(
+            f"expected settings of the backbone '{name}', got '{unknown[0]}'; {nearest(unknown[0], known)}"
+        )
+    if not {"out_features", "out_indices"} & set(settings):
+        raise ValueError(
+            "expected the stages that the backbone gives; add out_features: [stage1, stage2, stage3, stage4]"
+        )
+    return settings
+
+
+def _with_digest(folder: str) -> str:
+    """Return a folder of weights with the SHA-256 of its files behind a #, so that other weights make other trials.
+
+    Raises `ValueError` where there are none, or others than those of a digest that stands there already.
+    """
+    place, _, wanted = folder.partition("#")
+    digest = hashlib.sha256()
+    for path in sorted(Path(place).glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    found = digest.hexdigest()[:16]
+    if found == hashlib.sha256().hexdigest()[:16]:
+        raise ValueError(f"expected a folder with weights (.safetensors), got '{place}'; nothing is downloaded")
+    if wanted not in ("", found):
+        raise ValueError(f"expected in '{place}' the weights of SHA-256 {wanted}, got {found}; put them back")
+    return f"{place}#{found}"
+
+
+Weights = Annotated[str, AfterValidator(_with_digest)]
+Part = Annotated[dict[str, Any], AfterValidator(_checked_part)]
+
+
+def _load_encoder(library: ModuleType, network: Any, folder: str) -> None:
+    """Load the weights of a network's encoder; raises `StudyError` where one is missing or has another shape.
+
+    Layers that a backbone has beyond the plain model of its kind, such as norms of its stages, may be missing.
+    """
+    encoder = getattr(network, "backbone", network.base_model)
+    safe = {"local_files_only": True, "use_safetensors": True, "ignore_mismatched_sizes": True}
+    loaded, found = type(encoder).from_pretrained(
+        folder, config=encoder.config, dtype=network.dtype, output_loading_info=True, **safe
+    )
+    with torch.device("meta"):
+        needed = library.AutoModel.from_config(encoder.config).state_dict().keys() & encoder.state_dict().keys()
+    absent = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    if unfit := sorted(absent & needed):
+        fit = f"{len(needed) - len(unfit)} of the encoder's {len(needed)} tensors, not {unfit[0]}"
+        cure = "write the settings that they were made with"
+        raise StudyError(f"the weights in '{folder}' fit {fit}", key="model.weights", cure=cure)
+    kept = {name: value for name, value in loaded.state_dict().items() if name not in absent}
+    encoder.load_state_dict(kept, strict=False)

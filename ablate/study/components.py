@@ -37,7 +37,7 @@ RESERVED: dict[str, tuple[str, ...]] = {
 CONTEXT: dict[str, tuple[str, ...]] = {
     "model": ("in_channels", "num_classes"),
     "data set": ("base",),
-    "loss": ("logits", "target", "num_classes", "ignore_index", "class_weights"),
+    "loss": ("logits", "target", "num_classes", "ignore_index", "class_weights", "multilabel"),
     "optimizer": ("parameters", "lr", "weight_decay", "momentum"),
     "augmentation": ("image", "mask", "rng"),
 }
@@ -224,7 +224,11 @@ def check_named(
 
 def find(registry: Registry, name: Any, path: KeyPath) -> tuple[Signature | None, list[Finding]]:
     """Return the signature of `name`, or the finding that there is none, at `path`."""
-    if name not in registry:
+    try:
+        known = name in registry
+    except StudyError as error:  # the library that it is of is not installed
+        return None, [Finding(path, problem.message, problem.cure) for problem in error.problems]
+    if not known:
         cure = nearest(str(name), registry)
         if cure.startswith("choose"):
             cure += "; one of your own is loaded by --plugin FILE.py"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ablate.errors import StudyError
+from ablate.models.foreign import imported
 
 LossFunction = Callable[..., Tensor]
 # Losses of which a part is computed on the host, so that no step of theirs can be captured on a GPU.
@@ -156,12 +158,23 @@ def cross_entropy_dice(
 
 
 def multilabel_loss(function: LossFunction) -> LossFunction:
-    """Return the form of a loss that judges each class by its sigmoid; raises `StudyError` where there is none."""
-    if function not in _OF_EACH_CLASS:
-        message = "this loss knows one class a pixel, while pixels of this data set may bear several"
-        cure = "take cross_entropy, dice or cross_entropy_dice, which here judge each class by itself"
-        raise StudyError(message, key="train.loss", cure=cure)
-    return _OF_EACH_CLASS[function]
+    """Return the form of a loss that judges each class by itself; raises `StudyError` where there is none.
+
+    A plugin's loss has one where it takes the keyword `multilabel`: it is then called with True, and with targets
+    (N, H, W) of sums of 2^class, `ignore_index` where a pixel is ignored.
+    """
+    if function in _OF_EACH_CLASS:
+        return _OF_EACH_CLASS[function]
+    if takes_multilabel(function):
+        return partial(function, multilabel=True)
+    message = "this loss knows one class a pixel, while pixels of this data set may bear several"
+    cure = "take cross_entropy, dice, cross_entropy_dice or a plugin's loss with the keyword multilabel"
+    raise StudyError(message, key="train.loss", cure=cure)
+
+
+def takes_multilabel(function: LossFunction) -> bool:
+    """Return whether a loss says by its keyword `multilabel` that it judges pixels of several classes, too."""
+    return "multilabel" in inspect.signature(function).parameters
 
 
 def class_planes(labels: Tensor, num_classes: int) -> Tensor:
@@ -221,13 +234,7 @@ _OF_EACH_CLASS: dict[LossFunction, LossFunction] = {
 
 def _monai(loss: str, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a loss of MONAI, a function of scores and one-hot truth (N, C, H, W)."""
-    try:
-        # Only here: the import takes seconds.
-        losses = importlib.import_module("monai.losses")
-    except ModuleNotFoundError:
-        cure = 'pip install "ablate-bench[monai]"'
-        raise StudyError("this loss is MONAI's, which is not installed", key="train.loss", cure=cure) from None
-    made: Callable[[Tensor, Tensor], Tensor] = getattr(losses, loss)(**settings)
+    made: Callable[[Tensor, Tensor], Tensor] = getattr(imported("monai.losses", "loss", "train.loss"), loss)(**settings)
     return made
 
 

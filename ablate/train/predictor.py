@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ablate.registry import MODELS
 from ablate.study.components import create
 from ablate.train.network import upsampled
 from ablate.train.outcome import ModelCard
+from ablate.wording import count_of
 
 
 class Normalised(nn.Module):
@@ -64,9 +66,11 @@ class Predictor:
         card = self.card
         if pixels.dtype != np.uint8 and card.window is None:
             raise Unusable(f"of {8 * pixels.itemsize} bits, while the network was trained on 8")
+        if pixels.shape[2] != card.in_channels and not {pixels.shape[2], card.in_channels} <= {1, 3}:
+            cure = "give bands that are files of their own by a quoted pattern, such as 'new/*_{red,green,nir}.tif'"
+            fault = f"with {count_of(pixels.shape[2], 'channel')}, while the network takes {card.in_channels}"
+            raise Unusable(fault, cure if pixels.shape[2] == 1 else "")
         image = image_array(pixels, card.in_channels, card.window, card.white > 255)
-        if image.shape[2] != card.in_channels:
-            raise Unusable(f"with {image.shape[2]} channels, while the network takes {card.in_channels}")
         image = resize_image(image, card.size).astype(np.float32) / card.white
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).to(self.device)
 
@@ -81,12 +85,21 @@ class Predictor:
         found: np.ndarray = shares[0].cpu().numpy()
         return found
 
-    def of_file(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Return the pixels of an image file and their probabilities; raises `Unusable` where it cannot be read."""
-        try:
-            pixels = read_image(read_file(path))
-        except OSError as error:
-            raise Unusable(f"that cannot be read ({error.strerror})") from None
+    def of_files(self, paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pixels of an image of one file, or of one a band, and their probabilities.
+
+        Raises `Unusable` where a file cannot be read, and for bands that differ in size or bits.
+        """
+        bands = []
+        for path in paths:
+            try:
+                bands.append(read_image(read_file(path)))
+            except OSError as error:
+                which = f"whose band {path}" if len(paths) > 1 else "that"
+                raise Unusable(f"{which} cannot be read ({error.strerror})") from None
+        if len({(band.shape[:2], band.dtype) for band in bands}) > 1:
+            raise Unusable("whose bands differ in size or bits")
+        pixels = np.concatenate(bands, axis=2)
         return pixels, self.probabilities(pixels)
 
 

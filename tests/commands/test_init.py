@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from ablate.commands.init import write_study
 from ablate.data.files.layout import find_group, find_layout
-from ablate.data.files.survey import survey
+from ablate.data.files.survey import LabelValues, find_bits, survey
 from ablate.errors import AblateError, StudyError
 from ablate.run.plan.dry import load_data
 from ablate.study.reader import read_study
@@ -91,20 +91,49 @@ def test_one_folder_a_patient(tmp_path: Path) -> None:
     assert 'group: "^([^/]+)/"' in text
 
 
-def test_masks_of_several_classes_a_pixel_are_noticed(tmp_path: Path) -> None:
+def test_masks_of_several_classes_a_pixel_become_a_study_of_such(tmp_path: Path) -> None:
     save_shapes(tmp_path, 12)
     (tmp_path / "image").rename(tmp_path / "a")
-    for masks, said in (
-        ("files", "several files go with each image (files/*_box.png, files/*_disc.png): if they are masks of classes"),
+    for masks, lines, said in (
+        (
+            "files",
+            ['masks: "files/*_{class}.png"', "box: box  # ", "disc: disc  # "],
+            "2 masks of 0 and another value go",
+        ),
         (
             "bits",
-            "the values are sums of [2, 8]: if a pixel may bear several classes, write classes: {class_2: {bit: 1}",
+            ['masks: "bits/*.png"', "class_2: {bit: 1}  # ", "class_8: {bit: 3}  # "],
+            "the values are sums of bits",
         ),
     ):
         (tmp_path / masks).rename(tmp_path / "a" / masks)
-        _, notes = study_of(tmp_path / "a", tmp_path / f"{masks}.yaml")
+        text, notes = study_of(tmp_path / "a", tmp_path / f"{masks}.yaml")
         assert notes[0].startswith(said)
+        assert all(line in text for line in (*lines, "a pixel may bear several, or none"))
+        data = load_data(read_study(tmp_path / f"{masks}.yaml"))
+        assert data.multilabel and set(np.unique(data.splits["train"].masks)) == {0, 1, 2, 3}
+        share = float((data.splits["train"].masks & 1).mean())
+        assert float(text.split(lines[1])[1].split(" %")[0]) == pytest.approx(100 * share, abs=5)
         (tmp_path / "a" / masks).rename(tmp_path / masks)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "bits"),
+    [
+        ([0, 2, 8, 10], {}, [2, 8]),
+        ([0, 1, 2, 4, 5, 255], {}, [1, 2, 4]),
+        ([0, 1, 2, 3], {}, []),
+        ([0, 64, 128, 192], {}, []),
+        ([0, 1, 2, 4, 5], {5: "tree"}, []),
+        ([0, 1, 2, 4], {}, []),
+        ([0, 1, 2, 4, 9], {}, []),
+    ],
+)
+def test_sums_of_bits_are_told_from_values_of_one_class(
+    values: list[int], names: dict[int, str], bits: list[int]
+) -> None:
+    held = dict.fromkeys(values, 1)
+    assert find_bits(LabelValues(False, held, held), names) == bits
 
 
 def test_masks_that_were_resized_as_pictures(tmp_path: Path) -> None:

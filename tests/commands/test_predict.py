@@ -13,6 +13,7 @@ from PIL import Image
 
 from ablate.commands.export import export
 from ablate.commands.predict import best_trial, predict
+from ablate.data.files.header import Unusable
 from ablate.errors import DataError, ResultsError
 from ablate.records.store import Results
 from ablate.train.predictor import Predictor
@@ -72,6 +73,24 @@ def test_an_image_that_cannot_be_used_stops_no_other(trained: Results, picture: 
     assert [problem.file.rpartition("/")[2] for problem in caught.value.problems] == ["b.png", "c.png"]
     assert "of 16 bits, while the network was trained on 8" in str(caught.value)
     assert (tmp_path / "out" / "masks" / "a.png").exists()
+
+
+def test_an_image_of_one_file_a_band_is_that_of_one_file(trained: Results, picture: Pictures, tmp_path: Path) -> None:
+    image = picture((24, 32))
+    save(tmp_path / "whole.png", image)
+    for word, band in zip(("B4", "B3", "B2"), np.moveaxis(image, 2, 0), strict=True):
+        save(tmp_path / "bands" / f"a_{word}.png", band)
+        save(tmp_path / "bands" / f"b_{word}.png", band[: 24 if word != "B2" else 20])
+    save(tmp_path / "bands" / "c_B4.png", image[..., 0])
+    with pytest.raises(DataError) as caught:
+        predict(trained, [tmp_path / "whole.png", tmp_path / "bands/*_{B4,B3,B2}.png"], tmp_path / "out")
+    said = [str(problem) for problem in caught.value.problems]
+    assert "b_B4.png: an image whose bands differ in size or bits" in said[0]
+    assert "c_B4.png: an image whose band " in said[1] and "c_B3.png cannot be read (No such file" in said[1]
+    assert (tmp_path / "out/masks/a_B4.png").read_bytes() == (tmp_path / "out/masks/whole.png").read_bytes()
+    folder, _ = best_trial(trained, None)
+    with pytest.raises(Unusable, match="with 2 channels, while the network takes 3"):
+        Predictor(folder).probabilities(image[..., :2])
 
 
 def test_weights_of_another_network_are_refused(trained: Results) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.data.dataset import Split, load_dataset, part_of
+from ablate.data.dataset import Dataset, Split, load_dataset, part_of, take_part
+from ablate.errors import DataError
 
 SETTINGS = {"size": [32, 32], "train": 10, "val": 2, "test": 2}
 FRACTIONS = (0.1, 0.3, 0.5, 1.0)
@@ -58,3 +59,21 @@ def test_equal_steps_repeat_the_part_and_epochs_leave_it(tmp_path: Path) -> None
         assert np.array_equal(whole.splits[name].masks, equal.splits[name].masks)
     rows = [whole.splits["train"].names.index(name) for name in epochs.splits["train"].names]
     assert np.array_equal(epochs.splits["train"].images, whole.splits["train"].images[rows])
+
+
+@pytest.mark.parametrize(
+    ("multilabel", "said"),
+    [
+        (False, "the 4 training images of this part bear the class 'a' alone"),
+        (True, "of this part bear no class; take"),
+    ],
+)
+def test_a_part_that_leaves_nothing_to_learn_is_refused(multilabel: bool, said: str) -> None:
+    whole = split([f"film{index // 20}" for index in range(40)])
+    whole.masks[10:20] = 1
+    whole.masks[30:] = 2
+    colours = ((0, 0, 0), (0, 0, 9), (0, 9, 9))
+    data = Dataset("made", ("a", "b", "c"), colours, {"train": whole}, "0", multilabel=multilabel)
+    with pytest.raises(DataError, match=f"data.fraction: .*{said}"):
+        take_part(data, 0.1, "equal")
+    assert len(take_part(data, 0.6, "epochs").splits["train"]) == 24

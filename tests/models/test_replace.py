@@ -70,14 +70,6 @@ def test_the_other_layers_begin_with_the_weights_of_the_whole_network() -> None:
     assert all(torch.equal(without[name], whole[name]) for name in without)
 
 
-@pytest.mark.parametrize("name", ["attention_unet", "basic_unet", "segresnet", "unet"])
-def test_networks_of_monai_by_name(name: str) -> None:
-    if not os.environ.get("ABLATE_TEST_ALL"):
-        pytest.importorskip("monai", reason="MONAI is not installed (extra monai)")
-    model = create(MODELS, {"name": f"monai/{name}"}, in_channels=3, num_classes=5)
-    assert model(torch.zeros(2, 3, 32, 48)).shape == (2, 5, 32, 48)
-
-
 def test_the_gates_of_monais_attention_unet_are_taken_out() -> None:
     if not os.environ.get("ABLATE_TEST_ALL"):
         pytest.importorskip("monai", reason="MONAI is not installed (extra monai)")

@@ -154,7 +154,8 @@ def test_what_is_no_settings_signature() -> None:
 
 
 def test_every_built_in_component_is_described_by_its_signature() -> None:
-    own = [name for name in MODELS if MODELS.source(name) == "ablate"]
+    # Those of transformers are among them where another test has named one.
+    own = [name for name in MODELS if MODELS.source(name) == "ablate" and not name.startswith("transformers/")]
     assert own == ["monai/attention_unet", "monai/basic_unet", "monai/segresnet", "monai/unet", "unet"]
     assert not any(signature(MODELS, name).missing({}) for name in own)
     required = {name: signature(DATASETS, name).missing({}) for name in ("street", "camvid", "folder")}

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -17,11 +17,10 @@ from ablate.data.dataset import CAMVID, IGNORE, SPLITS, Dataset, Findings
 from ablate.data.files.assemble import Recipe, assemble
 from ablate.data.files.header import MOST_BANDS
 from ablate.data.files.labels import Labels, read_labels
-from ablate.data.files.sources import Pair, bands_of, check_groups, check_pattern, list_files, pair_up
+from ablate.data.files.sources import Pair, bands_of, check_pattern, list_files, of_bands, pair_up
 from ablate.data.files.splitting import Dealt, Folders, Lists, Rule, deal, group_of, pick, read_split
 from ablate.errors import DataError
 
-_BANDS = re.compile(r"\{([^{}]*,[^{}]*)\}")
 Side = Annotated[int, Field(ge=8, le=8192)]
 
 # CamVid. The recording that each frame is from, by the start of its file name, and the split it goes to. The two
@@ -80,9 +79,9 @@ def folder(
     labels = read_labels(classes, ignore, palette, findings, files="{class}" in masks)
     rule, pattern = read_split(split, group, place, base, findings)
     allowed = ("split",) if isinstance(rule, Folders) else ()
-    bands = tuple(found[1].split(",")) if (found := _BANDS.search(images)) else ()
-    for word in bands or ("",):
-        check_pattern(_BANDS.sub(word, images, count=1), "data.images", findings, allowed=allowed)
+    bands = of_bands(images)
+    for band in bands:
+        check_pattern(band, "data.images", findings, allowed=allowed)
     if len(set(bands)) < len(bands) or len(bands) > MOST_BANDS:
         findings.say(f"expected up to {MOST_BANDS} different bands, got {', '.join(bands)}", key="data.images")
     check_pattern(masks, "data.masks", findings, allowed=("stem", "parent", "class", *allowed))
@@ -91,7 +90,7 @@ def folder(
     # What follows reads the folder by these settings: with wrong ones it would only find consequences.
     findings.stop()
     assert labels is not None and rule is not None
-    paired = _pairs(place, images, masks, rule, bands, labels.words, findings)
+    paired = _pairs(place, images, masks, rule, labels.words, findings)
     if not any(paired.values()):
         findings.stop()
     names = _names([image for pairs in paired.values() for (image, *_), _ in pairs])
@@ -102,7 +101,7 @@ def folder(
     recipe = Recipe(labels, (size[0], size[1]) if size else None, channels, window)
     again = partial(_dealt, made, rule, findings) if isinstance(rule, Dealt) else None
     splits = _dealt(made, rule, findings, {})
-    check_groups(splits, findings)
+    _check_groups(splits, findings)
     return assemble("folder", place, splits, recipe, findings, again)
 
 
@@ -157,7 +156,7 @@ def camvid(
         for pair in frames:
             if pair.group not in SEQUENCES:
                 findings.add(pair.image, "of no known recording", key="data.root", cure="use split: segnet")
-        check_groups(splits, findings)
+        _check_groups(splits, findings)
     table = {index: index for index in range(len(CAMVID))} | {VOID: IGNORE}
     recipe = Recipe(Labels(tuple(CAMVID), tuple(CAMVID.values()), False, table), (size[0], size[1]), 3)
     return assemble("camvid", place, splits, recipe, findings)
@@ -184,12 +183,10 @@ Words = tuple[str, ...]
 Paired = list[tuple[Words, Words]]
 
 
-def _pairs(
-    root: Path, images: str, masks: str, rule: Rule, bands: Words, words: Words, findings: Findings
-) -> dict[str, Paired]:
+def _pairs(root: Path, images: str, masks: str, rule: Rule, words: Words, findings: Findings) -> dict[str, Paired]:
     """Return images with their masks by split where the rule names folders, else under the one key "all"."""
     if not isinstance(rule, Folders):
-        return {"all": _paired(root, images, masks, bands, words, findings)}
+        return {"all": _paired(root, images, masks, words, findings)}
     found = {}
     for name in SPLITS:
         part = rule.names[name]
@@ -197,25 +194,24 @@ def _pairs(
             patterns = [pattern.replace("{split}", part) for pattern in (images, masks)]
         else:
             patterns = [f"{part}/{images}", f"{part}/{masks}"]
-        found[name] = _paired(root, patterns[0], patterns[1], bands, words, findings)
+        found[name] = _paired(root, patterns[0], patterns[1], words, findings)
     return found
 
 
-def _paired(root: Path, images: str, masks: str, bands: Words, words: Words, findings: Findings) -> Paired:
-    """Return the files of each image, one for each of `bands`, with those of its mask, one for each of `words`."""
+def _paired(root: Path, images: str, masks: str, words: Words, findings: Findings) -> Paired:
+    """Return the files of each image, one or one for each band, with those of its mask, one for each of `words`."""
     patterns = [masks.replace("{class}", word) for word in words] or [masks]
     every = {pattern: set(list_files(root, re.sub(r"\{.*?\}", "*", pattern))) for pattern in patterns}
     found = {}
     for pattern in patterns:
         others = set().union(*(files for other, files in every.items() if other != pattern))
-        first_band = _BANDS.sub(bands[0], images) if bands else images
-        found[pattern] = dict(pair_up(root, first_band, pattern, findings, known=others))
+        found[pattern] = dict(pair_up(root, of_bands(images)[0], pattern, findings, known=others))
     first, *rest = found.values()
     if first and all(rest):
         _check_shared(every.values(), found.values(), findings)
     paired = []
     for image, mask in first.items():
-        files = tuple(bands_of(image, images, bands)) if bands else (image,)
+        files = bands_of(image, images)
         for path in files[1:]:
             if not (root / path).is_file():
                 cure = "add the file; {...,...} in a pattern names the bands of one image"
@@ -254,6 +250,18 @@ def _dealt(
         return {name: [pairs[index] for index in chosen[name]] for name in SPLITS}
     dealt = deal(images, [pair.group for pair in pairs], rule, findings, copies)
     return {name: [pair for pair, split in zip(pairs, dealt, strict=True) if split == name] for name in SPLITS}
+
+
+def _check_groups(splits: Mapping[str, Sequence[Pair]], findings: Findings) -> None:
+    """Find groups (sequences, patients) with images in two splits."""
+    places: dict[str, list[str]] = {}
+    for split, pairs in splits.items():
+        for group in dict.fromkeys(pair.group for pair in pairs if pair.group is not None):
+            places.setdefault(group, []).append(split)
+    for group, found in places.items():
+        if len(found) > 1:
+            name, cure = f"'{group}' ({', '.join(found)})", "keep each group in one split"
+            findings.add(name, "with images in more than one split", noun="group", key="data.split", cure=cure)
 
 
 def _names(images: list[str]) -> dict[str, str]:

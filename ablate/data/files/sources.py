@@ -32,6 +32,7 @@ LONGEST_NAME = 255
 PLACEHOLDERS = ("stem", "parent", "split", "class")
 
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
+_BANDS = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])")
 _AS_REGEX = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
 
@@ -137,15 +138,25 @@ def pair_up(
     return sorted(partner.items(), key=lambda pair: natural(pair[0]))
 
 
-def bands_of(path: str, pattern: str, words: Sequence[str]) -> list[str]:
-    """Return the files of an image's bands: its own path, which fits the pattern with the first of `words` in it.
+def of_bands(pattern: str) -> list[str]:
+    """Return the pattern of each band's files, in the order of the bands, of one such as ``image/*_{B02,B03}.tif``.
 
-    `pattern` holds the words as in ``image/*_{B02,B03}.tif``.
+    Of a pattern without bands it is that pattern alone.
     """
-    before, after = (_regex(part).pattern for part in pattern.split(f"{{{','.join(words)}}}"))
-    found = re.fullmatch(f"(?P<before>{before}){re.escape(words[0])}(?P<after>{after})", path)
-    assert found is not None
-    return [f"{found['before']}{word}{found['after']}" for word in words]
+    found = _BANDS.search(pattern)
+    words = found[1].split(",") if found else []
+    return [_BANDS.sub(word, pattern, count=1) for word in words] or [pattern]
+
+
+def bands_of(path: str, pattern: str) -> tuple[str, ...]:
+    """Return the files of an image's bands, of which `path` fits the first of `of_bands(pattern)`."""
+    if not (found := _BANDS.search(pattern)):
+        return (path,)
+    words = found[1].split(",")
+    before, after = (_regex(part).pattern for part in (pattern[: found.start()], pattern[found.end() :]))
+    parts = re.fullmatch(f"(?P<before>{before}){re.escape(words[0])}(?P<after>{after})", path)
+    assert parts is not None
+    return tuple(f"{parts['before']}{word}{parts['after']}" for word in words)
 
 
 def natural(path: str) -> tuple[list[str | int], str]:
@@ -363,15 +374,3 @@ def _is_blank(root: Path, paths: Sequence[str]) -> bool:
     except Unusable:
         return True  # said where it is decoded
     return all(bool((band == band[:1, :1]).all()) for band in pixels)
-
-
-def check_groups(splits: Mapping[str, Sequence[Pair]], findings: Findings) -> None:
-    """Find groups (sequences, patients) with images in two splits."""
-    places: dict[str, list[str]] = {}
-    for split, pairs in splits.items():
-        for group in dict.fromkeys(pair.group for pair in pairs if pair.group is not None):
-            places.setdefault(group, []).append(split)
-    for group, found in places.items():
-        if len(found) > 1:
-            name, cure = f"'{group}' ({', '.join(found)})", "keep each group in one split"
-            findings.add(name, "with images in more than one split", noun="group", key="data.split", cure=cure)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import ImageColor
 
-from ablate.data.dataset import CAMVID, Findings
+from ablate.data.dataset import CAMVID, MOST_MULTILABEL, Findings
 from ablate.data.files.header import Unusable
 from ablate.data.files.labels import Labels
 from ablate.data.files.layout import Layout, find_group
 from ablate.data.files.pixels import read_mask
-from ablate.data.files.sources import Pair, in_threads, inspect, read_bytes
+from ablate.data.files.sources import Pair, in_threads, inspect, list_files, read_bytes
 
 MOST_MASKS = 2000  # of more, so many are looked at, evenly spaced
 # Masks of semantic classes hold few values; more are shades (interpolated, lossy) or numbers of objects.
@@ -50,7 +51,7 @@ class LabelValues:
 
     def share(self, code: int) -> float:
         """Return the part of all pixels that hold a value."""
-        return self.pixels[code] / max(1, sum(self.pixels.values()))
+        return self.pixels.get(code, 0) / max(1, sum(self.pixels.values()))
 
     def shown(self, code: int) -> str:
         """Return a value as a study file writes it: 255, or "#800000"."""
@@ -59,7 +60,11 @@ class LabelValues:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that is known of a folder once its files were read: see `survey`."""
+    """All that is known of a folder once its files were read: see `survey`.
+
+    `classes` and `ignore` are as a study file writes them. Where a pixel may bear several classes, `classes` has bits,
+    or words in the names of files of one class each; `of_words` is what the files of each word store.
+    """
 
     layout: Layout
     sizes: Mapping[tuple[int, int], int]
@@ -72,6 +77,21 @@ class Survey:
     problems: tuple[str, ...] = ()
     classes: Mapping[str, Any] = field(default_factory=dict)
     ignore: tuple[int, ...] = ()
+    of_words: Mapping[str, LabelValues] = field(default_factory=dict)
+
+    @property
+    def multilabel(self) -> bool:
+        """True where a pixel may bear several classes."""
+        return any(isinstance(code, str | dict) for code in self.classes.values())
+
+    def share(self, code: Any) -> float:
+        """Return the part of all pixels that bear the class which `classes` writes as `code`."""
+        if isinstance(code, str):
+            return self.of_words[code].share(1) + self.of_words[code].share(255)
+        if isinstance(code, int):
+            return self.labels.share(code)
+        bearing = [value for value in self.labels.pixels if value >> code["bit"] & 1 and value not in self.ignore]
+        return sum(map(self.labels.share, bearing))
 
 
 def survey(root: Path, layout: Layout) -> Survey:
@@ -85,6 +105,13 @@ def survey(root: Path, layout: Layout) -> Survey:
     labels = label_values(root, [mask for _, mask in layout.all_pairs()])
     parts = {role: [image for image, _ in pairs] for role, pairs in layout.pairs.items()}
     classes, ignore = propose_classes(labels, names := class_names(root, labels))
+    pattern, of_words = files_of_classes(root, layout)
+    if of_words:
+        layout = replace(layout, masks=pattern, rivals=())
+        classes, ignore = {word: word for word in of_words}, ()
+    elif bits := find_bits(labels, names):
+        classes = {names.get(bit, f"class_{bit}"): {"bit": bit.bit_length() - 1} for bit in bits}
+        ignore = (IGNORED,) if IGNORED in labels.pixels else ()
     if layout.masks.startswith("{split}annot/") and set(labels.pixels) == set(range(len(CAMVID) + 1)):
         # CamVid in the layout of the SegNet tutorial, whose last label is "void".
         names = dict(enumerate(CAMVID))
@@ -101,7 +128,40 @@ def survey(root: Path, layout: Layout) -> Survey:
         problems=(*map(str, findings.problems()), *labels.faults),
         classes=classes,
         ignore=ignore,
+        of_words=of_words,
     )
+
+
+def find_bits(labels: LabelValues, names: Mapping[int, str]) -> list[int]:
+    """Return the powers of two whose sums masks seem to store, so that a pixel may bear several classes; else none.
+
+    Values in equal steps, as 0, 1, 2, 3, and sums that have names of their own are taken for one class each.
+    """
+    values = sorted(value for value in labels.pixels if value != IGNORED)
+    bits = [value for value in values if value.bit_count() == 1]
+    sums = [value for value in values if value.bit_count() > 1]
+    plain = labels.coloured or len({b - a for a, b in pairwise(values)}) < 2 or any(value in names for value in sums)
+    fits = 2 <= len(bits) <= MOST_MULTILABEL and not any(value & ~sum(bits) for value in sums)
+    return bits if fits and sums and not plain else []
+
+
+def files_of_classes(root: Path, layout: Layout) -> tuple[str, dict[str, LabelValues]]:
+    """Return the pattern with {class} of masks of one file a class, and by the word there what the files store.
+
+    Those are masks of the same images that differ in one word of their names and hold 0 and 1, or 0 and 255. Of others
+    nothing is returned.
+    """
+    globs = sorted((layout.masks, *layout.rivals))
+    head = re.sub(r"[^\W_]+\Z", "", commonprefix(globs))  # noqa: RUF071 - signs are meant; words are not cut
+    ends = [glob[len(head) :][::-1] for glob in globs]
+    tail = re.sub(r"\A[^\W_]+", "", commonprefix(ends)[::-1])  # noqa: RUF071
+    words = {glob[len(head) : len(glob) - len(tail)]: glob.replace("{split}", "*") for glob in globs}
+    if not 2 <= len(words) <= MOST_MULTILABEL or not all(re.fullmatch(r"[^/\\*?\[\]{}]+", word) for word in words):
+        return "", {}
+    found = {word: label_values(root, list_files(root, glob)) for word, glob in words.items()}
+    if any(one.faults or set(one.pixels) not in ({0, 1}, {0, IGNORED}) for one in found.values()):
+        return "", {}
+    return f"{head}{{class}}{tail}", found
 
 
 def label_values(root: Path, masks: Sequence[str]) -> LabelValues:

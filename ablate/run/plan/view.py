@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def print_plan(
     Raises, as the run would: `DataError` for data that cannot be used, and what `dry_pass` finds.
     """
     console = console or Console()
-    report, data = checked(study)
+    report, data, _ = checked(study)
     _summary(console, report)
     console.print(variants_table(report))
     _modules(console, report)
@@ -54,18 +55,18 @@ def print_plan(
         console.print(Text(f"note: {note}"), soft_wrap=True)
 
 
-def checked(study: Study) -> tuple[PlanReport, Dataset]:
-    """Return the plan of a study whose data and components have been tried, and its data; raises as `dry_pass`."""
+def checked(study: Study) -> tuple[PlanReport, Dataset, dict[str, Dataset]]:
+    """Return the plan of a study whose parts have been tried, its data, and those by variant; raises as `dry_pass`."""
     refuse_missing(study)
     data = load_data(study, again=True)
     own = own_data(study, data)
     dry_pass(study, data, own=own)
-    return describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()}), data
+    return describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()}), data, own
 
 
 def plan_document(study: Study, results: Path) -> dict[str, Any]:
     """Return what `print_plan` prints as JSON values: seconds, bytes and FLOPs instead of words."""
-    report, data = checked(study)
+    report, data, _ = checked(study)
     found = estimate_seconds(study, report, start_up=time.process_time())
     seconds = None if found is None else _seconds(found, report)
     document = json.loads(json.dumps(asdict(report), default=str))
@@ -192,7 +193,7 @@ def duration(seconds: float) -> str:
 
 def check_document(study: Study, results: Path) -> dict[str, str]:
     """Return what was found sound of a study and what it will take, in words by part; raises as `checked`."""
-    report, data = checked(study)
+    report, data, own = checked(study)
     decisions = decisions_of(study, report)
     counts = " / ".join(str(len(data.splits[name])) for name in SPLITS)
     height, width = data.size
@@ -204,7 +205,7 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     return {
         "study": f"{count_of(len(study.variants), 'variant')}, {count_of(range_of(report.runs), 'trial')} in all",
         "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes{several}",
-        **({"limits": "; ".join(limits)} if (limits := _limits(data)) else {}),
+        **({"limits": "; ".join(limits)} if (limits := _limits(data, own)) else {}),
         "networks": f"{count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation mode",
         "device": f"{devices}: {count_of(decisions.workers, 'worker')} of {count_of(decisions.threads, 'thread')}, "
         f"{decisions.precision}, {decisions.engine}",
@@ -215,11 +216,12 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     }
 
 
-def _limits(data: Dataset) -> list[str]:
+def _limits(data: Dataset, own: Mapping[str, Dataset]) -> list[str]:
     """Return what a report will say against these data, before the machine time is spent."""
     found = []
-    for name in SPLITS:
-        pixels = data.pixels_of_classes(name)
+    parts = {id(part): (f"train of '{name}'", "train", part) for name, part in own.items() if part is not data}
+    for name, split, part in [*((split, split, data) for split in SPLITS), *parts.values()]:
+        pixels = part.pixels_of_classes(split)
         if absent := [label for label, count in zip(data.classes, pixels, strict=False) if not count]:
             found.append(f"{name} has no pixel of {listed(absent)}")
     groups = len(set(data.splits["test"].groups or ()))

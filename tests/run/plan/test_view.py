@@ -112,16 +112,20 @@ def test_a_check_says_what_the_report_will_hold_against_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = read(tmp_path, GOOD.replace("  noskip: {skip: none}\n", ""))
-    report, data = checked(study)
+    report, data, _ = checked(study)
     val, test = data.splits["val"], data.splits["test"]
     poor = {
         "train": data.splits["train"],
         "val": replace(val, masks=np.where(val.masks == 0, 1, val.masks)),
         "test": replace(test, groups=("a", "a", "b", "b")),
     }
-    monkeypatch.setattr("ablate.run.plan.view.checked", lambda _study: (report, replace(data, splits=poor)))
+    train = data.splits["train"]
+    part = replace(data, splits={"train": replace(train, masks=np.where(train.masks == 3, 1, train.masks))})
+    found = report, replace(data, splits=poor), {"unet": data, "small": part, "small-too": part}
+    monkeypatch.setattr("ablate.run.plan.view.checked", lambda _study: found)
     assert check_document(study, tmp_path)["limits"] == (
-        f"val has no pixel of {data.classes[0]}; the test images come in 2 groups, too few to stand for others"
+        f"val has no pixel of {data.classes[0]}; train of 'small-too' has no pixel of {data.classes[3]}; "
+        "the test images come in 2 groups, too few to stand for others"
     )
 
 

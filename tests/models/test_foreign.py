@@ -1,0 +1,145 @@
+"""Networks of MONAI and of transformers by name: built from settings, their faults one line at its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablate.errors import StudyError
+from ablate.registry import MODELS, Registry
+from ablate.study.components import create, find, signature
+from ablate.testing import check_model
+from tests.conftest import missing
+from tests.study.study_files import GOOD, read
+
+SEGFORMER: dict[str, Any] = {
+    "name": "transformers/segformer",
+    "hidden_sizes": [8, 16, 24, 32],
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 1, 2, 2],
+    "decoder_hidden_size": 16,
+}
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+CONVNEXT = {"model_type": "convnext", "depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "out_features": STAGES}
+UPERNET: dict[str, Any] = {"name": "transformers/upernet", "hidden_size": 16, "backbone_config": CONVNEXT}
+
+
+@pytest.fixture
+def library() -> Any:
+    """The library transformers; what the tests of it need."""
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        missing("transformers is not installed")
+    return transformers
+
+
+@pytest.mark.parametrize("name", ["attention_unet", "basic_unet", "segresnet", "unet"])
+def test_networks_of_monai_by_name(name: str) -> None:
+    try:
+        model = create(MODELS, {"name": f"monai/{name}"}, in_channels=3, num_classes=5)
+    except StudyError:
+        missing("MONAI is not installed")
+    assert model(torch.zeros(2, 3, 32, 48)).shape == (2, 5, 32, 48)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("component", [SEGFORMER, UPERNET], ids=lambda item: item["name"])
+def test_logits_of_a_network_of_transformers_have_the_size_of_images_of_any_channels(component: dict[str, Any]) -> None:
+    model = create(MODELS, component, in_channels=4, num_classes=5)
+    assert model(torch.zeros(2, 4, 42, 56)).shape == (2, 5, 42, 56)
+    settings = {name: value for name, value in component.items() if name != "name"}
+    assert signature(MODELS, component["name"]).check(settings, ("model",)) == (settings, [])
+
+
+def test_every_network_registered_for_segmentation_has_a_name_and_its_configurations_settings(library: Any) -> None:
+    for kind in library.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
+        takes = signature(MODELS, f"transformers/{kind.model_type}").parameters
+        assert "weights" in takes and not {"num_channels", "num_labels", "use_auxiliary_head"} & takes.keys()
+    defaults = signature(MODELS, "transformers/segformer").defaults()
+    assert defaults["depths"] == list(library.SegformerConfig().depths)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_network_of_transformers_trains_again_to_the_same_and_resumes() -> None:
+    check_model(**SEGFORMER)
+
+
+def test_the_encoder_begins_with_the_weights_of_a_folder(library: Any, tmp_path: Path) -> None:
+    settings = {name: value for name, value in SEGFORMER.items() if name != "name"}
+    torch.manual_seed(1)
+    saved = library.SegformerForImageClassification(library.SegformerConfig(**settings))
+    saved.save_pretrained(tmp_path)
+    models = []
+    for weights in (None, str(tmp_path)):
+        torch.manual_seed(2)
+        models.append(create(MODELS, SEGFORMER | {"weights": weights}, in_channels=3, num_classes=5).model)
+    fresh, loaded = models
+    for name, value in saved.segformer.state_dict().items():
+        assert torch.equal(loaded.segformer.state_dict()[name], value), name
+    assert torch.equal(loaded.decode_head.classifier.weight, fresh.decode_head.classifier.weight)
+    # What is resolved says which weights these are, so that others are other trials.
+    kept, _ = signature(MODELS, SEGFORMER["name"]).parameters["weights"].check(str(tmp_path), ("model", "weights"))
+    assert kept.startswith(f"{tmp_path}#")
+    with pytest.raises(
+        StudyError, match=r"model.weights: .* fit 107 of the encoder's 108 tensors, not stages.0.patch_emb"
+    ):
+        create(MODELS, SEGFORMER | {"weights": kept}, in_channels=4, num_classes=5)
+    (tmp_path / "more.safetensors").write_bytes(b"")
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(
+        StudyError, match=r"expected in '.*' the weights of SHA-256 [0-9a-f]{16}, got .*; put them back"
+    ):
+        create(MODELS, SEGFORMER | {"weights": kept}, in_channels=3, num_classes=5)
+
+
+def test_the_backbone_begins_with_the_weights_of_a_folder_whose_norms_it_adds(library: Any, tmp_path: Path) -> None:
+    plain = {name: value for name, value in CONVNEXT.items() if name not in ("model_type", "out_features")}
+    saved = library.ConvNextForImageClassification(library.ConvNextConfig(**plain))
+    saved.save_pretrained(tmp_path)
+    model = create(MODELS, UPERNET | {"weights": str(tmp_path)}, in_channels=3, num_classes=5).model
+    name = "encoder.stages.0.layers.0.dwconv.weight"
+    assert torch.equal(model.backbone.state_dict()[name], saved.convnext.state_dict()[name])
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            "{name: transformers/segfomer}",
+            "model.name: expected a registered model, got the text 'transformers/segfomer'; did",
+        ),
+        ("{name: transformers/segformer, depth: 3}", "model.depth: expected a setting of the model 'transformers/segf"),
+        ("{name: transformers/segformer, depths: three}", "model.depths: expected a list"),
+        ("{name: transformers/segformer, weights: no}", "model.weights: expected a folder with weights (.safetensors)"),
+        (
+            "{name: transformers/upernet, backbone_config: {model_type: swinn}}",
+            "model.backbone_config: expected the model_type of a backbone, got 'swinn'; did you mean 'swin'?",
+        ),
+        (
+            "{name: transformers/upernet, backbone_config: {model_type: swin, depth: [1]}}",
+            "model.backbone_config: expected settings of the backbone 'swin', got 'depth'; did you mean 'depths'?",
+        ),
+        (
+            "{name: transformers/upernet, backbone_config: {model_type: swin}}",
+            "model.backbone_config: expected the stages that the backbone gives; add out_features: [stage1,",
+        ),
+    ],
+)
+def test_what_transformers_does_not_know_is_one_line_at_its_place(model: str, said: str, tmp_path: Path) -> None:
+    text = GOOD.replace("model: {name: unet, width: 4, depth: 2}", f"model: {model}").replace("{skip: none}", "{}")
+    with pytest.raises(StudyError) as caught:
+        read(tmp_path, text)
+    assert f"study.yaml:3: {said}" in str(caught.value)
+
+
+def test_a_library_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    registry = Registry("model", {}, families={"transformers": "ablate.models.foreign:transformers"})
+    takes, (finding,) = find(registry, "transformers/segformer", ("model", "name"))
+    assert takes is None and finding.message == "this network is of the library transformers, which is not installed"
+    assert finding.cure == 'pip install "ablate-bench[transformers]"'
