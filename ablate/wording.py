@@ -26,3 +26,9 @@ def listed(items: Iterable[str]) -> str:
 def size_text(count: int) -> str:
     """Return bytes in the unit that a person would use: 12 MB, 3.4 GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def few_groups(groups: int) -> str:
+    """Return what is said of test images in fewer groups than can stand for others, without a full stop."""
+    said = "one group, which cannot" if groups == 1 else f"{groups} groups, too few to"
+    return f"the test images come in {said} stand for others"

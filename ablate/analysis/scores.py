@@ -24,7 +24,7 @@ from ablate.stats.bootstrap import (
     combine,
     variance_split,
 )
-from ablate.stats.decisions import blind_scores
+from ablate.stats.decisions import blind_score
 from ablate.stats.intervals import Estimate
 
 
@@ -89,7 +89,7 @@ class StudyScores:
             return np.nan
         counts = self.frames.counts(key)["test"]
         pixels = (counts[..., segmentation.TP] + counts[..., segmentation.FN]).sum(axis=0)
-        return blind_scores(pixels, self.frames.labelled_pixels).score
+        return blind_score(pixels, self.frames.labelled_pixels)
 
     @cached_property
     def bootstrap(self) -> MultiBootstrap:

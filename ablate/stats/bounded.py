@@ -18,11 +18,11 @@ _BETS = np.arange(1, 51) / 50
 _LOG_SHARES = np.log(np.append(np.full(49, 0.5 / 49), 0.5))
 
 
-def betting_interval(values: ArrayLike, confidence: float = 0.95, *, bounds: tuple[float, float] = (0, 1)) -> Interval:
-    """Return the mean of bounded values (n,) with its interval by betting: (mean, low, high).
+def betting_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the mean of values in [0, 1] (n,) with its interval by betting: (mean, low, high).
 
-    Holds the true mean with at least the stated chance for any distribution within `bounds`, from one value on
-    (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting"). Scaled to [0, 1], a
+    Holds the true mean with at least the stated chance for any distribution within [0, 1], from one value on
+    (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting"). A
     gambler who bets that the mean exceeds m has the capital K(m) = Σ_g w_g Π_i (1 + λ_g · (x_i/m − 1)) with bets
     λ_g = 1/50, ..., 1 mixed in the shares w_g; were m the true mean, K(m) ≥ 2/α would come with a chance of at most α/2
     (Markov), so that the lower bound is the largest m whose capital reaches it. The upper bound is the same for 1 − x.
@@ -30,15 +30,13 @@ def betting_interval(values: ArrayLike, confidence: float = 0.95, *, bounds: tup
 
     NaN for no values, or where one is not finite; raises ValueError where a value lies outside the bounds.
     """
-    least, most = bounds
-    x = (np.asarray(values, dtype=float).ravel() - least) / (most - least)
+    x = np.asarray(values, dtype=float).ravel()
     if x.size == 0 or not np.isfinite(x).all():
         return nan, nan, nan
     if x.min() < 0 or x.max() > 1:
-        raise ValueError(f"a value lies outside of [{least:g}, {most:g}]")
+        raise ValueError("a value lies outside of [0, 1]")
     goal = log(2 / (1 - confidence))
-    low, high = _lower_bound(x, goal), 1 - _lower_bound(1 - x, goal)
-    return tuple(float(least + part * (most - least)) for part in (x.mean(), low, high))  # type: ignore[return-value]
+    return float(x.mean()), _lower_bound(x, goal), 1 - _lower_bound(1 - x, goal)
 
 
 def _lower_bound(x: Floats, goal: float) -> float:

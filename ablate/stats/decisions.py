@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,25 +79,12 @@ def decide(estimates: Sequence[Estimate], *, rope: float, confidence: float = 0.
     return decisions
 
 
-class Blind(NamedTuple):
-    """The mean IoU of predictions that look at no image: the best constant class (`best`), and class frequencies."""
-
-    constant: float
-    best: int
-    frequencies: float
-
-    @property
-    def score(self) -> float:
-        """The higher of the two."""
-        return max(self.constant, self.frequencies)
-
-
-def blind_scores(pixels: ArrayLike, labelled: int | None = None) -> Blind:
-    """Return what predictions without an image score on a target with the given class pixel counts (classes,).
+def blind_score(pixels: ArrayLike, labelled: int | None = None) -> float:
+    """Return the best mean IoU that a prediction without an image has, by the target's pixels of each class (classes,).
 
     With p the share of a class in the target, the mean being over the classes that are in it: predicting class c
     everywhere has IoU p_c for it and 0 for the others; drawing each pixel's class by the shares has the expected counts
-    TP = p², FP = FN = p(1 − p), so that IoU = p/(2 − p). NaN (and class −1) where the target has no pixel.
+    TP = p², FP = FN = p(1 − p), so that IoU = p/(2 − p). The higher of the two; NaN where the target has no pixel.
 
     Where a pixel may bear several classes, `labelled` is the number of all pixels that are scored, and the constant
     prediction bears every class: its mean IoU is that of the p_c.
@@ -105,11 +92,10 @@ def blind_scores(pixels: ArrayLike, labelled: int | None = None) -> Blind:
     counts = np.asarray(pixels, dtype=float).ravel()
     total, there = counts.sum(), int((counts > 0).sum())
     if total <= 0 or labelled == 0:
-        return Blind(nan, -1, nan)
+        return nan
     share = counts / (total if labelled is None else labelled)
-    if labelled is not None:
-        return Blind(float(share.sum()) / there, int(share.argmax()), float((share / (2 - share)).sum()) / there)
-    return Blind(float(share.max()) / there, int(share.argmax()), float((share / (2 - share)).sum()) / there)
+    constant = share.max() if labelled is None else share.sum()
+    return max(float(constant) / there, float((share / (2 - share)).sum()) / there)
 
 
 def trained(scores: ArrayLike, reference: float) -> Trained:

@@ -47,10 +47,8 @@ class Estimate:
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
 
-def from_standard_error(
-    value: float, se: float, df: float, *, n: int, confidence: float, method: str, null: float = 0.0
-) -> Estimate:
-    """Return value ± t_df · se, with the two-sided p of the same t against `null`.
+def from_standard_error(value: float, se: float, df: float, *, n: int, confidence: float, method: str) -> Estimate:
+    """Return value ± t_df · se, with the two-sided p of the same t against 0.
 
     A standard error of zero is no evidence of exactness (every seed gave the same number): no interval then.
     """
@@ -60,7 +58,7 @@ def from_standard_error(
     if se <= 0:
         return Estimate(value, nan, nan, se, df, nan, n, confidence, method, NO_SPREAD)
     reach = float(special.stdtrit(df, 0.5 + confidence / 2)) * se
-    p = float(2 * special.stdtr(df, -abs(value - null) / se))
+    p = float(2 * special.stdtr(df, -abs(value) / se))
     return Estimate(value, value - reach, value + reach, se, df, p, n, confidence, method)
 
 
@@ -89,12 +87,12 @@ def geometric_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[flo
     return float(mean), float(low), float(high)
 
 
-def mean_estimate(values: ArrayLike, confidence: float = 0.95, null: float = 0.0) -> Estimate:
-    """Return the mean as `t_interval` does, with p against `null`, and no interval where the values do not vary."""
+def mean_estimate(values: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Return the mean as `t_interval` does, with p against 0, and no interval where the values do not vary."""
     x = np.asarray(values, dtype=float).ravel()
     mean = float(x.mean()) if x.size else nan
     se = float(x.std(ddof=1) / sqrt(x.size)) if x.size > 1 else nan
-    return from_standard_error(mean, se, x.size - 1, n=x.size, confidence=confidence, method="t over seeds", null=null)
+    return from_standard_error(mean, se, x.size - 1, n=x.size, confidence=confidence, method="t over seeds")
 
 
 def satterthwaite(variances: ArrayLike, dfs: ArrayLike) -> Floats:
@@ -110,24 +108,19 @@ def satterthwaite(variances: ArrayLike, dfs: ArrayLike) -> Floats:
         return np.where(total > 0, total**2 / spent, df.min(axis=-1))
 
 
-def contrast_error(
-    between: ArrayLike, seeds: ArrayLike, *, shared: ArrayLike = 0.0, shared_df: ArrayLike = inf
-) -> tuple[Floats, Floats]:
+def contrast_error(between: ArrayLike, seeds: ArrayLike, *, shared: ArrayLike = 0.0) -> tuple[Floats, Floats]:
     """Return the standard error and the degrees of freedom of a difference of two cells' means.
 
     `between` (..., 2) are the variances between the seeds of either cell and `seeds` (..., 2) their numbers n ≥ 2, so
     that the parts of the variance are between/n with n − 1 df each. `shared` (...) is what else the difference varies
-    by (the sampling of the test images that both cells are scored on), with `shared_df` degrees of freedom: the number
-    of groups less one where few groups of images are drawn, else taken as known. The df are `satterthwaite`'s; with
-    equal spreads and sizes they are 2(n − 1), with one spread far larger those of that side alone.
+    by (the sampling of the test images that both cells are scored on), taken as known. The df are `satterthwaite`'s;
+    with equal spreads and sizes they are 2(n − 1), with one spread far larger those of that side alone.
     """
     n = np.asarray(seeds, dtype=float)
-    v = np.asarray(between, dtype=float) / n
-    rest, rest_df = np.asarray(shared, dtype=float), np.asarray(shared_df, dtype=float)
-    v, n = np.broadcast_arrays(v, n)
-    rest, rest_df = np.broadcast_to(rest, v.shape[:-1]), np.broadcast_to(rest_df, v.shape[:-1])
-    parts = np.concatenate([v, rest[..., None]], axis=-1)
-    return np.sqrt(parts.sum(axis=-1)), satterthwaite(parts, np.concatenate([n - 1, rest_df[..., None]], axis=-1))
+    v, n = np.broadcast_arrays(np.asarray(between, dtype=float) / n, n)
+    rest = np.broadcast_to(np.asarray(shared, dtype=float), v.shape[:-1])[..., None]
+    parts = np.concatenate([v, rest], axis=-1)
+    return np.sqrt(parts.sum(axis=-1)), satterthwaite(parts, np.concatenate([n - 1, np.full_like(rest, inf)], axis=-1))
 
 
 def welch_interval(left: ArrayLike, right: ArrayLike, confidence: float = 0.95, *, factor: float = 1.0) -> Estimate:

@@ -84,9 +84,9 @@ def test_welch_without_an_interval_says_why(left: list[float], right: list[float
     assert reason in ours.reason
 
 
-def test_mean_estimate_tests_against_a_number() -> None:
-    x = [0.011, 0.013, 0.009, 0.012]
-    assert mean_estimate(x, null=0.01).p == pytest.approx(stats.ttest_1samp(x, 0.01).pvalue)
+def test_mean_estimate_is_a_t_test() -> None:
+    x = [0.011, 0.013, 0.009, -0.012]
+    assert mean_estimate(x).p == pytest.approx(stats.ttest_1samp(x, 0).pvalue)
 
 
 def test_ratio_pairs_the_rounds_so_that_drift_cancels() -> None:
@@ -228,12 +228,11 @@ def test_degrees_of_freedom_lie_between_those_of_one_side_and_of_both() -> None:
     assert satterthwaite([0.0, 0.0], [4, 2]) == 2
 
 
-def test_images_add_variance_and_few_groups_take_degrees_of_freedom() -> None:
+def test_images_add_variance_without_degrees_of_freedom() -> None:
     se, df = contrast_error([2.0, 2.0], [4, 4], shared=3.0)
     assert se == pytest.approx(2.0)
     assert df == pytest.approx(16 / (2 * 0.25 / 3))
-    assert contrast_error([2.0, 2.0], [4, 4], shared=1000.0, shared_df=2)[1] == pytest.approx(2, rel=0.01)
-    assert contrast_error([0.0, 0.0], [4, 4], shared=1.0, shared_df=inf)[1] == inf
+    assert contrast_error([0.0, 0.0], [4, 4], shared=1.0)[1] == inf
 
 
 def test_an_infinite_number_of_degrees_is_the_normal_law() -> None:

@@ -27,7 +27,7 @@ from ablate.report.lookup import (
 )
 from ablate.report.words.component_words import differs_text
 from ablate.report.words.headline import LEAST_SEEDS, SYNTHETIC
-from ablate.wording import count_of, listed
+from ablate.wording import count_of, few_groups, listed
 
 _STATUS = (
     ("missing", *(f"{have} no result yet: every number is provisional" for have in ("has", "have"))),
@@ -118,10 +118,8 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
         yield f"unbracketed: the best rate of {whose} lies on the edge of the grid; a better one may lie beyond it"
     if any(row["conditional"] for row in primary):
         groups = int(primary[0]["groups"])
-        few = "one group, which cannot" if groups == 1 else f"{groups} groups, too few to"
-        these = "it" if groups == 1 else "these"
         holds = "the intervals are conditional on" if has_intervals(analysis) else "what is found holds for"
-        yield f"the test images come in {few} stand for others: {holds} {these}"
+        yield f"{few_groups(groups)}: {holds} {'it' if groups == 1 else 'these'}"
     warned = [row["variant"] for row in primary if row["order_warning"] and np.isfinite(row["low"])]
     if warned:
         yield (

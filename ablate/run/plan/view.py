@@ -25,7 +25,7 @@ from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE
 from ablate.study.study import Study
 from ablate.study.trial import level_text
 from ablate.train.device import device_names
-from ablate.wording import count_of, listed, range_of
+from ablate.wording import count_of, few_groups, listed, range_of
 
 MODULES_SHOWN = 8
 TRIALS_SHOWN = 60
@@ -226,7 +226,7 @@ def _limits(data: Dataset, own: Mapping[str, Dataset]) -> list[str]:
             found.append(f"{name} has no pixel of {listed(absent)}")
     groups = len(set(data.splits["test"].groups or ()))
     if 0 < groups < LEAST_GROUPS_DRAWN_WHOLE:
-        found.append(f"the test images come in {count_of(groups, 'group')}, too few to stand for others")
+        found.append(few_groups(groups))
     return found
 
 
