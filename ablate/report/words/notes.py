@@ -58,7 +58,7 @@ def _trials(analysis: Analysis) -> Iterator[str]:
     if differ := computed_differently(frames.trials["computed_by"]):
         yield f"the trials were not all computed alike, which alone can make numbers differ: {'; '.join(differ)}"
     complete = frames.trials[frames.trials["status"] == "complete"]
-    bare = sum(not frames.source.preds_path(key).is_file() for key in complete["key"])
+    bare = sum(not frames.arrays[key].folder.predictions.is_file() for key in complete["key"])
     if 0 < bare < len(complete):
         yield (
             f"{bare} of {count_of(len(complete), 'trial')} {'has' if bare == 1 else 'have'} no stored predictions (a "
