@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-import inspect
 import re
 import typing
 from collections.abc import Callable
+from inspect import Parameter, Signature
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -39,9 +39,8 @@ def imported(module: str, what: str, key: str) -> ModuleType:
 
 def _monai(name: str, **settings: Any) -> nn.Module:
     """Return a network of `monai.networks.nets` for images."""
-    network: nn.Module = getattr(imported("monai.networks.nets", "network", "model.name"), name)(
-        spatial_dims=2, **settings
-    )
+    nets = imported("monai.networks.nets", "network", "model.name")
+    network: nn.Module = getattr(nets, name)(spatial_dims=2, **settings)
     return network
 
 
@@ -131,9 +130,8 @@ def _factory(library: ModuleType, kind: Any) -> Callable[..., nn.Module]:
 
     def build(*, in_channels: int, num_classes: int, weights: str | None = None, **settings: Any) -> nn.Module:
         given = {name: value for name, value in settings.items() if value != takes[name].default}
-        decided = {"num_channels": in_channels, "use_auxiliary_head": False}
-        decided = {name: value for name, value in decided.items() if name in known}
-        config = kind(num_labels=num_classes, **given, **decided)
+        decided = {"num_channels": in_channels, "use_auxiliary_head": False}.items()
+        config = kind(num_labels=num_classes, **given, **{name: value for name, value in decided if name in known})
         if (backbone := getattr(config, "backbone_config", None)) is not None:
             backbone.num_channels = in_channels
         network = library.AutoModelForSemanticSegmentation.from_config(config)
@@ -143,16 +141,13 @@ def _factory(library: ModuleType, kind: Any) -> Callable[..., nn.Module]:
 
     hints: dict[str, Any] = {"in_channels": int, "num_classes": int, "weights": Weights | None}
     for name, field in fields.items():
-        hints[name] = Part | None if dict in typing.get_args(field.type) else field.type
-    defaults = {"weights": None} | {name: field.default for name, field in fields.items()}
-    takes = {
-        name: inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name, inspect.Parameter.empty)
-        )
-        for name in hints
-    }
+        hints[name] = dict[str, Any] | None if dict in typing.get_args(field.type) else field.type
+    if "backbone_config" in fields:
+        hints["backbone_config"] = Backbone | None
+    defaults = {name: field.default for name, field in fields.items()}
+    takes = {name: Parameter(name, Parameter.KEYWORD_ONLY, default=defaults.get(name)) for name in hints}
     build.__doc__ = f"Build the network of transformers that {kind.__name__} describes."
-    build.__annotations__, build.__signature__ = hints, inspect.Signature([*takes.values()])  # type: ignore[attr-defined]
+    build.__annotations__, build.__signature__ = hints, Signature([*takes.values()])  # type: ignore[attr-defined]
     return build
 
 
@@ -163,7 +158,7 @@ def _own_fields(library: ModuleType, kind: Any) -> dict[str, Any]:
     return {field.name.lstrip("_"): field for field in fields if not _NO_SETTINGS.fullmatch(field.name)}
 
 
-def _checked_part(settings: dict[str, Any]) -> dict[str, Any]:
+def _checked_backbone(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a backbone; raise `ValueError` for a kind and for settings that transformers has not."""
     library = importlib.import_module("transformers")
     kinds = {kind.model_type: kind for kind in library.MODEL_FOR_BACKBONE_MAPPING if "timm" not in kind.model_type}
@@ -172,13 +167,9 @@ def _checked_part(settings: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"expected the model_type of a backbone, got '{name}'; {nearest(name, kinds)}")
     known = {*_own_fields(library, kinds[name]), "model_type", "out_features", "out_indices"}
     if unknown := sorted(set(settings) - known):
-        raise ValueError(
-            f"expected settings of the backbone '{name}', got '{unknown[0]}'; {nearest(unknown[0], known)}"
-        )
+        raise ValueError(f"expected settings of '{name}', got '{unknown[0]}'; {nearest(unknown[0], known)}")
     if not {"out_features", "out_indices"} & set(settings):
-        raise ValueError(
-            "expected the stages that the backbone gives; add out_features: [stage1, stage2, stage3, stage4]"
-        )
+        raise ValueError("expected stages to go on from; add out_features: [stage1, stage2, stage3, stage4]")
     return settings
 
 
@@ -200,7 +191,7 @@ def _with_digest(folder: str) -> str:
 
 
 Weights = Annotated[str, AfterValidator(_with_digest)]
-Part = Annotated[dict[str, Any], AfterValidator(_checked_part)]
+Backbone = Annotated[dict[str, Any], AfterValidator(_checked_backbone)]
 
 
 def _load_encoder(library: ModuleType, network: Any, folder: str) -> None:

@@ -122,11 +122,11 @@ def test_the_backbone_begins_with_the_weights_of_a_folder_whose_norms_it_adds(li
         ),
         (
             "{name: transformers/upernet, backbone_config: {model_type: swin, depth: [1]}}",
-            "model.backbone_config: expected settings of the backbone 'swin', got 'depth'; did you mean 'depths'?",
+            "model.backbone_config: expected settings of 'swin', got 'depth'; did you mean 'depths'?",
         ),
         (
             "{name: transformers/upernet, backbone_config: {model_type: swin}}",
-            "model.backbone_config: expected the stages that the backbone gives; add out_features: [stage1,",
+            "model.backbone_config: expected stages to go on from; add out_features: [stage1,",
         ),
     ],
 )
