@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
-from ablate.records.paint import jpeg_uri, labels_uri, mask_uri, reduce, wrong_pixels
+from ablate.records.paint import labels_uri, mask_uri, photo_uri, reduce, wrong_pixels
 from ablate.report.images.gallery import RUN_SHOWN, fixed_images, gallery, image_scores, predictions
 from ablate.report.lookup import setting_label, shown_trials
 
-# Pixels of all tiles of a page together: about 4 MB of files.
-BUDGET = 12_000_000
+# Pixels of all tiles of a page together: about a third of a megabyte of it.
+BUDGET = 6_000_000
 WIDEST = 480
 
 
@@ -50,7 +50,7 @@ def panels(analysis: Analysis) -> list[Panel]:
     scale = min(1.0, WIDEST / max(height, width), (BUDGET / (count * height * width)) ** 0.5)
     most = max(32, int(max(height, width) * scale))
     scores, trials = image_scores(analysis), shown_trials(analysis)
-    images = [jpeg_uri(reduce(shown.image(one.index), most, labels=False)) for one in chosen]
+    images = [photo_uri(reduce(shown.image(one.index), most, labels=False)) for one in chosen]
     targets = [shown.target(one.index) for one in chosen]
     truths = [labels_uri(reduce(target, most, labels=True), shown.palette) for target in targets]
     made = []
