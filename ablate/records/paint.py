@@ -170,26 +170,23 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def jpeg_uri(image: np.ndarray) -> str:
-    """Return a photograph as a data URI."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=82)
-    return data_uri(buffer.getvalue(), "image/jpeg")
+def photo_uri(image: np.ndarray) -> str:
+    """Return a photograph as a data URI: a WebP with loss, of half the bytes of a JPEG that looks alike."""
+    return _webp_uri(Image.fromarray(image), quality=80)
 
 
 def labels_uri(labels: np.ndarray, palette: np.ndarray) -> str:
-    """Return labels in the colours of the palette (256, 3) as a data URI: one byte a pixel before compression."""
-    return _indexed_uri(labels, palette.tobytes())
+    """Return labels in the colours of the palette (256, 3) as a data URI, exact to the pixel."""
+    return _webp_uri(Image.fromarray(palette[labels]), lossless=True, quality=100)
 
 
 def mask_uri(mask: np.ndarray) -> str:
     """Return a mask of 0 and 1 as a data URI: red where it is 1, else transparent."""
-    return _indexed_uri(mask, bytes([0, 0, 0, *WRONG]), transparency=0, bits=1)
+    colours = np.array([(0, 0, 0, 0), (*WRONG, 255)], np.uint8)
+    return _webp_uri(Image.fromarray(colours[mask]), lossless=True, quality=100)
 
 
-def _indexed_uri(indices: np.ndarray, palette: bytes, **options: int) -> str:
-    indexed = Image.frombytes("P", indices.shape[::-1], np.ascontiguousarray(indices).tobytes())
-    indexed.putpalette(palette)
+def _webp_uri(image: Image.Image, **options: Any) -> str:
     buffer = io.BytesIO()
-    indexed.save(buffer, "PNG", **options)
-    return data_uri(buffer.getvalue(), "image/png")
+    image.save(buffer, "WEBP", **options)
+    return data_uri(buffer.getvalue(), "image/webp")

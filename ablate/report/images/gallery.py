@@ -22,13 +22,13 @@ from ablate.errors import ResultsError
 from ablate.measure.detail import scaled_width, thin_pixels
 from ablate.measure.segmentation import per_image_mean_iou
 from ablate.records.images import panel_indices, unpack_image, unpack_some
-from ablate.records.paint import jpeg_uri, labels_uri, mask_uri, palette_of, reduce, wrong_pixels
+from ablate.records.paint import photo_uri, labels_uri, mask_uri, palette_of, reduce, wrong_pixels
 from ablate.records.store import Results, read_json
 from ablate.report.lookup import NotDrawn, once_an_analysis, setting_label, shown_trials
 
 CROPS, CANDIDATES = 4, 24
-# Pixels of all tiles of a page together, about 4 MB of files; and of one of them the longer side.
-BUDGET, WIDEST = 12_000_000, 480
+# Pixels of all tiles of a page together, about a third of a megabyte of it; and of one of them the longer side.
+BUDGET, WIDEST = 6_000_000, 480
 RUN_SHOWN = "Shown of each variant: its own best setting, the seed with the median validation mIoU."
 
 
@@ -233,7 +233,7 @@ def panels(analysis: Analysis) -> list[SimpleNamespace]:
     scale = min(1.0, WIDEST / max(height, width), (BUDGET / (count * height * width)) ** 0.5)
     most = max(32, int(max(height, width) * scale))
     scores, trials = image_scores(analysis), shown_trials(analysis)
-    images = [jpeg_uri(reduce(shown.image(index), most, labels=False)) for index in chosen]
+    images = [photo_uri(reduce(shown.image(index), most, labels=False)) for index in chosen]
     targets = [shown.target(index) for index in chosen]
     truths = [labels_uri(reduce(target, most, labels=True), shown.palette) for target in targets]
     made = []

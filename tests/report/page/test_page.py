@@ -269,7 +269,7 @@ def test_the_tiles_are_the_planted_images(html: str, two: Path) -> None:
         )
         in html
     )
-    truth = found(r'<image id="truth-1" href="data:image/png;base64,([^"]+)"', html)
+    truth = found(r'<image id="truth-1" href="data:image/webp;base64,([^"]+)"', html)
     picture = Image.open(io.BytesIO(base64.b64decode(truth))).convert("RGB")
     assert picture.size == (index["size"][1], index["size"][0])
     colours = {tuple(colour) for colour in np.asarray(picture).reshape(-1, 3).tolist()}
