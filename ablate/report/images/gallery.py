@@ -22,7 +22,7 @@ from ablate.errors import ResultsError
 from ablate.measure.detail import scaled_width, thin_pixels
 from ablate.measure.segmentation import per_image_mean_iou
 from ablate.records.images import panel_indices, unpack_image, unpack_some
-from ablate.records.paint import photo_uri, labels_uri, mask_uri, palette_of, reduce, wrong_pixels
+from ablate.records.paint import labels_uri, mask_uri, palette_of, photo_uri, reduce, wrong_pixels
 from ablate.records.store import Results, read_json
 from ablate.report.lookup import NotDrawn, once_an_analysis, setting_label, shown_trials
 
