@@ -30,7 +30,7 @@ from ablate.report.images.gallery import (
 from ablate.report.lookup import NotDrawn, frequent_classes, order, setting_label, shown_trials
 
 # Pixels of the longer side of a tile in a printed figure.
-TILE = 360
+TILE = 320
 TALLEST = 8.2  # inches, so that a sheet with its rule fits a page
 FINEST = 400  # pixels an inch, more than any of the formats shows
 MOST_NAMED = 36  # classes of a legend
