@@ -98,7 +98,7 @@ def leaks(data: Dataset) -> list[str]:
     return lines
 
 
-def print_data(data: Dataset, console: Console | None = None, *, pictures: bool = True) -> None:
+def print_data(data: Dataset, console: Console | None = None) -> None:
     """Print sizes, class frequencies by split and leaks; in a terminal of colours also some images with their masks."""
     console = console or Console()
     height, width = data.size
@@ -134,7 +134,7 @@ def print_data(data: Dataset, console: Console | None = None, *, pictures: bool 
     console.print(table)
     for line in leaks(data) or ["no image and no group is in two splits"]:
         console.print(Text(line), soft_wrap=True)
-    if pictures and console.color_system == "truecolor":
+    if console.color_system == "truecolor":
         split = data.splits["train"]
         for place in panel_indices(len(split), 2):
             both = np.concatenate([_shown(split, place), _laid_over(data, split, place)], axis=1)

@@ -245,24 +245,23 @@ class LocalExecutor:
 
         A worker that died or ran out of time gives a `Failed` for its trial.
         """
-        found = [*self._overdue(), *self._standing_still()]
+        found = list(self._late())
         with contextlib.suppress(queue.Empty):
             found += self._translate(*self._events.get(timeout=0 if found else timeout))
             while True:
                 found += self._translate(*self._events.get_nowait())
         return found
 
-    def _overdue(self) -> Iterator[WorkerEvent]:
+    def _late(self) -> Iterator[WorkerEvent]:
+        """Yield what is to be said of trials that ran out of time, which ends them, or that stand still."""
+        now = time.monotonic()
         for slot in self._slots:
-            if slot.trial is not None and self._timeout is not None and time.monotonic() - slot.began > self._timeout:
+            if slot.trial is not None and self._timeout is not None and now - slot.began > self._timeout:
                 name, slot.trial = slot.trial.name, None
                 slot.end()
                 yield Failed(name, f"timeout: ran over {self._timeout:g} s")
-
-    def _standing_still(self) -> Iterator[WorkerEvent]:
-        for slot in self._slots:
-            if slot.trial is not None and time.monotonic() - slot.progressed > STALL_SECONDS:
-                slot.progressed = time.monotonic()
+            elif slot.trial is not None and now - slot.progressed > STALL_SECONDS:
+                slot.progressed = now
                 end = f"`kill -9 {slot.pid}` ends it" if slot.pid is not None else "its worker has not begun it"
                 yield Said(f"{slot.trial.name}: no step for {STALL_SECONDS / 60:.0f} minutes; {end}")
 

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,9 @@ def status_document(path: Path) -> dict[str, Any]:
     }
 
 
-def print_status(path: Path, console: Console | None = None) -> int:
+def print_status(path: Path) -> int:
     """Print trials by variant and state; 0 where all are done, 1 where some failed or are missing."""
-    console = console or Console()
-    found = status_document(path)
+    console, found = Console(), status_document(path)
     trials = count_of(found["trials"], "trial")
     console.print(Text(f"{found['study']}: {found['done']} of {trials} done"), soft_wrap=True)
     table = Table()
@@ -136,7 +135,7 @@ def _with_cluster(results: Results) -> list[str]:
     return [name for name in index_of(results.path / "jobs") if not results.trial(name).record.exists()]
 
 
-def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
+def stop_run(path: Path) -> int:
     """Ask the run of a results folder to checkpoint its trials and end; 0, or 1 where nothing runs.
 
     A driver of this machine gets SIGTERM; jobs that a cluster runs without one read of it in the folder.
@@ -144,7 +143,7 @@ def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
     results = Results(path)
     if is_shared(results):
         write_atomic(results.path / STOP_ALL, b"ablate stop")
-        say("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
+        print("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
     elif _held(results.lock):
         note = results.lock.read_text(encoding="utf-8").strip()
         held = re.fullmatch(r"pid (\d+) on (.*)", note)
@@ -152,12 +151,12 @@ def stop_run(path: Path, say: Callable[[str], None] = print) -> int:
             by = held[2] if held else "another process"
             raise ResultsError(f"the run is on {by}", file=str(path), cure="stop it there")
         os.kill(int(held[1]), signal.SIGTERM)
-        say(f"asked the run (pid {held[1]}) to stop; `ablate run` goes on where it left")
+        print(f"asked the run (pid {held[1]}) to stop; `ablate run` goes on where it left")
     elif _with_cluster(results):
         write_atomic(results.path / "jobs" / STOP, b"ablate stop")
-        say("asked the jobs to checkpoint and end; those that wait end when they begin")
+        print("asked the jobs to checkpoint and end; those that wait end when they begin")
     else:
-        say("no run is going on")
+        print("no run is going on")
         return 1
     return 0
 

@@ -40,18 +40,19 @@ def name_findings(name: str, path: KeyPath) -> list[Finding]:
     return []
 
 
-def variant_name_findings(names: Iterable[str], path: KeyPath = ("variants",)) -> list[Finding]:
+def variant_name_findings(names: Iterable[str]) -> list[Finding]:
     """Return the `name_findings` of every name, and pairs that a file system without case could not tell apart."""
     findings: list[Finding] = []
     seen: dict[str, str] = {}
     for name in names:
-        findings += name_findings(name, (*path, name))
+        path: KeyPath = ("variants", name)
+        findings += name_findings(name, path)
         if name.casefold() in RESERVED:
-            findings.append(Finding((*path, name), f"expected another name than {shown(name)}, a word of claims"))
+            findings.append(Finding(path, f"expected another name than {shown(name)}, a word of claims"))
         folded = unicodedata.normalize("NFC", name).casefold()
         if folded in seen:
             message = f"expected names that differ in more than case, got {shown(name)} beside {shown(seen[folded])}"
-            findings.append(Finding((*path, name), message))
+            findings.append(Finding(path, message))
         seen.setdefault(folded, name)
     return findings
 

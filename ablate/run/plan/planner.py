@@ -21,7 +21,7 @@ from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import best_of_each
 from ablate.measure.segmentation import mean_iou
-from ablate.run.plan.reach import deciding_seeds
+from ablate.run.plan.reach import POWER, deciding_seeds
 from ablate.stats.bootstrap import Counts, Score, interaction_of, seed_scores
 from ablate.stats.detectable import detectable_difference, floor_of_detection, holm_first, seeds_to_find
 from ablate.study.spec import StudySpec
@@ -73,17 +73,9 @@ class PowerPlan:
     """How many contrasts Holm's correction is over."""
     level: float
     """The level of its first step, at which every answer is given."""
-    wanted: float
-    """The chance of finding the difference."""
 
 
-def plan_power(
-    frames: Frames,
-    *,
-    seeds: Sequence[int] = SEEDS,
-    deltas: Sequence[float] = DELTAS,
-    wanted: float = 0.8,
-) -> PowerPlan:
+def plan_power(frames: Frames, *, seeds: Sequence[int] = SEEDS, deltas: Sequence[float] = DELTAS) -> PowerPlan:
     """Plan a study like the pilot in `frames`, for each of its contrasts at own best (A/A controls left out).
 
     From the fresh seeds of a cell where the pilot has confirmed it, else from those of its grid.
@@ -99,13 +91,13 @@ def plan_power(
         pilot, reason = _pilot(scores, (name, choice[name]), (other, choice[other]))
         # A pilot of few seeds knows its variance badly.
         careful = pilot.cautious() if pilot.df > 0 else pilot
-        floor = floor_of_detection(pilot.image, level=level, power=wanted)
+        floor = floor_of_detection(pilot.image, level=level, power=POWER)
         shared = {"variant": name, "against": other, "level": level, "reason": reason}
         settings = {"setting": choice[name] or "", "against_setting": choice[other] or ""}
         spreads = {"seed_sd": float(np.sqrt(pilot.seed)), "image_sd": float(np.sqrt(pilot.image))}
         pilot_seeds = pilot.df // 2 + 1 if pilot.df else 0
         found = [
-            (n, detectable_difference(pilot.between, [n, n], alpha=level, power=wanted, shared=pilot.image))
+            (n, detectable_difference(pilot.between, [n, n], alpha=level, power=POWER, shared=pilot.image))
             for n in seeds
         ]
         seen += [
@@ -113,7 +105,7 @@ def plan_power(
             for n, least in found
         ]
         counts = [
-            (d, *(seeds_to_find(d, p.between, alpha=level, power=wanted, shared=p.image) for p in (pilot, careful)))
+            (d, *(seeds_to_find(d, p.between, alpha=level, power=POWER, shared=p.image) for p in (pilot, careful)))
             for d in deltas
         ]
         needed += [shared | {"delta": d, "seeds": n, "cautious_seeds": more, "floor": floor} for d, n, more in counts]
@@ -127,7 +119,6 @@ def plan_power(
         ]),
         len(sides),
         level,
-        wanted,
     )  # fmt: skip
 
 
@@ -188,7 +179,7 @@ def print_power(study: Study, pilot: Path, console: Console | None = None) -> No
 def power_rule(plan: PowerPlan) -> str:
     """Return the sentence under the planner's tables."""
     return (
-        f"Found with a chance of {plan.wanted:.0%} by the primary decision at level {plan.level:.3g} (Holm's first "
+        f"Found with a chance of {POWER:.0%} by the primary decision at level {plan.level:.3g} (Holm's first "
         f"step over {plan.contrasts} contrasts; the last has {plan.level * plan.contrasts:.3g}): power of Welch's "
         "t test, its standard error from either side's variance between the pilot's runs and from the sampling of its "
         "test images, which more seeds do not lessen (floor). cautious_seeds: at the upper 80 % confidence bound of "
