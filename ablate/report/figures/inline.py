@@ -51,6 +51,8 @@ def adaptive(svg: str) -> str:
     names: dict[str, str] = {}
     classes: dict[str, str] = {}
     text = re.sub(r"<g id=\"[^\"]*\"", "<g", lean(svg, decimals=1))
+    # Letters of a line stand beside one another, each by its `x`.
+    text = re.sub(r"(<use [^>]*?)transform=\"translate\((-?[\d.]+) 0\)\"", r'\1x="\2"', text)
     # Every letter is a reference to its outline by name.
     text = _NAME.sub(lambda found: names.setdefault(found[0], f"i{len(names):x}"), text)
     text = re.sub(
