@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -28,15 +29,15 @@ from ablate.errors import ResultsError
 from ablate.measure.stability import spike_steps
 from ablate.records.files import durable
 from ablate.records.images import pack_counts, read_arrays
+from ablate.records.record import EXACT_BITS, LEAST_BITS, MeasureOfSteps, Record
 from ablate.records.store import PACKED, Results, TrialFolder, read_record, to_json
 from ablate.report.build import build_report
+from ablate.run.verify import faults_of_trial
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OF_A_STUDY = ("run.json", "profile.json", "test/index.json")
 OF_A_TRIAL = ("epochs.jsonl", "images.npz", "published.json", "record.json", "steps.f32")
 COUNTS = ("val", "test", "test_loss")
-# Significant bits of a rounded float32, and those that it has.
-LEAST_BITS, EXACT = 8, 24
 # The words of the claims, which their CSV has not; `benchmarks.original_report` quotes them.
 TABLES = ("*.csv", "rules.json", "claims.md")
 MEGABYTE = 1e6
@@ -87,8 +88,11 @@ def pack(results: Results, path: Path) -> None:
 def make_lean(source: TrialFolder, path: Path) -> TrialFolder:
     """Write the files of a trial that are published into the new folder `path`, its steps rounded; return it.
 
-    Its `published.json` says what has changed. One that has such a note is lean already, and stays as it is.
+    Its `published.json` says what has changed. One that has such a note is lean already, and stays as it is. Raises
+    `ResultsError` for a damaged trial: what is published of it would hide that.
     """
+    for fault in faults_of_trial(source, None):
+        raise ResultsError(fault.message, file=str(fault.file), cure="see `ablate verify`")
     path.mkdir()
     for name in OF_A_TRIAL:
         if (source.path / name).exists():
@@ -99,21 +103,36 @@ def make_lean(source: TrialFolder, path: Path) -> TrialFolder:
         return lean
     if lean.images.exists():
         lean.images.write_bytes(pack_counts(read_arrays(source.images, COUNTS)))
-    bits = EXACT
+    bits, measures = EXACT_BITS, dict[str, float]()
     if lean.steps.exists():
-        steps = np.fromfile(source.steps, dtype="<f4").reshape(-1, 2)
-        spikes = spike_steps(steps).tolist()
-        bits = next(
-            bits for bits in range(LEAST_BITS, EXACT + 1) if spike_steps(rounded(steps, bits)).tolist() == spikes
-        )
-        lean.steps.write_bytes(rounded(steps, bits).tobytes())
-    exact, found = measured(Arrays(source, record)), measured(Arrays(lean, record))
-    measures = {
-        name: one.value for name, one in exact.items() if math.isfinite(one.value) and one.value != found[name].value
-    }
-    changed = {name: digest for name, digest in lean.digests().items() if record.files.get(name) != digest}
+        bits, measures = _round_steps(lean, record)
+    digests = lean.digests((lean.images.name, lean.steps.name))
+    changed = {name: digest for name, digest in digests.items() if record.files.get(name) != digest}
     lean.published.write_bytes(to_json({"files": changed, "significant_bits": bits, "measures": measures}))
     return lean
+
+
+def _round_steps(lean: TrialFolder, record: Record) -> tuple[int, dict[str, float]]:
+    """Round the steps to as few bits as leave all measures but a `MeasureOfSteps`; return these as they were."""
+    exact = Arrays(lean, record)
+    spikes, before = spike_steps(exact.steps).tolist(), measured(exact)
+    for bits in range(LEAST_BITS, EXACT_BITS + 1):
+        fewer = Arrays(lean, record)
+        fewer.steps = rounded(exact.steps, bits)
+        after = {name: one.value for name, one in measured(fewer).items()}
+        moved = {name: one.value for name, one in before.items() if not _same(one.value, after[name])}
+        stated = all(
+            name in get_args(MeasureOfSteps) and math.isfinite(value) and math.isfinite(after[name])
+            for name, value in moved.items()
+        )
+        if stated and spike_steps(fewer.steps).tolist() == spikes:
+            break
+    lean.steps.write_bytes(fewer.steps.tobytes())
+    return bits, moved
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def rounded(values: np.ndarray, bits: int) -> np.ndarray:

@@ -126,11 +126,13 @@ def spike_rate(steps: np.ndarray) -> Measured:
     return Measured(1000.0 * len(spike_steps(steps)) / eligible)
 
 
-def spike_score(steps: np.ndarray) -> Measured:
+def spike_score(steps: np.ndarray, slack: float = 0.0) -> Measured:
     """Return the share of all steps that are spikes in the form of OLMo, a fraction, for comparison with `spike_rate`.
 
     A step counts where loss or gradient norm, unlogged, exceeds mean + 6 standard deviations of the full window of
     128 steps before it (allenai/OLMo-core, `stability_monitor.py`, "SpikeScore (total)"); flags are not merged.
+    With a `slack`, the share where every value may be off by that fraction of itself: the most, or the least where it
+    is negative.
     """
     steps = np.asarray(steps, dtype=np.float64)
     if len(steps) < SPIKE_WINDOW:
@@ -143,7 +145,13 @@ def spike_score(steps: np.ndarray) -> Measured:
             before = before[start - SPIKE_WINDOW : block.stop - SPIKE_WINDOW]
             with np.errstate(invalid="ignore"):
                 mean, std = before.mean(axis=1), before.std(axis=1)
-                flagged[block] |= (std >= 1e-10) & (stream[block] > mean + SPIKE_SCALES * std)
+                values, limit = stream[block], mean + SPIKE_SCALES * std
+                if slack:
+                    # Neither a mean nor a standard deviation moves by more than the root mean square of what is off.
+                    moved = slack * np.sqrt((before**2).mean(axis=1))
+                    values, std = values + slack * np.abs(values), std + moved
+                    limit = limit - (1 + SPIKE_SCALES) * moved
+                flagged[block] |= (std >= 1e-10) & (values > limit)
     return Measured(float(flagged.mean()))
 
 
@@ -202,6 +210,50 @@ def tail_risk(loss: np.ndarray) -> Measured:
         return unknown("a negative loss has no logarithm")
     changes = np.sort(np.diff(_log(loss)))
     return Measured(float(changes[-int(np.ceil(0.05 * len(changes))) :].mean()))
+
+
+def rounding_bounds(steps: np.ndarray, steps_per_epoch: int, bits: int) -> dict[str, tuple[float, float]]:
+    """Return between which values each measure of the steps (S, 2) was before these were rounded to so many bits.
+
+    A value of `bits` significant bits is off by at most 2^-bits of itself. Medians, percentiles and means of the
+    largest values never fall where every value rises, which bounds them. NaN for what cannot be had of the rounded
+    steps.
+    """
+    unit = 2.0**-bits
+    medians = epoch_medians(steps[:, 0], steps_per_epoch)
+    loss = _finite_start(steps[:, 0])
+    risen, risk = rise(medians).value, tail_risk(steps[:, 0]).value
+    # The logarithms of both ends of a difference.
+    most = -2 * np.log1p(-unit)
+    return {
+        "rise": (risen * (1 - 3 * unit), risen * (1 + 3 * unit)),
+        "spike_score": (spike_score(steps, -unit).value, spike_score(steps, unit).value),
+        "roughness": _roughness_bounds(loss, unit) if np.isfinite(roughness(loss).value) else (np.nan, np.nan),
+        "excess_variation": _excess_bounds(medians, unit) if np.isfinite(medians).all() else (np.nan, np.nan),
+        "tail_risk": (risk - most, risk + most),
+    }
+
+
+def _roughness_bounds(loss: np.ndarray, unit: float) -> tuple[float, float]:
+    off, changes = unit * np.abs(loss), np.diff(loss)
+    both = off[1:] + off[:-1]
+    least, most = (
+        np.percentile(changes + sign * both, 75) - np.percentile(changes - sign * both, 25) for sign in (-1, 1)
+    )
+    shortest, longest = (np.median((loss + sign * off)[:5]) - np.percentile(loss - sign * off, 5) for sign in (-1, 1))
+    return max(0.0, float(least / longest)), float(most / shortest) if shortest > 0 else np.inf
+
+
+def _excess_bounds(medians: np.ndarray, unit: float) -> tuple[float, float]:
+    if len(medians) < 3 or not medians.any():
+        return np.nan, np.nan
+    off, changes, net = unit * np.abs(medians), np.abs(np.diff(medians)), np.abs(medians[-1] - medians[0])
+    both, ends = off[1:] + off[:-1], off[0] + off[-1]
+    least = np.maximum(changes - both, 0).sum() - net - ends
+    most = (changes + both).sum() - max(0.0, net - ends)
+    narrow, wide = (medians + sign * off for sign in (-1, 1))
+    shortest, longest = narrow.max() - wide.min(), wide.max() - narrow.min()
+    return max(0.0, float(least / longest)), float(most / shortest) if shortest > 0 else np.inf
 
 
 def late_oscillation(val_mean_iou: np.ndarray) -> Measured:

@@ -11,6 +11,10 @@ from ablate.errors import redacted, visible
 from ablate.study.trial import Trial, without_location
 
 SCHEMA = 1
+# Significant bits of a float32 that was rounded to be published, and those that it has.
+LEAST_BITS, EXACT_BITS = 8, 24
+# The measures that rounding the steps moves no further than `ablate.measure.stability.rounding_bounds`.
+MeasureOfSteps = Literal["rise", "spike_score", "roughness", "excess_variation", "tail_risk"]
 Resolution = Literal["trained", "native"]
 Status = Literal["complete", "diverged", "pruned", "failed"]
 
@@ -256,12 +260,12 @@ class PublishedDocument(_Document):
     """`published.json` beside a record: which of its files were made smaller to be published, and the digests of these.
 
     The numbers of `steps.f32` are rounded to so many significant bits; `measures` are those of them before, where
-    rounding changes them.
+    rounding changes them. Any other file or measure is refused: it is as the record and the files have it.
     """
 
-    files: dict[str, str]
-    significant_bits: Annotated[int, Field(ge=1, le=24)]
-    measures: dict[str, float]
+    files: dict[Literal["images.npz", "steps.f32"], str]
+    significant_bits: Annotated[int, Field(ge=LEAST_BITS, le=EXACT_BITS)]
+    measures: dict[MeasureOfSteps, float]
 
 
 DOCUMENTS: dict[str, type[_Document]] = {

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ablate.analysis.load import read_spec
+from ablate.analysis.load import read_spec, read_steps
 from ablate.errors import AblateError, ResultsError, visible
 from ablate.measure.segmentation import mean_iou
-from ablate.measure.stability import epoch_medians, rise
+from ablate.measure.stability import rounding_bounds
 from ablate.records.files import lock, refuse_link, refuse_links
 from ablate.records.images import read_arrays, unpack_image, unpack_maps
-from ablate.records.record import Record
+from ablate.records.record import EXACT_BITS, Record
 from ablate.records.store import (
     NUMBERS,
     PACKED,
@@ -115,7 +115,7 @@ def faults(results: Results) -> Iterator[Fault]:
         yield _fault(results.study, error, results.study)
     yield from _test_split(results)
     for folder in results.folders():
-        yield from _trial(folder, plan.get(folder.name))
+        yield from faults_of_trial(folder, plan.get(folder.name))
 
 
 def _fault(file: Path, error: Exception, *aside: Path) -> Fault:
@@ -141,7 +141,7 @@ def _test_split(results: Results) -> Iterator[Fault]:
         yield _fault(place, error, index, *([place] if place != index else []))
 
 
-def _trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[Fault]:
+def faults_of_trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[Fault]:
     """Find the damage of one trial; a trial whose record is put aside runs again."""
     try:
         refuse_link(folder.path)
@@ -149,11 +149,15 @@ def _trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[F
         if record is None:
             return
         _check_identity(folder, record, planned)
-        published = folder.note()
     except ResultsError as error:
         place = Path(error.problems[0].file or folder.record)
-        yield _fault(place, error, *{place, folder.record})
+        yield _fault(place, error, *dict.fromkeys((place, folder.record)))
         return
+    smaller: Mapping[str, str] = {}
+    try:
+        smaller = _made_smaller(folder, record)
+    except ResultsError as error:
+        yield _fault(Path(error.problems[0].file or folder.published), error, folder.published)
     weights = record.provenance.get("weights")
     for name, digest in {**record.files, **(weights if isinstance(weights, dict) else {})}.items():
         file = folder.path / name
@@ -162,7 +166,7 @@ def _trial(folder: TrialFolder, planned: Mapping[str, Any] | None) -> Iterator[F
         elif not file.exists():
             if name in KEPT:
                 yield Fault(file, "missing, although the record was made with it", (folder.record,))
-        elif folder.digests((name,)).get(name) not in (digest, published.get("files", {}).get(name)):
+        elif folder.digests((name,)).get(name) not in (digest, smaller.get(name)):
             aside = (file,) if name in WEIGHTS else (file, folder.record)
             yield Fault(file, "its SHA-256 is not the one in the record", aside)
     for file, check in ((folder.epochs, _check_curves), (folder.images, _check_scores)):
@@ -206,13 +210,31 @@ def _check_curves(folder: TrialFolder, record: Record) -> None:
         size, steps = folder.steps.stat().st_size, metrics.get("steps_per_epoch")
         if epochs is not None and steps is not None and size != epochs * steps * STEP_BYTES:
             raise ResultsError("its length is not that of the steps in the record", file=str(folder.steps))
+
+
+def _made_smaller(folder: TrialFolder, record: Record) -> Mapping[str, str]:
+    """Return the digests of the files that were made smaller to be published.
+
+    Raises `ResultsError` where what is said of them is not so: `measures` must lie within the rounding of the steps.
+    """
     note = folder.note()
-    if folder.steps.exists() and (stated := note.get("measures", {}).get("rise")) is not None:
-        losses = np.fromfile(folder.steps, dtype="<f4")[::2]
-        found = rise(epoch_medians(losses, int(metrics.get("steps_per_epoch") or 1))).value
-        # A median is rounded as its steps are, and a rise is the ratio of two.
-        if not math.isclose(found, stated, rel_tol=3 * 2.0 ** -note["significant_bits"]):
-            raise ResultsError(f"a rise of {stated:.4g}, not that of the steps", file=str(folder.published))
+    if not note:
+        return {}
+    bits, files = note["significant_bits"], note["files"]
+    if "steps.f32" not in files and not note["measures"]:
+        return files
+    steps = read_steps(folder.steps)
+    if (steps[np.isfinite(steps)].view("<u4") & (2 ** (EXACT_BITS - bits) - 1)).any():
+        found = f"it has more than the {bits} significant bits of {folder.published.name}"
+        raise ResultsError(found, file=str(folder.steps))
+    per_epoch = record.metrics.get("steps_per_epoch") or 1
+    bounds = rounding_bounds(steps, max(1, int(per_epoch)) if math.isfinite(per_epoch) else 1, bits)
+    for name, stated in note["measures"].items():
+        least, most = bounds[name]
+        if not least <= stated <= most:
+            found = f"{name} is {stated:.4g} in it, and between {least:.4g} and {most:.4g} by the steps"
+            raise ResultsError(found, file=str(folder.published))
+    return files
 
 
 def _check_scores(folder: TrialFolder, record: Record) -> None:

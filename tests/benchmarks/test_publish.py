@@ -81,23 +81,58 @@ def test_damage_to_what_was_rounded_is_named_within_the_archive(tmp_path: Path) 
     path = plant(tmp_path / "own", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=20, images=4, size=(16, 24))
     pack(Results(path), make_folder(tmp_path / "first") / PACKED)
     trial = next(Results(tmp_path / "first").folders())
-    note = trial.note()
+    own = next(Results(path).folders())
+    note, whole = trial.note(), {file: file.read_bytes() for file in trial.path.iterdir()}
+
+    def forge(**changes: object) -> None:
+        trial.published.write_bytes(to_json(note | changes))
+
+    def change_curves() -> None:
+        trial.epochs.write_bytes(trial.epochs.read_bytes().replace(b"train_loss", b"train_lost", 1))
+        forge(files=note["files"] | trial.digests(("epochs.jsonl",)))
+
+    def leave_steps() -> None:
+        trial.steps.write_bytes(own.steps.read_bytes())
+        forge(files=note["files"] | trial.digests(("steps.f32",)))
+
     for said, damage in {
-        r"published\.json: a rise of 9": lambda: trial.published.write_bytes(
-            to_json(note | {"measures": {"rise": 9.0}})
-        ),
-        r"published\.json: damaged: measures": lambda: trial.published.write_bytes(to_json(note | {"measures": 1})),
+        r"published\.json: rise is 9": lambda: forge(measures={"rise": 9.0}),
+        r"published\.json: roughness is 999": lambda: forge(measures={"roughness": 999.0}),
+        r"published\.json: tail_risk is 0 in it": lambda: forge(measures={"tail_risk": 0.0}),
+        r"published\.json: excess_variation is 99": lambda: forge(measures={"excess_variation": 99.0}),
+        r"published\.json: spike_score is 0.9": lambda: forge(measures={"spike_score": 0.9}),
+        r"published\.json: damaged: measures.spike_rate": lambda: forge(measures={"spike_rate": 999.0}),
+        r"published\.json: damaged: measures.val_rise": lambda: forge(measures={"val_rise": 1.0}),
+        r"published\.json: damaged: measures:": lambda: forge(measures=1),
+        r"published\.json: damaged: significant_bits": lambda: forge(significant_bits=1),
+        r"published\.json: damaged: files.epochs\.jsonl": change_curves,
+        r"steps\.f32: it has more than the \d+ significant bits": leave_steps,
         r"steps\.f32: its SHA-256 is not": lambda: trial.steps.write_bytes(trial.steps.read_bytes()[:-1] + b"x"),
     }.items():
         damage()
         shutil.rmtree(tmp_path / "second", ignore_errors=True)
         shutil.copytree(path, tmp_path / "second", ignore=shutil.ignore_patterns("trials"))
-        pack(Results(tmp_path / "first"), tmp_path / "second" / PACKED)
+        with tarfile.open(tmp_path / "second" / PACKED, "w:xz", preset=0) as archive:
+            archive.add(trial.path.parent, "trials")
         lines: list[str] = []
         assert print_verification(tmp_path / "second", repair=False, say=lines.append) == 1
         assert any(re.search(rf"second/trials\.tar\.xz: trials/{trial.name}/{said}", line) for line in lines), lines
         assert load_results(tmp_path / "second").trials["test_mean_iou"].notna().all()
-        trial.published.write_bytes(to_json(note))
+        # Published anew, it would be hidden.
+        with pytest.raises(ResultsError, match=trial.name):
+            pack(Results(tmp_path / "second"), tmp_path / PACKED)
+        for file, content in whole.items():
+            file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["epochs.jsonl", "steps.f32", "images.npz"])
+def test_a_damaged_trial_is_not_published(both: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    shutil.copytree(both[0], tmp_path / "own")
+    file = next(folder.path / name for folder in Results(tmp_path / "own").folders() if folder.images.exists())
+    file.write_bytes(file.read_bytes()[:-2] + b" \n")
+    with pytest.raises(ResultsError, match=re.escape(f"{file.parent.name}/{name}: its SHA-256 is not")):
+        pack(Results(tmp_path / "own"), tmp_path / PACKED)
+    assert not (tmp_path / PACKED).exists()
 
 
 def test_what_is_published_stays_where_nothing_can_take_its_place(tmp_path: Path) -> None:

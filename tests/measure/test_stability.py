@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from ablate.measure.stability import (
     late_oscillation,
     rise,
     roughness,
+    rounding_bounds,
     spike_rate,
     spike_score,
     spike_steps,
     tail_risk,
 )
+from ablate.records.record import MeasureOfSteps
 from ablate.registry import MEASURES
 
 
@@ -233,3 +236,24 @@ def test_the_measures_stand_in_their_order() -> None:
     found = [name for name, one in MEASURES.items() if one.section == "stability"]
     assert found == [*names, "late_oscillation", "lr_headroom"]
     assert all(MEASURES[name].title for name in found)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_measures_before_a_rounding_lie_within_its_bounds(seed: int) -> None:
+    rng, bits, per_epoch = np.random.default_rng(seed), 8, 25
+    steps = np.exp(-np.linspace(0, 2, 500))[:, None] * np.exp(rng.normal(0, 0.2, (500, 2)))
+    steps[rng.integers(130, 500, 4)] *= 5
+    # As far off as a value can be, to either side.
+    off = rng.choice([-1, 0, 1], steps.shape) if seed % 2 else np.where(np.arange(500) % 2, -1, 1)[:, None]
+    before = measured(Trial(steps * (1 + off * 2.0**-bits), {"val_loss": steps[:, 0], "val_mean_iou": steps[:, 0]}, 25))
+    bounds = rounding_bounds(steps, per_epoch, bits)
+    assert set(bounds) == set(get_args(MeasureOfSteps))
+    for name, (least, most) in bounds.items():
+        assert least <= before[name].value <= most, name
+    assert bounds["roughness"][1] < 1.5 * before["roughness"].value
+
+
+def test_bounds_of_steps_that_give_no_measure_hold_nothing() -> None:
+    for steps in (np.empty((0, 2)), np.zeros((100, 2)), np.full((100, 2), np.nan), np.full((300, 2), np.inf)):
+        for name, (least, most) in rounding_bounds(steps, 10, 8).items():
+            assert not least <= 1.5 <= most, name

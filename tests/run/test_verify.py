@@ -19,6 +19,7 @@ from ablate.errors import ResultsError
 from ablate.records.files import lock
 from ablate.records.store import Results, TrialFolder
 from ablate.run.verify import faults, print_verification
+from benchmarks.publish import make_lean
 from tests.planted import plant
 
 
@@ -186,6 +187,29 @@ def test_weights_that_are_damaged_are_put_aside_alone(results: Results) -> None:
     edit(folder.record, provenance={"weights": {"best.pt": "0" * 64}})
     assert verified(results, repair=True)[0] == 0
     assert folder.record.exists() and not folder.best.exists()
+
+
+@pytest.mark.parametrize("note", [b"{", b'{"files": {}, "significant_bits": 8, "measures": {"rise": 1.0}}'])
+def test_a_damaged_note_on_publishing_is_put_aside_alone(note: bytes, results: Results) -> None:
+    folder = complete(results)
+    folder.published.write_bytes(note)
+    code, text = verified(results)
+    assert code == 1 and "would be put aside: published.json" in text and "put aside: record.json" not in text
+    assert verified(results, repair=True)[0] == 0
+    assert folder.record.exists() and not folder.published.exists()
+    assert verified(results)[0] == 0
+
+
+def test_a_damaged_note_of_a_published_trial_is_put_aside_with_what_it_excused(results: Results) -> None:
+    folder = complete(results)
+    lean = make_lean(folder, results.path / "lean")
+    shutil.rmtree(folder.path)
+    lean.path.rename(folder.path)
+    assert verified(results)[0] == 0
+    edit(folder.published, measures={"tail_risk": -1.0})
+    assert verified(results, repair=True)[0] == 0
+    assert not folder.record.exists() and not folder.steps.exists()
+    assert verified(results)[0] == 0
 
 
 def test_a_folder_that_a_run_holds_is_not_repaired(results: Results) -> None:
