@@ -30,6 +30,7 @@ _DAMAGED = (
     ValueError,
     SyntaxError,
     EOFError,
+    MemoryError,
     NotImplementedError,
     RuntimeError,
     zipfile.BadZipFile,
@@ -74,12 +75,20 @@ def pack_counts(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     if f"{name}{_LEAN}.npy" in archive.namelist():
-        target, fp, fn = _array(archive, name + _LEAN).astype(np.int64).swapaxes(1, 2)
-        return np.stack([target - fn, fp, fn], axis=-1)
+        lean = _array(archive, name + _LEAN)
+        # Two of them, as int64, may be no more than what a file may unpack to.
+        if lean.ndim != 3 or len(lean) != 3 or lean.dtype.kind != "u" or 16 * lean.size > MAX_BYTES:
+            raise ValueError(f"{name}{_LEAN} of {lean.dtype} {lean.shape} holds no counts, or too many")
+        counts = lean.T.astype(np.int64, order="C")
+        counts[..., 0] -= counts[..., 2]
+        return counts
     if f"{name}.npy" not in archive.namelist():
         raise KeyError(name)
     with archive.open(f"{name}.npy") as member:
-        return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+        array = np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} of {array.dtype} holds no numbers")
+    return array
 
 
 def pack(arrays: Iterable[np.ndarray]) -> bytes:

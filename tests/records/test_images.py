@@ -109,6 +109,40 @@ def test_what_unpacks_to_more_than_memory_holds_is_refused(tmp_path: Path, monke
         read_arrays(path, ["val"])
 
 
+@pytest.mark.parametrize(
+    "lean",
+    [
+        np.zeros((3, 2, 4), [("a", "u2")]),
+        np.zeros((3, 2, 4), np.float32),
+        np.zeros((3, 2, 4, 1), np.uint16),
+        np.zeros((2, 2, 4), np.uint16),
+        np.zeros((3, 20, 200), np.uint8),  # 12,000 bytes, and 96,000 as int64, twice
+    ],
+)
+def test_counts_of_another_form_or_too_many_are_refused(
+    lean: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablate.records.images.MAX_BYTES", 100_000)
+    path = tmp_path / "images.npz"
+    np.savez_compressed(path, val_target_fp_fn=lean)
+    with pytest.raises(ResultsError, match=r"val_target_fp_fn of .* holds no counts|holds no numbers") as refused:
+        read_arrays(path, ["val"])
+    assert "\n" not in str(refused.value)
+
+
+def test_arrays_that_hold_no_numbers_or_claim_more_than_memory_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    np.savez(path, val=np.zeros((2, 3, 3), [("a", "u2")]))
+    with pytest.raises(ResultsError, match="holds no numbers"):
+        read_arrays(path, ["val"])
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (2**55,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("val.npy", header.getvalue())
+    with pytest.raises(ResultsError, match="its arrays cannot be read"):
+        read_arrays(path, ["val"])
+
+
 def test_arrays_come_back_and_what_holds_objects_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.npz"
     np.savez_compressed(path, val=np.arange(6).reshape(1, 2, 3), other=np.zeros(1))
