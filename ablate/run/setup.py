@@ -258,5 +258,5 @@ def take_over(results: Results, trials: Sequence[Trial], found: Mapping[str, Pat
         folder.copy_from(TrialFolder(found[trial.key]))
     # One that diverged has neither counts nor predictions.
     bare = sum(folder.images.exists() and not folder.predictions.exists() for folder in folders)
-    lack = f"; {bare} of them without predictions and weights, which a published folder does not hold" if bare else ""
+    lack = f"; {bare} of them without predictions" if bare else ""
     return f"{count_of(len(trials), 'trial')} taken over from other folders (run.reuse){lack}"
