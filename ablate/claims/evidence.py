@@ -372,7 +372,7 @@ def threshold_of(claim: ClaimSpec) -> float:
 
 def _right(claim: ClaimSpec) -> str | None:
     """Return the right side of a comparison in print; None for a claim about one variant."""
-    return f"{claim.factor:g} × {claim.right}" if claim.factor else claim.right
+    return f"{claim.factor:g} × {claim.right}" if claim.factor and claim.right else claim.right
 
 
 def _of(name: str, left: str, right: str | None, sign: str = "−") -> str:

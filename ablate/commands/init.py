@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.data.files.layout import find_group, find_layout
-from ablate.data.files.survey import Survey, survey
+from ablate.data.files.survey import Survey, sums_of, survey
 from ablate.errors import StudyError
 from ablate.study.jsonschema import json_schema
 from ablate.study.names import ALLOWED
@@ -95,6 +95,9 @@ def notes(seen: Survey) -> list[str]:
             "the values are sums of bits, each of which is taken for a class; if each value is a class of its own, "
             f"write classes: {{{plain}}}"
         )
+    elif bits := sums_of(seen.labels, seen.names):
+        named = ", ".join(f"class_{bit}: {{bit: {bit.bit_length() - 1}}}" for bit in bits)
+        found.append(f"the values are sums of {bits}: if a pixel may bear several classes, write classes: {{{named}}}")
     if seen.copies:
         found.append(f"{count_of(seen.copies, 'image')} with the same bytes as another one: copies stay in one split")
     elif seen.layout.split is None and seen.group is None:

@@ -131,8 +131,10 @@ def remember(manifest: str, document: Mapping[str, Any]) -> None:
 
 def _store(key: str, build: Build) -> None:
     """Build the entry in a temporary folder beside its place and rename it there; its lock is held."""
-    entry, temporary = root() / key, root() / f".{key}.part"
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    entry, temporary = root() / key, root() / f".{key}.{os.getpid()}-{secrets.token_hex(4)}.part"
+    damaged = temporary.with_suffix(".damaged.part")
+    for leftover in root().glob(f".{key}.*part"):  # of a process that was killed: the lock says that none is at work
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
         temporary.mkdir()
         allocate = Allocate(temporary)
@@ -145,10 +147,11 @@ def _store(key: str, build: Build) -> None:
         text = json.dumps({"arrays": items, "document": document}, sort_keys=True)
         (temporary / "meta.json").write_text(text, encoding="utf-8")
         if entry.exists():  # damaged, or it would have been loaded
-            shutil.rmtree(entry)
+            entry.rename(damaged)
         temporary.rename(entry)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for leftover in (temporary, damaged):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

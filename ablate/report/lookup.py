@@ -19,8 +19,8 @@ from ablate.wording import count_of, listed, range_of
 Row = dict[str, Any]
 # Letters of a setting where there is room for all of it.
 WHOLE = 200
-# Keeps what a function made of an analysis: several figures ask for the same.
-once_an_analysis = lru_cache(maxsize=4)
+# Keeps what a function made of the last analysis: several figures ask for the same. More would keep analyses alive.
+once_an_analysis = lru_cache(maxsize=1)
 
 
 class NotDrawn(Exception):

@@ -121,6 +121,7 @@ def test_a_study_of_data_sizes_has_a_curve_against_the_images(tmp_path: Path) ->
         differs = {} if name == "full" else {"data.fraction": [1.0, fraction]}
         run["variants"][name] |= {"train_images": images, "differs": differs}
     (path / "run.json").write_text(json.dumps(run))
+    check_all(load_results(path))
     frame = analyse(load_results(path)).data_size
     assert list(frame["images"]) == [4, 12, 40]
     assert list(frame["name"]) == ["tenth", "third", "full"]

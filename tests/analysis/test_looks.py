@@ -13,6 +13,7 @@ from scipy import stats
 from ablate.analysis.contrasts import against, confirm_looks, contrasts_frame, controls, ways
 from ablate.analysis.frames import Frames
 from ablate.analysis.looks import LookPlan, Looks, taken_looks
+from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.stats.sequential import level_at
 from tests.planted_counts import draw_study
@@ -45,6 +46,7 @@ def without(frames: Frames, variant: str, keep: int) -> Frames:
 def test_a_clear_contrast_ends_at_the_first_look_and_the_others_go_on() -> None:
     rows, looks = looked(study())
     assert looks.words["b"] == "better" == rows["decision"]["b"]
+    assert set(looks.frame.columns) == set(FRAMES["looks"].columns())
     frame: Any = looks.frame.set_index(["variant", "look"])
     assert frame.loc["b"]["n"].tolist() == [4]
     assert rows["n"]["b"] == 4 and rows["fresh"].all()

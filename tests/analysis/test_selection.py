@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from ablate.analysis.selection import (
     alike_but_rate,
@@ -151,6 +152,22 @@ def test_only_rates_at_the_same_other_levels_make_a_line() -> None:
     assert alike_but_rate("q", ["p", "q", "r"], levels) == ["p", "q"]
     levels["decay"] = [np.nan, np.nan, 0.1]
     assert alike_but_rate("q", ["p", "q", "r"], levels) == ["p", "q"]
+
+
+@pytest.mark.parametrize("variants", [2, 3, 4, 5, 6, 7, 9])
+def test_equal_orders_agree_to_the_last_digit(variants: int) -> None:
+    scores = np.linspace(0.5, 0.6, variants)
+    assert rank_agreement(pd.DataFrame({"a": scores, "b": scores**2}))["tau"].tolist() == [1.0]
+    assert rank_agreement(pd.DataFrame({"a": scores, "b": -scores}))["tau"].tolist() == [-1.0]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_agreement_is_that_of_scipy_with_ties_too() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        v = pd.DataFrame(draw.integers(0, 4, (5, 2)).astype(float), columns=["a", "b"])
+        expected = stats.kendalltau(v["a"], v["b"]).statistic
+        assert rank_agreement(v)["tau"].tolist() == pytest.approx([expected], nan_ok=True)
 
 
 def test_agreement_of_rankings() -> None:

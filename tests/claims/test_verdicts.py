@@ -175,6 +175,11 @@ def test_a_study_without_claims_has_an_empty_table(study: tuple[Frames, Analysis
     assert not len(judge(bare, analysis))
 
 
+def test_a_factor_without_a_right_side_is_not_printed(study: tuple[Frames, Analysis]) -> None:
+    claim = ClaimSpec(metric="mean_iou", variant="unet", op=">", value=0.1).model_copy(update={"factor": 2.0})
+    assert "None" not in Gatherer(*study).gather(claim, "unet", None).quantity
+
+
 def test_throughput_that_was_not_measured_is_refused(study: tuple[Frames, Analysis]) -> None:
     frames, analysis = study
     claim = ClaimSpec(metric="train_images_per_s", left="attention", op=">=", right="unet", factor=0.9)

@@ -121,10 +121,12 @@ def test_masks_of_several_classes_a_pixel_become_a_study_of_such(tmp_path: Path)
     ("values", "names", "bits"),
     [
         ([0, 2, 8, 10], {}, [2, 8]),
-        ([0, 1, 2, 4, 5, 255], {}, [1, 2, 4]),
+        ([0, 1, 4, 16, 17, 255], {}, [1, 4, 16]),
+        ([0, 1, 2, 4, 5, 255], {}, []),
+        ([0, 32, 64, 96, 128, 192], {}, []),
         ([0, 1, 2, 3], {}, []),
         ([0, 64, 128, 192], {}, []),
-        ([0, 1, 2, 4, 5], {5: "tree"}, []),
+        ([0, 2, 8, 10], {10: "tree"}, []),
         ([0, 1, 2, 4], {}, []),
         ([0, 1, 2, 4, 9], {}, []),
     ],
@@ -134,6 +136,24 @@ def test_sums_of_bits_are_told_from_values_of_one_class(
 ) -> None:
     held = dict.fromkeys(values, 1)
     assert find_bits(LabelValues(False, held, held), names) == bits
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[*range(7), 8, 9, 10], [0, 1, 2, 4, 5], [0, 1, 2, 4, 7], [0, 1, 2, 3, 4, 5, 7], [0, 32, 64, 96, 128, 192]],
+)
+def test_numbered_classes_of_which_some_are_absent_stay_classes(values: list[int], tmp_path: Path) -> None:
+    for number in range(8):
+        image, _ = cells(number)
+        save(tmp_path / "a" / "image" / f"{number}.png", image)
+        mask = np.resize(np.array(values, np.uint8), image.shape[:2])
+        save(tmp_path / "a" / "label" / f"{number}.png", np.roll(mask, number, axis=1))
+    text, notes = study_of(tmp_path / "a", tmp_path / "s.yaml")
+    data = load_data(read_study(tmp_path / "s.yaml"))
+    assert not data.multilabel and len(data.classes) == len(values) and "{bit:" not in text
+    bits = [value for value in values if value.bit_count() == 1]
+    said = f"sums of {bits}: if a pixel may bear several classes, write classes: {{class_{bits[0]}: {{bit: "
+    assert any(said in note for note in notes)
 
 
 def test_masks_that_were_resized_as_pictures(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -67,11 +68,25 @@ def test_an_error_in_building_leaves_nothing_behind(cache: Path) -> None:
 
 
 def test_leftovers_of_a_killed_process_are_swept(cache: Path) -> None:
-    torn = cache / f".{KEY}.part"
-    torn.mkdir(parents=True)
-    (torn / "train_images.npy").write_bytes(b"half")
+    torn = [cache / f".{KEY}.part", cache / f".{KEY}.4711-0a1b2c3d.part"]
+    for folder in torn:
+        folder.mkdir(parents=True)
+        (folder / "train_images.npy").write_bytes(b"half")
     store.fill(KEY, filler([]))
-    assert not torn.exists() and store.load(KEY) is not None
+    assert not any(folder.exists() for folder in torn) and store.load(KEY) is not None
+
+
+def test_one_who_builds_at_the_same_time_in_spite_of_the_lock_is_not_written_over(cache: Path) -> None:
+    parts: list[str] = []
+
+    def build(allocate: store.Allocate) -> dict[str, Any]:
+        parts.extend(path.name for path in cache.glob(f".{KEY}*.part"))
+        return filler([])(allocate)
+
+    for _ in range(2):
+        store.fill(KEY, build)
+        shutil.rmtree(cache / KEY)
+    assert len(set(parts)) == 2
 
 
 def test_where_nothing_can_be_written_the_arrays_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

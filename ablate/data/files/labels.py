@@ -46,6 +46,8 @@ class Labels:
 
     def apply(self, codes: np.ndarray) -> np.ndarray:
         """Return class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named."""
+        if codes.dtype in (np.uint8, np.uint16):  # of these no value lies outside the table
+            return self._lookup[codes]
         inside = (codes >= 0) & (codes < len(self._lookup))
         return np.where(inside, self._lookup[np.where(inside, codes, 0)], np.uint8(UNKNOWN))
 

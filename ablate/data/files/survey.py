@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -132,17 +133,33 @@ def survey(root: Path, layout: Layout) -> Survey:
     )
 
 
-def find_bits(labels: LabelValues, names: Mapping[int, str]) -> list[int]:
-    """Return the powers of two whose sums masks seem to store, so that a pixel may bear several classes; else none.
+def sums_of(labels: LabelValues, names: Mapping[int, str]) -> list[int]:
+    """Return the powers of two whose sums all values of the masks are; else none.
 
-    Values in equal steps, as 0, 1, 2, 3, and sums that have names of their own are taken for one class each.
+    None either where values count up without a gap, as 0, 1, 2, 3, or a sum has a name of its own.
     """
     values = sorted(value for value in labels.pixels if value != IGNORED)
     bits = [value for value in values if value.bit_count() == 1]
     sums = [value for value in values if value.bit_count() > 1]
-    plain = labels.coloured or len({b - a for a, b in pairwise(values)}) < 2 or any(value in names for value in sums)
+    plain = labels.coloured or {b - a for a, b in pairwise(values)} <= {1} or any(value in names for value in sums)
     fits = 2 <= len(bits) <= MOST_MULTILABEL and not any(value & ~sum(bits) for value in sums)
     return bits if fits and sums and not plain else []
+
+
+def find_bits(labels: LabelValues, names: Mapping[int, str]) -> list[int]:
+    """Return those of `sums_of` where masks hardly store anything else, so that a pixel may bear several classes.
+
+    Classes numbered in equal steps, a few of them absent, are such sums as well: 0 to 10 without 7, 0 to 192 by 32. So
+    the values must leave out half of the numbers up to the highest, in steps of one, and also in steps of their common
+    divisor unless there a whole bit is absent, as in 0, 2, 8, 10.
+    """
+    bits = sums_of(labels, names)
+    values = [value for value in labels.pixels if value != IGNORED] if bits else []
+    step = math.gcd(*values)
+    top = max(values, default=0)
+    sparse = top + 1 > 2 * len(values)
+    stepped = bool(bits) and len(bits) == (top // step).bit_length() and top // step + 1 <= 2 * len(values)
+    return bits if sparse and not stepped else []
 
 
 def files_of_classes(root: Path, layout: Layout) -> tuple[str, dict[str, LabelValues]]:

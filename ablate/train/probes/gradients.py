@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,9 +100,9 @@ def lr_headroom(
     """
     quick = images.is_cuda
     precision = precision if quick else torch.float32
-    parameters = _trained(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     start = [p.detach().clone() for p in parameters]
-    with untouched(model) as replay:
+    with untouched(model) as replay, _untouched_optimizer(optimizer):
         model.train()
 
         def loss_here() -> Tensor:
@@ -114,18 +114,15 @@ def lr_headroom(
             gradients = torch.autograd.grad(loss_here(), parameters, allow_unused=True)
         if not any(bool(gradient.any()) for gradient in gradients if gradient is not None):
             return math.nan
-        # The step is taken by a copy, parameters and state included. Not by deepcopy alone: it would go by torch's
-        # pickling, which drops what an optimizer of one's own adds.
-        other = object.__new__(type(optimizer))
-        other.__dict__ = copy.deepcopy(vars(optimizer))
-        moved = _trained(other)
-        for parameter, gradient in zip(moved, gradients, strict=True):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if clip_norm is not None:
-            nn.utils.clip_grad_norm_(moved, clip_norm)
-        other.step()
+            nn.utils.clip_grad_norm_(parameters, clip_norm)
+        # By the optimizer itself: a copy of one whose `step` is wrapped, as torch's schedulers do, would move the
+        # parameters of the original.
+        optimizer.step()
         with torch.no_grad():
-            step = [p - origin for p, origin in zip(moved, start, strict=True)]
+            step = [p - origin for p, origin in zip(parameters, start, strict=True)]
 
             def loss_at(multiple: float) -> float:
                 for parameter, origin, change in zip(parameters, start, step, strict=True):
@@ -133,10 +130,6 @@ def lr_headroom(
                 return float(loss_here())
 
             return first_rise(loss_at, quick=quick)
-
-
-def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
 
 
 def first_rise(loss_at: Callable[[float], float], *, quick: bool) -> float:
@@ -212,6 +205,35 @@ def untouched(model: nn.Module) -> Iterator[Callable[[], None]]:
                     buffer.copy_(saved)
             for module, mode in modes:
                 module.training = mode
+
+
+@contextmanager
+def _untouched_optimizer(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Put back, at the end, an optimizer's state and settings; tensors keep their place in memory."""
+
+    def saved(values: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        return {key: (value, value.clone() if isinstance(value, Tensor) else value) for key, value in values.items()}
+
+    def restore(values: dict[str, Any], old: dict[str, tuple[Any, Any]]) -> None:
+        values.clear()
+        for key, (value, content) in old.items():
+            values[key] = value.copy_(content) if isinstance(value, Tensor) else value
+
+    states = {parameter: saved(state) for parameter, state in optimizer.state.items()}
+    groups = [saved(group) for group in optimizer.param_groups]
+    own = saved(vars(optimizer))  # such as a plugin's count of its steps
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter in list(optimizer.state):
+                if parameter in states:
+                    restore(optimizer.state[parameter], states[parameter])
+                else:
+                    del optimizer.state[parameter]
+            for group, old in zip(optimizer.param_groups, groups, strict=True):
+                restore(group, old)
+            restore(vars(optimizer), own)
 
 
 def _norms(tensors: Iterable[Tensor]) -> Tensor:

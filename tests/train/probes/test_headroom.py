@@ -68,6 +68,47 @@ def test_headroom_counts_the_momentum_gathered_so_far() -> None:
     assert headroom == pytest.approx(2 * x / step, rel=0.012)
 
 
+class Counting(torch.optim.SGD):
+    """An optimizer with an attribute of its own, which torch's pickling drops."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, lr=lr)
+        self.steps_taken = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps_taken += 1
+        return super().step(closure)
+
+
+class Wrapper:
+    """An optimizer around another one, as a plugin may bring."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def step(self) -> None:
+        self.inner.step()
+
+
+def _scheduled(parameters: Any) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _epoch: 1.0)  # sets a `step` of the instance
+    return optimizer
+
+
+@pytest.mark.parametrize("made", [_scheduled, lambda p: Counting(p, lr=0.1), lambda p: Wrapper(Counting(p, lr=0.1))])
+def test_headroom_of_an_optimizer_whose_step_is_wrapped_or_counts(made: Callable[[Any], Any]) -> None:
+    point = Point()
+    optimizer = made(point.parameters())
+    headroom = lr_headroom(point, optimizer, _parabola, torch.zeros(1), torch.zeros(1))
+    assert 0.1 * headroom == pytest.approx(2 / CURVATURE, rel=0.012)
+    assert point.x.item() == 2.0
+    assert vars(optimizer).get("steps_taken", 0) == 0
+
+
 def test_headroom_of_a_loss_that_is_not_finite_is_nan() -> None:
     point = Point(math.inf)
     optimizer = torch.optim.SGD(point.parameters(), lr=0.1)
