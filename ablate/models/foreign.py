@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -98,6 +97,8 @@ def segresnet(
 
 # --- Hugging Face transformers ---------------------------------------------------------------------------------------
 
+# Layers of a backbone that the plain model of its kind, and so a file of weights, has not.
+_OF_MAPS = ("hidden_states_norms.", "fpn")
 # Fields of a configuration that the data decide, and those of losses and heads that are not trained here.
 _NO_SETTINGS = re.compile(r"num_channels|.*auxiliary.*|.*loss_ignore_index")
 
@@ -136,7 +137,7 @@ def _factory(library: ModuleType, kind: Any) -> Callable[..., nn.Module]:
             backbone.num_channels = in_channels
         network = library.AutoModelForSemanticSegmentation.from_config(config)
         if weights is not None:
-            _load_encoder(library, network, weights.partition("#")[0])
+            _load_encoder(network, weights.partition("#")[0])
         return Upsampled(network)
 
     hints: dict[str, Any] = {"in_channels": int, "num_classes": int, "weights": Weights | None}
@@ -194,18 +195,17 @@ Weights = Annotated[str, AfterValidator(_with_digest)]
 Backbone = Annotated[dict[str, Any], AfterValidator(_checked_backbone)]
 
 
-def _load_encoder(library: ModuleType, network: Any, folder: str) -> None:
+def _load_encoder(network: Any, folder: str) -> None:
     """Load the weights of a network's encoder; raises `StudyError` where one is missing or has another shape.
 
-    Layers that a backbone has beyond the plain model of its kind, such as norms of its stages, may be missing.
+    What a backbone adds to the plain model of its kind, the norms and scales of the maps it gives away, may be missing.
     """
     encoder = getattr(network, "backbone", network.base_model)
     safe = {"local_files_only": True, "use_safetensors": True, "ignore_mismatched_sizes": True}
     loaded, found = type(encoder).from_pretrained(
         folder, config=encoder.config, dtype=network.dtype, output_loading_info=True, **safe
     )
-    with torch.device("meta"):
-        needed = library.AutoModel.from_config(encoder.config).state_dict().keys() & encoder.state_dict().keys()
+    needed = {name for name in encoder.state_dict() if not name.startswith(_OF_MAPS)}
     absent = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     if unfit := sorted(absent & needed):
         fit = f"{len(needed) - len(unfit)} of the encoder's {len(needed)} tensors, not {unfit[0]}"

@@ -24,6 +24,25 @@ SEGFORMER: dict[str, Any] = {
 }
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 CONVNEXT = {"model_type": "convnext", "depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "out_features": STAGES}
+SWIN = {
+    "model_type": "swin",
+    "embed_dim": 8,
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 1, 2, 4],
+    "window_size": 4,
+    "out_features": STAGES,
+}
+BEIT = {
+    "model_type": "beit",
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 32,
+    "use_relative_position_bias": True,
+    "add_fpn": True,
+    "out_indices": [1, 2, 3, 4],
+}
 UPERNET: dict[str, Any] = {"name": "transformers/upernet", "hidden_size": 16, "backbone_config": CONVNEXT}
 
 
@@ -96,13 +115,38 @@ def test_the_encoder_begins_with_the_weights_of_a_folder(library: Any, tmp_path:
         create(MODELS, SEGFORMER | {"weights": kept}, in_channels=3, num_classes=5)
 
 
-def test_the_backbone_begins_with_the_weights_of_a_folder_whose_norms_it_adds(library: Any, tmp_path: Path) -> None:
-    plain = {name: value for name, value in CONVNEXT.items() if name not in ("model_type", "out_features")}
-    saved = library.ConvNextForImageClassification(library.ConvNextConfig(**plain))
-    saved.save_pretrained(tmp_path)
-    model = create(MODELS, UPERNET | {"weights": str(tmp_path)}, in_channels=3, num_classes=5).model
-    name = "encoder.stages.0.layers.0.dwconv.weight"
-    assert torch.equal(model.backbone.state_dict()[name], saved.convnext.state_dict()[name])
+@pytest.mark.parametrize(
+    ("backbone", "kind", "wider"),
+    [
+        (CONVNEXT, "ConvNext", {"hidden_sizes": [8, 16, 24, 40]}),
+        (SWIN, "Swin", {"embed_dim": 16}),
+        (BEIT, "Beit", {"hidden_size": 32}),
+    ],
+    ids=lambda item: item.get("model_type", "") if isinstance(item, dict) else item,
+)
+def test_the_backbone_begins_with_the_weights_of_a_folder_that_are_all_its_own(
+    backbone: dict[str, Any], kind: str, wider: dict[str, Any], library: Any, tmp_path: Path
+) -> None:
+    plain = {name: value for name, value in backbone.items() if name not in ("model_type", "add_fpn")}
+    segformer = {name: value for name, value in SEGFORMER.items() if name != "name"}
+    encoder, config = getattr(library, f"{kind}Model"), getattr(library, f"{kind}Config")
+    saved = {
+        "fit": encoder(config(**plain)),
+        "wider": encoder(config(**plain | wider)),
+        "other": library.SegformerModel(library.SegformerConfig(**segformer)),
+    }
+    for folder, network in saved.items():
+        network.save_pretrained(tmp_path / folder)
+    component = UPERNET | {"backbone_config": backbone}
+    made = create(MODELS, component | {"weights": str(tmp_path / "fit")}, in_channels=3, num_classes=5).model.backbone
+    # Some backbones hold the plain network under its name, such as `swin.`, and add norms and scales of their stages.
+    values = {name.removeprefix(f"{made.base_model_prefix}."): value for name, value in made.state_dict().items()}
+    shared = saved["fit"].state_dict().keys() & values.keys()
+    assert len(shared) > 50 and all(torch.equal(values[name], saved["fit"].state_dict()[name]) for name in shared)
+    assert all(name.startswith(("hidden_states_norms.", "fpn")) for name in values.keys() - shared)
+    for folder in ("wider", "other"):
+        with pytest.raises(StudyError, match=rf"weights: the weights in '.*{folder}' fit \d+ of the encoder's \d+ ten"):
+            create(MODELS, component | {"weights": str(tmp_path / folder)}, in_channels=3, num_classes=5)
 
 
 @pytest.mark.usefixtures("library")
