@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,56 @@ def test_the_backbone_begins_with_the_weights_of_a_folder_that_are_all_its_own(
     for folder in ("wider", "other"):
         with pytest.raises(StudyError, match=rf"weights: the weights in '.*{folder}' fit \d+ of the encoder's \d+ ten"):
             create(MODELS, component | {"weights": str(tmp_path / folder)}, in_channels=3, num_classes=5)
+
+
+@pytest.mark.usefixtures("library")
+def test_weights_are_read_once_for_their_digest_and_again_when_they_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read_times: list[Any] = []
+    real = hashlib.file_digest
+
+    def counted(*given: Any) -> Any:
+        read_times.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    takes, file = signature(MODELS, SEGFORMER["name"]).parameters["weights"], tmp_path / "model.safetensors"
+    for content in (b"some", b"other"):
+        file.write_bytes(content)
+        for _ in range(3):
+            kept, _ = takes.check(str(tmp_path), ("model", "weights"))
+            assert kept == f"{tmp_path}#{hashlib.sha256(content).hexdigest()[:16]}"
+    assert len(read_times) == 2
+
+
+@pytest.mark.usefixtures("library")
+def test_a_folder_of_an_adapter_is_refused_as_it_may_lead_to_other_weights(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"some")
+    takes = signature(MODELS, SEGFORMER["name"]).parameters["weights"]
+    _, (finding,) = takes.check(str(tmp_path), ("model", "weights"))
+    assert finding.message.startswith("expected the weights of a network, got those of an adapter in")
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (SEGFORMER | {"hidden_sizes": [8, 16]}, "SegformerConfig do not go together (IndexError: list index out of"),
+        (SEGFORMER | {"hidden_act": "bogus"}, "SegformerConfig do not go together (KeyError: 'bogus')"),
+        ({"name": "transformers/sapiens2"}, "Sapiens2Config do not go together (TypeError: 'NoneType' object"),
+        (UPERNET | {"backbone_config": SWIN | {"depths": "three"}}, "UperNetConfig do not go together (Strict"),
+    ],
+)
+def test_settings_that_transformers_cannot_build_a_network_of_are_one_line(
+    component: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(StudyError) as caught:
+        create(MODELS, component, in_channels=3, num_classes=5)
+    (problem,) = caught.value.problems
+    assert problem.key == "model" and f"these settings of {said}" in problem.message and "\n" not in problem.message
+    assert "give lists one value a stage" in problem.cure
 
 
 @pytest.mark.usefixtures("library")
