@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from ablate.data.dataset import load_dataset
 from ablate.errors import StudyError
+from ablate.records.record import Record
 from ablate.registry import MODELS, Registry
 from ablate.study.components import create, find, signature
+from ablate.study.trial import Trial
 from ablate.testing import check_model
+from ablate.train.outcome import ModelCard
 from tests.conftest import missing
 from tests.study.study_files import GOOD, read
 
@@ -148,6 +152,24 @@ def test_the_backbone_begins_with_the_weights_of_a_folder_that_are_all_its_own(
     for folder in ("wider", "other"):
         with pytest.raises(StudyError, match=rf"weights: the weights in '.*{folder}' fit \d+ of the encoder's \d+ ten"):
             create(MODELS, component | {"weights": str(tmp_path / folder)}, in_channels=3, num_classes=5)
+
+
+@pytest.mark.usefixtures("library")
+def test_neither_keys_nor_records_nor_cards_know_where_weights_lie(tmp_path: Path) -> None:
+    def planned(folder: str, content: bytes) -> Trial:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").write_bytes(content)
+        model = f"model: {{name: transformers/segformer, weights: {tmp_path / folder}}}"
+        text = GOOD.replace("model: {name: unet, width: 4, depth: 2}", model)
+        return read(tmp_path, text.replace("skip: none", "depths: [1, 1, 1, 1]")).trials()[0]
+
+    here, moved, other = planned("here", b"some"), planned("moved", b"some"), planned("other", b"more")
+    assert here.model != moved.model and here.key == moved.key != other.key
+    assert Record.of(moved, "complete").model["weights"] == hashlib.sha256(b"some").hexdigest()[:16]
+    card = ModelCard.of(
+        moved, load_dataset("street", {"size": [32, 48], "train": 2, "val": 1, "test": 1}, base=tmp_path)
+    )
+    assert "weights" not in card.model and card.model["depths"] == moved.model["depths"]
 
 
 @pytest.mark.usefixtures("library")
