@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import re
@@ -13,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -98,6 +98,8 @@ def segresnet(
 
 # --- Hugging Face transformers ---------------------------------------------------------------------------------------
 
+# Layers of a backbone that the plain model of its kind, and so a file of weights, has not.
+_OF_MAPS = ("hidden_states_norms.", "fpn")
 # Fields of a configuration that the data decide, and those of losses and heads that are not trained here.
 _NO_SETTINGS = re.compile(r"num_channels|.*auxiliary.*|.*loss_ignore_index")
 
@@ -131,12 +133,17 @@ def _factory(library: ModuleType, kind: Any) -> Callable[..., nn.Module]:
     def build(*, in_channels: int, num_classes: int, weights: str | None = None, **settings: Any) -> nn.Module:
         given = {name: value for name, value in settings.items() if value != takes[name].default}
         decided = {"num_channels": in_channels, "use_auxiliary_head": False}.items()
-        config = kind(num_labels=num_classes, **given, **{name: value for name, value in decided if name in known})
-        if (backbone := getattr(config, "backbone_config", None)) is not None:
-            backbone.num_channels = in_channels
-        network = library.AutoModelForSemanticSegmentation.from_config(config)
+        try:
+            config = kind(num_labels=num_classes, **given, **{name: value for name, value in decided if name in known})
+            if (backbone := getattr(config, "backbone_config", None)) is not None:
+                backbone.num_channels = in_channels
+            network = library.AutoModelForSemanticSegmentation.from_config(config)
+        except (MemoryError, RuntimeError):  # of the machine, not of the settings
+            raise
+        except Exception as error:  # the library raises whatever the first line that cannot go on does
+            raise _unfit(kind, error) from None
         if weights is not None:
-            _load_encoder(library, network, weights.partition("#")[0])
+            _load_encoder(network, weights.partition("#")[0])
         return Upsampled(network)
 
     hints: dict[str, Any] = {"in_channels": int, "num_classes": int, "weights": Weights | None}
@@ -149,6 +156,13 @@ def _factory(library: ModuleType, kind: Any) -> Callable[..., nn.Module]:
     build.__doc__ = f"Build the network of transformers that {kind.__name__} describes."
     build.__annotations__, build.__signature__ = hints, Signature([*takes.values()])  # type: ignore[attr-defined]
     return build
+
+
+def _unfit(kind: Any, error: Exception) -> StudyError:
+    """Return the error about settings with which a network of the configuration class `kind` cannot be built."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    cure = f"give lists one value a stage, and see {kind.__name__} in the documentation of transformers"
+    return StudyError(f"these settings of {kind.__name__} do not go together ({reason})", key="model", cure=cure)
 
 
 def _own_fields(library: ModuleType, kind: Any) -> dict[str, Any]:
@@ -179,33 +193,42 @@ def _with_digest(folder: str) -> str:
     Raises `ValueError` where there are none, or others than those of a digest that stands there already.
     """
     place, _, wanted = folder.partition("#")
-    digest = hashlib.sha256()
-    for path in sorted(Path(place).glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    found = digest.hexdigest()[:16]
-    if found == hashlib.sha256().hexdigest()[:16]:
+    files = [(path, path.stat()) for path in sorted(Path(place).glob("*.safetensors"))]
+    if not files:
         raise ValueError(f"expected a folder with weights (.safetensors), got '{place}'; nothing is downloaded")
+    if (Path(place) / "adapter_config.json").exists():
+        raise ValueError(f"expected the weights of a network, got those of an adapter in '{place}'; merge them first")
+    found = _digest(tuple((path.absolute(), state.st_size, state.st_mtime_ns) for path, state in files))
     if wanted not in ("", found):
         raise ValueError(f"expected in '{place}' the weights of SHA-256 {wanted}, got {found}; put them back")
     return f"{place}#{found}"
+
+
+@functools.lru_cache
+def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Return the SHA-256 of files, each given with its size and time, so that it is read again only when it changed."""
+    digest = hashlib.sha256()
+    for path, *_ in files:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()[:16]
 
 
 Weights = Annotated[str, AfterValidator(_with_digest)]
 Backbone = Annotated[dict[str, Any], AfterValidator(_checked_backbone)]
 
 
-def _load_encoder(library: ModuleType, network: Any, folder: str) -> None:
+def _load_encoder(network: Any, folder: str) -> None:
     """Load the weights of a network's encoder; raises `StudyError` where one is missing or has another shape.
 
-    Layers that a backbone has beyond the plain model of its kind, such as norms of its stages, may be missing.
+    What a backbone adds to the plain model of its kind, the norms and scales of the maps it gives away, may be missing.
     """
     encoder = getattr(network, "backbone", network.base_model)
     safe = {"local_files_only": True, "use_safetensors": True, "ignore_mismatched_sizes": True}
     loaded, found = type(encoder).from_pretrained(
         folder, config=encoder.config, dtype=network.dtype, output_loading_info=True, **safe
     )
-    with torch.device("meta"):
-        needed = library.AutoModel.from_config(encoder.config).state_dict().keys() & encoder.state_dict().keys()
+    needed = {name for name in encoder.state_dict() if not name.startswith(_OF_MAPS)}
     absent = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     if unfit := sorted(absent & needed):
         fit = f"{len(needed) - len(unfit)} of the encoder's {len(needed)} tensors, not {unfit[0]}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ablate.errors import redacted, visible
-from ablate.study.trial import Trial, without_location
+from ablate.study.trial import Trial, without_folder, without_location
 
 SCHEMA = 1
 # Significant bits of a float32 that was rounded to be published, and those that it has.
@@ -78,9 +78,10 @@ class Record(BaseModel):
         resolution: str = "trained",
     ) -> Record:
         """Return the record of a trial that ended with `status`; the one place where a trial becomes a record."""
-        same = ("key", "study", "variant", "settings", "seed", "role", "model", "train")
+        same = ("key", "study", "variant", "settings", "seed", "role", "train")
         values: dict[str, Any] = {name: getattr(trial, name) for name in same}
-        values |= {"data": without_location(trial.data), "status": status, "resolution": resolution}
+        values |= {"model": without_folder(trial.model), "data": without_location(trial.data)}
+        values |= {"status": status, "resolution": resolution}
         values |= {"metrics": metrics or {}, "missing": missing or {}, "layers": layers or {}}
         values |= {"timing": timing or {}, "provenance": provenance or {}}
         values["reason"] = None if reason is None else visible(redacted(reason))

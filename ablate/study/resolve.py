@@ -22,7 +22,7 @@ from ablate.study.names import name_findings
 from ablate.study.problems import Finding, shown, translate
 from ablate.study.spec import Component, StudySpec, SubsetSpec, TrainSpec, VariantSpec
 from ablate.study.study import MODEL_AXIS, Study, subset
-from ablate.study.trial import canonical, without_location
+from ablate.study.trial import canonical, without_folder, without_location
 from ablate.study.variants import Variants
 
 # The databases that an Optuna storage may lie in.
@@ -240,7 +240,7 @@ def _same(study: Study) -> list[Finding]:
     originals: dict[str, str] = {}
     findings = []
     whole = {
-        name: canonical([variant.model, study.train_settings(variant, {}), study.data_of(name)])
+        name: canonical([without_folder(variant.model), study.train_settings(variant, {}), study.data_of(name)])
         for name, variant in study.variants.items()
     }
     for name, variant in study.variants.items():

@@ -17,7 +17,7 @@ from ablate.study.claims import DETAIL, split_of
 from ablate.study.fields import assign, flat
 from ablate.study.problems import Places
 from ablate.study.spec import MAX_EPOCHS, StudySpec, SubsetSpec, TrainSpec
-from ablate.study.trial import Trial, canonical, derived_seed, trial_key
+from ablate.study.trial import Trial, canonical, derived_seed, trial_key, without_folder
 
 MODEL_AXIS = "model."
 
@@ -159,7 +159,7 @@ class Study:
         for seed in seeds:
             # Each trial gets dicts of its own: whoever changes one changes no other trial.
             model, data, train, levels = json.loads(content)
-            key = trial_key(seed, model=model, data=identity, train=train, control=control)
+            key = trial_key(seed, model=without_folder(model), data=identity, train=train, control=control)
             parent = self.origin.trial(variant, settings, seed, role).key if self.origin else None
             trials.append(Trial(self.name, variant, levels, seed, role, model, data, train, key, parent))
         return trials

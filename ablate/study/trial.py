@@ -91,6 +91,14 @@ def without_location(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name != "root"}
 
 
+def without_folder(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a network with the digest of its weights alone: neither a key nor a record knows the place."""
+    weights = model.get("weights")
+    if not isinstance(weights, str) or not str(model.get("name")).startswith("transformers/"):
+        return dict(model)
+    return {**model, "weights": weights.rpartition("#")[2]}
+
+
 def derived_seed(*names: str | int) -> int:
     """Return a seed in [2^31, 2^32) that depends on `names` alone, far from what people write."""
     digest = hashlib.sha256(canonical(["seed", *names]).encode()).digest()

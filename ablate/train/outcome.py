@@ -97,10 +97,12 @@ class ModelCard(BaseModel):
     @classmethod
     def of(cls, trial: Trial, dataset: Dataset) -> ModelCard:
         """Return the card of a trial's network, trained on `dataset`."""
+        begins = str(trial.model.get("name")).startswith("transformers/") and "weights"
         return cls(
             key=trial.key,
             variant=trial.variant,
-            model=trial.model,
+            # The weights that it began with are all replaced by its own.
+            model={name: value for name, value in trial.model.items() if name != begins},
             in_channels=dataset.in_channels,
             classes=list(dataset.classes),
             palette=[list(colour) for colour in dataset.palette],

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from ablate.data.dataset import load_dataset
 from ablate.errors import StudyError
+from ablate.records.record import Record
 from ablate.registry import MODELS, Registry
 from ablate.study.components import create, find, signature
+from ablate.study.trial import Trial
 from ablate.testing import check_model
+from ablate.train.outcome import ModelCard
 from tests.conftest import missing
 from tests.study.study_files import GOOD, read
 
@@ -24,6 +29,25 @@ SEGFORMER: dict[str, Any] = {
 }
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 CONVNEXT = {"model_type": "convnext", "depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "out_features": STAGES}
+SWIN = {
+    "model_type": "swin",
+    "embed_dim": 8,
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 1, 2, 4],
+    "window_size": 4,
+    "out_features": STAGES,
+}
+BEIT = {
+    "model_type": "beit",
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 32,
+    "use_relative_position_bias": True,
+    "add_fpn": True,
+    "out_indices": [1, 2, 3, 4],
+}
 UPERNET: dict[str, Any] = {"name": "transformers/upernet", "hidden_size": 16, "backbone_config": CONVNEXT}
 
 
@@ -96,13 +120,106 @@ def test_the_encoder_begins_with_the_weights_of_a_folder(library: Any, tmp_path:
         create(MODELS, SEGFORMER | {"weights": kept}, in_channels=3, num_classes=5)
 
 
-def test_the_backbone_begins_with_the_weights_of_a_folder_whose_norms_it_adds(library: Any, tmp_path: Path) -> None:
-    plain = {name: value for name, value in CONVNEXT.items() if name not in ("model_type", "out_features")}
-    saved = library.ConvNextForImageClassification(library.ConvNextConfig(**plain))
-    saved.save_pretrained(tmp_path)
-    model = create(MODELS, UPERNET | {"weights": str(tmp_path)}, in_channels=3, num_classes=5).model
-    name = "encoder.stages.0.layers.0.dwconv.weight"
-    assert torch.equal(model.backbone.state_dict()[name], saved.convnext.state_dict()[name])
+@pytest.mark.parametrize(
+    ("backbone", "kind", "wider"),
+    [
+        (CONVNEXT, "ConvNext", {"hidden_sizes": [8, 16, 24, 40]}),
+        (SWIN, "Swin", {"embed_dim": 16}),
+        (BEIT, "Beit", {"hidden_size": 32}),
+    ],
+    ids=lambda item: item.get("model_type", "") if isinstance(item, dict) else item,
+)
+def test_the_backbone_begins_with_the_weights_of_a_folder_that_are_all_its_own(
+    backbone: dict[str, Any], kind: str, wider: dict[str, Any], library: Any, tmp_path: Path
+) -> None:
+    plain = {name: value for name, value in backbone.items() if name not in ("model_type", "add_fpn")}
+    segformer = {name: value for name, value in SEGFORMER.items() if name != "name"}
+    encoder, config = getattr(library, f"{kind}Model"), getattr(library, f"{kind}Config")
+    saved = {
+        "fit": encoder(config(**plain)),
+        "wider": encoder(config(**plain | wider)),
+        "other": library.SegformerModel(library.SegformerConfig(**segformer)),
+    }
+    for folder, network in saved.items():
+        network.save_pretrained(tmp_path / folder)
+    component = UPERNET | {"backbone_config": backbone}
+    made = create(MODELS, component | {"weights": str(tmp_path / "fit")}, in_channels=3, num_classes=5).model.backbone
+    # Some backbones hold the plain network under its name, such as `swin.`, and add norms and scales of their stages.
+    values = {name.removeprefix(f"{made.base_model_prefix}."): value for name, value in made.state_dict().items()}
+    shared = saved["fit"].state_dict().keys() & values.keys()
+    assert len(shared) > 50 and all(torch.equal(values[name], saved["fit"].state_dict()[name]) for name in shared)
+    assert all(name.startswith(("hidden_states_norms.", "fpn")) for name in values.keys() - shared)
+    for folder in ("wider", "other"):
+        with pytest.raises(StudyError, match=rf"weights: the weights in '.*{folder}' fit \d+ of the encoder's \d+ ten"):
+            create(MODELS, component | {"weights": str(tmp_path / folder)}, in_channels=3, num_classes=5)
+
+
+@pytest.mark.usefixtures("library")
+def test_neither_keys_nor_records_nor_cards_know_where_weights_lie(tmp_path: Path) -> None:
+    def planned(folder: str, content: bytes) -> Trial:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").write_bytes(content)
+        model = f"model: {{name: transformers/segformer, weights: {tmp_path / folder}}}"
+        text = GOOD.replace("model: {name: unet, width: 4, depth: 2}", model)
+        return read(tmp_path, text.replace("skip: none", "depths: [1, 1, 1, 1]")).trials()[0]
+
+    here, moved, other = planned("here", b"some"), planned("moved", b"some"), planned("other", b"more")
+    assert here.model != moved.model and here.key == moved.key != other.key
+    assert Record.of(moved, "complete").model["weights"] == hashlib.sha256(b"some").hexdigest()[:16]
+    card = ModelCard.of(
+        moved, load_dataset("street", {"size": [32, 48], "train": 2, "val": 1, "test": 1}, base=tmp_path)
+    )
+    assert "weights" not in card.model and card.model["depths"] == moved.model["depths"]
+
+
+@pytest.mark.usefixtures("library")
+def test_weights_are_read_once_for_their_digest_and_again_when_they_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read_times: list[Any] = []
+    real = hashlib.file_digest
+
+    def counted(*given: Any) -> Any:
+        read_times.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    takes, file = signature(MODELS, SEGFORMER["name"]).parameters["weights"], tmp_path / "model.safetensors"
+    for content in (b"some", b"other"):
+        file.write_bytes(content)
+        for _ in range(3):
+            kept, _ = takes.check(str(tmp_path), ("model", "weights"))
+            assert kept == f"{tmp_path}#{hashlib.sha256(content).hexdigest()[:16]}"
+    assert len(read_times) == 2
+
+
+@pytest.mark.usefixtures("library")
+def test_a_folder_of_an_adapter_is_refused_as_it_may_lead_to_other_weights(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"some")
+    takes = signature(MODELS, SEGFORMER["name"]).parameters["weights"]
+    _, (finding,) = takes.check(str(tmp_path), ("model", "weights"))
+    assert finding.message.startswith("expected the weights of a network, got those of an adapter in")
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (SEGFORMER | {"hidden_sizes": [8, 16]}, "SegformerConfig do not go together (IndexError: list index out of"),
+        (SEGFORMER | {"hidden_act": "bogus"}, "SegformerConfig do not go together (KeyError: 'bogus')"),
+        ({"name": "transformers/sapiens2"}, "Sapiens2Config do not go together (TypeError: 'NoneType' object"),
+        (UPERNET | {"backbone_config": SWIN | {"depths": "three"}}, "UperNetConfig do not go together (Strict"),
+    ],
+)
+def test_settings_that_transformers_cannot_build_a_network_of_are_one_line(
+    component: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(StudyError) as caught:
+        create(MODELS, component, in_channels=3, num_classes=5)
+    (problem,) = caught.value.problems
+    assert problem.key == "model" and f"these settings of {said}" in problem.message and "\n" not in problem.message
+    assert "give lists one value a stage" in problem.cure
 
 
 @pytest.mark.usefixtures("library")

@@ -26,7 +26,7 @@ from ablate.stats.bootstrap import Counts, Score, interaction_of, seed_scores
 from ablate.stats.detectable import detectable_difference, floor_of_detection, holm_first, seeds_to_find
 from ablate.study.spec import StudySpec
 from ablate.study.study import Study
-from ablate.study.trial import without_location
+from ablate.study.trial import without_folder, without_location
 from ablate.wording import count_of
 
 SEEDS = (3, 5, 8, 12, 20)
@@ -199,7 +199,7 @@ def differences(study: StudySpec, pilot: StudySpec) -> list[str]:
 
 def _flat(spec: StudySpec) -> dict[str, Any]:
     data = {"name": spec.data.name, **without_location(spec.data.settings)}
-    model = {"name": spec.model.name, **spec.model.settings}
+    model = without_folder({"name": spec.model.name, **spec.model.settings})
     train = {name: value for name, value in spec.train.model_dump(mode="json").items() if name not in spec.grid}
     parts = {"data": data, "model": model, "train": train, "measure": {"native": spec.measure.native}}
     return {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
