@@ -260,7 +260,7 @@ def tables_of(folder: Path) -> dict[str, str]:
         "gradients": gradient_shares(long),
         "attention": judged(studies, "attention-is-better", "attention-sees-the-car"),
         "gates": gates(studies),
-        "cost": judged(studies, "attention-is-cheap", "attention-is-small"),
+        "cost": judged([*studies, *full], "attention-is-cheap", "attention-is-small"),
         "unsupported": unsupported([*many, *studies]),
     }
 

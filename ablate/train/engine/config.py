@@ -26,11 +26,10 @@ from ablate.train.optim import CAPTURABLE
 COMPILE_SECONDS = 60.0
 COMPILE_GAIN = {"bfloat16": 0.06, "float32": 0.07}
 CPU_FLOPS_PER_CORE = {"bfloat16": 60e9, "float32": 25e9}
-# Of a GPU: seconds to compile and capture a variant, what a compiled graph gains on a plain one, and what one computes:
-# a U-Net of 64 channels on an H200 (benchmarks/results/probes-nvidia-h200.md). float32 is assumed, not measured.
+# Of a GPU (a U-Net at 360×480 on an H200, docs/gpu.md): seconds to compile and capture a variant, and seconds that a
+# compiled graph saves for each FLOP of training: 3.3e-15 at 32 channels, 1.0e-15 at 64; here their geometric mean.
 GPU_COMPILE_SECONDS = 40.0
-GPU_COMPILE_GAIN = 0.33
-GPU_FLOPS = {"bfloat16": 250e12, "float32": 30e12}
+GPU_COMPILE_SAVES = 1.8e-15
 # Engines that capture the whole step as a CUDA graph.
 CAPTURING = ("graph", "compiled_graph")
 # The engine that computes what lies between the convolutions in fused kernels, on a CPU.
@@ -119,7 +118,7 @@ def decide(spec: StudySpec, *, trials: int, device: str, train_flops: float, var
     if engine != "auto":
         reasons["engine"] = "the study says so"
     elif on_cuda:
-        engine, reasons["engine"] = _gpu_engine(spec, precision, train_flops=train_flops, variants=variants)
+        engine, reasons["engine"] = _gpu_engine(spec, train_flops=train_flops, variants=variants)
     else:
         engine, reasons["engine"] = _cpu_engine(
             precision, train_flops=train_flops, variants=variants, workers=workers, threads=threads
@@ -161,7 +160,7 @@ def _workers(spec: StudySpec, *, trials: int, on_cuda: bool, reasons: dict[str, 
     return workers, threads
 
 
-def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants: int) -> tuple[str, str]:
+def _gpu_engine(spec: StudySpec, *, train_flops: float, variants: int) -> tuple[str, str]:
     """Choose a graph; a compiled one where the plan is long enough to repay compiling every variant."""
     settings = [spec.train.model_dump(), *(variant.train for variant in spec.variants.values())]
 
@@ -172,8 +171,7 @@ def _gpu_engine(spec: StudySpec, precision: str, *, train_flops: float, variants
     others = (named("optimizer") - set(CAPTURABLE)) | (named("loss") & set(ON_THE_HOST))
     if others:
         return "eager", f"the step of {', '.join(sorted(others))} is not known to be capturable"
-    seconds = train_flops / GPU_FLOPS[precision]
-    saved, cost = seconds * GPU_COMPILE_GAIN / (1 + GPU_COMPILE_GAIN), GPU_COMPILE_SECONDS * variants
+    saved, cost = train_flops * GPU_COMPILE_SAVES, GPU_COMPILE_SECONDS * variants
     why = f"{train_flops / 1e15:.3g} PFLOP of training: compiling would save about {saved:.0f} s and cost {cost:.0f} s"
     return "compiled_graph" if saved > cost else "graph", f"a step is one launch; {why}"
 
