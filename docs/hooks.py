@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from ablate.analysis.schema import CLAIMS, FRAMES, TRIAL_FRAMES
 from ablate.analysis.schema.columns import Frame
+from ablate.registry import AUGMENTATIONS, DATASETS, LOSSES, MODELS, OPTIMIZERS
 from ablate.study.jsonschema import catalogue, json_schema
 
 
@@ -29,8 +31,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def frames_page() -> str:
     """Return the page of all frames: a row a column, with its kind, unit and meaning."""
     parts = [
-        "# Frames and their columns\n\nFractions are fractions, a number that could not be had is NaN. The frames of "
-        "`ablate.load_results` first, then those of `ablate.analyse`.\n"
+        "# Frames and their columns\n\nThe results as tidy pandas frames ([Python](python.md) shows how to get them): "
+        "first those of `ablate.load_results`, then those of `ablate.analyse`. Scores are fractions, not per cent; a "
+        "number that could not be had is NaN.\n"
     ]
     frames: dict[str, Frame] = {f"results.{name}": frame for name, frame in TRIAL_FRAMES.items()}
     frames |= {f"analysis.{name}": frame for name, frame in FRAMES.items()} | {"claims": CLAIMS}
@@ -48,7 +51,11 @@ def frames_page() -> str:
 def study_page() -> str:
     """Return the reference of study files, by the JSON schema: every key with type, default and meaning."""
     schema = json_schema()
-    parts = ["# What a study file may say\n\n`ablate schema` prints the same as a JSON schema for editors.\n"]
+    parts = [
+        "# Study files\n\nEvery key of a study file. A type that is a link has a section of its own below; the "
+        "settings of models, data sets, losses, optimizers and augmentations are on the page of "
+        "[components](components.md). Your editor can complete all of this: see [editors](command-line.md#editors).\n"
+    ]
     parts.append(_keys("The top level", schema, schema))
     for name, definition in schema["$defs"].items():
         if name.endswith("Spec") and name != "StudySpec":
@@ -59,7 +66,7 @@ def study_page() -> str:
 def _keys(title: str, part: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     rows = []
     for key, item in part.get("properties", {}).items():
-        default = f"`{json.dumps(item['default'])}`" if "default" in item else ""
+        default = f"`{json.dumps(item['default'])}`" if item.get("default") is not None else ""
         rows.append(f"| `{key}` | {_cell(_type(item, schema))} | {default} | {_cell(item.get('description', ''))} |")
     about = str(part.get("description", "")).split("\n\n")[0].replace("\n", " ")
     return f"## {title}\n\n{about}\n\n{_head('key', 'type', 'default', 'meaning')}" + "\n".join(rows) + "\n"
@@ -67,7 +74,8 @@ def _keys(title: str, part: Mapping[str, Any], schema: Mapping[str, Any]) -> str
 
 def _type(item: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "$ref" in item:
-        return str(item["$ref"]).rsplit("/", 1)[-1].removesuffix("Spec").lower()
+        name = str(item["$ref"]).rsplit("/", 1)[-1]
+        return f"[{name[:-4].lower()}](#{name[:-4].lower()})" if name.endswith("Spec") else name.lower()
     if "enum" in item:
         return " or ".join(f"`{value}`" for value in item["enum"])
     if "const" in item:
@@ -85,7 +93,10 @@ def commands_page() -> str:
     from ablate.cli import app
 
     group: Any = typer.main.get_command(app)
-    parts = ["# Commands\n\nExit codes: 0 done, 1 something failed or is missing, 2 a usage error, 130 Ctrl-C.\n"]
+    parts = [
+        "# Commands\n\nHow a study is named, exit codes, JSON and completion: "
+        "[shells, scripts and editors](command-line.md).\n"
+    ]
     for name, command in group.commands.items():
         rows = []
         for parameter in command.params:
@@ -93,20 +104,27 @@ def commands_page() -> str:
             if parameter.param_type_name == "argument":
                 words = f"`{parameter.name.upper()}`"
             rows.append(f"| {words} | {_cell(getattr(parameter, 'help', '') or '')} |")
-        parts.append(f"## ablate {name}\n\n{command.help}\n\n{_head('word', 'meaning')}" + "\n".join(rows) + "\n")
+        table = f"\n\n{_head('argument or option', 'meaning')}" + "\n".join(rows) if rows else ""
+        parts.append(f"## ablate {name}\n\n{command.help}{table}\n")
     return "\n".join(parts)
 
 
 def components_page() -> str:
-    """Return the built-in models, data sets, losses and optimizers with their settings."""
-    parts = ["# Components\n\n`ablate components` lists them, those of plugins too.\n"]
+    """Return the built-in models, data sets, losses, optimizers and augmentations: settings, and what they mean."""
+    registries = {registry.kind: registry for registry in (MODELS, DATASETS, LOSSES, OPTIMIZERS, AUGMENTATIONS)}
+    parts = [
+        "# Components\n\nWhat a study may name, with its settings. `ablate components` lists the same in a terminal, "
+        "with those of your plugins. The networks of Hugging Face transformers are on [another page]"
+        "(anything.md#networks-of-other-libraries).\n"
+    ]
     for row in catalogue():
+        about = inspect.getdoc(registries[row["kind"]].get(row["name"])) or row["summary"]
         rows = []
         for key, item in row["settings"].items():
             default = f"`{json.dumps(item['default'])}`" if "default" in item else "required"
             rows.append(f"| `{key}` | {_cell(item['type'])} | {default} |")
         table = f"\n\n{_head('setting', 'type', 'default')}" + "\n".join(rows) if rows else ""
-        parts.append(f"## {row['kind']} `{row['name']}`\n\n{row['summary']}{table}\n")
+        parts.append(f"## {row['kind']} `{row['name']}`\n\n{about}{table}\n")
     return "\n".join(parts)
 
 
@@ -115,7 +133,9 @@ def _head(*names: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Return a text for a cell of a table; outside of code a "<" is no tag."""
+    parts = text.replace("|", "\\|").replace("\n", " ").split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 
 PAGES: dict[str, Callable[[], str]] = {
