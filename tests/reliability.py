@@ -95,7 +95,7 @@ bit for bit, all but `timing` and `provenance`.
 
 Each row names a fault, what happens then, and the tests that inject the fault into the real thing and assert just that;
 `python -m tests.reliability` writes the rows from the tests. `make test` runs them all, except those that need a
-browser, root or real images where there are none. A row without a test says so.
+browser, root or real images where there are none. *Equal* means that the records are those of an undisturbed run.
 """
 SOAK_HEAD = """\
 ## Many faults at once
