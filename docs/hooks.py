@@ -24,8 +24,12 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Turn links to files beside the documentation into their names: the site holds the documentation alone."""
-    return re.sub(r"\[([^\]]+)\]\(\.\./[^)]+\)", r"\1", markdown)
+    """Turn links to files beside the documentation into their names: the site holds the documentation alone.
+
+    The long names of tests may be broken at an underscore, so that their table fits a screen.
+    """
+    names = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
+    return names.sub(lambda link: link[1].replace("_", "_<wbr>") if link[1].startswith("test_") else link[1], markdown)
 
 
 def frames_page() -> str:
