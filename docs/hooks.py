@@ -63,6 +63,10 @@ def study_page() -> str:
     parts.append(_keys("The top level", schema, schema))
     for name, definition in schema["$defs"].items():
         if name.endswith("Spec") and name != "StudySpec":
+            if name == "VariantSpec":  # beside its own keys it has the settings of every model, which stand elsewhere
+                own = {key: item for key, item in definition["properties"].items() if "description" in item}
+                about = f"{_about(definition)} Every [setting of its model](components.md) may stand here, too."
+                definition = {"properties": {"train": definition["properties"]["train"], **own}, "description": about}
             parts.append(_keys(f"`{name.removesuffix('Spec').lower()}`", definition, schema))
     return "\n".join(parts)
 
@@ -71,9 +75,23 @@ def _keys(title: str, part: Mapping[str, Any], schema: Mapping[str, Any]) -> str
     rows = []
     for key, item in part.get("properties", {}).items():
         default = f"`{json.dumps(item['default'])}`" if item.get("default") is not None else ""
-        rows.append(f"| `{key}` | {_cell(_type(item, schema))} | {default} | {_cell(item.get('description', ''))} |")
-    about = str(part.get("description", "")).split("\n\n")[0].replace("\n", " ")
+        meaning = item.get("description") or _about(_section(item, schema))
+        rows.append(f"| `{key}` | {_cell(_type(item, schema))} | {default} | {_cell(meaning)} |")
+    about = _about(part)
     return f"## {title}\n\n{about}\n\n{_head('key', 'type', 'default', 'meaning')}" + "\n".join(rows) + "\n"
+
+
+def _section(item: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a key refers to, where it has a section of its own."""
+    for part in (item, *item.get("anyOf", ())):
+        if "$ref" in part:
+            section: Mapping[str, Any] = schema["$defs"][part["$ref"].rsplit("/", 1)[-1]]
+            return section
+    return {}
+
+
+def _about(part: Mapping[str, Any]) -> str:
+    return str(part.get("description", "")).split("\n\n")[0].replace("\n", " ")
 
 
 def _type(item: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -86,6 +104,10 @@ def _type(item: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return f"`{item['const']}`"
     if "anyOf" in item:
         return " or ".join(dict.fromkeys(_type(part, schema) for part in item["anyOf"]))
+    for kind, word, inner in (("array", "list of", "items"), ("object", "mapping to", "additionalProperties")):
+        inside = item.get(inner)
+        if item.get("type") == kind and isinstance(inside, Mapping) and _section(inside, schema):
+            return f"{word} {_type(inside, schema)}"
     names = {"array": "list", "object": "mapping", "string": "text", "null": "none", "integer": "whole number"}
     return names.get(str(item.get("type")), str(item.get("type", "anything")))
 
