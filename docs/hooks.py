@@ -66,8 +66,8 @@ def study_page() -> str:
             if name == "VariantSpec":  # beside its own keys it has the settings of every model, which stand elsewhere
                 own = {key: item for key, item in definition["properties"].items() if "description" in item}
                 about = (
-                    f"{_about(definition)} Every [setting of its model](components.md) may stand here, too, and as in "
-                    "`model` the key `replace`: layers by the pattern of their names, see [ablate anything](anything.md)."
+                    f"{_about(definition)} Every [setting of its model](components.md) may stand here, too, and as "
+                    "in `model` the key `replace`: layers by the pattern of their names ([how](anything.md))."
                 )
                 definition = {"properties": {"train": definition["properties"]["train"], **own}, "description": about}
             parts.append(_keys(f"`{name.removesuffix('Spec').lower()}`", definition, schema))
