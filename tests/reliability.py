@@ -90,19 +90,19 @@ INPUT: Mapping[int | str, str] = {
 HEAD = """\
 # What happens when something goes wrong
 
-The promise: kill anything at any moment, run the same command again, and every trial has the record of an undisturbed
-run, bit for bit on a CPU (all but `timing` and `provenance`).
+Kill anything at any moment, run the same command again, and every trial has the record of an undisturbed run: on a CPU
+bit for bit, all but `timing` and `provenance`.
 
-The rows below are generated from the tests by `python -m tests.reliability`. Each outcome is what the test
-beside it asserts after injecting the fault into the real thing. `make test` runs them all, but for those that need a
-browser, root or real images where there are none. A row without such a test says so.
+Each row names a fault, what happens then, and the tests that inject the fault into the real thing and assert just that;
+`python -m tests.reliability` writes the rows from the tests. `make test` runs them all, except those that need a
+browser, root or real images where there are none. *Equal* means that the records are those of an undisturbed run.
 """
 SOAK_HEAD = """\
 ## Many faults at once
 
 `make soak` runs a study of many small trials twice, once undisturbed and once while its processes are killed,
-suspended, started twice and robbed of their disk, and compares the records, the curves, the counts of every image, the
-predicted masks and the weights. A smaller soak is part of `make test`. The last long one:
+suspended and started twice, and the disk fills up. It compares the records, the curves, the counts of every image, the
+predicted masks and the weights. `make test` has a smaller soak. The last long one:
 """
 
 
@@ -156,12 +156,15 @@ def page(found: list[Injection], soak: Mapping[str, Any] | None) -> str:
 
 
 def _table(word: str, rows: Mapping[int | str, str], found: list[Injection]) -> str:
-    lines = [f"| # | {word} | outcome | test |", "|---|---|---|---|"]
+    lines = [f"| # | {word} | what happens, and the test that shows it |", "|---|---|---|"]
     for row, text in rows.items():
-        mine = [one for one in found if one.row == row]
-        outcomes = dict.fromkeys(one.outcome.replace("|", "\\|") for one in mine)
-        tests = dict.fromkeys(f"[{one.test}](../{one.file})" for one in mine)
-        lines.append(f"| {row} | {text} | {'; '.join(outcomes) or NOT_TESTED} | {'<br>'.join(tests)} |")
+        shown: dict[str, dict[str, None]] = {}  # the tests of each outcome, in their order
+        for one in found:
+            if one.row == row:
+                tests = shown.setdefault(one.outcome.replace("|", "\\|"), {})
+                tests[f"[{one.test}](../{one.file})"] = None
+        outcomes = "<br>".join(f"{outcome} ({', '.join(tests)})" for outcome, tests in shown.items())
+        lines.append(f"| {row} | {text} | {outcomes or NOT_TESTED} |")
     return "\n".join(lines) + "\n"
 
 
