@@ -159,6 +159,10 @@ class Numbers:
         rows, self._steps = self._steps, []
         return torch.stack(rows).cpu() if rows else torch.zeros(0, 2)
 
+    def elapsed(self) -> float:
+        """Return the seconds of training in the epoch that is under way; waits for its steps."""
+        return self._clock.since(0)
+
     def trained(self) -> None:
         """Mark the end of an epoch's training: its validation follows."""
         self._clock.mark()
