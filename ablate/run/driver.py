@@ -39,7 +39,7 @@ from ablate.run.join import JoinedExecutor, Share
 from ablate.run.manifest import enter_plan
 from ablate.run.merge import check_alike
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
-from ablate.run.setup import Plugins, Prepared, reusable, take_over
+from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.status import TrialFolders
 from ablate.run.tracker import trackers
 from ablate.run.worker import Assignment
@@ -90,6 +90,7 @@ class Driver:
         self.folders = TrialFolders(self.results)
         self.records: dict[str, Record] = {}
         self.reusable: dict[str, Path] = {}
+        self.reused: list[TrialFolder] = []
         self.failures: Counter[str] = Counter()
         self.pending: list[Trial] = []
         self.running: dict[str, Trial] = {}
@@ -169,9 +170,10 @@ class Driver:
         wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
         if wanted and not self.mixed_devices:
             check_alike((self.reusable[trial.key] for trial in wanted), self._computing(), self.results.path)
-        if wanted:
-            self.display.say(take_over(self.results, wanted, self.reusable))
-            self._read_records(wanted)
+        for trial in wanted:
+            self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
+        self._read_records(wanted)
+        self.reused += map(self.folder, wanted)
         enter_plan(self.results, {self.folder(trial).name: trial for trial in trials})
 
     def _mirror(self) -> OptunaMirror:
@@ -231,9 +233,7 @@ class Driver:
 
     def _is_pending(self, trial: Trial) -> bool:
         record = self.records.get(trial.key)
-        if not self.wanted(trial) or (record is not None and record.status in FINISHED):
-            return False
-        return record is None or self.retry
+        return self.wanted(trial) and (record is None or (self.retry and record.status not in FINISHED))
 
     def _is_over(self, executor: Executor) -> bool:
         """Return whether a run that is being stopped can end; ask the running trials to stop, once."""
@@ -335,9 +335,8 @@ class Driver:
             with contextlib.suppress(ResultsError, OSError):
                 self._read_records([trial])
             record = self.records.get(trial.key)
-            if (
-                record is not None and record.status in FINISHED
-            ):  # its worker died between the record and the word of it
+            # Its worker may have died between the record and the word of it.
+            if record is not None and record.status in FINISHED:
                 self._ended(trial, record)
                 return
             with contextlib.suppress(OSError):
