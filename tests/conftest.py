@@ -35,7 +35,7 @@ def missing(reason: str, *, allow_module_level: bool = False) -> NoReturn:
 @pytest.fixture
 def registered() -> Iterator[None]:
     """Forget what a test registers: another plugin may give its components the same names."""
-    kinds = (MODELS, DATASETS, LOSSES, OPTIMIZERS, AUGMENTATIONS, FIGURES, TABLES, MEASURES)
+    kinds: tuple[Any, ...] = (MODELS, DATASETS, LOSSES, OPTIMIZERS, AUGMENTATIONS, FIGURES, TABLES, MEASURES)
     before: list[dict[str, Any]] = [dict(kind._entries) for kind in kinds]
     yield
     for kind, known in zip(kinds, before, strict=True):
