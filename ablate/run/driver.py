@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,31 +62,30 @@ class Outcome:
 Executor = LocalExecutor | ClusterExecutor
 
 
+@dataclass(eq=False)
 class Driver:
-    """Runs what is missing of a prepared study."""
+    """Runs what is missing of a prepared study.
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        display: Display,
-        *,
-        plugins: Plugins,
-        wanted: Callable[[Trial], bool] = lambda _trial: True,
-        retry: bool = False,
-        profile: bool = True,
-        origin: Path | None = None,
-        engine: Engine | None = None,
-        detach: bool = False,
-        mixed_devices: bool = False,
-        share: Share | None = None,
-    ) -> None:
-        """Prepare to run here, with a `share` of the folder or by an `engine`; `detach` leaves its jobs queued."""
-        self.prepared, self.display, self.plugins = prepared, display, plugins
-        self.study, self.results = prepared.study, prepared.results
-        self.wanted, self.retry, self.with_profile, self.origin = wanted, retry, profile, origin
-        self.engine, self.detach, self.mixed_devices, self.share = engine, detach, mixed_devices, share
+    Here, with a `share` of the folder, or by an `engine`; `detach` leaves its jobs queued.
+    """
+
+    prepared: Prepared
+    display: Display
+    _: KW_ONLY
+    plugins: Plugins
+    wanted: Callable[[Trial], bool] = lambda _trial: True
+    retry: bool = False
+    profile: bool = True
+    origin: Path | None = None
+    engine: Engine | None = None
+    detach: bool = False
+    mixed_devices: bool = False
+    share: Share | None = None
+
+    def __post_init__(self) -> None:
+        self.study, self.results = self.prepared.study, self.prepared.results
         self.outcome = Outcome()
-        self.plan = list(prepared.plan)
+        self.plan = list(self.prepared.plan)
         self.folders = TrialFolders(self.results)
         self.records: dict[str, Record] = {}
         self.reusable: dict[str, Path] = {}
@@ -94,7 +93,7 @@ class Driver:
         self.failures: Counter[str] = Counter()
         self.pending: list[Trial] = []
         self.running: dict[str, Trial] = {}
-        self.listeners: list[Listener] = [display]
+        self.listeners: list[Listener] = [self.display]
         self.begun = 0
         self.stopping: str | None = None
         self.signals = 0
@@ -262,7 +261,7 @@ class Driver:
         measure = self.study.spec.measure
         if self.share is not None and not self.share.holds:  # whoever holds the folder by then measures
             return
-        if not (self.with_profile and measure.profile) or self.stopping is not None or self.results.profile.exists():
+        if not (self.profile and measure.profile) or self.stopping is not None or self.results.profile.exists():
             return
         self.display.say(f"profiling each variant alone on the device (at most {measure.profile_seconds:.0f} s)")
         found = executor.profile(measure.profile_seconds, lambda: self.stopping is not None)

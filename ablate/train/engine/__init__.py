@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import DeviceError
-from ablate.study.fields import name_of
+from ablate.study.components import name_of
 from ablate.train.device import Clock, Readback
 from ablate.train.engine.config import Decisions
 from ablate.train.engine.cuda_graph import Captured, CapturedStep
