@@ -313,7 +313,7 @@ def check_outputs(name: str, given: Any, images: torch.Tensor, num_classes: int,
 
 
 def _check_seeding(build: Callable[[], Any], name: str, before: Mapping[str, Any]) -> None:
-    """Two builds from different seeds must not end in one state: then the factory has set the seed itself."""
+    """Refuse a factory that sets the seed: two builds from different seeds then end in one state."""
     import numpy as np
     import torch
 

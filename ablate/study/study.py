@@ -102,7 +102,7 @@ class Study:
         return tuple(derived_seed(*names, number) for number in range(wanted))
 
     def settings(self) -> Iterator[dict[str, Any]]:
-        """Every combination of the grid's levels, in the file's order; one empty setting where there is no grid."""
+        """Yield every combination of the levels, in the order of the file; one empty setting where there is no grid."""
         axes = self.spec.grid
         for levels in itertools.product(*axes.values()):
             yield dict(zip(axes, levels, strict=True))
@@ -123,7 +123,7 @@ class Study:
         ]
 
     def representatives(self) -> list[Trial]:
-        """One trial of each variant at the first setting and seed: what a profile measures, one a variant."""
+        """Return one trial of each variant, at the first setting and seed: what a profile measures."""
         first = next(self.settings())
         return [self.trial(name, first, self.seeds_of(name)[0]) for name in self.variants]
 
@@ -136,7 +136,7 @@ class Study:
         )
 
     def trial(self, variant: str, settings: Mapping[str, Any], seed: int, role: str = "main") -> Trial:
-        """One trial at any setting, planned or not: what a search, an extended grid or `confirm` runs.
+        """Return a trial at any setting, planned or not: what a search, an extended grid or `confirm` runs.
 
         Raises `StudyError` for a setting that is no field of train.
         """

@@ -116,7 +116,7 @@ class Reports:
         return self.stop_reason
 
     def heard(self) -> None:
-        """Nothing: a job that was asked to stop runs no further trial."""
+        """Do nothing: a job that was asked to stop runs no further trial."""
 
     def on_signal(self, number: int, _frame: Any) -> None:
         """Take a signal for the wish to checkpoint and end."""
