@@ -37,11 +37,11 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
         name: [package for package in form.needs if importlib.util.find_spec(package) is None]
         for name, form in FORMS.items()
     }
-    for form in forms:
-        if lacking[form]:
-            missing = " and ".join(lacking[form])
-            raise AblateError(f"--as {form}: {missing} is not installed", cure="pip install 'ablate-bench[export]'")
-    forms = forms or tuple(form for form in FORMS if not lacking[form])
+    for name in forms:
+        if lacking[name]:
+            missing = " and ".join(lacking[name])
+            raise AblateError(f"--as {name}: {missing} is not installed", cure="pip install 'ablate-bench[export]'")
+    forms = forms or tuple(name for name in FORMS if not lacking[name])
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder)
     model, images = predictor.model, _test_image(results, predictor)
@@ -49,7 +49,8 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     with torch.no_grad():
         expected = model(images)
     files = {}
-    for form in map(FORMS.__getitem__, forms):
+    for name in forms:
+        form = FORMS[name]
         logits = form.write(predictor, images, out / form.file)
         difference = float((logits - expected).abs().max() / expected.abs().max())
         if not difference <= TOLERANCE:
@@ -122,7 +123,7 @@ def _logits(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Form:
-    """A form of a network: its file, the packages it needs, and what writes it and gives the logits of what it reads."""
+    """A form of a network: its file, the packages it needs, and what writes it and gives the logits of the file."""
 
     file: str
     needs: tuple[str, ...]
