@@ -326,7 +326,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 def _one_thread() -> None:
-    """Matrix products on one thread, unless the environment says otherwise; to be called before numpy is imported.
+    """Have matrix products use one thread, unless the environment says otherwise; call it before numpy is imported.
 
     The bootstrap's products are many and small: several threads spend more on waiting for one another than they save.
     """

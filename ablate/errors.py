@@ -27,7 +27,7 @@ class Problem:
         text = ": ".join([*head, self.message])
         text = f"{text}; {self.cure}" if self.cure else text
         # One problem is one line whatever a user's own text contains.
-        return visible(redacted(" ".join(text.splitlines())))
+        return visible(redacted(" ".join(in_place(text).splitlines())))
 
 
 class AblateError(Exception):
@@ -73,6 +73,22 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"choose from {', '.join(known)}" if known else ""
+
+
+# Folders that an archive was unpacked to out of sight, each with the archive.
+_UNPACKED: dict[str, str] = {}
+
+
+def note_unpacked(folder: object, archive: object) -> None:
+    """Have messages name the `archive`, which the user knows, in place of the `folder` that it was unpacked to."""
+    _UNPACKED[f"{folder}/"] = f"{archive}: "
+
+
+def in_place(text: str) -> str:
+    """Return `text` with the files of unpacked archives named within these: "trials.tar.xz: trials/a/record.json"."""
+    for folder, archive in _UNPACKED.items():
+        text = text.replace(folder, archive)
+    return text
 
 
 def visible(text: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -107,10 +107,12 @@ def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -
     before = set(sys.modules)
     # Known by name before it runs, as dataclasses and pickling need it; beside others, so that it may import them.
     sys.modules[name] = module
-    finder = _Among(among)
+    # The finders stay: a file may import another when a network is made.
     if digest is None:
         sys.path.append(str(path.parent))
-    elif finder not in sys.meta_path:  # it stays: one file may import another when a network is made
+        if (below := _Below(path.parent)) not in sys.meta_path:
+            sys.meta_path.insert(0, below)
+    elif (finder := _Among(among)) not in sys.meta_path:
         sys.meta_path.append(finder)
     try:
         with same_random_state(f"importing the plugin {path.name}", str(path)):
@@ -122,8 +124,13 @@ def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -
         if digest is None:
             sys.path.remove(str(path.parent))
     beside = {found for key in set(sys.modules) - before if (found := _source(sys.modules.get(key))) is not None}
-    own = sorted(found for found in beside if found.parent == path.parent or path.parent in found.parents)
-    return [hashed(path), *(hashed(found) for found in own if found != path and "site-packages" not in found.parts)]
+    return [hashed(path), *(hashed(found) for found in sorted(beside - {path}) if _is_below(found, path.parent))]
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    """Return whether a module lies in the folder of a plugin, or below it, and is of no installed library."""
+    installed = "site-packages" in file.parts or file.is_relative_to(sysconfig.get_path("stdlib"))
+    return file.is_relative_to(folder) and not installed
 
 
 class _Source(SourceFileLoader):
@@ -151,6 +158,25 @@ class _Among(MetaPathFinder):
         if item is None:
             return None
         return spec_from_file_location(fullname, item.file, loader=_Source(fullname, item.file, item.sha256))
+
+
+@dataclass(frozen=True)
+class _Below(MetaPathFinder):
+    """Has the modules in the folder of a plugin, and below it, compiled from their source, which is what is hashed."""
+
+    folder: Path
+
+    def find_spec(self, fullname: str, path: Any = None, _target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is None or not isinstance(spec.loader, SourceFileLoader | SourcelessFileLoader):
+            return None
+        file = Path(spec.loader.path)
+        if not _is_below(file, self.folder):
+            return None
+        if isinstance(spec.loader, SourcelessFileLoader):
+            raise ImportError(f"{file} is bytecode without its source")
+        spec.loader = _Source(fullname, str(file), None)
+        return spec
 
 
 def _load_entry_point(point: metadata.EntryPoint) -> list[PluginFile]:
@@ -287,7 +313,7 @@ def check_outputs(name: str, given: Any, images: torch.Tensor, num_classes: int,
 
 
 def _check_seeding(build: Callable[[], Any], name: str, before: Mapping[str, Any]) -> None:
-    """Two builds from different seeds must not end in one state: then the factory has set the seed itself."""
+    """Refuse a factory that sets the seed: two builds from different seeds then end in one state."""
     import numpy as np
     import torch
 

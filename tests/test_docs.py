@@ -34,6 +34,7 @@ from docs.hooks import PAGES, commands_page, frames_page, study_page
 from tests.conftest import ROOT, missing
 from tests.data.pictures import cells, save, save_shapes
 
+pytestmark = pytest.mark.usefixtures("registered")
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Block = tuple[Path, str]
 

@@ -30,15 +30,13 @@ SOUND = "return nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1), nn.Co
 
 
 @pytest.fixture(autouse=True)
-def modules() -> Iterator[None]:
+def modules(registered: None) -> Iterator[None]:  # noqa: ARG001 (asked for what it forgets)
     """Forget what a test imported, and what it registered."""
-    before, entries = set(sys.modules), dict(MODELS._entries)
+    before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
         if name.startswith(("ablate_plugin_", "beside")):
             del sys.modules[name]
-    MODELS._entries.clear()
-    MODELS._entries.update(entries)
 
 
 def plugin(folder: Path, text: str, name: str = "mine.py") -> Path:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ablate.errors import PluginError
-from ablate.registry import AUGMENTATIONS, DATASETS, FIGURES, LOSSES, MEASURES, MODELS, OPTIMIZERS, TABLES
 from ablate.testing import check_plugin
 from tests.test_plugins import plugin
+
+pytestmark = pytest.mark.usefixtures("registered")
 
 SOUND = """\
 import ablate, torch
@@ -105,20 +105,6 @@ def no_figure(analysis):
 def no_table(analysis):
     return 3
 """
-
-
-@pytest.fixture(autouse=True)
-def _registered() -> object:
-    kinds: tuple[Any, ...] = (MODELS, DATASETS, LOSSES, OPTIMIZERS, AUGMENTATIONS, FIGURES, TABLES, MEASURES)
-    before = [dict(kind._entries) for kind in kinds]
-    places = [dict(kind._places) for kind in (FIGURES, TABLES)]
-    yield
-    for kind, entries in zip(kinds, before, strict=True):
-        kind._entries.clear()
-        kind._entries.update(entries)
-    for display, known in zip((FIGURES, TABLES), places, strict=True):
-        display._places.clear()
-        display._places.update(known)
 
 
 def test_what_keeps_its_contract_is_said_line_by_line(tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ from ablate.stats.detectable import detectable_difference, seeds_to_find
 from ablate.stats.interaction import setting_interaction
 from ablate.stats.intervals import Estimate, probability_of_superiority
 from ablate.stats.sequential import OPEN
-from ablate.study.fields import flat
-from ablate.study.study import undeclared
+from ablate.study.study import flat, undeclared
 from ablate.study.trial import level_text
 
 KINDS = {"own_best": "Own best", "shared": "Shared", "matched": "Matched", "confirmed": "Confirmed"}

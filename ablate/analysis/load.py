@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ablate.errors import ResultsError
+from ablate.errors import Problem, ResultsError
 from ablate.measure import Measured, unknown
 from ablate.parallel import parallel_map
 from ablate.records import images as stored
@@ -188,7 +188,8 @@ def _read_record(folder: TrialFolder, key: str) -> tuple[Record | None, str]:
     except ResultsError as error:
         return None, str(error)
     if record is not None and record.key != key:
-        return None, f"{folder.record}: the record of another trial ({record.key[:8]}, not {key[:8]})"
+        said = f"the record of another trial ({record.key[:8]}, not {key[:8]})"
+        return None, str(Problem(said, file=str(folder.record)))
     return record, ""
 
 

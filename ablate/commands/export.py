@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,6 @@ from ablate.train.predictor import Predictor
 
 # Largest difference of a logit, relative to the largest logit, that counts as the same.
 TOLERANCE = 1e-3
-FORMS = ("safetensors", "torch", "onnx")
-NEEDS = {"safetensors": ("safetensors",), "torch": (), "onnx": ("onnx", "onnxscript", "onnxruntime")}
-FILES = {"safetensors": "model.safetensors", "torch": "model.pt2", "onnx": "model.onnx"}
 
 
 def export(results: Results, out: Path, *, variant: str | None = None, forms: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -35,24 +33,29 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     difference of each form's logits on a test image. Raises `AblateError` where a package of a form asked for is not
     installed, `ResultsError` where a form computes something else.
     """
-    lacking = {form: [name for name in NEEDS[form] if importlib.util.find_spec(name) is None] for form in FORMS}
-    for form in forms:
-        if lacking[form]:
-            missing = " and ".join(lacking[form])
-            raise AblateError(f"--as {form}: {missing} is not installed", cure="pip install 'ablate-bench[export]'")
-    forms = forms or tuple(form for form in FORMS if not lacking[form])
+    lacking = {
+        name: [package for package in form.needs if importlib.util.find_spec(package) is None]
+        for name, form in FORMS.items()
+    }
+    for name in forms:
+        if lacking[name]:
+            missing = " and ".join(lacking[name])
+            raise AblateError(f"--as {name}: {missing} is not installed", cure="pip install 'ablate-bench[export]'")
+    forms = forms or tuple(name for name in FORMS if not lacking[name])
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder)
     model, images = predictor.model, _test_image(results, predictor)
     make_folder(out)
     with torch.no_grad():
         expected = model(images)
-    differences = {}
-    for form in forms:
-        logits = _WRITERS[form](predictor, images, out / FILES[form])
-        differences[form] = float((logits - expected).abs().max() / expected.abs().max())
-        if not differences[form] <= TOLERANCE:
-            raise ResultsError(f"its logits differ from the network's by {differences[form]:.2g}", file=FILES[form])
+    files = {}
+    for name in forms:
+        form = FORMS[name]
+        logits = form.write(predictor, images, out / form.file)
+        difference = float((logits - expected).abs().max() / expected.abs().max())
+        if not difference <= TOLERANCE:
+            raise ResultsError(f"its logits differ from the network's by {difference:.2g}", file=form.file)
+        files[form.file] = {"largest_difference": difference}
     run = results.read_run()
     document = {
         **predictor.card.document(),
@@ -61,7 +64,7 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
         "metrics": {name: record.metrics.get(name) for name in ("val_mean_iou", "test_mean_iou", "best_epoch")},
         "data": {"name": record.data.get("name"), "fingerprint": (run.get("data") or {}).get("fingerprint")},
         "versions": run.get("versions", {}),
-        "files": {FILES[form]: {"largest_difference": value} for form, value in differences.items()},
+        "files": files,
         "input": "images float32 (N, channels, height, width) in 0..1; the bare weights take (images - mean) / std",
         "output": f"logits (N, classes, height, width){', each class by its sigmoid' * predictor.card.multilabel}",
     }
@@ -118,8 +121,17 @@ def _logits(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         return model(images)
 
 
-_WRITERS: dict[str, Callable[[Predictor, Tensor, Path], Tensor]] = {
-    "safetensors": _safetensors,
-    "torch": _torch,
-    "onnx": _onnx,
+@dataclass(frozen=True)
+class Form:
+    """A form of a network: its file, the packages it needs, and what writes it and gives the logits of the file."""
+
+    file: str
+    needs: tuple[str, ...]
+    write: Callable[[Predictor, Tensor, Path], Tensor]
+
+
+FORMS = {
+    "safetensors": Form("model.safetensors", ("safetensors",), _safetensors),
+    "torch": Form("model.pt2", (), _torch),
+    "onnx": Form("model.onnx", ("onnx", "onnxscript", "onnxruntime"), _onnx),
 }

@@ -97,7 +97,7 @@ def pack(arrays: Iterable[np.ndarray]) -> bytes:
 
 
 def unpack_maps(path: Path, indices: Sequence[int] | None = None) -> np.ndarray | list[np.ndarray]:
-    """Pictures of a zip by `pack`, all or those at `indices`, which may differ in size.
+    """Return the maps of a zip by `pack`, all or those at `indices`.
 
     uint8 (N, H, W) where they are of one size, else a list of N maps (h, w).
     """
@@ -122,7 +122,7 @@ def unpack_some(path: Path, indices: Sequence[int]) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _sizes(path: Path, *_version: int) -> frozenset[tuple[int, int]]:
-    """Height and width of the PNGs of a zip, from their headers; damaged ones are left out."""
+    """Return height and width of the PNGs of a zip, from their headers; damaged ones are left out."""
     found = set()
     with _open(path) as archive:
         for name in archive.namelist():

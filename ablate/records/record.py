@@ -59,7 +59,8 @@ class Record(BaseModel):
         default_factory=dict, description="SHA-256 of the files beside the record; empty in records of older versions."
     )
     timing: dict[str, Any] = Field(
-        default_factory=dict, description="Seconds, and rates while workers shared a device."
+        default_factory=dict,
+        description="Seconds, of all goes at a trial that was resumed, and rates while workers shared a device.",
     )
     provenance: dict[str, Any] = Field(default_factory=dict)
 

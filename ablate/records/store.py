@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ablate.errors import ResultsError
+from ablate.errors import ResultsError, note_unpacked
 from ablate.records.files import (
     lock,
     make_folder,
@@ -203,6 +203,7 @@ def _unpacked(packed: Path, _changed: int) -> TemporaryDirectory[str]:
                 archive.extractall(folder.name, members, filter="data")
     except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, MemoryError) as error:
         raise ResultsError(f"cannot be unpacked ({error})", file=str(packed)) from None
+    note_unpacked(folder.name, packed)
     return folder
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ablate.errors import AblateError, ResultsError, StudyError
 from ablate.plugins import Plugins
 from ablate.records.files import lock, write_atomic
-from ablate.records.store import Results, to_json
+from ablate.records.store import Results, TrialFolder, to_json
 from ablate.run.events import Profiled
 from ablate.run.executor import on_signals, start_fork_server
 from ablate.run.status import SHARED, is_shared, lock_note, orphans
@@ -123,6 +123,8 @@ def run_study(
             )
             outcome = driver.run()
             left = orphans(results, driver.plan)
+        if driver.reused:
+            display.say(_said_of_reused(driver.reused))
         for note in outcome.notes:
             display.say(note)
         if left:
@@ -133,6 +135,14 @@ def run_study(
         else:
             display.say(f"results in {path}; `ablate report {path}` makes tables, figures and the page")
         return outcome.exit_code
+
+
+def _said_of_reused(folders: Sequence[TrialFolder]) -> str:
+    """Return what is said of trials that lie in these folders, taken over from others."""
+    # One that diverged has neither counts nor predictions.
+    bare = sum(folder.images.exists() and not folder.predictions.exists() for folder in folders)
+    lack = f"; {bare} of them without predictions" if bare else ""
+    return f"{count_of(len(folders), 'trial')} taken over from other folders (run.reuse){lack}"
 
 
 @contextlib.contextmanager

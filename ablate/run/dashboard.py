@@ -45,7 +45,7 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[]
     refuse_links(path)
     switch = _Switch(host)
     try:
-        server = make_server(host, port, switch, _Server if ":" not in host else _Server6, _Quiet)
+        server = make_server(host, port, switch, _server_class(host), _Quiet)
     except OSError as error:
         raise AblateError(f"--port {port}: {error.strerror}", cure="choose another with --port") from None
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -125,12 +125,10 @@ class _Switch:
         return [b"<!doctype html><title>ablate</title><p>The dashboard is being prepared; this page follows.</p>\n"]
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
+def _server_class(host: str) -> type[WSGIServer]:
+    """Return a server that answers every request in a thread of its own: drawing a picture holds up no other."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return type("Server", (ThreadingMixIn, WSGIServer), {"daemon_threads": True, "address_family": family})
 
 
 class _Quiet(WSGIRequestHandler):
@@ -172,14 +170,5 @@ def bring_up_to_date(results: Results, artifacts: Path) -> None:
 
 def _planned(record: Record, entry: Mapping[str, Any]) -> Trial:
     """Return the trial of a record as the plan has it: a variant may have got another name since."""
-    return Trial(
-        record.study,
-        entry["variant"],
-        entry["settings"],
-        record.seed,
-        record.role,
-        record.model,
-        record.data,
-        record.train,
-        record.key,
-    )
+    same = {name: getattr(record, name) for name in ("study", "seed", "role", "model", "data", "train", "key")}
+    return Trial(variant=entry["variant"], settings=entry["settings"], **same)

@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from ablate.run.join import JoinedExecutor, Share
 from ablate.run.manifest import enter_plan
 from ablate.run.merge import check_alike
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
-from ablate.run.setup import Plugins, Prepared, reusable, take_over
+from ablate.run.setup import Plugins, Prepared, reusable
 from ablate.run.status import TrialFolders
 from ablate.run.tracker import trackers
 from ablate.run.worker import Assignment
@@ -62,38 +62,38 @@ class Outcome:
 Executor = LocalExecutor | ClusterExecutor
 
 
+@dataclass(eq=False)
 class Driver:
-    """Runs what is missing of a prepared study."""
+    """Runs what is missing of a prepared study.
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        display: Display,
-        *,
-        plugins: Plugins,
-        wanted: Callable[[Trial], bool] = lambda _trial: True,
-        retry: bool = False,
-        profile: bool = True,
-        origin: Path | None = None,
-        engine: Engine | None = None,
-        detach: bool = False,
-        mixed_devices: bool = False,
-        share: Share | None = None,
-    ) -> None:
-        """Prepare to run here, with a `share` of the folder or by an `engine`; `detach` leaves its jobs queued."""
-        self.prepared, self.display, self.plugins = prepared, display, plugins
-        self.study, self.results = prepared.study, prepared.results
-        self.wanted, self.retry, self.with_profile, self.origin = wanted, retry, profile, origin
-        self.engine, self.detach, self.mixed_devices, self.share = engine, detach, mixed_devices, share
+    Here, with a `share` of the folder, or by an `engine`; `detach` leaves its jobs queued.
+    """
+
+    prepared: Prepared
+    display: Display
+    _: KW_ONLY
+    plugins: Plugins
+    wanted: Callable[[Trial], bool] = lambda _trial: True
+    retry: bool = False
+    profile: bool = True
+    origin: Path | None = None
+    engine: Engine | None = None
+    detach: bool = False
+    mixed_devices: bool = False
+    share: Share | None = None
+
+    def __post_init__(self) -> None:
+        self.study, self.results = self.prepared.study, self.prepared.results
         self.outcome = Outcome()
-        self.plan = list(prepared.plan)
+        self.plan = list(self.prepared.plan)
         self.folders = TrialFolders(self.results)
         self.records: dict[str, Record] = {}
         self.reusable: dict[str, Path] = {}
+        self.reused: list[TrialFolder] = []
         self.failures: Counter[str] = Counter()
         self.pending: list[Trial] = []
         self.running: dict[str, Trial] = {}
-        self.listeners: list[Listener] = [display]
+        self.listeners: list[Listener] = [self.display]
         self.begun = 0
         self.stopping: str | None = None
         self.signals = 0
@@ -169,9 +169,10 @@ class Driver:
         wanted = [trial for trial in trials if trial.key in self.reusable and trial.key not in self.records]
         if wanted and not self.mixed_devices:
             check_alike((self.reusable[trial.key] for trial in wanted), self._computing(), self.results.path)
-        if wanted:
-            self.display.say(take_over(self.results, wanted, self.reusable))
-            self._read_records(wanted)
+        for trial in wanted:
+            self.results.trial(trial.name).copy_from(TrialFolder(self.reusable[trial.key]))
+        self._read_records(wanted)
+        self.reused += map(self.folder, wanted)
         enter_plan(self.results, {self.folder(trial).name: trial for trial in trials})
 
     def _mirror(self) -> OptunaMirror:
@@ -231,9 +232,7 @@ class Driver:
 
     def _is_pending(self, trial: Trial) -> bool:
         record = self.records.get(trial.key)
-        if not self.wanted(trial) or (record is not None and record.status in FINISHED):
-            return False
-        return record is None or self.retry
+        return self.wanted(trial) and (record is None or (self.retry and record.status not in FINISHED))
 
     def _is_over(self, executor: Executor) -> bool:
         """Return whether a run that is being stopped can end; ask the running trials to stop, once."""
@@ -262,7 +261,7 @@ class Driver:
         measure = self.study.spec.measure
         if self.share is not None and not self.share.holds:  # whoever holds the folder by then measures
             return
-        if not (self.with_profile and measure.profile) or self.stopping is not None or self.results.profile.exists():
+        if not (self.profile and measure.profile) or self.stopping is not None or self.results.profile.exists():
             return
         self.display.say(f"profiling each variant alone on the device (at most {measure.profile_seconds:.0f} s)")
         found = executor.profile(measure.profile_seconds, lambda: self.stopping is not None)
@@ -335,9 +334,8 @@ class Driver:
             with contextlib.suppress(ResultsError, OSError):
                 self._read_records([trial])
             record = self.records.get(trial.key)
-            if (
-                record is not None and record.status in FINISHED
-            ):  # its worker died between the record and the word of it
+            # Its worker may have died between the record and the word of it.
+            if record is not None and record.status in FINISHED:
                 self._ended(trial, record)
                 return
             with contextlib.suppress(OSError):

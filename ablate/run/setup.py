@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from ablate.data.dataset import Dataset
 from ablate.errors import ResultsError
 from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
-from ablate.records.store import Results, TrialFolder, quarantine, read_record, to_json
+from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
 from ablate.run.plan.describe import Shape, describe_variants
 from ablate.run.plan.dry import dry_pass, load_data, own_data
@@ -25,7 +25,6 @@ from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical
 from ablate.train.device import device_names
 from ablate.train.engine.config import FUSED, Decisions, check_fused, decide
-from ablate.wording import count_of
 
 # Has a node of a cluster answer, and returns its answer.
 Ask = Callable[[Callable[[], Any]], Any]
@@ -249,14 +248,3 @@ def reusable(study: Study, fingerprint: str) -> dict[str, Path]:
             if record is not None and record.status in ("complete", "diverged"):
                 found[record.key] = folder.path
     return found
-
-
-def take_over(results: Results, trials: Sequence[Trial], found: Mapping[str, Path]) -> str:
-    """Copy the trials from where they were `found` (by key) into this folder; return a line that says so."""
-    folders = [results.trial(trial.name) for trial in trials]
-    for trial, folder in zip(trials, folders, strict=True):
-        folder.copy_from(TrialFolder(found[trial.key]))
-    # One that diverged has neither counts nor predictions.
-    bare = sum(folder.images.exists() and not folder.predictions.exists() for folder in folders)
-    lack = f"; {bare} of them without predictions" if bare else ""
-    return f"{count_of(len(trials), 'trial')} taken over from other folders (run.reuse){lack}"

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.errors import ResultsError, visible
+from ablate.errors import ResultsError, in_place, visible
 from ablate.records.files import lock, write_atomic
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
@@ -95,7 +95,7 @@ def status_document(path: Path) -> dict[str, Any]:
         "done": sum(total[state] for state in FINISHED),
         "states": {variant: dict(counts) for variant, counts in states.items()},
         "ended": ended,
-        "unreadable": {str(place): visible(reason) for place, reason in bad.items()},
+        "unreadable": {in_place(str(place)): visible(reason) for place, reason in bad.items()},
         "running": _held(results.lock),
         "with_cluster": len(given),
         "waiting": sum(not read_lines(results.trial(name).epochs) for name in given),

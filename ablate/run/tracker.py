@@ -117,7 +117,7 @@ class Tracker:
 
     def failed(self, error: Exception) -> str:
         """Return the note on an error, which ends nothing."""
-        return f"{self.title}: {one_line(error)[:200]}"
+        return f"{self.title}: {short(error)}"
 
     # -- what they log ------------------------------------------------------------------------------------
 
@@ -157,6 +157,11 @@ class Tracker:
             self.log(self._runs[event.trial], event.epoch, curves(event))
         elif isinstance(event, Ended) and event.trial.name in self._runs:
             self.end(self._runs.pop(event.trial.name), event.trial, event.record)
+
+
+def short(error: Exception) -> str:
+    """Return an error of a tracker in as many words as stand on a line."""
+    return one_line(error)[:200]
 
 
 def settings(trial: Trial) -> dict[str, Any]:
@@ -237,6 +242,30 @@ def _writer(folder: Path, epoch: int | None) -> Any:
     return SummaryWriter(str(folder), purge_step=epoch)
 
 
+def open_mlflow(study: Study) -> tuple[Any, str, Path | None]:
+    """Return MLflow's client for a study, its address, and the folder of its database where that is no server."""
+    uri, folder = str(study.spec.track.mlflow), None
+    if "://" not in uri and uri != "databricks":
+        folder = (study.base / uri).resolve()
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+    os.environ.update(ENVIRONMENT | os.environ)
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri), uri, folder
+
+
+def mlflow_state(study: Study) -> str:
+    """Return where MLflow is to have a study's trials, or why it does not answer, as a run would say it."""
+    try:
+        client, uri, folder = open_mlflow(study)
+        if folder is None:
+            client.get_experiment_by_name(study.spec.track.project or study.name)
+    except Exception as error:
+        return short(error)
+    return f"{uri} answers" if folder is None else f"a database in {folder}"
+
+
 class MLflowTracker(Tracker):
     """Logs trials to a server, or to a database in a folder (relative to the study file)."""
 
@@ -245,29 +274,25 @@ class MLflowTracker(Tracker):
 
     def __init__(self, study: Study, results: Results) -> None:
         super().__init__(study, results)
-        self.uri, self._folder = str(self.spec.track.mlflow), None
-        if "://" not in self.uri and self.uri != "databricks":
-            self._folder = (study.base / self.uri).resolve()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self.uri = f"sqlite:///{self._folder / 'mlflow.db'}"
+        self._study = study
         self.start()
 
     def prepare(self) -> None:
         """Open the experiment of the study, and note where it is looked at."""
-        os.environ.update(ENVIRONMENT | os.environ)
-        from mlflow import MlflowClient, entities
+        self._client, uri, folder = open_mlflow(self._study)
+        from mlflow import entities
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self._entities, self._client = entities, MlflowClient(tracking_uri=self.uri)
-        name = self.spec.track.project or self.spec.study
+        self._entities, name = entities, self.spec.track.project or self.spec.study
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         # A database that several runs make at once is damaged for good.
-        with lock(self._folder / ".lock", timeout=300.0) if self._folder else nullcontext():
+        with lock(folder / ".lock", timeout=300.0) if folder else nullcontext():
             there = self._client.get_experiment_by_name(name)
-            artifacts = (self._folder / "artifacts").as_uri() if self._folder else None
+            artifacts = (folder / "artifacts").as_uri() if folder else None
             self._experiment = there.experiment_id if there else self._client.create_experiment(name, artifacts)
-        page = f"{self.uri.rstrip('/')}/#/experiments/{self._experiment}"
-        command = f"`mlflow ui --backend-store-uri {self.uri}`"
-        self.notes.append(f"MLflow has the trials: {page if self.uri.startswith('http') else command}")
+        page = f"{uri.rstrip('/')}/#/experiments/{self._experiment}"
+        command = f"`mlflow ui --backend-store-uri {uri}`"
+        self.notes.append(f"MLflow has the trials: {page if uri.startswith('http') else command}")
 
     def begin(self, trial: Trial) -> dict[str, Any]:
         """Return the trial's run, with the last epoch that it has."""

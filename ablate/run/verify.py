@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ablate.analysis.load import read_spec, read_steps
-from ablate.errors import AblateError, ResultsError, visible
+from ablate.errors import AblateError, ResultsError, in_place, visible
 from ablate.measure.segmentation import mean_iou
 from ablate.measure.stability import rounding_bounds
 from ablate.records.files import lock, refuse_link, refuse_links
@@ -64,7 +64,7 @@ def print_verification(path: Path, *, repair: bool, say: Callable[[str], None] =
 def _report(results: Results, found: list[Fault], *, repair: bool, say: Callable[[str], None]) -> int:
     moved: set[Path] = set()
     for fault in found:
-        say(visible(f"{_shown(results, fault.file)}: {fault.message}"))
+        say(visible(in_place(f"{fault.file}: {fault.message}")))
         for file in fault.aside:
             if repair and file not in moved and file.exists():
                 say(visible(f"  moved to {quarantine(file, fault.message).name}"))
@@ -88,13 +88,6 @@ def _report(results: Results, found: list[Fault], *, repair: bool, say: Callable
         return 1
     say("`ablate run` with the study makes again what was put aside")
     return 0 if all(fault.aside for fault in found) else 1
-
-
-def _shown(results: Results, file: Path) -> str:
-    """Return where a file lies, within the archive for one of packed trials."""
-    if results.is_packed() and file.is_relative_to(unpacked := results.trials.parent):
-        return f"{results.path / PACKED}: {file.relative_to(unpacked)}"
-    return str(file)
 
 
 def faults(results: Results) -> Iterator[Fault]:

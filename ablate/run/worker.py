@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ablate.errors import DataError, is_full_disk
 from ablate.run.events import (
@@ -161,31 +161,34 @@ def become_fork_server() -> None:
             importlib.import_module(name)
 
 
-class DriverSide(Protocol):
+class DriverSide:
     """The driver as one sees it who runs a trial: events go there, and the wish to stop comes from there."""
 
-    @property
+    reason: str | None = None
+
     def asked_to_stop(self) -> str | None:
-        """The reason to end the trial that runs, if there is one."""
-        ...
+        """Return the reason to end the trial that runs, if there is one."""
+        return self.reason
+
+    def on_signal(self, number: int, _frame: Any) -> None:
+        """Take a signal for the wish to checkpoint and end."""
+        self.reason = signal.Signals(number).name
 
     def heard(self) -> None:
         """Take note that the trial was ended as asked."""
-        ...
 
     def send(self, event: WorkerEvent) -> None:
         """Tell the driver."""
-        ...
+        raise NotImplementedError
 
 
-class _Driver:
+class _Driver(DriverSide):
     """The driver of this machine: its commands, read by a thread so that a stop arrives during a trial."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
         self.commands: queue.SimpleQueue[Run | Profile] = queue.SimpleQueue()
-        self.asked_to_stop: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -193,16 +196,13 @@ class _Driver:
             while True:
                 command = self._connection.recv()
                 if isinstance(command, Stop):
-                    self.asked_to_stop = command.reason
+                    self.reason = command.reason
                 else:
                     self.commands.put(command)
         os._exit(0)  # the driver is gone
 
-    def on_signal(self, number: int, _frame: Any) -> None:
-        self.asked_to_stop = signal.Signals(number).name
-
     def heard(self) -> None:
-        self.asked_to_stop = None
+        self.reason = None
 
     def send(self, event: WorkerEvent) -> None:
         with self._lock:
@@ -273,7 +273,7 @@ class Server:
         if now - self._progress >= PROGRESS_SECONDS:
             self._progress = now
             self.driver.send(Progress(trial))
-        return self.driver.asked_to_stop
+        return self.driver.asked_to_stop()
 
     @contextlib.contextmanager
     def locked(self, trial: Trial, folder: TrialFolder) -> Iterator[None]:
@@ -294,8 +294,8 @@ class Server:
             if not said:
                 said = True
                 self.driver.send(Said(f"{trial.name}: waits for another process that still runs it"))
-            if self.driver.asked_to_stop is not None or time.monotonic() > limit:
-                raise Interrupted(self.driver.asked_to_stop or "another process runs this trial")
+            if (reason := self.driver.asked_to_stop()) is not None or time.monotonic() > limit:
+                raise Interrupted(reason or "another process runs this trial")
             time.sleep(0.2)
 
     def parent(self, key: str) -> TrialFolder:

@@ -23,7 +23,6 @@ from pydantic_core import PydanticSerializationError
 
 from ablate.errors import PluginError, Problem, StudyError, nearest
 from ablate.registry import Registry
-from ablate.study.fields import name_of, settings_of
 from ablate.study.problems import Finding, KeyPath, dotted, shown, translate
 from ablate.study.spec import SubsetSpec
 
@@ -198,6 +197,16 @@ def _typed(registry: Registry, component: str | Mapping[str, Any]) -> dict[str, 
         key: takes.parameters[key].adapter.validate_json(json.dumps(value), strict=True)
         for key, value in settings.items()
     }
+
+
+def name_of(component: str | Mapping[str, Any]) -> str:
+    """Return the registered name of a component, which is written by its name alone or with settings."""
+    return component if isinstance(component, str) else str(component["name"])
+
+
+def settings_of(component: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a component is given, without its name."""
+    return {} if isinstance(component, str) else {key: value for key, value in component.items() if key != "name"}
 
 
 def check_named(

@@ -55,7 +55,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _component(registry: Registry, described: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """One alternative for every registered name, and an open one for the others."""
+    """Return one alternative for every registered name, and an open one for the others."""
     known = []
     for name in registry:
         takes = signature(registry, name)

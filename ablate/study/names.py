@@ -63,7 +63,7 @@ def is_secret(key: str) -> bool:
 
 
 def secret_findings(value: Any, path: KeyPath = ()) -> list[Finding]:
-    """Keys named like secrets and URLs with a password: the study is copied into the results, which are shared."""
+    """Find keys named like secrets and URLs with a password: a study is copied into its results, which are shared."""
     findings: list[Finding] = []
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -20,7 +20,7 @@ DOTTED_KEYS = {("grid",): 1, ("factors",): 1, ("search", "space"): 2}
 def apply_overrides(
     values: dict[str, Any], overrides: Sequence[str]
 ) -> tuple[dict[str, Any], dict[KeyPath, str], list[Problem]]:
-    """`values` with every override put in, where each came from, and those that could not be.
+    """Return `values` with every override put in, where each came from, and those that could not be.
 
     An override replaces what stands at its key, or adds it; of two for one key the last holds.
     """

@@ -62,7 +62,7 @@ class Places:
 
 
 def dotted(path: KeyPath) -> str:
-    """`("grid", "lr", 0)` as "grid.lr[0]"."""
+    """Return a key path as text: `("grid", "lr", 0)` is "grid.lr[0]"."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{excerpt(str(part))}" if text else excerpt(str(part))

@@ -150,7 +150,7 @@ def known_keys(path: KeyPath) -> list[str]:
 
 
 def _presented(problems: list[Problem]) -> list[Problem]:
-    """In the order of the file, overrides last, each once, and no more than one can read."""
+    """Sort problems by their lines, those of overrides last, each once, and no more than one can read."""
     ordered = sorted(dict.fromkeys(problems), key=lambda item: item.line if item.line is not None else float("inf"))
     if len(ordered) <= MAX_PROBLEMS:
         return ordered

@@ -136,7 +136,7 @@ def _data(spec: StudySpec, base: Path, *, registered: bool) -> tuple[dict[str, A
 
 
 def _turned_classes(spec: StudySpec) -> list[Finding]:
-    """Classes written as value: name; the values of a map of names are never all text while its keys are numbers."""
+    """Find classes written as value: name. The values of a map of names are never all text and its keys numbers."""
     written = spec.data.settings.get("classes")
     if not isinstance(written, dict) or not written:
         return []
@@ -236,7 +236,7 @@ def _equal(level: Any, value: Any) -> bool:
 
 
 def _same(study: Study) -> list[Finding]:
-    """Variants that compute the same, unless one is declared as a control; controls that are a copy of none."""
+    """Find variants that compute the same, unless one is declared a control, and controls that copy no other."""
     originals: dict[str, str] = {}
     findings = []
     whole = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from typing import Any
 
 from ablate.errors import AblateError, Problem, StudyError
 from ablate.study.claims import DETAIL, split_of
-from ablate.study.fields import assign, flat
 from ablate.study.problems import Places
 from ablate.study.spec import MAX_EPOCHS, StudySpec, SubsetSpec, TrainSpec
 from ablate.study.trial import Trial, canonical, derived_seed, trial_key, without_folder
@@ -104,7 +102,7 @@ class Study:
         return tuple(derived_seed(*names, number) for number in range(wanted))
 
     def settings(self) -> Iterator[dict[str, Any]]:
-        """Every combination of the grid's levels, in the file's order; one empty setting where there is no grid."""
+        """Yield every combination of the levels, in the order of the file; one empty setting where there is no grid."""
         axes = self.spec.grid
         for levels in itertools.product(*axes.values()):
             yield dict(zip(axes, levels, strict=True))
@@ -125,7 +123,7 @@ class Study:
         ]
 
     def representatives(self) -> list[Trial]:
-        """One trial of each variant at the first setting and seed: what a profile measures, one a variant."""
+        """Return one trial of each variant, at the first setting and seed: what a profile measures."""
         first = next(self.settings())
         return [self.trial(name, first, self.seeds_of(name)[0]) for name in self.variants]
 
@@ -138,7 +136,7 @@ class Study:
         )
 
     def trial(self, variant: str, settings: Mapping[str, Any], seed: int, role: str = "main") -> Trial:
-        """One trial at any setting, planned or not: what a search, an extended grid or `confirm` runs.
+        """Return a trial at any setting, planned or not: what a search, an extended grid or `confirm` runs.
 
         Raises `StudyError` for a setting that is no field of train.
         """
@@ -147,21 +145,19 @@ class Study:
     def cell(
         self, variant: str, settings: Mapping[str, Any], seeds: tuple[int, ...], role: str = "main"
     ) -> list[Trial]:
-        """Return the trials of one variant at one setting, one a seed."""
+        """Return the trials of one variant at one setting, one a seed; they share their dicts, which nobody changes."""
         chosen = self.variants[variant]
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
-        content = json.dumps([chosen.model | own, self.data_of(variant), train, settings])
+        model, data = chosen.model | own, self.data_of(variant)
         control = variant if chosen.control else None
         identity = subset(self.data_identity | chosen.data)
         trials = []
         for seed in seeds:
-            # Each trial gets dicts of its own: whoever changes one changes no other trial.
-            model, data, train, levels = json.loads(content)
             key = trial_key(seed, model=without_folder(model), data=identity, train=train, control=control)
             parent = self.origin.trial(variant, settings, seed, role).key if self.origin else None
-            trials.append(Trial(self.name, variant, levels, seed, role, model, data, train, key, parent))
+            trials.append(Trial(self.name, variant, settings, seed, role, model, data, train, key, parent))
         return trials
 
     def data_of(self, variant: str) -> dict[str, Any]:
@@ -275,6 +271,34 @@ class Study:
         variant = self.variants[name]
         data = {"fraction": 1.0, **self.data_of(name)}
         return flat(variant.model) | flat({"train": self.train_settings(variant, {}), "data": data})
+
+
+def assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a field, or by a dotted key a field inside one.
+
+    A mapping is merged into the mapping that stands there; a component, which has a name, replaces it.
+    """
+    head, _, rest = key.partition(".")
+    if rest:
+        assign(tree.setdefault(head, {}), rest, value)
+    elif isinstance(value, dict) and isinstance(tree.get(head), dict) and not {"name"} & {*value, *tree[head]}:
+        for inner, item in value.items():
+            assign(tree[head], inner, item)
+    else:
+        tree[head] = value
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted field; a component's name stands at its own field, its settings below."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            rest = {inner: item for inner, item in value.items() if inner != "name"}
+            found |= {prefix + key: value["name"]} if "name" in value else {}
+            found |= flat(rest, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
 
 
 def undeclared(fields: Iterable[str], factors: Iterable[str]) -> list[str]:

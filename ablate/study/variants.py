@@ -14,11 +14,10 @@ from ablate.errors import nearest
 from ablate.registry import DATASETS, MODELS
 from ablate.study.axes import axis_name, check_axis, check_level, check_train, train_fields
 from ablate.study.components import VARIANT_KEYS, Signature, find, signature
-from ablate.study.fields import assign, has_field
 from ablate.study.names import variant_name_findings
 from ablate.study.problems import Finding, KeyPath, shown, translate
 from ablate.study.spec import StudySpec, SubsetSpec, VariantSpec
-from ablate.study.study import MODEL_AXIS, Variant
+from ablate.study.study import MODEL_AXIS, Variant, assign
 from ablate.study.trial import canonical, level_text
 
 MAX_VARIANTS = 1000
@@ -232,12 +231,20 @@ class Variants:
             for axis in axes:
                 of_model = axis.startswith(MODEL_AXIS)
                 key = axis.removeprefix(MODEL_AXIS)
-                if has_field(spec.difference if of_model else spec.train, key):
+                if _has_field(spec.difference if of_model else spec.train, key):
                     place: KeyPath = ("variants", name, *(() if of_model else ("train",)), *key.split("."))
                     if name not in self.spec.variants:
                         place = ("factors", *key.split(".")) if of_model else ("factors", f"train.{key}")
                     message = f"expected the grid alone to set '{axis}', got it here too"
                     self.findings.append(Finding(place, message, "remove it here or from the grid"))
+
+
+def _has_field(values: Mapping[str, Any], key: str) -> bool:
+    """Return whether nested `values` have an entry at a dotted key."""
+    head, _, rest = key.partition(".")
+    if head not in values or not rest:
+        return head in values
+    return isinstance(values[head], Mapping) and _has_field(values[head], rest)
 
 
 def _of_levels(levels: Mapping[str, Any]) -> VariantSpec:

@@ -235,6 +235,8 @@ def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
         "counts": torch.from_numpy(np.load(parent.images)["val"]),
         "weights": torch.load(parent.best, weights_only=True),
     }
+    spent = {name: record.timing.get(f"{name}_s", 0.0) for name in ("train", "validation")}
+    rates = {name: record.timing.get(f"shared_{name}_images_per_s", 0.0) for name in spent}
     state = {
         **last,
         "key": trial.key,
@@ -242,6 +244,8 @@ def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
         "initial_val_loss": record.metrics["initial_val_loss"],
         "layers": record.layers,
         "seconds": record.timing["wall_s"],
+        "spent": spent,
+        "images": {name: round(seconds * rates[name]) for name, seconds in spent.items()},
     }
     write_state(folder.path / "checkpoint.pt", state)
     return f"goes on after epoch {record.metrics['epochs_run']:.0f} of {parent.name}"

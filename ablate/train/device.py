@@ -219,3 +219,10 @@ class Clock:
             self._events[last].synchronize()
             return self._events[first].elapsed_time(self._events[last]) / 1000
         return self._times[last] - self._times[first]
+
+    def since(self, first: int) -> float:
+        """Return the seconds from a mark, by number, to the work queued so far; waits until that is done."""
+        self.mark()
+        passed = self.seconds(first, -1)
+        (self._events if self._on_device else self._times).pop()
+        return passed

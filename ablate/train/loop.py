@@ -118,7 +118,7 @@ class _Run:
         self.probes = Probes(self.network, options.measure, self.settings)
         self.writer = checkpoint.CheckpointWriter(folder, options.checkpoint_every)
         self.best = Best()
-        self.step = 0
+        self.step = self.epoch_began = 0
         self.initial_val_loss = float("nan")
         self.notes: list[str] = []
         self.seconds = {"train": 0.0, "validation": 0.0, "test": 0.0, "earlier": 0.0}
@@ -142,6 +142,7 @@ class _Run:
         order = epoch_order(self.trial.seed, epoch, len(self.data.splits["train"]), self.step_size)
         order = order[self.step % self.steps_per_epoch :]
         self.network.model.train()
+        self.epoch_began = self.step
         self.numbers.begin()
         for batch in order:
             self._between_steps()
@@ -253,6 +254,8 @@ class _Run:
     def _checkpoint(self) -> None:
         self._judge(self.numbers.take(wait=True))
         self._take_steps(self.numbers.steps().numpy(), self.step)
+        # The epoch under way counts as far as it has come: the next go trains what is left of it.
+        images = (self.step - self.epoch_began) * self.step_size
         self.writer.write(
             {
                 **self._state(),
@@ -260,6 +263,8 @@ class _Run:
                 "initial_val_loss": self.initial_val_loss,
                 "layers": self.probes.layers,
                 "seconds": self.seconds["earlier"] + time.monotonic() - self.began,
+                "spent": self.seconds | {"train": self.seconds["train"] + self.numbers.elapsed()},
+                "images": self.images | {"train": self.images["train"] + images},
             }
         )
 
@@ -290,7 +295,9 @@ class _Run:
         self.initial_val_loss = state["initial_val_loss"]
         self.best = Best(**state["best"])
         self.probes.layers = state["layers"]
-        self.seconds["earlier"] = state["seconds"]
+        # Checkpoints of earlier versions tell the seconds as a whole alone.
+        self.seconds |= state.get("spent", {}) | {"earlier": state["seconds"]}
+        self.images |= state.get("images", {})
         self.notes.append(f"resumed at step {self.step}")
         self._note_nothing(self.curves.steps, 0)
 

@@ -15,8 +15,7 @@ from ablate.errors import StudyError
 from ablate.models.inspect import outputs
 from ablate.models.replace import copy_weights
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
-from ablate.study.components import bound, create
-from ablate.study.fields import name_of
+from ablate.study.components import bound, create, name_of
 from ablate.train.device import seed_initialisation
 from ablate.train.losses import Loss, LossFunction, cross_entropy, multilabel_loss
 from ablate.train.optim import CAPTURABLE, check_patterns, covered, groups

@@ -22,6 +22,7 @@ from ablate.records.store import PACKED, Results, to_json
 from ablate.report.build import build_report
 from ablate.run.merge import merge
 from ablate.run.setup import writable
+from ablate.run.status import status_document
 from ablate.run.verify import print_verification
 from benchmarks.publish import RESULTS, pack, publish, size_of
 from tests.planted import plant
@@ -157,6 +158,28 @@ def test_a_published_page_is_not_written_over(both: tuple[Path, Path], tmp_path:
     (tmp_path / "published" / "trials").mkdir()
     with pytest.raises(ResultsError, match="packed and unpacked; delete trials"):
         list(Results(tmp_path / "published").folders())
+
+
+def test_messages_name_the_archive_and_the_trial_in_it(
+    both: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, published = (shutil.copytree(both[0], tmp_path / name) for name in ("own", "published"))
+    torn, swapped, counts, *_ = (folder.path for folder in Results(own).folders())
+    (torn / "record.json").write_text("{")
+    (swapped / "record.json").write_bytes((counts / "record.json").read_bytes())
+    (counts / "images.npz").write_bytes(b"nothing")
+    with tarfile.open(published / PACKED, "w:xz", preset=0) as archive:
+        archive.add(own / "trials", "trials")
+    shutil.rmtree(published / "trials")
+    assert print_verification(published, repair=False) == 1
+    frames = load_results(published)
+    said = [*capsys.readouterr().out.splitlines(), *frames.unreadable.values(), *frames.trials["reason"]]
+    status = status_document(published)["unreadable"]
+    said += [f"{place}: {reason}" for place, reason in status.items()]
+    for trial, file in ((torn, "record.json"), (swapped, "record.json"), (counts, "images.npz")):
+        found = [text for text in said if f"{published / PACKED}: trials/{trial.name}/{file}: " in text]
+        assert len(found) > 1, said
+    assert len(status) == 2 and not any("ablate-" in text for text in said)
 
 
 def test_the_fuller_copy_of_a_trial_is_merged(both: tuple[Path, Path], tmp_path: Path) -> None:

@@ -120,15 +120,38 @@ def test_files_that_a_study_names_see_one_another_and_nothing_else_beside_them(s
     del sys.modules["trust_helper"]
 
 
-@pytest.mark.fault("P6", "its source is run, as it was hashed")
-def test_bytecode_beside_a_plugin_is_never_run(study: Path) -> None:
-    path = Path("parts.py")
+@pytest.mark.parametrize("module", ["parts", "trust_helper", "trust_package/__init__", "trust_package/inner"])
+@pytest.mark.fault("P6", "its source is run, as it was hashed, and that of the modules beside it")
+def test_bytecode_beside_a_plugin_is_never_run(module: str, study: Path) -> None:
+    path = Path(f"{module}.py")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(Path("parts.py").read_text())
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(path), doraise=True, invalidation_mode=mode)
-    path.write_text("pass\n")
-    trust(study)
-    load_plugins([path, *trusted_plugins(study)], entry_points=False)
+    if module == "parts":
+        path.write_text("pass\n")
+        trust(study)
+        load_plugins([path, *trusted_plugins(study)], entry_points=False)
+    else:
+        path.write_text("WIDTH = 4\n")
+        imported = module.removesuffix("/__init__").replace("/", ".")
+        plugin = Path("uses.py")
+        plugin.write_text(f"import {imported}\nassert {imported}.WIDTH == 4\n")
+        loaded = load_plugins([plugin], entry_points=False)
+        assert Path(loaded[-1].file) == path.absolute()
+        for name in [name for name in sys.modules if name.startswith("trust_")]:
+            del sys.modules[name]
     assert not Path("trace").exists()
+
+
+def test_a_module_beside_a_plugin_of_which_there_is_bytecode_alone_is_refused(study: Path) -> None:
+    Path("trust_helper.py").write_text("WIDTH = 4\n")
+    py_compile.compile("trust_helper.py", cfile="trust_helper.pyc", doraise=True)
+    Path("trust_helper.py").unlink()
+    plugin = study.with_name("uses.py")
+    plugin.write_text("import trust_helper\n")
+    with pytest.raises(PluginError, match=r"uses\.py:1: .*trust_helper\.pyc is bytecode without its source"):
+        load_plugins([plugin], entry_points=False)
 
 
 @pytest.mark.parametrize(("text", "mode", "message"), [("{", 0o600, "is damaged"), ("{}", 0o666, "by others")])

@@ -403,6 +403,9 @@ def test_two_phases_screen_the_best_again_and_confirm_what_was_chosen(command: C
     )
     other = command.run()
     assert other.returncode == 0 and "to run" not in other.stdout, other.stdout
+    assert [line for line in other.stdout.splitlines() if "(run.reuse)" in line] == [
+        "16 trials taken over from other folders (run.reuse)"
+    ]
     assert len(list((command.folder / "results" / "other").glob("trials/*/record.json"))) == 16
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablate.errors import StudyError
-from ablate.run.tracker import refuse_missing
+from ablate.plugins import load_plugins
+from ablate.records.store import Results
+from ablate.run.plan.view import check_document
+from ablate.run.tracker import MLflowTracker, refuse_missing
 from tests.conftest import missing
-from tests.run.conftest import STUDY, Command, wait_for
+from tests.run.conftest import PLUGIN, STUDY, Command, wait_for
 from tests.run.test_faults import training
 from tests.run.test_optuna_mirror import study_in
 from tests.run.test_wandb import inspect
@@ -83,6 +87,24 @@ def test_mlflow_goes_on_in_the_same_run(resumed: Command) -> None:
     (record,) = resumed.records().values()
     assert run.data.metrics["test/mean_iou"] == pytest.approx(record["metrics"]["test_mean_iou"])
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["panel.png"]
+
+
+def test_a_server_that_does_not_answer_is_said_by_check_as_by_a_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    registered: None,  # noqa: ARG001 (asked for what it forgets)
+) -> None:
+    if importlib.util.find_spec("mlflow") is None:
+        missing("mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    load_plugins([PLUGIN], entry_points=False)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        asked = f"mlflow: 'http://127.0.0.1:{closed.getsockname()[1]}'"
+        study = study_in(tmp_path, TRACKED.replace("offline, tensorboard: true, mlflow: tracked", f"disabled, {asked}"))
+        said = check_document(study, tmp_path / "results")["MLflow"]
+        assert MLflowTracker(study, Results(tmp_path / "results")).close() == [f"MLflow: {said}"]
+    assert said.startswith("MlflowException: ") and "127.0.0.1" in said
 
 
 def test_a_tracker_that_is_not_installed_is_said_with_its_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 import tests.tiny_plugin  # noqa: F401  (registers the tiny components)
 from ablate.records.store import Results
 from ablate.run.events import Failed, Running
-from ablate.run.worker import Assignment, Run, Server, classify
+from ablate.run.worker import Assignment, DriverSide, Run, Server, classify
 from ablate.train.engine.cuda_graph import CaptureFailed, first_words
 from tests.train.test_loop import make_study
 
@@ -87,7 +87,8 @@ def test_the_first_error_is_the_reason_although_the_device_answers_everything_wi
     server = object.__new__(Server)
     server.results, server.study, server.origin = Results(tmp_path / "out"), study, None
     server.assignment = Assignment(tmp_path / "out", tmp_path, device="cuda:0")
-    server.driver = SimpleNamespace(send=said.append, asked_to_stop=None)
+    server.driver = DriverSide()
+    monkeypatch.setattr(server.driver, "send", said.append)
     server.bench = SimpleNamespace(arithmetic=dict, forget_network=broken)  # type: ignore[assignment]
     monkeypatch.setattr("ablate.train.loop.run_trial", broken)
     trial = study.trials()[0]

@@ -172,6 +172,10 @@ def test_a_trial_asked_to_stop_goes_on_to_the_same_record(
         run(trial, study, bench(tmp_path), tmp_path, should_stop=lambda: "asked" if next(calls) == stop_at else None)
     record, folder = run(trial, study, bench(tmp_path), tmp_path)
     assert f"resumed at step {stop_at}" in record.provenance["notes"]
+    # Seconds and rates are those of both goes together.
+    split = bench(tmp_path).data(trial.data).splits["train"]
+    trained = record.timing["train_s"] * record.timing["shared_train_images_per_s"]
+    assert trained == pytest.approx(trial.train["epochs"] * len(split))
     assert content(folder) == content(Results(results).trial(trial.name))
 
 

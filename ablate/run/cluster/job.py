@@ -22,7 +22,7 @@ from ablate.records.files import append, read_file, write_atomic
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_record, to_json
 from ablate.run.events import Epoch, Failed, Finished, Progress, Running, Said, Stopped, WorkerEvent, one_line
-from ablate.run.worker import ASKING, Assignment, Run, Server
+from ablate.run.worker import ASKING, Assignment, DriverSide, Run, Server
 
 # Seconds between two looks for the file that asks all jobs to stop.
 LOOK_SECONDS = 2.0
@@ -58,7 +58,7 @@ class Job:
         for run in self.runs:
             if self._is_finished(run):
                 reports.finished(run.trial.name)
-            elif (reason := reports.asked_to_stop) is not None:
+            elif (reason := reports.asked_to_stop()) is not None:
                 reports.send(Stopped(run.trial.name, reason))
             else:
                 server.run(run)
@@ -97,30 +97,24 @@ def answer(question: Callable[[], Any], path: Path) -> None:
     write_atomic(path, to_json(document))
 
 
-class Reports:
+class Reports(DriverSide):
     """The driver as a job sees it: events go into a file for each trial, the wish to stop comes by file or signal."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._trial: str | None = None
         self._looked = 0.0
-        self.stop_reason: str | None = None
 
-    @property
     def asked_to_stop(self) -> str | None:
-        """The reason to stop, if the driver or a signal has given one; the file is looked for every few seconds."""
-        if self.stop_reason is None and time.monotonic() - self._looked > LOOK_SECONDS:
+        """Return the reason to stop, if a signal or the driver's file has given one; it holds for all trials to come.
+
+        The file is looked for every few seconds.
+        """
+        if self.reason is None and time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             with contextlib.suppress(OSError, ResultsError):
-                self.stop_reason = read_file(self._folder / STOP).decode()
-        return self.stop_reason
-
-    def heard(self) -> None:
-        """Nothing: a job that was asked to stop runs no further trial."""
-
-    def on_signal(self, number: int, _frame: Any) -> None:
-        """Take a signal for the wish to checkpoint and end."""
-        self.stop_reason = signal.Signals(number).name
+                self.reason = read_file(self._folder / STOP).decode()
+        return self.reason
 
     def send(self, event: WorkerEvent) -> None:
         """Append an event to its trial's report; one that names no trial goes to that of the trial that runs."""

@@ -107,7 +107,7 @@ class Slurm:
             _ask("scancel", *jobs)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""
 
 
 def _remove_links(folder: Path) -> None:

@@ -26,8 +26,7 @@ from ablate.errors import AblateError, Problem, StudyError
 from ablate.models.inspect import forward_flops
 from ablate.plugins import check_model, check_outputs, kept_random_states, reported
 from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
-from ablate.study.components import bound
-from ablate.study.fields import name_of
+from ablate.study.components import bound, name_of
 from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical
 from ablate.train.batches import DeviceSplit

@@ -188,7 +188,7 @@ def power_rule(plan: PowerPlan) -> str:
 
 
 def differences(study: StudySpec, pilot: StudySpec) -> list[str]:
-    """In what, besides variants, grid and seeds, a pilot is another experiment: its variances may be others there."""
+    """Return in what, besides variants, grid and seeds, a pilot differs: its variances may be others there."""
     ours, theirs = (_flat(spec) for spec in (study, pilot))
     return [
         f"{name} {_said(theirs.get(name))}, here {_said(ours.get(name))}"

@@ -19,7 +19,7 @@ from ablate.data.dataset import SPLITS, Dataset
 from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
 from ablate.run.plan.dry import dry_pass, load_data, own_data
 from ablate.run.plan.estimate import Estimate, decisions_of, estimate_seconds, room_of
-from ablate.run.tracker import refuse_missing
+from ablate.run.tracker import mlflow_state, refuse_missing
 from ablate.run.wandb import has_key, resolve_mode
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE
 from ablate.study.study import Study
@@ -212,6 +212,7 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
         **({"memory": memory} if (memory := _memory()) else {}),
         "disk": room.text.removeprefix("disk: "),
         "W&B": mode + offline,
+        **({"MLflow": mlflow_state(study)} if study.spec.track.mlflow else {}),
         "results": str(results),
     }
 

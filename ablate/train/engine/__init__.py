@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.errors import DeviceError
-from ablate.study.fields import name_of
+from ablate.study.components import name_of
 from ablate.train.device import Clock, Readback
 from ablate.train.engine.config import Decisions
 from ablate.train.engine.cuda_graph import Captured, CapturedStep
@@ -158,6 +158,10 @@ class Numbers:
         """Return the rows (n, 2) that no epoch has taken yet, on the CPU; waits for them."""
         rows, self._steps = self._steps, []
         return torch.stack(rows).cpu() if rows else torch.zeros(0, 2)
+
+    def elapsed(self) -> float:
+        """Return the seconds of training in the epoch that is under way; waits for its steps."""
+        return self._clock.since(0)
 
     def trained(self) -> None:
         """Mark the end of an epoch's training: its validation follows."""

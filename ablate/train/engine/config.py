@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ablate.errors import DeviceError
-from ablate.study.fields import name_of
+from ablate.study.components import name_of
 from ablate.study.spec import StudySpec
 from ablate.train.device import cores, device_class, has_bfloat16
 from ablate.train.engine.fused.library import NoKernels, library

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,8 @@ from ablate.run.plan import dry
 from ablate.run.plan.dry import dry_pass, load_data
 from tests.study.study_files import GOOD, read
 
+pytestmark = pytest.mark.usefixtures("registered")
 HERE = re.escape(__file__)
-
-
-@pytest.fixture(autouse=True)
-def registered() -> Iterator[None]:
-    """Forget what a test registers."""
-    kinds = (MODELS, DATASETS, LOSSES, OPTIMIZERS)
-    before = [dict(kind._entries) for kind in kinds]
-    yield
-    for kind, entries in zip(kinds, before, strict=True):
-        kind._entries.clear()
-        kind._entries.update(entries)
 
 
 def passed(folder: Path, text: str = GOOD, *overrides: str) -> None:
