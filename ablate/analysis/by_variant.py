@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.contrasts import against, confounds, controls, ratio_of
+from ablate.analysis.contrasts import confounds, ratio_of
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
 from ablate.analysis.looks import Looks, basis
@@ -39,17 +39,20 @@ def variants_frame(
 ) -> pd.DataFrame:
     """Return a row a variant, by the seeds that it is judged by; `response` is that of `cells.rate_response`."""
     frames = scores.frames
-    sides, copies = against(frames), controls(frames)
     described = frames.run.get("variants", {})
     rows = []
     for variant in frames.variants:
         setting = own_best.get(variant)
-        other = sides.get(variant, frames.baseline)
+        other = frames.against.get(variant, frames.baseline)
         ((_, _, role),) = basis(scores, looks.frame, variant).sides
         own = frames.trials[frames.trials["variant"] == variant]
         planned = own[own["role"] == role]
-        row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline, "control": variant in copies}
-        row |= {"against": other, "differs": _differs(described.get(variant, {}))}
+        row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline}
+        row |= {
+            "control": variant in frames.controls,
+            "against": other,
+            "differs": _differs(described.get(variant, {})),
+        }
         row |= {"confounds": confounds(frames, [variant]), "setting": setting or ""}
         row |= {axis: frames.levels[axis][setting] if setting else np.nan for axis in frames.axes}
         edge = scores.edge(variant, setting) if setting else "no setting has a result"
@@ -71,7 +74,7 @@ def classes_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
         (side,) = basis(scores, looks.frame, variant).sides
         if not side[1]:
             continue
-        seeds = [None if seed is None else seed["test"].sum(axis=0) for seed in scores.counts(*side)]
+        seeds = [None if counts is None else counts.sum(axis=0) for counts in scores.counts("test", *side)]
         known = [total for total in seeds if total is not None]
         zero = np.zeros(len(frames.class_names))
         dice = np.mean([zero if total is None else segmentation.dice(total) for total in seeds], axis=0)
@@ -126,11 +129,10 @@ def _scores(scores: StudyScores, variant: str, setting: str | None, role: str, p
 
 def throughput_frame(frames: Frames) -> pd.DataFrame:
     """Return a row a profiled variant and rate; the baseline's ratio is 1 by definition."""
-    sides = against(frames)
     rates = {str(variant): part for variant, part in frames.throughput.groupby("variant", sort=False)}
     rows = []
     for variant, own in rates.items():
-        other = sides.get(variant, frames.baseline)
+        other = frames.against.get(variant, frames.baseline)
         for quantity in RATES:
             values = own[quantity].to_numpy(float)
             row: dict[str, Any] = {"variant": variant, "against": other, "quantity": quantity}

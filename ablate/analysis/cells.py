@@ -74,7 +74,6 @@ def cell_groups(frames: Frames, fresh: bool = False) -> list[Cell]:
 def cells_frame(scores: StudyScores, own_best: Choice, shared: str | None, converged: pd.DataFrame) -> pd.DataFrame:
     """Return a row a cell; `converged` is the frame of `convergence_frame`."""
     frames, v, confidence = scores.frames, scores.v, scores.confidence
-    controls = {name for name, spec in frames.study.variants.items() if spec.control}
     verdicts = {(row["variant"], row["setting"]): row for row in converged.to_dict("records")}
     known = {variant: {str(name): float(score) for name, score in v.T[variant].items()} for variant in v.index}
     may_be_chosen = scores.eligible.notna()
@@ -85,7 +84,7 @@ def cells_frame(scores: StudyScores, own_best: Choice, shared: str | None, conve
         n, diverged = int(cell.ended.sum()), status["diverged"]
         share = share_interval(diverged, n, confidence)
         row: dict[str, Any] = {"variant": variant, "setting": setting, **cell.levels(frames.axes)}
-        row |= {"control": variant in controls, "n": n, "n_planned": len(cell.ended)}
+        row |= {"control": variant in frames.controls, "n": n, "n_planned": len(cell.ended)}
         row |= {f"n_{name}": status[name] for name in ("complete", "diverged", "pruned", "failed", "missing")}
         row |= dict(zip(("diverged_share", "diverged_low", "diverged_high"), share, strict=True))
         for split in ("val", "test"):
