@@ -1,8 +1,9 @@
-"""The frames with a row a variant: what each reaches at its own best setting, class by class, and what it costs."""
+"""The frames with a row a variant: what each reaches at its own best setting, its classes, its gates, its cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.measure import segmentation
-from ablate.stats.intervals import Estimate, ratio_interval
+from ablate.stats.bounded import logit_interval
+from ablate.stats.intervals import Estimate, mean_estimate, ratio_interval
 from ablate.study.trial import level_text
 
 QUALITY = {
@@ -122,6 +124,55 @@ def _scores(scores: StudyScores, variant: str, setting: str | None, role: str, p
             row[name] = float(values.mean())
     split = scores.variance(variant, setting, role)
     return row | {name: float(np.sqrt(getattr(split, part))) for name, part in COMPONENTS.items()}
+
+
+# --- what attention gates tell apart ----------------------------------------------------------------------------------
+
+
+def gate_frames(scores: StudyScores, looks: Looks, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row a gate and class at own best, and a row a gate of what flattening it does; empty without gates.
+
+    By the seeds that each variant is judged by.
+    """
+    frames = scores.frames
+    sides = [basis(scores, looks.frame, variant).sides[0] for variant in frames.variants]
+    keys = {seed.key for side in sides for seed in scores.members(*side) if seed.status == "complete"}
+    chosen = frames.trials[frames.trials["key"].isin(keys)]
+    probes = frames.layers_of(chosen)
+    probes = probes[probes["measure"].str.startswith("gate_")]
+    gates, ablated = [], []
+    for (variant, layer), part in probes.groupby(["variant", "layer"], sort=False):
+        # One value a trial: gates are measured once, at the end.
+        values = part.pivot_table(index="key", columns="measure", values="value", sort=False, dropna=False)
+        if "gate_auroc" in values:
+            gates.append({"variant": variant, **_gate_row(str(layer), values, confidence)})
+        if "gate_ablation" in values:
+            estimate = _estimate(values["gate_ablation"], confidence)
+            row = {"variant": variant, "gate": layer, "delta": estimate.value, "low": estimate.low}
+            ablated.append(row | {"high": estimate.high, "n": estimate.n, "reason": estimate.reason})
+    return FRAMES["gates"].filled(gates), FRAMES["gate_ablation"].filled(ablated)
+
+
+def _gate_row(layer: str, values: pd.DataFrame, confidence: float) -> dict[str, Any]:
+    """Return the row of a gate and class; `values` has a row a trial and a column a measure, of which some may lack."""
+    auroc, shuffled, untrained, lift = (
+        values.get(name, pd.Series(np.nan, values.index))
+        for name in ("gate_auroc", "gate_auroc_shuffled", "gate_auroc_untrained", "gate_lift")
+    )
+    found = {"auroc": auroc, "over_shuffled": auroc - shuffled, "over_untrained": auroc - untrained, "lift": lift}
+    estimates = {name: _estimate(part, confidence) for name, part in found.items()}
+    gate, _, label = layer.partition("/")
+    row: dict[str, Any] = {"gate": gate, "class": label}
+    _, low, high = logit_interval(auroc.dropna(), confidence)  # cannot leave [0, 1]
+    estimates["auroc"] = replace(estimates["auroc"], low=low, high=high)
+    for name, estimate in estimates.items():
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    row |= {"shuffled": _estimate(shuffled, confidence).value, "untrained": _estimate(untrained, confidence).value}
+    return row | {"n": estimates["auroc"].n, "reason": estimates["auroc"].reason}
+
+
+def _estimate(values: pd.Series, confidence: float) -> Estimate:
+    return mean_estimate(values.dropna().to_numpy(float), confidence)
 
 
 # --- what a variant costs, from the closing profile -----------------------------------------------------------------
