@@ -11,8 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
-from ablate.report.figures.differences import interval_words, subtitle
-from ablate.report.figures.marks import finish, looks, panel_grid, percent_axis
+from ablate.report.figures.marks import finish, interval_words, looks, panel_grid, percent_axis, subtitle
 from ablate.report.figures.theme import FULL, SINGLE, canvas, legend, plain
 from ablate.report.format import percent, percent_interval, shorten
 

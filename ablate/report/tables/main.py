@@ -11,19 +11,8 @@ from ablate.analysis.analyse import Analysis
 from ablate.analysis.contrasts import KINDS
 from ablate.claims.verdicts import judge
 from ablate.registry import register_table
-from ablate.report import rules
+from ablate.report import lookup, rules
 from ablate.report.format import rate_text
-from ablate.report.lookup import (
-    Row,
-    busy,
-    loss_column,
-    on_edge,
-    only_rate,
-    primary_contrasts,
-    provisional,
-    rows_of,
-    untuned,
-)
 from ablate.report.tables.table import (
     AGAINST,
     DECISION,
@@ -53,21 +42,21 @@ CLAIMS = (
 def results(analysis: Analysis) -> Table:
     """Return one row a variant: what it is worth, at which rate, how sure, at what cost."""
     wanted = ["variant", "delta", "low", "high", "p_holm", "decision", "lr_confounded"]
-    frame = analysis.variants.merge(primary_contrasts(analysis)[wanted], on="variant", how="left")
+    frame = analysis.variants.merge(lookup.primary_contrasts(analysis)[wanted], on="variant", how="left")
     cells = analysis.cells[["variant", "setting", "rise", "n_diverged", "convergence"]]
     cells = cells.assign(seeds=analysis.cells["n"])
     frame = frame.merge(cells, on=["variant", "setting"], how="left")
     for quantity, name in (("train_images_per_s", "train"), ("inference_images_per_s", "inference")):
         frame = with_rates(frame, analysis, quantity, name)
-    frame["provisional"] = frame["variant"].isin(provisional(analysis))
-    frame["unbracketed"] = frame["variant"].isin(on_edge(analysis))
-    frame["chosen"] = [_chosen(row, analysis) for row in rows_of(frame)]
-    frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for row in rows_of(frame)]
-    frame["decision_text"] = [_decision(row) for row in rows_of(frame)]
+    frame["provisional"] = frame["variant"].isin(lookup.provisional(analysis))
+    frame["unbracketed"] = frame["variant"].isin(lookup.on_edge(analysis))
+    frame["chosen"] = [_chosen(row, analysis) for row in lookup.rows_of(frame)]
+    frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for row in lookup.rows_of(frame)]
+    frame["decision_text"] = [_decision(row) for row in lookup.rows_of(frame)]
     frame = in_order(frame, analysis)
     columns = [
         VARIANT,
-        Column("chosen", "lr" if only_rate(analysis) else "Setting"),
+        Column("chosen", "lr" if lookup.only_rate(analysis) else "Setting"),
         Column("test_mean", "Test mIoU, %", "percent", "test_low", "test_high", best="max", spread=True),
         DELTA,
         Column("decision_text", "Decision", "word"),
@@ -77,9 +66,9 @@ def results(analysis: Analysis) -> Table:
         Column("train_ratio", "× base", "factor"),
         Column("parameters", "Params", "count", best="min"),
     ]
-    said = f" Speeds are no measure of cost here: {busy(analysis)}." if busy(analysis) else ""
+    said = f" Speeds are no measure of cost here: {lookup.busy(analysis)}." if lookup.busy(analysis) else ""
     half = f" ± is half the {100 * analysis.confidence:.0f} % interval of the variant by itself."
-    alone = " †: no other has a result yet." if untuned(analysis) else ""
+    alone = " †: no other has a result yet." if lookup.untuned(analysis) else ""
     rule = (
         f"{rules.primary(analysis) or rules.contrasts(analysis)}{half if frame['test_low'].notna().any() else ''} "
         f"*: on the edge of the grid, the best may lie beyond.{alone} Rise: of the training loss at that setting; 1 = "
@@ -98,8 +87,8 @@ def contrasts(analysis: Analysis) -> Table:
             KINDS[kind].lower() + (" (primary)" if primary else "")
             for kind, primary in zip(frame["kind"], frame["primary"], strict=True)
         ],
-        flags=[_flags(row, untuned(analysis)) for row in rows_of(frame)],
-        seeds=[f"{row['n']:.0f} and {row['n_against']:.0f}" for row in rows_of(frame)],
+        flags=[_flags(row, lookup.untuned(analysis)) for row in lookup.rows_of(frame)],
+        seeds=[f"{row['n']:.0f} and {row['n_against']:.0f}" for row in lookup.rows_of(frame)],
     )
     columns = [
         VARIANT,
@@ -130,9 +119,10 @@ def cells(analysis: Analysis) -> Table:
     frame = in_order(analysis.cells, analysis)
     frame = frame.assign(
         chosen=[
-            " ".join(key.replace("_", " ") for key in ("own_best", "shared") if row[key]) for row in rows_of(frame)
+            " ".join(key.replace("_", " ") for key in ("own_best", "shared") if row[key])
+            for row in lookup.rows_of(frame)
         ],
-        seeds=[f"{row['n']:.0f} of {row['n_planned']:.0f}" for row in rows_of(frame)],
+        seeds=[f"{row['n']:.0f} of {row['n_planned']:.0f}" for row in lookup.rows_of(frame)],
     )
     columns = [
         VARIANT,
@@ -185,7 +175,7 @@ def trials(analysis: Analysis) -> Table:
         Column("best_epoch", "Best epoch", "whole"),
         Column("val_mean_iou", "Val mIoU, %", "percent"),
         Column("test_mean_iou", "Test mIoU, %", "percent"),
-        Column(*loss_column(analysis), "number"),
+        Column(*lookup.loss_column(analysis), "number"),
         Column("rise", "Rise", "number"),
         Column("wall_s", "Seconds", "number"),
     ]
@@ -193,23 +183,23 @@ def trials(analysis: Analysis) -> Table:
     return Table(frame, columns, rule)
 
 
-def _chosen(row: Row, analysis: Analysis) -> str:
-    text = rate_text(float(row["lr"])) if only_rate(analysis) and np.isfinite(row["lr"]) else str(row["setting"])
-    return text + ("†" if row["variant"] in untuned(analysis) else "*" if row["unbracketed"] else "")
+def _chosen(row: lookup.Row, analysis: Analysis) -> str:
+    text = rate_text(float(row["lr"])) if lookup.only_rate(analysis) and np.isfinite(row["lr"]) else str(row["setting"])
+    return text + ("†" if row["variant"] in lookup.untuned(analysis) else "*" if row["unbracketed"] else "")
 
 
 def _share(part: float, whole: float) -> str:
     return f"{part:.0f}/{whole:.0f}" if np.isfinite(part) and np.isfinite(whole) else "–"
 
 
-def _decision(row: Row) -> str:
+def _decision(row: lookup.Row) -> str:
     text = "baseline" if row.get("baseline") else row["decision"] if isinstance(row["decision"], str) else "–"
     named = ("control", "control"), ("lr_confounded", "lr-confounded"), ("provisional", "provisional")
     notes = [word for key, word in named if row.get(key) is True]
     return f"{text} ({', '.join(notes)})" if notes else text
 
 
-def _flags(row: Row, alone: Collection[str]) -> str:
+def _flags(row: lookup.Row, alone: Collection[str]) -> str:
     words = [
         ("control", row["control"]),
         ("lr-confounded", row["lr_confounded"]),
@@ -227,7 +217,7 @@ def claims(analysis: Analysis) -> Table:
     """Return the verdict on every claim of the study."""
     frame = judge(analysis.frames, analysis)
     said: dict[str, list[str]] = {key: [] for key in ("says", "note", "found", "where", "reason")}
-    for claim, row in zip(analysis.frames.study.claims, rows_of(frame), strict=True):
+    for claim, row in zip(analysis.frames.study.claims, lookup.rows_of(frame), strict=True):
         # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
         reason = str(row["reason"]).replace(f"{analysis.frames.path}/", "")
         # That a rate lies on the edge of the grid, or a trial has no result yet, is said once, before all numbers.
@@ -251,7 +241,7 @@ def claims(analysis: Analysis) -> Table:
         Column("found", "Found", sub="where"),
         Column("n", "Seeds", "whole"),
     ]
-    made = [f"{row['id']}: {rule}" for row in rows_of(frame) if (rule := rules.claim(row))]
+    made = [f"{row['id']}: {rule}" for row in lookup.rows_of(frame) if (rule := rules.claim(row))]
     return Table(frame, columns, " ".join([CLAIMS, *made]), page_only=("says", "found", "method"))
 
 

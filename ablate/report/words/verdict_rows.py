@@ -8,21 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
+from ablate.report import lookup
 from ablate.report.format import count_text, number, percent, percent_interval, percent_spread
-from ablate.report.lookup import (
-    WHOLE,
-    Row,
-    busy,
-    by_variant,
-    has_intervals,
-    on_edge,
-    order,
-    primary_contrasts,
-    primary_kind,
-    provisional,
-    setting_label,
-    untuned,
-)
 from ablate.report.words.component_words import DECISIONS, differs_text, reach, seeds_text
 
 
@@ -31,7 +18,7 @@ def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNames
 
     Places on the axis are in the units of the drawing, 0 to 200; None where there is nothing to draw.
     """
-    primary = primary_contrasts(analysis)
+    primary = lookup.primary_contrasts(analysis)
     ends = primary[["delta", "low", "high"]].to_numpy(dtype=float).ravel()
     ends = np.append(ends[np.isfinite(ends)], [-2 * analysis.rope, 2 * analysis.rope])
     low, high = float(ends.min()), float(ends.max())
@@ -43,16 +30,20 @@ def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNames
         return round(200 * (value - low) / (high - low), 2) if known else None  # type: ignore[operator]
 
     zero, left, right = (place(value) or 0.0 for value in (0.0, -analysis.rope, analysis.rope))
-    drawn = "Interval" if has_intervals(analysis) else "Δ"
+    drawn = "Interval" if lookup.has_intervals(analysis) else "Δ"
     label = f"{drawn}, {percent(low, 0, sign=True)} to {percent(high, 0, sign=True)}"
     scale = SimpleNamespace(zero=zero, rope_low=left, rope_width=right - left, label=label)
-    rows, compared = by_variant(analysis.variants), by_variant(primary)
-    there = [variant for variant in order(analysis) if variant in rows]
+    rows, compared = lookup.by_variant(analysis.variants), lookup.by_variant(primary)
+    there = [variant for variant in lookup.order(analysis) if variant in rows]
     return [_row(analysis, variant, rows[variant], compared.get(variant), place) for variant in there], scale
 
 
 def _row(
-    analysis: Analysis, variant: str, row: Row, contrast: Row | None, place: Callable[[float | None], float | None]
+    analysis: Analysis,
+    variant: str,
+    row: lookup.Row,
+    contrast: lookup.Row | None,
+    place: Callable[[float | None], float | None],
 ) -> SimpleNamespace:
     cell = analysis.cells[(analysis.cells["variant"] == variant) & (analysis.cells["setting"] == row["setting"])]
     dead = float(cell["n_diverged"].iloc[0]) if len(cell) else 0.0
@@ -74,7 +65,9 @@ def _row(
     shown.miou = _score(analysis, variant, row, contrast)
     # Of an undecided one: what could have been found, and what would decide it.
     shown.reach = () if contrast is None else _reach(contrast)
-    shown.at = setting_label(analysis, str(row["setting"]), WHOLE) if isinstance(row["setting"], str) else "–"
+    shown.at = (
+        lookup.setting_label(analysis, str(row["setting"]), lookup.WHOLE) if isinstance(row["setting"], str) else "–"
+    )
     shown.edge = _edge(analysis, variant)
     shown.rise = number(float(cell["rise"].iloc[0])) if len(cell) else "–"
     shown.diverged = f"{dead:.0f} of {cell['n'].iloc[0]:.0f} diverged" if dead else ""
@@ -83,16 +76,16 @@ def _row(
     return shown
 
 
-def _score(analysis: Analysis, variant: str, row: Row, contrast: Row | None) -> str:
+def _score(analysis: Analysis, variant: str, row: lookup.Row, contrast: lookup.Row | None) -> str:
     """Return the test mIoU that the variant is judged by: of its fresh seeds where they decide."""
-    if primary_kind(analysis) != "confirmed":
+    if lookup.primary_kind(analysis) != "confirmed":
         return percent_spread(row["test_mean"], row["test_low"], row["test_high"])
-    primary = primary_contrasts(analysis)
+    primary = lookup.primary_contrasts(analysis)
     bases = primary.loc[primary["against"] == variant, "right"]
     return percent(contrast["left"] if contrast is not None else bases.iloc[0] if len(bases) else np.nan)
 
 
-def _reach(contrast: Row) -> tuple[str, ...]:
+def _reach(contrast: lookup.Row) -> tuple[str, ...]:
     if not reach(contrast):
         return ()
     found = (
@@ -103,18 +96,18 @@ def _reach(contrast: Row) -> tuple[str, ...]:
 
 
 def _edge(analysis: Analysis, variant: str) -> str:
-    if variant in untuned(analysis):
+    if variant in lookup.untuned(analysis):
         return "no other has a result yet"
-    return "edge of the grid" if variant in on_edge(analysis) else ""
+    return "edge of the grid" if variant in lookup.on_edge(analysis) else ""
 
 
-def _flags(analysis: Analysis, row: Row, contrast: Row | None) -> tuple[str, ...]:
+def _flags(analysis: Analysis, row: lookup.Row, contrast: lookup.Row | None) -> tuple[str, ...]:
     flags = []
     if contrast is not None and contrast["untrained"]:
         flags.append("untrained")
     if contrast is not None and bool(contrast["lr_confounded"]):
         flags.append("lr-confounded")
-    if row["variant"] in provisional(analysis):
+    if row["variant"] in lookup.provisional(analysis):
         flags.append("provisional")
     if isinstance(row["confounds"], str) and row["confounds"]:
         flags.append("own training settings")
@@ -134,4 +127,4 @@ def _speed_text(analysis: Analysis, variant: str) -> str:
     if not np.isfinite(rate):
         return "–"
     text = f"{ratio:.2f}×" if variant != analysis.baseline and np.isfinite(ratio) else f"{number(rate)} img/s"
-    return text + "*" * bool(busy(analysis))
+    return text + "*" * bool(lookup.busy(analysis))
