@@ -31,7 +31,7 @@ from ablate.report.figures.marks import (
     subtitle,
 )
 from ablate.report.figures.theme import FULL, canvas, legend, plain
-from ablate.report.format import percent, percent_interval, short_names
+from ablate.report.format import percent, percent_change, short_names
 from ablate.stats.saturation import projected_gain
 
 RULE = (
@@ -163,7 +163,7 @@ def projection(analysis: Analysis) -> Figure:
         axes.plot(end, path[-1], look.marker, color=look.color, markersize=5, markerfacecolor=theme.PAPER)
         axes.axvline(last, color=theme.MUTED, linewidth=0.7)
         axes.set_title(plain(names[variant]))
-        subtitle(axes, f"{percent(verdict.gain, sign=True)} {percent_interval(verdict.low, verdict.high)}")
+        subtitle(axes, percent_change(verdict.gain, verdict.low, verdict.high))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
     for axes in grid[::columns]:
         axes.set_ylabel("val mIoU, %")

@@ -13,7 +13,7 @@ from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import marks, theme
 from ablate.report.figures.theme import FULL, canvas
-from ablate.report.format import number, percent, percent_interval, shorten
+from ablate.report.format import number, percent, percent_change, shorten
 
 # Rows of a figure: more of them fill more than a page.
 MOST_ROWS = 32
@@ -46,8 +46,7 @@ def contrasts(analysis: Analysis) -> Figure:
         word = "untrained" if row["untrained"] else str(row["decision"])
         style: dict[str, Any] = {} if word in DECIDED else {"markerfacecolor": theme.PAPER}
         axes.plot(row["delta"], place, look.marker, color=look.color, markersize=5.5, zorder=4, **style)
-        numbers = f"{percent(row['delta'], sign=True)} {percent_interval(row['low'], row['high'])}"
-        texts.append((numbers.strip(), _decision(row, word, analysis)))
+        texts.append((percent_change(row["delta"], row["low"], row["high"]), _decision(row, word, analysis)))
     # Points: a letter of 7 pt is about 4.2 wide.
     heads = ("Δ, points", "decision")
     second = 12 + 4.2 * max(len(numbers) for numbers, _ in [*texts, heads])

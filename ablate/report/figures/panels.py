@@ -17,7 +17,7 @@ from ablate.registry import register_figure
 from ablate.report.figures import marks, theme
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names, shorten
-from ablate.report.images.gallery import (
+from ablate.report.gallery import (
     RUN_SHOWN,
     Crop,
     Gallery,
