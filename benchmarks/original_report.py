@@ -85,8 +85,9 @@ def published(folder: Path, names: Sequence[str]) -> list[Published]:
 
 
 def points(value: float, low: float, high: float) -> str:
-    """Return a difference of fractions in points, with its interval."""
-    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−")
+    """Return a difference of fractions in points, with its interval where there is one."""
+    interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if pd.notna(low) else ""
+    return f"{100 * value:+.1f}{interval}".replace("-", "−")
 
 
 def judged(studies: Sequence[Published], *claims: str) -> str:
@@ -130,17 +131,9 @@ def by_rate(study: Published) -> str:
     rates = sorted(cells["lr"].unique(), reverse=True)
     body = []
     for variant, part in cells.groupby("variant", sort=False):
-        at = part.set_index("lr")
-        best = at["val_mean"].idxmax()
-        body.append(
-            [
-                str(variant),
-                *(
-                    f"{'**' if lr == best else ''}{100 * at['val_mean'][lr]:.1f}{'**' if lr == best else ''}"
-                    for lr in rates
-                ),
-            ]
-        )
+        val = part.set_index("lr")["val_mean"]
+        shown = {lr: f"{100 * val[lr]:.1f}" for lr in rates}
+        body.append([str(variant), *(f"**{text}**" if lr == val.idxmax() else text for lr, text in shown.items())])
     return f"{study.link}, val mIoU in %:\n\n" + table(["variant", *(f"{lr:g}" for lr in rates)], body)
 
 
@@ -154,22 +147,9 @@ def converged(studies: Sequence[Published]) -> str:
             for lr in [*best, *(rate for rate in (3e-4, 1e-4) if rate not in best)]:
                 one = convergence[(convergence["variant"] == variant) & np.isclose(convergence["lr"], lr)]
                 for row in one.to_dict("records"):
-                    known = pd.notna(row["low"])
-                    gain = (
-                        points(row["gain"], row["low"], row["high"])
-                        if known
-                        else f"{100 * row['gain']:+.1f}".replace("-", "−")
-                    )
-                    rows.append(
-                        [
-                            study.link,
-                            str(variant),
-                            f"{lr:g}{' (chosen)' if lr in best else ''}",
-                            row["verdict"],
-                            gain,
-                            str(row["n"]),
-                        ]
-                    )
+                    gain = points(row["gain"], row["low"], row["high"])
+                    rate = f"{lr:g}{' (chosen)' if lr in best else ''}"
+                    rows.append([study.link, str(variant), rate, row["verdict"], gain, str(row["n"])])
     return table(["study", "variant", "lr", "convergence", "gain to come, points", "seeds"], rows) + (
         "\n\nFrom `tables/convergence.csv`; [`methods.md`](methods.md#4-convergence-at-the-epoch-budget) defines it."
     )

@@ -15,10 +15,11 @@ from functools import lru_cache
 
 import pandas as pd
 
-from ablate.analysis import cells, contrasts, factorial, fine_detail, probes
-from ablate.analysis.by_variant import classes_frame, cost_frame, throughput_frame, variants_frame
+from ablate.analysis import cells, contrasts, factorial, fine_detail
+from ablate.analysis.by_variant import classes_frame, cost_frame, gate_frames, throughput_frame, variants_frame
 from ablate.analysis.fine_detail import DETAIL
 from ablate.analysis.frames import Frames
+from ablate.analysis.looks import confirm_looks
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import best_of_all, best_of_each, rank_agreement
 from ablate.errors import ResultsError
@@ -89,11 +90,11 @@ def analyse(frames: Frames) -> Analysis:
     scores = StudyScores(frames)
     v = scores.v
     own_best = best_of_each(scores.eligible)
-    shared = next((setting for setting in best_of_all(v, contrasts.controls(frames)).values() if setting), None)
+    shared = next((setting for setting in best_of_all(v, frames.controls).values() if setting), None)
     made = contrasts.ways(scores)
-    looks = contrasts.confirm_looks(frames, scores)
+    looks = confirm_looks(frames, scores)
     converged = cells.convergence_frame(frames)
-    gates, gate_ablation = probes.gate_frames(scores, looks, confidence)
+    gates, gate_ablation = gate_frames(scores, looks, confidence)
     detail, class_detail, no_detail = fine_detail.detail_frames(scores, looks)
     return Analysis(
         frames=frames,
@@ -116,7 +117,7 @@ def analyse(frames: Frames) -> Analysis:
         detail_verdicts=fine_detail.detail_verdicts_frame(detail),
         no_detail=no_detail,
         stability=cells.stability_frame(frames, confidence),
-        headroom=probes.headroom_frame(frames, confidence),
+        headroom=cells.headroom_frame(frames, confidence),
         convergence=converged,
         extension=cells.extension_frame(frames),
         ranking=rank_agreement(v if frames.study.search is None else v.iloc[:, :0]),

@@ -1,14 +1,15 @@
-"""The frames with a row a variant: what each reaches at its own best setting, class by class, and what it costs."""
+"""The frames with a row a variant: what each reaches at its own best setting, its classes, its gates, its cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.contrasts import against, confounds, controls, ratio_of
+from ablate.analysis.contrasts import confounds, ratio_of
 from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
 from ablate.analysis.looks import Looks, basis
@@ -16,7 +17,8 @@ from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
 from ablate.measure import segmentation
-from ablate.stats.intervals import Estimate, ratio_interval
+from ablate.stats.bounded import logit_interval
+from ablate.stats.intervals import Estimate, mean_estimate, ratio_interval
 from ablate.study.trial import level_text
 
 QUALITY = {
@@ -39,17 +41,20 @@ def variants_frame(
 ) -> pd.DataFrame:
     """Return a row a variant, by the seeds that it is judged by; `response` is that of `cells.rate_response`."""
     frames = scores.frames
-    sides, copies = against(frames), controls(frames)
     described = frames.run.get("variants", {})
     rows = []
     for variant in frames.variants:
         setting = own_best.get(variant)
-        other = sides.get(variant, frames.baseline)
+        other = frames.against.get(variant, frames.baseline)
         ((_, _, role),) = basis(scores, looks.frame, variant).sides
         own = frames.trials[frames.trials["variant"] == variant]
         planned = own[own["role"] == role]
-        row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline, "control": variant in copies}
-        row |= {"against": other, "differs": _differs(described.get(variant, {}))}
+        row: dict[str, Any] = {"variant": variant, "baseline": variant == frames.baseline}
+        row |= {
+            "control": variant in frames.controls,
+            "against": other,
+            "differs": _differs(described.get(variant, {})),
+        }
         row |= {"confounds": confounds(frames, [variant]), "setting": setting or ""}
         row |= {axis: frames.levels[axis][setting] if setting else np.nan for axis in frames.axes}
         edge = scores.edge(variant, setting) if setting else "no setting has a result"
@@ -71,7 +76,7 @@ def classes_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
         (side,) = basis(scores, looks.frame, variant).sides
         if not side[1]:
             continue
-        seeds = [None if seed is None else seed["test"].sum(axis=0) for seed in scores.counts(*side)]
+        seeds = [None if counts is None else counts.sum(axis=0) for counts in scores.counts("test", *side)]
         known = [total for total in seeds if total is not None]
         zero = np.zeros(len(frames.class_names))
         dice = np.mean([zero if total is None else segmentation.dice(total) for total in seeds], axis=0)
@@ -121,16 +126,64 @@ def _scores(scores: StudyScores, variant: str, setting: str | None, role: str, p
     return row | {name: float(np.sqrt(getattr(split, part))) for name, part in COMPONENTS.items()}
 
 
+# --- what attention gates tell apart ----------------------------------------------------------------------------------
+
+
+def gate_frames(scores: StudyScores, looks: Looks, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a row a gate and class at own best, and a row a gate of what flattening it does; empty without gates.
+
+    By the seeds that each variant is judged by.
+    """
+    frames = scores.frames
+    sides = [basis(scores, looks.frame, variant).sides[0] for variant in frames.variants]
+    keys = {seed.key for side in sides for seed in scores.members(*side) if seed.status == "complete"}
+    chosen = frames.trials[frames.trials["key"].isin(keys)]
+    probes = frames.layers_of(chosen)
+    probes = probes[probes["measure"].str.startswith("gate_")]
+    gates, ablated = [], []
+    for (variant, layer), part in probes.groupby(["variant", "layer"], sort=False):
+        # One value a trial: gates are measured once, at the end.
+        values = part.pivot_table(index="key", columns="measure", values="value", sort=False, dropna=False)
+        if "gate_auroc" in values:
+            gates.append({"variant": variant, **_gate_row(str(layer), values, confidence)})
+        if "gate_ablation" in values:
+            estimate = _estimate(values["gate_ablation"], confidence)
+            row = {"variant": variant, "gate": layer, "delta": estimate.value, "low": estimate.low}
+            ablated.append(row | {"high": estimate.high, "n": estimate.n, "reason": estimate.reason})
+    return FRAMES["gates"].filled(gates), FRAMES["gate_ablation"].filled(ablated)
+
+
+def _gate_row(layer: str, values: pd.DataFrame, confidence: float) -> dict[str, Any]:
+    """Return the row of a gate and class; `values` has a row a trial and a column a measure, of which some may lack."""
+    auroc, shuffled, untrained, lift = (
+        values.get(name, pd.Series(np.nan, values.index))
+        for name in ("gate_auroc", "gate_auroc_shuffled", "gate_auroc_untrained", "gate_lift")
+    )
+    found = {"auroc": auroc, "over_shuffled": auroc - shuffled, "over_untrained": auroc - untrained, "lift": lift}
+    estimates = {name: _estimate(part, confidence) for name, part in found.items()}
+    gate, _, label = layer.partition("/")
+    row: dict[str, Any] = {"gate": gate, "class": label}
+    _, low, high = logit_interval(auroc.dropna(), confidence)  # cannot leave [0, 1]
+    estimates["auroc"] = replace(estimates["auroc"], low=low, high=high)
+    for name, estimate in estimates.items():
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    row |= {"shuffled": _estimate(shuffled, confidence).value, "untrained": _estimate(untrained, confidence).value}
+    return row | {"n": estimates["auroc"].n, "reason": estimates["auroc"].reason}
+
+
+def _estimate(values: pd.Series, confidence: float) -> Estimate:
+    return mean_estimate(values.dropna().to_numpy(float), confidence)
+
+
 # --- what a variant costs, from the closing profile -----------------------------------------------------------------
 
 
 def throughput_frame(frames: Frames) -> pd.DataFrame:
     """Return a row a profiled variant and rate; the baseline's ratio is 1 by definition."""
-    sides = against(frames)
     rates = {str(variant): part for variant, part in frames.throughput.groupby("variant", sort=False)}
     rows = []
     for variant, own in rates.items():
-        other = sides.get(variant, frames.baseline)
+        other = frames.against.get(variant, frames.baseline)
         for quantity in RATES:
             values = own[quantity].to_numpy(float)
             row: dict[str, Any] = {"variant": variant, "against": other, "quantity": quantity}

@@ -43,9 +43,10 @@ class Cell(NamedTuple):
         values = self.of_ended(measure.name).astype(float)
         return np.where(np.isnan(values) & (self.of_ended("status") == "diverged"), measure.if_diverged, values)
 
-    def levels(self, axes: Sequence[str]) -> dict[str, Any]:
-        """Return the level of every axis, the same for all trials."""
-        return {axis: self.columns[axis][0] for axis in axes}
+    def identity(self, axes: Sequence[str]) -> dict[str, Any]:
+        """Return what names the cell: variant, setting, and the level of every axis, the same for all trials."""
+        levels = {axis: self.columns[axis][0] for axis in axes}
+        return {"variant": self.variant, "setting": self.setting, **levels}
 
 
 @lru_cache(maxsize=4)
@@ -74,7 +75,6 @@ def cell_groups(frames: Frames, fresh: bool = False) -> list[Cell]:
 def cells_frame(scores: StudyScores, own_best: Choice, shared: str | None, converged: pd.DataFrame) -> pd.DataFrame:
     """Return a row a cell; `converged` is the frame of `convergence_frame`."""
     frames, v, confidence = scores.frames, scores.v, scores.confidence
-    controls = {name for name, spec in frames.study.variants.items() if spec.control}
     verdicts = {(row["variant"], row["setting"]): row for row in converged.to_dict("records")}
     known = {variant: {str(name): float(score) for name, score in v.T[variant].items()} for variant in v.index}
     may_be_chosen = scores.eligible.notna()
@@ -84,8 +84,8 @@ def cells_frame(scores: StudyScores, own_best: Choice, shared: str | None, conve
         status = Counter(cell.columns["status"].tolist())
         n, diverged = int(cell.ended.sum()), status["diverged"]
         share = share_interval(diverged, n, confidence)
-        row: dict[str, Any] = {"variant": variant, "setting": setting, **cell.levels(frames.axes)}
-        row |= {"control": variant in controls, "n": n, "n_planned": len(cell.ended)}
+        row: dict[str, Any] = cell.identity(frames.axes)
+        row |= {"control": variant in frames.controls, "n": n, "n_planned": len(cell.ended)}
         row |= {f"n_{name}": status[name] for name in ("complete", "diverged", "pruned", "failed", "missing")}
         row |= dict(zip(("diverged_share", "diverged_low", "diverged_high"), share, strict=True))
         for split in ("val", "test"):
@@ -137,12 +137,11 @@ def stability_frame(frames: Frames, confidence: float) -> pd.DataFrame:
     measures = {name: measure for name, measure in MEASURES.items() if measure.section != "quality"}
     rows = []
     for cell in cell_groups(frames, fresh=True):
-        at: dict[str, Any] = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes)}
         for measure, registered in measures.items():
             known = _known(cell.of_measure(registered))
             finite = known[np.isfinite(known)]
             mean, low, high = _over_seeds(measure, known, confidence)
-            row = at | {"measure": measure, "mean": mean}
+            row = cell.identity(frames.axes) | {"measure": measure, "mean": mean}
             row["finite_mean"] = float(finite.mean()) if finite.size else np.nan
             row |= {"low": low, "high": high, "largest": float(known.max()) if known.size else np.nan}
             row |= {"n": len(known), "n_infinite": len(known) - len(finite)}
@@ -186,6 +185,31 @@ def headroom_reason(n: int, n_censored: int) -> str:
     return "one seed: no interval" if n == 1 else ""
 
 
+def headroom_frame(frames: Frames, confidence: float) -> pd.DataFrame:
+    """Return a row a cell and probed point; empty where headroom was not probed."""
+    rows = []
+    measured = frames.trials["lr_headroom"].notna().any()
+    for cell in cell_groups(frames, fresh=True) if measured else ():
+        probed = [_headroom(frames, key) for key in cell.columns["key"]]
+        for point in range(max(map(len, probed))):
+            values = np.array([series[point] for series in probed if len(series) > point], dtype=float)
+            values = values[np.isfinite(values)]
+            if not len(values):
+                continue
+            n_censored = int(censored_headroom(values).sum())
+            mean, low, high = geometric_interval(values, confidence)
+            row = cell.identity(frames.axes) | {"point": point + 1, "mean": mean}
+            row |= {"low": np.nan, "high": np.nan} if n_censored else {"low": low, "high": high}
+            row |= {"lowest": values.min(), "highest": values.max(), "n": len(values), "n_censored": n_censored}
+            rows.append(row | {"reason": headroom_reason(len(values), n_censored)})
+    return FRAMES["headroom"].filled(rows, frames.axes)
+
+
+def _headroom(frames: Frames, key: str) -> list[float]:
+    layers = frames.arrays[key].layers.get("lr_headroom", {})
+    return [np.nan if value is None else value for values in layers.values() for value in values]
+
+
 def convergence_frame(frames: Frames) -> pd.DataFrame:
     """Return a row a cell: whether its seeds had converged when their epochs ended."""
     curves = _val_curves(frames)
@@ -195,8 +219,8 @@ def convergence_frame(frames: Frames) -> pd.DataFrame:
         # Every schedule but the constant one ends near zero by its definition.
         rates = np.array([1.0, 0.0]) if schedules - {"constant"} else None
         verdict = convergence([curves[key] for key in cell.of_ended("key") if key in curves], rates=rates)
-        row = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes), "verdict": verdict.verdict}
-        row |= {"gain": verdict.gain, "low": verdict.low, "high": verdict.high, "n": verdict.seeds}
+        row = cell.identity(frames.axes) | {"verdict": verdict.verdict, "gain": verdict.gain}
+        row |= {"low": verdict.low, "high": verdict.high, "n": verdict.seeds}
         rows.append(row | {"reason": verdict.reason})
     return pd.DataFrame(rows)
 
@@ -223,7 +247,7 @@ def extension_frame(frames: Frames) -> pd.DataFrame:
             continue
         known = [curves[key] for key in cell.of_ended("key") if key in curves]
         found, projected = continuation(known, budget), convergence([curve[:budget] for curve in known])
-        row = {"variant": cell.variant, "setting": cell.setting, **cell.levels(frames.axes), "budget": budget}
+        row = cell.identity(frames.axes) | {"budget": budget}
         row |= {"epochs": max((len(curve) for curve in known), default=0), "projected": projected.gain}
         row |= {"projected_verdict": projected.verdict, "verdict": found.verdict, "gain": found.gain}
         rows.append(row | {"low": found.low, "high": found.high, "n": found.seeds, "reason": found.reason})

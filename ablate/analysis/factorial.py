@@ -61,11 +61,13 @@ def interactions_frame(scores: StudyScores) -> pd.DataFrame:
             places = [first | {a: at_a, b: at_b} for at_a in (first[a], level_a) for at_b in (first[b], level_b)]
             sides = [side for side in map(cells.side, places) if side is not None]
             if len(sides) == len(places):
-                row = {"factor_a": a, "factor_b": b, "level_a0": first[a], "level_a1": level_a}
-                row |= {"level_b0": first[b], "level_b1": level_b}
-                rows.append(
-                    {key: value if key.startswith("factor") else level_text(value) for key, value in row.items()}
-                )
+                row: dict[str, Any] = {
+                    "factor_a": a,
+                    "factor_b": b,
+                    "level_a0": level_text(first[a]),
+                    "level_a1": level_text(level_a),
+                }
+                rows.append(row | {"level_b0": level_text(first[b]), "level_b1": level_text(level_b)})
                 tables.append(sides)
     measure = scores.frames.study.measure
     settings = None if cells.at([]) is None else [cells.at(table) or [] for table in tables]
@@ -91,7 +93,7 @@ def main_effects_frame(scores: StudyScores) -> pd.DataFrame:
         rest = [dict(zip(others, values, strict=True)) for values in itertools.product(*others.values())]
         for level in levels[1:]:
             places = [(one | {name: at}, sign) for one in rest for at, sign in ((level, 1), (levels[0], -1))]
-            found = [(cells.side(_in_order(place, cells.factors)), sign / len(rest)) for place, sign in places]
+            found = [(cells.side(place), sign / len(rest)) for place, sign in places]
             sides = [side for side, _ in found if side is not None]
             if len(sides) == len(found):
                 weights = [weight for _, weight in found]
@@ -103,10 +105,6 @@ def main_effects_frame(scores: StudyScores) -> pd.DataFrame:
         row |= {"estimate": one.value, "low": one.low, "high": one.high, "p": one.p}
         row |= {"p_holm": judged.p_holm, "decision": judged.verdict, "reason": one.reason}
     return FRAMES["main_effects"].filled(rows)
-
-
-def _in_order(levels: Mapping[str, Any], factors: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: levels[name] for name in factors}
 
 
 def data_size_frame(scores: StudyScores, own_best: Choice) -> pd.DataFrame:

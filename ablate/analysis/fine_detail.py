@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.contrasts import against
 from ablate.analysis.looks import Looks, basis
 from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
@@ -26,7 +25,7 @@ from ablate.measure.detail import (
 from ablate.measure.segmentation import iou, nan_mean
 from ablate.parallel import parallel_map
 from ablate.records.images import unpack_maps
-from ablate.stats.bootstrap import Floats, Replicates
+from ablate.stats.bootstrap import Floats, Replicates, combine
 
 DETAIL = (
     *(f"boundary_{width}" for width in BOUNDARY_WIDTHS),
@@ -81,7 +80,7 @@ def detail_frames(scores: StudyScores, looks: Looks) -> tuple[pd.DataFrame, pd.D
     Of the seeds that decide each contrast.
     """
     frames = scores.frames
-    rests = {name: basis(scores, looks.frame, name, other) for name, other in against(frames).items()}
+    rests = {name: basis(scores, looks.frame, name, other) for name, other in frames.against.items()}
     sides = list(dict.fromkeys(side for one in rests.values() for side in one.sides if scores.members(*side)))
     try:
         counts = _of_trials(scores, sides)
@@ -100,7 +99,7 @@ def detail_frames(scores: StudyScores, looks: Looks) -> tuple[pd.DataFrame, pd.D
         if any(side not in sides or side[0] in problems for side in one.sides):
             continue
         left, right = (_cell(scores, side, one.first, counts) for side in one.sides)
-        found = scores.between(left, right, one.sides[0][1], one.sides[1][1], one.confidence(scores.confidence))
+        found = combine([{"": left}, {"": right}], [1, -1], at=("", ""), confidence=one.confidence(scores.confidence))
         for place, contrast in enumerate(found):
             estimate = contrast.estimate
             row: dict[str, Any] = {"left": float(left.test[place]), "right": float(right.test[place])}
@@ -141,7 +140,7 @@ def _cell(
     """Return the replicates of every measure of detail for a cell, or for its `first` seeds."""
     raw = [counts.get(seed.key) for seed in scores.members(*side)[:first]]
     test = [None if one is None or isinstance(one, str) else with_enough_pixels(one) for one in raw]
-    val = [None if seed is None else seed["val"] for seed in scores.counts(*side)[:first]]
+    val = scores.counts("val", *side, first)
     entries = len(DETAIL) + len(EXCESS) + len(BY_CLASS) * len(scores.frames.class_names)
     return scores.replicates("|".join(side), val, test, detail_vector, entries)
 

@@ -76,6 +76,28 @@ class Frames:
         """Return the variant that the others are compared with: the study's, else the first."""
         return self.study.baseline or self.variants[0]
 
+    @cached_property
+    def controls(self) -> frozenset[str]:
+        """Return the variants that are A/A copies of another."""
+        return frozenset(name for name, spec in self.study.variants.items() if spec.control and name != self.baseline)
+
+    @cached_property
+    def against(self) -> dict[str, str]:
+        """Return what every variant is compared with: the baseline, or for an A/A control what it copies."""
+        found = {name: self.baseline for name in self.variants if name != self.baseline}
+        settings = {name: (spec.difference, spec.train, spec.data) for name, spec in self.study.variants.items()}
+        for name in self.controls & set(found):
+            alike = [other for other in settings if other not in self.controls and settings[other] == settings[name]]
+            if alike and self.baseline not in alike:
+                found[name] = alike[0]
+        return found
+
+    @property
+    def families(self) -> list[list[str]]:
+        """Return the variants whose p-values are corrected together: every A/A control by itself costs no other."""
+        alone = [[name] for name in self.against if name in self.controls]
+        return [[name for name in self.against if name not in self.controls], *alone]
+
     @property
     def searched_rates(self) -> tuple[float, float] | None:
         """Return the range of learning rates of a search; None without one, or where it lists choices."""
@@ -112,8 +134,6 @@ class Frames:
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """Return a row an epoch of a trial."""
-        identity = self._identity_columns
-        # Columns of the whole study rather than a frame a trial: thousands of small frames take minutes to join.
         begun: list[int] = []
         tables: list[np.ndarray] = []
         for place, key in enumerate(self.trials["key"].tolist()):
@@ -123,15 +143,9 @@ class Frames:
                 continue  # not begun
             begun.append(place)
             tables.append(table)
-        columns = [*identity, "epoch", *CURVES]
-        values = np.concatenate(tables) if tables else np.empty(0)
-        if not len(values):
-            return pd.DataFrame(columns=columns)
-        frame = self.trials[identity].iloc[np.repeat(begun, [len(table) for table in tables])].reset_index(drop=True)
-        frame["epoch"] = values[:, 0].astype(int)
-        for place, name in enumerate(CURVES, start=1):
-            frame[name] = values[:, place]
-        return frame[columns]
+        values = np.concatenate(tables) if tables else np.empty((0, 1 + len(CURVES)))
+        curves = {name: values[:, place] for place, name in enumerate(CURVES, start=1)}
+        return self._repeated(begun, list(map(len, tables))).assign(epoch=values[:, 0].astype(int), **curves)
 
     @cached_property
     def layers(self) -> pd.DataFrame:
@@ -153,28 +167,29 @@ class Frames:
     @cached_property
     def classes(self) -> pd.DataFrame:
         """Return a row a class of a split of a complete trial, counted over the whole split."""
-        parts = []
-        for row, split, counts in self._counted():
-            total = counts.sum(axis=0)
-            part = {"class": list(self.class_names), "iou": segmentation.iou(total), "dice": segmentation.dice(total)}
-            part |= {name: total[:, place] for place, name in enumerate(("tp", "fp", "fn"))}
-            parts.append(self._rows(row, {"split": split} | part))
-        columns = [*self._identity_columns, "split", "class", "tp", "fp", "fn", "iou", "dice"]
-        return _concat(parts, columns)
+        counted = self._counted()
+        totals = np.array([counts.sum(axis=0) for _, _, counts in counted], dtype=np.int64).reshape(-1, 3)
+        columns: dict[str, Any] = {"split": [split for _, split, _ in counted for _ in self.class_names]}
+        columns |= {"class": [*self.class_names] * len(counted)} | dict(zip(("tp", "fp", "fn"), totals.T, strict=True))
+        columns |= {"iou": segmentation.iou(totals), "dice": segmentation.dice(totals)}
+        return self._repeated([place for place, _, _ in counted], len(self.class_names)).assign(**columns)
 
     @cached_property
     def images(self) -> pd.DataFrame:
         """Return a row an image of a split of a complete trial."""
-        parts = []
-        for row, split, counts in self._counted():
-            loss = self.arrays[row["key"]].images["test_loss"] if split == "test" else np.nan
-            part = {
-                "image": list(self.names[split]),
-                "mean_iou": segmentation.per_image_mean_iou(counts),
-                "loss": loss,
-            }
-            parts.append(self._rows(row, {"split": split} | part))
-        return _concat(parts, [*self._identity_columns, "split", "image", "mean_iou", "loss"])
+        counted = self._counted()
+        losses = [
+            self.arrays[self.trials["key"].iloc[place]].images["test_loss"]
+            if split == "test"
+            else [np.nan] * len(counts)
+            for place, split, counts in counted
+        ]
+        return self._repeated([place for place, _, _ in counted], [len(counts) for _, _, counts in counted]).assign(
+            split=[split for _, split, counts in counted for _ in counts],
+            image=[name for _, split, _ in counted for name in self.names[split]],
+            mean_iou=[score for _, _, counts in counted for score in segmentation.per_image_mean_iou(counts)],
+            loss=[loss for own in losses for loss in own],
+        )
 
     @cached_property
     def throughput(self) -> pd.DataFrame:
@@ -185,7 +200,7 @@ class Frames:
         for variant in sorted(profiled, key=lambda name: self.variants.index(name) if name in self.variants else -1):
             rates = {name: pd.Series(profiled[variant].get(name) or [], dtype=float) for name in columns[2:]}
             parts.append(pd.DataFrame(rates).rename_axis("round").reset_index().assign(variant=variant))
-        return _concat(parts, columns)
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
     def counts(self, key: str) -> dict[str, np.ndarray]:
         """Return tp, fp, fn per image and class of a complete trial: "val" and "test", int64 (N, C, 3).
@@ -220,24 +235,16 @@ class Frames:
     def _identity_columns(self) -> list[str]:
         return ["key", "variant", "setting", *self.axes, "seed"]
 
-    def _rows(self, row: Mapping[str, Any], part: Mapping[str, Any]) -> pd.DataFrame:
-        """Return `part` as a frame whose every row names the trial `row`.
+    def _repeated(self, places: list[int], times: int | list[int]) -> pd.DataFrame:
+        """Return what identifies the trials at these places, each in so many rows."""
+        # Columns of the whole study rather than a frame a trial: thousands of small frames take minutes to join.
+        return self.trials[self._identity_columns].iloc[np.repeat(places, times).astype(int)].reset_index(drop=True)
 
-        A level may be a tuple, which is one value.
-        """
-        frame = pd.DataFrame(part)
-        for place, name in enumerate(self._identity_columns):
-            level = row[name]
-            frame.insert(place, name, [level] * len(frame) if isinstance(level, tuple) else level)
-        return frame
-
-    def _counted(self) -> list[tuple[dict[str, Any], str, np.ndarray]]:
-        complete = self.trials[self.trials["status"] == "complete"]
-        return [
-            ({str(name): value for name, value in row.items()}, split, self.counts(row["key"])[split])
-            for row in complete.to_dict("records")
-            for split in SPLITS
-        ]
+    def _counted(self) -> list[tuple[int, str, np.ndarray]]:
+        """Return the place in `trials`, the split and the counts of both splits of every complete trial."""
+        complete = np.flatnonzero(self.trials["status"] == "complete").tolist()
+        keys = self.trials["key"].tolist()
+        return [(place, split, counts) for place in complete for split, counts in self.counts(keys[place]).items()]
 
 
 def load_results(path: Path | str) -> Frames:
@@ -292,9 +299,3 @@ def _trials_frame(rows: list[dict[str, Any]], axes: Sequence[str]) -> pd.DataFra
 def _tuple(values: Any) -> tuple[str, ...] | None:
     """Return names as they can be shown: those of files may have control characters."""
     return None if values is None else tuple(map(visible, values))
-
-
-def _concat(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns]

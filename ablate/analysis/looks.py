@@ -12,16 +12,8 @@ from ablate.analysis.frames import Frames
 from ablate.analysis.load import ENDED
 from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
-from ablate.analysis.selection import Choice, best_of_each
+from ablate.analysis.selection import best_of_each
 from ablate.stats.sequential import OPEN, group_sequential_holm, level_at
-
-
-@dataclass(frozen=True)
-class LookPlan:
-    """The numbers of fresh seeds a cell at which is looked, the last one the most, and when to stop for futility."""
-
-    looks: tuple[int, ...]
-    futility: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +27,6 @@ class Looks:
 
     frame: pd.DataFrame
     words: Mapping[str, str] = field(default_factory=dict)
-
-
-def look_plan(frames: Frames) -> LookPlan | None:
-    """Return the looks that the study declares; None where it confirms by a fixed number of seeds, or not at all."""
-    confirm = frames.study.confirm
-    if confirm is None or confirm.until is None or confirm.looks is None:
-        return None
-    most = confirm.at_most or confirm.looks[-1]
-    return LookPlan(tuple(n for n in confirm.looks if n <= most), confirm.futility or 0.0)
 
 
 @dataclass(frozen=True)
@@ -91,25 +74,33 @@ def basis(scores: StudyScores, looks: pd.DataFrame, *variants: str, setting: str
     return Basis(sides, int(last["n"]), (1 - float(last["confidence"])) / (1 - scores.confidence))
 
 
-def taken_looks(scores: StudyScores, plan: LookPlan | None, sides: Mapping[str, str], copies: set[str]) -> Looks:
+def confirm_looks(frames: Frames, scores: StudyScores | None = None) -> Looks:
+    """Return the looks at the confirming trials so far, and where each contrast stands: decided, futile or open.
+
+    The one rule by which a run that trains until it is decided goes on, and by which the analysis decides. Pass the
+    `scores` of the same frames where they are there already. `Looks.words` is empty where the study declares no looks.
+    """
+    confirm = frames.study.confirm
+    if confirm is None or confirm.until is None or confirm.looks is None:
+        return Looks(FRAMES["looks"].filled([]))
+    most = confirm.at_most or confirm.looks[-1]
+    planned = tuple(n for n in confirm.looks if n <= most)
+    return taken_looks(StudyScores(frames) if scores is None else scores, planned, confirm.futility or 0.0)
+
+
+def taken_looks(scores: StudyScores, planned: tuple[int, ...], futility: float) -> Looks:
     """Return the looks that the fresh seeds of a study allow so far, and what was decided at each.
 
-    `sides` names for each variant what it is compared with, `copies` those that are A/A controls: each of them is a
-    family of its own. A look at n seeds is taken once the first n planned fresh seeds of every cell of an open contrast
-    have ended, so that it does not depend on the order in which trials end: a run that was killed goes on to the same
-    looks. A contrast that the machine failed, in screening or in one of these seeds, is not waited for: it stays in
-    the family, not rejected, and is judged once it was retried. Seeds beyond the last look that a contrast was open at
-    are not looked at.
+    `planned` are the numbers of fresh seeds a cell at which is looked, the last one the most. A look at n seeds is
+    taken once the first n planned fresh seeds of every cell of an open contrast have ended, so that it does not depend
+    on the order in which trials end: a run that was killed goes on to the same looks. A contrast that the machine
+    failed, in screening or in one of these seeds, is not waited for: it stays in the family, not rejected, and is
+    judged once it was retried. Seeds beyond the last look that a contrast was open at are not looked at.
     """
-    found = Looks(FRAMES["looks"].filled([]))
-    if plan is None:
-        return found
-    choice = scores.confirmed
-    families = [[name for name in sides if name not in copies], *([name] for name in sides if name in copies)]
     rows: list[dict[str, object]] = []
     words: dict[str, str] = {}
-    for family in filter(None, families):
-        words |= _family(scores, plan, {name: sides[name] for name in family}, choice, rows)
+    for names in filter(None, scores.frames.families):
+        words |= _family(scores, names, planned, futility, rows)
     return Looks(FRAMES["looks"].filled(rows), words)
 
 
@@ -128,25 +119,26 @@ def ended_in_order(frames: Frames, variant: str, setting: str | None) -> tuple[i
 
 
 def _family(
-    scores: StudyScores, plan: LookPlan, sides: Mapping[str, str], choice: Choice, rows: list[dict[str, object]]
+    scores: StudyScores, names: list[str], planned: tuple[int, ...], futility: float, rows: list[dict[str, object]]
 ) -> dict[str, str]:
-    measure = scores.frames.study.measure
+    """Return where the contrasts of one family stand, and add a row for each look at an open one."""
+    measure, choice = scores.frames.study.measure, scores.confirmed
     alpha = 1 - measure.confidence
+    sides = {name: scores.frames.against[name] for name in names}
     ended = {side: ended_in_order(scores.frames, side, choice.get(side)) for pair in sides.items() for side in pair}
     # The first side to run short of seeds says whether a contrast is to be waited for.
     reached = {
         name: min(ended[name], ended[other], key=lambda one: (one[0], not one[1])) for name, other in sides.items()
     }
-    names = list(sides)
     words = dict.fromkeys(names, OPEN)
     taken: list[np.ndarray] = []
-    for place, n in enumerate(plan.looks):
+    for place, n in enumerate(planned):
         going = [name for name in names if words[name] == OPEN]
         going = [name for name in going if reached[name][0] >= n or not reached[name][1]]
         if not going or min(reached[name][0] for name in going) < n:
             break
         # Repeated confidence intervals: those of all looks together hold the truth at the study's level.
-        confidence = 1 - float(level_at(alpha, plan.looks)[place])
+        confidence = 1 - float(level_at(alpha, planned)[place])
         estimates = {}
         for name in going:
             at = (name, str(choice[name])), (sides[name], str(choice[sides[name]]))
@@ -160,7 +152,7 @@ def _family(
         )  # fmt: skip
         effects, errors, dfs = np.moveaxis(np.stack(taken), -1, 0)
         verdicts = group_sequential_holm(
-            effects, errors, dfs, looks=plan.looks, alpha=alpha, rope=measure.rope, futility=plan.futility
+            effects, errors, dfs, looks=planned, alpha=alpha, rope=measure.rope, futility=futility
         )
         words = {name: str(word) for name, word in zip(names, verdicts.word, strict=True)}
         for column, name in enumerate(names):

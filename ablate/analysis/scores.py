@@ -128,7 +128,7 @@ class StudyScores:
         }
 
     def _influence(self, variant: str, setting: str | None, split: str) -> Floats | None:
-        seeds = [seed[split] for seed in self.counts(variant, setting or "") if seed is not None]
+        seeds = [counts for counts in self.counts(split, variant, setting or "") if counts is not None]
         if not seeds:
             return None
         right = np.stack([counts[..., segmentation.TP] for counts in seeds]).astype(float)
@@ -157,18 +157,18 @@ class StudyScores:
         row = self.v.loc[[variant]].iloc[0]
         return bracket(setting, row, self.frames.levels, self.frames.searched_rates)
 
-    def counts(self, variant: str, setting: str, role: str = "main") -> list[dict[str, np.ndarray] | None]:
-        """Return the counts of the seeds of a cell, None for a diverged one."""
-        members = self.members(variant, setting, role)
-        return [self.frames.counts(seed.key) if seed.status == "complete" else None for seed in members]
+    def counts(
+        self, split: str, variant: str, setting: str, role: str = "main", first: int | None = None
+    ) -> list[Counts | None]:
+        """Return the counts on a split of the seeds of a cell, or of its `first`; None for a diverged one."""
+        members = self.members(variant, setting, role)[:first]
+        return [self.frames.counts(seed.key)[split] if seed.status == "complete" else None for seed in members]
 
     def cell(self, variant: str, setting: str, role: str = "main", first: int | None = None) -> Replicates:
         """Return the replicates of one cell, or of its `first` seeds with a result in the order of the plan."""
         cell = variant, setting, role, first
         if cell not in self._cells:
-            seeds = self.counts(variant, setting, role)[:first]
-            val = [None if counts is None else counts["val"] for counts in seeds]
-            test = [None if counts is None else counts["test"] for counts in seeds]
+            val, test = (self.counts(split, *cell) for split in ("val", "test"))
             entries = 1 + len(self.frames.class_names)
             self._cells[cell] = self.replicates("|".join(cell[:3]), val, test, mean_and_classes, entries)
         return self._cells[cell]
@@ -212,15 +212,8 @@ class StudyScores:
 
         Of the trials of one `role`, or of the `first` of them in either cell.
         """
-        cells = [self.cell(*side, role, first) for side in (left, right)]
-        return self.between(cells[0], cells[1], left[1], right[1], confidence)
-
-    def between(
-        self, left: Replicates, right: Replicates, at: str, against: str, confidence: float | None = None
-    ) -> list[Contrast]:
-        """Return left − right of any replicates by this study's draws, at the settings that they are of."""
-        confidence = confidence or self.confidence
-        return combine([{at: left}, {against: right}], [1, -1], at=(at, against), confidence=confidence)
+        sides = [{side[1]: self.cell(*side, role, first)} for side in (left, right)]
+        return combine(sides, [1, -1], at=(left[1], right[1]), confidence=confidence or self.confidence)
 
     def level(self, variant: str, setting: str, role: str) -> list[Estimate]:
         """Return what a variant scores: mIoU, then classes. Its fresh seeds at `setting` if the `role` is "confirm".
@@ -242,7 +235,7 @@ class StudyScores:
 
     def variance(self, variant: str, setting: str, role: str = "main") -> VarianceSplit:
         """Return the components of variance of the test mIoU of a cell."""
-        counts = [None if seed is None else seed["test"] for seed in self.counts(variant, setting, role)]
+        counts = self.counts("test", variant, setting, role)
         if all(seed is None for seed in counts):
             return VarianceSplit(0.0, 0.0, 0.0, 0.0, len(counts))
         return variance_split(counts, self.bootstrap.test_weights, segmentation.mean_iou)

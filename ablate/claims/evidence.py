@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, isfinite, nan
 
 import numpy as np
@@ -64,8 +64,6 @@ class Evidence:
     threshold: float
     exact: bool = False
     notes: tuple[str, ...] = ()
-    fresh: bool = False
-    """Whether it rests on seeds that took no part in choosing."""
     refused: str = ""
     """Why the comparison could not be made; "" where it was."""
 
@@ -120,7 +118,7 @@ class Gatherer:
             made = self._overlap(claim, rests, again=setting is None and not rests.fresh and name not in DETAIL)
         else:
             made = self._of_trials(claim, rests)
-        return replace(made, notes=self._notes(claim, variant, setting, rests), fresh=rests.fresh)
+        return replace(made, notes=self._notes(claim, variant, setting, rests))
 
     def _overlap(self, claim: ClaimSpec, rests: Basis, *, again: bool) -> Evidence:
         """Compare scores of a split; `again`: the settings are chosen again in every replicate."""
@@ -153,20 +151,14 @@ class Gatherer:
             return self.scores.cell(*side, first).entry(1 + self.frames.class_names.index(label))
         at = (side, name, split, first)
         if at not in self._cells:
-            seeds = self.scores.counts(*side)[:first]
-            val = [None if seed is None else seed["val"] for seed in seeds]
+            val, compared = (self.scores.counts(part, *side, first) for part in ("val", split))
             if name in DETAIL:
                 compared = [
-                    None if seed is None else self._detail_counts(member.key)[DETAIL[name]]
-                    for seed, member in zip(seeds, members, strict=True)
+                    self._detail_counts(one.key)[DETAIL[name]] if one.status == "complete" else None for one in members
                 ]
-            else:
-                compared = [None if seed is None else seed[split] for seed in seeds]
             bootstrap = self.scores.bootstrap if split == "test" else self._val_bootstrap
-            score = score_of(name, self.frames.class_names)
-            self._cells[at] = bootstrap.cell(
-                "|".join(side), val, compared, val_score=segmentation.mean_iou, test_score=score
-            )
+            scores = {"val_score": segmentation.mean_iou, "test_score": score_of(name, self.frames.class_names)}
+            self._cells[at] = bootstrap.cell("|".join(side), val, compared, **scores)
         return self._cells[at]
 
     @cached_property
@@ -191,14 +183,10 @@ class Gatherer:
         values = [self._values(side, column, rests.first) for side in rests.sides]
         if column == "lr_headroom":
             return self._headroom(claim, rests, values)
-        quantity, factor = _of(claim.metric, rests.sides[0][0], _right(claim)), claim.factor or 1.0
         if column in RISES:
             return self._rise(claim, rests, values)
-        if claim.right is None:
-            return self._evidence(claim, quantity, rests, lambda c: mean_estimate(values[0], c))
-        # The permutation test is of no difference.
-        interval = welch_interval if threshold_of(claim) else welch_or_permutation
-        return self._evidence(claim, quantity, rests, lambda c: interval(values[0], values[1], c, factor=factor))
+        estimate = _of_values(values, threshold_of(claim), claim.factor or 1.0)
+        return self._evidence(claim, _of(claim.metric, rests.sides[0][0], _right(claim)), rests, estimate)
 
     def _rise(self, claim: ClaimSpec, rests: Basis, rises: list[Floats]) -> Evidence:
         """Compare rises, whose mean need not exist: of one variant by 1 − 1/rise in [0, 1], of two by which is larger.
@@ -209,15 +197,11 @@ class Gatherer:
         if claim.right is None:
             height = 1 - 1 / (claim.value or nan)
             ends, least = ("never rose", "diverged"), self.analysis.confidence
-
-            def mean(confidence: float) -> Estimate:
-                return bounded_mean(1 - 1 / rises[0], height, confidence, least=least, ends=ends)
-
-            return replace(self._evidence(claim, f"1 − 1/{claim.metric} of {left}", rests, mean), threshold=height)
+            mean = partial(bounded_mean, 1 - 1 / rises[0], height, least=least, ends=ends)
+            return self._evidence(claim, f"1 − 1/{claim.metric} of {left}", rests, mean, height)
         scaled = rises[1] * (claim.factor or 1.0)
         quantity = f"chance that the {claim.metric} of a run of {left} is larger than {_right(claim)}'s"
-        made = self._evidence(claim, quantity, rests, lambda c: larger_more_often(rises[0], scaled, c))
-        return replace(made, threshold=0.5)
+        return self._evidence(claim, quantity, rests, partial(larger_more_often, rises[0], scaled), 0.5)
 
     def _headroom(self, claim: ClaimSpec, rests: Basis, values: list[Floats]) -> Evidence:
         """Compare lr_headroom by its logarithm to the base of two, where no seed's is an end of the range probed."""
@@ -227,15 +211,8 @@ class Gatherer:
                 raise Refusal(f"{of} {'lies' if censored == 1 else 'lie'} at an end of the range probed")
         octaves = [np.log2(found) for found in values]
         threshold = float(np.log2(claim.factor or 1.0 if claim.right else claim.value or nan))
-
-        def estimate(confidence: float) -> Estimate:
-            if claim.right is None:
-                return mean_estimate(octaves[0], confidence)
-            interval = welch_interval if threshold else welch_or_permutation
-            return interval(octaves[0], octaves[1], confidence)
-
-        made = self._evidence(claim, _of(f"log2 of {claim.metric}", rests.sides[0][0], claim.right), rests, estimate)
-        return replace(made, threshold=threshold)
+        quantity = _of(f"log2 of {claim.metric}", rests.sides[0][0], claim.right)
+        return self._evidence(claim, quantity, rests, _of_values(octaves, threshold), threshold)
 
     def _values(self, side: tuple[str, str, str], column: str, first: int | None) -> Floats:
         if column not in self._by_key:
@@ -287,9 +264,7 @@ class Gatherer:
             below, above = gain - stretch * (gain - low), gain + stretch * (high - gain)
             return Estimate(gain, below, above, n=n, confidence=wide, method=method)
 
-        above = claim.expect == "under-converged"
-        quantity = f"projected gain in val mIoU of {variant}"
-        return Evidence(quantity, _at(rests), self._levels(estimate), above, False, GAIN_THRESHOLD)
+        return self._evidence(claim, f"projected gain in val mIoU of {variant}", _at(rests), estimate, GAIN_THRESHOLD)
 
     def _throughput(self, claim: ClaimSpec, variant: str) -> Evidence:
         frame = self.frames.throughput.set_index(["variant", "round"])[claim.metric].dropna()
@@ -298,12 +273,10 @@ class Gatherer:
                 raise Refusal(f"the throughput of {name} has not been measured alone")
         left, quantity = frame[variant].to_numpy(float), _of(claim.metric, variant, claim.right, "/")
         if claim.right is None:
-            return self._evidence(claim, quantity, "the profile", lambda c: mean_estimate(left, c))
+            return self._evidence(claim, quantity, "the profile", partial(mean_estimate, left))
         pairs = frame[variant].to_frame("left").join(frame[claim.right].rename("right"), how="inner")
-        made = self._evidence(
-            claim, quantity, "the profile", lambda c: ratio_interval(pairs["left"], pairs["right"], c)
-        )
-        return replace(made, threshold=claim.factor or 1.0)
+        ratio = partial(ratio_interval, pairs["left"], pairs["right"])
+        return self._evidence(claim, quantity, "the profile", ratio, claim.factor or 1.0)
 
     def _count(self, claim: ClaimSpec, variant: str) -> Evidence:
         counts = self.analysis.variants.set_index("variant")[claim.metric]
@@ -316,21 +289,25 @@ class Gatherer:
         elif claim.right:
             value, threshold = value / other if other else nan, claim.factor or 1.0
         exact = Estimate(value, value, value, method="a count without sampling error", confidence=1)
-        evidence = self._evidence(claim, quantity, "the model", lambda _: exact)
-        return replace(evidence, threshold=threshold, exact=True)
-
-    def _levels(self, estimate: Callable[[float], Estimate]) -> Callable[[int], Estimate]:
-        return lambda share: estimate(1 - (1 - self.analysis.confidence) / share)
+        return replace(self._evidence(claim, quantity, "the model", lambda _: exact, threshold), exact=True)
 
     def _evidence(
-        self, claim: ClaimSpec, quantity: str, rests: Basis | str, estimate: Callable[[float], Estimate]
+        self,
+        claim: ClaimSpec,
+        quantity: str,
+        rests: Basis | str,
+        estimate: Callable[[float], Estimate],
+        threshold: float | None = None,
     ) -> Evidence:
-        assert claim.op is not None
-        above, inclusive = claim.op.startswith(">"), claim.op.endswith("=")
-        at, made = rests, estimate
-        if isinstance(rests, Basis):
-            at, made = _at(rests), lambda confidence: estimate(rests.confidence(confidence))
-        return Evidence(quantity, str(at), self._levels(made), above, inclusive, threshold_of(claim))
+        """Return the comparison of an estimate (of its confidence) with the claim's threshold, if no other is given."""
+        op = claim.op or (">" if claim.expect == "under-converged" else "<")
+        at, stretched = (rests, lambda asked: asked) if isinstance(rests, str) else (_at(rests), rests.confidence)
+        threshold = threshold_of(claim) if threshold is None else threshold
+
+        def at_share(share: int) -> Estimate:
+            return estimate(stretched(1 - (1 - self.analysis.confidence) / share))
+
+        return Evidence(quantity, at, at_share, op.startswith(">"), op.endswith("="), threshold)
 
     def _notes(self, claim: ClaimSpec, variant: str, setting: str | None, rests: Basis) -> tuple[str, ...]:
         rows = self.analysis.variants.set_index("variant")
@@ -348,6 +325,15 @@ class Gatherer:
             if n < LEAST_TO_JUDGE:
                 notes.append(f"{name} has {count_of(n, 'seed')} at {at}")
         return tuple(notes)
+
+
+def _of_values(values: list[Floats], threshold: float, factor: float = 1.0) -> Callable[[float], Estimate]:
+    """Return the estimate, a function of its confidence, of the mean of values or of the difference of two means."""
+    if len(values) == 1:
+        return partial(mean_estimate, values[0])
+    # The permutation test is of no difference.
+    interval = welch_interval if threshold else welch_or_permutation
+    return partial(interval, values[0], values[1], factor=factor)
 
 
 def score_of(name: str, classes: tuple[str, ...]) -> Score:

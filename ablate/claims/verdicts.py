@@ -60,7 +60,7 @@ def _judged(number: int, claim: ClaimSpec, gatherer: Gatherer) -> dict[str, obje
         verdict, leaf, estimate = verdict_of(tree)
     except (Refusal, ResultsError) as refusal:
         return row | {"reason": str(refusal)}
-    leaves = list(leaves_of(tree))
+    several = {part.quantifier for part in parts_of(tree) if isinstance(part, Node) and len(part.parts) > 1}
     reasons = dict.fromkeys([estimate.reason, *leaf.notes])
     return row | {
         "verdict": verdict,
@@ -71,8 +71,8 @@ def _judged(number: int, claim: ClaimSpec, gatherer: Gatherer) -> dict[str, obje
         "confidence": round(estimate.confidence, 9),
         "at": leaf.at,
         "n": estimate.n,
-        "comparisons": len(leaves),
-        "quantifiers": " ".join(sorted({node.quantifier for node in _nodes(tree) if len(node.parts) > 1})),
+        "comparisons": len(leaves_of(tree)),
+        "quantifiers": " ".join(sorted(several)),
         "quantity": leaf.quantity,
         "method": estimate.method,
         "side": "above" if leaf.above else "below",
@@ -100,7 +100,7 @@ def tree_of(claim: ClaimSpec, gatherer: Gatherer) -> Node:
             for name in names
         ),
     )
-    leaves = list(leaves_of(tree))
+    leaves = leaves_of(tree)
     if all(leaf.refused for leaf in leaves):
         raise Refusal(leaves[0].refused)
     return tree
@@ -146,13 +146,16 @@ def _tried(settings: list[str | None], variant: str, gatherer: Gatherer) -> list
 # --- the logic of a tree --------------------------------------------------------------------------------------------
 
 
-def leaves_of(tree: Node | Evidence) -> Iterator[Evidence]:
-    """Yield the single comparisons of a claim."""
-    if isinstance(tree, Evidence):
-        yield tree
-    else:
-        for part in tree.parts:
-            yield from leaves_of(part)
+def parts_of(tree: Node | Evidence) -> Iterator[Node | Evidence]:
+    """Yield a claim and all its parts, down to the single comparisons."""
+    yield tree
+    for part in tree.parts if isinstance(tree, Node) else ():
+        yield from parts_of(part)
+
+
+def leaves_of(tree: Node) -> list[Evidence]:
+    """Return the single comparisons of a claim."""
+    return [part for part in parts_of(tree) if isinstance(part, Evidence)]
 
 
 def verdict_of(tree: Node) -> tuple[Verdict, Evidence, Estimate]:
@@ -183,13 +186,6 @@ def _weigh(tree: Node | Evidence, share: int, *, supporting: bool) -> tuple[floa
     parts = [_weigh(part, share, supporting=supporting) for part in tree.parts]
     pick: Callable[..., tuple[float, Evidence, int]] = max if strongest else min
     return pick(parts, key=lambda part: part[0])
-
-
-def _nodes(tree: Node | Evidence) -> Iterator[Node]:
-    if isinstance(tree, Node):
-        yield tree
-        for part in tree.parts:
-            yield from _nodes(part)
 
 
 # --- the claim in words ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
-from ablate.report.format import percent, percent_interval, percent_spread, rate_text
+from ablate.report.format import percent_change, percent_spread, rate_text
 from ablate.report.lookup import Row, by_variant, order, primary_contrasts, progress, setting_label
 
 ABSENT = "–"
@@ -166,7 +166,7 @@ def _side(analysis: Analysis, row: Row, contrast: Row | None) -> Side:
     setting = setting_label(analysis, analysis.own_best.get(str(row["variant"])))
     if contrast is None:
         return Side(setting, miou, "", "baseline" if row["baseline"] else "")
-    delta = f"{percent(contrast['delta'], sign=True)} {percent_interval(contrast['low'], contrast['high'])}".rstrip()
+    delta = percent_change(contrast["delta"], contrast["low"], contrast["high"])
     return Side(setting, miou, delta, str(contrast["decision"]))
 
 

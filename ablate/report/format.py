@@ -31,6 +31,11 @@ def percent_interval(low: float, high: float) -> str:
     return f"[{percent(low, sign=True)}, {percent(high, sign=True)}]" if math.isfinite(low) else ""
 
 
+def percent_change(value: float, low: float, high: float) -> str:
+    """Return a difference of fractions in points with its interval, if it has one: "+2.6 [−2.0, +7.2]"."""
+    return f"{percent(value, sign=True)} {percent_interval(low, high)}".rstrip()
+
+
 def percent_spread(value: float, low: float, high: float) -> str:
     """Return a fraction in per cent and half its interval, where it has one: "62.1 ± 1.4"."""
     half = (high - low) / 2

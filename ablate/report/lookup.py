@@ -259,15 +259,6 @@ def own_settings(analysis: Analysis) -> dict[str, list[str]]:
     return {variant: [s for s in shown if (variant, s) in tried] for variant in order(analysis)}
 
 
-@once_an_analysis
-def _rates(analysis: Analysis) -> dict[str, float]:
-    """Return the rate of every setting, where nothing else is varied."""
-    if not only_rate(analysis):
-        return {}
-    cells = analysis.cells.drop_duplicates("setting")
-    return dict(zip(cells["setting"], cells["lr"].astype(float), strict=True))
-
-
 def _parts(analysis: Analysis, setting: str) -> list[tuple[str, str]]:
     """Return axis and level of a setting, as text; none for a contrast that has no setting yet."""
     found = analysis.frames.settings.get(setting)
@@ -283,8 +274,10 @@ def setting_label(analysis: Analysis, setting: str | None, most: int = 48) -> st
     """Return a setting as a label of at most so many letters: the rate alone where nothing else varies."""
     if setting is None:
         return "–"
-    rate = _rates(analysis).get(setting)
-    return shorten(setting_words(analysis, setting), most) if rate is None else rate_text(rate)
+    rates = analysis.frames.levels["lr"]
+    if only_rate(analysis) and setting in rates.index:
+        return rate_text(float(rates[setting]))
+    return shorten(setting_words(analysis, setting), most)
 
 
 def named_setting(analysis: Analysis, setting: str | None) -> str:

@@ -108,6 +108,12 @@ _ALIKE = {
         "All variants are chosen and scored on the same val and test images. A smaller training set is part of every "
         "larger one. {level} intervals."
     ),
+    "looks": (
+        "After every look only the variants whose comparison is open, and the baseline, get further seeds. A "
+        "comparison is decided where p reaches the level of the look (O'Brien–Fleming's spending of the error, Holm "
+        "over the comparisons), so that looking several times costs no error; it is stopped for futility where the "
+        "chance of a decision at the last look is small even if the difference is as seen."
+    ),
     "gate_ablation": (
         "Change of test mIoU where the coefficients of a gate are replaced by their mean over the image, each "
         "variant at its own best setting; mean over seeds with Student's t interval, test images held fixed. Below "

@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from ablate.analysis.contrasts import against, confirm_looks
 from ablate.analysis.frames import Frames, load_results
-from ablate.analysis.looks import Looks
+from ablate.analysis.looks import Looks, confirm_looks
 from ablate.analysis.selection import best_of_each, bracket, eligible, v_table
 from ablate.records.store import Results
 from ablate.run.search import further_rounds
@@ -119,7 +118,7 @@ def confirmation(study: Study, results: Results) -> Iterator[list[Trial]]:
     frames = load_results(results.path)
     choice = best_of_each(eligible(v_table(frames.trials), frames.trials))
     chosen = {variant: _levels(frames, setting) for variant, setting in choice.items() if setting is not None}
-    sides, going, done = against(frames), list(chosen), 0
+    sides, going, done = frames.against, list(chosen), 0
     for seeds in study.spec.confirm.planned_looks:
         yield [
             trial

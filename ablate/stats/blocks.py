@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-Floats = NDArray[np.float64]
+from ablate.stats.intervals import Floats
+
 Indices = NDArray[np.int64]
 
 # From this many groups on, whole groups are drawn: with fewer they are too few to stand for others.

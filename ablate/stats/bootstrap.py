@@ -140,6 +140,12 @@ class Contrast:
     choice: float
 
 
+def no_contrast(reason: str) -> Contrast:
+    """Return what stands for a contrast that cannot be made, for that reason: it has no number and no draws."""
+    unknown = (nan, nan)
+    return Contrast(Estimate(nan, nan, nan, reason=reason), (), unknown, np.empty(0), unknown, nan, nan)
+
+
 def choose(cells: Mapping[Any, Replicates]) -> Hashable:
     """Return the setting with the best mean val score; the first of equals in the mapping's order."""
     if not cells:
@@ -254,9 +260,10 @@ def seed_scores(counts: Sequence[Counts | None], weights: NDArray[np.int64], sco
         return score(trial.sum(axis=0, dtype=float)), score(np.moveaxis(sums, -1, 0))
 
     found = [None if trial is None else scored(np.asarray(trial)) for trial in counts]
-    known = next((one for one in found if one is not None), (np.zeros(()), np.zeros(len(weights))))
-    lost = tuple(map(np.zeros_like, known))
-    points, scores = (np.stack(part) for part in zip(*(one or lost for one in found), strict=True))
+    # Where every seed diverged nothing tells the length of a score that is a vector.
+    shapes = next(([part.shape for part in one] for one in found if one is not None), [(), (len(weights),)])
+    zeros = tuple(map(np.zeros, shapes))
+    points, scores = map(np.stack, zip(*(zeros if one is None else one for one in found), strict=True))
     return points, scores
 
 

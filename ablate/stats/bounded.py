@@ -5,12 +5,11 @@ from __future__ import annotations
 from math import inf, log, nan
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-from ablate.stats.intervals import Estimate
+from ablate.stats.intervals import Estimate, Floats, t_interval
 
-Floats = NDArray[np.float64]
 Interval = tuple[float, float, float]
 
 # Shares of the most that may be bet. Half of the capital bets all: that wins most where all values lie at a bound.
@@ -102,9 +101,5 @@ def logit_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return nan, nan, nan
     if x.min() <= 0 or x.max() >= 1:
         return betting_interval(x, confidence)
-    logits = special.logit(x)
-    centre = float(special.expit(logits.mean()))
-    if x.size < 2 or np.ptp(x) == 0:
-        return centre, nan, nan
-    reach = special.stdtrit(x.size - 1, 0.5 + confidence / 2) * logits.std(ddof=1) / np.sqrt(x.size)
-    return centre, float(special.expit(logits.mean() - reach)), float(special.expit(logits.mean() + reach))
+    centre, low, high = special.expit(t_interval(special.logit(x), confidence)).tolist()
+    return (centre, low, high) if np.ptp(x) else (centre, nan, nan)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import nan
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ablate.stats.intervals import Estimate
+from ablate.stats.intervals import Estimate, t_interval
 
 Trained = Literal["trained", "untrained", "unclear"]
 Verdict = Literal["better", "worse", "equivalent", "undecided", "futile"]
@@ -105,12 +105,9 @@ def trained(scores: ArrayLike, reference: float) -> Trained:
     95 % interval of the mean is above it, else *unclear*, as for a single seed above it. Contrasts with an untrained
     cell compare nothing that was learned.
     """
-    x = np.asarray(scores, dtype=float).ravel()
-    if x.size == 0 or not np.isfinite(x).all() or np.isnan(reference):
+    mean, low, _ = t_interval(scores, 0.9)
+    if np.isnan(mean) or np.isnan(reference):
         return "unclear"
-    if x.mean() <= reference + REACH:
+    if mean <= reference + REACH:
         return "untrained"
-    if x.size < 2:
-        return "unclear"
-    low = x.mean() - special.stdtrit(x.size - 1, 0.95) * x.std(ddof=1) / sqrt(x.size)
     return "trained" if low > reference + REACH else "unclear"

@@ -6,10 +6,10 @@ from math import nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
-Floats = NDArray[np.float64]
+from ablate.stats.intervals import Floats
 
 # The window is this many times as long as the look ahead: what is asked of a curve must be seen in it.
 _WINDOW = 3

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-Floats = NDArray[np.float64]
+from ablate.stats.intervals import Floats
+
 Words = NDArray[np.str_]
 
 # Points of the grid on which the law of the running statistic is carried from look to look: bounds to 1e-6.

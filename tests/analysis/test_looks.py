@@ -10,21 +10,21 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ablate.analysis.contrasts import against, confirm_looks, contrasts_frame, controls, ways
+from ablate.analysis.contrasts import contrasts_frame, ways
 from ablate.analysis.frames import Frames
-from ablate.analysis.looks import LookPlan, Looks, taken_looks
+from ablate.analysis.looks import Looks, confirm_looks, taken_looks
 from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.stats.sequential import level_at
 from tests.planted_counts import draw_study
 
-PLAN = LookPlan((4, 8), futility=0.02)
+PLANNED = (4, 8)
 
 
-def looked(frames: Frames, plan: LookPlan = PLAN) -> tuple[pd.DataFrame, Looks]:
+def looked(frames: Frames, futility: float = 0.02) -> tuple[pd.DataFrame, Looks]:
     """The primary contrasts by variant, and the looks that they rest on."""
     scores = StudyScores(frames)
-    looks = taken_looks(scores, plan, against(frames), controls(frames))
+    looks = taken_looks(scores, PLANNED, futility)
     frame = contrasts_frame(scores, ways(scores), looks)
     return frame[frame["primary"]].set_index("variant"), looks
 
@@ -51,7 +51,7 @@ def test_a_clear_contrast_ends_at_the_first_look_and_the_others_go_on() -> None:
     assert frame.loc["b"]["n"].tolist() == [4]
     assert rows["n"]["b"] == 4 and rows["fresh"].all()
     first = frame.loc[("b", 1)]
-    assert first["p"] <= first["level"] <= level_at(0.05, PLAN.looks)[0]
+    assert first["p"] <= first["level"] <= level_at(0.05, PLANNED)[0]
     assert rows["p_holm"]["b"] == pytest.approx(first["p"] * 0.05 / first["level"])
     assert rows["delta"]["b"] == first["estimate"]
     assert (rows["low"]["b"], rows["high"]["b"]) == (first["low"], first["high"])
@@ -104,7 +104,7 @@ def test_a_variant_that_the_machine_failed_does_not_hold_up_the_others(role: str
     assert rows["decision"]["c"] == "undecided"
     # It stays in the family: the other is judged at half the level, as if it were there and not rejected.
     first: Any = looks.frame.set_index(["variant", "look"]).loc[("b", 1)]
-    assert first["level"] == pytest.approx(level_at(0.025, PLAN.looks)[0])
+    assert first["level"] == pytest.approx(level_at(0.025, PLANNED)[0])
     assert set(looks.frame["variant"]) == {"b"}
     pd.testing.assert_frame_equal(looked(failing(whole, role))[1].frame, looks.frame)
     # Once it was retried it is judged like any other.
@@ -156,5 +156,5 @@ def test_equal_variants_are_told_apart_at_no_more_than_the_promised_rate() -> No
             np.random.default_rng(draw), effects={"a": [0.0], "b": [0.0], "c": [0.0]}, lrs=(3e-4,), seeds=1, confirm=8,
             images=15, resamples=100,
         )  # fmt: skip
-        wrong += bool(looked(frames, LookPlan((4, 8)))[0]["decision"].isin(["better", "worse"]).any())
+        wrong += bool(looked(frames, futility=0.0)[0]["decision"].isin(["better", "worse"]).any())
     assert stats.binomtest(wrong, draws, 0.05, alternative="greater").pvalue > 0.05, wrong

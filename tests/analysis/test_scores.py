@@ -31,7 +31,7 @@ def test_replicates_of_a_cell_average_its_seeds(planted_analysis: Analysis) -> N
 def test_members_are_the_seeds_with_a_result(planted_analysis: Analysis) -> None:
     scores = planted_analysis.scores
     assert [seed.status for seed in scores.members("noskip", "lr=1e-3")] == ["complete", "diverged", "complete"]
-    assert scores.counts("noskip", "lr=1e-3")[1] is None
+    assert scores.counts("test", "noskip", "lr=1e-3")[1] is None
     assert len(scores.members("residual", "lr=1e-3")) == 2
     assert scores.members("residual", None) == []
     assert scores.unfinished("residual", "lr=1e-3")

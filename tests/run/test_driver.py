@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.contrasts import confirm_looks
 from ablate.analysis.frames import load_results
+from ablate.analysis.looks import confirm_looks
 from ablate.plugins import Plugins
 from ablate.records.store import PACKED, Results, publish_record
 from ablate.run.display import Display

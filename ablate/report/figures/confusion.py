@@ -19,8 +19,7 @@ from ablate.records.images import unpack_maps
 from ablate.records.paint import enlarge
 from ablate.registry import register_figure
 from ablate.report import lookup
-from ablate.report.figures.differences import largest, subtitle
-from ablate.report.figures.marks import finish, panel_grid, percent_tick, write_on_cells
+from ablate.report.figures.marks import finish, largest, panel_grid, percent_tick, subtitle, write_on_cells
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names
 

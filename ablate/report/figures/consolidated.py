@@ -12,10 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
-from ablate.report.figures import theme
-from ablate.report.figures.differences import interval_words
+from ablate.report.figures import marks, theme
 from ablate.report.figures.maps import MOST_NUMBERS, NARROWEST, draw_map
-from ablate.report.figures.marks import draw_curve_panels, finish, label_rows, looks, losses_rule, percent_axis
 from ablate.report.figures.theme import FULL, canvas, legend
 from ablate.report.format import like, number, percent
 from ablate.stats.intervals import mean_estimate
@@ -48,12 +46,12 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     if narrow:
         figure = canvas(width, 2.0 + 2 * below)
         upper, *lower = figure.subfigures(3, 1, height_ratios=[2.0, below, below], squeeze=False).ravel()
-        draw_curve_panels(analysis, upper.subplots(1, 2), frame, (0, 2))
+        marks.draw_curve_panels(analysis, upper.subplots(1, 2), frame, (0, 2))
         loss, (miou, cells) = None, (part.subplots() for part in lower)
     else:
         figure = canvas(width, 2.3 + below)
         upper, under = figure.subfigures(2, 1, height_ratios=[2.2, below], squeeze=False).ravel()
-        draw_curve_panels(analysis, upper.subplots(1, 3), frame)
+        marks.draw_curve_panels(analysis, upper.subplots(1, 3), frame)
         loss, miou, cells = under.subplots(1, 3, width_ratios=[1, 1, 1.2])
         column, title = lookup.loss_column(analysis)
         draw_bars(analysis, loss, column)
@@ -72,7 +70,7 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
         axes.set_yticks([])
     miou.set_title("Test mIoU, %")
     cells.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
-    legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
+    legend(figure, marks.looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
     diverged = bool((analysis.frames.trials["status"] == "diverged").any())
     known, kinds = bool(analysis.variants["test_low"].notna().any()), "" if narrow else "loss: t over seeds; "
     rule = RULE.format(
@@ -80,15 +78,15 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
         dead=", × a diverged seed" * diverged,
         zero=", a diverged seed counting 0 (×1)" * diverged,
         below="Middle: test mIoU" if narrow else "Below: test loss and test mIoU",
-        intervals=f", lines and ± {interval_words(analysis)}s ({kinds}mIoU: seeds and images)" * known,
+        intervals=f", lines and ± {marks.interval_words(analysis)}s ({kinds}mIoU: seeds and images)" * known,
         map="below" if narrow else "right",
     )
-    return finish(figure, analysis, f"{lookup.chosen_rule(analysis)} {rule}{losses_rule(analysis)}")
+    return marks.finish(figure, analysis, f"{lookup.chosen_rule(analysis)} {rule}{marks.losses_rule(analysis)}")
 
 
 def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     """Draw one horizontal bar a variant, with its interval, its seeds as dots, and its number at the right."""
-    rows, styles, variants = lookup.by_variant(analysis.variants), looks(analysis), lookup.order(analysis)
+    rows, styles, variants = lookup.by_variant(analysis.variants), marks.looks(analysis), lookup.order(analysis)
     miou = column == "test_mean_iou"
     seeds = lookup.judged_trials(analysis)
     points = "test_score" if miou else column
@@ -96,7 +94,7 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     seeds = seeds[np.isfinite(seeds.get(points, np.nan * seeds["seed"]).astype(float))]
     if seeds.empty:
         raise lookup.NotDrawn("no trial at a chosen setting has finished")
-    label_rows(axes, variants)
+    marks.label_rows(axes, variants)
     shown, reach = {}, [0.0]
     for place, variant in enumerate(variants):
         if miou:
@@ -129,19 +127,9 @@ def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:
     top = max(*reach, float(seeds[points].max()))
     axes.set_xlim(0, top * 1.03)
     for place, text in _numbers(shown, miou).items():
-        # A column of their own, right of the axes, for whose texts the layout makes room.
-        axes.annotate(
-            text,
-            (1.0, place),
-            xytext=(4, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            ha="left",
-            size=7,
-        )
+        marks.write_beside(axes, place, text, 4)
     if miou:
-        percent_axis(axes, "x", 5)
+        marks.percent_axis(axes, "x", 5)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     axes.grid(True, axis="x")

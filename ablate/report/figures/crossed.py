@@ -11,10 +11,9 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
-from ablate.report.figures.differences import interval_words, subtitle
-from ablate.report.figures.marks import finish, looks, panel_grid, percent_axis
+from ablate.report.figures.marks import finish, interval_words, looks, panel_grid, percent_axis, subtitle
 from ablate.report.figures.theme import FULL, SINGLE, canvas, legend, plain
-from ablate.report.format import percent, percent_interval, shorten
+from ablate.report.format import percent_change, shorten
 
 MOST_PAIRS = 9
 
@@ -41,11 +40,8 @@ def interactions(analysis: Analysis) -> Figure:
         axes.set_xticks([0, 1], [plain(shorten(str(row[f"level_a{a}"]), 16)) for a in (0, 1)])
         axes.set(xlim=(-0.4, 1.4), xlabel=plain(shorten(str(row["factor_a"]), 30)))
         axes.set_title(plain(shorten(f"{row['factor_a']} × {row['factor_b']}", 26)))
-        subtitle(
-            axes,
-            f"{percent(row['estimate'], sign=True)} {percent_interval(row['low'], row['high'])}, "
-            + (row["decision"] if row["decision"] in ("additive", "undecided") else "decided"),
-        )
+        word = row["decision"] if row["decision"] in ("additive", "undecided") else "decided"
+        subtitle(axes, f"{percent_change(row['estimate'], row['low'], row['high'])}, {word}")
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.28), ncols=1)
     percent_axis(grid[0])
     for axes in grid[::columns]:

@@ -16,7 +16,6 @@ from ablate.records.store import Results, read_lines
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
-from ablate.report.figures.differences import subtitle
 from ablate.report.figures.marks import (
     curve_axis,
     draw_curves,
@@ -24,13 +23,15 @@ from ablate.report.figures.marks import (
     finish,
     looks,
     losses_rule,
+    name_settings,
     panel_grid,
     panels_of,
     percent_axis,
     spreads,
+    subtitle,
 )
 from ablate.report.figures.theme import FULL, canvas, legend, plain
-from ablate.report.format import percent, percent_interval, short_names
+from ablate.report.format import percent, percent_change, short_names
 from ablate.stats.saturation import projected_gain
 
 RULE = (
@@ -67,9 +68,7 @@ def curves_by_rate(analysis: Analysis) -> Figure:
             axes.set_xlabel("")
         row[0].set_ylabel(title)
         curve_axis(row[0], column, frame[column])
-    for axes, setting in zip(grid[0], shown, strict=True):
-        title = "\n".join(map(plain, lookup.setting_lines(analysis, setting)))
-        axes.set_title(title, size=8.5 if lookup.only_rate(analysis) else 7)
+    name_settings(grid[0], analysis, shown)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes={})
@@ -164,7 +163,7 @@ def projection(analysis: Analysis) -> Figure:
         axes.plot(end, path[-1], look.marker, color=look.color, markersize=5, markerfacecolor=theme.PAPER)
         axes.axvline(last, color=theme.MUTED, linewidth=0.7)
         axes.set_title(plain(names[variant]))
-        subtitle(axes, f"{percent(verdict.gain, sign=True)} {percent_interval(verdict.low, verdict.high)}")
+        subtitle(axes, percent_change(verdict.gain, verdict.low, verdict.high))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
     for axes in grid[::columns]:
         axes.set_ylabel("val mIoU, %")

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
-from ablate.report.figures import theme
-from ablate.report.figures.marks import evenly, finish, label_rows, looks, panel_grid, percent_axis
+from ablate.report.figures import marks, theme
 from ablate.report.figures.theme import FULL, SINGLE, canvas, plain
 from ablate.report.format import detail_name, percent, short_names, shorten
 from ablate.wording import count_of, range_of
@@ -31,7 +30,7 @@ def contrasts_by_rate(analysis: Analysis) -> Figure:
     every = lookup.settings(analysis)
     if frame.empty or len(every) < 2:
         raise lookup.NotDrawn("no two settings were tried by several variants")
-    shown = evenly(every, MOST_SETTINGS)
+    shown = marks.evenly(every, MOST_SETTINGS)
     frame = frame[frame["setting"].isin(shown)].sort_values("setting", key=lambda column: column.map(shown.index))
     rule = (
         f"Both sides at the same setting: {lookup.settings_axis(analysis)}. Descriptive: nothing is corrected for the "
@@ -86,106 +85,48 @@ def _by_variant(
     if not compared:
         several = analysis.frames.multilabel and analysis.no_detail
         raise lookup.NotDrawn(several or "no two variants have finished trials with stored predictions to compare")
-    compared, left_out = largest(analysis, compared, MOST_PANELS, table)
+    compared, left_out = marks.largest(analysis, compared, MOST_PANELS, table)
     frame = frame[frame["variant"].isin(compared)]
     rows = list(dict.fromkeys(frame[field]))
     columns = 2 if len(compared) == 4 else min(3, len(compared))
     lines = -(-len(compared) // columns)
     high = (0.17 if lines < 3 else 0.14) * max(len(rows), 3)
     figure = canvas(FULL if columns > 1 else SINGLE, 0.2 + lines * (0.55 + high))
-    grid = panel_grid(figure, len(compared), columns)
-    limits, intervals = reach_of(frame), bool(frame["low"].notna().any())
+    grid = marks.panel_grid(figure, len(compared), columns)
+    limits, intervals = marks.reach_of(frame), bool(frame["low"].notna().any())
     for axes, variant in zip(grid, compared, strict=True):
         of_variant = frame[frame["variant"] == variant].set_index(field).reindex(rows).reset_index()
         _intervals(axes, of_variant, [name(value) for value in rows], analysis, variant, limits)
     against = dict(zip(frame["variant"], frame["against"], strict=True))
     _titles(grid, {variant: str(against[variant]) for variant in compared}, notes or {})
     for axes in grid[-columns:]:
-        axes.set_xlabel(f"{quantity}, points" + f" ({interval_words(analysis)})" * intervals)
+        axes.set_xlabel(f"{quantity}, points" + f" ({marks.interval_words(analysis)})" * intervals)
     seeds = count_of(range_of(frame["n"].astype(int)), "seed")
     rule += f" Intervals hold {seeds} a side and the images. Arrow: goes on beyond the axis." * intervals
-    return finish(figure, analysis, rule + left_out)
-
-
-def interval_words(analysis: Analysis) -> str:
-    """Return what the lines of a figure of contrasts are, for its axis."""
-    return f"{100 * analysis.confidence:.0f} % interval"
-
-
-def largest(analysis: Analysis, compared: list[str], most: int, table: str) -> tuple[list[str], str]:
-    """Return, of many variants, those that differ most in their primary contrast, and in words where others stand."""
-    if len(compared) <= most:
-        return compared, ""
-    primary = lookup.primary_contrasts(analysis)
-    delta = dict(zip(primary["variant"], primary["delta"].astype(float).abs().fillna(-1.0), strict=True))
-    kept = set(sorted(compared, key=lambda variant: -delta.get(variant, -1.0))[:most])
-    rest = len(compared) - most
-    stand = f"the {rest} others stand in tables/{table}.csv" if table else f"{rest} others are left out"
-    said = f" Shown: the {most} variants that differ most in test mIoU; {stand}."
-    return [variant for variant in compared if variant in kept], said
-
-
-def reach_of(frame: pd.DataFrame) -> tuple[float, float]:
-    """Return the limits of an axis for differences: all of them, and of their intervals what leaves them readable."""
-    delta = frame["delta"].to_numpy(dtype=float)
-    ends = frame[["delta", "low", "high"]].to_numpy(dtype=float)
-    if not np.isfinite(delta).any():
-        return -0.05, 0.05
-    low, high = min(np.nanmin(delta), 0.0), max(np.nanmax(delta), 0.0)
-    # One interval over two unlike seeds would flatten all others: it goes on beyond the axis, as an arrow.
-    room = max(high - low, 0.02)
-    low, high = max(low - room, min(np.nanmin(ends), low)), min(high + room, max(np.nanmax(ends), high))
-    margin = 0.06 * max(high - low, 0.01)
-    return float(low - margin), float(high + margin)
+    return marks.finish(figure, analysis, rule + left_out)
 
 
 def _intervals(
     axes: Axes, rows: pd.DataFrame, names: list[str], analysis: Analysis, variant: str, limits: tuple[float, float]
 ) -> None:
     """Draw one interval a row, each with a hollow mark: nothing was corrected for how many there are."""
-    look = looks(analysis)[variant]
+    look = marks.looks(analysis)[variant]
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-        label_rows(axes, names)
+        marks.label_rows(axes, names)
     else:
         # Ticks that nobody sees take as long as others.
         axes.set_yticks([])
         axes.set_ylim(len(names) - 0.4, -0.6)
-    draw_zero(axes, analysis, limits)
+    marks.draw_zero(axes, analysis, limits)
     dead = (rows["left"] == 0) & (rows["right"] == 0)
     for place in np.flatnonzero(rows["delta"].isna() | dead).tolist():
         word = "both diverged" if dead.iloc[place] else "no data"
         axes.text(0, place, f"  {word}", size=6.5, color=theme.MUTED, va="center")
     # Few artists for all rows: each line and mark by itself takes most of the time of a large figure.
     shown = rows[rows["delta"].notna() & ~dead]
-    draw_spans(axes, shown, shown.index, [look.color] * len(shown), limits, width=1.2)
+    marks.draw_spans(axes, shown, shown.index, [look.color] * len(shown), limits, width=1.2)
     style: dict[str, Any] = {"color": look.color, "markersize": 4.5, "markerfacecolor": theme.PAPER, "zorder": 4}
     axes.plot(shown["delta"], shown.index, look.marker, **style)
-
-
-def draw_zero(axes: Axes, analysis: Analysis, limits: tuple[float, float]) -> None:
-    """Prepare an axis of differences in points: no difference as a line, what counts as none as a band about it."""
-    axes.axvspan(-analysis.rope, analysis.rope, color=theme.GRID, alpha=0.7, linewidth=0, zorder=0)
-    axes.axvline(0, color=theme.MUTED, linewidth=0.8, zorder=1)
-    axes.set_xlim(*limits)
-    percent_axis(axes, "x", 5)
-    axes.grid(True, axis="x")
-
-
-def draw_spans(
-    axes: Axes, rows: pd.DataFrame, places: Any, colors: list[str], limits: tuple[float, float], width: float
-) -> None:
-    """Draw the intervals of differences between `limits`, with an arrow where one goes on."""
-    low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
-    known = np.isfinite(low) & np.isfinite(high)
-    shades = [color for color, there in zip(colors, known, strict=True) if there]
-    axes.hlines(np.asarray(places)[known], low[known], high[known], colors=shades, linewidth=width, zorder=2)
-    span = limits[1] - limits[0]
-    for place, one, other, color in zip(places, low, high, colors, strict=True):
-        # Its tip at the edge, so that it does not touch the names beside it.
-        if one < limits[0]:
-            axes.plot(limits[0] + 0.015 * span, place, "<", color=color, markersize=4)
-        if other > limits[1]:
-            axes.plot(limits[1] - 0.015 * span, place, ">", color=color, markersize=4)
 
 
 def _band(analysis: Analysis) -> str:
@@ -210,11 +151,4 @@ def _titles(grid: list[Axes], against: dict[str, str], notes: dict[str, str]) ->
         named = both[variant] if fits else variants[variant]
         axes.set_title(plain(named if fits or other == usual else f"{tight[variant]} − {others[other]}"))
         if note := notes.get(variant):
-            subtitle(axes, note)
-
-
-def subtitle(axes: Axes, text: str) -> None:
-    """Write a line in small type between a panel and its title."""
-    axes.set_title(axes.get_title(loc="left"), pad=16)
-    at = {"xytext": (0, 5), "xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(plain(text), (0, 1), size=7, color=theme.MUTED, **at)  # type: ignore[arg-type]
+            marks.subtitle(axes, note)

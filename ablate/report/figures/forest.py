@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
-from ablate.report.figures import theme
-from ablate.report.figures.differences import draw_spans, draw_zero, interval_words, largest, reach_of
-from ablate.report.figures.marks import finish, label_rows, looks, write_on_cells
-from ablate.report.figures.theme import FULL, canvas, plain
-from ablate.report.format import number, percent, percent_interval, short_names, shorten
+from ablate.report.figures import marks, theme
+from ablate.report.figures.theme import FULL, canvas
+from ablate.report.format import number, percent, percent_change, shorten
 
 # Rows of a figure: more of them fill more than a page.
 MOST_ROWS = 32
@@ -33,15 +30,15 @@ def contrasts(analysis: Analysis) -> Figure:
         raise lookup.NotDrawn("there is nothing to compare the baseline with")
     if not np.isfinite(frame["delta"].astype(float)).any():
         raise lookup.NotDrawn("no two variants have a result to compare")
-    compared, left_out = largest(analysis, lookup.among(analysis, frame["variant"]), MOST_ROWS, "contrasts")
+    compared, left_out = marks.largest(analysis, lookup.among(analysis, frame["variant"]), MOST_ROWS, "contrasts")
     rows = frame.set_index("variant").loc[compared].reset_index()
     figure = canvas(FULL, 0.75 + 0.21 * max(len(rows), 2))
     axes = figure.subplots()
-    label_rows(axes, [_name(row, analysis) for row in lookup.rows_of(rows)], most=30)
-    limits = reach_of(rows)
-    draw_zero(axes, analysis, limits)
-    styles = looks(analysis)
-    draw_spans(axes, rows, rows.index, [styles[variant].color for variant in compared], limits, width=1.6)
+    marks.label_rows(axes, [_name(row, analysis) for row in lookup.rows_of(rows)], most=30)
+    limits = marks.reach_of(rows)
+    marks.draw_zero(axes, analysis, limits)
+    styles = marks.looks(analysis)
+    marks.draw_spans(axes, rows, rows.index, [styles[variant].color for variant in compared], limits, width=1.6)
     texts = []
     for place, row in enumerate(lookup.rows_of(rows)):
         look = styles[row["variant"]]
@@ -49,23 +46,17 @@ def contrasts(analysis: Analysis) -> Figure:
         word = "untrained" if row["untrained"] else str(row["decision"])
         style: dict[str, Any] = {} if word in DECIDED else {"markerfacecolor": theme.PAPER}
         axes.plot(row["delta"], place, look.marker, color=look.color, markersize=5.5, zorder=4, **style)
-        numbers = f"{percent(row['delta'], sign=True)} {percent_interval(row['low'], row['high'])}"
-        texts.append((numbers.strip(), _decision(row, word, analysis)))
+        texts.append((percent_change(row["delta"], row["low"], row["high"]), _decision(row, word, analysis)))
     # Points: a letter of 7 pt is about 4.2 wide.
     heads = ("Δ, points", "decision")
     second = 12 + 4.2 * max(len(numbers) for numbers, _ in [*texts, heads])
-    for place, pair in enumerate([*texts, heads]):
-        y = place if place < len(texts) else -0.85
+    for height, pair in [*enumerate(texts), (-0.85, heads)]:
         for text, shift in zip(pair, (6, second), strict=True):
-            axes.annotate(
-                plain(text), (1.0, y), xytext=(shift, 0), xycoords=("axes fraction", "data"),
-                textcoords="offset points", va="center", size=7,
-                color=theme.INK if place < len(texts) else theme.MUTED,
-            )  # fmt: skip
+            marks.write_beside(axes, height, text, shift, theme.MUTED if pair is heads else theme.INK)
     fresh = lookup.primary_kind(analysis) == "confirmed"
     holds = "fresh seeds and images" if fresh else "seeds, images and the choosing of the rate"
     intervals = lookup.has_intervals(analysis)
-    axes.set_xlabel("Δ test mIoU, points" + f" ({interval_words(analysis)}: {holds})" * intervals)
+    axes.set_xlabel("Δ test mIoU, points" + f" ({marks.interval_words(analysis)}: {holds})" * intervals)
     again = " and run again with fresh seeds" if fresh else ""
     judged = "The decision goes by p, which is corrected for the number of variants (Holm); the interval is not."
     judged = judged if intervals else "Without an interval nothing is decided."
@@ -75,7 +66,7 @@ def contrasts(analysis: Analysis) -> Figure:
         f"undecided. {judged} Grey band: differences within ± {percent(analysis.rope)} points count as none."
         f"{' Arrow: goes on beyond the axis.' * intervals}{left_out}"
     )
-    return finish(figure, analysis, rule)
+    return marks.finish(figure, analysis, rule)
 
 
 def _name(row: dict[str, Any], analysis: Analysis) -> str:
@@ -127,22 +118,13 @@ def ranks(analysis: Analysis) -> Figure:
     cell = min(0.42, (FULL - 1.9) / shares.shape[1])
     figure = canvas(1.9 + cell * shares.shape[1], 0.75 + 0.22 * len(shares))
     axes = figure.subplots()
-    sns.heatmap(
-        shares, ax=axes, cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.8, linecolor=theme.PAPER,
-        xticklabels=False, yticklabels=False,
-    )  # fmt: skip
-    mesh = axes.collections[0]
-    mesh.update_scalarmappable()
-    if cell >= 0.2:
-        texts = np.array([[percent(v, 0) if v >= 0.005 else "" for v in row] for row in shares.to_numpy()], object)
-        write_on_cells(axes, texts, np.asarray(mesh.get_facecolor()), 7)
-    short = short_names([str(variant) for variant in shares.index])
-    axes.set_yticks(np.arange(len(shares)) + 0.5, [plain(short[str(v)]) for v in shares.index], rotation=0)
+    texts = [[percent(v, 0) if v >= 0.005 else "" for v in row] for row in shares.to_numpy()]
+    written = np.array(texts, object) if cell >= 0.2 else None
+    names = [str(variant) for variant in shares.index]
+    marks.draw_heat(axes, shares, names, written, 7, cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.8)
     step = max(1, round(0.2 / cell))
     axes.set_xticks(np.arange(0, shares.shape[1], step) + 0.5, [str(rank) for rank in shares.columns[::step]])
-    axes.tick_params(length=0)
-    axes.set(xlabel="rank by test mIoU, 1 is best", ylabel="")
-    axes.grid(False)
+    axes.set_xlabel("rank by test mIoU, 1 is best")
     fresh = lookup.primary_kind(analysis) == "confirmed"
     chosen = "at the chosen settings" if fresh else "the settings chosen again in each"
     rule = (
@@ -152,4 +134,4 @@ def ranks(analysis: Analysis) -> Figure:
         "cell is a firm place."
     )
     left = len(lookup.order(analysis)) - len(shares)
-    return finish(figure, analysis, rule + (f" {left} variants are left out." if left else ""))
+    return marks.finish(figure, analysis, rule + (f" {left} variants are left out." if left else ""))

@@ -15,8 +15,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
-from ablate.report.figures.differences import interval_words
-from ablate.report.figures.marks import finish, label_rows, layer_depth, looks
+from ablate.report.figures.marks import finish, interval_words, label_rows, layer_depth, looks
 from ablate.report.figures.theme import FULL, SINGLE, Look, canvas, legend, plain
 from ablate.report.format import rate_text, short_names, shorten
 from ablate.wording import count_of, range_of

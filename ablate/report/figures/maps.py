@@ -11,9 +11,9 @@ from matplotlib.patches import Rectangle
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report.figures import theme
-from ablate.report.figures.marks import finish, percent_tick, write_on_cells
+from ablate.report.figures.marks import draw_heat, finish, percent_tick
 from ablate.report.figures.theme import FULL, canvas, plain
-from ablate.report.format import number, percent, short_names
+from ablate.report.format import number, percent
 from ablate.report.lookup import NotDrawn, only_rate, order, own_settings, searched, setting_values, settings_axis
 
 RULE = (
@@ -73,25 +73,20 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
     high = high if high > low else low + 1e-3
     filled = np.where(np.isposinf(known), high, known)
     cell = wide / known.shape[1]
-
-    sns.heatmap(
+    room = cell >= NARROWEST and known.size <= MOST_NUMBERS
+    draw_heat(
+        axes,
         filled,
-        ax=axes,
+        variants,
+        _texts(known, dead, miou) if room else None,
+        7 if cell >= 0.5 else 6,
         cmap="crest" if miou else sns.light_palette(RISEN, as_cmap=True),
         vmin=low,
         vmax=high,
         linewidths=min(0.8, 6 * cell),
-        linecolor=theme.PAPER,
         cbar=bar,
-        # Named below: seaborn draws the whole figure, several times, to find out whether its labels overlap.
-        xticklabels=False,
-        yticklabels=False,
         cbar_kws={"pad": 0.02, "fraction": 0.05, "aspect": 5 * max(3, len(variants))},
     )
-    if cell >= NARROWEST and known.size <= MOST_NUMBERS:
-        mesh = axes.collections[0]
-        mesh.update_scalarmappable()
-        write_on_cells(axes, _texts(known, dead, miou), np.asarray(mesh.get_facecolor()), 7 if cell >= 0.5 else 6)
     axes.set_facecolor(theme.BAD)
     waiting = _cells(analysis, "n", 0.0) < _cells(analysis, "n_planned", 0.0)
     for y, x in np.argwhere(np.isnan(known)):
@@ -111,11 +106,6 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
             at, width = (shown.index(best) + 0.04, y + 0.04), min(1.6, 16 * cell)
             axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, edgecolor=theme.INK, linewidth=width))
     _name_settings(analysis, axes, wide, named=named)
-    short = short_names(variants)
-    axes.set_yticks(np.arange(len(variants)) + 0.5, [plain(short[v]) for v in variants], rotation=0)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylabel("")
-    axes.grid(False)
 
 
 def _name_settings(analysis: Analysis, axes: Axes, wide: float, *, named: bool) -> None:
@@ -124,7 +114,6 @@ def _name_settings(analysis: Analysis, axes: Axes, wide: float, *, named: bool) 
     labels = [plain(setting_values(analysis, setting)) for setting in shown]
     turned = not only_rate(analysis)
     cell = wide / len(shown)
-    axes.tick_params(axis="x", length=0)
     axes.set_xlabel(settings_axis(analysis))
     if searched(analysis) or not named or (turned and cell < LEAST_NAMED):
         axes.set_xticks([])

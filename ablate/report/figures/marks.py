@@ -1,4 +1,4 @@
-"""Marks that several figures draw alike: curves with bands, crosses of diverged runs, axes of per cent and rates."""
+"""Marks that several figures draw alike: curves with bands, intervals of differences, maps, axes, names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -18,7 +19,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.report.figures import theme
 from ablate.report.figures.theme import Look, plain
 from ablate.report.format import rate_text, short_names
-from ablate.report.lookup import one_loss, order, progress
+from ablate.report.lookup import one_loss, only_rate, order, primary_contrasts, progress, setting_lines
 
 # What the panels of curves show: a column of the epochs, and its title.
 PANELS = (("train_loss", "Training loss"), ("val_loss", "Validation loss"), ("val_mean_iou", "Validation mIoU, %"))
@@ -164,6 +165,64 @@ def rate_axis(axes: Axes, rates: Sequence[float]) -> list[float]:
     return kept
 
 
+def interval_words(analysis: Analysis) -> str:
+    """Return what the lines of a figure of contrasts are, for its axis."""
+    return f"{100 * analysis.confidence:.0f} % interval"
+
+
+def largest(analysis: Analysis, compared: list[str], most: int, table: str) -> tuple[list[str], str]:
+    """Return, of many variants, those that differ most in their primary contrast, and in words where others stand."""
+    if len(compared) <= most:
+        return compared, ""
+    primary = primary_contrasts(analysis)
+    delta = dict(zip(primary["variant"], primary["delta"].astype(float).abs().fillna(-1.0), strict=True))
+    kept = set(sorted(compared, key=lambda variant: -delta.get(variant, -1.0))[:most])
+    rest = len(compared) - most
+    stand = f"the {rest} others stand in tables/{table}.csv" if table else f"{rest} others are left out"
+    said = f" Shown: the {most} variants that differ most in test mIoU; {stand}."
+    return [variant for variant in compared if variant in kept], said
+
+
+def reach_of(frame: pd.DataFrame) -> tuple[float, float]:
+    """Return the limits of an axis for differences: all of them, and of their intervals what leaves them readable."""
+    delta = frame["delta"].to_numpy(dtype=float)
+    ends = frame[["delta", "low", "high"]].to_numpy(dtype=float)
+    if not np.isfinite(delta).any():
+        return -0.05, 0.05
+    low, high = min(np.nanmin(delta), 0.0), max(np.nanmax(delta), 0.0)
+    # One interval over two unlike seeds would flatten all others: it goes on beyond the axis, as an arrow.
+    room = max(high - low, 0.02)
+    low, high = max(low - room, min(np.nanmin(ends), low)), min(high + room, max(np.nanmax(ends), high))
+    margin = 0.06 * max(high - low, 0.01)
+    return float(low - margin), float(high + margin)
+
+
+def draw_zero(axes: Axes, analysis: Analysis, limits: tuple[float, float]) -> None:
+    """Prepare an axis of differences in points: no difference as a line, what counts as none as a band about it."""
+    axes.axvspan(-analysis.rope, analysis.rope, color=theme.GRID, alpha=0.7, linewidth=0, zorder=0)
+    axes.axvline(0, color=theme.MUTED, linewidth=0.8, zorder=1)
+    axes.set_xlim(*limits)
+    percent_axis(axes, "x", 5)
+    axes.grid(True, axis="x")
+
+
+def draw_spans(
+    axes: Axes, rows: pd.DataFrame, places: Any, colors: list[str], limits: tuple[float, float], width: float
+) -> None:
+    """Draw the intervals of differences between `limits`, with an arrow where one goes on."""
+    low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
+    known = np.isfinite(low) & np.isfinite(high)
+    shades = [color for color, there in zip(colors, known, strict=True) if there]
+    axes.hlines(np.asarray(places)[known], low[known], high[known], colors=shades, linewidth=width, zorder=2)
+    span = limits[1] - limits[0]
+    for place, one, other, color in zip(places, low, high, colors, strict=True):
+        # Its tip at the edge, so that it does not touch the names beside it.
+        if one < limits[0]:
+            axes.plot(limits[0] + 0.015 * span, place, "<", color=color, markersize=4)
+        if other > limits[1]:
+            axes.plot(limits[1] - 0.015 * span, place, ">", color=color, markersize=4)
+
+
 def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     """Name the rows of a horizontal chart, the first at the top."""
     short = short_names(names, most)
@@ -171,6 +230,43 @@ def label_rows(axes: Axes, names: Sequence[str], *, most: int = 22) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
+
+
+def subtitle(axes: Axes, text: str) -> None:
+    """Write a line in small type between a panel and its title."""
+    axes.set_title(axes.get_title(loc="left"), pad=16)
+    at = {"xytext": (0, 5), "xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(plain(text), (0, 1), size=7, color=theme.MUTED, **at)  # type: ignore[arg-type]
+
+
+def write_beside(axes: Axes, place: float, text: str, shift: float, color: str = theme.INK) -> None:
+    """Write a text in a column of its own right of the axes, so many points away, at the height of `place`."""
+    at: dict[str, Any] = {"xytext": (shift, 0), "xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate(plain(text), (1.0, place), va="center", size=7, color=color, **at)
+
+
+def name_settings(panels: Iterable[Axes], analysis: Analysis, settings: Sequence[str]) -> None:
+    """Write above each panel the setting that it shows."""
+    for axes, setting in zip(panels, settings, strict=True):
+        title = "\n".join(map(plain, setting_lines(analysis, setting)))
+        axes.set_title(title, size=8.5 if only_rate(analysis) else 7)
+
+
+def draw_heat(
+    axes: Axes, values: Any, rows: Sequence[str], texts: np.ndarray | None, size: float, **style: Any
+) -> None:
+    """Draw a map of values (H, W), its rows named, with texts on its cells; `style` is of seaborn's heatmap."""
+    # Named here: seaborn draws the whole figure, several times, to find out whether its labels overlap.
+    sns.heatmap(values, ax=axes, linecolor=theme.PAPER, xticklabels=False, yticklabels=False, **style)
+    if texts is not None:
+        mesh = axes.collections[0]
+        mesh.update_scalarmappable()
+        write_on_cells(axes, texts, np.asarray(mesh.get_facecolor()), size)
+    short = short_names(rows)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [plain(short[name]) for name in rows], rotation=0)
+    axes.tick_params(length=0)
+    axes.set_ylabel("")
+    axes.grid(False)
 
 
 # Numbers on dark and on bright cells: none of the inks that a dark page exchanges, for the cells stay as they are.

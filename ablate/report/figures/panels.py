@@ -17,7 +17,7 @@ from ablate.registry import register_figure
 from ablate.report.figures import marks, theme
 from ablate.report.figures.theme import FULL, canvas, plain
 from ablate.report.format import percent, short_names, shorten
-from ablate.report.images.gallery import (
+from ablate.report.gallery import (
     RUN_SHOWN,
     Crop,
     Gallery,
@@ -141,20 +141,20 @@ def variant_panel(analysis: Analysis, variant: str) -> Figure:
     scores = image_scores(analysis).get(variant)
     for index, prediction in zip(chosen, labels, strict=True):
         numbers.append(["", "", _number(scores, index), ""])
-        image, target = shown.image(index), shown.target(index)
-        tiles = [
-            image,
-            shown.palette[target],
-            shown.palette[prediction],
-            error_tile(image, target, prediction, shown.ignore_index),
-        ]
-        rows.append([reduce(tile, TILE, labels=place in (1, 2)) for place, tile in enumerate(tiles)])
+        error = error_tile(shown.image(index), shown.target(index), prediction, shown.ignore_index)
+        rows.append([*_tiles(shown, index, [prediction], TILE), reduce(error, TILE, labels=False)])
     names = [f"{index}\n{shorten(shown.name(index), 12)}" for index in chosen]
     rule = (
         f"{variant} at {setting_label(analysis, analysis.own_best[variant])}. {RUN_SHOWN} The same evenly spaced "
         f"test images for every variant. Error: wrong pixels red on the faded image. {NUMBERS}"
     )
     return tile_sheet(analysis, shown, rows, names, ["image", "truth", "prediction", "error"], rule, numbers=numbers)
+
+
+def _tiles(shown: Gallery, index: int, predicted: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
+    """Return a test image, its truth and what was predicted of it as tiles of at most so many pixels a side."""
+    painted = (reduce(shown.palette[labels], most, labels=True) for labels in (shown.target(index), *predicted))
+    return [reduce(shown.image(index), most, labels=False), *painted]
 
 
 def _number(scores: np.ndarray | None, index: int) -> str:
@@ -167,11 +167,9 @@ def _comparison(analysis: Analysis, shown: Gallery, chosen: Sequence[int], heads
     """Draw one column an image, one row each for image, truth and the variants."""
     found = predictions(analysis, shown, chosen)
     most = TILE if len(chosen) <= 4 else TILE // 2
-    rows = [
-        [reduce(shown.image(index), most, labels=False) for index in chosen],
-        [reduce(shown.palette[shown.target(index)], most, labels=True) for index in chosen],
-        *([reduce(shown.palette[tile], most, labels=True) for tile in labels] for labels in found.values()),
-    ]
+    maps = zip(*found.values(), strict=True)
+    columns = [_tiles(shown, index, own, most) for index, own in zip(chosen, maps, strict=True)]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     scores = image_scores(analysis)
     numbers = [[""] * len(chosen)] * 2 + [
         [_number(scores.get(variant), index) for index in chosen] for variant in found

@@ -13,7 +13,7 @@ from ablate.measure.stability import epoch_medians, spike_steps
 from ablate.registry import register_figure
 from ablate.report import lookup
 from ablate.report.figures import theme
-from ablate.report.figures.marks import evenly, finish, looks
+from ablate.report.figures.marks import evenly, finish, looks, name_settings
 from ablate.report.figures.theme import FULL, Look, canvas, plain
 from ablate.report.format import number, short_names
 
@@ -61,9 +61,7 @@ def streams(analysis: Analysis) -> Figure:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=5))
         axes.yaxis.set_minor_locator(NullLocator())
     if not each:
-        for axes, setting in zip(grid[0], columns[variants[0]], strict=True):
-            title = "\n".join(map(plain, lookup.setting_lines(analysis, setting)))
-            axes.set_title(title, size=8.5 if lookup.only_rate(analysis) else 7)
+        name_settings(grid[0], analysis, columns[variants[0]])
     for axes in grid[-1]:
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))

@@ -14,7 +14,7 @@ from ablate.registry import FIGURES, TABLES, Displays
 from ablate.report import rules
 from ablate.report.figures.saving import FILE_ONLY, Drawn
 from ablate.report.format import typeset
-from ablate.report.images.gallery import gallery, panels
+from ablate.report.gallery import gallery, panels
 from ablate.report.lookup import NotDrawn, busy, has_intervals, only_one, primary_kind, progress
 from ablate.report.tables.table import Table
 from ablate.report.words import notes

@@ -38,6 +38,17 @@ class FrameTable(NamedTuple):
 
 
 TABLES_OF_FRAMES = (
+    FrameTable("looks", "Looks of the sequential decision", 15, (
+        VARIANT,
+        Column("look", "Look", "whole"),
+        Column("n", "Seeds a side", "whole"),
+        Column("estimate", "Δ, points", "delta", "low", "high"),
+        Column("p", "p", "number", digits=2),
+        Column("level", "must reach", "number", digits=2),
+        Column("bound", "Bound, SE", "number"),
+        Column("power", "Chance at the last look, %", "percent", digits=0),
+        DECISION,
+    )),
     FrameTable("main_effects", "Main effects", 22, (
         Column("factor", "Factor"),
         Column("level_0", "From"),

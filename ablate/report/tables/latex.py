@@ -9,9 +9,8 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ablate.report.tables.table import Column, Table, best_rows, cell_text, indexed_rows
+from ablate.report.tables.table import Cell, Column, Table, cells
 
 # The last letter that pdfLaTeX knows by itself.
 LAST_LATIN = 0x17F
@@ -37,11 +36,11 @@ def to_latex(table: Table) -> str:
     One of more rows than a page holds goes on over the next ones. A name in a script that pdfLaTeX has no letters for
     stays as it is, and the first line says which engine prints it.
     """
-    rows = [(index, [cell_text(column, row) for column in table.shown]) for index, row in indexed_rows(table)]
-    heads, fit = fit_page([column.label for column in table.shown], [texts for _, texts in rows])
+    rows = cells(table)
+    heads, fit = fit_page([column.label for column in table.shown], [[cell.text for cell in row] for row in rows])
     first = " & ".join(map(_head, table.shown, heads)) + r" \\"
     frame = _long if fit.long else _floating
-    needs, lines = frame(table, fit, first, _lines(table, rows, fit))
+    needs, lines = frame(table, fit, first, _lines(rows, fit))
     text = "\n".join(lines) + "\n"
     engine = ", and XeLaTeX or LuaLaTeX for the letters of its names" if any(ord(c) > LAST_LATIN for c in text) else ""
     return rf"% needs \usepackage{{{','.join(['booktabs', *needs])}}}{engine}" + "\n" + text
@@ -90,15 +89,11 @@ def _long(table: Table, fit: Fit, head: str, rows: list[str]) -> tuple[list[str]
     return packages, [*lines, r"\end{landscape}" if fit.sideways else r"\endgroup"]
 
 
-def _lines(table: Table, rows: Sequence[tuple[Any, list[str]]], fit: Fit) -> list[str]:
+def _lines(rows: Sequence[Sequence[Cell]], fit: Fit) -> list[str]:
     """Return the rows between the rules."""
-    bold = {column.key: best_rows(table, column) for column in table.shown}
     lines = []
-    for index, plain in rows:
-        texts = [
-            rf"\textbf{{{latex(text)}}}" if index in bold[column.key] else latex(text)
-            for column, text in zip(table.shown, plain, strict=True)
-        ]
+    for row in rows:
+        texts = [rf"\textbf{{{latex(cell.text)}}}" if cell.best else latex(cell.text) for cell in row]
         texts = [rf"\raggedright {text}" if wide else text for text, wide in zip(texts, fit.widths, strict=True)]
         # A row that begins with a bracket would be read as the argument of the \\ before it.
         first = "{}" + texts[0] if texts[0].startswith("[") else texts[0]

@@ -6,37 +6,31 @@ import re
 from collections.abc import Collection
 
 import numpy as np
-import pandas as pd
 
 from ablate.analysis.analyse import Analysis
 from ablate.analysis.contrasts import KINDS
 from ablate.claims.verdicts import judge
 from ablate.registry import register_table
-from ablate.report import rules
+from ablate.report import lookup, rules
 from ablate.report.format import rate_text
-from ablate.report.lookup import (
-    busy,
-    loss_column,
-    on_edge,
-    only_rate,
-    primary_contrasts,
-    provisional,
-    rows_of,
-    untuned,
+from ablate.report.tables.table import (
+    AGAINST,
+    DECISION,
+    DELTA,
+    VARIANT,
+    Column,
+    Table,
+    axis_columns,
+    in_order,
+    of_table,
+    with_rates,
 )
-from ablate.report.tables.table import DECISION, Column, Table, axis_columns, in_order, of_table, with_rates
 from ablate.report.words.claim_words import beside, deciding, sentence, value_text
 
 # Of an undecided contrast: what it could have found, and what would decide it.
 REACH = (
     Column("detectable", "Would be found from, points", "percent"),
     Column("seeds_needed", "Seeds to decide", "number"),
-)
-LOOKS = (
-    "After every look only the variants whose comparison is open, and the baseline, get further seeds. A comparison is "
-    "decided where p reaches the level of the look (O'Brien–Fleming's spending of the error, Holm over the "
-    "comparisons), so that looking several times costs no error; it is stopped for futility where the chance of a "
-    "decision at the last look is small even if the difference is as seen."
 )
 CLAIMS = (
     "A claim is supported or refuted only where the interval of its number lies wholly beyond the bound; else it is "
@@ -48,23 +42,23 @@ CLAIMS = (
 def results(analysis: Analysis) -> Table:
     """Return one row a variant: what it is worth, at which rate, how sure, at what cost."""
     wanted = ["variant", "delta", "low", "high", "p_holm", "decision", "lr_confounded"]
-    frame = analysis.variants.merge(primary_contrasts(analysis)[wanted], on="variant", how="left")
+    frame = analysis.variants.merge(lookup.primary_contrasts(analysis)[wanted], on="variant", how="left")
     cells = analysis.cells[["variant", "setting", "rise", "n_diverged", "convergence"]]
     cells = cells.assign(seeds=analysis.cells["n"])
     frame = frame.merge(cells, on=["variant", "setting"], how="left")
     for quantity, name in (("train_images_per_s", "train"), ("inference_images_per_s", "inference")):
         frame = with_rates(frame, analysis, quantity, name)
-    frame["provisional"] = frame["variant"].isin(provisional(analysis))
-    frame["unbracketed"] = frame["variant"].isin(on_edge(analysis))
-    frame["chosen"] = [_chosen(row, analysis) for _, row in frame.iterrows()]
-    frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for _, row in frame.iterrows()]
-    frame["decision_text"] = [_decision(row) for _, row in frame.iterrows()]
+    frame["provisional"] = frame["variant"].isin(lookup.provisional(analysis))
+    frame["unbracketed"] = frame["variant"].isin(lookup.on_edge(analysis))
+    frame["chosen"] = [_chosen(row, analysis) for row in lookup.rows_of(frame)]
+    frame["diverged"] = [_share(row["n_diverged"], row["seeds"]) for row in lookup.rows_of(frame)]
+    frame["decision_text"] = [_decision(row) for row in lookup.rows_of(frame)]
     frame = in_order(frame, analysis)
     columns = [
-        Column("variant", "Variant"),
-        Column("chosen", "lr" if only_rate(analysis) else "Setting"),
+        VARIANT,
+        Column("chosen", "lr" if lookup.only_rate(analysis) else "Setting"),
         Column("test_mean", "Test mIoU, %", "percent", "test_low", "test_high", best="max", spread=True),
-        Column("delta", "Δ, points", "delta", "low", "high"),
+        DELTA,
         Column("decision_text", "Decision", "word"),
         Column("rise", "Rise", "number", best="min", digits=3),
         Column("diverged", "Diverged"),
@@ -72,9 +66,9 @@ def results(analysis: Analysis) -> Table:
         Column("train_ratio", "× base", "factor"),
         Column("parameters", "Params", "count", best="min"),
     ]
-    said = f" Speeds are no measure of cost here: {busy(analysis)}." if busy(analysis) else ""
+    said = f" Speeds are no measure of cost here: {lookup.busy(analysis)}." if lookup.busy(analysis) else ""
     half = f" ± is half the {100 * analysis.confidence:.0f} % interval of the variant by itself."
-    alone = " †: no other has a result yet." if untuned(analysis) else ""
+    alone = " †: no other has a result yet." if lookup.untuned(analysis) else ""
     rule = (
         f"{rules.primary(analysis) or rules.contrasts(analysis)}{half if frame['test_low'].notna().any() else ''} "
         f"*: on the edge of the grid, the best may lie beyond.{alone} Rise: of the training loss at that setting; 1 = "
@@ -93,17 +87,17 @@ def contrasts(analysis: Analysis) -> Table:
             KINDS[kind].lower() + (" (primary)" if primary else "")
             for kind, primary in zip(frame["kind"], frame["primary"], strict=True)
         ],
-        flags=[_flags(row, untuned(analysis)) for _, row in frame.iterrows()],
-        seeds=[f"{row['n']:.0f} and {row['n_against']:.0f}" for _, row in frame.iterrows()],
+        flags=[_flags(row, lookup.untuned(analysis)) for row in lookup.rows_of(frame)],
+        seeds=[f"{row['n']:.0f} and {row['n_against']:.0f}" for row in lookup.rows_of(frame)],
     )
     columns = [
-        Column("variant", "Variant"),
-        Column("against", "Against"),
+        VARIANT,
+        AGAINST,
         Column("way", "Compared at"),
         Column("setting", "Setting"),
         Column("against_setting", "Its setting"),
         Column("left", "mIoU, %", "percent"),
-        Column("delta", "Δ, points", "delta", "low", "high"),
+        DELTA,
         Column("error_bar", "Error bar"),
         Column("seeds", "Seeds"),
         Column("p_holm", "p (Holm)", "number", digits=2),
@@ -119,37 +113,19 @@ def contrasts(analysis: Analysis) -> Table:
     return Table(frame, columns, f"{rules.contrasts(analysis)} {more}", page_only=("way", "flags", "seeds"))
 
 
-@register_table("looks", title="Looks of the sequential decision", order=15)
-def looks(analysis: Analysis) -> Table:
-    """Return every look of a study that runs until it is decided: the estimate, its bound, and what was decided."""
-    frame = in_order(analysis.looks, analysis)
-    columns = [
-        Column("variant", "Variant"),
-        Column("look", "Look", "whole"),
-        Column("n", "Seeds a side", "whole"),
-        Column("estimate", "Δ, points", "delta", "low", "high"),
-        Column("p", "p", "number", digits=2),
-        Column("level", "must reach", "number", digits=2),
-        Column("bound", "Bound, SE", "number"),
-        Column("power", "Chance at the last look, %", "percent", digits=0),
-        DECISION,
-    ]
-    return Table(frame, columns, LOOKS)
-
-
 @register_table("cells", title="Cells: every variant at every setting", order=20)
 def cells(analysis: Analysis) -> Table:
     """Return one row a variant and setting."""
     frame = in_order(analysis.cells, analysis)
     frame = frame.assign(
         chosen=[
-            " ".join(w for w, on in (("own best", r["own_best"]), ("shared", r["shared"])) if on)
-            for _, r in frame.iterrows()
+            " ".join(key.replace("_", " ") for key in ("own_best", "shared") if row[key])
+            for row in lookup.rows_of(frame)
         ],
-        seeds=[f"{r['n']:.0f} of {r['n_planned']:.0f}" for _, r in frame.iterrows()],
+        seeds=[f"{row['n']:.0f} of {row['n_planned']:.0f}" for row in lookup.rows_of(frame)],
     )
     columns = [
-        Column("variant", "Variant"),
+        VARIANT,
         *axis_columns(analysis),
         Column("chosen", "Chosen"),
         Column("seeds", "Seeds"),
@@ -171,7 +147,7 @@ def failures(analysis: Analysis) -> Table:
     frame = in_order(trials[trials["status"] != "complete"], analysis)
     columns = [
         Column("name", "Trial"),
-        Column("variant", "Variant"),
+        VARIANT,
         *axis_columns(analysis),
         Column("seed", "Seed", "whole"),
         Column("status", "Status", "word"),
@@ -191,7 +167,7 @@ def trials(analysis: Analysis) -> Table:
         columns=["missing", "folder", "computed_by"], errors="ignore"
     )
     columns = [
-        Column("variant", "Variant"),
+        VARIANT,
         *axis_columns(analysis),
         Column("seed", "Seed", "whole"),
         Column("role", "Role"),
@@ -199,7 +175,7 @@ def trials(analysis: Analysis) -> Table:
         Column("best_epoch", "Best epoch", "whole"),
         Column("val_mean_iou", "Val mIoU, %", "percent"),
         Column("test_mean_iou", "Test mIoU, %", "percent"),
-        Column(*loss_column(analysis), "number"),
+        Column(*lookup.loss_column(analysis), "number"),
         Column("rise", "Rise", "number"),
         Column("wall_s", "Seconds", "number"),
     ]
@@ -207,26 +183,23 @@ def trials(analysis: Analysis) -> Table:
     return Table(frame, columns, rule)
 
 
-def _chosen(row: pd.Series, analysis: Analysis) -> str:
-    text = rate_text(float(row["lr"])) if only_rate(analysis) and np.isfinite(row["lr"]) else str(row["setting"])
-    return text + ("†" if row["variant"] in untuned(analysis) else "*" if row["unbracketed"] else "")
+def _chosen(row: lookup.Row, analysis: Analysis) -> str:
+    text = rate_text(float(row["lr"])) if lookup.only_rate(analysis) and np.isfinite(row["lr"]) else str(row["setting"])
+    return text + ("†" if row["variant"] in lookup.untuned(analysis) else "*" if row["unbracketed"] else "")
 
 
 def _share(part: float, whole: float) -> str:
     return f"{part:.0f}/{whole:.0f}" if np.isfinite(part) and np.isfinite(whole) else "–"
 
 
-def _decision(row: pd.Series) -> str:
+def _decision(row: lookup.Row) -> str:
     text = "baseline" if row.get("baseline") else row["decision"] if isinstance(row["decision"], str) else "–"
-    notes = [
-        *(["control"] if row.get("control") else []),
-        *(["lr-confounded"] if row.get("lr_confounded") is True else []),
-        *(["provisional"] if row["provisional"] else []),
-    ]
+    named = ("control", "control"), ("lr_confounded", "lr-confounded"), ("provisional", "provisional")
+    notes = [word for key, word in named if row.get(key) is True]
     return f"{text} ({', '.join(notes)})" if notes else text
 
 
-def _flags(row: pd.Series, alone: Collection[str]) -> str:
+def _flags(row: lookup.Row, alone: Collection[str]) -> str:
     words = [
         ("control", row["control"]),
         ("lr-confounded", row["lr_confounded"]),
@@ -243,8 +216,8 @@ def _flags(row: pd.Series, alone: Collection[str]) -> str:
 def claims(analysis: Analysis) -> Table:
     """Return the verdict on every claim of the study."""
     frame = judge(analysis.frames, analysis)
-    said = []
-    for claim, row in zip(analysis.frames.study.claims, rows_of(frame), strict=True):
+    said: dict[str, list[str]] = {key: [] for key in ("says", "note", "found", "where", "reason")}
+    for claim, row in zip(analysis.frames.study.claims, lookup.rows_of(frame), strict=True):
         # A report is passed on: a file of its folder is named from there, not from the root of somebody's disk.
         reason = str(row["reason"]).replace(f"{analysis.frames.path}/", "")
         # That a rate lies on the edge of the grid, or a trial has no result yet, is said once, before all numbers.
@@ -252,24 +225,23 @@ def claims(analysis: Analysis) -> Table:
         notes = [text for text in (beside(analysis, claim, row), own, deciding(analysis, claim, row)) if text]
         where = f"{row['at']}; " if row["comparisons"] > 1 and row["at"] else ""
         level = f"{100 * row['confidence']:.3g} % level" if row["comparisons"] and not row["exact"] else ""
-        said.append(
-            {
-                "says": _sentence(sentence(claim)),
-                "note": " ".join(map(_sentence, notes)),
-                "found": value_text(claim, row),
-                "where": where + level,
-                "reason": reason,
-            }
+        texts = (
+            _sentence(sentence(claim)),
+            " ".join(map(_sentence, notes)),
+            value_text(claim, row),
+            where + level,
+            reason,
         )
-    for key in ("says", "note", "found", "where", "reason"):
-        frame[key] = [one[key] for one in said]
+        for column, text in zip(said.values(), texts, strict=True):
+            column.append(text)
+    frame = frame.assign(**said)
     columns = [
         Column("says", "Claim", sub="note"),
         Column("verdict", "Verdict", "word"),
         Column("found", "Found", sub="where"),
         Column("n", "Seeds", "whole"),
     ]
-    made = [f"{row['id']}: {rule}" for row in rows_of(frame) if (rule := rules.claim(row))]
+    made = [f"{row['id']}: {rule}" for row in lookup.rows_of(frame) if (rule := rules.claim(row))]
     return Table(frame, columns, " ".join([CLAIMS, *made]), page_only=("says", "found", "method"))
 
 

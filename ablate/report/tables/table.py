@@ -154,10 +154,10 @@ def cell_text(column: Column, row: Row) -> str:
 
 
 def _single(column: Column, value: Any) -> str:
-    if column.kind in ("text", "word"):
-        return "–" if _absent(value) else str(value)
     if _absent(value):
         return "–"
+    if column.kind in ("text", "word"):
+        return str(value)
     value = float(value)
     digits = column.digits
     match column.kind:
@@ -196,10 +196,10 @@ def best_rows(table: Table, column: Column) -> set[Any]:
 
 
 def cells(table: Table) -> list[list[Cell]]:
-    """Return the rows of the page's table."""
+    """Return the rows of a table as every form shows them: on the page, in Markdown and in LaTeX."""
     bold = {column.key: best_rows(table, column) for column in table.shown}
     rows = []
-    for index, row in indexed_rows(table):
+    for index, row in zip(table.frame.index, rows_of(table.frame), strict=True):
         shown = []
         for column in table.shown:
             text = cell_text(column, row)
@@ -212,11 +212,6 @@ def cells(table: Table) -> list[list[Cell]]:
             shown.append(Cell(text, sort, index in bold[column.key], column.kind == "word", sub))
         rows.append(shown)
     return rows
-
-
-def indexed_rows(table: Table) -> list[tuple[Any, Row]]:
-    """Return index label and row, as a dict, of every row."""
-    return list(zip(table.frame.index, rows_of(table.frame), strict=True))
 
 
 def to_csv(table: Table) -> str:
@@ -240,16 +235,12 @@ def _plain(cell: Any) -> Any:
 
 def to_markdown(table: Table) -> str:
     """Return a table of GitHub's Markdown with the rule above it; the best of a column bold."""
-    bold = {column.key: best_rows(table, column) for column in table.shown}
     head = [_markdown(column.label) for column in table.shown]
     marks = ["---:" if column.is_number else "---" for column in table.shown]
     lines = [f"**{_markdown(table.title)}.** {_markdown(table.rule)}", "", _row(head), _row(marks)]
-    for index, row in indexed_rows(table):
-        texts = []
-        for column in table.shown:
-            text = _markdown(cell_text(column, row))
-            texts.append(f"**{text}**" if index in bold[column.key] else text)
-        lines.append(_row(texts))
+    for row in cells(table):
+        texts = [_markdown(cell.text) for cell in row]
+        lines.append(_row([f"**{text}**" if cell.best else text for text, cell in zip(texts, row, strict=True)]))
     return "\n".join(lines) + "\n"
 
 

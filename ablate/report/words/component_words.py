@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.analysis.analyse import Analysis
 from ablate.report.diff import as_text, flatten
-from ablate.report.format import percent
+from ablate.report.format import percent, percent_change
 from ablate.report.lookup import Row, primary_contrasts
 from ablate.study.spec import MatchSpec
 from ablate.wording import count_of, listed
@@ -128,9 +128,9 @@ def interaction_sentence(analysis: Analysis, row: Row) -> str:
         NAMES.get((row["factor_b"], level), f"{row['factor_b']} {level}")
         for level in (row["level_b0"], row["level_b1"])
     ]
-    difference = f"{percent(sign * row['estimate'], sign=True)} [{percent(low, sign=True)}, {percent(high, sign=True)}]"
+    difference = percent_change(sign * row["estimate"], low, high)
     if not isfinite(low):
-        judged = f"the difference, {percent(sign * row['estimate'], sign=True)}, has no interval: {row['reason']}"
+        judged = f"the difference, {difference}, has no interval: {row['reason']}"
     elif row["decision"] == "additive":
         judged = f"the difference, {difference}, lies within ±{percent(analysis.rope)}: the two add up"
     else:

@@ -22,6 +22,11 @@ from ablate.stats.intervals import larger_more_often
 from ablate.wording import count_of, listed
 
 points = partial(percent, sign=True)
+# The frames of the analysis that sentences are made from.
+FRAMES = (
+    *("variants", "contrasts", "cells", "class_contrasts", "detail", "detail_verdicts", "stability", "convergence"),
+    *("gate_ablation", "throughput"),
+)
 
 
 def findings(analysis: Analysis) -> dict[str, list[tuple[str, str]]]:
@@ -70,33 +75,32 @@ def _quality(analysis: Analysis, variant: str) -> str:
 
 
 @once_an_analysis
-def _tables(_analysis: Analysis) -> dict[str, dict[str, list[Row]]]:
-    """Return the frames that sentences were made from, each as its rows by their variant."""
-    return {}
-
-
-def _rows(analysis: Analysis, table: str) -> dict[str, list[Row]]:
-    """Return the rows of a frame by their variant, with their settings in words (`at`, `against_at`)."""
-    tables = _tables(analysis)
-    if table not in tables:
-        found: dict[str, list[Row]] = {}
-        for row in rows_of(getattr(analysis, table)):
+def _tables(analysis: Analysis) -> dict[str, dict[str, list[Row]]]:
+    """Return the frames that sentences are made from, each as its rows by variant; settings in words: `at`."""
+    tables: dict[str, dict[str, list[Row]]] = {}
+    for name in FRAMES:
+        found = tables.setdefault(name, {})
+        for row in rows_of(getattr(analysis, name)):
             for key, said in (("setting", "at"), ("against_setting", "against_at")):
                 if isinstance(row.get(key), str):
                     row[said] = setting_words(analysis, row[key])
             found.setdefault(row["variant"], []).append(row)
-        tables[table] = found
-    return tables[table]
+    return tables
+
+
+def _rows(analysis: Analysis, table: str, variant: str) -> list[Row]:
+    """Return the rows of a frame that are of a variant."""
+    return _tables(analysis)[table].get(variant, [])
 
 
 def _row(analysis: Analysis, table: str, variant: str, **equal: str | bool) -> Row | None:
     """Return the first row of a variant whose columns have the values given, or None."""
-    rows = _rows(analysis, table).get(variant, [])
+    rows = _rows(analysis, table, variant)
     return next((row for row in rows if all(row[column] == value for column, value in equal.items())), None)
 
 
 def _of_variant(analysis: Analysis, variant: str) -> Row:
-    return _rows(analysis, "variants")[variant][0]
+    return _rows(analysis, "variants", variant)[0]
 
 
 def _reservations(analysis: Analysis, row: Row) -> str:
@@ -126,7 +130,7 @@ def _rates(analysis: Analysis, variant: str) -> str:
 
 def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
     """Say what the variant loses at the other settings, by the means that its own was chosen by."""
-    cells = _rows(analysis, "cells").get(variant, [])
+    cells = _rows(analysis, "cells", variant)
     best = [row for row in cells if row["regret"] == 0]
     rest = sorted((row for row in cells if row["regret"] > 0), key=lambda row: row["regret"])
     if len(best) != 1 or not rest:
@@ -142,7 +146,7 @@ def _sensitivity(analysis: Analysis, variant: str) -> list[str]:
 
 
 def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list[str]:
-    rows = _rows(analysis, "contrasts")[variant]
+    rows = _rows(analysis, "contrasts", variant)
     matched = [row for row in rows if row["kind"] == "matched" and not isnan(row["low"])]
     if own["setting"] == own["against_setting"] == shared["setting"]:
         text = f"It is compared with {own['against']} at the setting that is best for all variants together"
@@ -169,7 +173,7 @@ def _dependence(analysis: Analysis, variant: str, own: Row, shared: Row) -> list
 
 
 def _classes(analysis: Analysis, variant: str) -> str:
-    rows = [row for row in _rows(analysis, "class_contrasts").get(variant, []) if not isnan(row["low"])]
+    rows = [row for row in _rows(analysis, "class_contrasts", variant) if not isnan(row["low"])]
     rows.sort(key=lambda row: row["delta"])
     if not rows:
         return ""
@@ -191,7 +195,7 @@ def _detail(analysis: Analysis, variant: str) -> str:
     verdict = _row(analysis, "detail_verdicts", variant)
     if verdict is None:
         return ""
-    rows = {row["measure"]: row for row in _rows(analysis, "detail").get(variant, [])}
+    rows = {row["measure"]: row for row in _rows(analysis, "detail", variant)}
     words = {"boundary_3": "boundary IoU", "thin_3": "recall of thin structures", "interior": "interior IoU"}
     numbers = [
         f"{word} {points(rows[name]['delta'])} ({_span(rows[name])})"
@@ -212,7 +216,7 @@ def _detail(analysis: Analysis, variant: str) -> str:
 
 def _stability(analysis: Analysis, variant: str) -> str:
     """Say at which settings the variant rises, diverges, or rises more than what it is compared with."""
-    cells = _rows(analysis, "cells").get(variant, [])
+    cells = _rows(analysis, "cells", variant)
     other = _of_variant(analysis, variant)["against"]
     said, more = [], []
     for cell in cells:
@@ -264,7 +268,7 @@ def _rise(analysis: Analysis, variant: str, setting: str) -> str:
 
 
 def _convergence(analysis: Analysis, variant: str) -> str:
-    rows = _rows(analysis, "convergence").get(variant, [])
+    rows = _rows(analysis, "convergence", variant)
     under = [row for row in rows if row["verdict"] == "under-converged"]
     done = [row for row in rows if row["verdict"] == "converged"]
     if all(row["verdict"] == "none" for row in rows):
@@ -289,7 +293,7 @@ def _convergence(analysis: Analysis, variant: str) -> str:
 
 def _gates(analysis: Analysis, variant: str) -> str:
     """Say what flattening the attention gates does to mIoU, where the variant has any."""
-    rows = _rows(analysis, "gate_ablation").get(variant, [])
+    rows = _rows(analysis, "gate_ablation", variant)
     if not rows:
         return ""
     row = next((row for row in rows if row["gate"] == "all"), rows[0])
@@ -312,7 +316,7 @@ def _cost(analysis: Analysis, variant: str) -> str:
     parts = []
     if isfinite(row["parameters_ratio"]) and isfinite(row["flops_ratio"]):
         parts.append(f"{row['parameters_ratio']:.3f} times the parameters and {row['flops_ratio']:.3f} times the FLOPs")
-    rates = {row["quantity"]: row for row in _rows(analysis, "throughput").get(variant, [])}
+    rates = {row["quantity"]: row for row in _rows(analysis, "throughput", variant)}
     for quantity, word in (("train_images_per_s", "trains"), ("inference_images_per_s", "predicts")):
         if quantity in rates and isfinite(rates[quantity]["low"]):
             rate = rates[quantity]

@@ -9,23 +9,8 @@ import numpy as np
 
 from ablate.analysis.analyse import Analysis
 from ablate.claims.evidence import LEAST_TO_JUDGE
+from ablate.report import lookup
 from ablate.report.format import count_text, percent
-from ablate.report.lookup import (
-    WHOLE,
-    Row,
-    busy,
-    by_variant,
-    main_trials,
-    on_edge,
-    order,
-    primary_contrasts,
-    primary_kind,
-    progress,
-    rows_of,
-    setting_label,
-    settings,
-    untuned,
-)
 from ablate.report.words.component_words import (
     DECISIONS,
     MOST_RUN,
@@ -68,12 +53,12 @@ def subject(analysis: Analysis) -> list[str]:
         said = f"Data: {frames.study.data.name}, {splits.get('train', '?')} {images} for training"
         said += f" and {splits.get('test', '?')} for testing"
     said += f", {size[0]} × {size[1]} pixels" if splits and size else ""
-    base = by_variant(analysis.variants).get(analysis.baseline, {})
+    base = lookup.by_variant(analysis.variants).get(analysis.baseline, {})
     network = "" if analysis.baseline == "baseline" else f" {analysis.baseline}"
     if np.isfinite(base.get("parameters", np.nan)):
         network += f", {count_text(base['parameters'])} parameters"
-    done, planned = progress(analysis)
-    main = main_trials(analysis)
+    done, planned = lookup.progress(analysis)
+    main = lookup.main_trials(analysis)
     tried = range_of(main.groupby("variant")["setting"].nunique())
     axis = "learning rate" if list(frames.axes) == ["lr"] else "setting"
     seeds = range_of(main.groupby(["variant", "setting"])["seed"].nunique())
@@ -86,7 +71,7 @@ def subject(analysis: Analysis) -> list[str]:
     place = ((run.get("decisions") or {}).get("device") or {}).get("value")
     runs += f", on {place}" if place else ""
     budget = f"trained for {count_of(frames.study.train.epochs, 'epoch')}"
-    variants = count_of(len(order(analysis)), "variant")
+    variants = count_of(len(lookup.order(analysis)), "variant")
     return [f"{said}.", f"Networks: {variants} (baseline{network}), {budget}.", f"{runs}."]
 
 
@@ -97,7 +82,7 @@ def headline(analysis: Analysis, most: int = 4) -> str:
         return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
     rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
     # Of two crossed factors the combination is no component: what it says is the interaction's to say.
-    crossed = rows_of(analysis.interactions) if len(analysis.interactions) == 1 else []
+    crossed = lookup.rows_of(analysis.interactions) if len(analysis.interactions) == 1 else []
     rows = [row for row in rows if not (crossed and component(analysis, row["variant"]).whole)]
     told = [row for row in rows if row["decision"] in DECISIONS and not row["untrained"]]
     told.sort(key=lambda row: row["decision"] == "equivalent")
@@ -128,19 +113,19 @@ def headline(analysis: Analysis, most: int = 4) -> str:
         lead = "No component was shown to help or to hurt. Undecided"
         if not any(np.isfinite(row["low"]) for row in still):
             one = max(row["n"] for row in still) < 2
-            done, planned = progress(analysis)
+            done, planned = lookup.progress(analysis)
             lead = f"Nothing can be decided{' yet' * (done < planned)}{' from one seed a variant' * one}. Seen"
         said = [f"{lead}: {', '.join(found)}{more}."]
     return " ".join([*said, *(interaction_sentence(analysis, row) for row in crossed)])
 
 
-def _whether(analysis: Analysis, still: list[Row], rows: int, most: int) -> str:
+def _whether(analysis: Analysis, still: list[lookup.Row], rows: int, most: int) -> str:
     one = len(still) == 1 and not component(analysis, still[0]["variant"]).plural
     shown = names_listed(analysis, still) if len(still) <= most else f"{len(still)} of the {rows} variants"
     return f"Whether {shown} help{'s' * one} is undecided."
 
 
-def _open(analysis: Analysis, row: Row, place: int) -> str:
+def _open(analysis: Analysis, row: lookup.Row, place: int) -> str:
     tested = component(analysis, row["variant"])
     if not np.isfinite(row["delta"]):
         return tested.name
@@ -164,11 +149,11 @@ def cards(analysis: Analysis) -> list[Card]:
 
 def _chosen(analysis: Analysis) -> Card:
     """Return at which settings the variants did best, and where that says little."""
-    at, alone = _by_setting(analysis), untuned(analysis)
+    at, alone = _by_setting(analysis), lookup.untuned(analysis)
     # A setting of several axes is long; the table of verdicts has all of them.
     most = MOST_NAMED if len(analysis.frames.axes) == 1 else 2
-    tuned = [variant for variant in order(analysis) if variant not in alone]
-    edge = on_edge(analysis)
+    tuned = [variant for variant in lookup.order(analysis) if variant not in alone]
+    edge = lookup.on_edge(analysis)
     said = []
     if len(at) > 1:
         said.append(_first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + ".")
@@ -183,12 +168,12 @@ def _chosen(analysis: Analysis) -> Card:
     return Card(question, ", ".join(at) if len(at) <= 3 else f"{len(at)} different ones", " ".join(said))
 
 
-def _means(analysis: Analysis, rows: list[Row]) -> str:
+def _means(analysis: Analysis, rows: list[lookup.Row]) -> str:
     """Return what the decisions rest on."""
     seeds = [int(row["n"]) for row in rows]
     if max(seeds) < 2:
         return "One seed gives no interval, so nothing can be decided; plan five or more."
-    fresh = "fresh " if primary_kind(analysis) == "confirmed" else ""
+    fresh = "fresh " if lookup.primary_kind(analysis) == "confirmed" else ""
     error = f"{100 * (1 - analysis.confidence):.0f} %"
     return (
         f"The {100 * analysis.confidence:.0f} % intervals allow for chance in {range_of(seeds)} {fresh}"
@@ -197,11 +182,11 @@ def _means(analysis: Analysis, rows: list[Row]) -> str:
     )
 
 
-def _open_card(analysis: Analysis, still: list[Row]) -> list[Card]:
+def _open_card(analysis: Analysis, still: list[lookup.Row]) -> list[Card]:
     """Return what could have been found where nothing was decided, and the command that would decide it."""
     could = sorted(row["detectable"] for row in still if np.isfinite(row["detectable"]))
     if not could and still and max(row["n"] for row in still) < LEAST_TO_JUDGE:
-        done, planned = progress(analysis)
+        done, planned = lookup.progress(analysis)
         rest = f" finishes the other {count_of(planned - done, 'trial')}; with" if done < planned else ", with"
         more = f"The command under Run it again{rest} {fresh_seeds_option(analysis, LEAST_SEEDS)} it trains so many "
         more += "fresh seeds of each variant at its best."
@@ -250,14 +235,14 @@ def _first(texts: list[str], between: str = ", ", most: int = MOST_NAMED) -> str
 def _by_setting(analysis: Analysis) -> dict[str, list[str]]:
     """Return the variants by the setting they are best at, the lowest rate first; a dash for those without a result."""
     found: dict[str, list[str]] = {}
-    for setting in [*settings(analysis), None]:
-        chosen = [variant for variant in order(analysis) if analysis.own_best.get(variant) == setting]
+    for setting in [*lookup.settings(analysis), None]:
+        chosen = [variant for variant in lookup.order(analysis) if analysis.own_best.get(variant) == setting]
         if chosen:
-            found.setdefault(setting_label(analysis, setting, WHOLE), []).extend(chosen)
+            found.setdefault(lookup.setting_label(analysis, setting, lookup.WHOLE), []).extend(chosen)
     return found
 
 
-def _price(analysis: Analysis, rows: list[Row]) -> Card:
+def _price(analysis: Analysis, rows: list[lookup.Row]) -> Card:
     """Return what each component costs, those first that are shown to matter."""
     rank = {"better": 0, "worse": 0}
     costs = []
@@ -267,7 +252,7 @@ def _price(analysis: Analysis, rows: list[Row]) -> Card:
             costs.append((f"{tested.subject}: {text}", "going without" if tested.alone else analysis.baseline))
     if not costs:
         return Card("At what cost?", "Not measured", "")
-    note = f" Do not rely on the speeds: {text}." if (text := busy(analysis)) else ""
+    note = f" Do not rely on the speeds: {text}." if (text := lookup.busy(analysis)) else ""
     lead, _, answer = costs[0][0].partition(": ")
     others = _first([text for text, _ in costs[1:]], "; ")
     more = f"{_capital(lead)}, compared with {costs[0][1]}. {_capital(others)}"
@@ -281,7 +266,7 @@ def _capital(text: str) -> str:
 def _cost(analysis: Analysis, variant: str, of_variant: bool) -> str:
     """Return parameters and training speed with a component as multiples of those without it."""
     parts = []
-    ratios = (by_variant(analysis.variants)[variant]["parameters_ratio"], speed(analysis, variant)[1])
+    ratios = (lookup.by_variant(analysis.variants)[variant]["parameters_ratio"], speed(analysis, variant)[1])
     for ratio, word in zip(ratios, ("parameters", "training speed"), strict=True):
         if np.isfinite(ratio) and ratio > 0:
             parts.append(f"{ratio if of_variant else 1 / ratio:.2f}× {word}")
@@ -290,5 +275,5 @@ def _cost(analysis: Analysis, variant: str, of_variant: bool) -> str:
 
 def _primary(analysis: Analysis) -> list[dict[str, Any]]:
     """Return the primary contrasts, without those of A/A controls."""
-    primary = primary_contrasts(analysis)
-    return rows_of(primary[~primary["control"].astype(bool)])
+    primary = lookup.primary_contrasts(analysis)
+    return lookup.rows_of(primary[~primary["control"].astype(bool)])

@@ -12,19 +12,8 @@ import numpy as np
 from ablate.analysis.analyse import Analysis
 from ablate.errors import visible
 from ablate.records.record import computed_differently
+from ablate.report import lookup
 from ablate.report.format import percent
-from ablate.report.lookup import (
-    at_own_best,
-    busy,
-    has_intervals,
-    main_trials,
-    on_edge,
-    primary_contrasts,
-    primary_kind,
-    rows_of,
-    tuned,
-    untuned,
-)
 from ablate.report.words.component_words import differs_text
 from ablate.report.words.headline import LEAST_SEEDS, SYNTHETIC
 from ablate.wording import count_of, few_groups, listed
@@ -71,7 +60,7 @@ def _trials(analysis: Analysis) -> Iterator[str]:
 
 def _training(analysis: Analysis) -> Iterator[str]:
     """Say what has not been learned: nothing at all, single classes, or what more epochs would still bring."""
-    frames, chosen = analysis.frames, at_own_best(analysis.cells, analysis)
+    frames, chosen = analysis.frames, lookup.at_own_best(analysis.cells, analysis)
     if blind := list(chosen.loc[chosen["untrained"].astype(bool), "variant"]):
         yield (
             f"untrained: {listed(blind)} scored within a point of the {percent(chosen['blind_score'].max())} % that a "
@@ -84,14 +73,14 @@ def _training(analysis: Analysis) -> Iterator[str]:
             f"{len(unlearned)} of {len(best)} classes {'was' if len(unlearned) == 1 else 'were'} learned by no variant "
             f"({listed(unlearned)}): the mean IoU compares only the others"
         )
-    rows = at_own_best(analysis.convergence, analysis)
+    rows = lookup.at_own_best(analysis.convergence, analysis)
     short = rows[rows["verdict"] == "under-converged"]
-    main = main_trials(analysis)
+    main = lookup.main_trials(analysis)
     ended = main[main["status"] == "complete"]
     last = int((ended["best_epoch"] == ended["epochs_run"]).sum()) if "epochs_run" in ended else 0
     ends = f"in {last} of {count_of(len(ended), 'trial')} the last epoch was the best"
     if len(short):
-        largest = float(np.nanmax(np.abs(primary_contrasts(analysis)["delta"].astype(float)), initial=0.0))
+        largest = float(np.nanmax(np.abs(lookup.primary_contrasts(analysis)["delta"].astype(float)), initial=0.0))
         gain = float(short["gain"].max())
         than = ", more than the largest difference found" if gain > largest > 0 else ""
         yield (
@@ -106,19 +95,19 @@ def _training(analysis: Analysis) -> Iterator[str]:
 
 def _contrasts(analysis: Analysis) -> Iterator[str]:
     """Say which contrasts depend on the choice of the rate, and which choices lie on the edge of the grid."""
-    primary = rows_of(primary_contrasts(analysis))
+    primary = lookup.rows_of(lookup.primary_contrasts(analysis))
     for row in primary:
         if row["lr_confounded"]:
             pair = f"{row['variant']} against {row['against']}"
             yield f"{pair} is lr-confounded: the difference depends on how the learning rate is chosen"
-    if alone := untuned(analysis):
+    if alone := lookup.untuned(analysis):
         yield f"no rate was chosen for {listed(alone)}, as only one setting has a result"
-    if edges := on_edge(analysis):
+    if edges := lookup.on_edge(analysis):
         whose = "every variant" if len(edges) == len(analysis.own_best) else listed(edges)
         yield f"unbracketed: the best rate of {whose} lies on the edge of the grid; a better one may lie beyond it"
     if any(row["conditional"] for row in primary):
         groups = int(primary[0]["groups"])
-        holds = "the intervals are conditional on" if has_intervals(analysis) else "what is found holds for"
+        holds = "the intervals are conditional on" if lookup.has_intervals(analysis) else "what is found holds for"
         yield f"{few_groups(groups)}: {holds} {'it' if groups == 1 else 'these'}"
     warned = [row["variant"] for row in primary if row["order_warning"] and np.isfinite(row["low"])]
     if warned:
@@ -126,8 +115,8 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
             f"neighbouring test images behave alike in the comparisons of {listed(warned)}: they seem to be sequences, "
             "but no group is declared, so the intervals are too narrow (declare data.group)"
         )
-    chosen = tuned(analysis)
-    if primary and primary_kind(analysis) == "own_best" and chosen:
+    chosen = lookup.tuned(analysis)
+    if primary and lookup.primary_kind(analysis) == "own_best" and chosen:
         several = 1 < len(chosen) < len(analysis.own_best)
         whose = "every variant" if len(chosen) == len(analysis.own_best) else listed(chosen)
         yield (
@@ -147,7 +136,7 @@ def _study(analysis: Analysis) -> Iterator[str]:
             f"each variant searched settings of its own ({frames.study.search.sampler}): no rate is shared or matched, "
             "and the intervals allow for the choice among the settings tried, not for the search itself"
         )
-    primary = primary_contrasts(analysis)
+    primary = lookup.primary_contrasts(analysis)
     fewest = int(primary["n"].min() if len(primary) else frames.trials.groupby(["variant", "setting"]).size().min())
     if fewest < LEAST_SEEDS:
         yield f"few seeds: only {fewest} per variant, where five are the workable minimum"
@@ -156,7 +145,7 @@ def _study(analysis: Analysis) -> Iterator[str]:
     precision = (frames.run.get("decisions") or {}).get("precision", {}).get("value")
     if precision not in (None, "float32"):
         yield f"the arithmetic was {precision}, chosen for this machine: in float32, scores may differ slightly"
-    if text := busy(analysis):
+    if text := lookup.busy(analysis):
         yield f"the speeds are no measure of cost: {text}"
     if analysis.no_detail:
         yield analysis.no_detail

@@ -8,22 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 
 from ablate.analysis.analyse import Analysis
+from ablate.report import lookup
 from ablate.report.format import count_text, number, percent, percent_interval, percent_spread
-from ablate.report.lookup import (
-    WHOLE,
-    Row,
-    busy,
-    by_variant,
-    has_intervals,
-    on_edge,
-    order,
-    primary_contrasts,
-    primary_kind,
-    provisional,
-    setting_label,
-    untuned,
-)
+from ablate.report.lookup import Row
 from ablate.report.words.component_words import DECISIONS, differs_text, reach, seeds_text
+
+# Stands for a contrast that was not made.
+UNDECIDED: Row = {
+    **dict.fromkeys(("delta", "low", "high", "p_holm", "detectable", "seeds_needed"), np.nan),
+    **dict.fromkeys(("untrained", "lr_confounded", "control"), False),
+    "decision": "undecided",
+}
 
 
 def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNamespace]:
@@ -31,94 +26,84 @@ def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNames
 
     Places on the axis are in the units of the drawing, 0 to 200; None where there is nothing to draw.
     """
-    primary = primary_contrasts(analysis)
+    primary = lookup.primary_contrasts(analysis)
     ends = primary[["delta", "low", "high"]].to_numpy(dtype=float).ravel()
     ends = np.append(ends[np.isfinite(ends)], [-2 * analysis.rope, 2 * analysis.rope])
     low, high = float(ends.min()), float(ends.max())
     margin = 0.04 * (high - low)
     low, high = low - margin, high + margin
 
-    def place(value: float | None) -> float | None:
-        known = value is not None and np.isfinite(value)
-        return round(200 * (value - low) / (high - low), 2) if known else None  # type: ignore[operator]
+    def place(value: float) -> float | None:
+        return round(200 * (value - low) / (high - low), 2) if np.isfinite(value) else None
 
     zero, left, right = (place(value) or 0.0 for value in (0.0, -analysis.rope, analysis.rope))
-    drawn = "Interval" if has_intervals(analysis) else "Δ"
+    drawn = "Interval" if lookup.has_intervals(analysis) else "Δ"
     label = f"{drawn}, {percent(low, 0, sign=True)} to {percent(high, 0, sign=True)}"
     scale = SimpleNamespace(zero=zero, rope_low=left, rope_width=right - left, label=label)
-    rows, compared = by_variant(analysis.variants), by_variant(primary)
-    there = [variant for variant in order(analysis) if variant in rows]
-    return [_row(analysis, variant, rows[variant], compared.get(variant), place) for variant in there], scale
+    rows, compared = lookup.by_variant(analysis.variants), lookup.by_variant(primary)
+    return [
+        _row(analysis, rows[variant], compared.get(variant), place)
+        for variant in lookup.order(analysis)
+        if variant in rows
+    ], scale
 
 
-def _row(
-    analysis: Analysis, variant: str, row: Row, contrast: Row | None, place: Callable[[float | None], float | None]
-) -> SimpleNamespace:
-    cell = analysis.cells[(analysis.cells["variant"] == variant) & (analysis.cells["setting"] == row["setting"])]
-    dead = float(cell["n_diverged"].iloc[0]) if len(cell) else 0.0
-    shown = SimpleNamespace(variant=variant, control=bool(row["control"]), interval="", p="", low=None, high=None)
-    if variant == analysis.baseline:
-        shown.verdict, shown.delta, shown.x = "baseline", "", place(0.0)
-    elif contrast is None:
-        shown.verdict, shown.delta, shown.x = "undecided", "–", None
-    else:
-        shown.verdict, shown.delta = str(contrast["decision"]), percent(contrast["delta"], sign=True)
-        shown.x, shown.low, shown.high = (place(contrast[name]) for name in ("delta", "low", "high"))
-        shown.interval = percent_interval(contrast["low"], contrast["high"])
-        if np.isfinite(contrast["p_holm"]):
-            shown.p = f"p {number(contrast['p_holm'], 2)} (Holm)"
-    # The interval of what is not decided is drawn dashed.
-    shown.is_open = shown.verdict not in DECISIONS
-    shown.differs = f"A/A copy of {row['against']}" if row["control"] else differs_text(analysis, variant)
-    shown.flags = _flags(analysis, row, contrast)
-    shown.miou = _score(analysis, variant, row, contrast)
-    # Of an undecided one: what could have been found, and what would decide it.
-    shown.reach = () if contrast is None else _reach(contrast)
-    shown.at = setting_label(analysis, str(row["setting"]), WHOLE) if isinstance(row["setting"], str) else "–"
-    shown.edge = _edge(analysis, variant)
-    shown.rise = number(float(cell["rise"].iloc[0])) if len(cell) else "–"
-    shown.diverged = f"{dead:.0f} of {cell['n'].iloc[0]:.0f} diverged" if dead else ""
-    shown.speed = _speed_text(analysis, variant)
-    shown.parameters = count_text(row["parameters"])
-    return shown
+def _row(analysis: Analysis, row: Row, contrast: Row | None, place: Callable[[float], float | None]) -> SimpleNamespace:
+    variant, found = row["variant"], UNDECIDED if contrast is None else contrast
+    base = variant == analysis.baseline
+    verdict = "baseline" if base else str(found["decision"])
+    cell = lookup.by_variant(analysis.cells[analysis.cells["setting"] == row["setting"]]).get(variant)
+    edge = "edge of the grid" * (variant in lookup.on_edge(analysis))
+    return SimpleNamespace(
+        variant=variant,
+        control=bool(row["control"]),
+        differs=f"A/A copy of {row['against']}" if row["control"] else differs_text(analysis, variant),
+        verdict=verdict,
+        # The interval of what is not decided is drawn dashed.
+        is_open=verdict not in DECISIONS,
+        flags=_flags(analysis, row, found),
+        p=f"p {number(found['p_holm'], 2)} (Holm)" if np.isfinite(found["p_holm"]) else "",
+        # Of an undecided one: what could have been found, and what would decide it.
+        reach=_reach(found),
+        miou=_score(analysis, variant, row, contrast),
+        delta="" if base else percent(found["delta"], sign=True),
+        interval=percent_interval(found["low"], found["high"]),
+        x=place(0.0 if base else found["delta"]),
+        low=place(found["low"]),
+        high=place(found["high"]),
+        at=lookup.setting_label(analysis, row["setting"], lookup.WHOLE),
+        edge="no other has a result yet" if variant in lookup.untuned(analysis) else edge,
+        rise=number(cell["rise"]) if cell else "–",
+        diverged=f"{cell['n_diverged']} of {cell['n']} diverged" if cell and cell["n_diverged"] else "",
+        speed=_speed_text(analysis, variant),
+        parameters=count_text(row["parameters"]),
+    )
 
 
 def _score(analysis: Analysis, variant: str, row: Row, contrast: Row | None) -> str:
     """Return the test mIoU that the variant is judged by: of its fresh seeds where they decide."""
-    if primary_kind(analysis) != "confirmed":
+    if lookup.primary_kind(analysis) != "confirmed":
         return percent_spread(row["test_mean"], row["test_low"], row["test_high"])
-    primary = primary_contrasts(analysis)
+    primary = lookup.primary_contrasts(analysis)
     bases = primary.loc[primary["against"] == variant, "right"]
     return percent(contrast["left"] if contrast is not None else bases.iloc[0] if len(bases) else np.nan)
 
 
-def _reach(contrast: Row) -> tuple[str, ...]:
-    if not reach(contrast):
-        return ()
-    found = (
-        f"detectable: {percent(contrast['detectable'])} points" if np.isfinite(contrast["detectable"]) else "",
-        f"to decide: {seeds_text(contrast['seeds_needed'])}" if not np.isnan(contrast["seeds_needed"]) else "",
-    )
-    return tuple(filter(None, found))
+def _reach(found: Row) -> list[str]:
+    if not reach(found):
+        return []
+    detectable = [f"detectable: {percent(found['detectable'])} points"] * bool(np.isfinite(found["detectable"]))
+    return detectable + [f"to decide: {seeds_text(found['seeds_needed'])}"] * (not np.isnan(found["seeds_needed"]))
 
 
-def _edge(analysis: Analysis, variant: str) -> str:
-    if variant in untuned(analysis):
-        return "no other has a result yet"
-    return "edge of the grid" if variant in on_edge(analysis) else ""
-
-
-def _flags(analysis: Analysis, row: Row, contrast: Row | None) -> tuple[str, ...]:
-    flags = []
-    if contrast is not None and contrast["untrained"]:
-        flags.append("untrained")
-    if contrast is not None and bool(contrast["lr_confounded"]):
-        flags.append("lr-confounded")
-    if row["variant"] in provisional(analysis):
-        flags.append("provisional")
-    if isinstance(row["confounds"], str) and row["confounds"]:
-        flags.append("own training settings")
-    return tuple(flags)
+def _flags(analysis: Analysis, row: Row, found: Row) -> tuple[str, ...]:
+    flags = {
+        "untrained": found["untrained"],
+        "lr-confounded": found["lr_confounded"],
+        "provisional": row["variant"] in lookup.provisional(analysis),
+        "own training settings": row["confounds"],
+    }
+    return tuple(flag for flag, on in flags.items() if on)
 
 
 def speed(analysis: Analysis, variant: str) -> tuple[float, float]:
@@ -134,4 +119,4 @@ def _speed_text(analysis: Analysis, variant: str) -> str:
     if not np.isfinite(rate):
         return "–"
     text = f"{ratio:.2f}×" if variant != analysis.baseline and np.isfinite(ratio) else f"{number(rate)} img/s"
-    return text + "*" * bool(busy(analysis))
+    return text + "*" * bool(lookup.busy(analysis))

@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 from scipy import special
 
-from ablate.analysis.contrasts import against, controls
 from ablate.analysis.frames import Frames, load_results
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import best_of_each
@@ -82,9 +81,8 @@ def plan_power(frames: Frames, *, seeds: Sequence[int] = SEEDS, deltas: Sequence
     """
     measure = frames.study.measure
     scores = StudyScores(frames)
-    copies = controls(frames)
     choice = best_of_each(scores.eligible)
-    sides = {name: other for name, other in against(frames).items() if name not in copies}
+    sides = {name: other for name, other in frames.against.items() if name not in frames.controls}
     level = holm_first(1 - measure.confidence, len(sides))
     seen, needed = [], []
     for name, other in sides.items():
@@ -147,11 +145,11 @@ def _pilot(scores: StudyScores, left: tuple[str, str | None], right: tuple[str, 
     counts: list[list[Counts | None]] = []
     for variant, setting in (left, right):
         roles = ("confirm", "main") if setting is not None else ()
-        seeds = max((scores.counts(variant, str(setting), role) for role in roles), key=len, default=[])
+        seeds = max((scores.counts("test", variant, str(setting), role) for role in roles), key=len, default=[])
         if len(seeds) < 2:
             found = count_of(len(seeds), "seed")
             return Pilot((nan, nan), nan, 0), f"{variant} has {found} with a result; a variance needs two"
-        counts.append([None if seed is None else seed["test"] for seed in seeds])
+        counts.append(seeds)
     return pilot_of(counts[0], counts[1], scores.bootstrap.test_weights), ""
 
 

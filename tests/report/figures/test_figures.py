@@ -29,7 +29,7 @@ from ablate.report.figures.saving import DPI, draw_all, encode
 from ablate.report.figures.streams import thinned
 from ablate.report.figures.theme import PAPER, theme
 from ablate.report.format import short_names
-from ablate.report.images.gallery import gallery, image_scores
+from ablate.report.gallery import gallery, image_scores
 from ablate.report.lookup import NotDrawn, order, own_settings, setting_values, settings
 from tests.planted import plant
 from tests.report.conftest import Analysed

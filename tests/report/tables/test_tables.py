@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablate.registry import TABLES
 from ablate.report.lookup import distinct_detail
-from ablate.report.tables.main import looks
 from ablate.report.tables.measures import MOST_ACROSS, classes, cost, detail
 from ablate.report.tables.table import Table, all_tables, cells, to_markdown
 from tests.report.conftest import Analysed
@@ -119,7 +119,7 @@ def test_every_look_of_a_sequential_study_is_a_row(two: Path, analysed: Analysed
         same | {"look": 1, "n": 4, "p": 0.01, "level": 0.0001, "bound": 3.9, "decision": "open"},
         same | {"look": 2, "n": 8, "p": 0.001, "level": 0.01, "bound": 2.6, "decision": "worse"},
     ]
-    table = looks(replace(analysed(two), looks=pd.DataFrame(rows)))
+    table = TABLES.get("looks")(replace(analysed(two), looks=pd.DataFrame(rows)))
     assert [[cell.text for cell in row][1:] for row in cells(table)] == [
         ["1", "4", "−6.0 [−10.0, −2.0]", "0.010", "1.0e−4", "3.90", "–", "open"],
         ["2", "8", "−6.0 [−10.0, −2.0]", "0.0010", "0.010", "2.60", "–", "worse"],

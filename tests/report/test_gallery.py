@@ -10,7 +10,7 @@ import pytest
 from ablate.records.images import panel_indices
 from ablate.records.paint import centred, error_tile, fitted, mosaic, overlay, reduce, with_outline
 from ablate.records.store import Results
-from ablate.report.images.gallery import Gallery, read_maps, telling_images
+from ablate.report.gallery import Gallery, read_maps, telling_images
 
 
 def test_fixed_images_are_evenly_spaced_from_first_to_last() -> None:
