@@ -39,8 +39,8 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     }
     for name in forms:
         if lacking[name]:
-            missing = " and ".join(lacking[name])
-            raise AblateError(f"--as {name}: {missing} is not installed", cure="pip install 'ablate-bench[export]'")
+            cure = f"pip install {' '.join(lacking[name])}"
+            raise AblateError(f"--as {name}: {' and '.join(lacking[name])} is not installed", cure=cure)
     forms = forms or tuple(name for name in FORMS if not lacking[name])
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder)

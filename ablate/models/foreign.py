@@ -34,7 +34,7 @@ def imported(module: str, what: str, key: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError:
         message = f"this {what} is of the library {library}, which is not installed"
-        raise StudyError(message, key=key, cure=f'pip install "ablate-bench[{library}]"') from None
+        raise StudyError(message, key=key, cure=f"pip install {library}") from None
 
 
 def _monai(name: str, **settings: Any) -> nn.Module:

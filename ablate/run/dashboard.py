@@ -36,7 +36,7 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[]
     same. `curves` gives what draws a trial's curves into a file.
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise AblateError("optuna-dashboard is not installed", cure="pip install 'ablate-bench[dashboard]'")
+        raise AblateError("optuna-dashboard is not installed", cure="pip install optuna-dashboard")
     if host not in LOOPBACK and not expose:
         raise AblateError(
             f"--host {host}: the dashboard has no login and can delete trials", cure="add --expose if that is meant"

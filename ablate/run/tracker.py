@@ -28,7 +28,8 @@ from ablate.study.study import Study
 from ablate.study.trial import Trial
 
 # What a study asks for under `track`, and the package without which it cannot have it.
-EXTRAS = ("tensorboard", "mlflow")
+# Trackers that need a package of their own, and its name at an index.
+PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
 CURVES = ("train/loss", "val/loss", "val/mean_iou", "lr")
 TAG = "ablate.trial"
 LONGEST = 500  # characters of a parameter that every version of MLflow takes
@@ -43,11 +44,10 @@ ENVIRONMENT = {
 
 def refuse_missing(study: Study) -> None:
     """Raise `StudyError` where a study wants a tracker whose package is not installed."""
-    for name in EXTRAS:
+    for name, package in PACKAGES.items():
         if getattr(study.spec.track, name) and importlib.util.find_spec(name) is None:
             with study.located():
-                cure = f"pip install 'ablate-bench[{name}]'"
-                raise StudyError(f"{name} is not installed", key=f"track.{name}", cure=cure)
+                raise StudyError(f"{name} is not installed", key=f"track.{name}", cure=f"pip install {package}")
 
 
 def trackers(study: Study, results: Results) -> list[Tracker]:

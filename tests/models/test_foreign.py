@@ -259,4 +259,4 @@ def test_a_library_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyP
     registry = Registry("model", {}, families={"transformers": "ablate.models.foreign:transformers"})
     takes, (finding,) = find(registry, "transformers/segformer", ("model", "name"))
     assert takes is None and finding.message == "this network is of the library transformers, which is not installed"
-    assert finding.cure == 'pip install "ablate-bench[transformers]"'
+    assert finding.cure == "pip install transformers"

@@ -34,8 +34,7 @@ class Ray:
         try:
             import ray
         except ImportError:
-            cure = "pip install 'ablate-bench[ray]'"
-            raise StudyError("Ray is not installed", key="run.executor", cure=cure) from None
+            raise StudyError("Ray is not installed", key="run.executor", cure="pip install ray") from None
         self._ray, self._tasks = ray, dict[str, Any]()
         kept = {name: value for name in ("PYTHONPATH", "ABLATE_CACHE") if (value := os.environ.get(name))}
         variables = {**environment, **kept}

@@ -42,8 +42,7 @@ class Slurm:
         try:
             import submitit
         except ImportError:
-            cure = "pip install 'ablate-bench[slurm]'"
-            raise StudyError("submitit is not installed", key="run.executor", cure=cure) from None
+            raise StudyError("submitit is not installed", key="run.executor", cure="pip install submitit") from None
         # A new folder for every driver: whatever lies in a results folder from elsewhere is never written through.
         self._folder = folder / f"slurm-{secrets.token_hex(4)}"
         _remove_links(folder)
