@@ -45,7 +45,7 @@ def resolve(
             Finding(("prune",), "not run by this version", "leave it out: every trial is trained to its end")
         )
     findings += _machine(spec.run) if registered else []
-    variants = Variants(spec, registered=registered)
+    variants = Variants(spec, path.resolve().parent, registered=registered)
     axes, found = check_grid(spec.grid, variants.models, structural=not registered)
     findings += found
     if spec.search is not None:

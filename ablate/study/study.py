@@ -17,7 +17,7 @@ from ablate.study.claims import DETAIL, split_of
 from ablate.study.fields import assign, flat
 from ablate.study.problems import Places
 from ablate.study.spec import MAX_EPOCHS, StudySpec, SubsetSpec, TrainSpec
-from ablate.study.trial import Trial, canonical, derived_seed, trial_key, without_folder
+from ablate.study.trial import Trial, canonical, derived_seed, trial_key, with_folder, without_folder
 
 MODEL_AXIS = "model."
 
@@ -152,7 +152,7 @@ class Study:
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
-        content = json.dumps([chosen.model | own, self.data_of(variant), train, settings])
+        content = json.dumps([with_folder(chosen.model | own, self.base), self.data_of(variant), train, settings])
         control = variant if chosen.control else None
         identity = subset(self.data_identity | chosen.data)
         trials = []

@@ -134,8 +134,8 @@ def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[tuple[
                 places = _starred(places, depth, place)
     series: dict[tuple[str, ...], list[str]] = {}
     for (parts, suffix), paths in places.items():
-        for names, own in _named_alike(paths, suffix):
-            series[tuple("/".join([*parts, name]) for name in names)] = [path.as_posix() for path in own]
+        for patterns, own in _named_alike(paths, suffix):
+            series[tuple("/".join([*parts, name]) for name in patterns)] = [path.as_posix() for path in own]
     return roles, dict(sorted(series.items(), key=lambda item: -len(item[1]))[:MOST_SERIES])
 
 
