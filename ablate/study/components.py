@@ -177,7 +177,7 @@ def create(registry: Registry, component: Mapping[str, Any], **context: Any) -> 
     names = inspect.signature(factory).parameters
     made = factory(**typed, **{key: value for key, value in context.items() if key in names})
     if rules:
-        from ablate.models.replace import replace_layers
+        from ablate.models import replace_layers
 
         made.replaced = replace_layers(made, rules)
     return made

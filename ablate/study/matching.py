@@ -28,7 +28,7 @@ def match_sizes(
     where none is within the tolerance and the setting may be a fraction, fractions of the last step.
     """
     from ablate.data.dataset import load_dataset
-    from ablate.models.inspect import forward_flops, on_meta, parameters
+    from ablate.models import forward_flops, on_meta, parameters
 
     made, findings = dict(variants), list[Finding]()
     dataset = load_dataset(data["name"], {key: value for key, value in data.items() if key != "name"}, base=base)

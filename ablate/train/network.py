@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.errors import StudyError
-from ablate.models.inspect import outputs
-from ablate.models.replace import copy_weights
+from ablate.models import copy_weights, outputs
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
 from ablate.study.components import bound, create
 from ablate.study.fields import name_of

@@ -13,7 +13,7 @@ from torch import nn
 
 from ablate.data.dataset import Dataset
 from ablate.errors import AblateError
-from ablate.models.inspect import compare_trees, forward_flops, module_tree, on_meta, parameters
+from ablate.models import compare_trees, forward_flops, module_tree, on_meta, parameters
 from ablate.registry import MODELS
 from ablate.run.plan.reach import Phase, deciding_seeds, later_phases, reach_lines
 from ablate.study.components import create
@@ -39,7 +39,7 @@ class VariantPlan:
     removed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as `run.json` holds it; modules as lines of `ablate.models.inspect.module_tree`."""
+        """Return it as `run.json` holds it; modules as lines of `ablate.models.module_tree`."""
         return {
             "model": self.model,
             "differs": {name: list(pair) for name, pair in self.differs.items()},

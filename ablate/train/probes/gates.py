@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
-from ablate.models.inspect import outputs
+from ablate.models import copy_weights, drawn_again, outputs
 from ablate.models.layers import gates, hooked_gates
-from ablate.models.replace import copy_weights, drawn_again
 from ablate.train.device import arithmetic
 from ablate.train.evaluate import image_counts
 from ablate.train.network import predicted
