@@ -187,15 +187,12 @@ def _pairs(root: Path, images: str, masks: str, rule: Rule, words: Words, findin
     """Return images with their masks by split where the rule names folders, else under the one key "all"."""
     if not isinstance(rule, Folders):
         return {"all": _paired(root, images, masks, words, findings)}
-    found = {}
-    for name in SPLITS:
-        part = rule.names[name]
-        if "{split}" in images or "{split}" in masks:
-            patterns = [pattern.replace("{split}", part) for pattern in (images, masks)]
-        else:
-            patterns = [f"{part}/{images}", f"{part}/{masks}"]
-        found[name] = _paired(root, patterns[0], patterns[1], words, findings)
-    return found
+    if "{split}" not in images + masks:
+        images, masks = f"{{split}}/{images}", f"{{split}}/{masks}"
+    return {
+        name: _paired(root, images.replace("{split}", part), masks.replace("{split}", part), words, findings)
+        for name, part in rule.names.items()
+    }
 
 
 def _paired(root: Path, images: str, masks: str, words: Words, findings: Findings) -> Paired:
