@@ -38,7 +38,8 @@ class Variant:
 class Study:
     """A study with all names resolved and all defaults filled in (`spec` too). Made by `reader.read_study`.
 
-    `data_identity` is what the key knows of the data: its settings without locations, with its version.
+    `data_identity` is what the key knows of the data: its settings without locations, with its version. Relative paths
+    start at `base`, the folder of the study file.
     `places` knows the line of every key, for errors that are found later.
     """
 
@@ -50,6 +51,7 @@ class Study:
     data_identity: dict[str, Any]
     origin: Study | None = None
     places: Places | None = field(default=None, compare=False, repr=False)
+    base: Path = field(default=Path(), compare=False)
 
     @property
     def name(self) -> str:
@@ -59,11 +61,6 @@ class Study:
     def __repr__(self) -> str:
         trials = f"{self.spec.search.trials} searched settings" if self.spec.search else f"{len(self.trials())} trials"
         return f"<Study {self.name}: variants {', '.join(self.variants)}; {trials} in the first phase>"
-
-    @property
-    def base(self) -> Path:
-        """The folder of the study file, at which relative paths in it start."""
-        return self.path.resolve().parent
 
     @property
     def seeds(self) -> tuple[int, ...]:

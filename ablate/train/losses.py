@@ -146,7 +146,7 @@ def _class_mean(scores: Tensor, truth: Tensor, class_weights: Tensor | None) -> 
 
 
 def cross_entropy_dice(logits: Tensor, target: Tensor, **of_data: Any) -> Tensor:
-    """Return the sum of `cross_entropy` and `dice`, in equal parts; both are told the same of the data."""
+    """Return the sum of `cross_entropy` and `dice`, in equal parts."""
     return cross_entropy(logits, target, **of_data) + dice(logits, target, **of_data)
 
 
