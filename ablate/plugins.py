@@ -292,7 +292,7 @@ def check_outputs(name: str, given: Any, images: torch.Tensor, num_classes: int,
 
     Those may be smaller. Raises `PluginError` where it is something else.
     """
-    from ablate.models.inspect import outputs
+    from ablate.models import outputs
 
     try:
         found = outputs(given)

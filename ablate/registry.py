@@ -251,8 +251,8 @@ DATASETS = Registry(
     "data set",
     {
         "street": "ablate.data.street:street",
-        "camvid": "ablate.data.files.folder:camvid",
-        "folder": "ablate.data.files.folder:folder",
+        "camvid": "ablate.data.files:camvid",
+        "folder": "ablate.data.files:folder",
     },
 )
 _LOSSES = (

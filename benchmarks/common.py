@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE, Dataset, Split, load_dataset
-from ablate.models.inspect import forward_flops
+from ablate.models import forward_flops
 from ablate.registry import MODELS
 from ablate.study.reader import read_study
 from ablate.study.study import Study

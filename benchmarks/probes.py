@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from ablate.models.inspect import forward_flops
+from ablate.models import forward_flops
 from ablate.models.unet import unet
 from ablate.records.store import finite
 from ablate.run.manifest import gpu_driver

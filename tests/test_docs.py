@@ -21,7 +21,7 @@ from PIL import Image
 
 import ablate
 from ablate.cli import app
-from ablate.data.files.folder import folder
+from ablate.data.files import folder
 from ablate.measure.segmentation import image_counts, iou, mean_iou
 from ablate.plugins import load_plugins
 from ablate.registry import LOSSES, MODELS

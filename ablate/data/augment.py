@@ -80,7 +80,6 @@ class Augmenter:
         augment: AugmentSpec | Mapping[str, Any],
         crop: tuple[int, int] | None,
         size: tuple[int, int],
-        ignore_index: int = IGNORE,
     ) -> None:
         height, width = size
         self._plugin = None
@@ -90,7 +89,6 @@ class Augmenter:
         self.spec = spec = AugmentSpec.model_validate(augment)
         self.size = (int(height), int(width))
         self.output = (int(crop[0]), int(crop[1])) if crop else self.size
-        self.ignore_index = ignore_index
         if self.output[0] > height or self.output[1] > width:
             raise DataError(
                 f"a crop of {self.output[0]}x{self.output[1]} does not fit the images of {height}x{width}",
@@ -144,7 +142,7 @@ class Augmenter:
         bits = movable(images)
         if not self._zooms:
             return _columns(_rows(bits, near_rows), near_columns).view(images.dtype), masks
-        masks = masks.masked_fill(rows_outside[:, :, None] | columns_outside[:, None, :], self.ignore_index)
+        masks = masks.masked_fill(rows_outside[:, :, None] | columns_outside[:, None, :], IGNORE)
 
         real = np.float32 if images.dtype == torch.uint8 else np.float64
         top, bottom, row_weight = (upload(part, device) for part in _neighbours(rows, self.size[0], real))

@@ -268,7 +268,7 @@ class DetailTargets:
         for place, labels in enumerate(target):
             self._places.setdefault(labels.shape, []).append(place)
         self._parts = {
-            shape: DetailTarget(_stacked(target, places), num_classes, ignore_index)
+            shape: DetailTarget(np.stack([target[place] for place in places]), num_classes, ignore_index)
             for shape, places in self._places.items()
         }
 
@@ -291,19 +291,13 @@ class DetailTargets:
             raise ValueError(f"{len(preds)} predictions for {self.count} targets")
         found: dict[str, np.ndarray] = {}
         for shape, places in self._places.items():
-            for name, table in detail_counts(_stacked(preds, places), self._parts[shape]).items():
+            if any(preds[place].shape != shape for place in places):
+                raise ValueError("preds and target differ in shape")
+            own = np.stack([preds[place] for place in places])
+            for name, table in detail_counts(own, self._parts[shape]).items():
                 whole = found.setdefault(name, np.zeros((self.count, *table.shape[1:]), table.dtype))
                 whole[places] = table
         return found
-
-
-def _stacked(maps: np.ndarray | Sequence[np.ndarray], places: list[int]) -> np.ndarray:
-    if isinstance(maps, np.ndarray) and len(places) == len(maps):
-        return maps
-    chosen = [maps[place] for place in places]
-    if len({labels.shape for labels in chosen}) > 1:
-        raise ValueError("preds and target differ in shape")
-    return np.stack(chosen)
 
 
 def mean_recall(counts: np.ndarray) -> np.ndarray:

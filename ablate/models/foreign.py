@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -187,21 +187,23 @@ def _checked_backbone(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _with_digest(folder: str) -> str:
+def _with_digest(folder: str, about: ValidationInfo) -> str:
     """Return a folder of weights with the SHA-256 of its files behind a #, so that other weights make other trials.
 
-    Raises `ValueError` where there are none, or others than those of a digest that stands there already.
+    A relative one starts at the `base` of the context, the folder of the study file. Raises `ValueError` where there
+    are none, or others than those of a digest that stands there already.
     """
-    place, _, wanted = folder.partition("#")
-    files = [(path, path.stat()) for path in sorted(Path(place).glob("*.safetensors"))]
+    given, _, wanted = folder.partition("#")
+    place = ((about.context or {}).get("base") or Path()) / Path(given).expanduser()
+    files = [(path, path.stat()) for path in sorted(place.glob("*.safetensors"))]
     if not files:
         raise ValueError(f"expected a folder with weights (.safetensors), got '{place}'; nothing is downloaded")
-    if (Path(place) / "adapter_config.json").exists():
+    if (place / "adapter_config.json").exists():
         raise ValueError(f"expected the weights of a network, got those of an adapter in '{place}'; merge them first")
     found = _digest(tuple((path.absolute(), state.st_size, state.st_mtime_ns) for path, state in files))
     if wanted not in ("", found):
         raise ValueError(f"expected in '{place}' the weights of SHA-256 {wanted}, got {found}; put them back")
-    return f"{place}#{found}"
+    return f"{given}#{found}"
 
 
 @functools.lru_cache

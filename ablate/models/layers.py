@@ -166,7 +166,7 @@ def detached_skips(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, SkipConnection):
-                stack.enter_context(_hooked(module, lambda _module, _inputs, skip: skip.detach()))
+                stack.enter_context(module.register_forward_hook(lambda _module, _inputs, skip: skip.detach()))
         yield
 
 
@@ -179,7 +179,8 @@ def hooked_gates(model: nn.Module, hook: Callable[[str, Tensor], Tensor | None])
     with ExitStack() as stack:
         for name, gate in gates(model).items():
             tap = next(child for child in gate.children() if isinstance(child, GateTap))
-            stack.enter_context(_hooked(tap, lambda _module, _inputs, alpha, name=name: hook(name, alpha)))
+            called = tap.register_forward_hook(lambda _module, _inputs, alpha, name=name: hook(name, alpha))
+            stack.enter_context(called)
         yield
 
 
@@ -190,12 +191,3 @@ def gates(model: nn.Module) -> dict[str, nn.Module]:
         for name, module in model.named_modules()
         if any(isinstance(child, GateTap) for child in module.children())
     }
-
-
-@contextmanager
-def _hooked(module: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[None]:
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()

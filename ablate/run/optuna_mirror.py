@@ -30,7 +30,7 @@ from ablate.records.store import Results, read_lines
 from ablate.run.events import Begun, Dropped, Ended, Epoch, Event, Planned
 from ablate.run.search import mirror_axes, plain
 from ablate.study.study import Study
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, without_folder
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -368,7 +368,7 @@ def _value(record: Record) -> float:
 
 def _identity(trial: Trial) -> dict[str, Any]:
     """Return what is known of a trial when it begins."""
-    settings = {"variant": trial.variant, **trial.settings, "seed": trial.seed, "model": trial.model}
+    settings = {"variant": trial.variant, **trial.settings, "seed": trial.seed, "model": without_folder(trial.model)}
     return {"key": trial.key, "role": trial.role, "settings": settings}
 
 

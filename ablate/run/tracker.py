@@ -25,7 +25,7 @@ from ablate.records.store import Results
 from ablate.run.events import Begun, Ended, Epoch, Event, one_line
 from ablate.run.status import TrialFolders
 from ablate.study.study import Study
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, without_folder
 
 # What a study asks for under `track`, and the package without which it cannot have it.
 # Trackers that need a package of their own, and its name at an index.
@@ -167,7 +167,7 @@ def short(error: Exception) -> str:
 def settings(trial: Trial) -> dict[str, Any]:
     """Return what a trial was made of: its settings, then all of model, data and training."""
     given = {"lr": trial.train["lr"], "variant": trial.variant, "seed": trial.seed, **trial.settings}
-    return given | {"model": trial.model, "data": trial.data, "train": trial.train, "key": trial.key}
+    return given | {"model": without_folder(trial.model), "data": trial.data, "train": trial.train, "key": trial.key}
 
 
 def curves(event: Epoch) -> dict[str, float]:

@@ -222,7 +222,7 @@ class Server:
 
         load_plugins(assignment.plugins)
         self.results = Results(assignment.results)
-        self.study = read_study(self.results.study)
+        self.study = read_study(self.results.study, base=assignment.base)
         self.driver, self.assignment = driver, assignment
         decisions = Decisions.from_json(self.results.read_run()["decisions"])
         self.origin = Results(assignment.origin) if assignment.origin else None

@@ -13,7 +13,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +46,18 @@ CALLED = ("loss", "optimizer", "augmentation")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One setting of a factory: its type as a validator, and its default as JSON values."""
+    """One setting of a factory: its type as a validator, its default as JSON values, where a relative path starts."""
 
     adapter: TypeAdapter[Any]
     required: bool
     default: Any
     location: bool
+    base: Path | None = None
 
     def check(self, value: Any, path: KeyPath) -> tuple[Any, list[Finding]]:
         """Return the value as JSON (defaults filled in), or what is wrong with it."""
         try:
-            typed = self.adapter.validate_json(json.dumps(value), strict=True)
+            typed = self.adapter.validate_json(json.dumps(value), strict=True, context={"base": self.base})
         except ValidationError as error:
             return None, translate(error, value, path)
         return self.adapter.dump_python(typed, mode="json"), []
@@ -71,6 +72,10 @@ class Signature:
     parameters: Mapping[str, Parameter]
     version: int | str | None = None
     summary: str = ""
+
+    def at(self, base: Path) -> Signature:
+        """Return the signature whose relative paths start at the folder `base`, that of a study file."""
+        return replace(self, parameters={name: replace(item, base=base) for name, item in self.parameters.items()})
 
     def defaults(self) -> dict[str, Any]:
         """Return the settings that have a default, as JSON values."""
@@ -171,7 +176,7 @@ def create(registry: Registry, component: Mapping[str, Any], **context: Any) -> 
     names = inspect.signature(factory).parameters
     made = factory(**typed, **{key: value for key, value in context.items() if key in names})
     if rules:
-        from ablate.models.replace import replace_layers
+        from ablate.models import replace_layers
 
         made.replaced = replace_layers(made, rules)
     return made

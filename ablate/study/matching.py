@@ -13,6 +13,7 @@ from ablate.study.components import create, signature
 from ablate.study.problems import Finding
 from ablate.study.spec import MatchSpec
 from ablate.study.study import Variant
+from ablate.study.trial import with_folder
 
 # Doublings from the setting as it is written, and halvings of a step between two whole numbers.
 MOST_DOUBLINGS, HALVINGS = 16, 12
@@ -27,14 +28,16 @@ def match_sizes(
     where none is within the tolerance and the setting may be a fraction, fractions of the last step.
     """
     from ablate.data.dataset import load_dataset
-    from ablate.models.inspect import forward_flops, on_meta, parameters
+    from ablate.models import forward_flops, on_meta, parameters
 
     made, findings = dict(variants), list[Finding]()
     dataset = load_dataset(data["name"], {key: value for key, value in data.items() if key != "name"}, base=base)
 
     def size_of(model: Mapping[str, Any], by: str) -> int:
+        placed = with_folder(model, base)
+
         def factory() -> Any:
-            return create(MODELS, model, in_channels=dataset.in_channels, num_classes=dataset.num_classes)
+            return create(MODELS, placed, in_channels=dataset.in_channels, num_classes=dataset.num_classes)
 
         if by == "flops":
             return forward_flops(factory, dataset.size, dataset.in_channels)

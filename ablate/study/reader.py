@@ -30,12 +30,15 @@ STAND_INS: dict[str, Any] = {"study": "study", "data": {"name": ""}}
 LIST_STAND_INS: dict[str, Any] = {"claims": {"metric": "", "variant": "any", "expect": ""}, "exclude": {}}
 
 
-def read_study(path: Path | str, overrides: Sequence[str] = (), *, check_components: bool = True) -> Study:
+def read_study(
+    path: Path | str, overrides: Sequence[str] = (), *, check_components: bool = True, base: Path | None = None
+) -> Study:
     """Return the study that the file at `path` says, with `overrides` such as "train.epochs=3" put in.
 
     With `check_components` the models, data sets, losses and optimizers that it names are imported, their settings
     checked and defaults filled in. Without, nothing is imported (a report needs no torch): the settings stand as
-    written, and only those of a file made by `dump_study` are complete. Raises `StudyError` with all problems.
+    written, and only those of a file made by `dump_study` are complete. Relative paths start at the folder `base`, by
+    default the file's own. Raises `StudyError` with all problems.
     """
     path = Path(path)
     document = parse_bytes(_read(path), str(path))
@@ -48,7 +51,8 @@ def read_study(path: Path | str, overrides: Sequence[str] = (), *, check_compone
     findings = [*map(_turned, document.findings), *secret_findings(values)]
     spec, broken = _typed(values, findings)
     touched = {str(item.path[0]) if item.path else "" for item in findings}
-    study, found = resolve(spec, path, registered=check_components, broken=touched)
+    base = base or path.resolve().parent
+    study, found = resolve(spec, path, base, registered=check_components, broken=touched)
     findings += [item for item in found if not _covered(item.path, broken)]
     problems += [places.problem(item) for item in findings]
     if problems:

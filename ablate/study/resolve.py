@@ -30,22 +30,22 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "red
 
 
 def resolve(
-    spec: StudySpec, path: Path, *, registered: bool = True, broken: Collection[str] = ()
+    spec: StudySpec, path: Path, base: Path, *, registered: bool = True, broken: Collection[str] = ()
 ) -> tuple[Study | None, list[Finding]]:
-    """Return the study, or None and everything that is wrong with it.
+    """Return the study, whose relative paths start at `base`, or None and everything that is wrong with it.
 
     `broken` are the top-level keys of which something could not be read: what follows from that is not said again.
     Without `registered` no component is imported and none is checked: names and settings stand as written.
     """
     findings = name_findings(spec.study, ("study",))
-    data, identity, found = _data(spec, path.absolute().parent, registered=registered)
+    data, identity, found = _data(spec, base, registered=registered)
     findings += found
     if spec.prune is not None and registered:
         findings.append(
             Finding(("prune",), "not run by this version", "leave it out: every trial is trained to its end")
         )
     findings += _machine(spec.run) if registered else []
-    variants = Variants(spec, registered=registered)
+    variants = Variants(spec, base, registered=registered)
     axes, found = check_grid(spec.grid, variants.models, structural=not registered)
     findings += found
     if spec.search is not None:
@@ -88,11 +88,11 @@ def resolve(
     spec = spec.model_copy(update={"train": TrainSpec.model_validate(train)})
     wanted = {name: item.match for name, item in spec.variants.items() if item.match is not None}
     if wanted and registered:
-        variants.built, findings = match_sizes(variants.built, wanted, data, path.resolve().parent)
+        variants.built, findings = match_sizes(variants.built, wanted, data, base)
         if findings:
             return None, findings
     resolved = _resolved(spec, variants, axes, baseline, data)
-    study = Study(resolved, path, variants.built, baseline, data, identity)
+    study = Study(resolved, path, variants.built, baseline, data, identity, base=base)
     findings = _same(study) if registered else []
     kept = {
         name: item

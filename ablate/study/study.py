@@ -15,7 +15,7 @@ from ablate.errors import AblateError, Problem, StudyError
 from ablate.study.claims import DETAIL, split_of
 from ablate.study.problems import Places
 from ablate.study.spec import MAX_EPOCHS, StudySpec, SubsetSpec, TrainSpec
-from ablate.study.trial import Trial, canonical, derived_seed, trial_key, without_folder
+from ablate.study.trial import Trial, canonical, derived_seed, trial_key, with_folder, without_folder
 
 MODEL_AXIS = "model."
 
@@ -36,7 +36,8 @@ class Variant:
 class Study:
     """A study with all names resolved and all defaults filled in (`spec` too). Made by `reader.read_study`.
 
-    `data_identity` is what the key knows of the data: its settings without locations, with its version.
+    `data_identity` is what the key knows of the data: its settings without locations, with its version. Relative paths
+    start at `base`, the folder of the study file.
     `places` knows the line of every key, for errors that are found later.
     """
 
@@ -48,6 +49,7 @@ class Study:
     data_identity: dict[str, Any]
     origin: Study | None = None
     places: Places | None = field(default=None, compare=False, repr=False)
+    base: Path = field(default=Path(), compare=False)
 
     @property
     def name(self) -> str:
@@ -57,11 +59,6 @@ class Study:
     def __repr__(self) -> str:
         trials = f"{self.spec.search.trials} searched settings" if self.spec.search else f"{len(self.trials())} trials"
         return f"<Study {self.name}: variants {', '.join(self.variants)}; {trials} in the first phase>"
-
-    @property
-    def base(self) -> Path:
-        """The folder of the study file, at which relative paths in it start."""
-        return self.path.resolve().parent
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -150,7 +147,7 @@ class Study:
         settings = self._in_order(settings)
         train = self.train_settings(chosen, settings)
         own = {axis.removeprefix(MODEL_AXIS): level for axis, level in settings.items() if axis.startswith(MODEL_AXIS)}
-        model, data = chosen.model | own, self.data_of(variant)
+        model, data = with_folder(chosen.model | own, self.base), self.data_of(variant)
         control = variant if chosen.control else None
         identity = subset(self.data_identity | chosen.data)
         trials = []

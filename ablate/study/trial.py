@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 # Raised whenever code changes the numbers that a trial computes: old records then no longer pass for new ones.
@@ -93,10 +94,18 @@ def without_location(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_folder(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a network with the digest of its weights alone: neither a key nor a record knows the place."""
-    weights = model.get("weights")
-    if not isinstance(weights, str) or not str(model.get("name")).startswith("transformers/"):
+    return {**model, "weights": model["weights"].rpartition("#")[2]} if _names_weights(model) else dict(model)
+
+
+def with_folder(model: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Return settings of a network whose folder of weights, in a study file relative to `base`, is absolute."""
+    if not _names_weights(model):
         return dict(model)
-    return {**model, "weights": weights.rpartition("#")[2]}
+    return {**model, "weights": str(base / Path(model["weights"]).expanduser())}
+
+
+def _names_weights(model: Mapping[str, Any]) -> bool:
+    return isinstance(model.get("weights"), str) and str(model.get("name")).startswith("transformers/")
 
 
 def derived_seed(*names: str | int) -> int:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
@@ -28,13 +29,13 @@ REPLACE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Literal["identity",
 
 
 class Variants:
-    """Builds the variants of a study; what is wrong gathers in `findings`.
+    """Builds the variants of a study, in whose file relative paths start at `base`; faults gather in `findings`.
 
     Without `registered` (a report, which imports no model) settings stand as the file writes them, unchecked.
     """
 
-    def __init__(self, spec: StudySpec, *, registered: bool) -> None:
-        self.spec, self.registered = spec, registered
+    def __init__(self, spec: StudySpec, base: Path, *, registered: bool) -> None:
+        self.spec, self.base, self.registered = spec, base, registered
         self.findings: list[Finding] = []
         self.signatures: dict[str, Signature] = {}
         self.shared = self._shared()
@@ -59,7 +60,7 @@ class Variants:
             self.findings += found
             if takes is None:
                 return None
-            self.signatures[name] = takes
+            self.signatures[name] = takes.at(self.base)
         return self.signatures[name]
 
     def _shared(self) -> dict[str, Any]:

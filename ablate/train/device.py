@@ -130,6 +130,13 @@ def prepare_process(threads: int, deterministic: bool) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def arithmetic(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Return the context in which a network computes: autocast to `precision`, or none at float32."""
+    reduced = precision != torch.float32
+    # Without the cache, because a probe changes weights between two passes.
+    return torch.autocast(device.type, precision if reduced else torch.bfloat16, enabled=reduced, cache_enabled=False)
+
+
 def seed_initialisation(seed: int) -> None:
     """Seed the generators before a network's parameters are drawn: the same for every variant of one seed."""
     _seed(derive(seed, "initialisation"))

@@ -145,13 +145,9 @@ def _class_mean(scores: Tensor, truth: Tensor, class_weights: Tensor | None) -> 
     return (weight * scores).sum() / weight.sum().clamp_min(1e-6)
 
 
-def cross_entropy_dice(
-    logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
-) -> Tensor:
+def cross_entropy_dice(logits: Tensor, target: Tensor, **of_data: Any) -> Tensor:
     """Return the sum of `cross_entropy` and `dice`, in equal parts."""
-    settings: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
-    settings["class_weights"] = class_weights
-    return cross_entropy(logits, target, **settings) + dice(logits, target, **settings)
+    return cross_entropy(logits, target, **of_data) + dice(logits, target, **of_data)
 
 
 # --- a pixel may bear several classes: `target` holds sums of 2^class ------------------------------------------------
@@ -213,13 +209,9 @@ def binary_dice(
     return 1 - _class_mean(scores, truth.permute(0, 2, 3, 1), class_weights)
 
 
-def binary_cross_entropy_dice(
-    logits: Tensor, target: Tensor, *, num_classes: int, ignore_index: int, class_weights: Tensor | None = None
-) -> Tensor:
+def binary_cross_entropy_dice(logits: Tensor, target: Tensor, **of_data: Any) -> Tensor:
     """Return the sum of `binary_cross_entropy` and `binary_dice`, in equal parts."""
-    settings: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
-    settings["class_weights"] = class_weights
-    return binary_cross_entropy(logits, target, **settings) + binary_dice(logits, target, **settings)
+    return binary_cross_entropy(logits, target, **of_data) + binary_dice(logits, target, **of_data)
 
 
 _OF_EACH_CLASS: dict[LossFunction, LossFunction] = {

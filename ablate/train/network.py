@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.errors import StudyError
-from ablate.models.inspect import outputs
-from ablate.models.replace import copy_weights
+from ablate.models import copy_weights, outputs
 from ablate.registry import LOSSES, MODELS, OPTIMIZERS
 from ablate.study.components import bound, create, name_of
-from ablate.train.device import seed_initialisation
+from ablate.train.device import arithmetic, seed_initialisation
 from ablate.train.losses import Loss, LossFunction, cross_entropy, multilabel_loss
 from ablate.train.optim import CAPTURABLE, check_patterns, covered, groups
 
@@ -109,9 +108,7 @@ class Network:
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Return what the model gives for images uint8 (B, H, W, channels): logits, and auxiliary ones behind them."""
         inputs = self.inputs(images)
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16, cache_enabled=False
-        ):
+        with arithmetic(self.device, self.precision):
             return outputs(self.model(inputs))
 
     def logits(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablate.models.inspect import forward_flops
+from ablate.models import forward_flops
 from ablate.registry import MODELS
 from ablate.study.components import create
 from ablate.study.trial import Trial

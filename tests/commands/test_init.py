@@ -117,6 +117,19 @@ def test_masks_of_several_classes_a_pixel_become_a_study_of_such(tmp_path: Path)
         (tmp_path / "a" / masks).rename(tmp_path / masks)
 
 
+@pytest.mark.parametrize("kinds", [("cell",), ("cell", "nucleus")])
+def test_a_mask_may_be_named_as_its_image_and_a_word(kinds: tuple[str, ...], tmp_path: Path) -> None:
+    for number in range(12):
+        image, mask = cells(number)
+        save(tmp_path / "a" / "image" / f"im{number:02d}.png", image)
+        for kind in kinds:
+            save(tmp_path / "a" / "label" / f"im{number:02d}_{kind}.png", mask)
+    layout = find_layout(tmp_path / "a")
+    assert (layout.images, layout.masks, layout.unpaired) == ("image/*.png", "label/*_cell.png", ())
+    assert layout.all_pairs()[3] == ("image/im03.png", "label/im03_cell.png")
+    assert layout.rivals == tuple(f"label/*_{kind}.png" for kind in kinds[1:])
+
+
 @pytest.mark.parametrize(
     ("values", "names", "bits"),
     [

@@ -95,7 +95,7 @@ def test_zooming_in_by_two_is_bilinear_for_the_image_and_nearest_for_the_mask() 
 def test_zooming_out_ignores_what_lies_outside() -> None:
     images = torch.full((50, *SIZE, 3), 200, dtype=torch.uint8)
     masks = torch.full((50, *SIZE), 4, dtype=torch.uint8)
-    new_images, new_masks = Augmenter(AugmentSpec(flip=False, scale=(0.5, 0.5)), None, SIZE, ignore_index=255)(
+    new_images, new_masks = Augmenter(AugmentSpec(flip=False, scale=(0.5, 0.5)), None, SIZE)(
         images, masks, seed=0, epoch=0, samples=np.arange(50)
     )
     assert set(new_masks.unique().tolist()) == {4, 255}

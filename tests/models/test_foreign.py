@@ -13,7 +13,9 @@ from ablate.data.dataset import load_dataset
 from ablate.errors import StudyError
 from ablate.records.record import Record
 from ablate.registry import MODELS, Registry
+from ablate.run.tracker import settings
 from ablate.study.components import create, find, signature
+from ablate.study.reader import dump_study
 from ablate.study.trial import Trial
 from ablate.testing import check_model
 from ablate.train.outcome import ModelCard
@@ -159,13 +161,18 @@ def test_neither_keys_nor_records_nor_cards_know_where_weights_lie(tmp_path: Pat
     def planned(folder: str, content: bytes) -> Trial:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "model.safetensors").write_bytes(content)
-        model = f"model: {{name: transformers/segformer, weights: {tmp_path / folder}}}"
+        model = f"model: {{name: transformers/segformer, weights: {folder}}}"
         text = GOOD.replace("model: {name: unet, width: 4, depth: 2}", model)
-        return read(tmp_path, text.replace("skip: none", "depths: [1, 1, 1, 1]")).trials()[0]
+        study = read(tmp_path, text.replace("skip: none", "depths: [1, 1, 1, 1]"))
+        # From the study file, as all paths in it are, wherever `ablate` runs; what is resolved keeps it so.
+        assert f"weights: {folder}#" in dump_study(study) and str(tmp_path) not in dump_study(study)
+        return study.trials()[0]
 
     here, moved, other = planned("here", b"some"), planned("moved", b"some"), planned("other", b"more")
     assert here.model != moved.model and here.key == moved.key != other.key
-    assert Record.of(moved, "complete").model["weights"] == hashlib.sha256(b"some").hexdigest()[:16]
+    digest = hashlib.sha256(b"some").hexdigest()[:16]
+    assert here.model["weights"] == f"{tmp_path / 'here'}#{digest}" and settings(here)["model"]["weights"] == digest
+    assert Record.of(moved, "complete").model["weights"] == digest
     card = ModelCard.of(
         moved, load_dataset("street", {"size": [32, 48], "train": 2, "val": 1, "test": 1}, base=tmp_path)
     )
@@ -232,7 +239,10 @@ def test_settings_that_transformers_cannot_build_a_network_of_are_one_line(
         ),
         ("{name: transformers/segformer, depth: 3}", "model.depth: expected a setting of the model 'transformers/segf"),
         ("{name: transformers/segformer, depths: three}", "model.depths: expected a list"),
-        ("{name: transformers/segformer, weights: no}", "model.weights: expected a folder with weights (.safetensors)"),
+        (
+            "{name: transformers/segformer, weights: no}",
+            "model.weights: expected a folder with weights (.safetensors), got '{folder}/no'; nothing is downloaded",
+        ),
         (
             "{name: transformers/upernet, backbone_config: {model_type: swinn}}",
             "model.backbone_config: expected the model_type of a backbone, got 'swinn'; did you mean 'swin'?",
@@ -251,7 +261,7 @@ def test_what_transformers_does_not_know_is_one_line_at_its_place(model: str, sa
     text = GOOD.replace("model: {name: unet, width: 4, depth: 2}", f"model: {model}").replace("{skip: none}", "{}")
     with pytest.raises(StudyError) as caught:
         read(tmp_path, text)
-    assert f"study.yaml:3: {said}" in str(caught.value)
+    assert f"study.yaml:3: {said.format(folder=tmp_path)}" in str(caught.value)
 
 
 def test_a_library_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from ablate.models import copy_weights, drawn_again, weights
 from ablate.models import unet as unet_module
-from ablate.models.replace import copy_weights, drawn_again, weights
 
 # Typed freely: a test takes any part of a model by its name.
 unet: Any = unet_module.unet

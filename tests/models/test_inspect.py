@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ablate.models import compare_trees, forward_flops, module_tree, parameters
 from ablate.models import unet as unet_module
-from ablate.models.inspect import compare_trees, forward_flops, module_tree, parameters
 from tests.conftest import missing
 
 # Typed freely: a test takes any part of a model by its name.

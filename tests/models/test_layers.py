@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.models import parameters
 from ablate.models import unet as unet_module
-from ablate.models.inspect import parameters
 from ablate.models.layers import (
     AttentionGate,
     ConvBlock,

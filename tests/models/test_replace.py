@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ablate.errors import StudyError
-from ablate.models.replace import PassThrough, replace_layers
+from ablate.models import PassThrough, replace_layers
 from ablate.registry import MODELS
 from ablate.study.components import create
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.models.inspect import parameters
+from ablate.models import parameters
 from ablate.registry import MODELS
 from ablate.study.components import create
 from ablate.study.matching import nearest_size

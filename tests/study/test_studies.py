@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ablate.models.inspect import parameters
+from ablate.models import parameters
 from ablate.models.unet import unet
 from ablate.run.plan.reach import later_phases
 from ablate.study.reader import read_study

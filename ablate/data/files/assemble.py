@@ -59,7 +59,7 @@ class Recipe:
         }
 
 
-def assemble(
+def assemble_dataset(
     name: str, root: Path, splits: Splits, recipe: Recipe, findings: Findings, deal: Deal | None = None
 ) -> Dataset:
     """Return the data set of `splits`; raise `DataError` with everything in `findings` and all that is found here.

@@ -97,17 +97,21 @@ def _array_header(data: bytes) -> Header:
         raise Unusable(f"that is an array of {dtype}", "store numbers")
     if handle.tell() + height * width * bands * dtype.itemsize > len(data):
         raise Unusable("that cannot be read (truncated)", "replace or remove it together with its partner")
-    unfit = None
-    if dtype.kind == "f":
-        unfit = "whose values are floating-point numbers", "store whole numbers"
-    elif bands > 1:
-        unfit = f"of {bands} bands", "store the labels as one band of whole numbers"
-    return Header((height, width), bands, _depth(dtype), 1, "numpy", unfit)
+    return Header((height, width), bands, _depth(dtype), 1, "numpy", _unfit(_depth(dtype), bands))
 
 
 def _depth(dtype: np.dtype[Any]) -> Depth:
     known: dict[str, Depth] = {"uint8": "byte", "bool": "byte", "uint16": "deep"}
     return "float" if dtype.kind == "f" else known.get(dtype.newbyteorder("=").name, "wide")
+
+
+def _unfit(depth: Depth, bands: int = 1, white_is_zero: bool = False) -> tuple[str, str] | None:
+    """Return why values stored so cannot be labels, with the cure; None where they can."""
+    if depth == "float":
+        return "whose values are floating-point numbers", "store whole numbers"
+    if bands > 1:
+        return f"of {bands} bands", "store the labels as one band of whole numbers"
+    return ("of which 0 is white (MinIsWhite)", "store the labels with 0 as black") if white_is_zero else None
 
 
 def open_picture(data: bytes) -> ImageFile.ImageFile:
@@ -162,17 +166,15 @@ def _pillow_header(picture: ImageFile.ImageFile, data: bytes) -> Header:
     elif scale := _scale(picture, data):
         raise Unusable(f"{scale}, which would be scaled", "save it as PNG or TIFF")
     two_bytes = bits == 16 and depth == "byte"
-    unfit = None
+    unfit: tuple[str, str] | None
     if kind not in LOSSLESS or picture.info.get("compression") in ("jpeg", "webp"):
         unfit = "in a lossy format such as JPEG", "store masks as PNG: compression changes labels"
     elif two_bytes:
         unfit = "of 16 bits a colour", "store labels as 8-bit colours or as one channel of whole numbers"
-    elif depth == "float":
-        unfit = "whose values are floating-point numbers", "store whole numbers"
     elif bits in (2, 4) and mode == "L":
         unfit = f"of {bits} bits a pixel, which may be labels or shades of grey", "store the labels with 8 bits"
-    elif white_is_zero:
-        unfit = "of which 0 is white (MinIsWhite)", "store the labels with 0 as black"
+    else:
+        unfit = _unfit(depth, white_is_zero=white_is_zero)
     reader: Reader = "two bytes" if two_bytes else "pillow"
     return Header((height, width), 1 if grey else 3, "deep" if two_bytes else depth, orientation, reader, unfit)
 
@@ -249,14 +251,8 @@ def _check_parts(page: tifffile.TiffPage, itemsize: int, data: bytes) -> None:
 def _tiff_header(data: bytes) -> Header:
     with tiff_page(data) as (page, bands, orientation):
         depth = _depth(page.dtype) if page.dtype is not None else "wide"
-        unfit = None
         size = (page.imagelength, page.imagewidth) if orientation < 5 else (page.imagewidth, page.imagelength)
-        if depth == "float":
-            unfit = "whose values are floating-point numbers", "store whole numbers"
-        elif page.samplesperpixel > 1:
-            unfit = f"of {page.samplesperpixel} bands", "store the labels as one band of whole numbers"
-        elif page.photometric == 0:
-            unfit = "of which 0 is white (MinIsWhite)", "store the labels with 0 as black"
+        unfit = _unfit(depth, page.samplesperpixel, page.photometric == 0)
         return Header(size, len(bands), depth, orientation, "tifffile", unfit)
 
 

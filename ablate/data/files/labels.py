@@ -105,29 +105,25 @@ def read_labels(
         cure = "write each name before what masks store, such as ground: 0"
         findings.say("expected names to values, got values to names", key="data.classes", cure=cure)
         return None
-    stored = {name: _parse(entry) for name, entry in classes.items()}
-    ignored = [_parse(entry) for entry in ignore]
-    coloured = any(isinstance(part, tuple) for found in (*stored.values(), *ignored) for part in found)
-    coloured = coloured or all(_as_colour(found) for found in stored.values())
-
+    named = [(f"classes.{name}", index, _parse(entry)) for index, (name, entry) in enumerate(classes.items())]
+    stored = [*named, *(("ignore", IGNORE, _parse(entry)) for entry in ignore)]
+    coloured = any(isinstance(part, tuple) for _, _, found in stored for part in found)
+    coloured = coloured or all(_as_colour(found) for _, _, found in named)
     table: dict[int, int] = {}
     owners: dict[int, str] = {}
-    entries = [(name, index, stored[name]) for index, name in enumerate(classes)]
-    for name, target, found in [*entries, *(("ignore", IGNORE, item) for item in ignored)]:
-        key = "data.ignore" if name == "ignore" else f"data.classes.{name}"
-        codes = _codes(found, coloured)
+    chosen: dict[str, Colour] = {}
+    for key, target, found in stored:
+        codes, name = _codes(found, coloured), key.removeprefix("classes.")
         if not codes:
             wanted = "a colour such as [128, 0, 0] or '#800000'" if coloured else f"values 0..{HIGHEST_VALUE}"
-            findings.say(f"expected {wanted} for every class and ignored label", key=key)
-            continue
+            findings.say(f"expected {wanted} for every class and ignored label", key=f"data.{key}")
+        elif coloured and target != IGNORE:
+            chosen[name] = _colour(codes[0])
         for code in codes:
             if owners.setdefault(code, name) != name:
-                findings.say(
-                    f"the label {_shown(code, coloured)} stands for both '{owners[code]}' and '{name}'", key=key
-                )
+                told = f"the label {_shown(code, coloured)} stands for both '{owners[code]}' and '{name}'"
+                findings.say(told, key=f"data.{key}")
             table[code] = target
-    first = {name: _codes(found, coloured) for name, found in stored.items()}
-    chosen = {name: _colour(codes[0]) for name, codes in first.items() if codes} if coloured else {}
     return Labels(tuple(classes), _palette(tuple(classes), palette, chosen, findings), coloured, table)
 
 

@@ -64,14 +64,15 @@ def find_layout(root: Path) -> Layout:
     roles, series = _series(files)
     folders = roles if set(roles) == set(SPLITS) else None
     found: list[tuple[tuple[float, ...], Layout]] = []
-    kinds = {glob: _kind(root, paths) for glob, paths in series.items()}
+    kinds = {patterns: _kind(root, paths) for patterns, paths in series.items()}
     for images, masks in permutations(series, 2):
-        layout = _paired(root, images, masks, folders)
+        tried = [_paired(root, ours, theirs, folders) for ours in images for theirs in masks]
+        layout = max(tried, key=lambda one: len(one.all_pairs()))
         if layout.all_pairs():
             worth = kinds[masks][0] - kinds[images][0], kinds[images][1] - kinds[masks][1]
             found.append(((len(layout.all_pairs()), *worth, -len(layout.unpaired)), layout))
     if not found:
-        shown = "; ".join(f"{glob} ({len(paths):,})" for glob, paths in series.items())
+        shown = "; ".join(f"{patterns[0]} ({len(paths):,})" for patterns, paths in series.items())
         cure = "write `images` and `masks` of a study file by hand (see studies/folder-example.yaml)"
         raise DataError(f"no images and masks pair up by their names among {shown}", file=str(root), cure=cure)
     best = max(found, key=lambda item: item[0])[1]
@@ -113,8 +114,8 @@ def hint(text: str) -> int:
     return -1 if words & IMAGE_WORDS else 0
 
 
-def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Return the folders of splits by role, and the files by a pattern of their names, the most frequent ones."""
+def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[tuple[str, ...], list[str]]]:
+    """Return the folders of splits by role, and the files by the patterns of their names, the most frequent ones."""
     roles: dict[str, str] = {}
     places: Places = defaultdict(list)
     for file in files:
@@ -131,10 +132,10 @@ def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[str, l
                 continue
             if len(names) > 2 or (len(names) == 2 and all(_without_split(name, {}) != name for name in names)):
                 places = _starred(places, depth, place)
-    series: dict[str, list[str]] = {}
+    series: dict[tuple[str, ...], list[str]] = {}
     for (parts, suffix), paths in places.items():
-        for name, own in _named_alike(paths, suffix):
-            series["/".join([*parts, name])] = [path.as_posix() for path in own]
+        for patterns, own in _named_alike(paths, suffix):
+            series[tuple("/".join([*parts, name]) for name in patterns)] = [path.as_posix() for path in own]
     return roles, dict(sorted(series.items(), key=lambda item: -len(item[1]))[:MOST_SERIES])
 
 
@@ -159,23 +160,30 @@ def _without_split(part: str, roles: dict[str, str]) -> str:
     return f"{before}{{split}}{after}"
 
 
-def _named_alike(paths: Sequence[PurePosixPath], suffix: str) -> Iterator[tuple[str, list[PurePosixPath]]]:
-    """Give the files of one folder by the first or last word of their names, where that tells kinds of files apart."""
+def _named_alike(paths: Sequence[PurePosixPath], suffix: str) -> Iterator[tuple[list[str], list[PurePosixPath]]]:
+    """Give the files of one folder by the first or last word of their names, where that tells kinds of files apart.
+
+    Files of one kind fit several patterns: with the word that all their names share, the partners' may lack it.
+    """
+    plain = [f"*{suffix}"]
     for pattern, shape in ((r"[_\-. ]*[A-Za-z]+$", "*{}"), (r"^[A-Za-z]+[_\-. ]*", "{}*")):
         found = defaultdict(list)
         for path in paths:
             match = re.search(pattern, path.stem)
             found[match[0] if match else ""].append(path)
+        if len(found) == 1:
+            plain += [shape.format(glob.escape(word)) + suffix for word in found if word]
+            continue
         telling = {word: own for word, own in found.items() if word and hint(word)}
         if not telling and 2 <= len(found) <= 4 and all(word and len(own) > 1 for word, own in found.items()):
             telling = dict(found)
         if telling:
             rest = [path for word, own in found.items() if word not in telling for path in own]
-            yield from ((shape.format(glob.escape(word)) + suffix, own) for word, own in telling.items())
+            yield from (([shape.format(glob.escape(word)) + suffix], own) for word, own in telling.items())
             if rest:
-                yield f"*{suffix}", rest
+                yield plain[:1], rest
             return
-    yield f"*{suffix}", list(paths)
+    yield plain, list(paths)
 
 
 def _kind(root: Path, paths: Sequence[str]) -> tuple[int, float]:

@@ -16,7 +16,6 @@ from ablate.data.dataset import CAMVID, Dataset, Split
 from ablate.data.street import palette
 from ablate.data.street.canvas import SUPERSAMPLE, Camera, Canvas, Draw, Stand
 from ablate.data.street.houses import backdrop, building, ground
-from ablate.data.street.palette import Material
 from ablate.data.street.scene import Fence, Light, Scene, Thing, lay_out
 from ablate.data.street.things import PAINTERS, fence
 
@@ -97,7 +96,7 @@ def draw_scene(size: tuple[int, int], seed: int, split: str, index: int) -> tupl
 
 def _paint(canvas: Canvas, scene: Scene, draw: Draw) -> None:
     """Paint everything from the back to the front."""
-    canvas.material(Material(palette.SKY, scene.light.zenith))
+    canvas.material(palette.SKY, scene.light.zenith)
     backdrop(canvas, draw)
     ground(canvas, scene, draw)
     for plan in sorted(scene.buildings, key=lambda plan: -plan.start):

@@ -63,6 +63,10 @@ class Draw:
             colour[2] + bright + spread * (self._random() - 0.5),
         )
 
+    def paint(self, colours: Sequence[Colour], spread: float = 0.06) -> Colour:
+        """Return one of the colours, a little off (`shade`)."""
+        return self.shade(self.pick(colours), spread)
+
     def seed(self) -> int:
         """Return a coordinate for draws that are to be independent of these."""
         return int(self._random() * 2**48)
@@ -104,10 +108,15 @@ class Canvas:
         down, across = cells[: self.rows] + draw.whole(0, LATTICE), cells[: self.columns] + draw.whole(0, LATTICE)
         self.rag = _lattice()[down % LATTICE][:, across % LATTICE]  # 0..1, what frays the outlines of foliage
 
-    def material(self, material: Material) -> int:
-        """Return the number under which a material is painted."""
-        self.materials.append(material)
+    def material(self, label: int, colour: Colour, depth: float = 0.0, grain: float = 0.0, cell: float = 0.2) -> int:
+        """Return the number under which a `Material` is painted."""
+        self.materials.append(Material(label, colour, depth, grain, cell))
         return len(self.materials) - 1
+
+    def on_ground(self, rows: slice, columns: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and z, in metres, of the places of the ground that pixels below the horizon show."""
+        z = self.camera.focal * self.camera.height / (self.ys[rows] - self.camera.horizon)
+        return (self.xs[columns] - self.camera.centre) * (z / self.camera.focal), z
 
     def window(self, left: float, right: float, top: float, bottom: float) -> tuple[slice, slice] | None:
         """Return the part of the canvas that covers the given bounds, or None where that is none of it."""
@@ -221,7 +230,7 @@ class Stand:
 
     def material(self, label: int, colour: Colour, grain: float = 0.0, cell: float = 0.1) -> int:
         """Return the number of a material at this depth."""
-        return self.canvas.material(Material(label, colour, self.z, grain, cell))
+        return self.canvas.material(label, colour, self.z, grain, cell)
 
     def point(self, x: float, y: float) -> Point:
         """Return canvas column and row of a place in metres."""

@@ -12,7 +12,7 @@ from functools import partial
 from ablate.data.dataset import IGNORE
 from ablate.data.street import palette
 from ablate.data.street.canvas import SUPERSAMPLE, Canvas, Draw, Stand
-from ablate.data.street.palette import Colour, Material, scaled
+from ablate.data.street.palette import Colour, scaled
 from ablate.data.street.scene import Fence, Light
 
 LEAST_PITCH = 3 * SUPERSAMPLE  # canvas pixels between pickets: gaps must show what is behind
@@ -22,7 +22,7 @@ def tree(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw a trunk under a crown of ragged clumps, darker below and away from the sun."""
     height = draw.between(4.0, 7.5)
     radius = height * draw.between(0.26, 0.36)
-    leaf = draw.shade(draw.pick(palette.LEAVES), 0.04)
+    leaf = draw.paint(palette.LEAVES, 0.04)
     trunk = stand.material(palette.TREE, draw.shade(palette.BROWN), 0.3, 0.08)
     stand.limb(trunk, (0.0, 0.0), (draw.between(-0.2, 0.2), height * 0.6), height * 0.06, height * 0.03)
     _clumps(stand, draw, light, leaf, height - radius * 1.05, radius, radius * 1.05, 11)
@@ -63,9 +63,8 @@ def _dapple(canvas: Canvas, x: float, z: float, radius: float, strength: float) 
     at = canvas.window(min(columns), max(columns), min(rows), max(rows))
     if at is None:
         return
-    camera = canvas.camera
-    far = camera.focal * camera.height / (canvas.ys[at[0]] - camera.horizon)
-    aside = (canvas.xs[at[1]] - camera.centre) * (far / camera.focal) - x
+    aside, far = canvas.on_ground(*at)
+    aside = aside - x
     distance = (aside * aside + (far - z) * (far - z)) * (1 / (radius * radius)) + canvas.rag[at] * 0.7
     canvas.shade[at][(distance < 1) & (far > 0)] = strength
 
@@ -73,7 +72,7 @@ def _dapple(canvas: Canvas, x: float, z: float, radius: float, strength: float) 
 def lamp(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw a street lamp or a plain mast."""
     height = draw.between(5.0, 8.0)
-    paint = stand.material(palette.POLE, draw.shade(draw.pick(palette.METAL)), 0.04)
+    paint = stand.material(palette.POLE, draw.paint(palette.METAL), 0.04)
     stand.shadow(light.sunlight, 0.07, height, light.sun)
     stand.bar(paint, -0.12, 0.12, 0.0, height)
     if stand.shows(0.05):
@@ -86,7 +85,7 @@ def lamp(stand: Stand, draw: Draw, light: Light) -> None:
 
 def post(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw a short bollard post."""
-    paint = stand.material(palette.POLE, draw.shade(draw.pick(palette.METAL)), 0.04)
+    paint = stand.material(palette.POLE, draw.paint(palette.METAL), 0.04)
     stand.shadow(light.sunlight, 0.08, 1.0, light.sun)
     stand.bar(paint, -0.1, 0.1, 0.0, draw.between(0.9, 1.3))
     if stand.shows(0.05):
@@ -97,7 +96,7 @@ def sign(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw a round, triangular or square plate, or a street name, on a pole."""
     middle, size = draw.between(2.1, 2.7), draw.between(0.46, 0.62)
     stand.shadow(light.sunlight, 0.05, middle, light.sun)
-    stand.bar(stand.material(palette.POLE, draw.shade(draw.pick(palette.SIGN_POLES))), -0.045, 0.045, 0.0, middle + 0.1)
+    stand.bar(stand.material(palette.POLE, draw.paint(palette.SIGN_POLES)), -0.045, 0.045, 0.0, middle + 0.1)
     rim = stand.material(palette.SIGN, draw.shade(palette.RED, 0.04))
     face = stand.material(palette.SIGN, draw.shade(palette.WHITE, 0.04))
     mark = stand.material(palette.SIGN, palette.BLACK)
@@ -114,7 +113,7 @@ def sign(stand: Stand, draw: Draw, light: Light) -> None:
             stand.polygon(paint, [*corners, (0.0, middle + size * part)])
         stand.box(mark, -0.05, 0.05, middle - size * 0.3, middle + size * 0.25)
     elif kind == "square":
-        blue = stand.material(palette.SIGN, draw.shade(draw.pick(palette.SIGN_FACES)))
+        blue = stand.material(palette.SIGN, draw.paint(palette.SIGN_FACES))
         stand.box(face, -size, size, middle - size, middle + size)
         stand.box(blue, -size * 0.88, size * 0.88, middle - size * 0.88, middle + size * 0.88)
         stand.box(face, -size * 0.2, size * 0.2, middle - size * 0.6, middle + size * 0.5)
@@ -131,7 +130,7 @@ def sign(stand: Stand, draw: Draw, light: Light) -> None:
 def signal(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw traffic lights."""
     stand.shadow(light.sunlight, 0.07, 3.2, light.sun)
-    stand.bar(stand.material(palette.POLE, draw.shade(draw.pick((palette.GREY, palette.DARK)))), -0.06, 0.06, 0.0, 2.4)
+    stand.bar(stand.material(palette.POLE, draw.paint((palette.GREY, palette.DARK))), -0.06, 0.06, 0.0, 2.4)
     frame, case = stand.material(palette.SIGN, draw.shade(palette.WHITE)), stand.material(palette.SIGN, palette.BLACK)
     stand.box(frame, -0.34, 0.34, 2.1, 3.5)
     stand.box(case, -0.27, 0.27, 2.17, 3.43)
@@ -143,7 +142,7 @@ def signal(stand: Stand, draw: Draw, light: Light) -> None:
 
 def bin_(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw a litter bin or a letter box: nothing that has a class."""
-    colour = draw.shade(draw.pick(palette.BINS))
+    colour = draw.paint(palette.BINS)
     body, lid = stand.material(IGNORE, colour, 0.1), stand.material(IGNORE, scaled(colour, 0.6))
     stand.shadow(light.sunlight, 0.3, 1.0, light.sun)
     stand.box(body, -0.3, 0.3, 0.0, 1.0)
@@ -155,13 +154,13 @@ def fence(canvas: Canvas, plan: Fence, light: Light) -> None:
     """Draw pickets and two rails between two ground points, in perspective; the gaps are open."""
     draw = Draw(plan.seed)
     height, pitch, width = draw.between(1.0, 1.5), draw.between(0.28, 0.42), draw.between(0.09, 0.13)
-    colour = draw.shade(draw.pick(palette.PICKETS))
+    colour = draw.paint(palette.PICKETS)
     (xa, za), (xb, zb) = plan.start, plan.end
     span = math.sqrt((xb - xa) * (xb - xa) + (zb - za) * (zb - za))
     pickets, point = int(span / pitch), canvas.camera.point
     middle = (za + zb) / 2
     reach_x, reach_z = (xb - xa) / span * width / 2, (zb - za) / span * width / 2
-    rail = canvas.material(Material(palette.FENCE, scaled(colour, 0.85), middle))
+    rail = canvas.material(palette.FENCE, scaled(colour, 0.85), middle)
     stripe = [(xa, za), (xb, zb), (xb + height * light.sun[0], zb), (xa + height * light.sun[0], za)]
     canvas.shadow(light.sunlight * 0.5, stripe)
     for level in (0.22, 0.78):
@@ -177,7 +176,7 @@ def fence(canvas: Canvas, plan: Fence, light: Light) -> None:
             continue  # at this distance the image cannot resolve every picket
         last = column
         if abs(z - painted) > 1.0:
-            paint, painted = canvas.material(Material(palette.FENCE, colour, z, 0.15, 0.1)), z
+            paint, painted = canvas.material(palette.FENCE, colour, z, 0.15, 0.1), z
         # A picket is flat and lies in the fence: seen along it, it is as narrow as the board is thick.
         along = point(x + reach_x, 0.0, z + reach_z)[0] - point(x - reach_x, 0.0, z - reach_z)[0]
         half = max(abs(along), 0.025 * canvas.camera.focal / z) / 2
@@ -195,7 +194,7 @@ def car(stand: Stand, draw: Draw, light: Light, *, behind: bool) -> None:
     waist, roof = draw.between(0.85, 0.98), draw.between(1.38, 1.6)
     if van:
         waist, roof, half = 1.15, draw.between(2.0, 2.5), 1.0
-    paint = draw.shade(draw.pick(palette.BODIES))
+    paint = draw.paint(palette.BODIES)
     _ground_shadow(stand, half, length, roof, light)
     if abs(stand.x) > half:
         _flank(stand, draw, half, length, waist, roof, paint, van)
@@ -226,10 +225,8 @@ def _flank(
     """Draw the side that is turned to the middle of the image."""
     canvas, point = stand.canvas, stand.canvas.camera.point
     x, z = stand.x + (half if stand.x < 0 else -half), stand.z
-    body = canvas.material(Material(palette.CAR, scaled(paint, 0.86), z + length / 2))
-    glass = canvas.material(Material(palette.CAR, draw.shade(GLASS), z + length / 2))
-    tyre = canvas.material(Material(palette.CAR, palette.BLACK, z + length / 2))
-    hub = canvas.material(Material(palette.CAR, (0.55, 0.55, 0.57), z + length / 2))
+    colours = scaled(paint, 0.86), draw.shade(GLASS), palette.BLACK, (0.55, 0.55, 0.57)
+    body, glass, tyre, hub = (canvas.material(palette.CAR, colour, z + length / 2) for colour in colours)
     lean = x - (0.0 if van else 0.16 * (1 if stand.x < 0 else -1))
     front, back = (0.05, 0.95) if van else (0.06, 0.74)
     low, high = z + length * front, z + length * back
@@ -252,7 +249,7 @@ def _flank(
 def crossing_car(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw a car across the street, seen from its side."""
     material = partial(stand.material, palette.CAR)
-    paint = draw.shade(draw.pick(palette.BODIES))
+    paint = draw.paint(palette.BODIES)
     body, dark = material(paint), material(scaled(paint, 0.7))
     glass, black = material(draw.shade(GLASS)), material(palette.BLACK)
     hub = material((0.55, 0.55, 0.57))
@@ -284,8 +281,8 @@ def pedestrian(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw somebody walking or standing, seen from the front, the back or the side."""
     material = partial(stand.material, palette.PEDESTRIAN)
     size = draw.between(0.92, 1.08)
-    coat, cloth = draw.shade(draw.pick(palette.COATS)), draw.shade(draw.pick(palette.CLOTHS))
-    skin, hair = draw.shade(draw.pick(palette.SKIN), 0.03), draw.shade(draw.pick(palette.HAIR))
+    coat, cloth = draw.paint(palette.COATS), draw.paint(palette.CLOTHS)
+    skin, hair = draw.paint(palette.SKIN, 0.03), draw.paint(palette.HAIR)
     stride = draw.between(0.05, 0.3)
     legs, dark_leg = material(cloth, 0.05), material(scaled(cloth, 0.75))
     top, dark_top = material(coat, 0.05), material(scaled(coat, 0.75))
@@ -307,7 +304,7 @@ def pedestrian(stand: Stand, draw: Draw, light: Light) -> None:
     stand.polygon(dark_top, half)
     stand.limb(top, (-0.21 * k, 1.4 * k), (-(0.24 + swing) * k, 0.88 * k), 0.13 * k)
     if draw.chance(0.25):
-        bag = material(draw.shade(draw.pick(palette.COATS)))
+        bag = material(draw.paint(palette.COATS))
         stand.box(bag, 0.22 * k, 0.42 * k, 0.6 * k, 0.92 * k)
     stand.ellipse(crown, 0.0, 1.63 * k, 0.135 * k, 0.16 * k)
     if draw.chance(0.75):
@@ -317,12 +314,12 @@ def pedestrian(stand: Stand, draw: Draw, light: Light) -> None:
 def bicyclist(stand: Stand, draw: Draw, light: Light) -> None:
     """Draw a rider with the bicycle, from the side or from behind."""
     material = partial(stand.material, palette.BICYCLIST)
-    frame = material(draw.shade(draw.pick(palette.COATS)))
-    tyre, skin = material(palette.BLACK), material(draw.shade(draw.pick(palette.SKIN), 0.03))
-    jacket = draw.shade(draw.pick(palette.JACKETS))
+    frame = material(draw.paint(palette.COATS))
+    tyre, skin = material(palette.BLACK), material(draw.paint(palette.SKIN, 0.03))
+    jacket = draw.paint(palette.JACKETS)
     top, dark_top = material(jacket, 0.05), material(scaled(jacket, 0.75))
-    legs = material(draw.shade(draw.pick(palette.TROUSERS)))
-    helmet = material(draw.shade(draw.pick(palette.HELMETS)))
+    legs = material(draw.paint(palette.TROUSERS))
+    helmet = material(draw.paint(palette.HELMETS))
     stand.shadow(light.sunlight, 0.5, 1.0, light.sun)
     if draw.chance(0.8):
         for hub in (-0.54, 0.54):

@@ -13,13 +13,13 @@ from torch import nn
 
 from ablate.data.dataset import Dataset
 from ablate.errors import AblateError
-from ablate.models.inspect import compare_trees, forward_flops, module_tree, on_meta, parameters
+from ablate.models import compare_trees, forward_flops, module_tree, on_meta, parameters
 from ablate.registry import MODELS
 from ablate.run.plan.reach import Phase, deciding_seeds, later_phases, reach_lines
 from ablate.study.components import create
 from ablate.study.spec import SpaceSpec
 from ablate.study.study import Study, Variant
-from ablate.study.trial import Trial, canonical, level_text, number_text
+from ablate.study.trial import Trial, canonical, level_text, number_text, with_folder
 from ablate.wording import count_of
 
 
@@ -39,7 +39,7 @@ class VariantPlan:
     removed: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as `run.json` holds it; modules as lines of `ablate.models.inspect.module_tree`."""
+        """Return it as `run.json` holds it; modules as lines of `ablate.models.module_tree`."""
         return {
             "model": self.model,
             "differs": {name: list(pair) for name, pair in self.differs.items()},
@@ -157,8 +157,9 @@ def _build_one(study: Study, variant: Variant, shape: Shape) -> tuple[VariantPla
     """Return a variant with what its network says, and that network's module tree."""
 
     def factory() -> nn.Module:
+        model = with_folder(variant.model, study.base)
         with study.located(), _named(variant.name):
-            return create(MODELS, variant.model, in_channels=shape.in_channels, num_classes=shape.num_classes)
+            return create(MODELS, model, in_channels=shape.in_channels, num_classes=shape.num_classes)
 
     def built(device: torch.device) -> nn.Module:
         with device:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ablate.data.augment import Augmenter
 from ablate.data.dataset import IGNORE, Dataset, load_dataset
 from ablate.errors import AblateError, Problem, StudyError
-from ablate.models.inspect import forward_flops
+from ablate.models import forward_flops
 from ablate.plugins import check_model, check_outputs, kept_random_states, reported
 from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
 from ablate.study.components import bound, name_of

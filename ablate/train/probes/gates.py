@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ablate.data.dataset import IGNORE
 from ablate.measure import segmentation
-from ablate.models.inspect import outputs
+from ablate.models import copy_weights, drawn_again, outputs
 from ablate.models.layers import gates, hooked_gates
-from ablate.models.replace import copy_weights, drawn_again
+from ablate.train.device import arithmetic
 from ablate.train.evaluate import image_counts
 from ablate.train.network import predicted
-from ablate.train.probes.gradients import arithmetic, untouched
+from ablate.train.probes.gradients import untouched
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
@@ -216,6 +216,6 @@ def _recorded(
     places = gates(model)
     with ExitStack() as stack:
         for name in untrained:
-            stack.callback(places[name].register_forward_pre_hook(partial(run_untrained, name)).remove)
+            stack.enter_context(places[name].register_forward_pre_hook(partial(run_untrained, name)))
         stack.enter_context(hooked_gates(model, alphas.__setitem__))
         yield alphas, fresh_alphas

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ablate.measure.stability import LEAST_HEADROOM, MOST_HEADROOM
 from ablate.models.layers import SkipConnection, detached_skips
+from ablate.train.device import arithmetic
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 # Bisections of an octave: the answer is within 2^(1/64), about one per cent.
@@ -158,15 +159,6 @@ def first_rise(loss_at: Callable[[float], float], *, quick: bool) -> float:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if raised(middle) else (middle, high)
     return math.sqrt(low * high)
-
-
-def arithmetic(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Return the context in which a probe runs the model: autocast to `precision`, or none at float32."""
-    reduced = precision != torch.float32
-    # Without the cache, because a probe changes weights between two passes.
-    return torch.autocast(
-        device.type, dtype=precision if reduced else torch.bfloat16, enabled=reduced, cache_enabled=False
-    )
 
 
 @contextmanager

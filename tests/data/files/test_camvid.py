@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ablate.data.dataset import IGNORE, check_dataset, load_dataset
-from ablate.data.files.folder import SEQUENCES
+from ablate.data.files import SEQUENCES
 from ablate.errors import DataError
 
 pytestmark = pytest.mark.camvid

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from ablate.data.dataset import IGNORE, Dataset, as_bytes, check_dataset, load_dataset
-from ablate.data.files import assemble
-from ablate.data.files.folder import existing_root, folder
+from ablate.data.files import assemble, existing_root, folder
 from ablate.errors import DataError
 from tests.data.pictures import cells, png, save, tiff
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import IGNORE, Dataset, check_dataset
-from ablate.data.files.folder import folder
+from ablate.data.files import folder
 from ablate.errors import DataError
 from tests.data.pictures import save, save_shapes, shapes
 
