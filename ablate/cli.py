@@ -156,13 +156,14 @@ def check(
 ) -> None:
     """Check a study before it runs: file, data, plugins, a batch through every network, device, memory, disk, W&B."""
     loaded, _ = study_of(study, override, plugin)
-    from ablate.run.plan.view import check_document, print_check
+    from ablate.run.plan.view import check_document, fits, print_check
 
     results = out or results_of(loaded.path, loaded.name)
     if as_json:
-        print_json({"name": loaded.name, **check_document(loaded, results)})
-    else:
-        print_check(loaded, results)
+        found = check_document(loaded, results)
+        print_json({"name": loaded.name, **found})
+        raise typer.Exit(0 if fits(found) else 1)
+    raise typer.Exit(print_check(loaded, results))
 
 
 @app.command()

@@ -41,6 +41,8 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
         raise StudyError("is there already", file=str(path), cure="remove it, or write another with --out")
     layout = find_layout(folder)
     seen = survey(folder, layout)
+    if not seen.classes:
+        raise StudyError(seen.problems[0].removeprefix("data.masks: "), file=str(folder))
     if ask is not None:
         seen = _named(seen, ask)
     place = os.path.relpath(folder.resolve(), path.resolve().parent)

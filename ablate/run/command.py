@@ -126,8 +126,10 @@ def run_study(
         for note in outcome.notes:
             display.say(note)
         if left:
+            from ablate.data.dataset import first_names
+
             gone = f"{count_of(len(left), 'trial')} here {'is' if len(left) == 1 else 'are'} no longer in the study"
-            display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
+            display.say(f"{gone} (kept, not reported): {first_names(left)}")
         if outcome.exit_code > 128:
             display.say("stopped; the same command goes on where this one left")
         else:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablate.errors import StudyError
+from ablate.errors import StudyError, is_full_disk
 from ablate.records.files import lock
 from ablate.records.paint import write_panel
 from ablate.records.record import Record
@@ -117,7 +117,9 @@ class Tracker:
 
     def failed(self, error: Exception) -> str:
         """Return the note on an error, which ends nothing."""
-        return f"{self.title}: {one_line(error)[:200]}"
+        # A full disk is one note, whichever file could not be written.
+        reason = str(error.strerror) if isinstance(error, OSError) and is_full_disk(error) else one_line(error)
+        return f"{self.title}: {reason[:200]}"
 
     # -- what they log ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
 import socket
@@ -80,6 +81,8 @@ class WandbTracker(Tracker):
         os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
         # Its setting of this name comes too late; git would run what the working folder's configuration names.
         os.environ["WANDB_DISABLE_GIT"] = "true"
+        # On a full disk each line of its own logs would print a traceback, thousands of them, until the process ends.
+        logging.raiseExceptions = False
         self.start()
 
     def close(self) -> list[str]:

@@ -167,6 +167,26 @@ def test_masks_that_were_resized_as_pictures(tmp_path: Path) -> None:
     assert "    foreground: 255" in text and "  ignore: [" in text
 
 
+def test_images_of_several_endings_are_one_kind(tmp_path: Path) -> None:
+    for number in range(9):
+        image, mask = drawing(number)
+        put(tmp_path / "mixed" / "Bilder ä" / f"{number} (1).{('JPG', 'jpeg', 'png')[number % 3]}", image)
+        put(tmp_path / "mixed" / "Masken" / f"{number} (1)_Maske.png", mask)
+    text, notes = study_of(tmp_path / "mixed", tmp_path / "s.yaml")
+    assert 'images: "Bilder ä/*.*"  # 9 images' in text
+    assert not any("without" in note for note in notes)
+
+
+def test_lossy_masks_make_no_study(tmp_path: Path) -> None:
+    for number in range(4):
+        image, mask = cells(number)
+        save(tmp_path / "lossy" / "image" / f"{number}.png", image)
+        put(tmp_path / "lossy" / "label" / f"{number}.jpg", Image.fromarray(mask))
+    with pytest.raises(AblateError, match="4 masks in a lossy format .*; store masks as PNG") as caught:
+        write_study(tmp_path / "lossy", tmp_path / "s.yaml")
+    assert len(caught.value.problems) == 1 and not (tmp_path / "s.yaml").exists()
+
+
 def test_classes_are_asked_for_and_copies_are_said(membrane: Path, tmp_path: Path) -> None:
     (membrane / "image" / "1.png").write_bytes((membrane / "image" / "0.png").read_bytes())
     asked = []

@@ -15,11 +15,9 @@ import numpy as np
 from ablate.data.dataset import SPLITS, Findings
 from ablate.data.files.header import Unusable, read_header
 from ablate.data.files.pixels import read_image
-from ablate.data.files.sources import list_files, pair_up, read_bytes
+from ablate.data.files.sources import SUFFIXES, list_files, pair_up, read_bytes
 from ablate.errors import DataError
 
-ARRAYS = ".npy"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".webp", ".jp2")
 MASK_WORDS = {"mask", "masks", "label", "labels", "annot", "annotation", "annotations", "seg", "segs", "gt", "target"}
 MASK_WORDS |= {"targets", "truth", "lbl", "manual", "trimaps"}
 IMAGE_WORDS = {"image", "images", "img", "imgs", "rgb", "raw", "photo", "photos", "input", "inputs", "scan", "im", "x"}
@@ -132,9 +130,16 @@ def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[str, l
             if len(names) > 2 or (len(names) == 2 and all(_without_split(name, {}) != name for name in names)):
                 places = _starred(places, depth, place)
     series: dict[str, list[str]] = {}
+    endings: dict[str, list[str]] = defaultdict(list)
     for (parts, suffix), paths in places.items():
         for name, own in _named_alike(paths, suffix):
-            series["/".join([*parts, name])] = [path.as_posix() for path in own]
+            pattern = "/".join([*parts, name])
+            series[pattern] = [path.as_posix() for path in own]
+            endings[pattern.removesuffix(suffix)].append(pattern)
+    for head, patterns in endings.items():  # a camera's .JPG beside .jpeg and .png are one kind, too
+        files = [path for pattern in patterns for path in series[pattern]]
+        if len(patterns) > 1 and len({PurePosixPath(path).with_suffix("") for path in files}) == len(files):
+            series[f"{head}.*"] = files
     return roles, dict(sorted(series.items(), key=lambda item: -len(item[1]))[:MOST_SERIES])
 
 
