@@ -60,7 +60,9 @@ def main() -> None:
                 raise
             print(f"ablate: {Problem(error.strerror or str(error), file=os.fsdecode(error.filename))}", file=sys.stderr)
             sys.exit(2)
-        print(f"ablate: {error}; mend it and run the same command again: nothing finished is lost", file=sys.stderr)
+        file = os.fsdecode(error.filename) if error.filename is not None else ""
+        cure = "mend it and run the same command again: nothing finished is lost"
+        print(f"ablate: {Problem(error.strerror or str(error), file=file, cure=cure)}", file=sys.stderr)
         sys.exit(1)
 
 

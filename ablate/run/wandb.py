@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import netrc
 import os
+import shlex
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,7 +91,7 @@ class WandbTracker(Tracker):
         self.close_seconds = CLOSE_SECONDS.get(self.mode, 0)
         notes = super().close()
         if self.mode == "offline" and self._wrote:
-            notes.append(OFFLINE_ADVICE.format(path=self.results.path / "wandb" / "offline-run-*"))
+            notes.append(OFFLINE_ADVICE.format(path=f"{shlex.quote(str(self.results.path))}/wandb/offline-run-*"))
         return notes
 
     def prepare(self) -> None:

@@ -182,7 +182,7 @@ def test_lossy_masks_make_no_study(tmp_path: Path) -> None:
         image, mask = cells(number)
         save(tmp_path / "lossy" / "image" / f"{number}.png", image)
         put(tmp_path / "lossy" / "label" / f"{number}.jpg", Image.fromarray(mask))
-    with pytest.raises(AblateError, match="4 masks in a lossy format .*; store masks as PNG") as caught:
+    with pytest.raises(AblateError, match=r"4 masks in a lossy format .*; store masks as PNG") as caught:
         write_study(tmp_path / "lossy", tmp_path / "s.yaml")
     assert len(caught.value.problems) == 1 and not (tmp_path / "s.yaml").exists()
 

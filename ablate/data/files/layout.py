@@ -137,9 +137,9 @@ def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[str, l
             series[pattern] = [path.as_posix() for path in own]
             endings[pattern.removesuffix(suffix)].append(pattern)
     for head, patterns in endings.items():  # a camera's .JPG beside .jpeg and .png are one kind, too
-        files = [path for pattern in patterns for path in series[pattern]]
-        if len(patterns) > 1 and len({PurePosixPath(path).with_suffix("") for path in files}) == len(files):
-            series[f"{head}.*"] = files
+        own = [PurePosixPath(path) for pattern in patterns for path in series[pattern]]
+        if len(patterns) > 1 and len({path.with_suffix("") for path in own}) == len(own):
+            series[f"{head}.*"] = [path.as_posix() for path in own]
     return roles, dict(sorted(series.items(), key=lambda item: -len(item[1]))[:MOST_SERIES])
 
 

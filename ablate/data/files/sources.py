@@ -227,7 +227,7 @@ def _by_key(
 
 
 def _subject(path: str, pattern: str) -> str:
-    """Return what the wildcards of a pattern are matched with: without its ending where the pattern leaves that open."""
+    """Return what the wildcards of a pattern are matched with: no ending where the pattern leaves that open."""
     return path.removesuffix(PurePosixPath(path).suffix) if _OPEN_ENDING.search(pattern) else path
 
 

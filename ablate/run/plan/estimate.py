@@ -168,7 +168,7 @@ def _quickest(act: Callable[[], None], device: torch.device, seconds: float) -> 
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes: `kept` when all is done, `running` on top of them at most, `free` where the results go, `there` already."""
+    """Bytes: `kept` when all is done, `running` on top at most, `there` of them already, `free` where results go."""
 
     kept: int
     running: int
