@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,8 @@ def init(
     path, notes = write_study(folder, out, ask=None if yes or not sys.stdin.isatty() else ask)
     for note in notes:
         print(f"note: {note}")
-    print(f"wrote {path}; next: ablate check {path}, ablate data {path}, ablate run {path}, ablate report")
+    name = shlex.quote(str(path))
+    print(f"wrote {path}; next: ablate check {name}, ablate data {name}, ablate run {name}, ablate report")
 
 
 def data(

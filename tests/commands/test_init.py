@@ -177,13 +177,20 @@ def test_images_of_several_endings_are_one_kind(tmp_path: Path) -> None:
     assert not any("without" in note for note in notes)
 
 
-def test_lossy_masks_make_no_study(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ending", "height", "fault"),
+    [
+        ("jpg", 24, r"4 masks in a lossy format .*; store masks as PNG"),
+        ("png", 20, "4 images of another size than their mask"),
+    ],
+)
+def test_masks_that_cannot_be_used_make_no_study(tmp_path: Path, ending: str, height: int, fault: str) -> None:
     for number in range(4):
         image, mask = cells(number)
-        save(tmp_path / "lossy" / "image" / f"{number}.png", image)
-        put(tmp_path / "lossy" / "label" / f"{number}.jpg", Image.fromarray(mask))
-    with pytest.raises(AblateError, match=r"4 masks in a lossy format .*; store masks as PNG") as caught:
-        write_study(tmp_path / "lossy", tmp_path / "s.yaml")
+        save(tmp_path / "bad" / "image" / f"{number}.png", image)
+        put(tmp_path / "bad" / "label" / f"{number}.{ending}", Image.fromarray(mask[:height]))
+    with pytest.raises(AblateError, match=fault) as caught:
+        write_study(tmp_path / "bad", tmp_path / "s.yaml")
     assert len(caught.value.problems) == 1 and not (tmp_path / "s.yaml").exists()
 
 
@@ -204,6 +211,8 @@ def test_classes_are_asked_for_and_copies_are_said(membrane: Path, tmp_path: Pat
 def test_what_cannot_be_written(membrane: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="there is no such folder"):
         write_study(tmp_path / "no", None)
+    with pytest.raises(StudyError, match="nowhere: there is no such folder"):
+        write_study(membrane, tmp_path / "nowhere" / "s.yaml")
     (tmp_path / "s.yaml").write_text("mine")
     with pytest.raises(StudyError, match="is there already"):
         write_study(membrane, tmp_path / "s.yaml")
