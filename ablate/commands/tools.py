@@ -70,10 +70,12 @@ def predict(
     plugins_of(plugin, study_behind(results, folder))
     from ablate.commands.predict import predict as predict_images
     from ablate.records.store import Results
+    from ablate.wording import count_of
 
     record, count = predict_images(Results(folder), images, out, variant=variant, probabilities=probabilities)
     score = record.metrics.get("val_mean_iou") or 0.0
-    print(f"{record.variant}, seed {record.seed} (val mIoU {100 * score:.2f} %): {count} masks and overlays in {out}")
+    made = f"masks and overlays of {count_of(count, 'image')} in {out}"
+    print(f"{record.variant}, seed {record.seed} (val mIoU {100 * score:.2f} %): {made}")
 
 
 def export(
