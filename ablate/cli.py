@@ -60,7 +60,9 @@ def main() -> None:
                 raise
             print(f"ablate: {Problem(error.strerror or str(error), file=os.fsdecode(error.filename))}", file=sys.stderr)
             sys.exit(2)
-        print(f"ablate: {error}; mend it and run the same command again: nothing finished is lost", file=sys.stderr)
+        file = os.fsdecode(error.filename) if error.filename is not None else ""
+        cure = "mend it and run the same command again: nothing finished is lost"
+        print(f"ablate: {Problem(error.strerror or str(error), file=file, cure=cure)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -156,13 +158,14 @@ def check(
 ) -> None:
     """Check a study before it runs: file, data, plugins, a batch through every network, device, memory, disk, W&B."""
     loaded, _ = study_of(study, override, plugin)
-    from ablate.run.plan.view import check_document, print_check
+    from ablate.run.plan.view import check_document, fits, print_check
 
     results = out or results_of(loaded.path, loaded.name)
     if as_json:
-        print_json({"name": loaded.name, **check_document(loaded, results)})
-    else:
-        print_check(loaded, results)
+        found = check_document(loaded, results)
+        print_json({"name": loaded.name, **found})
+        raise typer.Exit(0 if fits(found) else 1)
+    raise typer.Exit(print_check(loaded, results))
 
 
 @app.command()

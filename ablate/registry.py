@@ -62,7 +62,10 @@ class Registry:
     def get(self, name: str) -> Callable[..., Any]:
         """Return the factory registered as `name`; raises `StudyError` with the nearest choice where there is none."""
         if name not in self:
-            raise StudyError(f"unknown {self.kind} '{name}'", cure=nearest(name, self._entries))
+            cure = nearest(name, self._entries)
+            if not cure.startswith("did you mean"):
+                cure += "; one of your own is loaded by --plugin FILE.py"
+            raise StudyError(f"unknown {self.kind} '{name}'", cure=cure)
         entry = self._entries[name]
         if isinstance(entry.target, str):
             factory = _target(entry.target)

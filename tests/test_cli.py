@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate.commands.given import results_of, study_file
 from tests.planted import plant
 
 ABLATE = Path(sys.executable).with_name("ablate")
@@ -105,6 +106,10 @@ def test_a_study_is_found_by_its_name_and_its_folder_and_its_results_from_anywhe
         "study.yaml: the study 'small' has no results yet; ablate run study.yaml"
     )
     assert refused(ablate(folder / "project" / "results", "plan", ".")).startswith(".: no study files here")
+    # A results folder without its study file goes on by itself, wherever it was copied to.
+    (folder / "project" / "results" / "p").rename(folder / "copy")
+    (folder / "project" / "p.yaml").unlink()
+    assert results_of(study_file(folder / "copy"), "p") == folder / "copy"
 
 
 def test_the_package_is_a_command(folder: Path) -> None:

@@ -116,8 +116,9 @@ def read_spec(path: Path) -> StudySpec:
     """Read the study as resolved, without looking for its components; raises `ResultsError` where there is none."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise ResultsError("there is no study in this folder", file=str(path), cure="name a results folder") from None
+    except (FileNotFoundError, NotADirectoryError):
+        what = "there is no study in this folder" if path.parent.is_dir() else "there is no such folder"
+        raise ResultsError(what, file=str(path.parent), cure="name a results folder") from None
     try:
         document = parse_bytes(data, str(path)).value
         run = document.get("run") if isinstance(document, dict) else None

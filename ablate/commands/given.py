@@ -91,9 +91,14 @@ def name_in(path: Path) -> str:
 
 
 def results_of(study: Path, name: str) -> Path:
-    """Return where the results of a study are: below this folder or beside the study file, whichever are there."""
+    """Return where the results of a study are: below this folder or beside the study file, whichever are there.
+
+    The study as it lies in a results folder, which was given without its file, goes on in that folder.
+    """
     from ablate.records.store import Results
 
+    if study == Results(study.parent).study and Results(study.parent).is_marked():
+        return study.parent
     beside = study.absolute().parent
     places = [RESULTS / name, beside / "results" / name]
     if beside.name == STUDIES:  # which lies beside the results, as here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,19 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     path = out if out is not None else Path(f"{name}.yaml")
     if path.exists():
         raise StudyError("is there already", file=str(path), cure="remove it, or write another with --out")
+    if not path.parent.is_dir():
+        raise StudyError("there is no such folder", file=str(path.parent), cure="make it first")
     layout = find_layout(folder)
     seen = survey(folder, layout)
+    if not seen.classes:
+        raise StudyError(seen.problems[0].removeprefix("data.masks: "), file=str(folder))
     if ask is not None:
         seen = _named(seen, ask)
     place = os.path.relpath(folder.resolve(), path.resolve().parent)
     place = str(folder.resolve()) if place.startswith("../..") else Path(place).as_posix()
+    text = study_text(name, place, seen, path.name)  # before the file is made: it may raise
     with path.open("x", encoding="utf-8") as handle:
-        handle.write(study_text(name, place, seen, path.name))
+        handle.write(text)
     # Beside the study, where an editor finds it without network; one that is there may know plugins.
     if not (schema := path.with_name(SCHEMA)).exists():
         schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
@@ -77,6 +83,8 @@ def notes(seen: Survey) -> list[str]:
         )
     if seen.labels.looks == "objects":
         found.append("the masks seem to number objects one by one: all of them are one class")
+    if len(seen.classes) == 1 and not seen.multilabel:
+        found.append("the masks hold one value only, and a study tells at least two classes apart")
     if seen.layout.rivals:
         others = ", ".join((seen.layout.masks, *seen.layout.rivals))
         found.append(
@@ -122,7 +130,8 @@ def study_text(name: str, root: str, seen: Survey, file: str) -> str:
     bits = " and ".join(BITS[depth] for depth in sorted(seen.depths))
     lines = [
         f"# yaml-language-server: $schema={SCHEMA}",
-        f"# Written by `ablate init`, which looked at {images:,} images and their masks. Try it: ablate check {file}",
+        f"# Written by `ablate init`, which looked at {images:,} images and their masks. Try it: "
+        f"ablate check {shlex.quote(file)}",
         "# Everything that a study may say: `ablate schema`; what each line does: studies/folder-example.yaml.",
         "",
         f"study: {_text(name)}",
@@ -191,7 +200,8 @@ def _about_classes(seen: Survey) -> str:
 def _entry(seen: Survey, code: Any) -> str:
     if isinstance(code, list):
         return _list(seen, code)
-    return f"{_code(seen, code)}  # {100 * seen.share(code):.2g} % of the pixels"
+    share = 100 * seen.share(code)
+    return f"{_code(seen, code)}  # {share:.{2 if share < 99.5 else 3}g} % of the pixels"
 
 
 def _code(seen: Survey, code: Any) -> str:

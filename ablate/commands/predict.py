@@ -12,8 +12,7 @@ from PIL import Image
 
 from ablate.data.dataset import as_bytes
 from ablate.data.files.header import Unusable
-from ablate.data.files.layout import ARRAYS, SUFFIXES
-from ablate.data.files.sources import bands_of, list_files, of_bands
+from ablate.data.files.sources import ARRAYS, SUFFIXES, bands_of, list_files, of_bands
 from ablate.errors import DataError, Problem, ResultsError, nearest
 from ablate.records.files import make_folder
 from ablate.records.paint import labelled
@@ -35,7 +34,7 @@ def best_trial(results: Results, variant: str | None) -> tuple[TrialFolder, Reco
         cure = nearest(variant, variants) or "finish the study first"
         raise ResultsError(f"no trained network of the variant '{variant}'", file=str(results.path), cure=cure)
     if not found:
-        cure = "run it to its end; run: {keep: none} keeps no networks"
+        cure = "they are there once a trial is finished, unless `run: {keep: none}` or `ablate clean --weights` is used"
         if results.is_packed():
             cure = "a published folder holds no networks: run the study"
         raise ResultsError("no trained network is kept here", file=str(results.path), cure=cure)

@@ -127,9 +127,11 @@ def print_data(data: Dataset, console: Console | None = None) -> None:
         shares = [100 * found[name][place] / pixels[name] for name in SPLITS]
         if place == data.num_classes and not any(shares):
             continue
-        said = [name for name, share in zip(SPLITS, shares, strict=True) if not share]
-        note = f" (none in {listed(said)})" if said else " (rare)" if shares[0] < 100 * RARE else ""
-        colour = "rgb({},{},{})".format(*data.palette[place]) if place < data.num_classes else "default"
+        note, colour = "", "default"
+        if place < data.num_classes:
+            said = [name for name, share in zip(SPLITS, shares, strict=True) if not share]
+            note = f" (none in {listed(said)})" if said else " (rare)" if shares[0] < 100 * RARE else ""
+            colour = "rgb({},{},{})".format(*data.palette[place])
         table.add_row(Text.assemble(("██ ", colour), label, note), *(f"{share:.2f}" for share in shares))
     console.print(table)
     for line in leaks(data) or ["no image and no group is in two splits"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,8 @@ def init(
     path, notes = write_study(folder, out, ask=None if yes or not sys.stdin.isatty() else ask)
     for note in notes:
         print(f"note: {note}")
-    print(f"wrote {path}; next: ablate check {path}, ablate data {path}, ablate run {path}, ablate report")
+    name = shlex.quote(str(path))
+    print(f"wrote {path}; next: ablate check {name}, ablate data {name}, ablate run {name}, ablate report")
 
 
 def data(
@@ -68,10 +70,12 @@ def predict(
     plugins_of(plugin, study_behind(results, folder))
     from ablate.commands.predict import predict as predict_images
     from ablate.records.store import Results
+    from ablate.wording import count_of
 
     record, count = predict_images(Results(folder), images, out, variant=variant, probabilities=probabilities)
     score = record.metrics.get("val_mean_iou") or 0.0
-    print(f"{record.variant}, seed {record.seed} (val mIoU {100 * score:.2f} %): {count} masks and overlays in {out}")
+    made = f"masks and overlays of {count_of(count, 'image')} in {out}"
+    print(f"{record.variant}, seed {record.seed} (val mIoU {100 * score:.2f} %): {made}")
 
 
 def export(

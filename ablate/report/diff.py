@@ -219,7 +219,7 @@ def _differences_table(found: Comparison, names: tuple[str, str]) -> Table:
 def _variants_table(found: Comparison, names: tuple[str, str]) -> Table:
     table = Table(title="What each says", title_justify="left", header_style="bold")
     for head in ("Variant", "Study", "At", "mIoU", "Δ", "Decision"):
-        table.add_column(head, overflow="fold")
+        table.add_column(head, overflow="fold", no_wrap=head == "Decision")
     for variant, sides in found.variants.items():
         for place, (name, side) in enumerate(zip(names, sides, strict=True)):
             cells = (side.setting, side.miou, side.delta, side.decision) if side else (ABSENT,) * 4

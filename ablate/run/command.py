@@ -6,6 +6,8 @@ What takes long to import is imported when the fork server has begun to import i
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -103,6 +105,10 @@ def run_study(
                 )
             for note in prepared.notes:
                 display.say(note)
+            if origin is not None and not any(folder.last.exists() for folder in Results(origin).folders()):
+                display.say(
+                    f"{origin} kept no last states (run: {{keep: last}} does): every trial starts from its first epoch"
+                )
             decisions, devices = prepared.decisions, ", ".join(prepared.devices)
             display.say(
                 f"{study.name}: {devices} ({decisions.device}), {count_of(decisions.workers, 'worker')} of "
@@ -128,12 +134,18 @@ def run_study(
         for note in outcome.notes:
             display.say(note)
         if left:
+            from ablate.data.dataset import first_names
+
             gone = f"{count_of(len(left), 'trial')} here {'is' if len(left) == 1 else 'are'} no longer in the study"
-            display.say(f"{gone} (kept, not reported): {', '.join(left[:3])}")
+            display.say(f"{gone} (kept, not reported): {first_names(left)}")
         if outcome.exit_code > 128:
             display.say("stopped; the same command goes on where this one left")
         else:
-            display.say(f"results in {path}; `ablate report {path}` makes tables, figures and the page")
+            given = [
+                word for file in plugins.files if isinstance(file, Path) for word in ("--plugin", os.path.relpath(file))
+            ]
+            report = shlex.join(["ablate", "report", str(path), *given])
+            display.say(f"results in {path}; `{report}` makes tables, figures and the page")
         return outcome.exit_code
 
 

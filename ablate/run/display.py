@@ -25,6 +25,7 @@ STYLES = {"complete": "green", "diverged": "magenta", "pruned": "yellow", "faile
 FINISHED_ROWS = 12
 RUNNING_ROWS = 16
 REFRESH_SECONDS = 0.25
+NARROW = 90  # columns
 
 
 class Output:
@@ -190,18 +191,22 @@ class Display:
 
     def _finished_table(self, rows: int) -> Table:
         table = Table(box=None, pad_edge=False)
-        for title in ("finished", "status", "best epoch", "val mIoU", "test mIoU", "seconds"):
+        # A name that is cut off tells no trial from another: in a narrow terminal other columns are left out.
+        columns = ["finished", "status", "test mIoU", "val mIoU", "best epoch", "seconds"]
+        columns = columns[: 3 if self.console.width < NARROW else None]
+        for title in columns:
             table.add_column(title, justify="left" if title in ("finished", "status") else "right")
         for trial, record in self._finished[-rows:] if rows else []:
             best = record.metrics.get("best_epoch")
-            table.add_row(
+            cells = (
                 Text(trial.name),
                 Text(record.status, style=STYLES.get(record.status, "")),
-                "–" if best is None else f"{best:.0f}",
-                _percent(record.metrics.get("val_mean_iou")),
                 _percent(record.metrics.get("test_mean_iou")),
+                _percent(record.metrics.get("val_mean_iou")),
+                "–" if best is None else f"{best:.0f}",
                 f"{record.timing.get('wall_s', 0.0):.1f}",
             )
+            table.add_row(*cells[: len(columns)])
         return table
 
 

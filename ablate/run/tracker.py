@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablate.errors import StudyError
+from ablate.errors import StudyError, is_full_disk
 from ablate.records.files import lock
 from ablate.records.paint import write_panel
 from ablate.records.record import Record
@@ -27,8 +27,7 @@ from ablate.run.status import TrialFolders
 from ablate.study.study import Study
 from ablate.study.trial import Trial, without_folder
 
-# What a study asks for under `track`, and the package without which it cannot have it.
-# Trackers that need a package of their own, and its name at an index.
+# What a study asks for under `track`, and the package that it takes.
 PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
 CURVES = ("train/loss", "val/loss", "val/mean_iou", "lr")
 TAG = "ablate.trial"
@@ -160,8 +159,9 @@ class Tracker:
 
 
 def short(error: Exception) -> str:
-    """Return an error of a tracker in as many words as stand on a line."""
-    return one_line(error)[:200]
+    """Return an error of a tracker in as many words as stand on a line; a full disk without the file of the moment."""
+    full = isinstance(error, OSError) and is_full_disk(error)
+    return (str(error.strerror) if full else one_line(error))[:200]
 
 
 def settings(trial: Trial) -> dict[str, Any]:

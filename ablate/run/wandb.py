@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
+import shlex
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,6 +82,8 @@ class WandbTracker(Tracker):
         os.environ["WANDB_MODE"] = self.mode  # what W&B does not know there is an error to it
         # Its setting of this name comes too late; git would run what the working folder's configuration names.
         os.environ["WANDB_DISABLE_GIT"] = "true"
+        # On a full disk each line of its own logs would print a traceback, thousands of them, until the process ends.
+        logging.raiseExceptions = False
         self.start()
 
     def close(self) -> list[str]:
@@ -87,7 +91,7 @@ class WandbTracker(Tracker):
         self.close_seconds = CLOSE_SECONDS.get(self.mode, 0)
         notes = super().close()
         if self.mode == "offline" and self._wrote:
-            notes.append(OFFLINE_ADVICE.format(path=self.results.path / "wandb" / "offline-run-*"))
+            notes.append(OFFLINE_ADVICE.format(path=f"{shlex.quote(str(self.results.path))}/wandb/offline-run-*"))
         return notes
 
     def prepare(self) -> None:

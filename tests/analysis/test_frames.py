@@ -153,8 +153,12 @@ def test_a_folder_without_a_plan_is_read_from_its_records(tmp_path: Path) -> Non
 
 
 def test_no_study_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match=r"study\.resolved\.yaml: there is no study in this folder"):
+    with pytest.raises(ResultsError, match="there is no study in this folder"):
         load_results(tmp_path)
+    (tmp_path / "trials.tar.xz").touch()
+    for given in ("nowhere", "trials.tar.xz"):
+        with pytest.raises(ResultsError, match=f"{given}: there is no such folder"):
+            load_results(tmp_path / given)
     (tmp_path / "study.yaml").write_text("study: x\ndata: {name: street}\nepochz: 3\n")
     with pytest.raises(ResultsError, match="not a study: epochz"):
         load_results(tmp_path)

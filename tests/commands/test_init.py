@@ -180,6 +180,33 @@ def test_masks_that_were_resized_as_pictures(tmp_path: Path) -> None:
     assert "    foreground: 255" in text and "  ignore: [" in text
 
 
+def test_images_of_several_endings_are_one_kind(tmp_path: Path) -> None:
+    for number in range(9):
+        image, mask = drawing(number)
+        put(tmp_path / "mixed" / "Bilder ä" / f"{number} (1).{('JPG', 'jpeg', 'png')[number % 3]}", image)
+        put(tmp_path / "mixed" / "Masken" / f"{number} (1)_Maske.png", mask)
+    text, notes = study_of(tmp_path / "mixed", tmp_path / "s.yaml")
+    assert 'images: "Bilder ä/*.*"  # 9 images' in text
+    assert not any("without" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("ending", "height", "fault"),
+    [
+        ("jpg", 24, r"4 masks in a lossy format .*; store masks as PNG"),
+        ("png", 20, "4 images of another size than their mask"),
+    ],
+)
+def test_masks_that_cannot_be_used_make_no_study(tmp_path: Path, ending: str, height: int, fault: str) -> None:
+    for number in range(4):
+        image, mask = cells(number)
+        save(tmp_path / "bad" / "image" / f"{number}.png", image)
+        put(tmp_path / "bad" / "label" / f"{number}.{ending}", Image.fromarray(mask[:height]))
+    with pytest.raises(AblateError, match=fault) as caught:
+        write_study(tmp_path / "bad", tmp_path / "s.yaml")
+    assert len(caught.value.problems) == 1 and not (tmp_path / "s.yaml").exists()
+
+
 def test_classes_are_asked_for_and_copies_are_said(membrane: Path, tmp_path: Path) -> None:
     (membrane / "image" / "1.png").write_bytes((membrane / "image" / "0.png").read_bytes())
     asked = []
@@ -197,6 +224,8 @@ def test_classes_are_asked_for_and_copies_are_said(membrane: Path, tmp_path: Pat
 def test_what_cannot_be_written(membrane: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="there is no such folder"):
         write_study(tmp_path / "no", None)
+    with pytest.raises(StudyError, match="nowhere: there is no such folder"):
+        write_study(membrane, tmp_path / "nowhere" / "s.yaml")
     (tmp_path / "s.yaml").write_text("mine")
     with pytest.raises(StudyError, match="is there already"):
         write_study(membrane, tmp_path / "s.yaml")

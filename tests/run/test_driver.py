@@ -19,7 +19,7 @@ from ablate.plugins import Plugins
 from ablate.records.store import PACKED, Results, publish_record
 from ablate.run.display import Display
 from ablate.run.driver import Driver
-from ablate.run.events import Event, Failed, Finished, Stopped, WorkerEvent
+from ablate.run.events import Begun, Ended, Event, Failed, Finished, Stopped, WorkerEvent
 from ablate.run.executor import worker_environment
 from ablate.run.setup import prepare, writable
 from ablate.study.trial import Trial, level_text
@@ -245,6 +245,19 @@ def test_a_trial_that_has_no_record_at_the_end_is_no_success(tmp_path: Path) -> 
     outcome = driver.run()
     assert outcome.exit_code == 1
     assert any(note.startswith("without a record: only-lr0.01-seed0-") for note in outcome.notes)
+
+
+@pytest.mark.parametrize(("width", "wide"), [(60, False), (120, True)])
+def test_a_narrow_terminal_leaves_out_columns_and_cuts_no_name(tmp_path: Path, width: int, wide: bool) -> None:
+    trial = study_in(tmp_path, ONE).trials()[0]
+    display = Display(Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True))
+    with display.live():
+        display.on(Begun(trial))
+        display.on(Ended(trial, record_of(trial)))
+    shown = display.console.file.getvalue()  # type: ignore[attr-defined]
+    last = shown[shown.rindex("finished") :]
+    assert trial.name in last and "50.00 %" in last
+    assert ("val mIoU" in last) == wide
 
 
 def test_a_worker_that_dies_after_its_record_stands_has_not_failed(tmp_path: Path) -> None:

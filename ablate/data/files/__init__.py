@@ -212,7 +212,7 @@ def _paired(root: Path, images: str, masks: str, words: Words, findings: Finding
         for path in files[1:]:
             if not (root / path).is_file():
                 cure = "add the file; {...,...} in a pattern names the bands of one image"
-                findings.add(path, "that is not there", noun="band", key="data.images", cure=cure)
+                findings.add(path, "missing", noun="band", key="data.images", cure=cure)
         if all(image in masks for masks in rest):
             paired.append((files, (mask, *(masks[image] for masks in rest))))
     return paired

@@ -15,11 +15,9 @@ import numpy as np
 from ablate.data.dataset import SPLITS, Findings
 from ablate.data.files.header import Unusable, read_header
 from ablate.data.files.pixels import read_image
-from ablate.data.files.sources import list_files, pair_up, read_bytes
+from ablate.data.files.sources import SUFFIXES, list_files, pair_up, read_bytes
 from ablate.errors import DataError
 
-ARRAYS = ".npy"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".webp", ".jp2")
 MASK_WORDS = {"mask", "masks", "label", "labels", "annot", "annotation", "annotations", "seg", "segs", "gt", "target"}
 MASK_WORDS |= {"targets", "truth", "lbl", "manual", "trimaps"}
 IMAGE_WORDS = {"image", "images", "img", "imgs", "rgb", "raw", "photo", "photos", "input", "inputs", "scan", "im", "x"}
@@ -133,10 +131,23 @@ def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[tuple[
             if len(names) > 2 or (len(names) == 2 and all(_without_split(name, {}) != name for name in names)):
                 places = _starred(places, depth, place)
     series: dict[tuple[str, ...], list[str]] = {}
+    endings: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for (parts, suffix), paths in places.items():
         for patterns, own in _named_alike(paths, suffix):
-            series[tuple("/".join([*parts, name]) for name in patterns)] = [path.as_posix() for path in own]
+            placed = tuple("/".join([*parts, name]) for name in patterns)
+            series[placed] = [path.as_posix() for path in own]
+            endings[_without_ending(placed[0])].append(placed)
+    for kinds in endings.values():  # a camera's .JPG beside .jpeg and .png are one kind, too
+        paths = [PurePosixPath(path) for patterns in kinds for path in series[patterns]]
+        if len(kinds) > 1 and len({path.with_suffix("") for path in paths}) == len(paths):
+            heads = [list(map(_without_ending, patterns)) for patterns in kinds]
+            shared = [head for head in heads[0] if all(head in others for others in heads)]
+            series[tuple(f"{head}.*" for head in shared)] = [path.as_posix() for path in paths]
     return roles, dict(sorted(series.items(), key=lambda item: -len(item[1]))[:MOST_SERIES])
+
+
+def _without_ending(pattern: str) -> str:
+    return pattern.removesuffix(PurePosixPath(pattern).suffix)
 
 
 def _starred(places: Places, depth: int, place: int) -> Places:

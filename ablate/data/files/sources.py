@@ -29,11 +29,15 @@ Result = TypeVar("Result")
 IMAGES, MASKS = "data.images", "data.masks"
 MOST_BYTES = 2 << 30  # of one file
 LONGEST_NAME = 255
+ARRAYS = ".npy"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".webp", ".jp2")
 PLACEHOLDERS = ("stem", "parent", "split", "class")
 
 _PLACEHOLDER = re.compile(r"\{(.*?)\}")
 _BANDS = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _WILDCARD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])")
+# The end of a pattern that leaves the ending of the file open: image/*, image/*.*, image/*.[jJ]*
+_OPEN_ENDING = re.compile(r"\.[A-Za-z]*[*?\[][A-Za-z*?\[\]]*\Z|(?<=\*)\Z")
 _AS_REGEX = {"**/": "((?:[^/]+/)*)", "**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
 
 
@@ -98,10 +102,10 @@ def pair_up(
     that is the mask of some image is not taken for an image, nor one that is `known` for the mask of another class,
     of which no partner is asked for either.
     """
-    candidates = [path for path in list_files(root, images) if path not in known]
+    candidates = [path for path in _pictures(root, images) if path not in known]
     named = "{stem}" in masks or "{parent}" in masks
     mask_glob = _PLACEHOLDER.sub("*", masks) if named else masks
-    present = set(list_files(root, mask_glob))
+    present = set(_pictures(root, mask_glob))
     unclear: set[str] = set()
     if named:
         wanted = {image: _fill(masks, image) for image in candidates}
@@ -178,6 +182,13 @@ def list_files(root: Path, pattern: str) -> list[str]:
     return sorted(shown, key=natural)
 
 
+def _pictures(root: Path, pattern: str) -> list[str]:
+    """Return `list_files`; of a pattern that leaves the ending open without notes, Thumbs.db and their like."""
+    files = list_files(root, pattern)
+    known = [path for path in files if path.lower().endswith((*SUFFIXES, ARRAYS))]
+    return known if known and _OPEN_ENDING.search(pattern) else files
+
+
 def _walk(root: Path) -> Iterator[str]:
     """Give every file below `root` but the hidden ones; each folder once, whatever links lead to it."""
     seen = {os.path.realpath(root)}
@@ -207,12 +218,17 @@ def _by_key(
     By stem or by wildcards, whichever pairs more; by stem where it makes no difference.
     """
     ways = [_match(images, masks, {path: PurePosixPath(path).stem for path in (*images, *masks)})]
-    ours, theirs = _regex(image_glob), _regex(mask_glob)
+    ours, theirs = (_regex(_OPEN_ENDING.sub("", glob)) for glob in (image_glob, mask_glob))
     if ours.groups == theirs.groups:
-        sides = ((ours, images), (theirs, masks))
-        found = {path: regex.fullmatch(path) for regex, paths in sides for path in paths}
+        sides = ((ours, image_glob, images), (theirs, mask_glob, masks))
+        found = {path: regex.fullmatch(_subject(path, glob)) for regex, glob, paths in sides for path in paths}
         ways.append(_match(images, masks, {path: match.groups() if match else path for path, match in found.items()}))
     return max(ways, key=lambda way: len(way[0]))
+
+
+def _subject(path: str, pattern: str) -> str:
+    """Return what the wildcards of a pattern are matched with: no ending where the pattern leaves that open."""
+    return path.removesuffix(PurePosixPath(path).suffix) if _OPEN_ENDING.search(pattern) else path
 
 
 def _match(

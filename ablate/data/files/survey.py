@@ -117,6 +117,7 @@ def survey(root: Path, layout: Layout) -> Survey:
         # CamVid in the layout of the SegNet tutorial, whose last label is "void".
         names = dict(enumerate(CAMVID))
         classes, ignore = {name: code for code, name in names.items()}, (len(CAMVID),)
+    said = tuple(map(str, findings.problems()))
     return Survey(
         layout=layout,
         sizes=Counter(header.size for header in headers),
@@ -126,7 +127,7 @@ def survey(root: Path, layout: Layout) -> Survey:
         names=names,
         group=find_group([image for images in parts.values() for image in images], parts),
         copies=len(sources) - len({source.digests[0] for source in sources}),
-        problems=(*map(str, findings.problems()), *labels.faults),
+        problems=(*said, *(fault for fault in labels.faults if fault.partition(":")[0] not in " ".join(said))),
         classes=classes,
         ignore=ignore,
         of_words=of_words,

@@ -32,6 +32,7 @@ MOST_STEPS = 100
 # States of a network that a checkpoint holds: its weights, the best ones, and two moments of an Adam optimizer.
 STATES = 4
 GENERATIONS = 2
+NOT_ENOUGH = "NOT ENOUGH"
 # Of every trial: record, curves and counts; of the study: report and mirrors.
 TRIAL_BYTES, STUDY_BYTES = 60_000, 12_000_000
 # Predictions of a network are rougher than the targets that their size is estimated from.
@@ -167,16 +168,22 @@ def _quickest(act: Callable[[], None], device: torch.device, seconds: float) -> 
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes: `kept` when all is done, `running` on top of them at most, `free` where the results go."""
+    """Bytes: `kept` when all is done, `running` on top at most, `there` of them already, `free` where results go."""
 
     kept: int
     running: int
     free: int
+    there: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """True where the study fits beside what lies on the disk."""
+        return self.kept + self.running < self.free + self.there
 
     @property
     def text(self) -> str:
         """The room in words."""
-        enough = "" if self.kept + self.running < self.free else ": NOT ENOUGH"
+        enough = "" if self.enough else f": {NOT_ENOUGH}"
         return (
             f"disk: about {size_text(self.kept)} when done, {size_text(self.running)} more while it runs "
             f"({size_text(self.free)} free){enough}"
@@ -201,4 +208,5 @@ def room_of(study: Study, report: PlanReport, data: Dataset, results: Path) -> R
         kept=round(report.runs[1] * trial + masks + images + STUDY_BYTES),
         running=workers * GENERATIONS * STATES * weights,
         free=shutil.disk_usage(here).free,
+        there=sum(path.stat().st_size for path in results.rglob("*") if path.is_file()),
     )

@@ -176,12 +176,13 @@ def print_power(study: Study, pilot: Path, console: Console | None = None) -> No
 
 def power_rule(plan: PowerPlan) -> str:
     """Return the sentence under the planner's tables."""
+    last = f"; the last has {plan.level * plan.contrasts:.3g}" if plan.contrasts > 1 else ""
     return (
         f"Found with a chance of {POWER:.0%} by the primary decision at level {plan.level:.3g} (Holm's first "
-        f"step over {plan.contrasts} contrasts; the last has {plan.level * plan.contrasts:.3g}): power of Welch's "
+        f"step over {count_of(plan.contrasts, 'contrast')}{last}): power of Welch's "
         "t test, its standard error from either side's variance between the pilot's runs and from the sampling of its "
-        "test images, which more seeds do not lessen (floor). cautious_seeds: at the upper 80 % confidence bound of "
-        "the pilot's variance. Without fresh seeds the noise of choosing the setting is not counted."
+        "test images, which more seeds do not lessen (last column). In brackets: seeds at the upper 80 % confidence "
+        "bound of the pilot's variance. Without fresh seeds the noise of choosing the setting is not counted."
     )
 
 
@@ -219,12 +220,12 @@ def _detectable(frame: pd.DataFrame, seeds: list[int], own: int) -> Table:
 
 
 def _needed(frame: pd.DataFrame) -> Table:
-    table = Table(title="seeds that find a difference of mIoU (cautiously)", title_justify="left")
+    table = Table(title="seeds that find a difference of mIoU (to be safe)", title_justify="left")
     table.add_column("contrast")
     deltas = list(dict.fromkeys(frame["delta"]))
     for delta in deltas:
-        table.add_column(f"{100 * delta:g} points", justify="right")
-    table.add_column("no seeds find less than", justify="right")
+        table.add_column(count_of(f"{100 * delta:g}", "point"), justify="right")
+    table.add_column("no number of seeds finds less than", justify="right")
     for (variant, other), part in frame.groupby(["variant", "against"], sort=False):
         rows = part.set_index("delta")
         counts = [f"{_count(rows['seeds'][delta])} ({_count(rows['cautious_seeds'][delta])})" for delta in deltas]

@@ -18,7 +18,7 @@ from rich.text import Text
 from ablate.data.dataset import SPLITS, Dataset
 from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
 from ablate.run.plan.dry import dry_pass, load_data, own_data
-from ablate.run.plan.estimate import Estimate, decisions_of, estimate_seconds, room_of
+from ablate.run.plan.estimate import NOT_ENOUGH, Estimate, decisions_of, estimate_seconds, room_of
 from ablate.run.tracker import mlflow_state, refuse_missing
 from ablate.run.wandb import has_key, resolve_mode
 from ablate.stats.blocks import LEAST_GROUPS_DRAWN_WHOLE
@@ -241,10 +241,17 @@ def _memory() -> str:
     return f"{free:.1f} of {total:.1f} GB free"
 
 
-def print_check(study: Study, results: Path, console: Console | None = None) -> None:
-    """Print what `check_document` returns."""
+def print_check(study: Study, results: Path, console: Console | None = None) -> int:
+    """Print what `check_document` returns; return 1 where the disk has too little room for the study, else 0."""
     console = console or Console()
     found = check_document(study, results)
-    console.print(Text(f"{study.name}: nothing wrong was found", style="bold"))
+    verdict = "nothing wrong was found" if fits(found) else "there is too little room on the disk"
+    console.print(Text(f"{study.name}: {verdict}", style="bold"))
     for part, text in found.items():
         console.print(Text(f"  {part}: {text}"), soft_wrap=True)
+    return 0 if fits(found) else 1
+
+
+def fits(found: Mapping[str, str]) -> bool:
+    """Return whether the disk has room for a study of which `check_document` says `found`."""
+    return not found["disk"].endswith(NOT_ENOUGH)

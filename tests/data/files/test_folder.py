@@ -613,7 +613,7 @@ def test_bands_in_files_of_their_own(images: str, tmp_path: Path) -> None:
     save(other, np.zeros((24, 32), np.uint8))
     with pytest.raises(DataError) as caught:
         folder(images=images, **settings)
-    assert f"1 band that is not there: {gone.relative_to(tmp_path)}; add the file" in str(caught.value)
+    assert f"1 band missing: {gone.relative_to(tmp_path)}; add the file" in str(caught.value)
     assert "1 image whose bands differ in size, bits or rotation: " in str(caught.value)
     with pytest.raises(DataError, match=r"expected up to 16 different bands, got image/\*_B2.png, image"):
         folder(images="image/*_{B2,B2}.png", **settings)

@@ -27,6 +27,11 @@ def pair(root: Path, images: str, masks: str) -> tuple[list[tuple[str, str]], li
     [
         ("image/*.png", "label/*.png", [("image/a.png", "label/a.png"), ("image/b.png", "label/b.png")]),
         ("image/*", "label/*", [("image/a.jpg", "label/a.png"), ("image/b.tif", "label/b.png")]),
+        # Endings of several cameras, beside files that are no pictures.
+        ("i/*", "m/*_mask.png", [("i/a b.JPG", "m/a b_mask.png"), ("i/ü.jpeg", "m/ü_mask.png")]),
+        ("i/*.*", "m/*_mask.*", [("i/a.JPG", "m/a_mask.png"), ("i/b.png", "m/b_mask.tif")]),
+        ("i/*.[jJ][pP]*", "m/*_mask.png", [("i/a.JPG", "m/a_mask.png"), ("i/b.jpeg", "m/b_mask.png")]),
+        ("i/v1.0_*", "m/v1.0_*_m.png", [("i/v1.0_a.png", "m/v1.0_a_m.png"), ("i/v1.0_b.png", "m/v1.0_b_m.png")]),
         ("i/*.png", "m/*_mask.png", [("i/a.png", "m/a_mask.png"), ("i/b.png", "m/b_mask.png")]),
         ("i/*.png", "m/{stem}_mask.png", [("i/a.png", "m/a_mask.png"), ("i/b.png", "m/b_mask.png")]),
         ("*/i/*.png", "*/m/*.png", [("p1/i/0.png", "p1/m/0.png"), ("p2/i/0.png", "p2/m/0.png")]),
@@ -40,7 +45,7 @@ def pair(root: Path, images: str, masks: str) -> tuple[list[tuple[str, str]], li
     ],
 )
 def test_ways_of_naming_pairs(tmp_path: Path, images: str, masks: str, files: list[tuple[str, str]]) -> None:
-    make(tmp_path, *(name for both in files for name in both), "i/.hidden.png", "readme.txt")
+    make(tmp_path, *(name for both in files for name in both), "i/.hidden.png", "i/Thumbs.db", "readme.txt")
     assert pair(tmp_path, images, masks) == (sorted(files), [])
 
 

@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +107,18 @@ def test_a_check_says_what_was_passed_and_what_the_run_takes(tmp_path: Path) -> 
     assert "networks: 2 variants passed a batch in training and in evaluation mode" in text
     assert re.search(r"disk: about \d+ MB when done, \d+ MB more while it runs \([\d.]+ [GM]B free\)", text)
     assert all(f"  {part}: " in text for part in ("device", "W&B", "results")) and "limits" not in text
+
+
+def test_a_check_says_that_the_disk_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=1_000_000))
+    text = io.StringIO()
+    assert print_check(read(tmp_path), tmp_path / "results", Console(width=200, file=text)) == 1
+    assert text.getvalue().startswith("small: there is too little room on the disk\n")
+    assert "(1 MB free): NOT ENOUGH\n" in text.getvalue()
+    # What is there of the study already needs no more room.
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "weights").write_bytes(bytes(20_000_000))
+    assert print_check(read(tmp_path), tmp_path / "results", Console(width=200, file=text)) == 0
 
 
 def test_a_check_says_what_the_report_will_hold_against_the_data(
