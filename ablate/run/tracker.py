@@ -160,8 +160,9 @@ class Tracker:
 
 def short(error: Exception) -> str:
     """Return an error of a tracker in as many words as stand on a line; a full disk without the file of the moment."""
-    full = isinstance(error, OSError) and is_full_disk(error)
-    return (str(error.strerror) if full else one_line(error))[:200]
+    if isinstance(error, OSError) and is_full_disk(error):
+        return str(error.strerror)
+    return one_line(error)[:200]
 
 
 def settings(trial: Trial) -> dict[str, Any]:
