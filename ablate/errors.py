@@ -75,6 +75,19 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"choose from {', '.join(known)}" if known else ""
 
 
+def install_cure(extra: str) -> str:
+    """Return the command that installs the packages of one of this package's extras: pip install 'ray>=2.40'."""
+    import shlex
+    from importlib import metadata
+
+    try:
+        needs = metadata.requires("ablate-bench") or []
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        needs = []
+    asked = [need.partition(";")[0].strip() for need in needs if f'extra == "{extra}"' in need.replace("'", '"')]
+    return shlex.join(["pip", "install", *(asked or [f".[{extra}]"])])
+
+
 # Folders that an archive was unpacked to out of sight, each with the archive.
 _UNPACKED: dict[str, str] = {}
 

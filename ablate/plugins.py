@@ -128,8 +128,9 @@ def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -
 
 
 def _is_below(file: Path, folder: Path) -> bool:
-    """Return whether a module lies in the folder of a plugin, or below it, and is of no installed library."""
-    installed = "site-packages" in file.parts or file.is_relative_to(sysconfig.get_path("stdlib"))
+    """Return whether a module lies in the folder of a plugin, or below it, and is of no library nor of `ablate`."""
+    libraries = sysconfig.get_path("stdlib"), Path(__file__).parent
+    installed = "site-packages" in file.parts or any(file.is_relative_to(library) for library in libraries)
     return file.is_relative_to(folder) and not installed
 
 

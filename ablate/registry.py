@@ -59,13 +59,17 @@ class Registry:
 
         return add
 
+    def cure_for(self, name: str) -> str:
+        """Return what to write in the place of `name`, which is not registered."""
+        cure = nearest(name, self._entries)
+        if cure.startswith("did you mean"):
+            return cure
+        return "; ".join(filter(None, [cure, "one of your own is loaded by --plugin FILE.py"]))
+
     def get(self, name: str) -> Callable[..., Any]:
         """Return the factory registered as `name`; raises `StudyError` with the nearest choice where there is none."""
         if name not in self:
-            cure = nearest(name, self._entries)
-            if not cure.startswith("did you mean"):
-                cure += "; one of your own is loaded by --plugin FILE.py"
-            raise StudyError(f"unknown {self.kind} '{name}'", cure=cure)
+            raise StudyError(f"unknown {self.kind} '{name}'", cure=self.cure_for(name))
         entry = self._entries[name]
         if isinstance(entry.target, str):
             factory = _target(entry.target)

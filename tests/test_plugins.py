@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import ablate
 from ablate.errors import PluginError
 from ablate.plugins import check_model, load_plugins, random_states
 from ablate.registry import MODELS
@@ -71,6 +72,19 @@ def test_modules_beside_a_plugin_are_hashed_with_it(tmp_path: Path) -> None:
     loaded = load_plugins([path], entry_points=False)
     assert [Path(item.file).name for item in loaded] == ["mine.py", "beside_one.py"]
     assert str(tmp_path) not in sys.path
+
+
+def test_a_plugin_at_the_root_of_the_checkout_does_not_take_ablate_for_its_own(tmp_path: Path) -> None:
+    root = tmp_path / "checkout"
+    root.mkdir()
+    (root / "ablate").symlink_to(Path(ablate.__file__).parent)
+    path = plugin(root, "import ablate.stats.bounded\n")
+    program = (
+        "import sys; from pathlib import Path; from ablate.plugins import load_plugins; "
+        f"print(*(item.file for item in load_plugins([Path({str(path)!r})], entry_points=False)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(path)]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def test_a_registered_factory_is_found_and_listed() -> None:
 def test_an_unknown_name_is_told_the_nearest() -> None:
     with pytest.raises(StudyError, match=r"^unknown optimizer 'adamm'; did you mean 'adam'\?$"):
         OPTIMIZERS.get("adamm")
+    with pytest.raises(StudyError, match=r"^unknown kind 'any'; one of your own is loaded by --plugin FILE.py$"):
+        Registry("kind", {}).get("any")
 
 
 def test_a_name_is_taken_once_and_both_places_are_named() -> None:

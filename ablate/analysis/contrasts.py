@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice, best_of_all, best_of_each, each_setting
 from ablate.stats.blocks import order_test
-from ablate.stats.bootstrap import Contrast, Floats, no_contrast
+from ablate.stats.bootstrap import Contrast, no_contrast
 from ablate.stats.decisions import Decision, Verdict, decide, holm, trained
 from ablate.stats.detectable import detectable_difference, seeds_to_find
 from ablate.stats.interaction import setting_interaction
@@ -104,12 +103,13 @@ def _images(scores: StudyScores) -> dict[str, dict[str, Any]]:
     """
     row: dict[str, Any] = {"images_drawn": "", "groups": 0, "block": 0, "conditional": False}
     row |= {"order_correlation": np.nan, "order_warning": False}
-    differences: Mapping[str, Floats | None] = {}
-    with contextlib.suppress(ValueError):  # no trial is complete
+    try:
         scheme = scores.bootstrap.schemes["test"]
-        row |= {"images_drawn": scheme.kind, "groups": len(scheme.groups), "conditional": scheme.conditional}
-        row["block"] = scheme.block if scheme.kind == "blocks" else 0
-        differences = scores.image_differences("test") if scheme.kind == "independent" else {}
+    except ValueError:  # no trial is complete
+        return dict.fromkeys(scores.frames.against, row)
+    row |= {"images_drawn": scheme.kind, "groups": len(scheme.groups), "conditional": scheme.conditional}
+    row["block"] = scheme.block if scheme.kind == "blocks" else 0
+    differences = scores.image_differences("test") if scheme.kind == "independent" else {}
     made = dict.fromkeys(scores.frames.against, row)
     for name, values in differences.items():
         if values is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ablate.commands.predict import best_trial
-from ablate.errors import AblateError, ResultsError
+from ablate.errors import AblateError, ResultsError, install_cure
 from ablate.records.files import make_folder, write_atomic
 from ablate.records.images import unpack_image
 from ablate.records.store import Results, to_json
@@ -39,8 +39,8 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     }
     for name in forms:
         if lacking[name]:
-            cure = f"pip install {' '.join(lacking[name])}"
-            raise AblateError(f"--as {name}: {' and '.join(lacking[name])} is not installed", cure=cure)
+            missing = " and ".join(lacking[name])
+            raise AblateError(f"--as {name}: {missing} is not installed", cure=install_cure("export"))
     forms = forms or tuple(name for name in FORMS if not lacking[name])
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder)

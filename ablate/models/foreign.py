@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import os
 import re
 import typing
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ablate.errors import StudyError, nearest
+from ablate.errors import StudyError, install_cure, nearest
 
 Channels = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=2, max_length=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -34,7 +35,7 @@ def imported(module: str, what: str, key: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError:
         message = f"this {what} is of the library {library}, which is not installed"
-        raise StudyError(message, key=key, cure=f"pip install {library}") from None
+        raise StudyError(message, key=key, cure=install_cure(library)) from None
 
 
 def _monai(name: str, **settings: Any) -> nn.Module:
@@ -194,7 +195,8 @@ def _with_digest(folder: str, about: ValidationInfo) -> str:
     are none, or others than those of a digest that stands there already.
     """
     given, _, wanted = folder.partition("#")
-    place = ((about.context or {}).get("base") or Path()) / Path(given).expanduser()
+    home = os.path.expanduser(given)  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+    place = ((about.context or {}).get("base") or Path()) / home
     files = [(path, path.stat()) for path in sorted(place.glob("*.safetensors"))]
     if not files:
         raise ValueError(f"expected a folder with weights (.safetensors), got '{place}'; nothing is downloaded")

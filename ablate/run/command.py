@@ -105,7 +105,8 @@ def run_study(
                 )
             for note in prepared.notes:
                 display.say(note)
-            if origin is not None and not any(folder.last.exists() for folder in Results(origin).folders()):
+            begun = any(results.folders())
+            if origin is not None and not begun and not any(one.last.exists() for one in Results(origin).folders()):
                 display.say(
                     f"{origin} kept no last states (run: {{keep: last}} does): every trial starts from its first epoch"
                 )

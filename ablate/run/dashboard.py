@@ -17,7 +17,7 @@ from socketserver import ThreadingMixIn
 from typing import Any, BinaryIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, install_cure
 from ablate.records.files import lock, make_folder, refuse_links, write_atomic
 from ablate.records.record import Record
 from ablate.records.store import Results
@@ -36,7 +36,7 @@ def serve(path: Path, *, host: str, port: int, expose: bool, curves: Callable[[]
     same. `curves` gives what draws a trial's curves into a file.
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise AblateError("optuna-dashboard is not installed", cure="pip install optuna-dashboard")
+        raise AblateError("optuna-dashboard is not installed", cure=install_cure("dashboard"))
     if host not in LOOPBACK and not expose:
         raise AblateError(
             f"--host {host}: the dashboard has no login and can delete trials", cure="add --expose if that is meant"

@@ -39,9 +39,8 @@ from ablate.run.join import JoinedExecutor, Share
 from ablate.run.manifest import enter_plan
 from ablate.run.merge import check_alike
 from ablate.run.optuna_mirror import OptunaMirror, mirror_of
-from ablate.run.setup import Plugins, Prepared, reusable
+from ablate.run.setup import Plugins, Prepared, reusable, trackers
 from ablate.run.status import TrialFolders
-from ablate.run.tracker import trackers
 from ablate.run.worker import Assignment
 from ablate.study.trial import Trial
 

@@ -18,7 +18,8 @@ from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
 from ablate.run.plan.describe import Shape, describe_variants
 from ablate.run.plan.dry import dry_pass, load_data, own_data
-from ablate.run.tracker import refuse_missing
+from ablate.run.tracker import MLflowTracker, TensorBoardTracker, Tracker, refuse_missing
+from ablate.run.wandb import WandbTracker
 from ablate.study.reader import dump_study
 from ablate.study.spec import StudySpec
 from ablate.study.study import Study
@@ -248,3 +249,9 @@ def reusable(study: Study, fingerprint: str) -> dict[str, Path]:
             if record is not None and record.status in ("complete", "diverged"):
                 found[record.key] = folder.path
     return found
+
+
+def trackers(study: Study, results: Results) -> list[Tracker]:
+    """Return the trackers of a run: W&B unless it is disabled, and what else the study asks for."""
+    wanted = {TensorBoardTracker: study.spec.track.tensorboard, MLflowTracker: study.spec.track.mlflow}
+    return [WandbTracker(study, results), *(kind(study, results) for kind, asked in wanted.items() if asked)]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablate.errors import StudyError, is_full_disk
+from ablate.errors import StudyError, install_cure, is_full_disk
 from ablate.records.files import lock
 from ablate.records.paint import write_panel
 from ablate.records.record import Record
@@ -27,8 +27,8 @@ from ablate.run.status import TrialFolders
 from ablate.study.study import Study
 from ablate.study.trial import Trial, without_folder
 
-# What a study asks for under `track`, and the package that it takes.
-PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
+# What a study asks for under `track`, and the extra without which it cannot have it.
+EXTRAS = ("tensorboard", "mlflow")
 CURVES = ("train/loss", "val/loss", "val/mean_iou", "lr")
 TAG = "ablate.trial"
 LONGEST = 500  # characters of a parameter that every version of MLflow takes
@@ -43,18 +43,10 @@ ENVIRONMENT = {
 
 def refuse_missing(study: Study) -> None:
     """Raise `StudyError` where a study wants a tracker whose package is not installed."""
-    for name, package in PACKAGES.items():
+    for name in EXTRAS:
         if getattr(study.spec.track, name) and importlib.util.find_spec(name) is None:
             with study.located():
-                raise StudyError(f"{name} is not installed", key=f"track.{name}", cure=f"pip install {package}")
-
-
-def trackers(study: Study, results: Results) -> list[Tracker]:
-    """Return the trackers of a run: W&B unless it is disabled, and what else the study asks for."""
-    from ablate.run.wandb import WandbTracker
-
-    wanted = {TensorBoardTracker: study.spec.track.tensorboard, MLflowTracker: study.spec.track.mlflow}
-    return [WandbTracker(study, results), *(kind(study, results) for kind, asked in wanted.items() if asked)]
+                raise StudyError(f"{name} is not installed", key=f"track.{name}", cure=install_cure(name))
 
 
 class Tracker:
@@ -243,28 +235,34 @@ def _writer(folder: Path, epoch: int | None) -> Any:
     return SummaryWriter(str(folder), purge_step=epoch)
 
 
-def open_mlflow(study: Study) -> tuple[Any, str, Path | None]:
-    """Return MLflow's client for a study, its address, and the folder of its database where that is no server."""
-    uri, folder = str(study.spec.track.mlflow), None
-    if "://" not in uri and uri != "databricks":
-        folder = (study.base / uri).resolve()
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
+def mlflow_place(study: Study) -> tuple[str, Path | None]:
+    """Return MLflow's address for a study, and the folder of its database where that is no server."""
+    uri = str(study.spec.track.mlflow)
+    if "://" in uri or uri == "databricks":
+        return uri, None
+    folder = (study.base / uri).resolve()
+    return f"sqlite:///{folder / 'mlflow.db'}", folder
+
+
+def mlflow_client(uri: str) -> Any:
+    """Return MLflow's client for an address; it makes the database of one that has none."""
     os.environ.update(ENVIRONMENT | os.environ)
     from mlflow import MlflowClient
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri), uri, folder
+    return MlflowClient(tracking_uri=uri)
 
 
 def mlflow_state(study: Study) -> str:
     """Return where MLflow is to have a study's trials, or why it does not answer, as a run would say it."""
+    uri, folder = mlflow_place(study)
+    if folder is not None:
+        return f"a database in {folder}"
     try:
-        client, uri, folder = open_mlflow(study)
-        if folder is None:
-            client.get_experiment_by_name(study.spec.track.project or study.name)
+        mlflow_client(uri).get_experiment_by_name(study.spec.track.project or study.name)
     except Exception as error:
         return short(error)
-    return f"{uri} answers" if folder is None else f"a database in {folder}"
+    return f"{uri} answers"
 
 
 class MLflowTracker(Tracker):
@@ -280,14 +278,15 @@ class MLflowTracker(Tracker):
 
     def prepare(self) -> None:
         """Open the experiment of the study, and note where it is looked at."""
-        self._client, uri, folder = open_mlflow(self._study)
         from mlflow import entities
 
         self._entities, name = entities, self.spec.track.project or self.spec.study
+        uri, folder = mlflow_place(self._study)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         # A database that several runs make at once is damaged for good.
         with lock(folder / ".lock", timeout=300.0) if folder else nullcontext():
+            self._client = mlflow_client(uri)
             there = self._client.get_experiment_by_name(name)
             artifacts = (folder / "artifacts").as_uri() if folder else None
             self._experiment = there.experiment_id if there else self._client.create_experiment(name, artifacts)

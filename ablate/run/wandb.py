@@ -83,13 +83,15 @@ class WandbTracker(Tracker):
         # Its setting of this name comes too late; git would run what the working folder's configuration names.
         os.environ["WANDB_DISABLE_GIT"] = "true"
         # On a full disk each line of its own logs would print a traceback, thousands of them, until the process ends.
-        logging.raiseExceptions = False
+        self._raised, logging.raiseExceptions = logging.raiseExceptions, False
         self.start()
 
     def close(self) -> list[str]:
         """Finish, and say how runs that were written offline are sent."""
         self.close_seconds = CLOSE_SECONDS.get(self.mode, 0)
         notes = super().close()
+        if self.mode != "disabled":
+            logging.raiseExceptions = self._raised
         if self.mode == "offline" and self._wrote:
             notes.append(OFFLINE_ADVICE.format(path=f"{shlex.quote(str(self.results.path))}/wandb/offline-run-*"))
         return notes

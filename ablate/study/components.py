@@ -243,8 +243,6 @@ def find(registry: Registry, name: Any, path: KeyPath) -> tuple[Signature | None
     except StudyError as error:  # the library that it is of is not installed
         return None, [Finding(path, problem.message, problem.cure) for problem in error.problems]
     if not known:
-        cure = nearest(str(name), registry)
-        if cure.startswith("choose"):
-            cure += "; one of your own is loaded by --plugin FILE.py"
-        return None, [Finding(path, f"expected a registered {registry.kind}, got {shown(name)}", cure)]
+        message = f"expected a registered {registry.kind}, got {shown(name)}"
+        return None, [Finding(path, message, registry.cure_for(str(name)))]
     return signature(registry, name), []

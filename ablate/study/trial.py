@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ def with_folder(model: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """Return settings of a network whose folder of weights, in a study file relative to `base`, is absolute."""
     if not _names_weights(model):
         return dict(model)
-    return {**model, "weights": str(base / Path(model["weights"]).expanduser())}
+    home = os.path.expanduser(model["weights"])  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+    return {**model, "weights": str(base / home)}
 
 
 def _names_weights(model: Mapping[str, Any]) -> bool:

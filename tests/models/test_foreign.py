@@ -244,6 +244,10 @@ def test_settings_that_transformers_cannot_build_a_network_of_are_one_line(
             "model.weights: expected a folder with weights (.safetensors), got '{folder}/no'; nothing is downloaded",
         ),
         (
+            "{name: transformers/segformer, weights: ~no-such-user/segformer}",
+            "model.weights: expected a folder with weights (.safetensors), got '{folder}/~no-such-user/segformer';",
+        ),
+        (
             "{name: transformers/upernet, backbone_config: {model_type: swinn}}",
             "model.backbone_config: expected the model_type of a backbone, got 'swinn'; did you mean 'swin'?",
         ),
@@ -269,4 +273,4 @@ def test_a_library_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyP
     registry = Registry("model", {}, families={"transformers": "ablate.models.foreign:transformers"})
     takes, (finding,) = find(registry, "transformers/segformer", ("model", "name"))
     assert takes is None and finding.message == "this network is of the library transformers, which is not installed"
-    assert finding.cure == "pip install transformers"
+    assert finding.cure.startswith("pip install 'transformers>=")

@@ -105,6 +105,9 @@ def test_a_server_that_does_not_answer_is_said_by_check_as_by_a_run(
         said = check_document(study, tmp_path / "results")["MLflow"]
         assert MLflowTracker(study, Results(tmp_path / "results")).close() == [f"MLflow: {said}"]
     assert said.startswith("MlflowException: ") and "127.0.0.1" in said
+    study = study_in(tmp_path, TRACKED)
+    assert check_document(study, tmp_path / "results")["MLflow"] == f"a database in {study.base / 'tracked'}"
+    assert not (study.base / "tracked").exists()  # a check makes nothing
 
 
 def test_a_tracker_that_is_not_installed_is_said_with_its_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

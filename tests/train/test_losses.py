@@ -171,7 +171,7 @@ def test_a_loss_of_monai_without_monai_is_one_line(
     monkeypatch: pytest.MonkeyPatch, case: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "monai.losses", None)
-    with pytest.raises(StudyError, match=r"train.loss: this loss is of the library monai, .*; pip install monai"):
+    with pytest.raises(StudyError, match=r"train.loss: this loss is of the library monai, .*; pip install 'monai>="):
         focal(*case, num_classes=3, ignore_index=255)
 
 

@@ -64,8 +64,10 @@ def find_layout(root: Path) -> Layout:
     found: list[tuple[tuple[float, ...], Layout]] = []
     kinds = {patterns: _kind(root, paths) for patterns, paths in series.items()}
     for images, masks in permutations(series, 2):
-        tried = [_paired(root, ours, theirs, folders) for ours in images for theirs in masks]
-        layout = max(tried, key=lambda one: len(one.all_pairs()))
+        layout = _paired(root, images[0], masks[0], folders)
+        if layout.unpaired or not layout.all_pairs():
+            tried = [_paired(root, ours, theirs, folders) for ours in images for theirs in masks]
+            layout = max(tried, key=lambda one: len(one.all_pairs()))
         if layout.all_pairs():
             worth = kinds[masks][0] - kinds[images][0], kinds[images][1] - kinds[masks][1]
             found.append(((len(layout.all_pairs()), *worth, -len(layout.unpaired)), layout))

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ByteSize, TypeAdapter
 
-from ablate.errors import StudyError
+from ablate.errors import StudyError, install_cure
 from ablate.run.events import one_line
 from ablate.study.machine import ClusterSpec
 
@@ -34,7 +34,7 @@ class Ray:
         try:
             import ray
         except ImportError:
-            raise StudyError("Ray is not installed", key="run.executor", cure="pip install ray") from None
+            raise StudyError("Ray is not installed", key="run.executor", cure=install_cure("ray")) from None
         self._ray, self._tasks = ray, dict[str, Any]()
         kept = {name: value for name in ("PYTHONPATH", "ABLATE_CACHE") if (value := os.environ.get(name))}
         variables = {**environment, **kept}

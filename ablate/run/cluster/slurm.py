@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import StudyError
+from ablate.errors import StudyError, install_cure
 from ablate.study.machine import ClusterSpec
 
 # How long Slurm's controller may take to answer.
@@ -42,7 +42,7 @@ class Slurm:
         try:
             import submitit
         except ImportError:
-            raise StudyError("submitit is not installed", key="run.executor", cure="pip install submitit") from None
+            raise StudyError("submitit is not installed", key="run.executor", cure=install_cure("slurm")) from None
         # A new folder for every driver: whatever lies in a results folder from elsewhere is never written through.
         self._folder = folder / f"slurm-{secrets.token_hex(4)}"
         _remove_links(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import shutil
 import time
@@ -208,5 +209,14 @@ def room_of(study: Study, report: PlanReport, data: Dataset, results: Path) -> R
         kept=round(report.runs[1] * trial + masks + images + STUDY_BYTES),
         running=workers * GENERATIONS * STATES * weights,
         free=shutil.disk_usage(here).free,
-        there=sum(path.stat().st_size for path in results.rglob("*") if path.is_file()),
+        there=_bytes_in(results / "trials"),
     )
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return the bytes of all files in a folder, less those that a run renames or deletes meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.lstat().st_size
+    return total

@@ -116,8 +116,8 @@ def test_a_check_says_that_the_disk_is_too_small(tmp_path: Path, monkeypatch: py
     assert text.getvalue().startswith("small: there is too little room on the disk\n")
     assert "(1 MB free): NOT ENOUGH\n" in text.getvalue()
     # What is there of the study already needs no more room.
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "weights").write_bytes(bytes(20_000_000))
+    (tmp_path / "results" / "trials").mkdir(parents=True)
+    (tmp_path / "results" / "trials" / "weights").write_bytes(bytes(20_000_000))
     assert print_check(read(tmp_path), tmp_path / "results", Console(width=200, file=text)) == 0
 
 
