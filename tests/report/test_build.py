@@ -219,9 +219,9 @@ def test_a_place_that_no_page_has_is_refused() -> None:
         register_figure("../mine")
 
 
-def test_what_contributing_says_is_a_plugin_that_works(two: Path, tmp_path: Path) -> None:
+def test_what_the_documentation_shows_is_a_plugin_that_works(two: Path, tmp_path: Path) -> None:
     path = shutil.copytree(two, tmp_path / "two")
-    text = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "own-components.md").read_text(encoding="utf-8")
     plugin = tmp_path / "contributed.py"
     plugin.write_text("\n\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
     command = [sys.executable, "-m", "ablate.cli", "report", str(path), "--plugin", str(plugin)]
