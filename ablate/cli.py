@@ -29,7 +29,7 @@ from ablate.commands.given import (
     study_file,
     study_of,
 )
-from ablate.commands.options import Folder, Json, MixedDevices, Only, Out, Overrides, Plugins, StudyFile
+from ablate.commands.options import CodeChange, Folder, Json, MixedDevices, Only, Out, Overrides, Plugins, StudyFile
 from ablate.commands.tools import TOOLS
 from ablate.errors import AblateError, Problem, StudyError, is_full_disk
 
@@ -77,9 +77,7 @@ def run(
         float | None, typer.Option("--extend", help="Go on with the same trials to this many times the epochs.")
     ] = None,
     no_profile: Annotated[bool, typer.Option("--no-profile", help="Leave out the closing throughput profile.")] = False,
-    allow_code_change: Annotated[
-        bool, typer.Option("--allow-code-change", help="Go on although a plugin changed; the records are marked.")
-    ] = False,
+    allow_code_change: CodeChange = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave the trials to the cluster's queue; the same command gathers them.")
     ] = False,
@@ -100,9 +98,10 @@ def retry(
     plugin: Plugins = None,
     out: Out = None,
     only: Only = None,
+    allow_code_change: CodeChange = False,
 ) -> None:
     """Run what is missing of a study, and its failed trials once more."""
-    _run(study, override, plugin, out, only, retry=True)
+    _run(study, override, plugin, out, only, retry=True, allow_code_change=allow_code_change)
 
 
 def _run(

@@ -207,7 +207,9 @@ def _import(load: Callable[[], Any], path: Path | None, name: str = "") -> Any:
         file, line = (str(path), last.lineno) if own else (str(path) if path else name, None)
         text = " ".join(str(error).split())
         message = f"cannot be imported: {type(error).__name__}{': ' if text else ''}{text}"
-        raise PluginError(message, file=file, line=line) from None
+        beside = f"{error.name}.py" if isinstance(error, ModuleNotFoundError) and path is not None else ""
+        cure = f"name {beside} under plugins, too" if beside and path and (path.parent / beside).is_file() else ""
+        raise PluginError(message, file=file, line=line, cure=cure) from None
 
 
 def _source(module: Any) -> Path | None:

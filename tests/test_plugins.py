@@ -15,7 +15,7 @@ import torch
 
 import ablate
 from ablate.errors import PluginError
-from ablate.plugins import check_model, load_plugins, random_states
+from ablate.plugins import check_model, hashed, load_plugins, random_states
 from ablate.registry import MODELS
 
 MODEL = """\
@@ -72,6 +72,13 @@ def test_modules_beside_a_plugin_are_hashed_with_it(tmp_path: Path) -> None:
     loaded = load_plugins([path], entry_points=False)
     assert [Path(item.file).name for item in loaded] == ["mine.py", "beside_one.py"]
     assert str(tmp_path) not in sys.path
+
+
+def test_a_trusted_plugin_is_told_which_file_beside_it_is_not(tmp_path: Path) -> None:
+    plugin(tmp_path, "WIDTH = 4\n", "beside_two.py")
+    path = plugin(tmp_path, "import beside_two\n")
+    with pytest.raises(PluginError, match=r"No module named 'beside_two'; name beside_two\.py under plugins, too"):
+        load_plugins([hashed(path)], entry_points=False)
 
 
 def test_a_plugin_at_the_root_of_the_checkout_does_not_take_ablate_for_its_own(tmp_path: Path) -> None:

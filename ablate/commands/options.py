@@ -111,6 +111,9 @@ Folder = Annotated[
         autocompletion=complete_results,
     ),
 ]
+CodeChange = Annotated[
+    bool, typer.Option("--allow-code-change", help="Go on although a plugin changed; the records are marked.")
+]
 MixedDevices = Annotated[
     bool, typer.Option("--mixed-devices", help="Take over trials of another device, engine or precision; marked.")
 ]

@@ -145,7 +145,7 @@ class Results:
     def refuse_packed(self) -> None:
         """Raise `ResultsError` where the trials are packed: they can be read, but nothing can be changed in them."""
         if self.is_packed():
-            cure = f"unpack it first: tar xf {PACKED}, in that folder"
+            cure = f"unpack it first, in that folder: tar xf {PACKED} && rm {PACKED}"
             raise ResultsError("the trials of this folder are packed", file=str(self.path / PACKED), cure=cure)
 
     def is_marked(self) -> bool:

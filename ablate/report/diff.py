@@ -66,7 +66,8 @@ def compare_studies(left: Path, right: Path) -> Comparison:
     both = [analyse(load_results(path)) for path in (left, right)]
     first, second = (analysis.frames for analysis in both)
     sides = [_sides(analysis) for analysis in both]
-    keys = [set(frames.trials["key"]) for frames in (first, second)]
+    ran = [frames.trials[frames.trials["status"].ne("missing")] for frames in (first, second)]
+    keys = [set(trials["key"]) for trials in ran]
     return Comparison(
         names=(first.study.study, second.study.study),
         trials=tuple("{} of {} trials".format(*progress(analysis)) for analysis in both),  # type: ignore[arg-type]

@@ -391,5 +391,7 @@ class Driver:
             self._note(
                 f"without a record: {', '.join(missing[:3])}{' …' * (len(missing) > 3)}; the same command goes on"
             )
+        elif self.study.spec.confirm is not None and any(trial.key not in self.records for trial in self.plan):
+            self._note("confirming waits for the trials that --only left out: run the study without it")
         if missing or any(self.records[t.key].status == "failed" for t in self.plan if t.key in self.records):
             self.outcome.exit_code = 1

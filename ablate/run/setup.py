@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.data.dataset import Dataset
-from ablate.errors import ResultsError
+from ablate.errors import ResultsError, StudyError
 from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.store import Results, quarantine, read_record, to_json
@@ -107,6 +107,11 @@ def prepare(
     """
     manifest.check_study(results, study)
     refuse_missing(study)
+    with study.located():
+        for path in (study.base / folder for folder in study.spec.run.reuse):
+            if not Results(path).is_marked():
+                cure = "name a results folder, or take it out"
+                raise StudyError(f"there are no results to reuse in {path}", key="run.reuse", cure=cure)
     for folder in () if joins else (results.path, results.test):
         sweep(folder)
     dataset = dataset or load_data(study)
@@ -234,13 +239,6 @@ def reusable(study: Study, fingerprint: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in (study.base / folder for folder in study.spec.run.reuse):
         other = Results(path)
-        if not other.is_marked():
-            raise ResultsError(
-                "no results to reuse here",
-                key="run.reuse",
-                file=str(path),
-                cure="name a results folder, or take it out",
-            )
         data = other.read_run().get("data") or {}
         if data.get("fingerprint") != fingerprint or data.get("resolution", "trained") != manifest.resolution_of(study):
             continue

@@ -154,7 +154,7 @@ def short(error: Exception) -> str:
     """Return an error of a tracker in as many words as stand on a line; a full disk without the file of the moment."""
     if isinstance(error, OSError) and is_full_disk(error):
         return str(error.strerror)
-    return one_line(error)[:200]
+    return str(error) if isinstance(error, ConnectionError) else one_line(error)[:200]
 
 
 def settings(trial: Trial) -> dict[str, Any]:
@@ -253,13 +253,25 @@ def mlflow_client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
+def mlflow_experiment(client: Any, uri: str, name: str) -> Any:
+    """Return an experiment of MLflow, or None where there is none; raises `ConnectionError` without an answer."""
+    from mlflow import MlflowException
+
+    try:
+        return client.get_experiment_by_name(name)
+    except MlflowException as error:
+        if "Max retries exceeded" not in str(error):
+            raise
+        raise ConnectionError(f"{uri} does not answer: start it, or run without; the records do not need it") from None
+
+
 def mlflow_state(study: Study) -> str:
     """Return where MLflow is to have a study's trials, or why it does not answer, as a run would say it."""
     uri, folder = mlflow_place(study)
     if folder is not None:
         return f"a database in {folder}"
     try:
-        mlflow_client(uri).get_experiment_by_name(study.spec.track.project or study.name)
+        mlflow_experiment(mlflow_client(uri), uri, study.spec.track.project or study.name)
     except Exception as error:
         return short(error)
     return f"{uri} answers"
@@ -287,7 +299,7 @@ class MLflowTracker(Tracker):
         # A database that several runs make at once is damaged for good.
         with lock(folder / ".lock", timeout=300.0) if folder else nullcontext():
             self._client = mlflow_client(uri)
-            there = self._client.get_experiment_by_name(name)
+            there = mlflow_experiment(self._client, uri, name)
             artifacts = (folder / "artifacts").as_uri() if folder else None
             self._experiment = there.experiment_id if there else self._client.create_experiment(name, artifacts)
         page = f"{uri.rstrip('/')}/#/experiments/{self._experiment}"

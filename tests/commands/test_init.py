@@ -190,6 +190,29 @@ def test_images_of_several_endings_are_one_kind(tmp_path: Path) -> None:
     assert not any("without" in note for note in notes)
 
 
+def test_images_of_two_endings_may_lie_beside_their_masks(tmp_path: Path) -> None:
+    for number in range(8):
+        image, mask = drawing(number)
+        put(tmp_path / "one" / f"p{number}.{('JPG', 'jpeg')[number % 2]}", image)
+        put(tmp_path / "one" / f"p{number}.png", mask)
+    text, notes = study_of(tmp_path / "one", tmp_path / "s.yaml")
+    assert 'images: "*.[Jj]*"  # 8 images' in text and 'masks: "*.png"' in text
+    assert not any("without" in note for note in notes)
+
+
+@pytest.mark.parametrize("layout", ["{kind}/{part}/{number}", "{part}/{kind}/{part}{number}"])
+def test_the_folders_of_a_split_may_lie_deeper_and_name_their_files(layout: str, tmp_path: Path) -> None:
+    for number in range(9):
+        image, mask = drawing(number)
+        part = ("train", "val", "test")[number // 3]
+        for kind, picture in (("imgs", image), ("annot", mask)):
+            put(tmp_path / "a" / f"{layout.format(kind=kind, part=part, number=number)}.png", picture)
+    text, _ = study_of(tmp_path / "a", tmp_path / "s.yaml")
+    folder = layout.rpartition("/")[0].format(kind="imgs", part="{split}")
+    assert f'images: "{folder}/*.png"  # 9 images' in text and "split: {train: train, val: val, test: test}" in text
+    assert {len(split) for split in load_data(read_study(tmp_path / "s.yaml")).splits.values()} == {3}
+
+
 @pytest.mark.parametrize(
     ("ending", "height", "fault"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -188,7 +189,7 @@ def test_a_folder_to_reuse_that_is_not_there_is_an_error(command: Command) -> No
     command.study(STUDY.replace("threads: 1", "threads: 1, reuse: [nowhere]"))
     done = command.run()
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "run.reuse: no results to reuse here" in done.stderr
+    assert re.search(r"^ablate: study\.yaml:\d+: run\.reuse: there are no results to reuse in ", done.stderr)
 
 
 def test_trials_are_found_by_their_keys_whatever_their_folders_are_called(command: Command) -> None:

@@ -20,7 +20,7 @@ from ablate.records.store import Results
 from ablate.run import manifest, setup
 from ablate.run.manifest import check_plugins, command_line, git_state, plugin_digests
 from ablate.run.plan.describe import describe_variants
-from ablate.run.setup import reusable, writable
+from ablate.run.setup import writable
 from ablate.study.reader import read_study
 from ablate.study.study import Study
 from tests.planted import plant
@@ -129,13 +129,6 @@ def test_the_command_refuses_folders_that_are_not_its_own(command: Command) -> N
     )
     assert [path.name for path in command.folder.iterdir()] == ["study.yaml"]
     assert (command.folder / "study.yaml").read_bytes() == mine
-
-
-def test_reuse_of_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY.replace("run: {", "run: {reuse: [none], "), encoding="utf-8")
-    study = read_study(tmp_path / "study.yaml", check_components=False)
-    with pytest.raises(ResultsError, match=r"none: run\.reuse: no results to reuse here; name a results folder"):
-        reusable(study, "f")
 
 
 # -- git ---------------------------------------------------------------------------------------------------------------

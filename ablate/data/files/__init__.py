@@ -77,7 +77,7 @@ def folder(
     findings = Findings()
     place = existing_root(root, base)
     labels = read_labels(classes, ignore, palette, findings, files="{class}" in masks)
-    rule, pattern = read_split(split, group, place, base, findings)
+    rule, pattern = read_split(split, group, place, base, findings, placed="{split}" in images + masks)
     allowed = ("split",) if isinstance(rule, Folders) else ()
     bands = of_bands(images)
     for band in bands:

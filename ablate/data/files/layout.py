@@ -139,12 +139,18 @@ def _series(files: Sequence[PurePosixPath]) -> tuple[dict[str, str], dict[tuple[
             placed = tuple("/".join([*parts, name]) for name in patterns)
             series[placed] = [path.as_posix() for path in own]
             endings[_without_ending(placed[0])].append(placed)
-    for kinds in endings.values():  # a camera's .JPG beside .jpeg and .png are one kind, too
-        paths = [PurePosixPath(path) for patterns in kinds for path in series[patterns]]
-        if len(kinds) > 1 and len({path.with_suffix("") for path in paths}) == len(paths):
-            heads = [list(map(_without_ending, patterns)) for patterns in kinds]
-            shared = [head for head in heads[0] if all(head in others for others in heads)]
-            series[tuple(f"{head}.*" for head in shared)] = [path.as_posix() for path in paths]
+    for kinds in endings.values():
+        # A camera's .JPG beside .jpeg are one kind, be there .png beside them or not: *.[Jj]*, or *.* for all of them.
+        alike: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for kind in kinds:
+            alike[PurePosixPath(kind[0]).suffix[1:2].lower()].append(kind)
+        for letter, several in {**alike, "": kinds}.items():
+            ending = f".[{letter.upper()}{letter}]*" if letter else ".*"
+            together = [PurePosixPath(path) for kind in several for path in series[kind]]
+            if len(several) > 1 and len({path.with_suffix("") for path in together}) == len(together):
+                heads = [list(map(_without_ending, kind)) for kind in several]
+                shared = [head for head in heads[0] if all(head in others for others in heads)]
+                series[tuple(head + ending for head in shared)] = [path.as_posix() for path in together]
     return roles, dict(sorted(series.items(), key=lambda item: -len(item[1]))[:MOST_SERIES])
 
 
@@ -188,6 +194,8 @@ def _named_alike(paths: Sequence[PurePosixPath], suffix: str) -> Iterator[tuple[
             plain += [shape.format(glob.escape(word)) + suffix for word in found if word]
             continue
         telling = {word: own for word, own in found.items() if word and hint(word)}
+        if {word.strip("_-. ").lower() for word in found} <= ROLES.keys():  # train0, val0: the splits, no kinds
+            continue
         if not telling and 2 <= len(found) <= 4 and all(word and len(own) > 1 for word, own in found.items()):
             telling = dict(found)
         if telling:

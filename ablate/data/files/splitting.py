@@ -45,17 +45,24 @@ Rule = Dealt | Folders | Lists
 
 
 def read_split(
-    split: Mapping[str, Any] | None, group: str | None, root: Path, base: Path, findings: Findings
+    split: Mapping[str, Any] | None,
+    group: str | None,
+    root: Path,
+    base: Path,
+    findings: Findings,
+    *,
+    placed: bool = False,
 ) -> tuple[Rule | None, re.Pattern[str] | None]:
     """Return the rule that `split` says and the expression `group`, or None with what is wrong in `findings`.
 
     - ``{train: 0.7, val: 0.15, test: 0.15, seed: 0}``: fractions that add up to 1;
     - ``{folds: 5, fold: 0, seed: 0}``;
-    - ``{train: a, val: b, test: c}``: folders below the root, or files ending in .txt with a name on each line
+    - ``{train: a, val: b, test: c}``: folders below the root, or where `placed` what stands for ``{split}`` in the
+      patterns of images and masks, which may lie deeper; or files ending in .txt with a name on each line
       (below the root, else beside the study file);
     - ``{train: [...], val: [...], test: [...]}``: lists of names.
     """
-    rule, pattern = _rule(dict(DEFAULT if split is None else split), root, base, findings), None
+    rule, pattern = _rule(dict(DEFAULT if split is None else split), root, base, findings, placed), None
     if group is not None:
         try:
             pattern = re.compile(group)
@@ -158,7 +165,7 @@ def pick(images: Sequence[str], rule: Lists, findings: Findings) -> dict[str, li
     return chosen
 
 
-def _rule(split: dict[str, Any], root: Path, base: Path, findings: Findings) -> Rule | None:
+def _rule(split: dict[str, Any], root: Path, base: Path, findings: Findings, placed: bool) -> Rule | None:
     by_folds = "folds" in split or "fold" in split
     allowed = ("folds", "fold", "seed") if by_folds else (*SPLITS, "seed")
     for name in split:
@@ -177,7 +184,7 @@ def _rule(split: dict[str, Any], root: Path, base: Path, findings: Findings) -> 
     if "seed" in split:
         findings.say("expected no seed where a split names its images", key=f"{KEY}.seed")
     if all(isinstance(value, str) for value in values) and not any(value.endswith(".txt") for value in values):
-        return _folders(split, root, findings)
+        return _folders(split, root, findings, placed)
     return _lists(split, root, base, findings)
 
 
@@ -210,11 +217,12 @@ def folded(folds: int, fold: int, seed: int) -> Dealt:
     return Dealt(dict.fromkeys(splits, 1 / folds), splits, seed)
 
 
-def _folders(split: Mapping[str, Any], root: Path, findings: Findings) -> Folders | None:
+def _folders(split: Mapping[str, Any], root: Path, findings: Findings, placed: bool) -> Folders | None:
     fine = True
     for name in SPLITS:
         folder = PurePosixPath(split[name])
-        if folder.is_absolute() or ".." in folder.parts or not _is(root / folder, Path.is_dir):
+        there = placed or _is(root / folder, Path.is_dir)
+        if folder.is_absolute() or ".." in folder.parts or not there:
             findings.say(f"there is no folder '{folder}' in {root}", key=f"{KEY}.{name}")
             fine = False
     return Folders({name: str(PurePosixPath(split[name])) for name in SPLITS}) if fine else None
