@@ -52,7 +52,7 @@ def test_a_published_folder_holds_the_same_results_in_one_archive(both: tuple[Pa
     pack(Results(path), tmp_path / PACKED)
     assert (tmp_path / PACKED).read_bytes() == (published.path / PACKED).read_bytes()
     for change in (lambda: writable(published.path), lambda: print_verification(published.path, repair=True)):
-        with pytest.raises(ResultsError, match="packed; unpack it first: tar xf"):
+        with pytest.raises(ResultsError, match="packed; unpack it first, in that folder: tar xf"):
             change()
 
 
