@@ -154,7 +154,8 @@ def short(error: Exception) -> str:
     """Return an error of a tracker in as many words as stand on a line; a full disk without the file of the moment."""
     if isinstance(error, OSError) and is_full_disk(error):
         return str(error.strerror)
-    return str(error) if isinstance(error, ConnectionError) else one_line(error)[:200]
+    said = " ".join(str(error).split()) if isinstance(error, ConnectionError) else ""
+    return (said or one_line(error))[:200]
 
 
 def settings(trial: Trial) -> dict[str, Any]:

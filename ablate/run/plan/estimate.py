@@ -218,5 +218,5 @@ def _bytes_in(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
-            total += path.lstat().st_size
+            total += 0 if path.is_dir() else path.lstat().st_size
     return total
