@@ -189,8 +189,8 @@ def contrasts(analysis: Analysis) -> str:
         said.append(f"{KINDS[kind]}: {_CHOICES[kind]} {_ERROR_BARS[bars[kind]]} {status}")
     superiority = (
         "P(better): how often a run of the variant scores higher than one of the other, ties one half, with Newcombe's "
-        "interval over seeds (images held fixed); meaningful where it lies above 0.5 and reaches above 0.75, no "
-        "verdict below five seeds a side."
+        "interval over seeds (images held fixed); noise where it holds 0.5, meaningful where it lies above 0.5 and "
+        "reaches above 0.75 or lies below 0.5 and reaches below 0.25, no verdict below five seeds a side."
     )
     return " ".join([*said, _decided(analysis), superiority])
 
