@@ -97,12 +97,14 @@ _ALIKE = {
     ),
     "main_effects": (
         "Test mIoU at the second level less that at the first, averaged over all levels of the other factors, with the "
-        "{level} interval of the contrasts; p is adjusted over this table (Holm)."
+        "{level} interval of the contrasts (that of the latest look at one of the variants, where these train until "
+        "decided); p is adjusted over this table (Holm)."
     ),
     "interactions": (
         "What changing A does to test mIoU at either level of B (all other factors at their first level), and the "
-        "second less the first with its {level} interval, from the same replicates; p is adjusted over this table "
-        "(Holm). Synergistic: together they bring more than their parts."
+        "second less the first with its {level} interval (that of the latest look at one of the four, where they train "
+        "until decided), from the same replicates; p is adjusted over this table (Holm). Synergistic: together they "
+        "bring more than their parts."
     ),
     "data_size": (
         "All variants are chosen and scored on the same val and test images. A smaller training set is part of every "
