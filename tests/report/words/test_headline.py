@@ -157,7 +157,7 @@ def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
     rows = {one.variant: one for one in verdict_rows(confirmed)[0]}
     assert rows["noskip"].miou.split(" ± ")[0] == f"{100 * row['left']:.1f}"
     # The baseline's score is of all its fresh seeds, as in results.csv, not of those of the contrast that ended first.
-    base = confirmed.variants.set_index("variant").loc["unet"]
+    base: Any = confirmed.variants.set_index("variant").loc["unet"]
     shown = verdict_rows(changed(confirmed, right=0.9))[0][0]
     assert shown.miou == percent_spread(base["test_mean"], base["test_low"], base["test_high"])
     assert not [text for text in notes(confirmed) if "Optimistic" in text or "Few seeds" in text]
