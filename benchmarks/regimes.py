@@ -22,8 +22,9 @@ from ablate.stats.blocks import ImageScheme, draw_images, image_scheme, order_te
 from ablate.stats.bootstrap import Replicates
 from ablate.stats.bounded import betting_interval
 from ablate.stats.interaction import factor_interactions, setting_interaction
-from ablate.stats.intervals import larger_more_often
+from ablate.stats.intervals import larger_more_often, satterthwaite
 from ablate.stats.saturation import projected_gain
+from ablate.stats.sequential import group_sequential_holm, level_at
 from benchmarks import decisions
 from benchmarks.population import STUDIES, read_world, t_test, welch
 
@@ -300,6 +301,24 @@ def rates_chosen(_rng: np.random.Generator, draws: int) -> Iterator[Row]:
             )
 
 
+def looked_at(rng: np.random.Generator, draws: int) -> Iterator[Row]:
+    """Test the interaction of factors that add up where variants train until their contrasts are decided (SD 1)."""
+    looks, signs = (4, 8, 12, 16), np.array([1, -1, -1, 1])
+    for one, other in ((0, 0), (1, 0), (1, 1), (2, 2), (-1, 1)):
+        runs = rng.normal(size=(draws, 4, looks[-1])) + np.array([0, one, other, one + other])[:, None]
+        found = [welch(runs[:, 1:, :n], runs[:, :1, :n]) for n in looks]
+        value, se, df = (np.stack([getattr(look, part) for look in found]) for part in ("value", "se", "df"))
+        ended = group_sequential_holm(value, se, df, looks=looks, alpha=ALPHA, futility=0.02).look
+        seeds = np.array(looks)[np.column_stack([ended.max(axis=1), ended])]
+        seen = np.where(np.arange(looks[-1]) < seeds[..., None], runs, np.nan)
+        parts = np.nanvar(seen, axis=2, ddof=1) / seeds
+        error = np.sqrt(parts.sum(axis=1))
+        p = t_test(np.nanmean(seen, axis=2) @ signs, error, satterthwaite(parts, seeds - 1)).p
+        regime = f"until decided, two factors of {one} and {other} SD that add up: an interaction found"
+        usual, ours = (p <= level for level in (ALPHA, level_at(ALPHA, looks)[ended.max(axis=1)]))
+        yield regime, "plain interval", float(usual.mean()), "of the latest look", float(ours.mean()), ""
+
+
 REGIMES: tuple[Callable[[np.random.Generator, int], Iterator[Row]], ...] = (
     spreads,
     groups,
@@ -313,6 +332,7 @@ REGIMES: tuple[Callable[[np.random.Generator, int], Iterator[Row]], ...] = (
     absent,
     collapse,
     rates_chosen,
+    looked_at,
 )
 
 

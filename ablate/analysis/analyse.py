@@ -126,7 +126,7 @@ def analyse(frames: Frames) -> Analysis:
         gate_ablation=gate_ablation,
         throughput=throughput_frame(frames),
         cost=cost_frame(frames),
-        interactions=factorial.interactions_frame(scores),
-        main_effects=factorial.main_effects_frame(scores),
+        interactions=factorial.interactions_frame(scores, looks),
+        main_effects=factorial.main_effects_frame(scores, looks),
         data_size=factorial.data_size_frame(scores, own_best),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablate.analysis.looks import Looks
 from ablate.analysis.schema import FRAMES
 from ablate.analysis.scores import StudyScores
 from ablate.analysis.selection import Choice
@@ -22,9 +23,9 @@ from ablate.study.variants import generate
 class _Cells:
     """The variants of a full grid by their levels, with the replicates that decide: fresh seeds where there are any."""
 
-    def __init__(self, scores: StudyScores) -> None:
+    def __init__(self, scores: StudyScores, looks: pd.DataFrame) -> None:
         study = scores.frames.study
-        self.scores = scores
+        self.scores, self.looks = scores, looks
         self.factors = {name: levels for name, levels in study.factors.items() if levels}
         made = generate(self.factors, "grid") if study.design == "grid" and self.factors else []
         self._names = {canonical(item.levels): item.name for item in made if item.name in scores.frames.variants}
@@ -42,20 +43,27 @@ class _Cells:
             return None
         return {setting: self.scores.cell(name, setting, "confirm")}
 
+    def confidence(self, places: Sequence[Mapping[str, Any]]) -> float:
+        """Return the level of an interval of variants with these levels: that of the latest look at any of them."""
+        names = [self._names.get(canonical(dict(levels))) for levels in places]
+        found = self.looks[self.looks["variant"].isin(names)].sort_values("n")
+        return float(found["confidence"].iloc[-1]) if len(found) else self.scores.confidence
+
     def at(self, sides: Sequence[Side]) -> list[Any] | None:
         """Return the settings at which fresh seeds stand; None where the best one is chosen in each replicate."""
         return None if self._chosen is None else [next(iter(side)) for side in sides]
 
 
-def interactions_frame(scores: StudyScores) -> pd.DataFrame:
+def interactions_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
     """Return a row for two factors of a full grid and a level of each beside their first; the others at their first.
 
     One family: the p-values are adjusted by Holm over all rows.
     """
-    cells = _Cells(scores)
+    cells = _Cells(scores, looks.frame)
     first = {name: levels[0] for name, levels in cells.factors.items()}
     rows: list[dict[str, Any]] = []
     tables: list[list[Side]] = []
+    levels: list[float] = []
     for a, b in itertools.combinations(cells.factors, 2):
         for level_a, level_b in itertools.product(cells.factors[a][1:], cells.factors[b][1:]):
             places = [first | {a: at_a, b: at_b} for at_a in (first[a], level_a) for at_b in (first[b], level_b)]
@@ -69,9 +77,10 @@ def interactions_frame(scores: StudyScores) -> pd.DataFrame:
                 }
                 rows.append(row | {"level_b0": level_text(first[b]), "level_b1": level_text(level_b)})
                 tables.append(sides)
+                levels.append(cells.confidence(places))
     measure = scores.frames.study.measure
     settings = None if cells.at([]) is None else [cells.at(table) or [] for table in tables]
-    found = factor_interactions(tables, at=settings, rope=measure.rope, confidence=measure.confidence) if tables else []
+    found = factor_interactions(tables, at=settings, rope=measure.rope, confidence=measure.confidence, levels=levels)
     for row, one in zip(rows, found, strict=True):
         parts = dict(zip(("mean_00", "mean_01", "mean_10", "mean_11"), one.means, strict=True))
         parts |= {"effect_b0": one.effects[0], "effect_b1": one.effects[1]}
@@ -82,9 +91,9 @@ def interactions_frame(scores: StudyScores) -> pd.DataFrame:
     return FRAMES["interactions"].filled(rows)
 
 
-def main_effects_frame(scores: StudyScores) -> pd.DataFrame:
+def main_effects_frame(scores: StudyScores, looks: Looks) -> pd.DataFrame:
     """Return a row a factor of a full grid and level beside its first: its effect, the mean over all other levels."""
-    cells = _Cells(scores)
+    cells = _Cells(scores, looks.frame)
     rows: list[dict[str, Any]] = []
     estimates: list[Estimate] = []
     measure = scores.frames.study.measure
@@ -97,7 +106,7 @@ def main_effects_frame(scores: StudyScores) -> pd.DataFrame:
             sides = [side for side, _ in found if side is not None]
             if len(sides) == len(found):
                 weights = [weight for _, weight in found]
-                made = combine(sides, weights, at=cells.at(sides), confidence=measure.confidence)
+                made = combine(sides, weights, at=cells.at(sides), confidence=cells.confidence([p for p, _ in places]))
                 estimates.append(made[0].estimate)
                 rows.append({"factor": name, "level_0": level_text(levels[0]), "level_1": level_text(level)})
     decisions = decide(estimates, rope=measure.rope, confidence=measure.confidence)

@@ -80,6 +80,10 @@ class Evidence:
         # The claimed side holds the threshold itself where the operator does, the other side where it does not.
         return 5e-324 if gap == 0 and self.inclusive == supporting else gap
 
+    def seems_decided(self, share: int) -> bool:
+        """Tell whether the interval lies wholly on one side of the threshold."""
+        return max(self.beyond(share, supporting=True), self.beyond(share, supporting=False)) > 0
+
 
 class Gatherer:
     """Makes the evidence of a study's claims; scores and detail counts are computed once, when first asked for."""

@@ -166,10 +166,11 @@ def verdict_of(tree: Node) -> tuple[Verdict, Evidence, Estimate]:
     refuted, other, other_share = _weigh(tree, 1, supporting=False)
     if refuted > 0:
         return "refuted", other, other.estimate(other_share)
-    # The interval that came nearer to deciding, at its level: another one might seem to have decided. What is still
-    # missing comes first.
-    if refuted > supported and not leaf.refused:
-        return "inconclusive", other, other.estimate(other_share)
+    # The interval that came nearer to deciding, at its level, but none that seems to have decided: then a part without
+    # an interval stands in the way, and says why. What is still missing comes first.
+    nearer = refuted > supported and not leaf.refused and not other.seems_decided(other_share)
+    if nearer or leaf.seems_decided(share):
+        leaf, share = other, other_share
     return "inconclusive", leaf, leaf.estimate(share)
 
 

@@ -97,12 +97,14 @@ _ALIKE = {
     ),
     "main_effects": (
         "Test mIoU at the second level less that at the first, averaged over all levels of the other factors, with the "
-        "{level} interval of the contrasts; p is adjusted over this table (Holm)."
+        "{level} interval of the contrasts (that of the latest look at one of the variants, where these train until "
+        "decided); p is adjusted over this table (Holm)."
     ),
     "interactions": (
         "What changing A does to test mIoU at either level of B (all other factors at their first level), and the "
-        "second less the first with its {level} interval, from the same replicates; p is adjusted over this table "
-        "(Holm). Synergistic: together they bring more than their parts."
+        "second less the first with its {level} interval (that of the latest look at one of the four, where they train "
+        "until decided), from the same replicates; p is adjusted over this table (Holm). Synergistic: together they "
+        "bring more than their parts."
     ),
     "data_size": (
         "All variants are chosen and scored on the same val and test images. A smaller training set is part of every "
@@ -189,8 +191,8 @@ def contrasts(analysis: Analysis) -> str:
         said.append(f"{KINDS[kind]}: {_CHOICES[kind]} {_ERROR_BARS[bars[kind]]} {status}")
     superiority = (
         "P(better): how often a run of the variant scores higher than one of the other, ties one half, with Newcombe's "
-        "interval over seeds (images held fixed); meaningful where it lies above 0.5 and reaches above 0.75, no "
-        "verdict below five seeds a side."
+        "interval over seeds (images held fixed); noise where it holds 0.5, meaningful where it lies above 0.5 and "
+        "reaches above 0.75 or lies below 0.5 and reaches below 0.25, no verdict below five seeds a side."
     )
     return " ".join([*said, _decided(analysis), superiority])
 

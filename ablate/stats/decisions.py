@@ -64,10 +64,14 @@ def decide(estimates: Sequence[Estimate], *, rope: float, confidence: float = 0.
       is ≤ α. This comes first: a difference below the rope counts as none, however surely it is not zero.
     - **better** / **worse**: Holm's adjusted p of no difference is ≤ α, by the sign of the estimate.
     - **undecided**: else. It says that the data do not tell, never that there is no difference.
+
+    An estimate whose own interval is of a stricter level, since it has to hold over several looks, is judged at that
+    level: its p-values count as α / (1 − its confidence) times as large.
     """
     alpha = 1 - confidence
-    different = holm([estimate.p for estimate in estimates])
-    equal = holm([equivalence_p(estimate, rope) for estimate in estimates])
+    scales = [alpha / (1 - estimate.confidence) for estimate in estimates]
+    different = holm([estimate.p * scale for estimate, scale in zip(estimates, scales, strict=True)])
+    equal = holm([equivalence_p(estimate, rope) * scale for estimate, scale in zip(estimates, scales, strict=True)])
     decisions = []
     for estimate, p, q in zip(estimates, different, equal, strict=True):
         verdict: Verdict = "undecided"

@@ -69,6 +69,7 @@ def factor_interactions(
     at: Sequence[Sequence[Hashable]] | None = None,
     rope: float = 0.0,
     confidence: float = 0.95,
+    levels: Sequence[float] | None = None,
 ) -> list[FactorInteraction]:
     """Return the interaction of every pair of factors of a declared family, a contrast of contrasts.
 
@@ -76,23 +77,24 @@ def factor_interactions(
     setting, chosen again in every replicate, or at the setting that `at` names for it, as with fresh seeds. Of a score
     with several entries the first is compared. Interval and p are those of the contrasts, from the same replicates
     (`combine`): what images are worth to all cells alike cancels. The decisions are those of `decide`, by Holm over the
-    tables.
+    tables. `levels` are the confidences of the differences of each table, where they have to hold over several looks.
     """
     places = [None] * len(tables) if at is None else at
+    plain = [confidence] * len(tables)
 
-    def estimates(weights: Sequence[float]) -> list[Estimate]:
+    def estimates(weights: Sequence[float], levels: Sequence[float] = levels or plain) -> list[Estimate]:
         used = [place for place, weight in enumerate(weights) if weight]
         return [
             combine(
                 [table[place] for place in used],
                 [weights[place] for place in used],
                 at=None if chosen is None else [chosen[place] for place in used],
-                confidence=confidence,
+                confidence=level,
             )[0].estimate
-            for table, chosen in zip(tables, places, strict=True)
+            for table, chosen, level in zip(tables, places, levels, strict=True)
         ]
 
-    means = zip(*(estimates(row) for row in np.eye(4).tolist()), strict=True)
+    means = zip(*(estimates(row, plain) for row in np.eye(4).tolist()), strict=True)
     effects = zip(estimates([-1, 0, 1, 0]), estimates([0, -1, 0, 1]), strict=True)
     found = estimates([1, -1, -1, 1])
     decisions = decide(found, rope=rope, confidence=confidence)

@@ -200,8 +200,8 @@ def probability_of_superiority(left: ArrayLike, right: ArrayLike, confidence: fl
     The interval solves |U/nm − θ| = z·√V(θ) for θ with
     V(θ) = θ(1−θ)[1 + k(1−θ)/(2−θ) + kθ/(1+θ)]/(nm), k = (n+m)/2 − 1: Hanley and McNeil's variance at θ itself
     (Newcombe 2006, method 5), so that U = nm does not give an empty interval. Read as "meaningful" where
-    low > 0.5 and high > 0.75 (after Bouthillier et al. 2021), "noise" where 0.5 is not excluded,
-    "negligible" between; no verdict below five seeds a side.
+    low > 0.5 and high > 0.75 (after Bouthillier et al. 2021) or, the other way round, high < 0.5 and low < 0.25,
+    "noise" where 0.5 is not excluded, "negligible" between; no verdict below five seeds a side.
     """
     a, b = np.asarray(left, dtype=float).ravel(), np.asarray(right, dtype=float).ravel()
     if a.size == 0 or b.size == 0 or np.isnan(a).any() or np.isnan(b).any():
@@ -220,9 +220,9 @@ def probability_of_superiority(left: ArrayLike, right: ArrayLike, confidence: fl
     high = 1.0 if theta == 1 else _zero(excess, max(theta, 1e-9), 1.0)
     if min(a.size, b.size) < LEAST_SEEDS_FOR_SUPERIORITY:
         return Superiority(theta, low, high, None, f"no verdict below {LEAST_SEEDS_FOR_SUPERIORITY} seeds a side")
-    if low > 0.5:
-        return Superiority(theta, low, high, "meaningful" if high > 0.75 else "negligible")
-    return Superiority(theta, low, high, "noise")
+    if low <= 0.5 <= high:
+        return Superiority(theta, low, high, "noise")
+    return Superiority(theta, low, high, "meaningful" if max(high, 1 - low) > 0.75 else "negligible")
 
 
 def _zero(function: Callable[[float], float], low: float, high: float) -> float:

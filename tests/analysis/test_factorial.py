@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 from ablate.analysis.analyse import Analysis, analyse
+from ablate.analysis.factorial import interactions_frame, main_effects_frame
 from ablate.analysis.frames import load_results
+from ablate.analysis.looks import Looks
+from ablate.analysis.schema import FRAMES
 from ablate.report.tables.table import all_tables
 from ablate.report.words.findings import findings
 from tests.analysis.test_analyse import check_all
@@ -80,6 +83,15 @@ def test_fresh_seeds_decide_where_there_are_any(tmp_path: Path) -> None:
     ]
     assert row["effect_b0"] == pytest.approx(float(fresh["delta"].iloc[0]), abs=1e-9)
     assert row["decision"] == "synergistic"
+    # Where the cells had fresh seeds until they were decided, the latest look at one of them says the level.
+    ended = [{"variant": NAMES[2], "n": 4, "confidence": 0.97}, {"variant": NAMES[1], "n": 8, "confidence": 0.96}]
+    looks = Looks(FRAMES["looks"].filled(ended))
+    wide = interactions_frame(analysis.scores, looks).iloc[0]
+    assert wide["low"] < row["low"] < row["high"] < wide["high"]
+    assert (wide["p"], wide["mean_11_low"]) == (row["p"], row["mean_11_low"])
+    assert wide["p_holm"] == pytest.approx(row["p"] * 0.05 / 0.04)
+    effects, plain = main_effects_frame(analysis.scores, looks), analysis.main_effects
+    assert (effects["low"] < plain["low"]).all() and (effects["p_holm"] > plain["p_holm"]).all()
 
 
 def test_main_effects_are_means_over_the_other_factor(tmp_path: Path) -> None:

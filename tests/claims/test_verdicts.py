@@ -273,6 +273,15 @@ def test_any_is_supported_by_one_at_a_stricter_level_and_refuted_by_all_at_the_f
     assert verdict_of(one(leaf(-1.0, 0.9), leaf(-2.0, 0.9), quantifier="any"))[0] == "refuted"
 
 
+@pytest.mark.parametrize(("quantifier", "value"), [("all", 1.0), ("any", -1.0)])
+def test_what_keeps_a_claim_open_is_shown_and_no_interval_that_seems_to_have_decided(
+    quantifier: str, value: float
+) -> None:
+    for parts in ([leaf(value, 0.4), leaf(value, nan)], [leaf(value, nan), leaf(value, 0.4)]):
+        verdict, _, shown = verdict_of(one(*parts, quantifier=quantifier))
+        assert (verdict, shown.has_interval) == ("inconclusive", False)
+
+
 def test_nested_some_variant_at_every_setting() -> None:
     tree = Node("any", (one(leaf(2.0, 0.9), leaf(3.0, 0.9)), one(leaf(-1.0, 0.1), leaf(9.0, 0.1))))
     verdict, deciding, estimate = verdict_of(tree)

@@ -71,7 +71,8 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
             alone=only_one(analysis),
             decided=INTERVAL_NOTE if has_intervals(analysis) else "Without an interval nothing is decided. ",
             reach=REACH_NOTE if any(row.reach for row in rows) else "",
-            fresh=", on fresh seeds" if primary_kind(analysis) == "confirmed" else "",
+            fresh=", on fresh seeds" * (primary_kind(analysis) == "confirmed")
+            + ", as many of the baseline's as of its own" * (len(analysis.looks) > 0),
             mark=f" (*: {text})" if (text := busy(analysis)) else "",
         ),
         verdict_rule=rules.primary(analysis),

@@ -54,6 +54,7 @@ def _row(analysis: Analysis, row: Row, contrast: Row | None, place: Callable[[fl
     verdict = "baseline" if base else str(found["decision"])
     cell = lookup.by_variant(analysis.cells[analysis.cells["setting"] == row["setting"]]).get(variant)
     edge = "edge of the grid" * (variant in lookup.on_edge(analysis))
+    judged = lookup.primary_kind(analysis) != "confirmed" or analysis.scores.is_fresh(variant, row["setting"])
     return SimpleNamespace(
         variant=variant,
         control=bool(row["control"]),
@@ -65,7 +66,8 @@ def _row(analysis: Analysis, row: Row, contrast: Row | None, place: Callable[[fl
         p=f"p {number(found['p_holm'], 2)} (Holm)" if np.isfinite(found["p_holm"]) else "",
         # Of an undecided one: what could have been found, and what would decide it.
         reach=_reach(found),
-        miou=_score(analysis, variant, row, contrast),
+        # By the seeds that it is judged by: a dash where fresh ones are to decide and have not come.
+        miou=percent_spread(*(row[name] if judged else np.nan for name in ("test_mean", "test_low", "test_high"))),
         delta="" if base else percent(found["delta"], sign=True),
         interval=percent_interval(found["low"], found["high"]),
         x=place(0.0 if base else found["delta"]),
@@ -78,15 +80,6 @@ def _row(analysis: Analysis, row: Row, contrast: Row | None, place: Callable[[fl
         speed=_speed_text(analysis, variant),
         parameters=count_text(row["parameters"]),
     )
-
-
-def _score(analysis: Analysis, variant: str, row: Row, contrast: Row | None) -> str:
-    """Return the test mIoU that the variant is judged by: of its fresh seeds where they decide."""
-    if lookup.primary_kind(analysis) != "confirmed":
-        return percent_spread(row["test_mean"], row["test_low"], row["test_high"])
-    primary = lookup.primary_contrasts(analysis)
-    bases = primary.loc[primary["against"] == variant, "right"]
-    return percent(contrast["left"] if contrast is not None else bases.iloc[0] if len(bases) else np.nan)
 
 
 def _reach(found: Row) -> list[str]:
