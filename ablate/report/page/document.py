@@ -58,6 +58,10 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         tiles, no_panels, legend = [], f"No predictions are shown: {reason}.", []
     # A page is passed on: a file of this folder is named from here, not from the root of somebody's disk.
     own = f"{frames.path}/"
+    absent: dict[str, list[str]] = {}
+    for one in drawn:
+        if one.reason and one.section:
+            absent.setdefault(one.reason, []).append(one.title)
     page = Page(
         version=__version__,
         study=frames.study.study,
@@ -72,7 +76,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
             decided=INTERVAL_NOTE if has_intervals(analysis) else "Without an interval nothing is decided. ",
             reach=REACH_NOTE if any(row.reach for row in rows) else "",
             fresh=", on fresh seeds" if primary_kind(analysis) == "confirmed" else "",
-            mark=f" (*: {text})" if (text := busy(analysis)) else "",
+            mark=" (*: no measure of cost, see above)" if busy(analysis) else "",
         ),
         verdict_rule=rules.primary(analysis),
         scale=scale,
@@ -82,10 +86,10 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
             for variant, sentences in findings(analysis).items()
         },
         notes=notes.notes(analysis),
-        # By section, those that have rows; the figures that could be drawn, and of the others title and reason.
+        # By section, those that have rows; the figures that could be drawn, and of the others reason and titles.
         tables=_by_section(TABLES, [table for table in tables if len(table.frame)]),
         figures=_by_section(FIGURES, [one for one in drawn if one.shown]),
-        absent=[(one.title, one.reason) for one in drawn if one.reason and one.section],
+        absent=list(absent.items()),
         # The file with the panels of all variants side by side, "" where none was written.
         sheet=next((path.name for one in drawn if one.name == FILE_ONLY for path in one.files[:1]), ""),
         panels=tiles,
@@ -103,7 +107,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
     sections = {
         "limits": page.notes and "Limits",
         "verdicts": "Verdicts",
-        "consolidated": page.figures["consolidated"] and "One figure",
+        "consolidated": page.figures["consolidated"] and "Figure",
         "panels": "Predictions",
         "claims": page.tables["claims"] and "Claims",
         "reproduce": "Run it again",
