@@ -22,7 +22,7 @@ RULE = (
     "({curves}) Mean over the seeds{alive}, band from the lowest to the highest seed{dead}. "
     "({bars}) Dots are seeds{intervals}."
 )
-MAP_RULE = " ({letter}) Mean over the {screening}seeds of every cell{zero}, the chosen setting framed."
+MAP_RULE = " ({letter}) Mean test mIoU over the {screening}seeds of every cell{zero}, the chosen setting framed."
 # Of a narrower figure the panels stand below one another.
 NARROW = 5.0
 # More seeds than this are drawn as a cloud of small dots.
@@ -71,7 +71,7 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     for axes in cells:
         # Cells without room for their numbers are read by the scale.
         draw_map(analysis, axes, "test_mean", wide, bar=crowded, named=named)
-        axes.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
+        axes.set_title("mIoU by rate, %" if named else "mIoU by setting, %")
     for axes in [*loss, miou] if loss else []:
         # A row of bars and the row of the map beside it are one.
         axes.set_ylim(len(variants) - 0.5, -0.5)

@@ -107,7 +107,9 @@ def draw_curves(
         if variant in lived:
             mean, low, high = (lived[variant][name] for name in ("mean", "min", "max"))
             if (high > low).any():
-                axes.fill_between(mean.index, low, high, color=look.color, alpha=0.16, linewidth=0)
+                # Paler where many lie on one another.
+                alpha = 0.16 if len(lived) <= 6 else 0.06
+                axes.fill_between(mean.index, low, high, color=look.color, alpha=alpha, linewidth=0)
             # The page shows the values of lines that have a label.
             axes.plot(mean.index, mean, **look.line(zorder=3, label=variant))
             if len(mean) == 1:
