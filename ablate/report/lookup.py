@@ -171,7 +171,7 @@ def tuned(analysis: Analysis) -> list[str]:
 
 def one_setting(analysis: Analysis) -> bool:
     """Return whether the study has one setting only, so that nothing is chosen and there is no edge."""
-    return analysis.cells["setting"].nunique() == 1
+    return len(set(analysis.cells["setting"])) == 1
 
 
 @once_an_analysis

@@ -187,7 +187,9 @@ def reach(row: Row) -> str:
         return ""
     said = []
     if isfinite(row["detectable"]):
-        said.append(f"a difference of {found_from(row['detectable'])} points would have been found with a chance of 80 %")
+        said.append(
+            f"a difference of {found_from(row['detectable'])} points would have been found with a chance of 80 %"
+        )
     if not isnan(row["seeds_needed"]):
         said.append(f"{seeds_text(row['seeds_needed'])} per variant would decide this difference")
     text = "; ".join(said)
@@ -195,7 +197,7 @@ def reach(row: Row) -> str:
 
 
 def found_from(detectable: float) -> str:
-    """Return a difference that would have been found, in points: beyond 100, which no two scores differ by, in words."""
+    """Return a difference that would have been found, in points; in words beyond 100, which no two scores differ by."""
     return percent(detectable) if detectable <= 1 else "more than 100"
 
 

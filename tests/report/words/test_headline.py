@@ -86,6 +86,8 @@ def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(s
     assert called({"replace": [None, {"model.*.attention": "identity"}]}) == ("the layers model.*.attention", False)
     assert called({"data.fraction": [1.0, 0.3]}) == ("training on 30 % of the images", True)
     assert called({"train.augment.scale": [[0.75, 1.5], [1.0, 1.0]]}) == ("scale [0.75, 1.5]", False)
+    # Against no skips at all they are more than gates.
+    assert called({"skip": ["none", "attention"]}) == ("skip connections with attention gates", True)
     assert called({"skip": ["concat", "none"], "block": ["plain", "residual"]}) == ("odd", True)
 
 
@@ -122,7 +124,7 @@ def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) 
         "Nothing can be said about skip connections: one side of the comparison scores no higher than a prediction "
         "made without looking at the image (5.2 % mIoU)."
     )
-    assert "untrained" in verdict_rows(blind)[0][1].flags
+    assert "untrained" in verdict_rows(blind)[0][1].flags and cards(blind)[0].answer == "0 of 1 comparison decided"
 
 
 def test_the_questions_have_answers(study: Analysis) -> None:
