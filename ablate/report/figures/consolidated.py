@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ RULE = (
     "({curves}) Mean over the seeds{alive}, band from the lowest to the highest seed{dead}. "
     "({bars}) Dots are seeds{intervals}."
 )
-MAP_RULE = " ({letter}) Mean test mIoU over the {screening}seeds of every cell{zero}, the chosen setting framed."
+MAP_RULE = " ({letter}) Mean over the {screening}seeds of every cell{zero}, the chosen setting framed."
 # Of a narrower figure the panels stand below one another.
 NARROW = 5.0
 # More seeds than this are drawn as a cloud of small dots.
@@ -71,7 +72,7 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     for axes in cells:
         # Cells without room for their numbers are read by the scale.
         draw_map(analysis, axes, "test_mean", wide, bar=crowded, named=named)
-        axes.set_title("mIoU by rate, %" if named else "mIoU by setting, %")
+        axes.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
     for axes in [*loss, miou] if loss else []:
         # A row of bars and the row of the map beside it are one.
         axes.set_ylim(len(variants) - 0.5, -0.5)
@@ -79,7 +80,9 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
         axes.set_yticks([])
     panels = dict(zip("abcdef", [*curves, *loss, miou, *cells], strict=False))
     for letter, axes in panels.items():
-        axes.set_title(f"({letter}) {axes.get_title('left')}")
+        # Left of the title, above the labels of the axis.
+        at: dict[str, Any] = {"xytext": (-3, 6), "xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(f"({letter})", (0, 1), ha="right", size=8.5, weight="bold", **at)
     legend(figure, marks.looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
     diverged = bool((analysis.frames.trials["status"] == "diverged").any())
     known, kinds = bool(analysis.variants["test_low"].notna().any()), "" if narrow else "loss: t over seeds; "

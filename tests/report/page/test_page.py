@@ -233,7 +233,7 @@ def test_a_variant_alone_has_a_report_of_its_own(tmp_path: Path, analysed: Analy
     assert headline(analysed(path)) == f"unet scores {score} % test mIoU; there is no other variant to compare it with."
     # Of one rate: neither a choice nor an edge.
     assert "Only one setting was tried" in html and "Every variant at lr 1e-3, the only one tried" in html
-    assert "edge of the grid" not in html.partition('id="supplement"')[0] and "(f) Test" not in html
+    assert "edge of the grid" not in html.partition('id="supplement"')[0] and "(f) Mean" not in html
     assert "1 row<" in html and "1 rows" not in html
     assert (path / "tables" / "results.csv").read_text(encoding="utf-8").count("\n") == 2
     assert (path / "figures" / "consolidated.png").exists() and not (path / "figures" / "contrasts.png").exists()
