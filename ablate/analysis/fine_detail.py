@@ -85,7 +85,8 @@ def detail_frames(scores: StudyScores, looks: Looks) -> tuple[pd.DataFrame, pd.D
     try:
         counts = _of_trials(scores, sides)
     except (ResultsError, ValueError) as error:
-        why = f"no measures of fine detail: {error}"
+        said = error.problems[0].message if isinstance(error, ResultsError) else error
+        why = f"no measures of fine detail: {said}"
         return FRAMES["detail"].filled([]), FRAMES["class_detail"].filled([]), why
     problems: dict[str, str] = {}
     for side in sides:

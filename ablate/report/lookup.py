@@ -169,6 +169,11 @@ def tuned(analysis: Analysis) -> list[str]:
     return among(analysis, _settings_tried(analysis).query("tried > 1").index)
 
 
+def one_setting(analysis: Analysis) -> bool:
+    """Return whether the study has one setting only, so that nothing is chosen and there is no edge."""
+    return len(set(analysis.cells["setting"])) == 1
+
+
 @once_an_analysis
 def on_edge(analysis: Analysis) -> list[str]:
     """Return the variants whose best rate lies on the edge of the grid, without those that none was chosen for."""
@@ -327,8 +332,10 @@ def chosen_rule(analysis: Analysis) -> str:
     """Return, for the text beneath a figure, at which settings the variants are drawn, and with how many seeds."""
     one = next(iter(analysis.own_best.values())) if _one_for_all(analysis) else None
     which = f", {named_setting(analysis, one)} for all" if one is not None else ""
-    chosen = f"chosen on validation{only_one(analysis)}{which}"
-    return f"Each variant at its own best setting, {chosen}; {seeds_text(analysis)}."
+    where = f"Each variant at its own best setting, chosen on validation{only_one(analysis)}{which}"
+    if one_setting(analysis):
+        where = f"Every variant at {named_setting(analysis, settings(analysis)[0])}, the only one tried"
+    return f"{where}; {seeds_text(analysis)}."
 
 
 def only_one(analysis: Analysis) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,10 +20,10 @@ from ablate.report.format import like, number, percent
 from ablate.stats.intervals import mean_estimate
 
 RULE = (
-    "Above: mean over the seeds{alive}, band from the lowest to the highest seed{dead}. "
-    "{below} there, dots are seeds{intervals}; {map}: "
-    "mean test mIoU of every cell{zero}, the framed setting is the chosen one."
+    "({curves}) Mean over the seeds{alive}, band from the lowest to the highest seed{dead}. "
+    "({bars}) Dots are seeds{intervals}."
 )
+MAP_RULE = " ({letter}) Mean over the {screening}seeds of every cell{zero}, the chosen setting framed."
 # Of a narrower figure the panels stand below one another.
 NARROW = 5.0
 # More seeds than this are drawn as a cloud of small dots.
@@ -43,45 +44,62 @@ def draw_consolidated(analysis: Analysis, width: float) -> Figure:
     variants, narrow = lookup.order(analysis), width < NARROW
     rows = 0.25 * max(3, len(variants))
     below = 0.75 + rows
+    # Of one setting there is no map.
+    maps = int(not lookup.one_setting(analysis))
     if narrow:
-        figure = canvas(width, 2.0 + 2 * below)
-        upper, *lower = figure.subfigures(3, 1, height_ratios=[2.0, below, below], squeeze=False).ravel()
-        marks.draw_curve_panels(analysis, upper.subplots(1, 2), frame, (0, 2))
-        loss, (miou, cells) = None, (part.subplots() for part in lower)
+        figure = canvas(width, 2.0 + (1 + maps) * below)
+        heights = [2.0, *[below] * (1 + maps)]
+        upper, *lower = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).ravel()
+        curves = upper.subplots(1, 2)
+        beyond = marks.draw_curve_panels(analysis, curves, frame, (0, 2))
+        loss, (miou, *cells) = [], (part.subplots() for part in lower)
     else:
         figure = canvas(width, 2.3 + below)
         upper, under = figure.subfigures(2, 1, height_ratios=[2.2, below], squeeze=False).ravel()
-        marks.draw_curve_panels(analysis, upper.subplots(1, 3), frame)
-        loss, miou, cells = under.subplots(1, 3, width_ratios=[1, 1, 1.2])
+        curves = upper.subplots(1, 3)
+        beyond = marks.draw_curve_panels(analysis, curves, frame)
+        first, miou, *cells = under.subplots(1, 2 + maps, width_ratios=[1, 1, 1.2][: 2 + maps])
+        loss = [first]
         column, title = lookup.loss_column(analysis)
-        draw_bars(analysis, loss, column)
-        loss.set_title(title)
+        draw_bars(analysis, first, column)
+        first.set_title(title)
     draw_bars(analysis, miou, "test_mean_iou")
+    miou.set_title("Test mIoU, %")
     columns = max(1, *map(len, lookup.own_settings(analysis).values()))
     wide = width - 1.2 if narrow else width / 3
     crowded = wide / columns < NARROWEST or columns * len(variants) > MOST_NUMBERS
     named = lookup.only_rate(analysis) and not lookup.searched(analysis)
-    # Cells without room for their numbers are read by the scale.
-    draw_map(analysis, cells, "test_mean", wide, bar=crowded, named=named)
-    for axes in () if loss is None else (loss, miou):
+    for axes in cells:
+        # Cells without room for their numbers are read by the scale.
+        draw_map(analysis, axes, "test_mean", wide, bar=crowded, named=named)
+        axes.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
+    for axes in [*loss, miou] if loss else []:
         # A row of bars and the row of the map beside it are one.
         axes.set_ylim(len(variants) - 0.5, -0.5)
-    for axes in () if narrow else (miou, cells):
+    for axes in [miou, *cells] if loss else []:
         axes.set_yticks([])
-    miou.set_title("Test mIoU, %")
-    cells.set_title("Test mIoU, % by rate" if named else "Test mIoU, % by setting")
+    panels = dict(zip("abcdef", [*curves, *loss, miou, *cells], strict=False))
+    for letter, axes in panels.items():
+        # Left of the title, above the labels of the axis.
+        at: dict[str, Any] = {"xytext": (-3, 6), "xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(f"({letter})", (0, 1), ha="right", size=8.5, weight="bold", **at)
     legend(figure, marks.looks(analysis), lookup.among(analysis, frame["variant"]), notes=lookup.chosen_notes(analysis))
     diverged = bool((analysis.frames.trials["status"] == "diverged").any())
     known, kinds = bool(analysis.variants["test_low"].notna().any()), "" if narrow else "loss: t over seeds; "
     rule = RULE.format(
+        curves="a, b" if narrow else "a–c",
         alive=" that did not diverge" * diverged,
         dead=", × a diverged seed" * diverged,
-        zero=", a diverged seed counting 0 (×1)" * diverged,
-        below="Middle: test mIoU" if narrow else "Below: test loss and test mIoU",
+        bars="c" if narrow else "d, e",
         intervals=f", lines and ± {marks.interval_words(analysis)}s ({kinds}mIoU: seeds and images)" * known,
-        map="below" if narrow else "right",
     )
-    return marks.finish(figure, analysis, f"{lookup.chosen_rule(analysis)} {rule}{marks.losses_rule(analysis)}")
+    rule += maps * MAP_RULE.format(
+        letter="d" if narrow else "f",
+        screening="screening " * bool((analysis.frames.trials["role"] == "confirm").any()),
+        zero=", a diverged one counting 0 (×1)" * diverged,
+    )
+    rule += beyond + marks.losses_rule(analysis)
+    return marks.finish(figure, analysis, f"{lookup.chosen_rule(analysis)} {rule}")
 
 
 def draw_bars(analysis: Analysis, axes: Axes, column: str) -> None:

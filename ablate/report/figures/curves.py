@@ -59,7 +59,7 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     figure = canvas(FULL, 5.2 + 0.14 * (len(analysis.frames.axes) - 1))
     panels = panels_of(analysis)
     grid = figure.subplots(len(panels), len(shown), sharex=True, sharey="row", squeeze=False)
-    by_setting = dict(list(frame.groupby("setting")))
+    by_setting, beyond = dict(list(frame.groupby("setting"))), []
     for row, (column, title) in zip(grid, panels, strict=True):
         lived = spreads(frame, column, ["setting", "variant"])
         for axes, setting in zip(row, shown, strict=True):
@@ -67,14 +67,14 @@ def curves_by_rate(analysis: Analysis) -> Figure:
             draw_curves(axes, by_setting.get(setting, frame[:0]), column, looks(analysis), own)
             axes.set_xlabel("")
         row[0].set_ylabel(title)
-        curve_axis(row[0], column, frame[column])
+        beyond.append(curve_axis(row[0], column, frame))
     name_settings(grid[0], analysis, shown)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes={})
     left_out = len(every) - len(shown)
     more = f" {left_out} settings between those shown are left out." if left_out else ""
-    return finish(figure, analysis, RULE + losses_rule(analysis) + more)
+    return finish(figure, analysis, RULE + losses_rule(analysis) + "".join(beyond) + more)
 
 
 def write_curves(results: Results, name: str, path: Path) -> Path | None:

@@ -22,7 +22,7 @@ MOST_RANKED = 30
 DECIDED = ("better", "worse", "equivalent")
 
 
-@register_figure("contrasts", title="Differences to the baseline", section="consolidated", order=10)
+@register_figure("contrasts", title="Differences to the baseline", order=5)
 def contrasts(analysis: Analysis) -> Figure:
     """Draw the primary difference of test mIoU of every variant, with its interval, numbers and verdict in its row."""
     frame = lookup.primary_contrasts(analysis)

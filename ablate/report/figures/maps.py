@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
@@ -104,7 +105,10 @@ def draw_map(analysis: Analysis, axes: Axes, column: str, wide: float, *, bar: b
     for y, (variant, shown) in enumerate(own_settings(analysis).items()):
         if (best := analysis.own_best.get(variant)) in shown:
             at, width = (shown.index(best) + 0.04, y + 0.04), min(1.6, 16 * cell)
-            axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, edgecolor=theme.INK, linewidth=width))
+            # Seen on dark cells, too.
+            halo = [withStroke(linewidth=width + 1.6, foreground=theme.PAPER)]
+            frame = {"edgecolor": theme.INK, "linewidth": width, "path_effects": halo}
+            axes.add_patch(Rectangle(at, 0.92, 0.92, fill=False, **frame))
     _name_settings(analysis, axes, wide, named=named)
 
 

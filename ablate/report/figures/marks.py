@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from ablate.analysis.analyse import Analysis
 from ablate.report.figures import theme
 from ablate.report.figures.theme import Look, plain
-from ablate.report.format import rate_text, short_names
+from ablate.report.format import number, rate_text, short_names
 from ablate.report.lookup import one_loss, only_rate, order, primary_contrasts, progress, setting_lines
 
 # What the panels of curves show: a column of the epochs, and its title.
@@ -83,12 +83,14 @@ def spreads(frame: pd.DataFrame, column: str, by: list[Any]) -> dict[Any, pd.Dat
 
 def draw_curve_panels(
     analysis: Analysis, panels: Iterable[Axes], frame: pd.DataFrame, which: Sequence[int] = (0, 1, 2)
-) -> None:
-    """Draw the panels of curves, or `which` of them, each with its title and its axis."""
+) -> str:
+    """Draw the panels of curves, or `which` of them, each with its title and its axis; return what lies beyond one."""
+    beyond = []
     for axes, (column, title) in zip(panels, (panels_of(analysis)[place] for place in which), strict=True):
         draw_curves(axes, frame, column, looks(analysis), spreads(frame, column, ["variant"]))
         axes.set_title(title)
-        curve_axis(axes, column, frame[column])
+        beyond.append(curve_axis(axes, column, frame))
+    return "".join(dict.fromkeys(beyond))
 
 
 def draw_curves(
@@ -105,7 +107,9 @@ def draw_curves(
         if variant in lived:
             mean, low, high = (lived[variant][name] for name in ("mean", "min", "max"))
             if (high > low).any():
-                axes.fill_between(mean.index, low, high, color=look.color, alpha=0.16, linewidth=0)
+                # Paler where many lie on one another.
+                alpha = 0.16 if len(lived) <= 6 else 0.06
+                axes.fill_between(mean.index, low, high, color=look.color, alpha=alpha, linewidth=0)
             # The page shows the values of lines that have a label.
             axes.plot(mean.index, mean, **look.line(zorder=3, label=variant))
             if len(mean) == 1:
@@ -120,17 +124,29 @@ def draw_curves(
     axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
 
 
-def curve_axis(axes: Axes, column: str, values: Iterable[float]) -> None:
-    """Set the vertical axis of curves: per cent of mIoU; of losses logarithmic where they span a factor of six."""
+def curve_axis(axes: Axes, column: str, frame: pd.DataFrame) -> str:
+    """Set the vertical axis of curves: per cent of mIoU; of losses logarithmic where they span a factor of six.
+
+    Losses of the first tenth of the epochs that would flatten all later ones go beyond it; returns a sentence on them.
+    """
     if column == "val_mean_iou":
         percent_axis(axes)
-        return
-    known = np.array([value for value in values if math.isfinite(value) and value > 0])
-    if len(known) and known.max() / known.min() > 6:
+        return ""
+    known = frame[np.isfinite(frame[column].astype(float)) & (frame[column] > 0)]
+    if known.empty:
+        return ""
+    low, high = float(known[column].min()), float(known[column].max())
+    late = known.loc[(known["epoch"] > max(1, 0.1 * known["epoch"].max())) | known["status"].eq("diverged"), column]
+    top = float(late.max()) if len(late) and high > 3 * late.max() else high
+    if top / low > 6:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _place: f"{value:g}")
         axes.yaxis.set_minor_formatter(lambda value, _place: f"{value:g}" if str(f"{value:e}")[0] in "25" else "")
         axes.tick_params(axis="y", which="minor", labelsize=6.5, labelcolor=theme.MUTED)
+    if top == high:
+        return ""
+    axes.set_ylim(low - 0.05 * (top - low) if top / low <= 6 else 0.9 * low, 1.1 * top)
+    return f" Losses of the first epochs, up to {number(high)}, lie above the axis."
 
 
 def percent_axis(axes: Axes, which: str = "y", most: int = 6) -> None:

@@ -58,6 +58,10 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
         tiles, no_panels, legend = [], f"No predictions are shown: {reason}.", []
     # A page is passed on: a file of this folder is named from here, not from the root of somebody's disk.
     own = f"{frames.path}/"
+    absent: dict[str, list[str]] = {}
+    for one in drawn:
+        if one.reason and one.section:
+            absent.setdefault(one.reason, []).append(one.title)
     page = Page(
         version=__version__,
         study=frames.study.study,
@@ -73,7 +77,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
             reach=REACH_NOTE if any(row.reach for row in rows) else "",
             fresh=", on fresh seeds" * (primary_kind(analysis) == "confirmed")
             + ", as many of the baseline's as of its own" * (len(analysis.looks) > 0),
-            mark=f" (*: {text})" if (text := busy(analysis)) else "",
+            mark=" (*: no measure of cost, see above)" if busy(analysis) else "",
         ),
         verdict_rule=rules.primary(analysis),
         scale=scale,
@@ -83,10 +87,10 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
             for variant, sentences in findings(analysis).items()
         },
         notes=notes.notes(analysis),
-        # By section, those that have rows; the figures that could be drawn, and of the others title and reason.
+        # By section, those that have rows; the figures that could be drawn, and of the others reason and titles.
         tables=_by_section(TABLES, [table for table in tables if len(table.frame)]),
         figures=_by_section(FIGURES, [one for one in drawn if one.shown]),
-        absent=[(one.title, one.reason) for one in drawn if one.reason and one.section],
+        absent=list(absent.items()),
         # The file with the panels of all variants side by side, "" where none was written.
         sheet=next((path.name for one in drawn if one.name == FILE_ONLY for path in one.files[:1]), ""),
         panels=tiles,
@@ -104,7 +108,7 @@ def make_page(analysis: Analysis, tables: Sequence[Table], drawn: Sequence[Drawn
     sections = {
         "limits": page.notes and "Limits",
         "verdicts": "Verdicts",
-        "consolidated": page.figures["consolidated"] and "One figure",
+        "consolidated": page.figures["consolidated"] and "Figure",
         "panels": "Predictions",
         "claims": page.tables["claims"] and "Claims",
         "reproduce": "Run it again",

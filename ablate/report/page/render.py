@@ -33,8 +33,8 @@ _BADGES = {
     **dict.fromkeys(("equivalent", "baseline", "complete", "converged"), "even"),
     **dict.fromkeys(("undecided", "futile", "open", "inconclusive", "pruned", "missing", "under-converged"), "open"),
 }
-# A number with a hyphen, with the key that it belongs to (lr=1e-3), and an interval.
-_PARTED = re.compile(r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]")
+# A number with a hyphen, with the key that it belongs to (lr=1e-3), an interval, and an option.
+_PARTED = re.compile(r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]|-o [\w.]+=\S+")
 
 
 def render(page: Page, *, reload: bool = False) -> str:

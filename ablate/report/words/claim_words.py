@@ -82,7 +82,8 @@ def value_text(claim: ClaimSpec, row: Row) -> str:
         return ""
     say, unit = _unit(claim)
     low, high = row["low"], row["high"]
-    text = f"{say(row['value'])}{unit}"
+    # Of two sides' rises it is how probable the larger one is.
+    text = "probability " * (claim.metric in RISES and claim.left is not None) + f"{say(row['value'])}{unit}"
     if isfinite(low) and isfinite(high) and low < high:
         text += f" ({say(low)} to {say(high)})"
     return f"{text}; needed: {row['side']} {say(row['threshold']).lstrip('+')}"

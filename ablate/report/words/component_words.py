@@ -22,6 +22,8 @@ NAMES = {
     ("norm", "batch"): "batch normalisation",
     ("norm", "group"): "group normalisation",
 }
+# The same where the other side has nothing in its place.
+ADDED = {("skip", "attention"): "skip connections with attention gates"}
 # Values that say that a component is absent.
 ABSENT = ("none", "None", "identity", "off", "False", "false", "no", "0", "0.0", "[1.0, 1.0]")
 # Beyond so many seeds nobody decides a difference.
@@ -108,11 +110,12 @@ def _tested(field: str, base: Any, own: Any, variant: str = "") -> Component:
     of_variant = str(own) not in ABSENT
     present, other = (own, base) if of_variant else (base, own)
     value, last = str(present), field.rpartition(".")[2]
-    known = NAMES.get((field, value))
+    alone = str(other) in ABSENT
+    known = (ADDED.get((field, value)) if alone else None) or NAMES.get((field, value))
     # Numbers have no absence that a name could be made of.
     called = isinstance(present, str) and value in variant
     name = known or (value if called else last if present is True else f"{last} {as_text(present)}")
-    return Component(name, known is not None and known.endswith("s"), of_variant, str(other) in ABSENT)
+    return Component(name, known is not None and known.endswith("s"), of_variant, alone)
 
 
 def interaction_sentence(analysis: Analysis, row: Row) -> str:
@@ -147,8 +150,9 @@ def interaction_sentence(analysis: Analysis, row: Row) -> str:
 def span_text(delta: float, low: float, high: float, *, sign: bool = False, unit: str = " points") -> str:
     """Return an effect in points with its interval: "19 points (14 to 24)", signed "+2.6 points (−2.0 to +7.2)".
 
-    Ten points and more are whole numbers.
+    Ten points and more are whole numbers; no interval goes beyond 100 points, which no difference can.
     """
+    low, high = max(low, -1.0) if isfinite(low) else low, min(high, 1.0) if isfinite(high) else high
     digits = 0 if abs(delta) >= 0.0995 else 1
     said = percent(delta, digits, sign=sign) + unit
     if not (isfinite(low) and isfinite(high)):
@@ -183,11 +187,18 @@ def reach(row: Row) -> str:
         return ""
     said = []
     if isfinite(row["detectable"]):
-        said.append(f"a difference of {percent(row['detectable'])} points would have been found with a chance of 80 %")
+        said.append(
+            f"a difference of {found_from(row['detectable'])} points would have been found with a chance of 80 %"
+        )
     if not isnan(row["seeds_needed"]):
         said.append(f"{seeds_text(row['seeds_needed'])} per variant would decide this difference")
     text = "; ".join(said)
     return f"{text[:1].upper()}{text[1:]}"
+
+
+def found_from(detectable: float) -> str:
+    """Return a difference that would have been found, in points; in words beyond 100, which no two scores differ by."""
+    return percent(detectable) if detectable <= 1 else "more than 100"
 
 
 def seeds_text(needed: float) -> str:
@@ -204,12 +215,6 @@ def deciding_seeds(analysis: Analysis) -> int:
     needed = primary.loc[still, "seeds_needed"].astype(float)
     needed = needed[needed <= MOST_RUN]
     return int(needed.max()) if len(needed) else 0
-
-
-def deciding_command(analysis: Analysis) -> str:
-    """Return the command that trains `deciding_seeds` at each variant's chosen setting; "" where they are none."""
-    needed = deciding_seeds(analysis)
-    return f"{run_command(analysis)} {fresh_seeds_option(analysis, needed)}" if needed else ""
 
 
 def fresh_seeds_option(analysis: Analysis, needed: int) -> str:

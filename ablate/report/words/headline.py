@@ -15,9 +15,9 @@ from ablate.report.words.component_words import (
     DECISIONS,
     MOST_RUN,
     component,
-    deciding_command,
     deciding_seeds,
     effect_sentence,
+    found_from,
     fresh_seeds_option,
     interaction_sentence,
     names_listed,
@@ -79,7 +79,8 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     """Return what was found, in plain sentences: each decided component with number and interval, then what is open."""
     rows = _primary(analysis)
     if not rows:
-        return f"{analysis.baseline} stands alone: there is no other variant to compare it with."
+        score = percent(lookup.by_variant(analysis.variants).get(analysis.baseline, {}).get("test_mean"))
+        return f"{analysis.baseline} scores {score} % test mIoU; there is no other variant to compare it with."
     rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
     # Of two crossed factors the combination is no component: what it says is the interaction's to say.
     crossed = lookup.rows_of(analysis.interactions) if len(analysis.interactions) == 1 else []
@@ -138,7 +139,7 @@ def cards(analysis: Analysis) -> list[Card]:
     rows = _primary(analysis)
     if not rows:
         return []
-    decided = sum(row["decision"] in DECISIONS for row in rows)
+    decided = sum(row["decision"] in DECISIONS and not row["untrained"] for row in rows)
     return [
         Card("How sure?", f"{decided} of {count_of(len(rows), 'comparison')} decided", _means(analysis, rows)),
         _chosen(analysis),
@@ -157,6 +158,8 @@ def _chosen(analysis: Analysis) -> Card:
     said = []
     if len(at) > 1:
         said.append(_first([f"{text}: {_first(variants)}" for text, variants in at.items()], "; ", most) + ".")
+    elif lookup.one_setting(analysis):
+        said, edge = ["The only one tried."], []
     elif tuned:
         said.append(f"It did best on the validation images for {_all(tuned, analysis)}.")
     if edge:
@@ -195,7 +198,7 @@ def _open_card(analysis: Analysis, still: list[lookup.Row]) -> list[Card]:
         return [Card("What would decide it?", f"{LEAST_SEEDS} seeds per variant or more", more)]
     if not could:
         return []
-    least = " to ".join(dict.fromkeys(map(percent, (could[0], could[-1]))))
+    least = " to ".join(dict.fromkeys(map(found_from, (could[0], could[-1]))))
     needed = [
         f"{seeds_text(row['seeds_needed'])} ({component(analysis, row['variant']).name})"
         for row in still
@@ -207,9 +210,8 @@ def _open_card(analysis: Analysis, still: list[lookup.Row]) -> list[Card]:
     elif needed:
         seeds_of = listed(needed) if len(needed) <= MOST_NAMED else _first(needed)
         said += f" The differences it saw would be decided by {seeds_of} per variant."
-    command = deciding_command(analysis)
-    said += f" Run: {command}" if command else ""
     seeds = deciding_seeds(analysis)
+    said += f" Run it again with {fresh_seeds_option(analysis, seeds)}." if seeds else ""
     answer = f"{count_of(seeds, 'fresh seed')} per variant" if seeds else "No number of seeds within reach"
     return [Card("What would decide the rest?", answer, said)]
 
@@ -252,7 +254,7 @@ def _price(analysis: Analysis, rows: list[lookup.Row]) -> Card:
             costs.append((f"{tested.subject}: {text}", "going without" if tested.alone else analysis.baseline))
     if not costs:
         return Card("At what cost?", "Not measured", "")
-    note = f" Do not rely on the speeds: {text}." if (text := lookup.busy(analysis)) else ""
+    note = " The speeds are no measure of cost: see below." if lookup.busy(analysis) else ""
     lead, _, answer = costs[0][0].partition(": ")
     others = _first([text for text, _ in costs[1:]], "; ")
     more = f"{_capital(lead)}, compared with {costs[0][1]}. {_capital(others)}"

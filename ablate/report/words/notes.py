@@ -102,7 +102,10 @@ def _contrasts(analysis: Analysis) -> Iterator[str]:
             yield f"{pair} is lr-confounded: the difference depends on how the learning rate is chosen"
     if alone := lookup.untuned(analysis):
         yield f"no rate was chosen for {listed(alone)}, as only one setting has a result"
-    if edges := lookup.on_edge(analysis):
+    if lookup.one_setting(analysis):
+        only = lookup.named_setting(analysis, lookup.settings(analysis)[0])
+        yield f"only one setting was tried ({only}): another may suit a variant better"
+    elif edges := lookup.on_edge(analysis):
         whose = "every variant" if len(edges) == len(analysis.own_best) else listed(edges)
         yield f"unbracketed: the best rate of {whose} lies on the edge of the grid; a better one may lie beyond it"
     if any(row["conditional"] for row in primary):
@@ -138,7 +141,8 @@ def _study(analysis: Analysis) -> Iterator[str]:
         )
     primary = lookup.primary_contrasts(analysis)
     fewest = int(primary["n"].min() if len(primary) else frames.trials.groupby(["variant", "setting"]).size().min())
-    if fewest < LEAST_SEEDS:
+    # Of one seed the first answers say that nothing can be decided.
+    if 1 < fewest < LEAST_SEEDS:
         yield f"few seeds: only {fewest} per variant, where five are the workable minimum"
     if frames.study.data.name in SYNTHETIC:
         yield "the images are synthetic, drawn by a program: what holds for them may not hold for photographs"

@@ -11,7 +11,7 @@ from ablate.analysis.analyse import Analysis
 from ablate.report import lookup
 from ablate.report.format import count_text, number, percent, percent_interval, percent_spread
 from ablate.report.lookup import Row
-from ablate.report.words.component_words import DECISIONS, differs_text, reach, seeds_text
+from ablate.report.words.component_words import DECISIONS, differs_text, found_from, reach, seeds_text
 
 # Stands for a contrast that was not made.
 UNDECIDED: Row = {
@@ -28,7 +28,8 @@ def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNames
     """
     primary = lookup.primary_contrasts(analysis)
     ends = primary[["delta", "low", "high"]].to_numpy(dtype=float).ravel()
-    ends = np.append(ends[np.isfinite(ends)], [-2 * analysis.rope, 2 * analysis.rope])
+    # No two scores differ by more than 100 points, however few the seeds of an interval.
+    ends = np.append(np.clip(ends[np.isfinite(ends)], -1, 1), [-2 * analysis.rope, 2 * analysis.rope])
     low, high = float(ends.min()), float(ends.max())
     margin = 0.04 * (high - low)
     low, high = low - margin, high + margin
@@ -39,7 +40,9 @@ def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNames
     zero, left, right = (place(value) or 0.0 for value in (0.0, -analysis.rope, analysis.rope))
     drawn = "Interval" if lookup.has_intervals(analysis) else "Δ"
     label = f"{drawn}, {percent(low, 0, sign=True)} to {percent(high, 0, sign=True)}"
-    scale = SimpleNamespace(zero=zero, rope_low=left, rope_width=right - left, label=label)
+    at = "rate" if lookup.only_rate(analysis) else "setting"
+    at = at.capitalize() if lookup.one_setting(analysis) else f"Best {at}"
+    scale = SimpleNamespace(zero=zero, rope_low=left, rope_width=right - left, label=label, at=at)
     rows, compared = lookup.by_variant(analysis.variants), lookup.by_variant(primary)
     return [
         _row(analysis, rows[variant], compared.get(variant), place)
@@ -53,7 +56,7 @@ def _row(analysis: Analysis, row: Row, contrast: Row | None, place: Callable[[fl
     base = variant == analysis.baseline
     verdict = "baseline" if base else str(found["decision"])
     cell = lookup.by_variant(analysis.cells[analysis.cells["setting"] == row["setting"]]).get(variant)
-    edge = "edge of the grid" * (variant in lookup.on_edge(analysis))
+    edge = "edge of the grid" * (variant in lookup.on_edge(analysis) and not lookup.one_setting(analysis))
     judged = lookup.primary_kind(analysis) != "confirmed" or analysis.scores.is_fresh(variant, row["setting"])
     return SimpleNamespace(
         variant=variant,
@@ -85,7 +88,7 @@ def _row(analysis: Analysis, row: Row, contrast: Row | None, place: Callable[[fl
 def _reach(found: Row) -> list[str]:
     if not reach(found):
         return []
-    detectable = [f"detectable: {percent(found['detectable'])} points"] * bool(np.isfinite(found["detectable"]))
+    detectable = [f"detectable: {found_from(found['detectable'])} points"] * bool(np.isfinite(found["detectable"]))
     return detectable + [f"to decide: {seeds_text(found['seeds_needed'])}"] * (not np.isnan(found["seeds_needed"]))
 
 

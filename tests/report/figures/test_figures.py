@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ from ablate.analysis.frames import load_results
 from ablate.records.images import panel_indices
 from ablate.registry import FIGURES
 from ablate.report.figures import differences, forest, maps
-from ablate.report.figures.marks import looks
+from ablate.report.figures.marks import curve_axis, looks
 from ablate.report.figures.panels import tile_sheet, variant_panel
 from ablate.report.figures.saving import DPI, draw_all, encode
 from ablate.report.figures.streams import thinned
@@ -66,10 +67,22 @@ def _seen(text: Text) -> bool:
     return text.axes is None or text.axes.get_visible()
 
 
+@pytest.mark.parametrize(
+    ("high_at", "status", "beyond"), [(1, "complete", True), (9, "complete", False), (1, "diverged", False)]
+)
+def test_a_loss_of_the_first_epochs_flattens_no_curve(high_at: int, status: str, beyond: bool) -> None:
+    loss = np.linspace(2.0, 1.0, 20)
+    loss[high_at - 1] = 900.0
+    axes = Figure().subplots()
+    said = curve_axis(axes, "val_loss", pd.DataFrame({"epoch": range(1, 21), "val_loss": loss, "status": status}))
+    assert bool(axes.get_ylim()[1] < 3) is beyond
+    assert said == " Losses of the first epochs, up to 900, lie above the axis." * beyond
+
+
 def test_figures_come_in_the_order_of_the_page_and_have_titles_of_their_own() -> None:
-    assert NAMES[:3] == ["contrasts_by_rate", "ranks", "curves_by_rate"] and len(NAMES) == 23
+    assert NAMES[:3] == ["contrasts", "contrasts_by_rate", "ranks"] and len(NAMES) == 23
     main = [name for name in NAMES if FIGURES.place(name).section == "consolidated"]
-    assert main == ["consolidated", "contrasts", "interactions", "data_size"]
+    assert main == ["consolidated", "interactions", "data_size"]
     assert OF_IMAGES == ["panels", "telling", "crops", "gates"]
     assert len({FIGURES.place(name).title for name in NAMES}) == len(NAMES)
 

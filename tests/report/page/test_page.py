@@ -229,7 +229,11 @@ def test_one_seed_is_said_to_have_no_interval(tmp_path: Path, analysed: Analysed
 def test_a_variant_alone_has_a_report_of_its_own(tmp_path: Path, analysed: Analysed) -> None:
     path = plant(tmp_path / "one", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=3, images=4, size=(16, 24))
     html = build_report(path)[-1].read_text(encoding="utf-8")
-    assert headline(analysed(path)) == "unet stands alone: there is no other variant to compare it with."
+    score = f"{100 * analysed(path).variants['test_mean'].iloc[0]:.1f}"
+    assert headline(analysed(path)) == f"unet scores {score} % test mIoU; there is no other variant to compare it with."
+    # Of one rate: neither a choice nor an edge.
+    assert "Only one setting was tried" in html and "Every variant at lr 1e-3, the only one tried" in html
+    assert "edge of the grid" not in html.partition('id="supplement"')[0] and "(f) Mean" not in html
     assert "1 row<" in html and "1 rows" not in html
     assert (path / "tables" / "results.csv").read_text(encoding="utf-8").count("\n") == 2
     assert (path / "figures" / "consolidated.png").exists() and not (path / "figures" / "contrasts.png").exists()
@@ -257,7 +261,7 @@ def test_the_page_names_files_from_its_own_folder(tmp_path: Path) -> None:
     )
     (path / "test" / "targets.zip").unlink()
     html = build_report(path, only=["page"])[-1].read_text()
-    assert "test/targets.zip: the results folder holds no test masks" in html
+    assert "No measures of fine detail: the results folder holds no test masks." in html
     assert str(path) not in html
 
 
@@ -282,7 +286,7 @@ def test_what_is_not_the_finding_is_one_fold(html: str) -> None:
         assert f'id="{name}"' in above
     for name in ("words", "tables", "figures", "failures", "methods", "provenance", "fig-rates", "t-results"):
         assert f'id="{name}"' in folded
-    assert re.findall(r'<figure class="drawing[^>]* id="([^"]+)"', above) == ["fig-consolidated", "fig-contrasts"]
+    assert re.findall(r'<figure class="drawing[^>]* id="([^"]+)"', above) == ["fig-consolidated"]
     for link in re.findall(r'<a href="#([^"]+)"', above):
         assert f'id="{link}"' in html
 

@@ -15,7 +15,7 @@ from ablate.report.format import percent_spread
 from ablate.report.lookup import busy
 from ablate.report.page.document import make_page
 from ablate.report.tables.main import results
-from ablate.report.words.component_words import Component, component, deciding_command, differs_text, span_text
+from ablate.report.words.component_words import Component, component, differs_text, span_text
 from ablate.report.words.headline import cards, headline, subject
 from ablate.report.words.methods import methods_paragraph
 from ablate.report.words.notes import notes
@@ -87,6 +87,8 @@ def test_a_component_is_called_by_its_name_and_a_variant_of_several_by_its_own(s
     assert called({"replace": [None, {"model.*.attention": "identity"}]}) == ("the layers model.*.attention", False)
     assert called({"data.fraction": [1.0, 0.3]}) == ("training on 30 % of the images", True)
     assert called({"train.augment.scale": [[0.75, 1.5], [1.0, 1.0]]}) == ("scale [0.75, 1.5]", False)
+    # Against no skips at all they are more than gates.
+    assert called({"skip": ["none", "attention"]}) == ("skip connections with attention gates", True)
     assert called({"skip": ["concat", "none"], "block": ["plain", "residual"]}) == ("odd", True)
 
 
@@ -123,7 +125,7 @@ def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) 
         "Nothing can be said about skip connections: one side of the comparison scores no higher than a prediction "
         "made without looking at the image (5.2 % mIoU)."
     )
-    assert "untrained" in verdict_rows(blind)[0][1].flags
+    assert "untrained" in verdict_rows(blind)[0][1].flags and cards(blind)[0].answer == "0 of 1 comparison decided"
 
 
 def test_the_questions_have_answers(study: Analysis) -> None:
@@ -142,13 +144,12 @@ def test_undecided_says_what_could_have_been_found_and_what_would_decide_it(stud
     assert card.answer == "9 fresh seeds per variant"
     assert "This study would have found differences of 7.2 points with a chance of 80 %." in card.more
     assert "The differences it saw would be decided by about 9 seeds (skip connections) per variant." in card.more
-    assert card.more.endswith(f"Run: {deciding_command(still)}")
-    assert deciding_command(still).endswith(" -o confirm.seeds=9")
+    assert card.more.endswith(" Run it again with -o confirm.seeds=9.")
     assert "to decide: about 9 seeds" in verdict_rows(still)[0][1].reach
     never = changed(study, decision="undecided", detectable=0.072, seeds_needed=float("inf"))
-    assert not deciding_command(never)
     card = next(card for card in cards(never) if "decide the rest" in card.question)
     assert card.answer == "No number of seeds within reach" and "more than 100 seeds" in card.more
+    assert "Run it again" not in card.more
 
 
 def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
@@ -161,12 +162,12 @@ def test_fresh_seeds_decide_where_they_were_run(confirmed: Analysis) -> None:
     shown = verdict_rows(changed(confirmed, right=0.9))[0][0]
     assert shown.miou == percent_spread(base["test_mean"], base["test_low"], base["test_high"])
     assert not [text for text in notes(confirmed) if "Optimistic" in text or "Few seeds" in text]
-    still = changed(confirmed, decision="undecided", seeds_needed=14.0)
-    assert deciding_command(still).endswith(" -o confirm.seeds=14")
+    still = changed(confirmed, decision="undecided", detectable=0.072, seeds_needed=14.0)
+    assert cards(still)[-1].more.endswith(" -o confirm.seeds=14.")
     looks = ConfirmSpec(until="decided", looks=[4, 8])
     declared = still.frames.study.model_copy(update={"confirm": looks})
     still = replace(still, frames=replace(still.frames, study=declared))
-    assert deciding_command(still).endswith(" -o confirm.looks=[4,8,14] -o confirm.at_most=14")
+    assert cards(still)[-1].more.endswith(" -o confirm.looks=[4,8,14] -o confirm.at_most=14.")
 
 
 def test_few_groups_and_undeclared_sequences_are_said(study: Analysis) -> None:
