@@ -54,7 +54,7 @@ def measure(work: Work, trial: Trial, precision: str, steps: int) -> dict[str, A
     for number in range(WARM_UP_STEPS + steps):
         for engine, (step, images, masks) in ways.items():
             began = time.thread_time()
-            step(images, masks, 1e-3)
+            step(images, masks)
             if number >= WARM_UP_STEPS:
                 times[engine].append(1e3 * (time.thread_time() - began))
     # A ratio is taken within its turn.

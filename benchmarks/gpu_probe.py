@@ -227,7 +227,7 @@ class Bench:
         self, trial: Trial, data: DeviceData, decisions: Decisions, device: torch.device, measure: MeasureSpec
     ) -> None:
         train = trial.train
-        self.device, self.rate = device, float(train["lr"])
+        self.device = device
         network = Network(
             trial.model,
             data.dataset,
@@ -249,7 +249,7 @@ class Bench:
 
     def train(self) -> torch.Tensor:
         """Do one step."""
-        return self.step(self.images, self.masks, self.rate)
+        return self.step(self.images, self.masks)
 
     @torch.no_grad()
     def predict(self) -> None:
@@ -272,7 +272,7 @@ class Bench:
 
     def probe(self) -> None:
         """Measure what is probed of the live model in a trial's first epoch."""
-        self._probes.before(1, self.step.optimizer, self.images, self.masks, self.rate)
+        self._probes.before(1, self.step.optimizer, self.images, self.masks)
         self._probes.after()
 
     def cost(self, began: float, variant: str, engine: str, seconds: float) -> EngineCost:

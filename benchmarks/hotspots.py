@@ -36,7 +36,7 @@ def hotspots(work: Work, decisions: Decisions, device: torch.device, steps: int,
     step = bench.step(trial, tuple(images.shape))
     network.model.train()
     for _ in range(WARM_UP_STEPS):
-        step(images, masks, 1e-3)
+        step(images, masks)
     wall = _wall(step, images, masks, steps, device)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with profile(activities=activities) as found:
@@ -69,7 +69,7 @@ def _wall(step: Any, images: Any, masks: Any, steps: int, device: torch.device) 
     synchronise(device)
     began = time.perf_counter()
     for _ in range(steps):
-        step(images, masks, 1e-3)
+        step(images, masks)
     synchronise(device)
     return (time.perf_counter() - began) / steps
 

@@ -217,8 +217,8 @@ def convergence_frame(frames: Frames) -> pd.DataFrame:
     for cell in cell_groups(frames, fresh=True):
         schedules = {schedule for schedule in cell.of_ended("schedule").tolist() if isinstance(schedule, str)}
         # Every schedule but the constant one ends near zero by its definition.
-        rates = np.array([1.0, 0.0]) if schedules - {"constant"} else None
-        verdict = convergence([curves[key] for key in cell.of_ended("key") if key in curves], rates=rates)
+        decays = bool(schedules - {"constant"})
+        verdict = convergence([curves[key] for key in cell.of_ended("key") if key in curves], decays=decays)
         row = cell.identity(frames.axes) | {"verdict": verdict.verdict, "gain": verdict.gain}
         row |= {"low": verdict.low, "high": verdict.high, "n": verdict.seeds}
         rows.append(row | {"reason": verdict.reason})

@@ -21,6 +21,7 @@ from ablate.errors import ResultsError, visible
 from ablate.measure import segmentation
 from ablate.measure.detail import DetailTargets
 from ablate.records.images import unpack_maps
+from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_json
 from ablate.registry import MEASURES
 from ablate.study.spec import StudySpec
@@ -57,7 +58,7 @@ class Frames:
     """Test pixels that are scored where a pixel may bear several classes; None where each bears one."""
 
     def __repr__(self) -> str:
-        done = int(self.trials["status"].isin(["complete", "diverged", "pruned"]).sum())
+        done = int(self.trials["status"].isin(FINISHED).sum())
         return f"<Results of {self.study.study}: {done} of {len(self.trials)} trials done, in {self.path}>"
 
     def _repr_html_(self) -> str:

@@ -81,11 +81,10 @@ def confirm_looks(frames: Frames, scores: StudyScores | None = None) -> Looks:
     `scores` of the same frames where they are there already. `Looks.words` is empty where the study declares no looks.
     """
     confirm = frames.study.confirm
-    if confirm is None or confirm.until is None or confirm.looks is None:
+    if confirm is None or confirm.until is None:
         return Looks(FRAMES["looks"].filled([]))
-    most = confirm.at_most or confirm.looks[-1]
-    planned = tuple(n for n in confirm.looks if n <= most)
-    return taken_looks(StudyScores(frames) if scores is None else scores, planned, confirm.futility or 0.0)
+    scores = StudyScores(frames) if scores is None else scores
+    return taken_looks(scores, confirm.planned_looks, confirm.futility or 0.0)
 
 
 def taken_looks(scores: StudyScores, planned: tuple[int, ...], futility: float) -> Looks:

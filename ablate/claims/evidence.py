@@ -144,8 +144,6 @@ class Gatherer:
     def _cell(self, side: tuple[str, str, str], name: str, split: str, first: int | None) -> Replicates:
         """Return the replicates of a metric for one cell: an entry of those of the contrasts, or made here, once."""
         members = self.scores.members(*side)[:first]
-        if not members:
-            raise Refusal(f"{side[0]} has no result at {side[1]}")
         if all(member.status == "diverged" for member in members) and not self._any_complete:
             raise Refusal("no trial of the study is complete")
         kind, _, label = name.partition("/")
@@ -250,10 +248,7 @@ class Gatherer:
         """Judge whether training had converged, by the interval that the study's verdict on the cell rests on."""
         frame = self.analysis.convergence
         ((variant, at, _),) = rests.sides
-        rows = frame[(frame["variant"] == variant) & (frame["setting"] == at)]
-        if not len(rows):
-            raise Refusal(f"{variant} has no cell at {at}")
-        row = rows.iloc[0]
+        row = frame[(frame["variant"] == variant) & (frame["setting"] == at)].iloc[0]
         n = int(row["n"])
         reason = str(row["reason"]) if row["verdict"] == "none" or n < LEAST_SEEDS else ""
         gain, low, high = (float(row[part]) for part in ("gain", "low", "high"))

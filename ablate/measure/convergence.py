@@ -24,16 +24,6 @@ def late_epochs(epochs: int) -> int:
     return min(20, max(LEAST_EPOCHS, -(-epochs // 5)))
 
 
-def ends_near_zero(rates: Sequence[float] | np.ndarray) -> bool:
-    """Return whether the learning rate per epoch (E,) ends below a quarter of its peak.
-
-    Such a schedule makes its own plateau: a flat curve then says nothing about the budget. A quarter, because the
-    last of a few epochs of a polynomial schedule still starts at more than a tenth.
-    """
-    rates = np.asarray(rates, dtype=np.float64)
-    return len(rates) > 0 and bool(rates[-1] < 0.25 * rates.max())
-
-
 @dataclass(frozen=True)
 class Convergence:
     """The verdict on one cell with what it rests on; gains are fractions of mIoU, NaN where unknown.
@@ -49,17 +39,17 @@ class Convergence:
     reason: str
 
 
-def convergence(curves: Iterable[np.ndarray], *, rates: Sequence[float] | np.ndarray | None = None) -> Convergence:
+def convergence(curves: Iterable[np.ndarray], *, decays: bool = False) -> Convergence:
     """Judge whether the seeds of one cell had converged at their epoch budget.
 
-    `curves` are val mIoU per epoch (E,) of each seed, `rates` the learning rate per epoch of the schedule. The gain is
-    that which `late_epochs(E)` more epochs would bring, projected from the two halves of the last three times as many
-    along an approach to a plateau (`ablate.stats.saturation.projected_gain`): a curve that bends has less to come than
-    its last slope says. **Under-converged** if the lower bound exceeds `GAIN_THRESHOLD`, **converged** if the upper
-    bound is below, else **inconclusive**, as always below three seeds. No verdict ("none") for a schedule that ends
-    near zero. Seeds without such a window (diverged, too short) are left out and counted in the reason. The seeds carry
-    the test, for within one run successive epochs are dependent and trend tests raise false alarms several times too
-    often.
+    `curves` are val mIoU per epoch (E,) of each seed. The gain is that which `late_epochs(E)` more epochs would bring,
+    projected from the two halves of the last three times as many along an approach to a plateau
+    (`ablate.stats.saturation.projected_gain`): a curve that bends has less to come than its last slope says.
+    **Under-converged** if the lower bound exceeds `GAIN_THRESHOLD`, **converged** if the upper bound is below, else
+    **inconclusive**, as always below three seeds. No verdict ("none") where the learning rate `decays` to near zero:
+    such a schedule makes its own plateau. Seeds without such a window (diverged, too short) are left out and counted
+    in the reason. The seeds carry the test, for within one run successive epochs are dependent and trend tests raise
+    false alarms several times too often.
     """
     from ablate.stats.saturation import projected_gain  # brings SciPy, which a run of trials does without
 
@@ -78,7 +68,7 @@ def convergence(curves: Iterable[np.ndarray], *, rates: Sequence[float] | np.nda
     if known:
         gain, low, high, _ = projected_gain(np.stack(known), ahead, confidence=CONFIDENCE)
     found = _verdict("projected", (gain, low, high), len(known), missing)
-    if rates is not None and ends_near_zero(rates):
+    if decays:
         return replace(found, verdict="none", reason="the schedule ends near zero and makes its own plateau")
     return found
 

@@ -179,18 +179,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> int:
-    """Remove the temporary files that killed writers left in `folder`; the number removed.
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed writers left in `folder`.
 
     To be called under the folder's lock. A file of another process that lives is in flight and stays.
     """
-    removed = 0
     for path in folder.glob(f".*{TEMPORARY}"):
         found = _LEFTOVER.fullmatch(path.name)
         if found and not path.is_dir() and (int(found[1]) == os.getpid() or not _lives(int(found[1]))):
             path.unlink(missing_ok=True)
-            removed += 1
-    return removed
 
 
 def _lives(pid: int) -> bool:

@@ -6,7 +6,7 @@ import json
 import lzma
 import math
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -262,14 +262,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def to_json(document: Any) -> bytes:
-    """Return canonical JSON: sorted keys, NaN and infinities refused, a newline at the end.
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """Return a document as canonical JSON: sorted keys, NaN and infinities refused, a newline at the end.
 
     Every key of the document has a line of its own, and so has every item of a list of objects in it. Indenting the
     rest would take the slow one of Python's two encoders.
     """
-    if not isinstance(document, dict):
-        return (_encode(document) + "\n").encode()
     lines = []
     for key in sorted(document):
         value = document[key]

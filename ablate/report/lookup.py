@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.load import ENDED
 from ablate.errors import AblateError
 from ablate.measure.detail import scaled_width
+from ablate.records.record import FINISHED
 from ablate.registry import Displays
 from ablate.report.format import rate_text, shorten
 from ablate.wording import count_of, listed, range_of
@@ -108,7 +110,7 @@ def judged_trials(analysis: Analysis) -> pd.DataFrame:
     """Return the trials that each variant is judged by: fresh seeds where they decide, else those at its own best."""
     trials = analysis.frames.trials
     fresh = trials[trials["role"] == "confirm"]
-    decided = primary_kind(analysis) == "confirmed" and fresh["status"].isin(["complete", "diverged"]).any()
+    decided = primary_kind(analysis) == "confirmed" and fresh["status"].isin(ENDED).any()
     return at_own_best(fresh if decided else main_trials(analysis), analysis)
 
 
@@ -148,7 +150,7 @@ def loss_column(analysis: Analysis) -> tuple[str, str]:
 def progress(analysis: Analysis) -> tuple[int, int]:
     """Return how many of the planned trials have a result, and how many are planned."""
     trials = analysis.frames.trials
-    return int(trials["status"].isin(["complete", "diverged", "pruned"]).sum()), len(trials)
+    return int(trials["status"].isin(FINISHED).sum()), len(trials)
 
 
 @once_an_analysis
@@ -348,7 +350,7 @@ def only_one(analysis: Analysis) -> str:
 def seeds_text(analysis: Analysis) -> str:
     """Return how many seeds each variant is judged by: "3 seeds", "2 to 3 seeds", "6 fresh seeds"."""
     rows = judged_trials(analysis)
-    ended = rows[rows["status"].isin(["complete", "diverged"])]
+    ended = rows[rows["status"].isin(ENDED)]
     if ended.empty:
         return "no seed yet"
     fresh = "fresh " * bool((ended["role"] == "confirm").all())

@@ -51,7 +51,7 @@ def check_train(values: Mapping[str, Any], path: KeyPath, *, registered: bool) -
     try:
         typed = TrainSpec.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        return {}, translate(error, values, path, lambda inner: _known(inner))
+        return {}, translate(error, values, path, _known)
     findings = []
     checked = typed.model_dump(mode="json", exclude_unset=True)
     for key, registry in NAMED.items():

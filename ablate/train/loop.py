@@ -24,7 +24,7 @@ from ablate.train.context import Context
 from ablate.train.device import seed_step
 from ablate.train.engine import Epoch
 from ablate.train.evaluate import Evaluation, evaluate, evaluate_native, score
-from ablate.train.optim import Average, rate_at
+from ablate.train.optim import Average, rate_at, set_rate
 from ablate.train.outcome import ABSENT, LARGEST_LAST_STATE, Curves, Keep, ModelCard, Outcome, of_cross_entropy
 from ablate.train.probes import Probes
 
@@ -171,12 +171,12 @@ class _Run:
         seed_step(self.trial.seed, self.step)
         images, masks = self.data.splits["train"].take(batch)
         images, masks = self.augment(images, masks, seed=self.trial.seed, epoch=epoch, samples=batch)
-        rate = self._rate(self.step)
+        set_rate(self.learn.optimizer, rate_at(self.step, self.settings, self.steps_per_epoch))
         probe = self.step % self.steps_per_epoch == 0 and self.probes.due(epoch)
         if probe:
             first = slice(self.batch_size)
-            self.probes.before(epoch, self.learn.optimizer, images[first], masks[first], rate)
-        row = self.learn(images, masks, rate)
+            self.probes.before(epoch, self.learn.optimizer, images[first], masks[first])
+        row = self.learn(images, masks)
         if probe:
             self.probes.after()
         if self.average is not None:
@@ -184,16 +184,6 @@ class _Run:
         self.step += 1
         if self.numbers.add(row):
             self._take_steps(self.numbers.steps().numpy(), self.step)
-
-    def _rate(self, step: int) -> float:
-        return rate_at(
-            step,
-            lr=self.settings["lr"],
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=self.settings["epochs"],
-            schedule=self.settings["schedule"],
-            warmup_epochs=self.settings["warmup_epochs"],
-        )
 
     # -- what the numbers say -----------------------------------------------------------------------------
 
@@ -234,7 +224,7 @@ class _Run:
         losses = self.curves.steps[end - self.steps_per_epoch : end, 0]
         row = self.curves.add_epoch(
             epoch.number,
-            lr=self._rate(end - 1),
+            lr=rate_at(end - 1, self.settings, self.steps_per_epoch),
             train_loss=float(losses.astype(np.float64).mean()),
             val_loss=validation.loss,
             val_mean_iou=validation.mean_iou,

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ablate.data.dataset import IGNORE, Dataset
 from ablate.errors import StudyError
 from ablate.models import copy_weights, outputs
-from ablate.registry import LOSSES, MODELS, OPTIMIZERS
-from ablate.study.components import bound, create, name_of
+from ablate.registry import LOSSES, MODELS
+from ablate.study.components import bound, create
 from ablate.train.device import arithmetic, seed_initialisation
 from ablate.train.losses import Loss, LossFunction, cross_entropy, multilabel_loss
-from ablate.train.optim import CAPTURABLE, check_patterns, covered, groups
+from ablate.train.optim import check_patterns, covered
 
 
 class Network:
@@ -145,29 +145,6 @@ class Network:
         logits = self.logits(images).float()
         losses = [loss.of_each_image(logits, target) for loss in (self.loss, self.cross_entropy) if loss is not None]
         return predicted(logits, multilabel=self.multilabel), *losses
-
-    def optimizer(self, train: dict[str, Any]) -> torch.optim.Optimizer:
-        """Return a fresh optimizer for the settings of a trial.
-
-        Raises `StudyError` for a pattern of `lr_scale` that fits no parameter.
-        """
-        make = bound(OPTIMIZERS, train["optimizer"])
-        # A tensor whether captured or not, so that both round the rate alike.
-        tensor = self.device.type == "cuda" and name_of(train["optimizer"]) in CAPTURABLE
-
-        def rate(factor: float) -> float | Tensor:
-            own: float = train["lr"] * factor
-            return torch.tensor(own, dtype=torch.float32, device=self.device) if tensor else own
-
-        parameters: list[Any] = self.parameters()
-        if train.get("lr_scale"):
-            check_patterns(train["lr_scale"], self.model, "train.lr_scale")
-            trained = [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
-            parameters = groups(trained, train["lr_scale"], rate)
-        optimizer: torch.optim.Optimizer = make(
-            parameters, lr=rate(1.0), weight_decay=train["weight_decay"], momentum=train["momentum"]
-        )
-        return optimizer
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters that are trained."""

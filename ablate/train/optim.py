@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ablate.errors import Problem, StudyError, nearest
+from ablate.registry import OPTIMIZERS
+from ablate.study.components import bound, name_of
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 # Take a learning rate that is a tensor, decide nothing on the host, and begin with a state of zeros: what a captured
@@ -63,21 +65,45 @@ def sgd(
     )
 
 
-def rate_at(
-    step: int, *, lr: float, steps_per_epoch: int, epochs: int, schedule: str = "constant", warmup_epochs: float = 0.0
-) -> float:
-    """Return the learning rate of `step` (0-based, over the whole training).
+def make_optimizer(model: nn.Module, train: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return a fresh optimizer of the parameters that are trained, by a trial's settings of training.
+
+    Raises `StudyError` for a pattern of `lr_scale` that fits no parameter.
+    """
+    trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    device = trained[0][1].device
+    # A tensor whether captured or not, so that both round the rate alike.
+    tensor = device.type == "cuda" and name_of(train["optimizer"]) in CAPTURABLE
+
+    def rate(factor: float) -> float | Tensor:
+        own: float = train["lr"] * factor
+        return torch.tensor(own, dtype=torch.float32, device=device) if tensor else own
+
+    parameters: list[Any] = [value for _, value in trained]
+    if train.get("lr_scale"):
+        check_patterns(train["lr_scale"], model, "train.lr_scale")
+        parameters = groups(trained, train["lr_scale"], rate)
+    make = bound(OPTIMIZERS, train["optimizer"])
+    optimizer: torch.optim.Optimizer = make(
+        parameters, lr=rate(1.0), weight_decay=train["weight_decay"], momentum=train["momentum"]
+    )
+    return optimizer
+
+
+def rate_at(step: int, train: Mapping[str, Any], steps_per_epoch: int) -> float:
+    """Return the learning rate of `step` (0-based, over the whole training), by a trial's settings of training.
 
     'constant'; 'cosine' to zero (Loshchilov & Hutter, 2017); 'poly' (1 - t)^0.9 (as in DeepLab). A linear
     warm-up over `warmup_epochs` comes before, and the schedule runs over what is left.
     """
-    warmup = round(warmup_epochs * steps_per_epoch)
+    lr: float = train["lr"]
+    warmup = round(train["warmup_epochs"] * steps_per_epoch)
     if step < warmup:
         return lr * (step + 1) / warmup
-    progress = (step - warmup) / max(1, epochs * steps_per_epoch - warmup)
-    if schedule == "cosine":
+    progress = (step - warmup) / max(1, train["epochs"] * steps_per_epoch - warmup)
+    if train["schedule"] == "cosine":
         return lr * 0.5 * (1 + math.cos(math.pi * progress))
-    if schedule == "poly":
+    if train["schedule"] == "poly":
         return float(lr * (1 - progress) ** 0.9)
     return lr
 

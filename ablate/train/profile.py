@@ -28,7 +28,6 @@ class _Timed:
     def __init__(self, trial: Trial, context: Context) -> None:
         data = context.data(trial.data)
         self.network = context.fresh_network(trial)
-        self.rate: float = trial.train["lr"]
         train = data.splits["train"]
         self.batch_size = min(trial.train["batch_size"], len(train))
         height, width = trial.train["crop"] or data.dataset.size
@@ -43,11 +42,11 @@ class _Timed:
 
     def train(self, steps: int) -> float:
         """Return the seconds for `steps` training steps."""
-        return self._seconds(lambda images, masks: self.step(images, masks, self.rate), steps, training=True)
+        return self._seconds(self.step, steps, training=True)
 
     def infer(self, steps: int) -> float:
         """Return the seconds for the predictions of `steps` batches."""
-        return self._seconds(lambda images, masks: self.network.predict(images, masks), steps)
+        return self._seconds(self.network.predict, steps)
 
     def latency(self) -> float:
         """Return the seconds for the prediction of one image, eagerly."""

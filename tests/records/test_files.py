@@ -173,7 +173,7 @@ def test_the_file_of_a_living_writer_is_not_swept(tmp_path: Path) -> None:
     dead, foreign = tmp_path / f".c.{2**22 + 1}-0123abcd.part", tmp_path / ".notes.part"
     for path in (living, own, dead, foreign):
         path.touch()
-    assert sweep(tmp_path) == 2
+    sweep(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([living, foreign])
 
 

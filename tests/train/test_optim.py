@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,24 +12,28 @@ from ablate.registry import OPTIMIZERS
 from ablate.train.optim import rate_at, set_rate
 
 
+def at(step: int, steps_per_epoch: int, **settings: Any) -> float:
+    return rate_at(step, {"warmup_epochs": 0.0, "schedule": "constant", **settings}, steps_per_epoch)
+
+
 def test_constant_is_constant() -> None:
-    rates = [rate_at(step, lr=0.1, steps_per_epoch=5, epochs=4) for step in range(20)]
+    rates = [at(step, 5, lr=0.1, epochs=4) for step in range(20)]
     assert rates == [0.1] * 20
 
 
 def test_cosine_begins_at_lr_passes_half_and_ends_near_zero() -> None:
-    rates = [rate_at(step, lr=0.2, steps_per_epoch=10, epochs=10, schedule="cosine") for step in range(100)]
+    rates = [at(step, 10, lr=0.2, epochs=10, schedule="cosine") for step in range(100)]
     assert rates[0] == 0.2
     assert rates[50] == pytest.approx(0.1)
     assert rates[99] == pytest.approx(0.1 * (1 + math.cos(math.pi * 0.99)))
 
 
 def test_poly_has_the_power_of_nine_tenths() -> None:
-    assert rate_at(50, lr=1.0, steps_per_epoch=10, epochs=10, schedule="poly") == pytest.approx(0.5**0.9)
+    assert at(50, 10, lr=1.0, epochs=10, schedule="poly") == pytest.approx(0.5**0.9)
 
 
 def test_warm_up_rises_to_lr() -> None:
-    rates = [rate_at(step, lr=1.0, steps_per_epoch=4, epochs=3, warmup_epochs=1.0) for step in range(6)]
+    rates = [at(step, 4, lr=1.0, epochs=3, warmup_epochs=1.0) for step in range(6)]
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 

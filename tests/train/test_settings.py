@@ -18,7 +18,7 @@ from ablate.study.reader import read_study
 from ablate.train.context import Context
 from ablate.train.loop import Interrupted
 from ablate.train.network import Network, learn
-from ablate.train.optim import Average
+from ablate.train.optim import Average, make_optimizer
 from benchmarks.gpu_probe import random_data
 from tests.train.test_loop import DECISIONS, STUDY, bench, content, make_study, run
 
@@ -109,7 +109,8 @@ def test_accumulated_gradients_are_those_of_the_large_batch() -> None:
     for batch_size in (6, 2, 4):
         one = network()
         one.model.eval()
-        row = learn(one, one.optimizer(TRAIN), images, target, {"clip_norm": None, "batch_size": batch_size})
+        optimizer = make_optimizer(one.model, TRAIN)
+        row = learn(one, optimizer, images, target, {"clip_norm": None, "batch_size": batch_size})
         weights.append([row, *one.parameters()])
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], rtol=1e-5, atol=1e-6)
@@ -122,7 +123,8 @@ def test_a_part_in_which_nothing_counts_adds_nothing() -> None:
     for count in (4, 2):
         one = network()
         one.model.eval()
-        row = learn(one, one.optimizer(TRAIN), images[:count], target[:count], {"clip_norm": None, "batch_size": 2})
+        optimizer = make_optimizer(one.model, TRAIN)
+        row = learn(one, optimizer, images[:count], target[:count], {"clip_norm": None, "batch_size": 2})
         rows.append(row)
     torch.testing.assert_close(rows[0], rows[1])
 
@@ -158,7 +160,7 @@ def test_the_average_is_what_is_scored_and_kept(tmp_path: Path) -> None:
 
 def test_a_rate_belongs_to_the_last_pattern_that_fits() -> None:
     one = network()
-    optimizer = one.optimizer({**TRAIN, "lr_scale": {"layers": 0.5, "layers.4": 0.1, "*.bias": 2.0}})
+    optimizer = make_optimizer(one.model, {**TRAIN, "lr_scale": {"layers": 0.5, "layers.4": 0.1, "*.bias": 2.0}})
     factor = {id(p): group["lr_scale"] for group in optimizer.param_groups for p in group["params"]}
     found = {name: factor[id(parameter)] for name, parameter in one.model.named_parameters()}
     assert found["layers.0.weight"] == 0.5 and found["layers.4.weight"] == 0.1 and found["layers.4.bias"] == 2.0
@@ -192,7 +194,7 @@ def test_a_pattern_that_cannot_be_meant_is_an_error(settings: dict[str, Any], me
 
 def test_a_rate_for_nothing_is_an_error() -> None:
     with pytest.raises(StudyError, match=r"train.lr_scale: .* got 'encoder', which fits none of the model; .*layers"):
-        network().optimizer({**TRAIN, "lr_scale": {"encoder": 0.1}})
+        make_optimizer(network().model, {**TRAIN, "lr_scale": {"encoder": 0.1}})
 
 
 @pytest.mark.parametrize("form", ["dict", "list"])

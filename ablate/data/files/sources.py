@@ -75,20 +75,19 @@ class Source:
 # -- names ---------------------------------------------------------------------------------------------------------
 
 
-def check_pattern(pattern: str, key: str, findings: Findings, *, allowed: Sequence[str] = PLACEHOLDERS) -> bool:
-    """Return whether a pattern can be used: relative, inside of the root, with known placeholders only."""
+def check_pattern(pattern: str, key: str, findings: Findings, *, allowed: Sequence[str] = PLACEHOLDERS) -> None:
+    """Find why a pattern cannot be used: it must be relative, inside of the root, with known placeholders only."""
     parts = PurePosixPath(pattern).parts
     inside = bool(pattern) and not pattern.startswith("/") and ".." not in parts and "\0" not in pattern
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in parts):
         findings.say(f"expected names of at most {LONGEST_NAME} bytes, got a longer one", key=key)
-        return False
+        return
     if not inside:
         cure = "set root to the folder that holds both images and masks"
         findings.say(f"expected a pattern inside of the root, got '{pattern}'", key=key, cure=cure)
-    unknown = [name for name in _PLACEHOLDER.findall(pattern) if name not in allowed]
-    for name in unknown:
-        findings.say(f"unknown placeholder '{{{name}}}' in '{pattern}'", key=key, cure=nearest(name, allowed))
-    return inside and not unknown
+    for name in _PLACEHOLDER.findall(pattern):
+        if name not in allowed:
+            findings.say(f"unknown placeholder '{{{name}}}' in '{pattern}'", key=key, cure=nearest(name, allowed))
 
 
 def pair_up(

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from ablate.analysis.analyse import Analysis
 from ablate.report.figures import theme
 from ablate.report.figures.theme import Look, plain
-from ablate.report.format import number, rate_text, short_names
+from ablate.report.format import number, short_names
 from ablate.report.lookup import one_loss, only_rate, order, primary_contrasts, progress, setting_lines
 
 # What the panels of curves show: a column of the epochs, and its title.
@@ -159,26 +159,6 @@ def percent_axis(axes: Axes, which: str = "y", most: int = 6) -> None:
 def percent_tick(value: float, _place: float = 0.0) -> str:
     """Return a fraction as a tick label in per cent."""
     return f"{round(100 * value, 6):g}".replace("-", "−")
-
-
-def rate_axis(axes: Axes, rates: Sequence[float]) -> list[float]:
-    """Make the horizontal axis one of learning rates; return those named, thinned where labels would touch."""
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    ordered = sorted(rates)
-    kept = ordered
-    if len(ordered) > 1:
-        # A label takes about 0.35 inch; the axis of a small panel is about 1.7 inches long.
-        span = math.log10(ordered[-1] / ordered[0]) or 1.0
-        gap = span * 0.16
-        kept = ordered[:1]
-        for rate in ordered[1:-1]:
-            if math.log10(rate / kept[-1]) >= gap and math.log10(ordered[-1] / rate) >= gap:
-                kept = [*kept, rate]
-        kept = [*kept, ordered[-1]]
-    axes.set_xticks(kept, [rate_text(rate) for rate in kept])
-    axes.set_xlabel("learning rate")
-    return kept
 
 
 def interval_words(analysis: Analysis) -> str:

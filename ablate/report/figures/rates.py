@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from ablate.analysis.analyse import Analysis
 from ablate.registry import register_figure
 from ablate.report.figures import theme
-from ablate.report.figures.marks import finish, label_rows, looks, percent_axis, rate_axis
+from ablate.report.figures.marks import finish, label_rows, looks, percent_axis
 from ablate.report.figures.theme import FULL, SINGLE, canvas, legend
-from ablate.report.format import percent
+from ablate.report.format import percent, rate_text
 from ablate.report.lookup import NotDrawn, among, by_variant, chosen_notes, only_rate, order, untuned
 from ablate.wording import count_of, range_of
 
@@ -34,8 +37,8 @@ def rates(analysis: Analysis) -> Figure:
         _lines(axes, cells, split, variants, analysis)
         axes.set_title(title)
         axes.sharey(grid[0][0])
-    kept = rate_axis(grid[1][0], levels)
-    rate_axis(grid[1][1], levels)
+    kept = _rate_axis(grid[1][0], levels)
+    _rate_axis(grid[1][1], levels)
     _basins(grid[1][0], analysis, variants)
     _regrets(grid[1][1], cells[cells["lr"].isin(kept)], variants)
     legend(figure, styles, variants, notes=chosen_notes(analysis))
@@ -49,6 +52,26 @@ def rates(analysis: Analysis) -> Figure:
         "the variant's best rate." + more
     )
     return finish(figure, analysis, rule)
+
+
+def _rate_axis(axes: Axes, rates: Sequence[float]) -> list[float]:
+    """Make the horizontal axis one of learning rates; return those named, thinned where labels would touch."""
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    ordered = sorted(rates)
+    kept = ordered
+    if len(ordered) > 1:
+        # A label takes about 0.35 inch; the axis of a small panel is about 1.7 inches long.
+        span = math.log10(ordered[-1] / ordered[0]) or 1.0
+        gap = span * 0.16
+        kept = ordered[:1]
+        for rate in ordered[1:-1]:
+            if math.log10(rate / kept[-1]) >= gap and math.log10(ordered[-1] / rate) >= gap:
+                kept = [*kept, rate]
+        kept = [*kept, ordered[-1]]
+    axes.set_xticks(kept, [rate_text(rate) for rate in kept])
+    axes.set_xlabel("learning rate")
+    return kept
 
 
 def by_rate(analysis: Analysis) -> pd.DataFrame:

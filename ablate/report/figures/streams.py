@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ablate.analysis.analyse import Analysis
+from ablate.analysis.load import ENDED
 from ablate.measure.stability import epoch_medians, spike_steps
 from ablate.registry import register_figure
 from ablate.report import lookup
@@ -26,7 +27,7 @@ MOST_POINTS = 600
 def streams(analysis: Analysis) -> Figure:
     """Draw the training loss of every step of the least stable seed of every cell, spikes marked."""
     trials = lookup.main_trials(analysis)
-    trials = trials[trials["status"].isin(["complete", "diverged"])]
+    trials = trials[trials["status"].isin(ENDED)]
     chosen = _least_stable(trials)
     variants = _rows(analysis, trials)
     columns = {variant: evenly(lookup.own_settings(analysis)[variant], MOST_COLUMNS) for variant in variants}

@@ -174,8 +174,6 @@ def _flat(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _decision(decision: Any) -> str:
-    if isinstance(decision, dict) and "value" in decision:
-        why = decision.get("why")
-        return f"{_flat(decision['value'])}{f' ({why})' if why else ''}"
-    return _flat(decision)
+def _decision(decision: dict[str, Any]) -> str:
+    why = decision.get("why")
+    return f"{_flat(decision.get('value'))}{f' ({why})' if why else ''}"

@@ -33,7 +33,7 @@ from ablate.train.batches import DeviceSplit
 from ablate.train.device import has_bfloat16
 from ablate.train.losses import Loss, multilabel_loss
 from ablate.train.network import Network
-from ablate.train.optim import set_rate
+from ablate.train.optim import make_optimizer, set_rate
 
 # Of all networks together: some seconds of a CPU.
 MOST_FLOPS = 60e9
@@ -285,7 +285,7 @@ class _Passes:
         except Exception:
             return  # said already, by the check of the network
         with self._said(OPTIMIZERS, name, "train.optimizer", trial):
-            optimizer = network.optimizer(trial.train)
+            optimizer = make_optimizer(network.model, trial.train)
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise OPTIMIZERS.broken(name, f"expected a torch.optim.Optimizer, got a {type(optimizer).__name__}")
             for _ in range(2):

@@ -137,7 +137,7 @@ def _pace(trial: Trial, context: Context, most: int, measure_for: float) -> Pace
 
     def train() -> None:
         batch = augment(*splits["train"].take(samples), seed=trial.seed, epoch=1, samples=samples)
-        learn(*batch, trial.train["lr"])
+        learn(*batch)
 
     def score() -> None:
         guess = network.predict(images, masks)[0]

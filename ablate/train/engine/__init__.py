@@ -22,7 +22,7 @@ from ablate.train.engine.config import Decisions
 from ablate.train.engine.cuda_graph import Captured, CapturedStep
 from ablate.train.engine.fused import fuse, fused_loss
 from ablate.train.network import Network, learn
-from ablate.train.optim import CAPTURABLE, set_rate
+from ablate.train.optim import CAPTURABLE, make_optimizer
 
 Weights = dict[str, Tensor]
 # Of a trial's training settings, those that are part of a captured step.
@@ -34,8 +34,8 @@ class Step(Protocol):
 
     optimizer: torch.optim.Optimizer
 
-    def __call__(self, images: Tensor, target: Tensor, rate: float) -> Tensor:
-        """Learn from images uint8 (B, H, W, C) and targets uint8 (B, H, W) on the network's device.
+    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
+        """Learn from images uint8 (B, H, W, C) and targets uint8 (B, H, W), at the rate that the optimizer has.
 
         Returns loss and gradient norm before clipping, float32 (2,) on the device; waits for nothing.
         """
@@ -54,14 +54,13 @@ class EagerStep:
         self._network, self._train = network, train
         self.reset()
 
-    def __call__(self, images: Tensor, target: Tensor, rate: float) -> Tensor:
-        """Do one step at the learning rate `rate`; loss and gradient norm, float32 (2,) on the device."""
-        set_rate(self.optimizer, rate)
+    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
+        """Do one step; loss and gradient norm, float32 (2,) on the device."""
         return learn(self._network, self.optimizer, images, target, self._train)
 
     def reset(self) -> None:
         """Begin with a fresh optimizer."""
-        self.optimizer = self._network.optimizer(self._train)
+        self.optimizer = make_optimizer(self._network.model, self._train)
 
     def load(self, saved: dict[str, Any]) -> None:
         """Take over a `state_dict` as torch does, but keep a learning rate that is a tensor on the device."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ablate.train.network import Network, learn
-from ablate.train.optim import set_rate
+from ablate.train.optim import make_optimizer
 from ablate.train.probes.gradients import untouched
 
 Work = Callable[[], tuple[Tensor, ...]]
@@ -101,7 +101,7 @@ class CapturedStep:
         """Capture for batches of the shape `images` (B, H, W, C)."""
         device = network.device
         self.network, self._train = network, train
-        self.optimizer = network.optimizer(train)
+        self.optimizer = make_optimizer(network.model, train)
         if not all(isinstance(group["lr"], Tensor) for group in self.optimizer.param_groups):
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(float(group["lr"]), device=device)
@@ -129,11 +129,10 @@ class CapturedStep:
             if "capturable" in group:
                 group["capturable"] = value
 
-    def __call__(self, images: Tensor, target: Tensor, rate: float) -> Tensor:
+    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
         """Do one step; loss and gradient norm before clipping, float32 (2,) on the device."""
         copy_into(self._images, images)
         copy_into(self._target, target)
-        set_rate(self.optimizer, rate)
         self._replay()
         return self._row.clone()
 

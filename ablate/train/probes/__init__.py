@@ -17,7 +17,6 @@ from ablate.records.store import finite
 from ablate.study.spec import MeasureSpec
 from ablate.train.batches import DeviceSplit
 from ablate.train.network import Network
-from ablate.train.optim import set_rate
 from ablate.train.probes.gates import gate_ablation, gate_statistics
 from ablate.train.probes.gradients import lr_headroom, skip_share, update_ratios, weights
 
@@ -46,12 +45,11 @@ class Probes:
         """Return whether the first step of `epoch` is probed."""
         return epoch in self._gradients or epoch in self._headroom
 
-    def before(self, epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor, rate: float) -> None:
+    def before(self, epoch: int, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor) -> None:
         """Measure ahead of a probed step, on the step's own batch."""
         model, loss, precision = self._network.model, self._network.loss_of_outputs, self._network.precision
         inputs = self._network.inputs(images)
         if epoch in self._headroom:
-            set_rate(optimizer, rate)
             clip = self._clip_norm
             headroom = lr_headroom(model, optimizer, loss, inputs, target, clip_norm=clip, precision=precision)
             self._add("lr_headroom", {"all": headroom})

@@ -164,7 +164,7 @@ def test_a_capture_that_diverged_serves_the_next_trial_as_a_fresh_one_does(tmp_p
             parameter.fill_(float("nan"))  # whatever a replay left behind
     step = bench.step(wild, (4, 8, 8, 3))
     images, target = torch.ones(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8)
-    assert not torch.isfinite(step(images, target, 1e3)).all()
+    assert not torch.isfinite(step(images, target)).all()
     assert not all(torch.isfinite(value).all() for state in step.optimizer.state.values() for value in state.values())
     _, folder = run(tame, study, bench, tmp_path / "after")
     _, alone = run(tame, study, Context("cpu", GRAPH, tmp_path), tmp_path / "alone")
@@ -184,7 +184,7 @@ def test_a_capture_leaves_the_network_as_it_was_and_serves_the_next_trial(tmp_pa
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(not value.any() for state in step.optimizer.state.values() for value in state.values())
     places = [value.data_ptr() for state in step.optimizer.state.values() for value in state.values()]
-    step(torch.ones(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8), 0.1)
+    step(torch.ones(4, 8, 8, 3, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8))
     assert bench.network(second) is network and bench.step(second, (4, 8, 8, 3)) is step
     assert places == [value.data_ptr() for state in step.optimizer.state.values() for value in state.values()]
     assert all(not value.any() for state in step.optimizer.state.values() for value in state.values())
@@ -197,17 +197,17 @@ def test_a_captured_step_goes_on_from_a_saved_optimizer(tmp_path: Path) -> None:
     network = Context("cpu", GRAPH, tmp_path).network(trial)
     batch = torch.arange(4 * 8 * 8 * 3).view(4, 8, 8, 3).to(torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8)
     step = CapturedStep(network, trial.train, (4, 8, 8, 3))
-    step(*batch, 0.01)
+    step(*batch)
     saved = step.optimizer.state_dict()
     saved = {**saved, "state": {k: {n: v.clone() for n, v in s.items()} for k, s in saved["state"].items()}}
     weights = {name: value.clone() for name, value in network.model.state_dict().items()}
     torch.manual_seed(0)  # the network has dropout
-    expected = [step(*batch, 0.01) for _ in range(2)]
+    expected = [step(*batch) for _ in range(2)]
     network.model.load_state_dict(weights)
     step.reset()
     step.load(saved)
     torch.manual_seed(0)
-    assert all(torch.equal(a, step(*batch, 0.01)) for a in expected)
+    assert all(torch.equal(a, step(*batch)) for a in expected)
 
 
 @pytest.mark.usefixtures("_captures_by_call")

@@ -19,6 +19,7 @@ from ablate.study.spec import AugmentSpec
 from ablate.train.batches import DeviceData
 from ablate.train.evaluate import score
 from ablate.train.network import Network, learn
+from ablate.train.optim import make_optimizer
 from benchmarks.gpu_probe import random_data
 
 DATA = random_data(3, 11, (20, 28), 5)
@@ -69,7 +70,7 @@ def test_what_is_looked_for_is_found() -> None:
 @pytest.mark.usefixtures("as_on_cuda")
 def test_a_step_asks_for_no_number(weights: bool, optimizer: str) -> None:
     net = network(weights)
-    made = net.optimizer({"lr": 1e-3, "optimizer": optimizer, "weight_decay": 1e-4, "momentum": 0.9})
+    made = make_optimizer(net.model, {"lr": 1e-3, "optimizer": optimizer, "weight_decay": 1e-4, "momentum": 0.9})
     images, masks, _ = next(DeviceData(DATA, DEVICE).splits["train"].in_order(4))
     net.model.train()
     with Dispatched() as found:
