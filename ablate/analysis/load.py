@@ -22,7 +22,7 @@ from ablate.records.store import Results, TrialFolder, read_lines, read_record
 from ablate.registry import MEASURES, Measure, broken
 from ablate.study.spec import StudySpec
 from ablate.study.trial import Setting, canonical, level_text
-from ablate.study.yamlfile import parse_bytes
+from ablate.study.yamlfile import MAX_BYTES, parse_bytes
 
 CURVES = ("train_loss", "val_loss", "val_mean_iou", "val_cross_entropy")
 CROSS_ENTROPY = "cross_entropy"
@@ -115,7 +115,7 @@ def _unpacked(path: Path) -> Maps:
 def read_spec(path: Path) -> StudySpec:
     """Read the study as resolved, without looking for its components; raises `ResultsError` where there is none."""
     try:
-        data = path.read_bytes()
+        data = read_file(path, MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         what = "there is no study in this folder" if path.parent.is_dir() else "there is no such folder"
         raise ResultsError(what, file=str(path.parent), cure="name a results folder") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import warnings
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ablate.commands.predict import best_trial
 from ablate.errors import AblateError, ResultsError, install_cure
-from ablate.records.files import make_folder, write_atomic
+from ablate.records.files import make_folder, refuse_links, write_atomic
 from ablate.records.images import unpack_image
 from ablate.records.store import Results, to_json
 from ablate.train.predictor import Predictor
@@ -45,7 +46,7 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder)
     model, images = predictor.model, _test_image(results, predictor)
-    make_folder(out)
+    refuse_links(make_folder(out))  # what a library writes would follow one
     with torch.no_grad():
         expected = model(images)
     files = {}
@@ -86,18 +87,21 @@ def _test_image(results: Results, predictor: Predictor) -> Tensor:
 
 
 def _safetensors(predictor: Predictor, images: Tensor, path: Path) -> Tensor:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     network = predictor.model.network
     metadata = {"classes": "\n".join(predictor.card.classes)}
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path, metadata)
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    write_atomic(path, save(weights, metadata))
     network.load_state_dict(load_file(path))
     return _logits(predictor.model, images)
 
 
 def _torch(predictor: Predictor, images: Tensor, path: Path) -> Tensor:
     program = torch.export.export(predictor.model, (images,))
-    torch.export.save(program, path)
+    made = io.BytesIO()  # torch has errors of its own for a full disk
+    torch.export.save(program, made)
+    write_atomic(path, made.getvalue())
     return _logits(torch.export.load(path).module(), images)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 from ablate.data.files.layout import find_group, find_layout
 from ablate.data.files.survey import Survey, sums_of, survey
 from ablate.errors import StudyError
+from ablate.records.files import publish_once
 from ablate.study.jsonschema import json_schema
 from ablate.study.names import ALLOWED
 from ablate.wording import count_of
@@ -51,11 +53,10 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     place = os.path.relpath(folder.resolve(), path.resolve().parent)
     place = str(folder.resolve()) if place.startswith("../..") else Path(place).as_posix()
     text = study_text(name, place, seen, path.name)  # before the file is made: it may raise
-    with path.open("x", encoding="utf-8") as handle:
-        handle.write(text)
+    publish_once(path, text.encode())
     # Beside the study, where an editor finds it without network; one that is there may know plugins.
-    if not (schema := path.with_name(SCHEMA)).exists():
-        schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    with contextlib.suppress(FileExistsError), path.with_name(SCHEMA).open("x", encoding="utf-8") as handle:
+        handle.write(json.dumps(json_schema(), indent=2) + "\n")
     return path, notes(seen)
 
 

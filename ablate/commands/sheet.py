@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ablate.data.dataset import SPLITS, Dataset, Split, as_bytes
 from ablate.records import paint
+from ablate.records.files import refuse_link
 from ablate.records.images import panel_indices
 from ablate.wording import count_of, listed
 
@@ -34,6 +35,7 @@ def write_sheet(data: Dataset, path: Path) -> None:
         laid = [_laid_over(data, split, place, enlarge=True) for place in chosen]
         blank = [np.full_like(images[0], 255)] * (SHOWN - len(chosen))
         rows += [[*images, *blank], [*laid, *blank]]
+    refuse_link(path)
     _with_legend(Image.fromarray(paint.mosaic(rows, GAP)), data).save(path)
 
 

@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 from ablate.errors import ResultsError
 
 TEMPORARY = ".part"
+# The most bytes of a file that is read whole, and of one of weights: a sparse file of terabytes is sent in a kilobyte.
+MOST_BYTES, MOST_WEIGHTS = 2**32, 2**36
 _FLAGS = {
     "rb": os.O_RDONLY,
     "wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
@@ -42,15 +44,13 @@ _NOT_OURS = "wandb"
 
 def refuse_links(folder: Path) -> None:
     """Raise `ResultsError` for the first symbolic link anywhere inside `folder` (which may itself be one)."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if entry.is_symlink():
-            refuse_link(Path(entry.path))
-        if entry.is_dir(follow_symlinks=False) and entry.name != _NOT_OURS:
-            refuse_links(Path(entry.path))
+    waiting = [str(folder)] if folder.exists() else []
+    while waiting:
+        for entry in sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name):
+            if entry.is_symlink():
+                refuse_link(Path(entry.path))
+            if entry.is_dir(follow_symlinks=False) and entry.name != _NOT_OURS:
+                waiting.append(entry.path)
 
 
 def make_folder(path: Path) -> Path:
@@ -73,22 +73,36 @@ def open_own(path: Path, mode: str) -> IO[bytes]:
         raise
 
 
-def read_file(path: Path) -> bytes:
-    """Return the content of a regular file; OSError as `open`, `ResultsError` for a pipe or a device."""
-    with _open(path, os.O_RDONLY, "rb") as handle:
-        return handle.read()
+def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the content of a regular file.
+
+    Raises OSError as `open` does, and `ResultsError` for a pipe or a device, and for a file of more than `most` bytes.
+    """
+    with _open(path, os.O_RDONLY, "rb", most) as handle:
+        try:
+            return handle.read()
+        except MemoryError:
+            raise ResultsError("larger than the memory", file=str(path)) from None
 
 
-def _open(path: Path, flags: int, mode: str) -> IO[bytes]:
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content as hex digits; raises as `read_file` does."""
+    with _open(path, os.O_RDONLY, "rb", MOST_WEIGHTS) as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type] # it is a buffered reader
+
+
+def _open(path: Path, flags: int, mode: str, most: int | None = None) -> IO[bytes]:
     # Not blocking, so that a pipe in the place of a file is refused and not waited for.
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    kind = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(kind):
+    found = os.fstat(descriptor)
+    regular = stat.S_ISREG(found.st_mode)
+    if regular and (most is None or found.st_size <= most):
         return os.fdopen(descriptor, mode)
     os.close(descriptor)
-    if stat.S_ISDIR(kind):
+    if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise ResultsError("not a regular file", file=str(path))
+    large = f"expected at most {most:,} bytes, got {found.st_size:,}"
+    raise ResultsError(large if regular else "not a regular file", file=str(path))
 
 
 def append(path: Path, data: bytes) -> None:

@@ -8,21 +8,23 @@ import math
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cache
+from io import FileIO
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from pydantic import ValidationError
 
-from ablate.errors import ResultsError, note_unpacked
+from ablate.errors import ResultsError, note_unpacked, visible
 from ablate.records.files import (
+    MOST_WEIGHTS,
+    digest_of,
     lock,
     make_folder,
-    open_own,
     publish_once,
     read_file,
     refuse_link,
-    sha256,
     sync,
     write_atomic,
 )
@@ -36,6 +38,8 @@ WEIGHTS = ("best.pt",)
 TRIAL_FILES = ("record.json", *NUMBERS, *WEIGHTS, "best.json", "last.pt")
 # The trials of a published folder, in place of the folder `trials`, and the most bytes that they may unpack to.
 PACKED, MOST_UNPACKED = "trials.tar.xz", 2**30
+# The most members of such an archive, bytes that are read of it at once, and bytes of a JSON document.
+MOST_MEMBERS, MOST_AT_ONCE, MOST_JSON = 100_000, 2**20, 2**28
 # Seconds that a second attempt at a trial waits for the first to publish.
 _PUBLISH_SECONDS = 60.0
 
@@ -87,7 +91,7 @@ class TrialFolder:
 
     def digests(self, names: tuple[str, ...] = NUMBERS) -> dict[str, str]:
         """Return the SHA-256 of those of the files that are there, by name."""
-        return {name: sha256(read_file(path)) for name in names if (path := self.path / name).is_file()}
+        return {name: digest_of(path) for name in names if (path := self.path / name).is_file()}
 
     def note(self) -> dict[str, Any]:
         """Return what `published.json` says of files that were made smaller to be published, else an empty dict."""
@@ -98,8 +102,8 @@ class TrialFolder:
         self.make()
         for name in (self.published.name, *TRIAL_FILES[1:], TRIAL_FILES[0]):
             if (source := other.path / name).exists():
-                with open_own(source, "rb") as handle:
-                    write_atomic(self.path / name, handle.read())
+                refuse_link(source)
+                write_atomic(self.path / name, read_file(source, MOST_WEIGHTS))
         self.drop_checkpoints()
 
 
@@ -178,9 +182,26 @@ class Results:
                 records.append(record)
         return records, bad
 
+    def holder(self) -> str:
+        """Return what the last holder of the folder's lock wrote into it: pid and host; "" where there was none."""
+        try:
+            return visible(read_file(self.lock, MOST_JSON).decode(errors="replace")).strip()
+        except FileNotFoundError:
+            return ""
+
     def read_run(self) -> dict[str, Any]:
         """Return what `run.json` says, or an empty dict before the first run."""
         return read_json(self.run) or {}
+
+
+class _Pieces(FileIO):
+    """A file of which nobody takes more than `MOST_AT_ONCE` bytes: tarfile would parse a header of any size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next `size` bytes; raises `tarfile.ReadError` where they are too many."""
+        if size is None or not 0 <= size <= MOST_AT_ONCE:
+            raise tarfile.ReadError("a header of it is too large")
+        return super().read(size)
 
 
 @cache
@@ -195,10 +216,13 @@ def _unpacked(packed: Path, _changed: int) -> TemporaryDirectory[str]:
                 if plain.tell() > MOST_UNPACKED:
                     raise ResultsError("holds more than trials can be", file=str(packed))
             plain.seek(0)
-            with tarfile.open(fileobj=plain) as archive:
-                members = archive.getmembers()
-                if not members or not all(member.isfile() or member.isdir() for member in members):
+            with tarfile.open(fileobj=_Pieces(plain.fileno(), closefd=False), mode="r:") as archive:
+                members = list(islice(archive, MOST_MEMBERS + 1))
+                if not members or not all(member.isdir() or member.isfile() for member in members):
                     raise ResultsError("holds no trials, or links among them", file=str(packed))
+                # A sparse file takes no room in the archive, and may be of any size outside of it.
+                if len(members) > MOST_MEMBERS or any(member.issparse() for member in members):
+                    raise ResultsError("holds more than trials can be", file=str(packed))
                 # The filter refuses names that lead out of the folder.
                 archive.extractall(folder.name, members, filter="data")
     except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, MemoryError) as error:
@@ -214,7 +238,7 @@ def read_json(path: Path) -> Any:
     `ResultsError` for what cannot be read or parsed, or is of another type.
     """
     try:
-        document = json.loads(read_file(path))
+        document = json.loads(read_file(path, MOST_JSON))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -246,7 +270,7 @@ def _first(error: ValidationError) -> str:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the JSON lines at `path`; empty where there is none. A torn last line, of a killed writer, is left out."""
     try:
-        lines = read_file(path).split(b"\n")
+        lines = read_file(path, MOST_JSON).split(b"\n")
     except FileNotFoundError:
         return []
     lines = lines if lines[-1] else lines[:-1]
@@ -294,7 +318,7 @@ def read_record(path: Path) -> Record | None:
     Raises `ResultsError` for what is no record or comes from a newer version of the schema.
     """
     try:
-        data = read_file(path)
+        data = read_file(path, MOST_JSON)
     except FileNotFoundError:
         return None
     except OSError as error:

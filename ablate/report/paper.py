@@ -16,7 +16,7 @@ from ablate.report.format import short_names
 from ablate.report.lookup import NotDrawn, seeds_text, untuned
 from ablate.report.tables.latex import latex, to_latex
 from ablate.report.tables.main import results
-from ablate.report.tables.table import Column, Table
+from ablate.report.tables.table import Column, Table, markdown
 from ablate.report.words.methods import methods_paragraph
 
 # Inches: a column of a paper of two, and both.
@@ -79,7 +79,7 @@ def write_paper(analysis: Analysis, folder: Path) -> list[Path]:
     marked, keys = _marked(f"{methods_paragraph(analysis)}{_further(analysis)}")
     texts = {
         "methods.tex": _cite(latex(marked), r"~\cite{{{}}}", ",") + "\n",
-        "methods.md": _cite(marked, " [@{}]", "; @") + "\n",
+        "methods.md": _cite(markdown(marked), " [@{}]", "; @") + "\n",
         "references.bib": _references(keys),
         "results.tex": _results(analysis),
         "example.tex": EXAMPLE,

@@ -95,7 +95,7 @@ def run_study(
             with share.alone() if share else contextlib.nullcontext():
                 guest = share is not None and not share.holds
                 if guest:
-                    display.say(f"joins the run of {results.lock.read_text(encoding='utf-8').removesuffix(SHARED)}")
+                    display.say(f"joins the run of {results.holder().removesuffix(SHARED)}")
                 for note in () if guest else quarantine_bad_records(results):
                     display.say(note)
                 if engine is not None:
@@ -180,7 +180,7 @@ def _held(results: Results) -> Iterator[None]:
     shared = is_shared(results)
     with contextlib.nullcontext() if shared else lock(results.lock, lock_note()) as held:
         if not held:
-            holder = results.lock.read_text(encoding="utf-8") or "another process"
+            holder = results.holder() or "another process"
             cure = "wait for it" + (", or join it with --join" if shared else "")
             raise ResultsError(f"another run holds this folder ({holder})", file=str(results.path), cure=cure)
         yield

@@ -53,7 +53,7 @@ class Share:
             limit = time.monotonic() + 2 * LOOK_SECONDS
             while True:  # a run that just takes the lock over has not yet said so in it
                 self._take()
-                note = self._results.lock.read_text(encoding="utf-8")
+                note = self._results.holder()
                 if self.holds or note.endswith(SHARED) or time.monotonic() > limit:
                     break
                 time.sleep(0.1)

@@ -145,11 +145,13 @@ def stop_run(path: Path) -> int:
         write_atomic(results.path / STOP_ALL, b"ablate stop")
         print("asked all runs of the folder to stop; `ablate run --join` goes on where they left")
     elif _held(results.lock):
-        note = results.lock.read_text(encoding="utf-8").strip()
-        held = re.fullmatch(r"pid (\d+) on (.*)", note)
+        held = re.fullmatch(r"pid ([1-9]\d*) on (.*)", results.holder())
         if held is None or held[2] != socket.gethostname():
             by = held[2] if held else "another process"
             raise ResultsError(f"the run is on {by}", file=str(path), cure="stop it there")
+        if not _has_open(int(held[1]), results.lock):
+            cure = "ask again; if it says the same, end by hand what holds the lock"
+            raise ResultsError(f"the lock is not held by process {held[1]}, which it names", file=str(path), cure=cure)
         os.kill(int(held[1]), signal.SIGTERM)
         print(f"asked the run (pid {held[1]}) to stop; `ablate run` goes on where it left")
     elif _with_cluster(results):
@@ -163,8 +165,7 @@ def stop_run(path: Path) -> int:
 
 def is_shared(results: Results) -> bool:
     """Return whether runs share the folder now; between two holders of its lock they have those of their trials."""
-    note = results.lock.read_text(encoding="utf-8").strip() if results.lock.exists() else ""
-    return note.endswith(SHARED) and any(map(_held, [results.lock, *results.trials.glob("*/.claim")]))
+    return results.holder().endswith(SHARED) and any(map(_held, [results.lock, *results.trials.glob("*/.claim")]))
 
 
 def _held(path: Path) -> bool:
@@ -176,6 +177,17 @@ def _held(path: Path) -> bool:
             return not free
     except OSError:  # a copy that only may be read
         return False
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Return whether a process has a file open: a lock outlives its note, and anybody may write one with any pid."""
+    place, found = Path(f"/proc/{pid}/fd"), path.stat()
+    try:
+        return any(os.path.samestat(entry.stat(), found) for entry in os.scandir(place) if Path(entry.path).exists())
+    except FileNotFoundError:
+        return not Path("/proc/self/fd").exists()  # a system without /proc has to be believed
+    except OSError:
+        return False  # a process of somebody else
 
 
 def orphans(results: Results, plan: Sequence[Trial]) -> list[str]:

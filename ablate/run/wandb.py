@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import configparser
 import logging
 import netrc
 import os
 import shlex
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from ablate.errors import ResultsError
+from ablate.records.files import read_file
 from ablate.records.record import Record
 from ablate.records.store import Results
 from ablate.run.events import one_line
@@ -23,6 +27,11 @@ CLOSE_SECONDS = {"offline": 60.0, "online": 10.0}
 REACH_SECONDS = 5.0
 INIT_SECONDS = 10.0
 SERVER = "https://api.wandb.ai"
+# Settings files of the working folder, which W&B obeys before anything is said to it, and what they may say.
+LOCAL_SETTINGS, NAMES_ONLY = (
+    ("wandb/settings", ".wandb/settings"),
+    {"entity", "project", "mode", "anonymous", "base_url"},
+)
 OFFLINE_ADVICE = "W&B runs were written offline; `wandb sync --yes {path}` sends them"
 
 
@@ -60,6 +69,25 @@ def unreachable() -> str | None:
     return None
 
 
+def strange_settings() -> str:
+    """Return the settings file of the working folder that says more than `wandb init` writes, or names another server.
+
+    "" where there is none. It may have come with a stranger's study, and could send files and the user's key elsewhere.
+    """
+    for name in LOCAL_SETTINGS:
+        parser = configparser.ConfigParser()
+        try:
+            parser.read_string(read_file(Path(name), 2**20).decode())
+            said = dict(parser.items("default"))
+        except (FileNotFoundError, NotADirectoryError, configparser.NoSectionError):
+            continue
+        except (OSError, ValueError, ResultsError, configparser.Error):
+            return name
+        if said.keys() - NAMES_ONLY or said.get("base_url", SERVER).rstrip("/") != SERVER:
+            return name
+    return ""
+
+
 class WandbTracker(Tracker):
     """Logs trials to W&B."""
 
@@ -75,6 +103,12 @@ class WandbTracker(Tracker):
             self.notes.append("no W&B key on this machine: runs are written offline (`wandb login` once, then sync)")
             self.mode = "offline"
         self._wrote = False
+        if self.mode != "disabled" and (found := strange_settings()):
+            cure = "move it away, or run from another folder"
+            self.notes.append(
+                f"W&B is off: {found} of this folder would decide where its files and your key go; {cure}"
+            )
+            self.mode = "disabled"
         if self.mode == "disabled":
             return
         # Here and not in the thread: while a worker is started the environment is the worker's, without a key.

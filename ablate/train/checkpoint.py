@@ -8,15 +8,16 @@ import os
 import signal
 import threading
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 
 from ablate.errors import ResultsError
-from ablate.records.files import durable, read_file, sha256, sync, sync_folder, write_atomic
+from ablate.records.files import MOST_WEIGHTS, durable, read_file, sha256, sync, sync_folder, write_atomic
+from ablate.records.images import read_arrays
 from ablate.records.store import TrialFolder, quarantine, read_record
 from ablate.study.trial import Trial
 
@@ -97,11 +98,25 @@ def unpack(data: bytes) -> State:
     digest, _, payload = data.partition(b"\n")
     if sha256(payload).encode() != digest:
         raise ResultsError("the checkpoint's sha256 does not match its content")
-    try:
-        state: State = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
-    except Exception as error:  # the unpickler refuses in many ways; none of them may fall back to a full load
-        raise ResultsError(f"the checkpoint is refused ({str(error).splitlines()[0]})") from None
+    state: State = load_plain(payload)
     return state
+
+
+def load_plain(data: bytes) -> Any:
+    """Return what `torch.save` wrote into `data`: tensors and plain values, on the CPU; no code of it is run.
+
+    Raises `ResultsError` for all else, and for an archive that unpacks to more than it is: torch compresses nothing.
+    """
+    try:
+        if zipfile.is_zipfile(io.BytesIO(data)):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if sum(item.file_size for item in archive.infolist()) > len(data):
+                    raise ResultsError("refused: it unpacks to more than it is")
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except ResultsError:
+        raise
+    except Exception as error:  # the unpickler refuses in many ways, and says how to run the code all the same
+        raise ResultsError(f"refused: not plain tensors as torch.save writes them ({type(error).__name__})") from None
 
 
 class CheckpointWriter:
@@ -173,7 +188,7 @@ def load_newest(folder: TrialFolder, key: str, like: State | None = None) -> tup
     notes: list[str] = []
     for path in folder.checkpoints():
         try:
-            state = unpack(path.read_bytes())
+            state = unpack(read_file(path, MOST_WEIGHTS))
             if state.get("key") != key:
                 raise ResultsError("the checkpoint is of another trial")
             if like is not None and not _fits(state, like):
@@ -221,8 +236,10 @@ def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
     if not parent.last.exists():
         return "started over: the last state of the shorter trial was not kept (run.keep: last keeps it)"
     try:
-        last = unpack(read_file(parent.last))
-    except ResultsError as error:
+        last = unpack(read_file(parent.last, MOST_WEIGHTS))
+        weights = load_plain(read_file(parent.best, MOST_WEIGHTS))
+        counts = read_arrays(parent.images, ("val",))["val"]
+    except (ResultsError, OSError) as error:
         return f"started over: {error}"
     folder.make()
     for source, target in ((parent.epochs, folder.epochs), (parent.steps, folder.steps)):
@@ -232,8 +249,8 @@ def inherit(trial: Trial, folder: TrialFolder, parent: TrialFolder) -> str:
         "mean_iou": record.metrics["val_mean_iou"],
         "loss": record.metrics["val_loss"],
         "cross_entropy": record.metrics.get("val_cross_entropy"),
-        "counts": torch.from_numpy(np.load(parent.images)["val"]),
-        "weights": torch.load(parent.best, weights_only=True),
+        "counts": torch.from_numpy(counts),
+        "weights": weights,
     }
     spent = {name: record.timing.get(f"{name}_s", 0.0) for name in ("train", "validation")}
     rates = {name: record.timing.get(f"shared_{name}_images_per_s", 0.0) for name in spent}

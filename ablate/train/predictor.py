@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from torch import Tensor, nn
 
 from ablate.data.files.header import Unusable
 from ablate.data.files.pixels import image_array, read_image, resize_image
-from ablate.errors import ResultsError
-from ablate.records.files import read_file
+from ablate.errors import AblateError, ResultsError
+from ablate.records.files import MOST_WEIGHTS, read_file
 from ablate.records.store import TrialFolder
 from ablate.registry import MODELS
 from ablate.study.components import create
+from ablate.train.checkpoint import load_plain
 from ablate.train.network import upsampled
 from ablate.train.outcome import ModelCard
 from ablate.wording import count_of
@@ -48,12 +48,12 @@ class Predictor:
         """Load the network; `ResultsError` where its weights were not kept or are not those of its settings."""
         self.card = read_card(folder)
         try:
-            weights = torch.load(io.BytesIO(read_file(folder.best)), weights_only=True, map_location="cpu")
+            weights = load_plain(read_file(folder.best, MOST_WEIGHTS))
             classes = len(self.card.classes)
             network = create(MODELS, self.card.model, in_channels=self.card.in_channels, num_classes=classes)
             network.load_state_dict(weights)
-        except (OSError, RuntimeError, ValueError, TypeError, EOFError) as error:
-            reason = str(error).splitlines()[0]
+        except (AblateError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
             raise ResultsError(f"the weights cannot be used ({reason})", file=str(folder.best)) from None
         self.device = torch.device(device)
         self.model = Normalised(network, self.card).eval().to(self.device)

@@ -252,6 +252,9 @@ def test_what_cannot_be_written(membrane: Path, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("mine")
     with pytest.raises(StudyError, match="is there already"):
         write_study(membrane, tmp_path / "s.yaml")
+    (tmp_path / "study.schema.json").symlink_to(tmp_path / "elsewhere")
+    write_study(membrane, tmp_path / "u.yaml")
+    assert not (tmp_path / "elsewhere").exists()
     for path in membrane.glob("label/*"):
         path.unlink()
     with pytest.raises(AblateError, match="no images and masks pair up by their names among image/"):

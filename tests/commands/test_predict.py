@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,6 +105,47 @@ def test_weights_of_another_network_are_refused(trained: Results) -> None:
     folder.card.unlink()
     with pytest.raises(ResultsError, match="made before classes were kept beside weights"):
         Predictor(folder)
+
+
+class _Runs:
+    def __reduce__(self) -> Any:
+        return exec, ("raise SystemExit('the code was run')",)
+
+
+@pytest.mark.parametrize("how", ["pickle", "plain pickle", "empty", "text", "keys", "bomb"])
+def test_weights_of_a_stranger_run_nothing_and_take_no_more_memory_than_they_are(how: str, trained: Results) -> None:
+    folder, _ = best_trial(trained, None)
+    made = io.BytesIO()
+    torch.save({"pickle": {"weight": _Runs()}, "keys": {1: torch.zeros(1)}}.get(how, torch.zeros(2**20)), made)
+    content = {"plain pickle": pickle.dumps(_Runs()), "empty": b"", "text": b"hello\nworld"}.get(how, made.getvalue())
+    if how == "bomb":
+        packed = io.BytesIO()
+        with zipfile.ZipFile(made) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+            for name in source.namelist():
+                target.writestr(name, source.read(name))
+        content = packed.getvalue()
+        assert len(content) < 2**16
+    folder.best.write_bytes(content)
+    with pytest.raises(ResultsError, match="the weights cannot be used") as caught:
+        Predictor(folder)
+    assert "weights_only" not in str(caught.value) and ("unpacks to more" in str(caught.value)) == (how == "bomb")
+
+
+def test_what_is_written_follows_no_link(trained: Results, picture: Pictures, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    image = tmp_path / "new.png"
+    save(image, picture((24, 32)))
+    for name, write in {
+        "model.pt2": lambda out: export(trained, out, forms=("torch",)),
+        "classes.json": lambda out: predict(trained, [image], out),
+        "masks/new.png": lambda out: predict(trained, [image], out),
+    }.items():
+        link = tmp_path / name.rpartition("/")[2].replace(".", "-") / name
+        link.parent.mkdir(parents=True)
+        link.symlink_to(tmp_path / "mine")
+        with pytest.raises(ResultsError, match="a symbolic link, which is never written through"):
+            write(link.parents[name.count("/")])
+    assert (tmp_path / "mine").read_text() == "precious"
 
 
 def test_the_program_of_torch_computes_the_same(trained: Results, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ablate.commands.sheet import half_blocks, leaks, print_data, write_sheet
 from ablate.data.dataset import IGNORE, Dataset, Split
+from ablate.errors import ResultsError
 
 SIZE = (8, 12)
 
@@ -67,3 +68,11 @@ def test_the_sheet_and_the_words(data: Dataset, tmp_path: Path) -> None:
 def test_an_image_is_two_rows_of_pixels_a_line() -> None:
     text = half_blocks(np.zeros((5, 4, 3), np.uint8), 80)
     assert text.plain == "▀▀▀▀\n▀▀▀▀\n"
+
+
+def test_the_sheet_follows_no_link(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "sheet.png").symlink_to(tmp_path / "mine")
+    with pytest.raises(ResultsError, match="a symbolic link"):
+        write_sheet(data, tmp_path / "sheet.png")
+    assert (tmp_path / "mine").read_text() == "precious"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate.analysis.load import read_spec
 from ablate.errors import ResultsError
 from ablate.records.files import (
     append,
@@ -22,6 +23,7 @@ from ablate.records.files import (
     sweep,
     write_atomic,
 )
+from ablate.records.store import Results, TrialFolder, read_lines, read_record
 
 # Counts the durable steps of a write and kills the process before the n-th of them.
 KILLER = """\
@@ -154,9 +156,43 @@ def test_no_write_follows_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.fault(34, "a pipe is refused, not waited for")
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "record.json")
-    with pytest.raises(ResultsError, match="not a regular file"):
-        read_file(tmp_path / "record.json")
+    for name in ("record.json", "study.yaml", ".lock"):
+        os.mkfifo(tmp_path / name)
+    results = Results(tmp_path)
+    for read in (lambda: read_file(tmp_path / "record.json"), lambda: read_spec(results.study), results.holder):
+        with pytest.raises(ResultsError, match="not a regular file"):
+            read()
+
+
+@pytest.mark.fault(34, "refused by its size, before memory is taken")
+def test_a_sparse_file_of_terabytes_is_not_read(tmp_path: Path) -> None:
+    for name in ("record.json", "epochs.jsonl", "best.pt", "run.json"):
+        os.truncate(os.open(tmp_path / name, os.O_CREAT | os.O_WRONLY), 2**42)
+    folder = TrialFolder(tmp_path)
+    for read in (
+        lambda: read_record(folder.record),
+        lambda: read_lines(folder.epochs),
+        lambda: folder.digests(("best.pt",)),
+        Results(tmp_path).read_run,
+        lambda: read_file(folder.best),
+    ):
+        with pytest.raises(ResultsError, match=r"expected at most [\d,]+ bytes, got 4,398,046,511,104"):
+            read()
+
+
+def test_folders_in_one_another_without_end_are_looked_through(tmp_path: Path) -> None:
+    deepest = tmp_path
+    for _ in range(1500):
+        deepest = Path(f"{deepest}/d")
+        deepest.mkdir()
+    refuse_links(tmp_path)
+    (deepest / "link").symlink_to(tmp_path)
+    with pytest.raises(ResultsError, match="link: a symbolic link"):
+        refuse_links(tmp_path)
+    (deepest / "link").unlink()
+    for _ in range(1500):  # pytest's own removal would recurse
+        deepest.rmdir()
+        deepest = deepest.parent
 
 
 def test_a_stream_grows_and_is_cut_back(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,16 @@ import pytest
 
 from ablate.errors import ResultsError
 from ablate.records.record import SCHEMA, Record, computed_by, computed_differently
-from ablate.records.store import Results, publish_record, quarantine, read_json, read_lines, read_record, to_json
+from ablate.records.store import (
+    PACKED,
+    Results,
+    publish_record,
+    quarantine,
+    read_json,
+    read_lines,
+    read_record,
+    to_json,
+)
 from ablate.study.trial import Trial
 
 
@@ -253,3 +264,34 @@ def test_a_trial_becomes_a_record_without_the_place_of_its_data() -> None:
     record = Record.of(trial, "failed", reason="cannot reach postgresql://me:pw@host\x1b[2J", metrics={"attempts": 2.0})
     assert record.data == {"name": "x"} and record.metrics == {"attempts": 2.0} and record.resolution == "trained"
     assert record.reason == r"cannot reach postgresql://me:…@host\x1b[2J"
+
+
+@pytest.mark.fault(34, "refused before it is unpacked")
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("sparse", "more than trials can be"),
+        ("many", "more than trials can be"),
+        ("header", "a header of it is too large"),
+        ("nested", "cannot be unpacked"),
+        ("link", "links among them"),
+    ],
+)
+def test_an_archive_of_a_stranger_takes_little_room_and_time(
+    kind: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablate.records.store.MOST_MEMBERS", 10)
+    member = tarfile.TarInfo("trials/a")
+    if kind == "sparse":
+        member.type, member.pax_headers = tarfile.REGTYPE, {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(2**40)}
+    elif kind == "link":
+        member.type, member.linkname = tarfile.LNKTYPE, "../../etc/passwd"
+    elif kind == "header":
+        member.pax_headers = {"comment": "x" * 2**21}
+    inner = tmp_path / "inner.tar"
+    with tarfile.open(inner, "w:gz" if kind == "nested" else "w", format=tarfile.PAX_FORMAT) as archive:
+        for _ in range(11 if kind == "many" else 1):
+            archive.addfile(member)
+    (tmp_path / PACKED).write_bytes(lzma.compress(inner.read_bytes(), preset=0))
+    with pytest.raises(ResultsError, match=says):
+        list(Results(tmp_path).folders())

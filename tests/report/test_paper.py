@@ -83,6 +83,14 @@ def test_the_report_writes_it_beside_the_page_where_it_is_asked_for(two: Path, t
     assert build_report(two, only=["tables"], paper=True, out=tmp_path / "out") == written
 
 
+def test_no_name_is_markup_in_the_methods(tmp_path: Path) -> None:
+    analysis = analyse(load_results(plant_hostile(tmp_path / "hostile")))
+    analysis.frames.run["versions"] = {"torch": r"<script>\\input{/etc/passwd}"}
+    write_paper(analysis, tmp_path / "paper")
+    text = (tmp_path / "paper" / "methods.md").read_text(encoding="utf-8")
+    assert "<" not in text and re.search(r"(?<!\\)\\input", text) is None
+
+
 @pytest.mark.parametrize("hostile", [False, True])
 def test_latex_takes_it_without_a_warning(hostile: bool, folder: Path, tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:

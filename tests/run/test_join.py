@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from ablate.errors import ResultsError
+from ablate.records.files import lock
 from ablate.records.store import Results
 from ablate.run import join
 from ablate.run.command import _held
@@ -162,3 +164,10 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(join, "read_file", lambda _path: text)
     with pytest.raises(ResultsError, match="local_lock=flock keeps locks on one machine"):
         join.check_locks(tmp_path)
+
+
+@pytest.mark.parametrize("pid", [0, 1])
+def test_no_process_is_stopped_that_does_not_hold_the_lock(pid: int, tmp_path: Path) -> None:
+    note = f"pid {pid} on {socket.gethostname()}"
+    with lock(tmp_path / ".lock", note), pytest.raises(ResultsError, match=r"the run is on|not held by process 1"):
+        stop_run(tmp_path)

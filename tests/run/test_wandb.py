@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.store import Results
-from ablate.run.wandb import CLOSE_SECONDS, WandbTracker, resolve_mode
+from ablate.run.wandb import CLOSE_SECONDS, WandbTracker, resolve_mode, strange_settings
 from tests.run.conftest import STUDY, Command
 from tests.run.test_optuna_mirror import study_in
 
@@ -161,3 +161,29 @@ def test_online_without_a_key_never_asks(command: Command) -> None:
     done = command.run(WANDB_MODE="online", HOME=str(command.folder))
     assert done.returncode == 0 and "no W&B key on this machine" in done.stdout
     assert len(list(command.results.glob("wandb/offline-run-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "strange"),
+    [
+        ("entity = me\nproject = cells\nbase_url = https://api.wandb.ai", False),
+        ("base_url = http://127.0.0.1:9", True),
+        ("x_files_dir = /tmp", True),
+        ("no setting", True),
+    ],
+)
+def test_settings_that_lie_in_the_working_folder_decide_no_place(
+    said: str, strange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert strange_settings() == ""
+    settings = tmp_path / "wandb" / "settings"
+    settings.parent.mkdir()
+    settings.write_text(f"[default]\n{said}\n")
+    assert strange_settings() == ("wandb/settings" if strange else "")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DISABLE_GIT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ablate.run.wandb.resolve_mode", lambda _: "offline")
+    tracker = WandbTracker(study_in(tmp_path), Results(tmp_path / "results"))
+    assert (tracker.mode == "disabled") == strange
+    assert any("W&B is off: wandb/settings" in note for note in tracker.close()) == strange

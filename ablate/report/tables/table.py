@@ -235,11 +235,11 @@ def _plain(cell: Any) -> Any:
 
 def to_markdown(table: Table) -> str:
     """Return a table of GitHub's Markdown with the rule above it; the best of a column bold."""
-    head = [_markdown(column.label) for column in table.shown]
+    head = [markdown(column.label) for column in table.shown]
     marks = ["---:" if column.is_number else "---" for column in table.shown]
-    lines = [f"**{_markdown(table.title)}.** {_markdown(table.rule)}", "", _row(head), _row(marks)]
+    lines = [f"**{markdown(table.title)}.** {markdown(table.rule)}", "", _row(head), _row(marks)]
     for row in cells(table):
-        texts = [_markdown(cell.text) for cell in row]
+        texts = [markdown(cell.text) for cell in row]
         lines.append(_row([f"**{text}**" if cell.best else text for text, cell in zip(texts, row, strict=True)]))
     return "\n".join(lines) + "\n"
 
@@ -248,7 +248,8 @@ def _row(texts: Sequence[str]) -> str:
     return "| " + " | ".join(texts) + " |"
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+    """Return plain text that Markdown, and what pandoc makes of it, shows as it is."""
     text = " ".join(str(text).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]|~$#])", r"\\\1", text)
