@@ -80,7 +80,7 @@ def _made_up(trial: Trial, dataset: Dataset) -> Iterator[Arrays]:
 
 def _counts(dataset: Dataset, split: Split) -> np.ndarray:
     """Return tp, fp, fn of the images of a split, int64 (N, C, 3), each judged by the mask of the one before it."""
-    masks = np.ascontiguousarray(split.masks[:COUNTED])
+    masks = np.array(split.masks[:COUNTED])
     guess = np.roll(masks, 1, axis=0)
     if not dataset.multilabel:
         guess = np.minimum(guess, dataset.num_classes - 1)  # where a mask ignores, a prediction has a class
