@@ -21,7 +21,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError, PluginError
-from ablate.registry import MODELS, Registry
+from ablate.registry import MODELS, Registry, is_below
 
 if TYPE_CHECKING:
     import torch
@@ -124,14 +124,7 @@ def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -
         if digest is None:
             sys.path.remove(str(path.parent))
     beside = {found for key in set(sys.modules) - before if (found := _source(sys.modules.get(key))) is not None}
-    return [hashed(path), *(hashed(found) for found in sorted(beside - {path}) if _is_below(found, path.parent))]
-
-
-def _is_below(file: Path, folder: Path) -> bool:
-    """Return whether a module lies in the folder of a plugin, or below it, and is of no library nor of `ablate`."""
-    libraries = sysconfig.get_path("stdlib"), Path(__file__).parent
-    installed = "site-packages" in file.parts or any(file.is_relative_to(library) for library in libraries)
-    return file.is_relative_to(folder) and not installed
+    return [hashed(path), *(hashed(found) for found in sorted(beside - {path}) if is_below(found, path.parent))]
 
 
 class _Source(SourceFileLoader):
@@ -172,7 +165,7 @@ class _Below(MetaPathFinder):
         if spec is None or not isinstance(spec.loader, SourceFileLoader | SourcelessFileLoader):
             return None
         file = Path(spec.loader.path)
-        if not _is_below(file, self.folder):
+        if not is_below(file, self.folder):
             return None
         if isinstance(spec.loader, SourcelessFileLoader):
             raise ImportError(f"{file} is bytecode without its source")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,8 +85,8 @@ class Registry:
     def broken(self, name: str, reason: str | Exception, cure: str = "") -> PluginError:
         """Return the error that says in one line what is wrong with the component `name`.
 
-        An exception is said with the deepest line of the plugin's file that it passed; else the place is that of the
-        registration.
+        An exception is said with the deepest line that it passed of the plugin's file, or of a module beside or below
+        it; else the place is that of the registration.
         """
         return broken(f"the {self.kind} '{name}'", self.source(name), reason, cure)
 
@@ -102,13 +103,22 @@ def broken(what: str, source: str, reason: str | Exception, cure: str = "") -> P
     file, _, line = source.rpartition(":")
     if isinstance(reason, Exception):
         frames = traceback.extract_tb(reason.__traceback__)
-        own = [str(frame.lineno) for frame in frames if frame.filename == file]
-        line = own[-1] if own else line
+        folder = Path(file).parent
+        own = [one for one in frames if file and (one.filename == file or is_below(Path(one.filename), folder))]
+        if own:
+            file, line = own[-1].filename, str(own[-1].lineno)
         elsewhere = "" if own or not frames else f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})"
         text = " ".join(str(reason).split())
         reason = f"{type(reason).__name__}{': ' if text else ''}{text}{elsewhere}"
     place = {"file": file, "line": int(line)} if line.isdecimal() else {"file": source}
     return PluginError(f"{what}: {reason}", cure=cure, **place)
+
+
+def is_below(file: Path, folder: Path) -> bool:
+    """Return whether a module lies in the folder of a plugin, or below it, and is of no library nor of `ablate`."""
+    libraries = sysconfig.get_path("stdlib"), Path(__file__).parent
+    installed = "site-packages" in file.parts or any(file.is_relative_to(library) for library in libraries)
+    return file.is_relative_to(folder) and not installed
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tests of a plugin's parts, as `ablate check-plugin` runs them and a plugin's own tests may: `check_model("my_net")`.
+"""Tests of a plugin's parts, as `ablate check-plugin` and a plugin's own tests run them: `check("model", "my_net")`.
 
 Each part takes its place in a tiny study on generated images, which is run for real on the CPU: first the dry pass of
 every study (shapes, types, both modes, seeds), then trials (the same one twice with another between, and once stopped
@@ -20,7 +20,7 @@ from pandas import DataFrame
 
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
-from ablate.errors import AblateError, PluginError, Problem
+from ablate.errors import AblateError, PluginError, Problem, nearest
 from ablate.plugins import Plugins, load_plugins, reported
 from ablate.records.record import Record
 from ablate.records.store import Results, read_record
@@ -36,46 +36,38 @@ from ablate.train.context import Context
 from ablate.train.loop import Interrupted, Options, run_trial
 from ablate.train.losses import takes_multilabel
 
+# By the words of their decorators: `ablate.register_model` registers a "model".
 TRAINED: Mapping[str, Registry] = {
-    "model": MODELS, "data": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS, "augment": AUGMENTATIONS,
+    "model": MODELS, "dataset": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS, "augment": AUGMENTATIONS,
 }  # fmt: skip
-SHOWN: tuple[Registry, ...] = (FIGURES, TABLES)
+SHOWN: Mapping[str, Registry] = {"figure": FIGURES, "table": TABLES}
 STOPPED_AFTER = 3
 MEASURE = MeasureSpec(gradients=0, profile=False)
 
 
-def check_model(name: str, **settings: Any) -> None:
-    """Raise `PluginError` where the model `name`, made with `settings`, breaks its contract."""
-    _check_trained("model", name, settings)
+def check(kind: str, name: str, **settings: Any) -> None:
+    """Raise `PluginError` where the component `name`, made with `settings`, breaks the contract of its kind.
+
+    `kind` is the word of its decorator: "model", "dataset", "loss", "optimizer", "augment", "measure", "figure" or
+    "table". A loss that takes `multilabel` is tried on such data as well. Raises `DataError` for data that cannot be
+    used.
+    """
+    if kind in TRAINED:
+        _check_trained(kind, name, settings)
+    elif kind in SHOWN:
+        with _rehearsed() as analysis:
+            _check_shown(SHOWN[kind], name, analysis)
+    elif kind == "measure" and name in MEASURES:
+        with _rehearsed():
+            pass  # its results have every measure
+    else:
+        unknown, known = (name, MEASURES) if kind == "measure" else (kind, [*TRAINED, "measure", *SHOWN])
+        raise PluginError(
+            f"unknown {'measure' if known is MEASURES else 'kind'} '{unknown}'", cure=nearest(unknown, known)
+        )
 
 
-def check_dataset(name: str, **settings: Any) -> None:
-    """Raise `PluginError` or `DataError` where the data set `name`, made with `settings`, breaks its contract."""
-    _check_trained("data", name, settings)
-
-
-def check_loss(name: str) -> None:
-    """Raise `PluginError` where the loss `name` breaks its contract; if it takes `multilabel`, on such data as well."""
-    _check_trained("loss", name, {})
-
-
-def check_optimizer(name: str) -> None:
-    """Raise `PluginError` where the optimizer `name` breaks its contract."""
-    _check_trained("optimizer", name, {})
-
-
-def check_augmentation(name: str, **settings: Any) -> None:
-    """Raise `PluginError` where the augmentation `name`, made with `settings`, breaks its contract."""
-    _check_trained("augment", name, settings)
-
-
-def check_shown(name: str, registry: Registry = FIGURES) -> None:
-    """Raise `PluginError` where a figure (or, of `TABLES`, a table) cannot be made of a study's results."""
-    with _rehearsed() as analysis:
-        _check_shown(name, registry, analysis)
-
-
-def _check_shown(name: str, registry: Registry, analysis: Analysis) -> None:
+def _check_shown(registry: Registry, name: str, analysis: Analysis) -> None:
     kinds = (Figure,) if registry is FIGURES else (Table, DataFrame)
     with reported(registry, name):
         try:
@@ -94,7 +86,9 @@ def check_plugin(path: Path | str) -> Iterator[str]:
     load_plugins([path], entry_points=False)
     own = f"{Path(path).absolute()}:"
     trained = [(kind, name) for kind in TRAINED for name in TRAINED[kind] if TRAINED[kind].source(name).startswith(own)]
-    shown = [(registry, name) for registry in SHOWN for name in registry if registry.source(name).startswith(own)]
+    shown = [
+        (registry, name) for registry in SHOWN.values() for name in registry if registry.source(name).startswith(own)
+    ]
     measures = [name for name, measure in MEASURES.items() if measure.source.startswith(own)]
     if not trained and not shown and not measures:
         raise PluginError("registers nothing", file=str(path), cure='begin with @ablate.register_model("my_model")')
@@ -118,7 +112,7 @@ def check_plugin(path: Path | str) -> Iterator[str]:
                     yield f"measure '{name}': {trial['missing'].get(name) or format(trial[name], 'g')} in a rehearsal"
                 for registry, name in shown:
                     try:
-                        _check_shown(name, registry, analysis)
+                        _check_shown(registry, name, analysis)
                         yield f"{registry.kind} '{name}': is made of a rehearsal's results"
                     except PluginError as error:
                         problems += error.problems
@@ -148,7 +142,7 @@ def _check_repeated(kind: str, name: str, settings: Mapping[str, Any], *, severa
     with tempfile.TemporaryDirectory() as folder:
         registry = TRAINED[kind]
         with reported(registry, name):
-            data = {"data": _write_multilabel(Path(folder))} if several else {}
+            data = {"dataset": _write_multilabel(Path(folder))} if several else {}
             rehearsal = _Rehearsal(Path(folder), {kind: {"name": name, **settings}, **data})
             first = rehearsal.train(0, "first")
             rehearsal.train(1, "between")
@@ -182,7 +176,7 @@ class _Rehearsal:
     """A study of two networks and two seeds in a folder, with some of its components replaced."""
 
     def __init__(self, folder: Path, components: Mapping[str, Mapping[str, Any]]) -> None:
-        data = components.get("data", {"name": "street", "size": [32, 48], "train": 8, "val": 2, "test": 2})
+        data = components.get("dataset", {"name": "street", "size": [32, 48], "train": 8, "val": 2, "test": 2})
         train: dict[str, Any] = {"epochs": 2, "batch_size": 2, "lr": 1e-3}
         train |= {kind: dict(part) for kind, part in components.items() if kind in ("loss", "optimizer", "augment")}
         document = {

@@ -27,7 +27,7 @@ from PIL import Image
 from ablate.analysis.load import Arrays, measured
 from ablate.errors import ResultsError
 from ablate.measure.stability import spike_steps
-from ablate.records.files import durable
+from ablate.records.files import durable, size_of
 from ablate.records.images import pack_counts, read_arrays
 from ablate.records.record import EXACT_BITS, LEAST_BITS, MeasureOfSteps, Record
 from ablate.records.store import PACKED, Results, TrialFolder, read_record, to_json
@@ -159,11 +159,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sizes = {part.name: size_of(part) / MEGABYTE for part in sorted(target.iterdir(), key=size_of, reverse=True)}
         listed = ", ".join(f"{name} {size:.2f}" for name, size in sizes.items() if size >= 0.01)
         print(f"{study}: {sum(sizes.values()):.2f} MB ({listed})")
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 if __name__ == "__main__":

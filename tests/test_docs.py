@@ -28,7 +28,7 @@ from ablate.registry import LOSSES, MODELS
 from ablate.run.plan.dry import load_data
 from ablate.study.components import bound, signature
 from ablate.study.reader import read_study
-from ablate.testing import check_dataset, check_loss, check_model
+from ablate.testing import check
 from ablate.train.losses import Loss, cross_entropy, multilabel_loss
 from docs.hooks import PAGES, commands_page, frames_page, study_page
 from tests.conftest import ROOT, missing
@@ -130,7 +130,7 @@ def test_data_sets_of_other_libraries_are_plugins(
     vision = SimpleNamespace(VOCSegmentation=partial(Rows, 6))
     monkeypatch.setitem(sys.modules, "torchvision.datasets", vision)
     load_shown(name, tmp_path)
-    check_dataset(name, root=".", **settings)
+    check("dataset", name, root=".", **settings)
 
 
 def test_networks_of_a_library_that_needs_torchvision_are_a_plugin(
@@ -151,14 +151,14 @@ def test_networks_of_a_library_that_needs_torchvision_are_a_plugin(
 
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", SimpleNamespace(create_model=create_model))
     load_shown("smp", tmp_path)
-    check_model("smp", arch="fpn")
+    check("model", "smp", arch="fpn")
 
 
 def test_the_loss_that_is_shown_is_one_less_the_iou_of_hard_predictions(tmp_path: Path) -> None:
     import torch
 
     load_shown("lovasz_softmax", tmp_path)
-    check_loss("lovasz_softmax")
+    check("loss", "lovasz_softmax")
     generator = torch.Generator().manual_seed(0)
     target, guess = (torch.randint(0, 3, (2, 5, 6), generator=generator) for _ in range(2))
     target[0, :2] = 255
@@ -174,7 +174,7 @@ def test_the_loss_of_several_classes_that_is_shown_is_the_binary_cross_entropy_a
     import torch
 
     load_shown("focal_sigmoid", tmp_path)
-    check_loss("focal_sigmoid")
+    check("loss", "focal_sigmoid")
     generator = torch.Generator().manual_seed(0)
     logits, target = torch.randn((2, 3, 5, 6), generator=generator), torch.randint(0, 8, (2, 5, 6), generator=generator)
     target[0, :2] = 255

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ablate.errors import PluginError
-from ablate.testing import check_plugin
+from ablate.plugins import load_plugins
+from ablate.testing import check, check_plugin
 from tests.test_plugins import plugin
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -138,6 +139,18 @@ def test_what_breaks_its_contract_is_one_line_each_at_its_place(tmp_path: Path) 
     )
     assert lines[5].startswith("43: the figure 'no_figure': AttributeError: ")
     assert lines[6] == "45: the table 'no_table': expected a DataFrame, got a int"
+
+
+def test_one_part_by_the_word_of_its_decorator(tmp_path: Path) -> None:
+    load_plugins([plugin(tmp_path, BROKEN, "broken.py")], entry_points=False)
+    for kind, name, message in (
+        ("loss", "raising", "19: the loss 'raising': KeyError"),
+        ("table", "no_table", "45: the table 'no_table': expected a DataFrame"),
+        ("measure", "first_los", r"unknown measure 'first_los'; "),
+        ("modle", "x", "unknown kind 'modle'; did you mean 'model'"),
+    ):
+        with pytest.raises(PluginError, match=message):
+            check(kind, name)
 
 
 def test_a_file_that_registers_nothing(tmp_path: Path) -> None:

@@ -245,12 +245,13 @@ def measured(arrays: Arrays) -> dict[str, Measured]:
     except ResultsError as error:
         return dict.fromkeys(MEASURES, unknown(str(error)))
     return {
-        name: Measured(exact[name]) if name in exact else _measured(measure, arrays)
+        name: Measured(exact[name]) if name in exact else measure_of(measure, arrays)
         for name, measure in MEASURES.items()
     }
 
 
-def _measured(measure: Measure, arrays: Arrays) -> Measured:
+def measure_of(measure: Measure, arrays: Arrays) -> Measured:
+    """Return one measure of a trial; raises `PluginError` where that of a plugin raises anything but a reason."""
     try:
         found = measure.function(arrays)
     except (ResultsError, ValueError) as error:

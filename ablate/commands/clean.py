@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from ablate.errors import ResultsError
-from ablate.records.files import TEMPORARY, lock, refuse_links
+from ablate.records.files import TEMPORARY, lock, refuse_links, size_of
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, read_record
 
@@ -33,17 +32,7 @@ def spare(results: Results, *, weights: bool = False, mirrors: bool = False) -> 
         yield from ((path, path.stat().st_size) for path in files if path.is_file())
     for name in MIRRORS if mirrors else ():
         if (place := results.path / name).is_dir():
-            yield place, folder_bytes(place)
-
-
-def folder_bytes(path: Path) -> int:
-    """Return the bytes of all files below a folder; links are not followed."""
-    return sum(
-        entry.stat(follow_symlinks=False).st_size
-        for place, _, names in os.walk(path)
-        for entry in os.scandir(place)
-        if entry.name in names
-    )
+            yield place, size_of(place)
 
 
 def clean(results: Results, *, weights: bool = False, mirrors: bool = False) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -125,15 +126,13 @@ def replace_layers(model: nn.Module, rules: Mapping[str, str | int]) -> dict[str
     cannot be removed.
     """
     found: dict[str, list[str]] = {}
-    names = [name for name, _ in model.named_modules() if name]
+    layers = {name: layer for name, layer in model.named_modules(remove_duplicate=False) if name}
     for pattern, rule in rules.items():
-        matched = [name for name in names if fnmatchcase(name, pattern)]
+        matched = [name for name in layers if fnmatchcase(name, pattern)]
         # Of layers inside one another the outer one is replaced.
         matched = [name for name in matched if not any(name.startswith(f"{other}.") for other in matched)]
         if not matched:
-            cure = nearest(pattern, names)
-            if not cure.startswith("did you mean"):  # the first eight names of the fewest parts
-                cure = f"the layers are {', '.join(sorted(names, key=lambda name: name.count('.'))[:8])}"
+            cure = _meant(pattern, layers)
             raise StudyError(f"'{pattern}' matches no layer of the network", key=f"replace.{pattern}", cure=cure)
         for name in reversed(matched):  # the last first: removal moves the numbers of those that follow
             above, _, own = name.rpartition(".")
@@ -147,6 +146,32 @@ def replace_layers(model: nn.Module, rules: Mapping[str, str | int]) -> dict[str
                 raise StudyError(message, key=f"replace.{pattern}", cure="write identity")
         found[pattern] = matched
     return found
+
+
+def _meant(pattern: str, layers: Mapping[str, nn.Module]) -> str:
+    """Return the cure for a pattern that matches none of `layers`, which are by name.
+
+    The layers of the type that it names; else what ends in a name that comes near its own; else the layers of a type
+    of which its own is a part; else the names of the fewest parts.
+    """
+    above, _, last = pattern.rpartition(".")
+    word = last.strip("*").lower()
+    kinds = {name: type(layer).__name__ for name, layer in layers.items()}
+    of_type = [name for name, kind in kinds.items() if kind.lower() == word]
+    near = nearest(pattern, layers)
+    is_near = near.startswith("did you mean")
+    if not of_type:
+        ends = {name.rpartition(".")[2] for name in layers}
+        for close in difflib.get_close_matches(word, sorted(ends), n=1, cutoff=0.6):
+            if is_near and above and "*" not in pattern:
+                return near
+            tried = [f"{above}.{close}" if above else close, f"*.{close}", close]
+            return f"did you mean '{next(one for one in tried if any(fnmatchcase(name, one) for name in layers))}'?"
+        of_type = [name for name, kind in kinds.items() if len(word) > 3 and word in kind.lower()]
+    if of_type:
+        named = f"{', '.join(of_type[:4])}{', ...' * (len(of_type) > 4)}"
+        return f"layers go by their names, not by their type; those of {kinds[of_type[0]]} are {named}"
+    return near if is_near else f"the layers are {', '.join(sorted(layers, key=lambda name: name.count('.'))[:8])}"
 
 
 @torch.no_grad()

@@ -59,6 +59,11 @@ def unet(
     )  # fmt: skip
 
 
+def poolings(size: tuple[int, int]) -> int:
+    """Return how many poolings leave one pixel of an image of `size` (H, W); a further one pools nothing."""
+    return (max(size) - 1).bit_length()
+
+
 class Decoder(nn.Module):
     """One level of the decoder: (N, C', ⌈H/2⌉, ⌈W/2⌉) and the encoder's (N, C, H, W) -> (N, C, H, W).
 

@@ -214,6 +214,16 @@ def _lives(pid: int) -> bool:
     return True
 
 
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder, less those that go away meanwhile; links as such."""
+    total = 0
+    for file in [path, *path.rglob("*")]:
+        with contextlib.suppress(FileNotFoundError):
+            state = file.lstat()
+            total += 0 if stat.S_ISDIR(state.st_mode) else state.st_size
+    return total
+
+
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of `data` as hex digits."""
     return hashlib.sha256(data).hexdigest()

@@ -16,7 +16,7 @@ from ablate.plugins import Plugins
 from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
 from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
-from ablate.run.plan.describe import Shape, describe_variants
+from ablate.run.plan.describe import Shape, describe_variants, idle_poolings
 from ablate.run.plan.dry import dry_pass, load_data, own_data
 from ablate.run.tracker import MLflowTracker, TensorBoardTracker, Tracker, refuse_missing
 from ablate.run.wandb import WandbTracker
@@ -131,11 +131,11 @@ def prepare(
         else:
             devices = ["cuda:0" if study.spec.run.cluster.gpus else "cpu"]
     variants = _described(study, results, digests)
+    shapes = {name: Shape.of(data) for name, data in own.items()}
     if not variants:
         # What was described here before went through its dry pass then.
         if not all(results.trial(trial.name).record.exists() for trial in plan):
             dry_pass(study, dataset, devices[0] if ask is None else "cpu", own)
-        shapes = {name: Shape.of(data) for name, data in own.items()}
         described = describe_variants(study, Shape.of(dataset), shapes)
         variants = {name: item.to_json() for name, item in described.items()}
     if joins:
@@ -150,7 +150,17 @@ def prepare(
     git = manifest.git_state(Path(os.curdir))
     provenance: dict[str, Any] = {"versions": manifest.versions(), "git": git, "machine": machine}
     provenance |= {"plugin_code_changed": True} if changed else {}
-    return Prepared(study, results, dataset, plan, devices, decisions, fingerprints, provenance, notes)
+    return Prepared(
+        study,
+        results,
+        dataset,
+        plan,
+        devices,
+        decisions,
+        fingerprints,
+        provenance,
+        [*notes, *idle_poolings(study, shapes)],
+    )
 
 
 def _described(study: Study, results: Results, plugins: Mapping[str, str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ablate.analysis.frames import load_results
 from ablate.commands.predict import best_trial
 from ablate.errors import ResultsError
 from ablate.measure.stability import roughness, spike_steps
-from ablate.records.files import make_folder
+from ablate.records.files import make_folder, size_of
 from ablate.records.images import read_arrays
 from ablate.records.store import PACKED, Results, to_json
 from ablate.report.build import build_report
@@ -24,7 +24,7 @@ from ablate.run.merge import merge
 from ablate.run.setup import writable
 from ablate.run.status import status_document
 from ablate.run.verify import print_verification
-from benchmarks.publish import RESULTS, pack, publish, size_of
+from benchmarks.publish import RESULTS, pack, publish
 from tests.planted import plant
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.commands.clean import clean, folder_bytes, spare
+from ablate.commands.clean import clean, spare
 from ablate.errors import ResultsError
 from ablate.records.files import lock
 from ablate.records.store import Results
@@ -41,11 +41,3 @@ def test_only_a_marked_folder_without_links_and_without_a_run(trained: Results, 
     with pytest.raises(ResultsError, match="a symbolic link"):
         clean(trained)
     assert (outside / "last.pt").exists()
-
-
-def test_the_bytes_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a" / "one").write_bytes(b"x" * 10)
-    (tmp_path / "a" / "b" / "two").write_bytes(b"x" * 20)
-    (tmp_path / "a" / "link").symlink_to(tmp_path)
-    assert 30 <= folder_bytes(tmp_path / "a") < 30 + 4096

@@ -17,7 +17,7 @@ from ablate.run.tracker import settings
 from ablate.study.components import create, find, signature
 from ablate.study.reader import dump_study
 from ablate.study.trial import Trial
-from ablate.testing import check_model
+from ablate.testing import check
 from ablate.train.outcome import ModelCard
 from tests.conftest import missing
 from tests.study.study_files import GOOD, read
@@ -91,7 +91,7 @@ def test_every_network_registered_for_segmentation_has_a_name_and_its_configurat
 
 @pytest.mark.usefixtures("library")
 def test_a_network_of_transformers_trains_again_to_the_same_and_resumes() -> None:
-    check_model(**SEGFORMER)
+    check("model", **SEGFORMER)
 
 
 def test_the_encoder_begins_with_the_weights_of_a_folder(library: Any, tmp_path: Path) -> None:

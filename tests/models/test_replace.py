@@ -44,6 +44,32 @@ def test_of_several_inputs_the_last_or_the_chosen_one_is_passed_on() -> None:
     assert PassThrough(0)(1, x=2) == 1
 
 
+@pytest.mark.parametrize(
+    ("pattern", "cure"),
+    [
+        ("decoder.*.gat", r"did you mean 'decoder\.\*\.gate'\?"),
+        ("gate", r"did you mean '\*\.gate'\?"),
+        ("decoder.3.gate", r"did you mean 'decoder\.1\.gate'\?"),
+        (
+            "*.BatchNorm2d",
+            r"by their names, not by their type; those of BatchNorm2d are encoder\.0\.norm1, .*, \.\.\.$",
+        ),
+        ("*.attention", r"those of AttentionGate are decoder\.1\.gate$"),
+    ],
+)
+def test_a_pattern_without_a_match_is_told_what_it_may_have_meant(pattern: str, cure: str) -> None:
+    component = {"name": "unet", "width": 4, "depth": 2, "skip": "attention"}
+    model = create(MODELS, component, in_channels=3, num_classes=2)
+    with pytest.raises(StudyError, match=cure):
+        replace_layers(model, {pattern: "identity"})
+
+
+def test_a_layer_that_stands_at_two_places_is_replaced_at_both() -> None:
+    model = nn.Module()
+    model.first = model.second = nn.ReLU()
+    assert replace_layers(model, {"second": "identity", "first": 0}) == {"second": ["second"], "first": ["first"]}
+
+
 def test_nothing_matched_names_the_nearest_layers() -> None:
     with pytest.raises(StudyError, match=r"replace\.0\.l: '0\.l' matches no layer of the network; did you mean '0\.2'"):
         replace_layers(network(), {"0.l": "identity"})

@@ -28,17 +28,24 @@ _UNSEEN = re.compile(r"<\?xml.*?\?>|<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<!-
 _NUMBER = re.compile(r"style=\"[^\"]*\"|scale\([^)]*\)|-?\d+\.\d+")
 # The letter of a step of a path, with the blanks about it.
 _STEP = re.compile(r" *\b([MLQC]) +(?=-?\d)")
+_HASH = re.compile(r"(?<=[\"#])[a-z][0-9a-f]{10}(?=[\")])")
 _NAME = re.compile(r"(?<= id=\")[^\"]+|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+")
 
 
 def lean(svg: str, decimals: int = 2) -> str:
-    """Return matplotlib's SVG without what nobody sees, its coordinates with so many decimals of a point."""
+    """Return matplotlib's SVG without what nobody sees, its coordinates with so many decimals of a point.
+
+    Ids that are hashes are numbered: those of clip paths are made of every digit of their coordinates, of which the
+    solver of the layout leaves the last to chance.
+    """
+    ids: dict[str, str] = {}
 
     def shortened(found: re.Match[str]) -> str:
         text = found[0]
         return text if text[0] == "s" else f"{float(text):.{decimals}f}".rstrip("0").removesuffix(".")
 
     plain = _STEP.sub(r"\1", _UNSEEN.sub("", svg).replace("xlink:href=", "href=").replace("\n", " "))
+    plain = _HASH.sub(lambda found: ids.setdefault(found[0], f"{found[0][0]}{len(ids)}"), plain)
     return _NUMBER.sub(shortened, plain)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ablate.data.dataset import Dataset
+from ablate.data.dataset import Dataset, first_names
 from ablate.errors import AblateError
 from ablate.models import compare_trees, forward_flops, module_tree, on_meta, parameters
+from ablate.models.unet import poolings
 from ablate.registry import MODELS
 from ablate.run.plan.reach import Phase, deciding_seeds, later_phases, reach_lines
 from ablate.study.components import create
@@ -124,7 +125,7 @@ def describe(study: Study, shape: Shape, own: Mapping[str, Shape] | None = None)
         space={name: _range(space) for name, space in search.space.items()} if search else {},
         later=later,
         reach=reach_lines(study),
-        notes=_notes(study, variants),
+        notes=_notes(study, variants, {name: (own or {}).get(name, shape) for name in study.variants}),
         shape=shape,
         train_flops=first,
         later_flops=more,
@@ -211,9 +212,27 @@ def _train_flops(
     return first, (least, most)
 
 
-def _notes(study: Study, variants: list[VariantPlan]) -> list[str]:
+def idle_poolings(study: Study, shapes: Mapping[str, Shape]) -> list[str]:
+    """Return which U-Nets of a study pool further when one pixel is left, by the `shapes` of the variants' data.
+
+    torch computes them: such a level convolves a single pixel, and the deeper network is none in effect.
+    """
+    found: dict[tuple[int, int], dict[str, None]] = {}
+    for trial in study.trials() or study.representatives():
+        if trial.model["name"] == "unet":
+            most = poolings(trial.train["crop"] or shapes[trial.variant].size)
+            if trial.model["depth"] > most:
+                found.setdefault((trial.model["depth"], most), {})[trial.variant] = None
+    return [
+        f"depth {depth} of {first_names(list(names))}: {most} poolings leave one pixel, further ones pool nothing; "
+        f"take depth {most} at most, or larger images"
+        for (depth, most), names in found.items()
+    ]
+
+
+def _notes(study: Study, variants: list[VariantPlan], shapes: Mapping[str, Shape]) -> list[str]:
     """Return what a reader of the results would object to, before the machine time is spent."""
-    notes = []
+    notes = idle_poolings(study, shapes)
     sizes = {item.name: {"parameters": item.parameters, "flops": item.forward_flops} for item in variants}
     for item in variants:
         spec = study.spec.variants.get(item.name)

@@ -10,6 +10,7 @@ trained weights a dry pass cannot know.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,13 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from ablate.data.augment import Augmenter
-from ablate.data.dataset import IGNORE, Dataset, load_dataset
-from ablate.errors import AblateError, Problem, StudyError
+from ablate.data.dataset import IGNORE, Dataset, first_names, load_dataset
+from ablate.errors import AblateError, PluginError, Problem, StudyError
 from ablate.models import forward_flops
+from ablate.models.unet import poolings
 from ablate.plugins import check_model, check_outputs, kept_random_states, reported
 from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS, Registry
-from ablate.study.components import bound, name_of
-from ablate.study.study import Study
+from ablate.run.plan.measured import measures_that_raise
+from ablate.study.components import bound, name_of, settings_of, signature
+from ablate.study.problems import excerpt
+from ablate.study.study import MODEL_AXIS, Study
 from ablate.study.trial import Trial, canonical
 from ablate.train.batches import DeviceSplit
 from ablate.train.device import has_bfloat16
@@ -109,13 +113,13 @@ def _check_scored(study: Study, name: str, key: str, dataset: Dataset, other: Da
 def dry_pass(study: Study, dataset: Dataset, device: str = "cpu", own: Mapping[str, Dataset] | None = None) -> None:
     """Pass a batch of `dataset`, or of a variant's `own`, through every network, loss and optimizer, on the CPU.
 
-    Raises `StudyError` or `PluginError` with one problem for each of them that fails. `device` is where the trials
-    will run; their precision is taken over where it is a CPU, too.
+    Measures of plugins are tried, too. Raises `StudyError` or `PluginError` with one problem for each that fails.
+    `device` is where the trials will run; their precision is taken over where it is a CPU, too.
     """
     trials = study.trials() or study.representatives()
     own = own_data(study, dataset) if own is None else own
     passes = _Passes(study, own, _precision(study, device), len({canonical(trial.model) for trial in trials}))
-    found: dict[str, AblateError] = {}
+    found: dict[str, tuple[AblateError, dict[str, None]]] = {}
     done: set[str] = set()
     for trial in trials:
         for check, parts in passes.checks(trial).items():
@@ -128,12 +132,29 @@ def dry_pass(study: Study, dataset: Dataset, device: str = "cpu", own: Mapping[s
                     passes.use(trial)
                     check(trial)
             except AblateError as error:
-                found.setdefault(str(error), error)
+                of = found.setdefault(str(error), (error, {}))[1]
+                of |= {_named(trial): None} if check == passes.network else {}
             except (MemoryError, torch.OutOfMemoryError):
                 continue  # the machine's fault: another may have it
+    if raising := measures_that_raise(study, dataset):
+        found.setdefault("measures", (PluginError(raising), {}))
     if found:
-        errors = list(found.values())
-        raise type(errors[0])([problem for error in errors for problem in error.problems])
+        raise type(next(iter(found.values()))[0])(
+            replace(problem, message=": ".join([*([first_names([*of])] if of else []), problem.message]))
+            for error, of in found.values()
+            for problem in error.problems
+        )
+
+
+def _named(trial: Trial) -> str:
+    """Return the variant of a trial, with the settings of its model that are not the model's defaults."""
+    defaults = signature(MODELS, trial.model["name"]).defaults()
+    own = [
+        f"{key}: {excerpt(value if isinstance(value, str) else json.dumps(value))}"
+        for key, value in settings_of(trial.model).items()
+        if value != defaults.get(key)
+    ]
+    return f"variant '{trial.variant}'" + f" ({', '.join(own)})" * bool(own)
 
 
 def _precision(study: Study, device: str) -> torch.dtype:
@@ -312,26 +333,36 @@ class _Passes:
             raise self._problem(error, key, trial) from error
 
     def _place(self, trial: Trial, problem: Problem) -> Problem:
-        """Say of a pattern of layers that fails where it is written."""
-        if not problem.key.startswith("replace."):
+        """Say of a setting of the model that fails, and of a pattern of layers, where it is written."""
+        head, _, rest = problem.key.partition(".")
+        if head not in ("model", "replace"):
             return problem
-        shared = "replace" in self.study.spec.model.settings
-        above = "model" if shared else f"variants.{trial.variant}"
-        message = f"variant '{trial.variant}': {problem.message}"
-        return replace(problem, message=message, key=f"{above}.replace")
+        return replace(problem, key=self._key(trial, rest if head == "model" else head))
+
+    def _key(self, trial: Trial, setting: str = "") -> str:
+        """Return the key of the study file at which a trial's model is written, or that setting of it."""
+        spec = self.study.spec.variants.get(trial.variant)
+        own = spec.difference if spec is not None else {}
+        if f"{MODEL_AXIS}{setting}" in trial.settings:
+            return f"grid.{MODEL_AXIS}{setting}"
+        if setting in self.study.variants[trial.variant].levels:
+            return f"factors.{setting}"
+        if setting in own or (own and not setting):
+            return f"variants.{trial.variant}.{setting}".removesuffix(".")
+        return f"model.{setting}".removesuffix(".")
 
     def _problem(self, error: Exception, key: str, trial: Trial) -> StudyError:
         text = " ".join(str(error).split())
         if ONE_VALUE not in text:
-            return StudyError(f"variant '{trial.variant}': {type(error).__name__}: {text}", key=key)
-        height, width = trial.train["crop"] or self.dataset.size
+            of, key = ("", self._key(trial)) if key == "model" else (f"variant '{trial.variant}': ", key)
+            return StudyError(f"{of}{type(error).__name__}: {text}", key=key)
+        height, width = size = trial.train["crop"] or self.dataset.size
         batch = trial.train["batch_size"]
         message = (
-            f"variant '{trial.variant}': at {height} × {width} with batch_size {batch} a norm of the coarsest level "
-            "is left with one value, which it cannot normalise"
+            f"at {height} × {width} with batch_size {batch} a norm of the coarsest level is left with one value, "
+            "which it cannot normalise"
         )
-        depth = trial.model.get("depth")
-        depths = [f"depth {depth - 1}"] if isinstance(depth, int) and depth > 1 else []
+        depths = [f"depth {poolings(size) - 1}"] if "depth" in trial.model and poolings(size) > 1 else []
         norms = ["batch_size 2"] if batch == 1 and trial.model.get("norm") != "instance" else []
         cure = " or ".join([*depths, "larger images", *norms])
-        return StudyError(message, key="model.depth" if depths else key, cure=f"take {cure}")
+        return StudyError(message, key=self._key(trial, "depth" if depths else ""), cure=f"take {cure}")

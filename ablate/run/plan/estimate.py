@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import shutil
 import time
@@ -15,8 +14,10 @@ import torch
 
 from ablate.data.augment import Augmenter
 from ablate.data.dataset import Dataset, as_bytes
+from ablate.records.files import size_of
 from ablate.records.images import pack, pack_images
 from ablate.run.plan.describe import PlanReport
+from ablate.run.wandb import resolve_mode
 from ablate.study.study import Study
 from ablate.study.trial import Trial
 from ablate.train.context import Context
@@ -24,6 +25,7 @@ from ablate.train.device import device_names, synchronise
 from ablate.train.engine import make_step
 from ablate.train.engine.config import COMPILE_GAIN, COMPILE_SECONDS, Decisions, decide
 from ablate.train.evaluate import image_counts
+from ablate.train.outcome import LARGEST_LAST_STATE
 from ablate.wording import size_text
 
 # Most arithmetic of the forward passes that are timed, of all variants together: a plan has to come at once.
@@ -34,8 +36,11 @@ MOST_STEPS = 100
 STATES = 4
 GENERATIONS = 2
 NOT_ENOUGH = "NOT ENOUGH"
-# Of every trial: record, curves and counts; of the study: report and mirrors.
-TRIAL_BYTES, STUDY_BYTES = 60_000, 12_000_000
+# The bytes of results that were measured by `du`. Of a trial: its record; a step and an epoch of its curves, a class
+# of an image of its counts; what W&B and Optuna's journal mirror of it. Of the report: by variants, and by trials.
+RECORD_BYTES, STEP_BYTES, EPOCH_BYTES, COUNT_BYTES = 15_000, 8, 250, 4
+WANDB_BYTES, JOURNAL_BYTES = 80_000, 3_000
+REPORT_OF_VARIANT, REPORT_OF_TRIAL = 1_200_000, 60_000
 # Predictions of a network are rougher than the targets that their size is estimated from.
 ROUGHER = 1.5
 LOOKED_AT = 8
@@ -194,29 +199,28 @@ class Room:
 def room_of(study: Study, report: PlanReport, data: Dataset, results: Path) -> Room:
     """Return the room that a study takes, by its networks' parameters, its test split and `run.keep`.
 
-    Predictions and test images are estimated from a few of the split, compressed as they will be.
+    With the tables, figures and page of its report. Predictions and test images are estimated from a few of the split,
+    compressed as they will be.
     """
-    weights = 4 * max(item.parameters for item in report.variants)
+    sizes = [4 * item.parameters for item in report.variants]
+    weights = sum(sizes) / len(sizes)
     workers = decisions_of(study, report).workers
     test = data.splits["test"]
     some = np.unique(np.linspace(0, len(test) - 1, min(LOOKED_AT, len(test))).astype(int))
     masks = len(pack(test.masks[index] for index in some)) / len(some) * len(test)
     images = len(pack_images(as_bytes(test.images[index]) for index in some)) / len(some) * len(test)
-    states = {"best": 1, "last": STATES, "none": 0}[study.spec.run.keep]
-    trial = TRIAL_BYTES + states * weights + ROUGHER * masks
+    # A last state that is large is not kept.
+    last = STATES if (STATES - 1) * weights <= LARGEST_LAST_STATE else 1
+    states = {"best": 1, "last": last, "none": 0}[study.spec.run.keep]
+    train = study.representatives()[0].train
+    curves = train["epochs"] * (EPOCH_BYTES + STEP_BYTES * len(data.splits["train"]) / train["batch_size"])
+    counts = COUNT_BYTES * data.num_classes * (len(data.splits["val"]) + len(test))
+    mirrors = JOURNAL_BYTES + WANDB_BYTES * (resolve_mode(study.spec.track.wandb) != "disabled")
+    trial = RECORD_BYTES + curves + counts + mirrors + REPORT_OF_TRIAL + states * weights + ROUGHER * masks
     here = next(parent for parent in (results, *results.absolute().parents) if parent.exists())
     return Room(
-        kept=round(report.runs[1] * trial + masks + images + STUDY_BYTES),
-        running=workers * GENERATIONS * STATES * weights,
+        kept=round(report.runs[1] * trial + masks + images + REPORT_OF_VARIANT * len(sizes)),
+        running=workers * GENERATIONS * STATES * max(sizes),
         free=shutil.disk_usage(here).free,
-        there=_bytes_in(results / "trials"),
+        there=size_of(results / "trials"),
     )
-
-
-def _bytes_in(folder: Path) -> int:
-    """Return the bytes of all files in a folder, less those that a run renames or deletes meanwhile."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += 0 if path.is_dir() else path.lstat().st_size
-    return total

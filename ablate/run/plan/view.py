@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.data.dataset import SPLITS, Dataset
-from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe
+from ablate.run.plan.describe import PlanReport, Shape, VariantPlan, describe, idle_poolings
 from ablate.run.plan.dry import dry_pass, load_data, own_data
 from ablate.run.plan.estimate import NOT_ENOUGH, Estimate, decisions_of, estimate_seconds, room_of
 from ablate.run.tracker import mlflow_state, refuse_missing
@@ -202,10 +202,11 @@ def check_document(study: Study, results: Path) -> dict[str, str]:
     mode = resolve_mode(study.spec.track.wandb)
     offline = " (no key on this machine: written offline)" if mode == "online" and not has_key() else ""
     room = room_of(study, report, data, results)
+    shapes = {name: Shape.of(part) for name, part in own.items()}
     return {
         "study": f"{count_of(len(study.variants), 'variant')}, {count_of(range_of(report.runs), 'trial')} in all",
         "data": f"{counts} images (train / val / test) at {height} × {width}, {data.num_classes} classes{several}",
-        **({"limits": "; ".join(limits)} if (limits := _limits(data, own)) else {}),
+        **({"limits": "; ".join(limits)} if (limits := [*idle_poolings(study, shapes), *_limits(data, own)]) else {}),
         "networks": f"{count_of(len(study.variants), 'variant')} passed a batch in training and in evaluation mode",
         "device": f"{devices}: {count_of(decisions.workers, 'worker')} of {count_of(decisions.threads, 'thread')}, "
         f"{decisions.precision}, {decisions.engine}",

@@ -16,11 +16,13 @@ from torch.nn import functional
 
 from ablate.data.dataset import Dataset, Split
 from ablate.errors import AblateError, DataError, PluginError, StudyError
-from ablate.plugins import random_states
-from ablate.registry import DATASETS, LOSSES, MODELS, OPTIMIZERS
+from ablate.plugins import load_plugins, random_states
+from ablate.registry import DATASETS, LOSSES, MEASURES, MODELS, OPTIMIZERS
 from ablate.run.plan import dry
 from ablate.run.plan.dry import dry_pass, load_data
+from ablate.run.plan.measured import measures_that_raise
 from tests.study.study_files import GOOD, read
+from tests.test_plugins import plugin
 
 pytestmark = pytest.mark.usefixtures("registered")
 HERE = re.escape(__file__)
@@ -85,8 +87,93 @@ def test_a_model_that_fails_in_either_mode(
     def unsound(*, in_channels: int, num_classes: int) -> nn.Module:
         return Net(in_channels, num_classes, act, train)
 
-    with pytest.raises(PluginError, match=rf"^{HERE}:\d+: the model 'unsound': .*{message}"):
+    with pytest.raises(PluginError, match=rf"^{HERE}:\d+: variant 'noskip': the model 'unsound': .*{message}"):
         passed(tmp_path, GOOD.replace("{skip: none}", "{name: unsound}"))
+
+
+def test_a_network_that_fails_names_its_variant_its_settings_and_the_users_own_line(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Sequential):\n"
+        "    def forward(self, x):\n        return super().forward(x)\n"
+    )
+    own = (
+        "import ablate\nfrom torch import nn\nfrom nets import Net\n\n@ablate.register_model('mine')\n"
+        "def mine(*, in_channels: int, num_classes: int, width: int = 8, more: bool = False):\n"
+        "    return Net(nn.Conv2d(in_channels, width, 1), nn.Conv2d(8, num_classes, 1))\n"
+    )
+    load_plugins([plugin(tmp_path, own, "mine.py")], entry_points=False)
+    text = GOOD.replace("{name: unet, width: 4, depth: 2}", "{name: mine, more: true}")
+    with pytest.raises(PluginError) as caught:
+        passed(tmp_path, text.replace("{skip: none}", "{width: 16}"))
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line) == (str(tmp_path / "nets.py"), 5)
+    assert problem.message.startswith(
+        "variant 'noskip' (width: 16, more: true): the model 'mine': RuntimeError: Given groups=1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("variants:\n  unet: {}\n  gated: {skip: attention, depth: 1}\n", "study.yaml:6: variants.gated.depth"),
+        ("factors: {depth: [2, 1]}\n", "study.yaml:4: factors.depth"),
+        ("variants:\n  unet: {replace: {nothing: identity}}\n", "study.yaml:5: variants.unet.replace"),
+    ],
+)
+def test_a_setting_of_a_network_that_fails_is_placed_where_it_is_written(
+    written: str, key: str, tmp_path: Path
+) -> None:
+    shared = "{name: unet, width: 4, skip: attention" + (
+        ", replace: {head: identity}}" if "nothing" in written else "}"
+    )
+    text = GOOD.replace("variants:\n  unet: {}\n  noskip: {skip: none}\n", written)
+    with pytest.raises(StudyError, match=rf"{re.escape(key)}: variant '"):
+        passed(tmp_path, text.replace("{name: unet, width: 4, depth: 2}", shared))
+
+
+def last_loss(trial: Any) -> float:
+    """Give the last epoch's loss, which a trial that diverged in its first has not."""
+    return float(trial.epochs["val_loss"][-1])
+
+
+def by_class(trial: Any) -> float:
+    """Look at a class that the data have not."""
+    return float(trial.counts["test"][:, 11].sum())
+
+
+def of_a_probe(trial: Any) -> float:
+    """Give what a probe measures."""
+    return float(trial.layers["skip_share"]["encoder.0"][0])
+
+
+def sound(trial: Any) -> float:
+    """Use all that is described, as shapes and as numbers."""
+    assert trial.steps.shape == (2 * trial.steps_per_epoch, 2) and trial.steps_per_epoch == 2
+    shape = trial.counts["val"].shape
+    assert shape == (4, 11, 3)
+    return float(trial.epochs["val_mean_iou"].mean()) if len(trial.epochs["val_mean_iou"]) == 2 else float("nan")
+
+
+@pytest.mark.parametrize(
+    ("function", "epochs", "message"),
+    [
+        (last_loss, 1, r"IndexError: .* \(of a trial that diverged\); where there is no number, raise ValueError with"),
+        (last_loss, 2, ""),
+        (by_class, 2, r"IndexError: index 11 is out of bounds for axis 1 with size 11$"),
+        (of_a_probe, 2, ""),
+        (sound, 2, ""),
+    ],
+)
+def test_the_measures_of_plugins_are_tried(
+    function: Callable[..., float], epochs: int, message: str, tmp_path: Path
+) -> None:
+    MEASURES.register("mine")(function)
+    study = read(tmp_path, GOOD, [f"train.epochs={epochs}"])
+    found = measures_that_raise(study, load_data(study))
+    line = function.__code__.co_firstlineno + 2
+    assert [bool(re.match(rf"{HERE}:{line}: the measure 'mine': {message}", str(one))) for one in found] == [
+        True
+    ] * bool(message)
 
 
 def test_a_large_plugin_passes_with_two_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +197,10 @@ def test_a_norm_of_one_value_names_depth_and_cures(
     most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dry, "MOST_FLOPS", most)  # on the CPU, and on the meta device
-    text = GOOD.replace("[32, 48]", "[32, 32]").replace("depth: 2", "depth: 5")
+    text = GOOD.replace("[32, 48]", "[32, 32]").replace("depth: 2", "depth: 9")
     with pytest.raises(
-        StudyError, match=r"model\.depth: variant 'unet': at 32 × 32 .*; take depth 4 or larger images$"
+        StudyError,
+        match=r"model\.depth: variant 'unet' \(.*depth: 9, .*\): at 32 × 32 .*; take depth 4 or larger images$",
     ):
         passed(tmp_path, text, "model.norm=instance", "variants={unet: {}}")
     with pytest.raises(StudyError, match=r"with batch_size 1 .*; take depth 4 or larger images or batch_size 2$"):
@@ -172,13 +260,16 @@ def test_an_optimizer_that_breaks_its_contract(factory: Callable[..., Any], mess
 
 def test_all_that_fails_is_said_at_once(tmp_path: Path) -> None:
     LOSSES.register("mine")(plain)
+    MEASURES.register("mine")(by_class)
     OPTIMIZERS.register("own")(lambda _parameters, **_: 3)
     text = GOOD.replace("batch_size: 4", "batch_size: 4, loss: mine, optimizer: own, precision: float32")
     with pytest.raises(AblateError) as caught:
         passed(tmp_path, text.replace("depth: 2", "depth: 5, norm: instance").replace("[32, 48]", "[32, 32]"))
-    unet, loss, optimizer, noskip = str(caught.value).splitlines()
-    assert "study.yaml:3: model.depth: variant 'unet': at 32 × 32" in unet and "variant 'noskip'" in noskip
-    assert "the loss 'mine'" in loss and "the optimizer 'own'" in optimizer
+    networks, loss, optimizer, measure = str(caught.value).splitlines()
+    assert (
+        "study.yaml:3: model.depth: variant 'unet' (width: 4, depth: 5, norm: instance), variant 'noskip' (" in networks
+    )
+    assert "the loss 'mine'" in loss and "the optimizer 'own'" in optimizer and "the measure 'mine'" in measure
 
 
 def test_a_data_set_that_is_another_each_time(tmp_path: Path) -> None:
