@@ -77,9 +77,12 @@ def notes(seen: Survey) -> list[str]:
     """Return what a user should know before the study is run, a line each."""
     found = [*seen.layout.unpaired, *seen.problems]
     if seen.labels.looks == "shades":
+        areas = seen.labels.plain
+        mixed = 100 * (1 - sum(map(seen.labels.share, areas)))
         found.append(
-            f"the masks hold {len(seen.labels.pixels):,} values, which look interpolated or lossy: the two commonest "
-            "are the classes, all between them is ignored; better store the masks again without resizing"
+            f"the masks hold {len(seen.labels.pixels):,} values, which look interpolated or lossy: the {len(areas)} "
+            f"that fill areas are the classes, and all others, {mixed:.2g} % of the pixels, are ignored; better store "
+            "the masks again without smoothing or compressing them"
         )
     if seen.labels.looks == "objects":
         found.append("the masks seem to number objects one by one: all of them are one class")

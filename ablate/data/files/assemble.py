@@ -47,8 +47,9 @@ class Recipe:
 
     def document(self) -> dict[str, Any]:
         """Return the recipe as JSON values, for the fingerprint."""
-        several = {"multilabel": self.labels.words} if self.labels.multilabel else {}
-        return several | {
+        more: dict[str, Any] = {"multilabel": self.labels.words} if self.labels.multilabel else {}
+        more |= {} if self.labels.unnamed == UNKNOWN else {"unnamed": self.labels.unnamed}
+        return more | {
             "revision": REVISION,
             "size": self.size,
             "channels": self.channels,
@@ -260,9 +261,9 @@ class _Decoding:
     def _say_unknown(self, unknown: Mapping[int, list[tuple[str, int]]], findings: Findings) -> None:
         """Say the three commonest labels that have no meaning, how often and where, and what is allowed."""
         totals = Counter({code: sum(count for _, count in found) for code, found in unknown.items()})
-        if len(totals) > MANY_UNKNOWN and not self.labels.coloured:
+        if len(totals) > MANY_UNKNOWN:
             message = f"{len(totals):,} values without a meaning, which look interpolated or lossy"
-            cure = "store labels without resizing or compressing them as pictures; `ablate init` shows what there is"
+            cure = "store labels without smoothing or compressing them as pictures; or write ignore: [others]"
             findings.say(f"the masks hold {message}", key="data.classes", cure=cure)
             return
         for code, pixels in totals.most_common(3):

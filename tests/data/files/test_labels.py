@@ -28,6 +28,12 @@ def test_values_become_indices_in_the_order_of_the_classes() -> None:
     assert labels.allowed == "0, 7, 128, 255"
 
 
+def test_what_no_class_names_may_be_ignored() -> None:
+    labels, problems = read({"sky": "#808080", "road": "#804080"}, ignore=["others"])
+    assert problems == [] and labels.apply(np.array([0x808080, 0x806080, -1])).tolist() == [0, IGNORE, IGNORE]
+    assert read({"a": {"bit": 0}, "b": {"bit": 1}}, ignore=["others"])[1]
+
+
 def test_a_list_of_names_counts_from_zero() -> None:
     labels, problems = read(["sky", "road", "car"], ignore=[255])
     assert problems == []
