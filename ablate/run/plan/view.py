@@ -227,7 +227,7 @@ def _limits(data: Dataset, own: Mapping[str, Dataset]) -> list[str]:
             found.append(f"{name} has no pixel of {listed(absent)}")
     groups = len(set(data.splits["test"].groups or ()))
     if 0 < groups < LEAST_GROUPS_DRAWN_WHOLE:
-        found.append(few_groups(groups))
+        found.append(f"{few_groups(groups)} ({LEAST_GROUPS_DRAWN_WHOLE} can; a larger test split has more)")
     return found
 
 
