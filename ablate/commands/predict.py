@@ -54,7 +54,7 @@ def image_files(given: Sequence[Path]) -> list[tuple[tuple[Path, ...], Path]]:
         if len(of_bands(str(path))) > 1 and not path.exists():
             found += _banded(path)
         elif path.is_dir():
-            below = sorted(item for item in path.rglob("*") if item.is_file())
+            below = [path / name for name in list_files(path, "**/*")]
             inside = [item for item in below if item.suffix.lower() in SUFFIXES]
             inside = inside or [item for item in below if item.suffix == ARRAYS]  # which may lie beside pictures
             found += [((item,), item.relative_to(path)) for item in inside]

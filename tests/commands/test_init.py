@@ -264,6 +264,9 @@ def test_what_cannot_be_written(membrane: Path, tmp_path: Path) -> None:
         write_study(tmp_path / "no", None)
     with pytest.raises(StudyError, match="nowhere: there is no such folder"):
         write_study(membrane, tmp_path / "nowhere" / "s.yaml")
+    (tmp_path / "all.zip").write_bytes(b"PK")
+    with pytest.raises(StudyError, match=r"all.zip: is a file; unpack it"):
+        write_study(tmp_path / "all.zip", None)
     (tmp_path / "s.yaml").write_text("mine")
     with pytest.raises(StudyError, match="is there already"):
         write_study(membrane, tmp_path / "s.yaml")

@@ -27,6 +27,7 @@ from tests.planted import CLASSES, PALETTE
 def test_masks_overlays_and_probabilities_of_any_size(trained: Results, picture: Pictures, tmp_path: Path) -> None:
     save(tmp_path / "new" / "a.png", picture((24, 32)))
     save(tmp_path / "new" / "deeper" / "b.jpg", picture((61, 45)))
+    (tmp_path / "new" / "deeper" / "._b.jpg").write_bytes(b"of macOS")
     out = tmp_path / "out"
     record, count, left = predict(trained, [tmp_path / "new"], out, probabilities=True)
     assert (count, left) == (2, 0)

@@ -18,7 +18,7 @@ import PIL
 from ablate.data import cache
 from ablate.data.dataset import IGNORE, Dataset, Findings, Split, first_names, moments, only_one_class, without_class
 from ablate.data.files.header import Unusable
-from ablate.data.files.labels import UNKNOWN, Colour, Labels, distinct_colours
+from ablate.data.files.labels import UNKNOWN, Colour, Labels, drawn_colours
 from ablate.data.files.pixels import REVISION, image_array, read_image, read_mask, resize_image, stored_palette
 from ablate.data.files.sources import MASKS, Pair, Source, in_threads, inspect, leaks, manifest, note_fault, read_bytes
 from ablate.errors import DataError
@@ -282,7 +282,7 @@ class _Decoding:
         if self.labels.palette is not None:
             return self.labels.palette
         first = read_bytes(self.root, self.sources["train"][0].pair.masks[0])
-        return stored_palette(first, self.labels) or distinct_colours(len(self.labels.classes))
+        return stored_palette(first, self.labels) or drawn_colours(self.labels.classes)
 
     def _window(self, findings: Findings) -> tuple[float, float] | None:
         """Return the window of 16-bit images for which none is given: between two quantiles of all training pixels."""

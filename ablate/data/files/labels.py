@@ -19,6 +19,7 @@ UNKNOWN = 254  # in an applied mask: a stored value that neither `classes` nor `
 OTHERS = "others"  # in `ignore`: every stored value that `classes` does not name
 MOST_CLASSES = 254
 HIGHEST_VALUE = 65_535
+BACKGROUND: Colour = (64, 64, 64)
 BITS = 16
 _HEX = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
@@ -188,13 +189,19 @@ def distinct_colours(count: int) -> tuple[Colour, ...]:
     return tuple(colours)
 
 
+def drawn_colours(classes: Sequence[str]) -> tuple[Colour, ...]:
+    """Return the colours of classes for which none is given: the background dark, so that what lies on it is seen."""
+    colours = zip(classes, distinct_colours(len(classes)), strict=True)
+    return tuple(BACKGROUND if name.lower() == "background" else colour for name, colour in colours)
+
+
 def _palette(
     classes: tuple[str, ...], asked: Mapping[str, Any] | None, stored: Mapping[str, Colour], findings: Findings
 ) -> tuple[Colour, ...] | None:
     """Return the colours to draw classes with: as asked for, else as stored in the masks; None leaves them open."""
     if asked is None and len(stored) < len(classes):
         return None
-    chosen = dict(zip(classes, distinct_colours(len(classes)), strict=True)) | dict(stored)
+    chosen = dict(zip(classes, drawn_colours(classes), strict=True)) | dict(stored)
     for name, entry in (asked or {}).items():
         codes = _codes(_parse(entry), True)
         if name not in chosen or len(codes) != 1:

@@ -58,9 +58,10 @@ def print_plan(
 def checked(study: Study) -> tuple[PlanReport, Dataset, dict[str, Dataset]]:
     """Return the plan of a study whose parts have been tried, its data, and those by variant; raises as `dry_pass`."""
     refuse_missing(study)
-    data = load_data(study, again=True)
-    own = own_data(study, data)
-    dry_pass(study, data, own=own)
+    with Console(stderr=True).status("reading the data and trying every variant"):
+        data = load_data(study, again=True)
+        own = own_data(study, data)
+        dry_pass(study, data, own=own)
     return describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()}), data, own
 
 

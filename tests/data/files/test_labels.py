@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import IGNORE, Findings
-from ablate.data.files.labels import UNKNOWN, distinct_colours, read_labels
+from ablate.data.files.labels import BACKGROUND, UNKNOWN, distinct_colours, drawn_colours, read_labels
 
 
 def read(classes: Any, ignore: Sequence[Any] = (), palette: Any = None) -> tuple[Any, list[str]]:
@@ -68,6 +68,7 @@ def test_a_palette_may_be_given_in_part() -> None:
     labels, problems = read({"a": 0, "b": 1}, palette={"b": "#0a0b0c"})
     assert problems == [] and labels.palette == (distinct_colours(2)[0], (10, 11, 12))
     assert read({"a": 0, "b": 1})[0].palette is None
+    assert drawn_colours(["a", "Background"]) == (distinct_colours(2)[0], BACKGROUND)
 
 
 def test_distinct_colours_are_distinct() -> None:
