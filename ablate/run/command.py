@@ -116,9 +116,7 @@ def run_study(
                 f"{count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
             )
             if study.spec.confirm:
-                display.say(
-                    "the first trials choose each variant's settings; trials with fresh seeds follow and decide"
-                )
+                display.say("the first trials choose each variant's settings; then trials with fresh seeds decide")
             driver = Driver(
                 prepared,
                 display,
