@@ -30,5 +30,6 @@ def size_text(count: int) -> str:
 
 def few_groups(groups: int) -> str:
     """Return what is said of test images in fewer groups than can stand for others, without a full stop."""
-    said = "one group, which cannot" if groups == 1 else f"{groups} groups, too few to"
-    return f"the test images come in {said} stand for others"
+    if groups == 1:
+        return "all test images come from one group (a patient, a sequence), which cannot stand for others"
+    return f"the test images come in {groups} groups, too few to stand for others"

@@ -105,6 +105,8 @@ def test_a_study_is_found_by_its_name_and_its_folder_and_its_results_from_anywhe
     assert refused(ablate(folder, "status", "study.yaml")) == (
         "study.yaml: the study 'small' has no results yet; ablate run study.yaml"
     )
+    plant(folder / "results" / "tried", variants=("unet",), lrs=(1e-3,), seeds=1, epochs=2, images=2, name="small")
+    assert "name results/tried, or run study.yaml without --out" in refused(ablate(folder, "status", "study.yaml"))
     assert refused(ablate(folder / "project" / "results", "plan", ".")).startswith(".: no study files here")
     # A results folder without its study file goes on by itself, wherever it was copied to.
     (folder / "project" / "results" / "p").rename(folder / "copy")

@@ -34,6 +34,8 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     `ask` (question, default) is asked for the names of classes that no file tells; None takes the defaults. Raises
     `StudyError` where the file is there already, `DataError` where nothing in the folder pairs up.
     """
+    if folder.is_file():
+        raise StudyError("is a file", file=str(folder), cure="unpack it where it is an archive, and name the folder")
     if not folder.is_dir():
         raise StudyError("there is no such folder", file=str(folder), cure="name the folder of the images")
     words = [part for part in folder.resolve().parts if part.lower() not in ("data", "train", "images", "/")]
@@ -77,10 +79,15 @@ def _named(seen: Survey, ask: Ask) -> Survey:
 def notes(seen: Survey) -> list[str]:
     """Return what a user should know before the study is run, a line each."""
     found = [*seen.layout.unpaired, *seen.problems]
+    if found:
+        found.append("no study runs on this folder before these files are put right")
     if seen.labels.looks == "shades":
+        areas = seen.labels.plain
+        mixed = 100 * (1 - sum(map(seen.labels.share, areas)))
         found.append(
-            f"the masks hold {len(seen.labels.pixels):,} values, which look interpolated or lossy: the two commonest "
-            "are the classes, all between them is ignored; better store the masks again without resizing"
+            f"the masks hold {len(seen.labels.pixels):,} values, which look interpolated or lossy: the {len(areas)} "
+            f"that fill areas are the classes, and all others, {mixed:.2g} % of the pixels, are ignored; better store "
+            "the masks again without smoothing or compressing them"
         )
     if seen.labels.looks == "objects":
         found.append("the masks seem to number objects one by one: all of them are one class")
@@ -111,6 +118,11 @@ def notes(seen: Survey) -> list[str]:
         found.append(f"{count_of(seen.copies, 'image')} with the same bytes as another one: copies stay in one split")
     elif seen.layout.split is None and seen.group is None:
         found.append("no patient or sequence is seen in the names: set data.group if images belong together")
+    elif seen.layout.split is None and seen.group is not None and "/" not in seen.group:
+        found.append(
+            "images whose names begin alike are taken for a group (a patient, a sequence), which stays in one split: "
+            "remove data.group if they are none"
+        )
     images = [image for image, _ in seen.layout.all_pairs()]
     if seen.layout.split is not None and seen.group is None and find_group([Path(image).name for image in images]):
         found.append(

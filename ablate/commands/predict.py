@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ablate.data.dataset import as_bytes
+from ablate.analysis.load import read_spec
+from ablate.data.dataset import Findings, as_bytes
 from ablate.data.files.header import Unusable
-from ablate.data.files.sources import ARRAYS, SUFFIXES, bands_of, list_files, of_bands
+from ablate.data.files.sources import ARRAYS, SUFFIXES, bands_of, list_files, of_bands, pair_up
 from ablate.errors import DataError, Problem, ResultsError, nearest
 from ablate.records.files import make_folder, refuse_links, write_atomic
 from ablate.records.paint import labelled
@@ -52,7 +54,7 @@ def image_files(given: Sequence[Path]) -> list[tuple[tuple[Path, ...], Path]]:
         if len(of_bands(str(path))) > 1 and not path.exists():
             found += _banded(path)
         elif path.is_dir():
-            below = sorted(item for item in path.rglob("*") if item.is_file())
+            below = [path / name for name in list_files(path, "**/*")]
             inside = [item for item in below if item.suffix.lower() in SUFFIXES]
             inside = inside or [item for item in below if item.suffix == ARRAYS]  # which may lie beside pictures
             found += [((item,), item.relative_to(path)) for item in inside]
@@ -65,6 +67,19 @@ def image_files(given: Sequence[Path]) -> list[tuple[tuple[Path, ...], Path]]:
     return [(files, name.with_suffix("") if twice[name.with_suffix("")] == 1 else name) for files, name in found]
 
 
+def masks_below(results: Results, folder: Path) -> set[Path]:
+    """Return the masks of images in `folder`, all or part of the study's own data: its patterns tell them apart."""
+    settings = read_spec(results.study).data.settings
+    if not {"images", "masks"} <= settings.keys():
+        return set()
+    images, masks = (re.sub(r"\{(split|class)\}", "*", settings[key]).split("/") for key in ("images", "masks"))
+    found: set[Path] = set()
+    for cut in range(min(len(images), len(masks))):  # the root itself, or a folder in it
+        ways = "/".join(images[cut:]), "/".join(masks[cut:])
+        found |= {folder / mask for _, mask in pair_up(folder, of_bands(ways[0])[0], ways[1], Findings())}
+    return found
+
+
 def _banded(pattern: Path) -> list[tuple[tuple[Path, ...], Path]]:
     """Return the files of each image whose bands a pattern names, and the first of them below the pattern's folders."""
     fixed = list(itertools.takewhile(lambda part: not set(part) & set("*?[{"), pattern.parts))
@@ -75,9 +90,10 @@ def _banded(pattern: Path) -> list[tuple[tuple[Path, ...], Path]]:
 
 def predict(
     results: Results, images: Sequence[Path], out: Path, *, variant: str | None = None, probabilities: bool = False
-) -> tuple[Record, int]:
-    """Write masks, overlays and, where asked for, probabilities of `images` into `out`; return the trial and the count.
+) -> tuple[Record, int, int]:
+    """Write masks, overlays and, where asked for, probabilities of `images` into `out`.
 
+    Returns the trial, the number of images, and that of files left out because they are masks of these images.
     A mask is a palette PNG of class indices, a file of probabilities float16 (classes, height, width) as `.npz`. Where
     a pixel may bear several classes there is a mask of 0 and 255 for each, `masks/<index>-<class>/<name>.png`.
     `classes.json` says what the indices mean. Raises `DataError` with every image that could not be used, once all
@@ -85,7 +101,9 @@ def predict(
     """
     import torch
 
-    found = image_files(images)
+    masks = {mask for path in images if path.is_dir() for mask in masks_below(results, path)}
+    every = image_files(images)
+    found = [item for item in every if item[0][0] not in masks]
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder, "cuda" if torch.cuda.is_available() else "cpu")
     card = predictor.card
@@ -101,7 +119,7 @@ def predict(
         _write(out, name, pixels, shares, card, probabilities=probabilities)
     if problems:
         raise DataError(problems)
-    return record, len(found)
+    return record, len(found), len(every) - len(found)
 
 
 def classes_document(card: ModelCard) -> dict[str, object]:

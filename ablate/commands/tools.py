@@ -72,9 +72,11 @@ def predict(
     from ablate.records.store import Results
     from ablate.wording import count_of
 
-    record, count = predict_images(Results(folder), images, out, variant=variant, probabilities=probabilities)
+    record, count, left = predict_images(Results(folder), images, out, variant=variant, probabilities=probabilities)
     score = record.metrics.get("val_mean_iou") or 0.0
     made = f"masks and overlays of {count_of(count, 'image')} in {out}"
+    if left:
+        print(f"{count_of(left, 'mask')} of these images left out")
     print(f"{record.variant}, seed {record.seed} (val mIoU {100 * score:.2f} %): {made}")
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import Frames, load_results
 from ablate.report.format import percent_change, percent_spread, rate_text
-from ablate.report.lookup import Row, by_variant, order, primary_contrasts, progress, setting_label
+from ablate.report.lookup import Row, by_variant, decided, order, primary_contrasts, progress, setting_label
 
 ABSENT = "–"
 MISSING = object()
@@ -168,7 +168,7 @@ def _side(analysis: Analysis, row: Row, contrast: Row | None) -> Side:
     if contrast is None:
         return Side(setting, miou, "", "baseline" if row["baseline"] else "")
     delta = percent_change(contrast["delta"], contrast["low"], contrast["high"])
-    return Side(setting, miou, delta, str(contrast["decision"]))
+    return Side(setting, miou, delta, decided(contrast))
 
 
 def print_comparison(left: Path, right: Path, console: Console | None = None) -> None:

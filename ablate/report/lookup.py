@@ -66,6 +66,11 @@ def among(analysis: Analysis, present: Iterable[str]) -> list[str]:
     return [variant for variant in order(analysis) if variant in there]
 
 
+def decided(row: Row) -> str:
+    """Return the word for the decision of a contrast; where a side has learned nothing there is none to make."""
+    return "untrained" if row["untrained"] else str(row["decision"])
+
+
 def primary_contrasts(analysis: Analysis) -> pd.DataFrame:
     """Return the contrasts that decide: each variant against what it is compared with, once."""
     return analysis.contrasts[analysis.contrasts["primary"].astype(bool)]

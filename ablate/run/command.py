@@ -98,8 +98,8 @@ def run_study(
                     display.say(f"joins the run of {results.holder().removesuffix(SHARED)}")
                 for note in () if guest else quarantine_bad_records(results):
                     display.say(note)
-                if engine is not None:
-                    display.say(f"{study.name}: {engine.name}")
+                at_work = engine.name if engine is not None else "reading the data and trying the device"
+                display.say(f"{study.name}: {at_work}")
                 prepared = prepare(
                     study, results, plugins=plugins, allow_code_change=allow_code_change, ask=ask, joins=guest
                 )
@@ -115,6 +115,8 @@ def run_study(
                 f"{study.name}: {devices} ({decisions.device}), {count_of(decisions.workers, 'worker')} of "
                 f"{count_of(decisions.threads, 'thread')}, {decisions.precision}, {decisions.engine}"
             )
+            if study.spec.confirm:
+                display.say("the first trials choose each variant's settings; then trials with fresh seeds decide")
             driver = Driver(
                 prepared,
                 display,

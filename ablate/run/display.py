@@ -102,6 +102,8 @@ class Display:
         if isinstance(event, Planned):
             self._plan(event)
         elif isinstance(event, Begun):
+            if not self._work_done and not self._running:
+                self._began = time.monotonic()  # reading the data is no part of what is left
             self._running[event.trial.name] = (event.trial, None)
         elif isinstance(event, Epoch):
             self._running[event.trial] = (self._running[event.trial][0], event)

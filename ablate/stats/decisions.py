@@ -16,7 +16,7 @@ from ablate.stats.intervals import Estimate, t_interval
 Trained = Literal["trained", "untrained", "unclear"]
 Verdict = Literal["better", "worse", "equivalent", "undecided", "futile"]
 
-# A cell within a point of mean IoU of a prediction without an image has learned nothing worth comparing.
+# A cell at most a point of mean IoU above a prediction without an image has learned nothing worth comparing.
 REACH = 0.01
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +178,21 @@ def test_masks_that_were_resized_as_pictures(tmp_path: Path) -> None:
         put(tmp_path / "blurred" / "b" / f"{number}.png", larger.resize((32, 24), Image.Resampling.BICUBIC))
     text, notes = study_of(tmp_path / "blurred", tmp_path / "s.yaml")
     assert any("look interpolated or lossy" in note for note in notes)
-    assert "    foreground: 255" in text and "  ignore: [" in text
+    assert "    foreground: 255" in text and "  ignore: [others]" in text
+
+
+def test_smoothed_borders_of_colours_and_names_of_several_kinds(tmp_path: Path) -> None:
+    """Names such as benign (1).png, malignant (1).png are of one kind; macOS stores ö as two characters."""
+    for number in range(12):
+        image, mask = drawing(number, (96, 64))
+        stem = f"{('benign', 'bösartig', 'normal')[number % 3]} ({number})"
+        put(tmp_path / "a" / "Fotos" / f"{stem}.png", image)
+        smooth = mask.resize((48, 32), Image.Resampling.BILINEAR).resize(mask.size, Image.Resampling.BILINEAR)
+        put(tmp_path / "a" / "Masken" / f"{unicodedata.normalize('NFD', stem)}.png", mask if number % 2 else smooth)
+    text, notes = study_of(tmp_path / "a", tmp_path / "s.yaml")
+    assert 'images: "Fotos/*.png"  # 12 images' in text and not any("without a" in note for note in notes)
+    assert text.count('"#') == 3 and all(name in text for name in ("background:", "blue:", "red:"))
+    assert "ignore: [others]" in text and any("the 3 that fill areas are the classes" in note for note in notes)
 
 
 def test_images_of_several_endings_are_one_kind(tmp_path: Path) -> None:
@@ -249,6 +264,9 @@ def test_what_cannot_be_written(membrane: Path, tmp_path: Path) -> None:
         write_study(tmp_path / "no", None)
     with pytest.raises(StudyError, match="nowhere: there is no such folder"):
         write_study(membrane, tmp_path / "nowhere" / "s.yaml")
+    (tmp_path / "all.zip").write_bytes(b"PK")
+    with pytest.raises(StudyError, match=r"all.zip: is a file; unpack it"):
+        write_study(tmp_path / "all.zip", None)
     (tmp_path / "s.yaml").write_text("mine")
     with pytest.raises(StudyError, match="is there already"):
         write_study(membrane, tmp_path / "s.yaml")

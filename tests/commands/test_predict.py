@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ from tests.planted import CLASSES, PALETTE
 def test_masks_overlays_and_probabilities_of_any_size(trained: Results, picture: Pictures, tmp_path: Path) -> None:
     save(tmp_path / "new" / "a.png", picture((24, 32)))
     save(tmp_path / "new" / "deeper" / "b.jpg", picture((61, 45)))
+    (tmp_path / "new" / "deeper" / "._b.jpg").write_bytes(b"of macOS")
     out = tmp_path / "out"
-    record, count = predict(trained, [tmp_path / "new"], out, probabilities=True)
-    assert count == 2
+    record, count, left = predict(trained, [tmp_path / "new"], out, probabilities=True)
+    assert (count, left) == (2, 0)
     for name, size in (("a", (24, 32)), ("deeper/b", (61, 45))):
         with Image.open(out / "masks" / f"{name}.png") as mask:
             assert mask.mode == "P" and mask.size == size[::-1]
@@ -46,6 +48,16 @@ def test_masks_overlays_and_probabilities_of_any_size(trained: Results, picture:
     listed = json.loads((out / "classes.json").read_text())["classes"]
     assert listed[1] == {"index": 1, "name": CLASSES[1], "colour": list(PALETTE[1])}
     assert record.metrics["val_mean_iou"] == max(r.metrics.get("val_mean_iou") or 0 for r in trained.records()[0])
+
+
+@pytest.mark.parametrize("part", ["", "p1"])
+def test_masks_beside_the_images_are_left_out(trained: Results, picture: Pictures, tmp_path: Path, part: str) -> None:
+    for name in ("p1/a", "p1/a_mask", "p2/b", "p2/b_mask"):
+        save(tmp_path / "own" / f"{name}.png", picture((24, 32)))
+    text, data = trained.study.read_text(), "{name: folder, root: own, images: '*/*.png', masks: '*/*_mask.png'}"
+    trained.study.write_text(re.sub(r"^data:(.*\n( .*\n)*)", f"data: {data}\n", text, flags=re.MULTILINE))
+    count = 1 if part else 2
+    assert predict(trained, [tmp_path / "own" / part], tmp_path / "out")[1:] == (count, count)
 
 
 def test_the_network_sees_what_it_was_trained_on(trained: Results, picture: Pictures) -> None:

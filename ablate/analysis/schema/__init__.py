@@ -96,7 +96,7 @@ FRAMES: Mapping[str, Frame] = {
             "best_epoch": number("mean over complete seeds of the best-val epoch"),
             "regret": number("highest V of the variant less V"),
             "eligible": flag("whether the cell may be chosen"),
-            "untrained": flag("whether its mean test mIoU is within a point of `blind_score`: nothing was learned"),
+            "untrained": flag("whether its mean test mIoU is at most a point above `blind_score`: nothing was learned"),
             "own_best shared": flag("whether the rule chose it"),
             "convergence": _VERDICT,
             "convergence_reason": text("what that verdict rests on"),
@@ -168,7 +168,7 @@ FRAMES: Mapping[str, Frame] = {
             "superiority superiority_low superiority_high": number("P(a run of `variant` beats one of `against`)"),
             "superiority_verdict": text('"meaningful", "negligible", "noise", or "" where none may be given'),
             "untrained": flag(
-                "whether a side's mean test mIoU is within a point of `blind_score`: nothing was learned"
+                "whether a side's mean test mIoU is at most a point above `blind_score`: nothing was learned"
             ),
             "detectable": number("undecided only: the difference it would have found with a chance of 80 %"),
             "seeds_needed": number("undecided only: seeds a side that find `delta` so; infinite above 1,000", "seeds"),

@@ -60,7 +60,8 @@ def folder(
       ``{cell: {bit: 0}, nucleus: {bit: 1}}``, and where each has files of its own: with ``{class}`` in `masks`, such as
       ``label/{stem}_{class}.png``, classes are the words that stand there (or names to them), and files hold 0 and 1 or
       255.
-    - `ignore`: stored values or colours that are not scored. A label that neither names is an error.
+    - `ignore`: stored values or colours that are not scored. A label that neither names is an error, unless `others`
+      stands here: then all that `classes` does not name is ignored, such as the mixed colours of smoothed borders.
     - `size`: (height, width) to resize to, images bilinear with antialiasing, masks nearest; None keeps the one size
       that all images have.
     - `split`: see `ablate.data.files.splitting.read_split`; by default 0.7 / 0.15 / 0.15 by seed 0.
@@ -230,7 +231,7 @@ def _check_shared(files: Collection[Collection[str]], pairs: Collection[Mapping[
             cure = "rename images or classes"
             findings.add(mask, "that fits several images and classes", noun="mask", key="data.masks", cure=cure)
         else:
-            cure = "add the images or narrow 'masks'"
+            cure = "add the images, or move these masks out"
             findings.add(mask, "without an image", noun="mask", key="data.images", cure=cure)
 
 

@@ -18,7 +18,7 @@ import PIL
 from ablate.data import cache
 from ablate.data.dataset import IGNORE, Dataset, Findings, Split, first_names, moments, only_one_class, without_class
 from ablate.data.files.header import Unusable
-from ablate.data.files.labels import UNKNOWN, Colour, Labels, distinct_colours
+from ablate.data.files.labels import UNKNOWN, Colour, Labels, drawn_colours
 from ablate.data.files.pixels import REVISION, image_array, read_image, read_mask, resize_image, stored_palette
 from ablate.data.files.sources import MASKS, Pair, Source, in_threads, inspect, leaks, manifest, note_fault, read_bytes
 from ablate.errors import DataError
@@ -47,8 +47,9 @@ class Recipe:
 
     def document(self) -> dict[str, Any]:
         """Return the recipe as JSON values, for the fingerprint."""
-        several = {"multilabel": self.labels.words} if self.labels.multilabel else {}
-        return several | {
+        more: dict[str, Any] = {"multilabel": self.labels.words} if self.labels.multilabel else {}
+        more |= {} if self.labels.unnamed == UNKNOWN else {"unnamed": self.labels.unnamed}
+        return more | {
             "revision": REVISION,
             "size": self.size,
             "channels": self.channels,
@@ -260,9 +261,9 @@ class _Decoding:
     def _say_unknown(self, unknown: Mapping[int, list[tuple[str, int]]], findings: Findings) -> None:
         """Say the three commonest labels that have no meaning, how often and where, and what is allowed."""
         totals = Counter({code: sum(count for _, count in found) for code, found in unknown.items()})
-        if len(totals) > MANY_UNKNOWN and not self.labels.coloured:
+        if len(totals) > MANY_UNKNOWN:
             message = f"{len(totals):,} values without a meaning, which look interpolated or lossy"
-            cure = "store labels without resizing or compressing them as pictures; `ablate init` shows what there is"
+            cure = "store labels without smoothing or compressing them as pictures; or write ignore: [others]"
             findings.say(f"the masks hold {message}", key="data.classes", cure=cure)
             return
         for code, pixels in totals.most_common(3):
@@ -281,7 +282,7 @@ class _Decoding:
         if self.labels.palette is not None:
             return self.labels.palette
         first = read_bytes(self.root, self.sources["train"][0].pair.masks[0])
-        return stored_palette(first, self.labels) or distinct_colours(len(self.labels.classes))
+        return stored_palette(first, self.labels) or drawn_colours(self.labels.classes)
 
     def _window(self, findings: Findings) -> tuple[float, float] | None:
         """Return the window of 16-bit images for which none is given: between two quantiles of all training pixels."""

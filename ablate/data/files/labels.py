@@ -16,8 +16,10 @@ from ablate.data.dataset import IGNORE, MOST_MULTILABEL, Findings
 Colour = tuple[int, int, int]
 
 UNKNOWN = 254  # in an applied mask: a stored value that neither `classes` nor `ignore` names
+OTHERS = "others"  # in `ignore`: every stored value that `classes` does not name
 MOST_CLASSES = 254
 HIGHEST_VALUE = 65_535
+BACKGROUND: Colour = (64, 64, 64)
 BITS = 16
 _HEX = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
@@ -26,6 +28,7 @@ _HEX = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 class Labels:
     """The meaning of stored labels: value, or colour as r << 16 | g << 8 | b, to class index or `IGNORE`.
 
+    `unnamed` is what all become that `table` does not name: `UNKNOWN`, which is an error, or `IGNORE`.
     `multilabel`: a pixel may bear several classes, and the index is the sum of 2^class. With `words` each class has a
     file of its own, in whose name its word stands, and `table` says of a file's values: 1 there, 0 not.
     """
@@ -36,20 +39,21 @@ class Labels:
     table: Mapping[int, int]
     multilabel: bool = False
     words: tuple[str, ...] = ()
+    unnamed: int = UNKNOWN
 
     @cached_property
     def _lookup(self) -> np.ndarray:
-        lookup = np.full(1 << 24 if self.coloured else HIGHEST_VALUE + 1, UNKNOWN, dtype=np.uint8)
+        lookup = np.full(1 << 24 if self.coloured else HIGHEST_VALUE + 1, self.unnamed, dtype=np.uint8)
         for code, target in self.table.items():
             lookup[code] = target
         return lookup
 
     def apply(self, codes: np.ndarray) -> np.ndarray:
-        """Return class indices uint8 of `codes` (integers): `IGNORE` where ignored, `UNKNOWN` where not named."""
+        """Return class indices uint8 of `codes` (integers): `IGNORE` where ignored, `unnamed` where not named."""
         if codes.dtype in (np.uint8, np.uint16):  # of these no value lies outside the table
             return self._lookup[codes]
         inside = (codes >= 0) & (codes < len(self._lookup))
-        return np.where(inside, self._lookup[np.where(inside, codes, 0)], np.uint8(UNKNOWN))
+        return np.where(inside, self._lookup[np.where(inside, codes, 0)], np.uint8(self.unnamed))
 
     def joined(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Return the one mask of a pixel's classes from those of its files; what any file ignores is ignored."""
@@ -84,6 +88,7 @@ def read_labels(
 
     `classes` is a list of names (stored as 0, 1, ...) or maps each name to a value, a list of values, a colour
     ("#rrggbb" or three numbers) or a list of colours. Three numbers are a colour where every class has just three.
+    `ignore` lists values or colours that are not scored, or "others": all that `classes` does not name.
     A pixel may bear several classes where each is a bit of the value, such as {bit: 0}, and where each has `files` of
     its own, of 0 and 1 or 255: then `classes` are what stands in their names, or names to that.
     """
@@ -106,7 +111,7 @@ def read_labels(
         findings.say("expected names to values, got values to names", key="data.classes", cure=cure)
         return None
     named = [(f"classes.{name}", index, _parse(entry)) for index, (name, entry) in enumerate(classes.items())]
-    stored = [*named, *(("ignore", IGNORE, _parse(entry)) for entry in ignore)]
+    stored = [*named, *(("ignore", IGNORE, _parse(entry)) for entry in ignore if entry != OTHERS)]
     coloured = any(isinstance(part, tuple) for _, _, found in stored for part in found)
     coloured = coloured or all(_as_colour(found) for _, _, found in named)
     table: dict[int, int] = {}
@@ -124,7 +129,8 @@ def read_labels(
                 told = f"the label {_shown(code, coloured)} stands for both '{owners[code]}' and '{name}'"
                 findings.say(told, key=f"data.{key}")
             table[code] = target
-    return Labels(tuple(classes), _palette(tuple(classes), palette, chosen, findings), coloured, table)
+    colours = _palette(tuple(classes), palette, chosen, findings)
+    return Labels(tuple(classes), colours, coloured, table, unnamed=IGNORE if OTHERS in ignore else UNKNOWN)
 
 
 def _read_multilabel(
@@ -183,13 +189,19 @@ def distinct_colours(count: int) -> tuple[Colour, ...]:
     return tuple(colours)
 
 
+def drawn_colours(classes: Sequence[str]) -> tuple[Colour, ...]:
+    """Return the colours of classes for which none is given: the background dark, so that what lies on it is seen."""
+    colours = zip(classes, distinct_colours(len(classes)), strict=True)
+    return tuple(BACKGROUND if name.lower() == "background" else colour for name, colour in colours)
+
+
 def _palette(
     classes: tuple[str, ...], asked: Mapping[str, Any] | None, stored: Mapping[str, Colour], findings: Findings
 ) -> tuple[Colour, ...] | None:
     """Return the colours to draw classes with: as asked for, else as stored in the masks; None leaves them open."""
     if asked is None and len(stored) < len(classes):
         return None
-    chosen = dict(zip(classes, distinct_colours(len(classes)), strict=True)) | dict(stored)
+    chosen = dict(zip(classes, drawn_colours(classes), strict=True)) | dict(stored)
     for name, entry in (asked or {}).items():
         codes = _codes(_parse(entry), True)
         if name not in chosen or len(codes) != 1:

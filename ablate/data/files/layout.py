@@ -185,7 +185,7 @@ def _named_alike(paths: Sequence[PurePosixPath], suffix: str) -> Iterator[tuple[
     Files of one kind fit several patterns: with the word that all their names share, the partners' may lack it.
     """
     plain = [f"*{suffix}"]
-    for pattern, shape in ((r"[_\-. ]*[A-Za-z]+$", "*{}"), (r"^[A-Za-z]+[_\-. ]*", "{}*")):
+    for pattern, shape in ((r"[_\-. ]*[^\W\d_]+$", "*{}"), (r"^[^\W\d_]+[_\-. ]*", "{}*")):
         found = defaultdict(list)
         for path in paths:
             match = re.search(pattern, path.stem)
@@ -198,6 +198,7 @@ def _named_alike(paths: Sequence[PurePosixPath], suffix: str) -> Iterator[tuple[
             continue
         if not telling and 2 <= len(found) <= 4 and all(word and len(own) > 1 for word, own in found.items()):
             telling = dict(found)
+            yield plain[:1], list(paths)  # or these words tell something else: benign_1, malignant_1
         if telling:
             rest = [path for word, own in found.items() if word not in telling for path in own]
             yield from (([shape.format(glob.escape(word)) + suffix], own) for word, own in telling.items())

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import stat
+import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -107,7 +108,8 @@ def pair_up(
     present = set(_pictures(root, mask_glob))
     unclear: set[str] = set()
     if named:
-        wanted = {image: _fill(masks, image) for image in candidates}
+        spelled = {_composed(path): path for path in present}
+        wanted = {image: spelled.get(_composed(mask := _fill(masks, image)), mask) for image in candidates}
         fits = [mask for mask in wanted.values() if len(os.fsencode(PurePosixPath(mask).name)) <= LONGEST_NAME]
         present |= {mask for mask in fits if (root / mask).is_file()}
         taken = {mask for image, mask in wanted.items() if mask in present and mask != image}
@@ -130,14 +132,14 @@ def pair_up(
         looked = f"'{masks}' is filled in for each image" if named else "they are paired by their names without ending"
         findings.say(f"no image of '{images}' has a mask among '{masks}'", key=MASKS, cure=looked)
         return []
-    fault, cure = "without a mask", "add the masks or narrow 'images'"
+    fault, cure = "without a mask", "add the masks, or move these images out of the folder"
     if known:  # one file a class
         fault, cure = f"without a mask '{masks}'", "store an empty mask where the class is absent"
     for image in found:
         if image not in partner:
             findings.add(image, fault, key=MASKS, cure=cure)
     for mask in sorted(present.difference(partner.values(), unclear, found, known)):
-        findings.add(mask, "without an image", noun="mask", key=IMAGES, cure="add the images or narrow 'masks'")
+        findings.add(mask, "without an image", noun="mask", key=IMAGES, cure="add the images, or move these masks out")
     return sorted(partner.items(), key=lambda pair: natural(pair[0]))
 
 
@@ -216,8 +218,8 @@ def _by_key(
 
     By stem or by wildcards, whichever pairs more; by stem where it makes no difference.
     """
-    ways = [_match(images, masks, {path: PurePosixPath(path).stem for path in (*images, *masks)})]
-    ours, theirs = (_regex(_OPEN_ENDING.sub("", glob)) for glob in (image_glob, mask_glob))
+    ways = [_match(images, masks, {path: _composed(PurePosixPath(path).stem) for path in (*images, *masks)})]
+    ours, theirs = (_regex(_OPEN_ENDING.sub("", _composed(glob))) for glob in (image_glob, mask_glob))
     if ours.groups == theirs.groups:
         sides = ((ours, image_glob, images), (theirs, mask_glob, masks))
         found = {path: regex.fullmatch(_subject(path, glob)) for regex, glob, paths in sides for path in paths}
@@ -225,9 +227,14 @@ def _by_key(
     return max(ways, key=lambda way: len(way[0]))
 
 
+def _composed(text: str) -> str:
+    """Return a name with each accented letter as one character: macOS stores "ü" as two in some names."""
+    return unicodedata.normalize("NFC", text)
+
+
 def _subject(path: str, pattern: str) -> str:
     """Return what the wildcards of a pattern are matched with: no ending where the pattern leaves that open."""
-    return path.removesuffix(PurePosixPath(path).suffix) if _OPEN_ENDING.search(pattern) else path
+    return _composed(path.removesuffix(PurePosixPath(path).suffix) if _OPEN_ENDING.search(pattern) else path)
 
 
 def _match(
@@ -361,7 +368,8 @@ def _inspect(root: Path, pair: Pair) -> tuple[Source, list[tuple[str, str, Unusa
             faults.append((pair.image, "image", Unusable("whose EXIF rotation their mask does not share", cure)))
         elif other.size != image.size:
             shown = f"{pair.image} ({image.size[0]}x{image.size[1]}, mask {other.size[0]}x{other.size[1]})"
-            faults.append((shown, "image", Unusable("of another size than their mask")))
+            cure = "is the mask turned, or another image's? put it right, or move both out of the folder"
+            faults.append((shown, "image", Unusable("of another size than their mask", cure)))
         image = image if other is image else None
     return Source(pair, tuple(digests), image, image is not None and all(masks)), faults
 

@@ -17,7 +17,7 @@ from PIL import ImageColor
 
 from ablate.data.dataset import CAMVID, MOST_MULTILABEL, Findings
 from ablate.data.files.header import Unusable
-from ablate.data.files.labels import Labels
+from ablate.data.files.labels import OTHERS, Labels
 from ablate.data.files.layout import Layout, find_group
 from ablate.data.files.pixels import read_mask
 from ablate.data.files.sources import Pair, in_threads, inspect, list_files, read_bytes
@@ -25,18 +25,24 @@ from ablate.data.files.sources import Pair, in_threads, inspect, list_files, rea
 MOST_MASKS = 2000  # of more, so many are looked at, evenly spaced
 # Masks of semantic classes hold few values; more are shades (interpolated, lossy) or numbers of objects.
 MANY_VALUES = 64
+# Of many colours those are classes that more than this part of all pixels has, this part of them inside of areas.
+SEEN, SOLID = 0.002, 0.1
 IGNORED = 255  # what many data sets store where nothing is scored
 NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt", "labelmap.txt")
 
 
 @dataclass(frozen=True)
 class LabelValues:
-    """The content of masks: values, or colours (r << 16 | g << 8 | b), with pixels and the masks that hold each."""
+    """The content of masks: values, or colours (r << 16 | g << 8 | b), with pixels and the masks that hold each.
+
+    `inside`: the pixels whose neighbours to all sides hold the same value.
+    """
 
     coloured: bool
     pixels: Mapping[int, int]
     masks: Mapping[int, int]
     faults: tuple[str, ...] = ()
+    inside: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def looks(self) -> str:
@@ -50,13 +56,23 @@ class LabelValues:
         numbered = not self.coloured and all(self.masks[a] >= self.masks[b] for a, b in pairwise(values))
         return "shades" if not numbered or (ends and top > 0.5) else "objects"
 
+    @property
+    def plain(self) -> list[int]:
+        """The values, of shades, that are classes: colours that fill areas, else the two commonest values.
+
+        A mixed colour lies between two areas, a pixel or two wide, and is rare.
+        """
+        areas = [code for code, count in self.pixels.items() if self.inside.get(code, 0) > SOLID * count]
+        filled = [code for code in areas if self.coloured and self.share(code) > SEEN]
+        return sorted(filled if len(filled) > 1 else sorted(self.pixels, key=lambda code: -self.pixels[code])[:2])
+
     def share(self, code: int) -> float:
         """Return the part of all pixels that hold a value."""
         return self.pixels.get(code, 0) / max(1, sum(self.pixels.values()))
 
-    def shown(self, code: int) -> str:
-        """Return a value as a study file writes it: 255, or "#800000"."""
-        return f'"#{code:06x}"' if self.coloured else str(code)
+    def shown(self, code: int | str) -> str:
+        """Return a value as a study file writes it: 255, "#800000", or others."""
+        return f'"#{code:06x}"' if self.coloured and isinstance(code, int) else str(code)
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class Survey:
     copies: int
     problems: tuple[str, ...] = ()
     classes: Mapping[str, Any] = field(default_factory=dict)
-    ignore: tuple[int, ...] = ()
+    ignore: tuple[int | str, ...] = ()
     of_words: Mapping[str, LabelValues] = field(default_factory=dict)
 
     @property
@@ -191,25 +207,30 @@ def label_values(root: Path, masks: Sequence[str]) -> LabelValues:
         found = in_threads(lambda mask: _counted(root, mask, coloured=True), masks)
     pixels: Counter[int] = Counter()
     held: Counter[int] = Counter()
+    inside: Counter[int] = Counter()
     faults: dict[str, list[str]] = {}
     for mask, one in zip(masks, found, strict=True):
         if isinstance(one, str):
             faults.setdefault(one, []).append(mask)
         else:
-            pixels.update(one)
-            held.update(one.keys())
+            pixels.update(one[0])
+            inside.update(one[1])
+            held.update(one[0].keys())
     texts = (f"{len(names):,} masks {fault}: {names[0]}" for fault, names in faults.items())
-    return LabelValues(coloured, pixels, held, tuple(texts))
+    return LabelValues(coloured, pixels, held, tuple(texts), inside)
 
 
-def _counted(root: Path, mask: str, *, coloured: bool) -> dict[int, int] | str:
-    """Return the pixels of every value of a mask, or why there are none."""
+def _counted(root: Path, mask: str, *, coloured: bool) -> tuple[dict[int, int], dict[int, int]] | str:
+    """Return the pixels of every value of a mask, all and those inside of areas, or why there are none."""
     try:
         codes = read_mask(read_bytes(root, mask), Labels((), None, coloured, {}))
     except Unusable as error:
         return error.fault
-    values, counts = np.unique(codes, return_counts=True)
-    return dict(zip(map(int, values), map(int, counts), strict=True))
+    middle = codes[1:-1, 1:-1]
+    sides = (codes[:-2, 1:-1], codes[2:, 1:-1], codes[1:-1, :-2], codes[1:-1, 2:])
+    found = (np.unique(part, return_counts=True) for part in (codes, middle[np.all([middle == sides], axis=(0, 1))]))
+    every, inside = (dict(zip(values.tolist(), counts.tolist(), strict=True)) for values, counts in found)
+    return every, inside
 
 
 def class_names(root: Path, labels: LabelValues) -> dict[int, str]:
@@ -238,20 +259,18 @@ def _code(numbers: Sequence[int]) -> int:
     return numbers[0] << 16 | numbers[1] << 8 | numbers[2]
 
 
-def propose_classes(labels: LabelValues, names: Mapping[int, str]) -> tuple[dict[str, Any], tuple[int, ...]]:
+def propose_classes(labels: LabelValues, names: Mapping[int, str]) -> tuple[dict[str, Any], tuple[int | str, ...]]:
     """Return `classes` and `ignore` for what masks store: names that are known, else plain ones to be changed.
 
-    Of shades the two ends are classes and all between them is ignored; of numbered objects 0 is the background and all
+    Of shades the plain ones are classes and all others are ignored; of numbered objects 0 is the background and all
     else one class; 255 beside small numbers is ignored, as in PASCAL VOC.
     """
-    codes = sorted(labels.pixels)
-    if labels.looks == "shades":
-        ends = sorted(sorted(codes, key=lambda code: -labels.pixels[code])[:2])
-        return {"background": ends[0], "foreground": ends[1]}, tuple(code for code in codes if code not in ends)
+    shades = labels.looks == "shades"
+    codes = labels.plain if shades else sorted(labels.pixels)
     if labels.looks == "objects":
         return {"background": codes[0], "object": codes[1:]}, ()
-    ignore: tuple[int, ...] = ()
-    if not labels.coloured and len(codes) > 2 and codes[-1] == IGNORED and codes[-2] < IGNORED - 1:
+    ignore: tuple[int | str, ...] = (OTHERS,) if shades else ()
+    if not shades and not labels.coloured and len(codes) > 2 and codes[-1] == IGNORED and codes[-2] < IGNORED - 1:
         codes, ignore = codes[:-1], (IGNORED,)
     known = {_code(ImageColor.getrgb(name)): name for name in list(ImageColor.colormap)}
     classes: dict[str, Any] = {}

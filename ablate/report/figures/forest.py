@@ -43,7 +43,7 @@ def contrasts(analysis: Analysis) -> Figure:
     for place, row in enumerate(lookup.rows_of(rows)):
         look = styles[row["variant"]]
         # Where a side has learned nothing, that is the word, whatever was decided.
-        word = "untrained" if row["untrained"] else str(row["decision"])
+        word = lookup.decided(row)
         style: dict[str, Any] = {} if word in DECIDED else {"markerfacecolor": theme.PAPER}
         axes.plot(row["delta"], place, look.marker, color=look.color, markersize=5.5, zorder=4, **style)
         texts.append((percent_change(row["delta"], row["low"], row["high"]), _decision(row, word, analysis)))

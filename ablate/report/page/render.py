@@ -31,10 +31,14 @@ _BADGES = {
     **dict.fromkeys(("better", "supported", "gained"), "good"),
     **dict.fromkeys(("worse", "refuted", "diverged", "failed", "lost"), "bad"),
     **dict.fromkeys(("equivalent", "baseline", "complete", "converged"), "even"),
-    **dict.fromkeys(("undecided", "futile", "open", "inconclusive", "pruned", "missing", "under-converged"), "open"),
+    **dict.fromkeys(
+        ("undecided", "untrained", "futile", "open", "inconclusive", "pruned", "missing", "under-converged"), "open"
+    ),
 }
-# A number with a hyphen, with the key that it belongs to (lr=1e-3), an interval, and an option.
-_PARTED = re.compile(r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]|-o [\w.]+=\S+")
+# A number with a hyphen, with the key that it belongs to (lr=1e-3), an interval, an option, and a percentage.
+_PARTED = re.compile(
+    r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]|-o [\w.]+=\S+|[\d.]+ %"
+)
 
 
 def render(page: Page, *, reload: bool = False) -> str:

@@ -42,7 +42,9 @@ CLAIMS = (
 def results(analysis: Analysis) -> Table:
     """Return one row a variant: what it is worth, at which rate, how sure, at what cost."""
     wanted = ["variant", "delta", "low", "high", "p_holm", "decision", "lr_confounded"]
-    frame = analysis.variants.merge(lookup.primary_contrasts(analysis)[wanted], on="variant", how="left")
+    made = lookup.primary_contrasts(analysis)
+    made = made.assign(decision=[lookup.decided(row) for row in lookup.rows_of(made)])
+    frame = analysis.variants.merge(made[wanted], on="variant", how="left")
     cells = analysis.cells[["variant", "setting", "rise", "n_diverged", "convergence"]]
     cells = cells.assign(seeds=analysis.cells["n"])
     frame = frame.merge(cells, on=["variant", "setting"], how="left")

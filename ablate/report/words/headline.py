@@ -139,9 +139,9 @@ def cards(analysis: Analysis) -> list[Card]:
     rows = _primary(analysis)
     if not rows:
         return []
-    decided = sum(row["decision"] in DECISIONS and not row["untrained"] for row in rows)
+    made = sum(lookup.decided(row) in DECISIONS for row in rows)
     return [
-        Card("How sure?", f"{decided} of {count_of(len(rows), 'comparison')} decided", _means(analysis, rows)),
+        Card("How sure?", f"{made} of {count_of(len(rows), 'comparison')} decided", _means(analysis, rows)),
         _chosen(analysis),
         _price(analysis, rows),
         *_open_card(analysis, [row for row in rows if row["decision"] not in DECISIONS and not row["untrained"]]),

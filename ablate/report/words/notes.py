@@ -63,8 +63,8 @@ def _training(analysis: Analysis) -> Iterator[str]:
     frames, chosen = analysis.frames, lookup.at_own_best(analysis.cells, analysis)
     if blind := list(chosen.loc[chosen["untrained"].astype(bool), "variant"]):
         yield (
-            f"untrained: {listed(blind)} scored within a point of the {percent(chosen['blind_score'].max())} % that a "
-            "prediction made without looking at the image reaches, so no component is credited there"
+            f"untrained: {listed(blind)} scored at most a point more than the {percent(chosen['blind_score'].max())} % "
+            "that a prediction made without looking at the image reaches, so no component is credited there"
         )
     best = analysis.classes.groupby("class", sort=False)["iou"].max().dropna()
     unlearned = list(best.index[best < LEARNED])

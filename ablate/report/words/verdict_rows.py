@@ -54,7 +54,7 @@ def verdict_rows(analysis: Analysis) -> tuple[list[SimpleNamespace], SimpleNames
 def _row(analysis: Analysis, row: Row, contrast: Row | None, place: Callable[[float], float | None]) -> SimpleNamespace:
     variant, found = row["variant"], UNDECIDED if contrast is None else contrast
     base = variant == analysis.baseline
-    verdict = "baseline" if base else str(found["decision"])
+    verdict = "baseline" if base else lookup.decided(found)
     cell = lookup.by_variant(analysis.cells[analysis.cells["setting"] == row["setting"]]).get(variant)
     edge = "edge of the grid" * (variant in lookup.on_edge(analysis) and not lookup.one_setting(analysis))
     judged = lookup.primary_kind(analysis) != "confirmed" or analysis.scores.is_fresh(variant, row["setting"])
@@ -94,7 +94,6 @@ def _reach(found: Row) -> list[str]:
 
 def _flags(analysis: Analysis, row: Row, found: Row) -> tuple[str, ...]:
     flags = {
-        "untrained": found["untrained"],
         "lr-confounded": found["lr_confounded"],
         "provisional": row["variant"] in lookup.provisional(analysis),
         "own training settings": row["confounds"],

@@ -58,9 +58,10 @@ def print_plan(
 def checked(study: Study) -> tuple[PlanReport, Dataset, dict[str, Dataset]]:
     """Return the plan of a study whose parts have been tried, its data, and those by variant; raises as `dry_pass`."""
     refuse_missing(study)
-    data = load_data(study, again=True)
-    own = own_data(study, data)
-    dry_pass(study, data, own=own)
+    with Console(stderr=True).status("reading the data and trying every variant"):
+        data = load_data(study, again=True)
+        own = own_data(study, data)
+        dry_pass(study, data, own=own)
     return describe(study, Shape.of(data), {name: Shape.of(part) for name, part in own.items()}), data, own
 
 
@@ -228,7 +229,7 @@ def _limits(data: Dataset, own: Mapping[str, Dataset]) -> list[str]:
             found.append(f"{name} has no pixel of {listed(absent)}")
     groups = len(set(data.splits["test"].groups or ()))
     if 0 < groups < LEAST_GROUPS_DRAWN_WHOLE:
-        found.append(few_groups(groups))
+        found.append(f"{few_groups(groups)} ({LEAST_GROUPS_DRAWN_WHOLE} can; a larger test split has more)")
     return found
 
 

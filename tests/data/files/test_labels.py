@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ablate.data.dataset import IGNORE, Findings
-from ablate.data.files.labels import UNKNOWN, distinct_colours, read_labels
+from ablate.data.files.labels import BACKGROUND, UNKNOWN, distinct_colours, drawn_colours, read_labels
 
 
 def read(classes: Any, ignore: Sequence[Any] = (), palette: Any = None) -> tuple[Any, list[str]]:
@@ -26,6 +26,12 @@ def test_values_become_indices_in_the_order_of_the_classes() -> None:
     assert labels.apply(np.array([255, 256, 65_535], np.uint16)).tolist() == [0, UNKNOWN, UNKNOWN]
     assert labels.apply(np.array([-1, 0, 1 << 20], np.int32)).tolist() == [UNKNOWN, 1, UNKNOWN]
     assert labels.allowed == "0, 7, 128, 255"
+
+
+def test_what_no_class_names_may_be_ignored() -> None:
+    labels, problems = read({"sky": "#808080", "road": "#804080"}, ignore=["others"])
+    assert problems == [] and labels.apply(np.array([0x808080, 0x806080, -1])).tolist() == [0, IGNORE, IGNORE]
+    assert read({"a": {"bit": 0}, "b": {"bit": 1}}, ignore=["others"])[1]
 
 
 def test_a_list_of_names_counts_from_zero() -> None:
@@ -62,6 +68,7 @@ def test_a_palette_may_be_given_in_part() -> None:
     labels, problems = read({"a": 0, "b": 1}, palette={"b": "#0a0b0c"})
     assert problems == [] and labels.palette == (distinct_colours(2)[0], (10, 11, 12))
     assert read({"a": 0, "b": 1})[0].palette is None
+    assert drawn_colours(["a", "Background"]) == (distinct_colours(2)[0], BACKGROUND)
 
 
 def test_distinct_colours_are_distinct() -> None:

@@ -57,9 +57,9 @@ def test_what_has_no_partner_is_counted_on_both_sides(tmp_path: Path, masks: str
     assert found == [("image/f.png", "label/f.png"), ("image/g.png", "label/g.png")]
     assert problems == [
         "data.masks: 5 images without a mask: image/a.png, image/b.png, image/c.png and 2 more;"
-        " add the masks or narrow 'images'",
+        " add the masks, or move these images out of the folder",
         "data.images: 3 masks without an image: label/x.png, label/y.png, label/z.png;"
-        " add the images or narrow 'masks'",
+        " add the images, or move these masks out",
     ]
 
 

@@ -138,7 +138,7 @@ def test_a_check_says_what_the_report_will_hold_against_the_data(
     monkeypatch.setattr("ablate.run.plan.view.checked", lambda _study: found)
     assert check_document(study, tmp_path)["limits"] == (
         f"val has no pixel of {data.classes[0]}; train of 'small-too' has no pixel of {data.classes[3]}; "
-        "the test images come in 2 groups, too few to stand for others"
+        "the test images come in 2 groups, too few to stand for others (10 can; a larger test split has more)"
     )
 
 
