@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ablate.commands.predict import best_trial
 from ablate.errors import AblateError, ResultsError, install_cure
-from ablate.records.files import make_folder, write_atomic
+from ablate.records.files import make_folder, write_atomic, writing
 from ablate.records.images import unpack_image
 from ablate.records.store import Results, to_json
 from ablate.train.predictor import Predictor
@@ -45,7 +45,8 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder)
     model, images = predictor.model, _test_image(results, predictor)
-    make_folder(out)
+    with writing(out):
+        make_folder(out)
     with torch.no_grad():
         expected = model(images)
     files = {}

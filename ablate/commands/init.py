@@ -13,6 +13,7 @@ from typing import Any
 from ablate.data.files.layout import find_group, find_layout
 from ablate.data.files.survey import Survey, sums_of, survey
 from ablate.errors import StudyError
+from ablate.records.files import writing
 from ablate.study.jsonschema import json_schema
 from ablate.study.names import ALLOWED
 from ablate.wording import count_of
@@ -26,8 +27,10 @@ BITS = {"byte": "8 bit", "deep": "16 bit", "wide": "32 bit", "float": "floating 
 Ask = Callable[[str, str], str]
 
 
-def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tuple[Path, list[str]]:
-    """Write a study of the images in `folder` to `out`, by default <folder's name>.yaml here; return it, with notes.
+def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tuple[list[Path], list[str]]:
+    """Write a study of the images in `folder` to `out`, by default <folder's name>.yaml here, and its schema beside it.
+
+    Return the files that were written, the study first, and notes.
 
     `ask` (question, default) is asked for the names of classes that no file tells; None takes the defaults. Raises
     `StudyError` where the file is there already, `DataError` where nothing in the folder pairs up.
@@ -51,12 +54,14 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     place = os.path.relpath(folder.resolve(), path.resolve().parent)
     place = str(folder.resolve()) if place.startswith("../..") else Path(place).as_posix()
     text = study_text(name, place, seen, path.name)  # before the file is made: it may raise
-    with path.open("x", encoding="utf-8") as handle:
-        handle.write(text)
     # Beside the study, where an editor finds it without network; one that is there may know plugins.
+    texts = {path: text}
     if not (schema := path.with_name(SCHEMA)).exists():
-        schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
-    return path, notes(seen)
+        texts[schema] = json.dumps(json_schema(), indent=2) + "\n"
+    for written, content in texts.items():
+        with writing(written), written.open("x", encoding="utf-8") as handle:
+            handle.write(content)
+    return list(texts), notes(seen)
 
 
 def _named(seen: Survey, ask: Ask) -> Survey:

@@ -14,7 +14,7 @@ from ablate.data.dataset import as_bytes
 from ablate.data.files.header import Unusable
 from ablate.data.files.sources import ARRAYS, SUFFIXES, bands_of, list_files, of_bands
 from ablate.errors import DataError, Problem, ResultsError, nearest
-from ablate.records.files import make_folder
+from ablate.records.files import make_folder, writing
 from ablate.records.paint import labelled
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder, to_json
@@ -89,8 +89,9 @@ def predict(
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder, "cuda" if torch.cuda.is_available() else "cpu")
     card = predictor.card
-    make_folder(out)
-    (out / "classes.json").write_bytes(to_json(classes_document(card)))
+    with writing(out):
+        make_folder(out)
+        (out / "classes.json").write_bytes(to_json(classes_document(card)))
     problems = []
     for files, name in found:
         try:

@@ -36,7 +36,7 @@ def put(path: Path, picture: Image.Image) -> None:
 
 def study_of(folder: Path, out: Path) -> tuple[str, list[str]]:
     """The study that `init` writes, once it was read and its data were loaded; and the notes."""
-    path, notes = write_study(folder, out)
+    (path, *_), notes = write_study(folder, out)
     load_data(read_study(path))
     assert (path.parent / "study.schema.json").exists()
     return path.read_text(), notes
@@ -238,7 +238,7 @@ def test_classes_are_asked_for_and_copies_are_said(membrane: Path, tmp_path: Pat
         asked.append(question)
         return {"background": "border", "foreground": ""}[default]
 
-    path, notes = write_study(membrane, tmp_path / "s.yaml", ask=ask)
+    (path, *_), notes = write_study(membrane, tmp_path / "s.yaml", ask=ask)
     assert len(asked) == 2 and "which masks store as" not in asked[0] and "% of the pixels" in asked[0]
     assert "    border: 0" in path.read_text() and "    foreground: 255" in path.read_text()
     assert "1 image with the same bytes as another one: copies stay in one split" in notes
