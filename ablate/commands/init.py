@@ -13,7 +13,7 @@ from typing import Any
 from ablate.data.files.layout import find_group, find_layout
 from ablate.data.files.survey import Survey, sums_of, survey
 from ablate.errors import StudyError
-from ablate.records.files import writing
+from ablate.records.files import publish_once, writing
 from ablate.study.jsonschema import json_schema
 from ablate.study.names import ALLOWED
 from ablate.wording import count_of
@@ -59,8 +59,8 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     if not (schema := path.with_name(SCHEMA)).exists():
         texts[schema] = json.dumps(json_schema(), indent=2) + "\n"
     for written, content in texts.items():
-        with writing(written), written.open("x", encoding="utf-8") as handle:
-            handle.write(content)
+        with writing(written):
+            publish_once(written, content.encode())
     return list(texts), notes(seen)
 
 
