@@ -163,5 +163,5 @@ def misused(error: typer.TyperException) -> Problem:
     words = [context.command_path] if context else ["ablate", *(word for word in sys.argv[1:2] if word[0] != "-")]
     text, _, cure = error.format_message().rstrip(".").partition(". ")
     if near := getattr(error, "possibilities", None):
-        text, cure = str(error), nearest(error.option_name, near)
+        text, cure = str(error), nearest(getattr(error, "option_name", ""), near)
     return Problem(text[0].lower() + text[1:], cure=cure[:1].lower() + cure[1:] or f"{' '.join(words)} --help")

@@ -413,13 +413,11 @@ def test_changed_plugin_code_is_refused_by_name_and_marked_where_allowed(command
     plugin.write_text(Path(command_plugin()).read_text(encoding="utf-8"), encoding="utf-8")
     words = ("run", "study.yaml", "--plugin", "mine.py")
     assert command(*words, "--only", "variant=narrow").returncode == 0
-    plugin.write_text(plugin.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
-    refused = command(*words)
-    assert refused.returncode == 2 and "mine.py" in refused.stderr and "--allow-code-change" in refused.stderr
-    for allowed in (
-        command(*words, "--allow-code-change", "--only", "lr=0.01"),
-        command("retry", *words[1:], "--allow-code-change"),
-    ):
+    for verb, part in (("run", ("--only", "lr=0.01")), ("retry", ())):
+        plugin.write_text(plugin.read_text(encoding="utf-8") + f"\n# before {verb}\n", encoding="utf-8")
+        refused = command(verb, *words[1:], *part)
+        assert refused.returncode == 2 and "mine.py" in refused.stderr and "--allow-code-change" in refused.stderr
+        allowed = command(verb, *words[1:], *part, "--allow-code-change")
         assert allowed.returncode == 0, allowed.stdout + allowed.stderr
     marked = {name.split("-")[0]: "plugin_code_changed" in p for name, p in command.provenance().items()}
     assert marked == {"narrow": False, "wide": True}
