@@ -10,6 +10,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # `python -m ablate.cli` looks for modules in the working folder first: a stranger's json.py there is not ours.
     del sys.path[0]
 
+import errno
 import io
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ if Path(sys.argv[0]).stem in ("ablate", "cli", "-m") and signal.getsignal(signal
 import typer
 
 from ablate.commands.given import (
+    misused,
     plugins_of,
     print_json,
     results_folder,
@@ -31,7 +33,7 @@ from ablate.commands.given import (
 )
 from ablate.commands.options import CodeChange, Folder, Json, MixedDevices, Only, Out, Overrides, Plugins, StudyFile
 from ablate.commands.tools import TOOLS
-from ablate.errors import AblateError, Problem, StudyError, is_full_disk
+from ablate.errors import FULL_DISK, AblateError, Problem, ResultsError, StudyError, full_disk
 
 app = typer.Typer(
     name="ablate",
@@ -49,21 +51,27 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        print("ablate: stopped", file=sys.stderr)
+        sys.exit(1)
+    except typer.TyperException as error:
+        if error.format_message():  # else the help was printed
+            print(f"ablate: {misused(error)}", file=sys.stderr)
+        sys.exit(2)
     except AblateError as error:
         for problem in error.problems:
             print(f"ablate: {problem}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if not is_full_disk(error):
-            if error.filename is None:
-                raise
-            print(f"ablate: {Problem(error.strerror or str(error), file=os.fsdecode(error.filename))}", file=sys.stderr)
-            sys.exit(2)
-        file = os.fsdecode(error.filename) if error.filename is not None else ""
-        cure = "mend it and run the same command again: nothing finished is lost"
-        print(f"ablate: {Problem(error.strerror or str(error), file=file, cure=cure)}", file=sys.stderr)
-        sys.exit(1)
+        if error.errno in FULL_DISK and error.errno != errno.EROFS:
+            lost = "then run the same command again: nothing finished is lost"
+            print(f"ablate: {full_disk(error, Path())}, {lost}", file=sys.stderr)
+            sys.exit(1)
+        if error.filename is None:
+            raise
+        print(f"ablate: {Problem(error.strerror or str(error), file=os.fsdecode(error.filename))}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.command()
@@ -274,12 +282,15 @@ def compare(
     _one_thread()
     from ablate.report.diff import compare_studies, print_comparison
 
+    sides = results_folder(left), results_folder(right)
+    if sides[0].samefile(sides[1]):
+        raise ResultsError("both sides are this folder", file=str(sides[0]), cure="name another one to compare it with")
     if as_json:
         import dataclasses
 
-        print_json(dataclasses.asdict(compare_studies(results_folder(left), results_folder(right))))
+        print_json(dataclasses.asdict(compare_studies(*sides)))
     else:
-        print_comparison(results_folder(left), results_folder(right))
+        print_comparison(*sides)
 
 
 @app.command()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.wording import size_text
 
 
 @dataclass(frozen=True)
@@ -88,18 +94,18 @@ def install_cure(extra: str) -> str:
     return shlex.join(["pip", "install", *(asked or [f".[{extra}]"])])
 
 
-# Folders that an archive was unpacked to out of sight, each with the archive.
-_UNPACKED: dict[str, str] = {}
+# Folders that an archive was unpacked to out of sight, each with the archive; `parallel_map` hands it on.
+UNPACKED: dict[str, str] = {}
 
 
 def note_unpacked(folder: object, archive: object) -> None:
     """Have messages name the `archive`, which the user knows, in place of the `folder` that it was unpacked to."""
-    _UNPACKED[f"{folder}/"] = f"{archive}: "
+    UNPACKED[f"{folder}/"] = f"{archive}: "
 
 
 def in_place(text: str) -> str:
     """Return `text` with the files of unpacked archives named within these: "trials.tar.xz: trials/a/record.json"."""
-    for folder, archive in _UNPACKED.items():
+    for folder, archive in UNPACKED.items():
         text = text.replace(folder, archive)
     return text
 
@@ -123,7 +129,29 @@ def redacted(text: str) -> str:
     return _AS_SETTING.sub(r"\1…", _IN_URL.sub(r"\1:…@", text))
 
 
+# What an error says that has no place to write to, and what mends it.
+FULL_DISK = {
+    errno.ENOSPC: ("the disk is full", "make room there"),
+    errno.EDQUOT: ("your quota of this disk is used up", "make room there, or ask for a larger one"),
+    errno.EFBIG: ("a file may not become larger", "raise the limit (ulimit -f)"),
+    errno.EROFS: ("the disk is read-only", "have it made writable"),
+}
+
+
 def is_full_disk(error: BaseException) -> bool:
     """Return whether `error` says that a file could not be written for want of space, quota or leave."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    return isinstance(error, OSError) and error.errno in full
+    return isinstance(error, OSError) and error.errno in FULL_DISK
+
+
+def full_disk(error: BaseException, folder: object) -> Problem:
+    """Return what is to be said of an error for which `is_full_disk` holds: where, how much is free, and the cure.
+
+    The place is that of the file which the error names, or else the `folder` that was written to.
+    """
+    assert isinstance(error, OSError) and error.errno is not None
+    message, cure = FULL_DISK[error.errno]
+    place = str(folder) if error.filename is None else str(Path(os.fsdecode(error.filename)).parent)
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(place).free
+        message += f" ({size_text(free) if free >= 1e6 else 'less than 1 MB'} free)"
+    return Problem(message, file=place, cure=cure)

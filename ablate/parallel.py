@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from ablate.errors import UNPACKED
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -35,7 +37,7 @@ def parallel_map(
     # A few portions a process, so that all of them end at about the same time.
     portion = -(-len(items) // (4 * count))
     try:
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts)
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(UNPACKED,))
     except (OSError, ImportError, NotImplementedError):
         return [function(item) for item in items]  # no shared memory, and so no locks between processes
     with pool:
@@ -52,6 +54,7 @@ def usable_cores() -> int:
     return min(MOST_WORKERS, cores)
 
 
-def _leave_interrupts() -> None:
-    """Leave Ctrl-C to the process that was started by hand: the others end with it, without a word of their own."""
+def _begin(unpacked: dict[str, str]) -> None:
+    """Leave Ctrl-C to the process that was started by hand, and name files of archives in messages as it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    UNPACKED.update(unpacked)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError, PluginError
 from ablate.registry import MODELS, Registry, is_below
+from ablate.wording import short_path
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ def _is_installed(folder: Path) -> bool:
 
 def _load_file(file: Path | str | PluginFile, among: Mapping[str, PluginFile]) -> list[PluginFile]:
     digest = file.sha256 if isinstance(file, PluginFile) else None
-    path = Path(file.file if isinstance(file, PluginFile) else file).absolute()
+    path = short_path(Path(file.file if isinstance(file, PluginFile) else file).absolute())
     if not path.is_file():
         raise PluginError("no such plugin file", file=str(path))
     if path.suffix != ".py":

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def count_of(number: int | str, noun: str) -> str:
     """Return a number, or its text, with its noun, in the plural unless it is one: "1 seed", "3 to 5 seeds"."""
     return f"{number} {noun}{'' if str(number) == '1' else 's'}"
+
+
+def short_path(path: Path) -> Path:
+    """Return a path as a person would write it, `/a/results` for `/a/b/../results`, where both are the same place."""
+    short = Path(os.path.normpath(path))
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def range_of(numbers: Iterable[int]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from ablate.cli import main
 from ablate.commands.given import results_of, study_file
 from tests.planted import plant
 
@@ -57,6 +60,45 @@ def test_extending_beyond_all_bounds(folder: Path) -> None:
     assert line == "study.yaml: --extend: expected at most 100,000 epochs in the end, got more; write --extend 2"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run study.yaml --extend much", "--extend: expected a number, got 'much'; write --extend 2"),
+        ("run study.yaml --extend=", "--extend: expected a number, got an empty text; write --extend 2"),
+        ("run study.yaml --exted 2", "no such option: --exted; did you mean '--extend'?"),
+        ("run study.yaml --extend", "option '--extend' requires an argument; "),
+        ("run study.yaml --detach=3", "option '--detach' does not take a value; "),
+        ("profile study.yaml --seconds x", "--seconds: expected a number, got 'x'; write --seconds 60"),
+        ("dashboard --port 99999", "--port: expected a number <= 65535, got '99999'; write --port 8080"),
+        ("dashboard --port a", "--port: expected an integer, got 'a'; write --port 8080"),
+        ("plan", "missing argument 'study'; "),
+        ("statsu", "no such command 'statsu'; did you mean 'status'?"),
+        ("compare p results/p", "results/p: both sides are this folder; name another one to compare it with"),
+        ("init images --out /proc/s.yaml", "/proc/s.yaml: cannot be written (No such file or directory); choose "),
+        ("data study.yaml --out /proc/s.png", "/proc/s.png: cannot be written (No such file or directory); choose "),
+        ("data study.yaml --out s.foo", "s.foo: no picture has such an ending; write one in .png"),
+        ("check sub/far.yaml", "sub/far.yaml:2: data.root: there is no folder /"),
+    ],
+)
+def test_a_bad_option_or_place_is_one_line_with_its_cure(
+    words: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    for kind in ("images/image", "images/label"):
+        (folder / kind).mkdir(parents=True)
+        for name in range(4):
+            Image.new("L", (16, 16), name if kind.endswith("image") else 255 * (name % 2)).save(f"{kind}/{name}.png")
+    (folder / "results/p").mkdir(parents=True)
+    (folder / "results/p/run.json").write_text("{}")
+    (folder / "sub").mkdir()
+    (folder / "sub/far.yaml").write_text("study: far\ndata: {name: camvid, root: ../nowhere}\n")
+    monkeypatch.setattr(sys, "argv", ["ablate", *words.split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and line.startswith(f"ablate: {said}") and "/../" not in line, line
+
+
 @pytest.mark.parametrize("seconds", ["nan", "inf", "0", "1e30"])
 def test_a_profile_of_no_length(seconds: str, folder: Path) -> None:
     line = refused(ablate(folder, "profile", "study.yaml", "--seconds", seconds))
@@ -66,7 +108,8 @@ def test_a_profile_of_no_length(seconds: str, folder: Path) -> None:
 def test_every_command_names_a_damaged_document_in_one_line(folder: Path) -> None:
     path = plant(folder / "results" / "p", variants=("unet", "noskip"), lrs=(1e-3,), seeds=2, epochs=2, images=2)
     (path / "run.json").write_text(json.dumps({"study": "p", "plan": [{"name": "../../x"}]}))
-    for words in (("status", "p"), ("report", "p"), ("compare", "p", "p")):
+    shutil.copytree(path, path.with_name("q"))
+    for words in (("status", "p"), ("report", "p"), ("compare", "p", "q")):
         line = refused(ablate(folder, *words))
         assert line.startswith("results/p/run.json: damaged: plan.0.name: "), line
 

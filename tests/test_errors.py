@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ablate.errors import AblateError, PluginError, Problem, StudyError, nearest, redacted, visible
+from ablate.errors import (
+    AblateError,
+    PluginError,
+    Problem,
+    StudyError,
+    full_disk,
+    is_full_disk,
+    nearest,
+    redacted,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +31,17 @@ from ablate.errors import AblateError, PluginError, Problem, StudyError, nearest
 )
 def test_a_problem_is_one_line(problem: Problem, line: str) -> None:
     assert str(problem) == line
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(28, "the disk is full ("), (122, "your quota of this disk is used up ("), (30, "the disk is read-only (")],
+)
+def test_a_full_disk_is_said_with_its_place_and_what_is_free(number: int, said: str, tmp_path: Path) -> None:
+    for error, place in ((OSError(number, "x"), tmp_path), (OSError(number, "x", f"{tmp_path}/a/b"), tmp_path / "a")):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        line = str(full_disk(error, tmp_path))
+        assert is_full_disk(error) and line.startswith(f"{place}: {said}") and " free); " in line
 
 
 def test_an_error_carries_all_its_problems() -> None:

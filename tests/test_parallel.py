@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from ablate import parallel
+from ablate.errors import UNPACKED, in_place
 from ablate.parallel import parallel_map
 from tests.conftest import missing
 
@@ -49,8 +50,11 @@ def test_results_come_in_order_and_from_other_processes() -> None:
 
 
 @pytest.mark.usefixtures("another_thread")
-def test_beside_other_threads_nothing_is_forked_and_the_results_are_the_same() -> None:
-    check_squares()
+def test_beside_other_threads_nothing_is_forked_and_the_results_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Such a process knows of unpacked archives what it is told.
+    monkeypatch.setitem(UNPACKED, "/tmp/x/", "trials.tar.xz: ")
+    found = parallel_map(in_place, [f"/tmp/x/{item}" for item in range(50)], workers=2)
+    assert found == [f"trials.tar.xz: {item}" for item in range(50)]
 
 
 @pytest.mark.parametrize(("items", "workers"), [(range(50), 1), ([7], None), ([], None)])

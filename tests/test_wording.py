@@ -10,7 +10,7 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.analysis.frames import load_results
 from ablate.report.page.document import make_page
-from ablate.wording import count_of, listed, range_of
+from ablate.wording import count_of, listed, range_of, short_path
 from tests.planted import plant
 
 
@@ -23,6 +23,13 @@ def test_a_noun_is_in_the_plural_unless_there_is_one(number: int | str, said: st
 
 def test_a_range_of_equal_numbers_is_one_number() -> None:
     assert [range_of(numbers) for numbers in ([3, 2, 3], [3, 3], [1])] == ["2 to 3", "3", "1"]
+
+
+def test_a_path_is_shortened_where_that_leads_to_the_same_place(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    assert short_path(tmp_path / "a" / ".." / "c") == tmp_path / "c"
+    assert short_path(tmp_path / "link" / ".." / "c") == tmp_path / "link" / ".." / "c"
 
 
 def test_names_are_listed_as_in_a_sentence() -> None:

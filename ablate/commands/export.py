@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ablate.commands.predict import best_trial
 from ablate.errors import AblateError, ResultsError, install_cure
-from ablate.records.files import make_folder, refuse_links, write_atomic
+from ablate.records.files import make_folder, refuse_links, write_atomic, writing
 from ablate.records.images import unpack_image
 from ablate.records.store import Results, to_json
 from ablate.train.predictor import Predictor
@@ -46,7 +46,8 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder)
     model, images = predictor.model, _test_image(results, predictor)
-    refuse_links(make_folder(out))  # what a library writes would follow one
+    with writing(out):
+        refuse_links(make_folder(out))  # what a library writes would follow one
     with torch.no_grad():
         expected = model(images)
     files = {}

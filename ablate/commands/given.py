@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.errors import ResultsError, StudyError, nearest
+import typer
+
+from ablate.errors import Problem, ResultsError, StudyError, nearest
+from ablate.wording import short_path
 
 if TYPE_CHECKING:
     from ablate.plugins import Plugins
@@ -99,11 +103,10 @@ def results_of(study: Path, name: str) -> Path:
 
     if study == Results(study.parent).study and Results(study.parent).is_marked():
         return study.parent
-    beside = study.absolute().parent
-    places = [RESULTS / name, beside / "results" / name]
-    if beside.name == STUDIES:  # which lies beside the results, as here
-        places.append(beside.parent / "results" / name)
-    return next((path for path in places if Results(path).is_marked()), places[0])
+    places = [RESULTS / name, study.parent / "results" / name]
+    if study.absolute().parent.name == STUDIES:  # which lies beside the results, as here
+        places.append(study.parent / ".." / "results" / name)
+    return next((short_path(path) for path in places if Results(path).is_marked()), places[0])
 
 
 def results_folder(given: Path | None) -> Path:
@@ -149,3 +152,22 @@ def study_behind(given: Path | None, folder: Path) -> Path | None:
 def print_json(document: Any) -> None:
     """Print a document as JSON."""
     print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def misused(error: typer.TyperException) -> Problem:
+    """Return what is wrong with the words of a command: what was expected, and the cure."""
+    from pydantic import ValidationError
+
+    from ablate.study.problems import translate
+
+    if isinstance(error.__cause__, ValidationError) and isinstance(error, typer.BadParameter) and error.param:
+        option, default = error.param.opts[0], error.param.default
+        (found,) = translate(error.__cause__, error.__cause__.errors()[0]["input"])
+        message = found.message.replace("got the text ", "got ")
+        return Problem(message, key=option, cure=f"write {option} {default or 2:g}")
+    context = getattr(error, "ctx", None)
+    words = [context.command_path] if context else ["ablate", *(word for word in sys.argv[1:2] if word[0] != "-")]
+    text, _, cure = error.format_message().rstrip(".").partition(". ")
+    if near := getattr(error, "possibilities", None):
+        text, cure = str(error), nearest(getattr(error, "option_name", ""), near)
+    return Problem(text[0].lower() + text[1:], cure=cure[:1].lower() + cure[1:] or f"{' '.join(words)} --help")

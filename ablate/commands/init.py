@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from typing import Any
 from ablate.data.files.layout import find_group, find_layout
 from ablate.data.files.survey import Survey, sums_of, survey
 from ablate.errors import StudyError
-from ablate.records.files import publish_once
+from ablate.records.files import publish_once, writing
 from ablate.study.jsonschema import json_schema
 from ablate.study.names import ALLOWED
 from ablate.wording import count_of
@@ -28,8 +27,10 @@ BITS = {"byte": "8 bit", "deep": "16 bit", "wide": "32 bit", "float": "floating 
 Ask = Callable[[str, str], str]
 
 
-def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tuple[Path, list[str]]:
-    """Write a study of the images in `folder` to `out`, by default <folder's name>.yaml here; return it, with notes.
+def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tuple[list[Path], list[str]]:
+    """Write a study of the images in `folder` to `out`, by default <folder's name>.yaml here, and its schema beside it.
+
+    Return the files that were written, the study first, and notes.
 
     `ask` (question, default) is asked for the names of classes that no file tells; None takes the defaults. Raises
     `StudyError` where the file is there already, `DataError` where nothing in the folder pairs up.
@@ -55,11 +56,14 @@ def write_study(folder: Path, out: Path | None, *, ask: Ask | None = None) -> tu
     place = os.path.relpath(folder.resolve(), path.resolve().parent)
     place = str(folder.resolve()) if place.startswith("../..") else Path(place).as_posix()
     text = study_text(name, place, seen, path.name)  # before the file is made: it may raise
-    publish_once(path, text.encode())
     # Beside the study, where an editor finds it without network; one that is there may know plugins.
-    with contextlib.suppress(FileExistsError), path.with_name(SCHEMA).open("x", encoding="utf-8") as handle:
-        handle.write(json.dumps(json_schema(), indent=2) + "\n")
-    return path, notes(seen)
+    texts = {path: text}
+    if not os.path.lexists(schema := path.with_name(SCHEMA)):
+        texts[schema] = json.dumps(json_schema(), indent=2) + "\n"
+    for written, content in texts.items():
+        with writing(written):
+            publish_once(written, content.encode())
+    return list(texts), notes(seen)
 
 
 def _named(seen: Survey, ask: Ask) -> Survey:

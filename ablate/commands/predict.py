@@ -16,7 +16,7 @@ from ablate.data.dataset import Findings, as_bytes
 from ablate.data.files.header import Unusable
 from ablate.data.files.sources import ARRAYS, SUFFIXES, bands_of, list_files, of_bands, pair_up
 from ablate.errors import DataError, Problem, ResultsError, nearest
-from ablate.records.files import make_folder, refuse_links, write_atomic
+from ablate.records.files import make_folder, refuse_links, write_atomic, writing
 from ablate.records.paint import labelled
 from ablate.records.record import Record
 from ablate.records.store import Results, TrialFolder, to_json
@@ -107,8 +107,9 @@ def predict(
     folder, record = best_trial(results, variant)
     predictor = Predictor(folder, "cuda" if torch.cuda.is_available() else "cpu")
     card = predictor.card
-    refuse_links(make_folder(out))
-    write_atomic(out / "classes.json", to_json(classes_document(card)), lasting=False)
+    with writing(out):
+        refuse_links(make_folder(out))
+        write_atomic(out / "classes.json", to_json(classes_document(card)), lasting=False)
     problems = []
     for files, name in found:
         try:

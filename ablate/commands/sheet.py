@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.data.dataset import SPLITS, Dataset, Split, as_bytes
+from ablate.errors import StudyError
 from ablate.records import paint
-from ablate.records.files import refuse_link
+from ablate.records.files import refuse_link, writing
 from ablate.records.images import panel_indices
 from ablate.wording import count_of, listed
 
@@ -35,8 +36,13 @@ def write_sheet(data: Dataset, path: Path) -> None:
         laid = [_laid_over(data, split, place, enlarge=True) for place in chosen]
         blank = [np.full_like(images[0], 255)] * (SHOWN - len(chosen))
         rows += [[*images, *blank], [*laid, *blank]]
-    refuse_link(path)
-    _with_legend(Image.fromarray(paint.mosaic(rows, GAP)), data).save(path)
+    sheet = _with_legend(Image.fromarray(paint.mosaic(rows, GAP)), data)
+    try:
+        with writing(path):
+            refuse_link(path)
+            sheet.save(path)
+    except (KeyError, ValueError):
+        raise StudyError("no picture has such an ending", file=str(path), cure="write one in .png") from None
 
 
 def _with_legend(tiles: Image.Image, data: Dataset) -> Image.Image:

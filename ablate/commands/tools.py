@@ -26,10 +26,12 @@ def init(
     def ask(question: str, default: str) -> str:
         return str(typer.prompt(question, default=default))
 
-    path, notes = write_study(folder, out, ask=None if yes or not sys.stdin.isatty() else ask)
+    (path, *more), notes = write_study(folder, out, ask=None if yes or not sys.stdin.isatty() else ask)
     for note in notes:
         print(f"note: {note}")
     name = shlex.quote(str(path))
+    if more:
+        print(f"wrote {more[0]}, with which editors complete and check the study")
     print(f"wrote {path}; next: ablate check {name}, ablate data {name}, ablate run {name}, ablate report")
 
 

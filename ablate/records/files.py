@@ -60,6 +60,15 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def writing(path: Path | str, cure: str = "choose another with --out") -> Iterator[None]:
+    """Turn what keeps the block from writing to a user's file or folder into a `ResultsError` with the cure."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(f"cannot be written ({error.strerror})", file=str(path), cure=cure) from None
+
+
 def open_own(path: Path, mode: str) -> IO[bytes]:
     """Open a file in the mode "rb", "wb", "ab" or "r+b" (which makes a missing file, too).
 

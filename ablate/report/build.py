@@ -12,7 +12,7 @@ from ablate.analysis.analyse import Analysis, analyse
 from ablate.analysis.frames import load_results
 from ablate.errors import ResultsError, nearest
 from ablate.plugins import load_plugins
-from ablate.records.files import make_folder, write_atomic
+from ablate.records.files import make_folder, write_atomic, writing
 from ablate.records.store import Results
 from ablate.registry import FIGURES
 from ablate.report.figures.saving import FORMATS, draw_all, panel_names
@@ -84,15 +84,12 @@ def _target(path: Path | str, *, own: bool) -> Results:
     """
     target = Results(path)
     known = {target.tables.name, target.figures.name, target.page.name, PAPER}
-    try:
+    with writing(path, "write the report elsewhere with --out" if own else "choose another folder with --out"):
         if not own and target.path.exists() and {item.name for item in target.path.iterdir()} - known:
             raise ResultsError("holds something else than a report", file=str(path), cure="name a new folder")
         make_folder(target.path)
-        with tempfile.TemporaryFile(dir=target.path):
-            return target
-    except OSError as error:
-        cure = "write the report elsewhere with --out" if own else "choose another folder with --out"
-        raise ResultsError(f"cannot be written ({error.strerror})", file=str(path), cure=cure) from None
+        tempfile.TemporaryFile(dir=target.path).close()
+    return target
 
 
 def _state(results: Results) -> tuple[tuple[str, int], ...]:

@@ -345,7 +345,7 @@ class Driver:
             self.interrupt("problem")
         if event.pause:
             if self.stopping is None:  # every worker meets the same full disk
-                self._note(f"the study pauses: {event.reason}; mend it and run the same command again")
+                self._note(f"the study pauses: {event.reason}; once that is mended, the same command goes on")
             self.outcome.exit_code = 1
             self.interrupt("pause")
         if trial is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from ablate.errors import Problem
+from ablate.errors import Problem, full_disk, is_full_disk
 from ablate.records.record import Record
 from ablate.study.trial import Trial
 
@@ -148,7 +148,12 @@ class Listener(Protocol):
         ...
 
 
-def one_line(error: BaseException) -> str:
-    """Return an exception in one line of at most 500 characters: "ValueError: no such thing"."""
+def one_line(error: BaseException, folder: object = ".") -> str:
+    """Return an exception in one line of at most 500 characters: "ValueError: no such thing".
+
+    Of a full disk is said where it is and how much is free; `folder` is where was written if the error does not say it.
+    """
+    if is_full_disk(error):
+        return str(full_disk(error, folder))
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any
 from ablate.data.dataset import Dataset
 from ablate.errors import ResultsError, StudyError
 from ablate.plugins import Plugins
-from ablate.records.files import make_folder, refuse_links, sweep, write_atomic
+from ablate.records.files import make_folder, refuse_links, sweep, write_atomic, writing
 from ablate.records.store import Results, quarantine, read_record, to_json
 from ablate.run import manifest
 from ablate.run.plan.describe import Shape, describe_variants, idle_poolings
@@ -26,6 +26,7 @@ from ablate.study.study import Study
 from ablate.study.trial import Trial, canonical
 from ablate.train.device import device_names
 from ablate.train.engine.config import FUSED, Decisions, check_fused, decide
+from ablate.wording import short_path
 
 # Has a node of a cluster answer, and returns its answer.
 Ask = Callable[[Callable[[], Any]], Any]
@@ -61,10 +62,10 @@ def writable(path: Path, study: Study | None = None) -> Results:
     its first trial leaves is taken for an empty folder.
     """
     results = Results(path)
-    try:
+    with writing(path, cure := "choose another folder with --out"):
         if path.exists() and not (path.is_dir() and (results.is_marked() or is_empty(path))):
             what = "neither empty nor a results folder of ablate" if path.is_dir() else "not a folder"
-            raise ResultsError(what, file=str(path), cure="choose another folder with --out")
+            raise ResultsError(what, file=str(path), cure=cure)
         if study is not None:
             manifest.check_study(results, study)
         refuse_links(path)
@@ -73,10 +74,6 @@ def writable(path: Path, study: Study | None = None) -> Results:
         probe = path / ".writable"
         probe.touch()
         probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise ResultsError(
-            f"cannot be written ({error.strerror})", file=str(path), cure="choose another folder with --out"
-        ) from None
     return results
 
 
@@ -108,7 +105,7 @@ def prepare(
     manifest.check_study(results, study)
     refuse_missing(study)
     with study.located():
-        for path in (study.base / folder for folder in study.spec.run.reuse):
+        for path in (short_path(study.base / folder) for folder in study.spec.run.reuse):
             if not Results(path).is_marked():
                 cure = "name a results folder, or take it out"
                 raise StudyError(f"there are no results to reuse in {path}", key="run.reuse", cure=cure)
@@ -247,7 +244,7 @@ def reusable(study: Study, fingerprint: str) -> dict[str, Path]:
     Of those with the same data, scored at the same resolution.
     """
     found: dict[str, Path] = {}
-    for path in (study.base / folder for folder in study.spec.run.reuse):
+    for path in (short_path(study.base / folder) for folder in study.spec.run.reuse):
         other = Results(path)
         data = other.read_run().get("data") or {}
         if data.get("fingerprint") != fingerprint or data.get("resolution", "trained") != manifest.resolution_of(study):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablate.errors import ResultsError, in_place, visible
+from ablate.errors import ResultsError, visible
 from ablate.records.files import lock, write_atomic
 from ablate.records.record import FINISHED
 from ablate.records.store import Results, TrialFolder, read_json, read_lines, read_record
@@ -95,7 +95,8 @@ def status_document(path: Path) -> dict[str, Any]:
         "done": sum(total[state] for state in FINISHED),
         "states": {variant: dict(counts) for variant, counts in states.items()},
         "ended": ended,
-        "unreadable": {in_place(str(place)): visible(reason) for place, reason in bad.items()},
+        # The same whether the trials are packed or not.
+        "unreadable": {str(path / place.relative_to(results.trials.parent)): visible(bad[place]) for place in bad},
         "running": _held(results.lock),
         "with_cluster": len(given),
         "waiting": sum(not read_lines(results.trial(name).epochs) for name in given),
@@ -116,7 +117,7 @@ def print_status(path: Path) -> int:
         table.add_row(Text(variant), *(str(row.get(state, 0)) for state in shown))
     console.print(table)
     lines = [f"{item['trial']}: {item['status']}: {item['reason']}" for item in found["ended"]]
-    for line in [*lines, *(f"{visible(place)}: {reason}" for place, reason in found["unreadable"].items())]:
+    for line in [*lines, *found["unreadable"].values()]:  # which name the file
         console.print(Text(line), soft_wrap=True)
     if found["with_cluster"]:
         begun = found["with_cluster"] - found["waiting"]

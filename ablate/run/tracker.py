@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablate.errors import StudyError, install_cure, is_full_disk
+from ablate.errors import FULL_DISK, StudyError, install_cure
 from ablate.records.files import lock
 from ablate.records.paint import write_panel
 from ablate.records.record import Record
@@ -152,8 +152,8 @@ class Tracker:
 
 def short(error: Exception) -> str:
     """Return an error of a tracker in as many words as stand on a line; a full disk without the file of the moment."""
-    if isinstance(error, OSError) and is_full_disk(error):
-        return str(error.strerror)
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return FULL_DISK[error.errno][0]
     said = " ".join(str(error).split()) if isinstance(error, ConnectionError) else ""
     return (said or one_line(error))[:200]
 

@@ -261,7 +261,7 @@ class Server:
             self.driver.heard()
             self.driver.send(Stopped(trial.name, str(error)))
         except Exception as error:
-            failed = classify(error, trial.name)
+            failed = classify(error, trial.name, self.results.path)
             # A device that is broken answers this with the same error, and the first one is the reason.
             with contextlib.suppress(RuntimeError):
                 self.bench.forget_network()
@@ -312,7 +312,7 @@ class Server:
             profile = profile_variants(self.study.representatives(), self.bench, seconds=command.seconds)
             self.driver.send(Profiled(profile))
         except Exception as error:
-            self.driver.send(classify(error))
+            self.driver.send(classify(error, folder=self.results.path))
 
 
 def out_of_memory(error: BaseException | None) -> BaseException | None:
@@ -328,8 +328,11 @@ def out_of_memory(error: BaseException | None) -> BaseException | None:
     return None
 
 
-def classify(error: BaseException, trial: str | None = None) -> Failed:
-    """Return the event for an exception: the reason, and whether the process and the study can go on."""
+def classify(error: BaseException, trial: str | None = None, folder: object = ".") -> Failed:
+    """Return the event for an exception: the reason, and whether the process and the study can go on.
+
+    `folder` is named for a full disk where the error names no file.
+    """
     import torch
 
     from ablate.train.engine.cuda_graph import CaptureFailed
@@ -342,7 +345,8 @@ def classify(error: BaseException, trial: str | None = None) -> Failed:
         return Failed(trial, f"out of memory: {one_line(cause)}", trace, fresh_process=True)
     # The device may answer every later call of this process with the same error.
     broken = isinstance(error, (torch.AcceleratorError, CaptureFailed))
-    return Failed(trial, one_line(error), trace, fresh_process=broken, pause=not broken and is_full_disk(error))
+    pause = not broken and is_full_disk(error)
+    return Failed(trial, one_line(error, folder), trace, fresh_process=broken, pause=pause)
 
 
 if os.environ.get(FORK_SERVER_OF) == str(os.getppid()):

@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ablate.wording import short_path
+
 # Raised whenever code changes the numbers that a trial computes: old records then no longer pass for new ones.
 ENGINE_REVISION = 4
 
@@ -103,7 +105,7 @@ def with_folder(model: Mapping[str, Any], base: Path) -> dict[str, Any]:
     if not _names_weights(model):
         return dict(model)
     home = os.path.expanduser(model["weights"])  # noqa: PTH111 (Path.expanduser raises for an unknown user)
-    return {**model, "weights": str(base / home)}
+    return {**model, "weights": str(short_path(base / home))}
 
 
 def _names_weights(model: Mapping[str, Any]) -> bool:

@@ -179,6 +179,7 @@ def test_messages_name_the_archive_and_the_trial_in_it(
     for trial, file in ((torn, "record.json"), (swapped, "record.json"), (counts, "images.npz")):
         found = [text for text in said if f"{published / PACKED}: trials/{trial.name}/{file}: " in text]
         assert len(found) > 1, said
+    assert list(status) == [name.replace("own/", "published/") for name in status_document(own)["unreadable"]]
     assert len(status) == 2 and not any("ablate-" in text for text in said)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from ablate.commands import tools
 from ablate.commands.init import write_study
 from ablate.data.files.layout import find_group, find_layout
 from ablate.data.files.survey import LabelValues, find_bits, survey
@@ -37,7 +38,7 @@ def put(path: Path, picture: Image.Image) -> None:
 
 def study_of(folder: Path, out: Path) -> tuple[str, list[str]]:
     """The study that `init` writes, once it was read and its data were loaded; and the notes."""
-    path, notes = write_study(folder, out)
+    (path, *_), notes = write_study(folder, out)
     load_data(read_study(path))
     assert (path.parent / "study.schema.json").exists()
     return path.read_text(), notes
@@ -253,10 +254,20 @@ def test_classes_are_asked_for_and_copies_are_said(membrane: Path, tmp_path: Pat
         asked.append(question)
         return {"background": "border", "foreground": ""}[default]
 
-    path, notes = write_study(membrane, tmp_path / "s.yaml", ask=ask)
+    (path, *_), notes = write_study(membrane, tmp_path / "s.yaml", ask=ask)
     assert len(asked) == 2 and "which masks store as" not in asked[0] and "% of the pixels" in asked[0]
     assert "    border: 0" in path.read_text() and "    foreground: 255" in path.read_text()
     assert "1 image with the same bytes as another one: copies stay in one split" in notes
+
+
+def test_all_that_is_written_is_named(
+    membrane: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, schemas in (("a.yaml", ["study.schema.json"]), ("b.yaml", [])):
+        tools.init(membrane, Path(name), yes=True)
+        wrote = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("wrote ")]
+        assert [word.strip(",;") for word in wrote] == [*schemas, name]
 
 
 def test_what_cannot_be_written(membrane: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def test_every_difference_is_found_and_only_those(pair: tuple[Path, Path]) -> No
 def test_a_study_does_not_differ_from_itself(pair: tuple[Path, Path]) -> None:
     found = compare_studies(pair[0], pair[0])
     assert found.differences == () and found.same_data and found.same_trials == 8
+
+
+def test_a_trial_that_never_ran_is_in_neither(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    path = shutil.copytree(pair[0], tmp_path / "cut")
+    shutil.rmtree(next((path / "trials").iterdir()))
+    for sides in ((path, pair[0]), (path, path)):
+        found = compare_studies(*sides)
+        assert found.same_trials == 7 and found.trials[0] == "7 of 8 trials"
 
 
 def test_what_each_says_is_what_its_own_report_says(pair: tuple[Path, Path], analysed: Analysed) -> None:

@@ -457,7 +457,10 @@ def test_a_device_that_is_not_there_is_named_with_its_place(command: Command) ->
 
 def test_a_profile_that_is_added_keeps_the_command_and_the_phases_of_the_run(command: Command) -> None:
     command.study(STUDY + "confirm: {seeds: 1}\n")
-    assert command.run().returncode == 0
+    part = command.run("--only", "variant=narrow")
+    assert part.returncode == 0, part.stderr
+    assert "confirming waits for the trials that --only left out: run the study without it" in part.stdout
+    assert "confirming waits" not in command.run().stdout
     plan = json.loads((command.results / "run.json").read_text())["plan"]
     assert "confirm" in {entry["role"] for entry in plan}
     done = command("profile", "study.yaml", "--plugin", str(PLUGIN), "--seconds", "1")

@@ -366,7 +366,8 @@ def test_a_full_disk_pauses_the_study_with_one_line(small_disk: Path, undisturbe
     filler.write_bytes(b"0" * 1024 * (1500 - 12 - room))
     done = command.run()
     assert done.returncode == 1
-    assert "No space left on device" in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "the disk is full (less than 1 MB free); make room there" in said and "Traceback" not in said, said
     assert len(command.records()) < 4
     wait_for(lambda: not workers(small_disk), seconds=5)
     filler.unlink()
@@ -384,7 +385,7 @@ def test_two_workers_that_meet_a_full_disk_say_it_once(small_disk: Path) -> None
     said = done.stdout + done.stderr
     assert done.returncode == 1
     # W&B's own logs cannot be written, either, and say nothing.
-    assert said.replace("W&B: No space left on device", "").count("No space left on device") == 1, said
+    assert said.replace("W&B: the disk is full", "").count("the disk is full") == 1, said
     assert said.count("W&B: ") <= 1 and "Traceback" not in said, said
 
 
@@ -412,10 +413,11 @@ def test_changed_plugin_code_is_refused_by_name_and_marked_where_allowed(command
     plugin.write_text(Path(command_plugin()).read_text(encoding="utf-8"), encoding="utf-8")
     words = ("run", "study.yaml", "--plugin", "mine.py")
     assert command(*words, "--only", "variant=narrow").returncode == 0
-    plugin.write_text(plugin.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
-    refused = command(*words)
-    assert refused.returncode == 2 and "mine.py" in refused.stderr and "--allow-code-change" in refused.stderr
-    allowed = command(*words, "--allow-code-change")
-    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    for verb, part in (("run", ("--only", "lr=0.01")), ("retry", ())):
+        plugin.write_text(plugin.read_text(encoding="utf-8") + f"\n# before {verb}\n", encoding="utf-8")
+        refused = command(verb, *words[1:], *part)
+        assert refused.returncode == 2 and "mine.py" in refused.stderr and "--allow-code-change" in refused.stderr
+        allowed = command(verb, *words[1:], *part, "--allow-code-change")
+        assert allowed.returncode == 0, allowed.stdout + allowed.stderr
     marked = {name.split("-")[0]: "plugin_code_changed" in p for name, p in command.provenance().items()}
     assert marked == {"narrow": False, "wide": True}

@@ -23,7 +23,7 @@ FRUITLESS = 5
 REFUSED = "another run holds this folder"
 # Ctrl-C, SIGTERM and a closed terminal.
 STOPPED = (129, 130, 143)
-FULL = ("No space left on device", "File too large")
+FULL = ("the disk is full", "a file may not become larger")
 
 
 @dataclass

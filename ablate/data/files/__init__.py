@@ -20,6 +20,7 @@ from ablate.data.files.labels import Labels, read_labels
 from ablate.data.files.sources import Pair, bands_of, check_pattern, list_files, of_bands, pair_up
 from ablate.data.files.splitting import Dealt, Folders, Lists, Rule, deal, group_of, pick, read_split
 from ablate.errors import DataError
+from ablate.wording import short_path
 
 Side = Annotated[int, Field(ge=8, le=8192)]
 
@@ -169,7 +170,7 @@ camvid.classes = tuple(CAMVID)  # type: ignore[attr-defined]
 def existing_root(root: str, base: Path, *, cure: str = "") -> Path:
     """Return the folder `root`, relative to `base`; `DataError` with the nearest that exists where it does not."""
     try:
-        path = (base / Path(root).expanduser()).absolute()
+        path = short_path((base / Path(root).expanduser()).absolute())
         if path.is_dir():
             return path
         if path.exists():

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from ablate.data.dataset import SPLITS, Findings
 from ablate.data.rng import derive
 from ablate.errors import nearest
+from ablate.wording import short_path
 
 DEFAULT = {"train": 0.7, "val": 0.15, "test": 0.15, "seed": 0}
 KEY = "data.split"
@@ -242,7 +243,7 @@ def _lists(split: Mapping[str, Any], root: Path, base: Path, findings: Findings)
                     raise OSError(f"it has more than {MOST_BYTES >> 20} MiB")
                 lines = path.read_text(encoding="utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                findings.say(f"{path} cannot be read ({error})", key=f"{KEY}.{name}")
+                findings.say(f"{short_path(path)} cannot be read ({error})", key=f"{KEY}.{name}")
                 continue
             names[name] = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
         elif isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):

@@ -36,9 +36,7 @@ _BADGES = {
     ),
 }
 # A number with a hyphen, with the key that it belongs to (lr=1e-3), an interval, an option, and a percentage.
-_PARTED = re.compile(
-    r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]|-o [\w.]+=\S+|[\d.]+ %"
-)
+_PARTED = re.compile(r"(?<![^\s(])(?:\w+=)?\d[\d.]*e-\d+(?![\w-])|\[[−+]?[\d.]+, [−+]?[\d.]+\]|-o [\w.]+=\S+|[\d.]+ %")
 
 
 def render(page: Page, *, reload: bool = False) -> str:
