@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import ResultsError
-from ablate.records.files import lock, make_folder, refuse_links, write_atomic
+from ablate.records.files import lock, refuse_links, write_atomic
 from ablate.records.record import FINISHED, Record, computed_by, computed_differently
 from ablate.records.store import TRIAL_FILES, Results, TrialFolder, read_record, to_json
 from ablate.run.setup import writable
@@ -55,30 +55,48 @@ def merge(left: Path, right: Path, out: Path, *, mixed_devices: bool, say: Calla
         refuse_mixture((computed_by(record.provenance) for side in trials for _, record in side.values()), right)
     if out.exists() and Results(out).is_marked():
         raise ResultsError("results stand here already", file=str(out), cure="choose a new folder with --out")
-    merged = writable(out)
-    with lock(merged.lock, lock_note()) as held:
+    place = writable(out)
+    with lock(place.lock, lock_note()) as held:
         if not held:
             raise ResultsError("another run holds this folder", file=str(out), cure="wait for it")
-        for key in sorted(trials[0].keys() | trials[1].keys()):
-            # The copy that has more of the trial: a published one lacks predictions, weights and digits of its steps.
-            copies = sorted((side[key][0] for side in trials if key in side), key=lambda one: one.published.exists())
-            fullest = max(copies, key=lambda folder: sum((folder.path / name).exists() for name in TRIAL_FILES))
-            merged.trial(fullest.name).copy_from(fullest)
-        # The folder whose plan is the larger says what the study is.
-        first = 0 if len(runs[0]["plan"]) >= len(runs[1]["plan"]) else 1
-        plan = {entry["key"]: entry for run in (runs[1 - first], runs[first]) for entry in run["plan"]}
-        for source in (sides[first].path / "data.json", sides[first].profile):
-            if source.exists():
-                shutil.copyfile(source, out / source.name)
-        if sides[first].test.is_dir():
-            shutil.copytree(sides[first].test, make_folder(merged.test), dirs_exist_ok=True)
-        shutil.copyfile(sides[first].study, merged.resolved)
-        command = f"ablate merge {left} {right} --out {out}"
-        write_atomic(merged.run, to_json(runs[first] | {"plan": list(plan.values()), "command": command}))
+        # Beside what it becomes: a merge that is broken off leaves a folder that the next one begins anew in.
+        merged = Results(out / ".probe-merge")
+        shutil.rmtree(merged.path, ignore_errors=True)
+        try:
+            _fill(merged, sides, runs, trials, command=f"ablate merge {left} {right} --out {out}")
+            for item in sorted(merged.path.iterdir(), key=lambda item: item == merged.run):  # which marks the folder
+                item.rename(out / item.name)
+        finally:
+            shutil.rmtree(merged.path, ignore_errors=True)
     both = len(trials[0].keys() & trials[1].keys())
     count = len(trials[0].keys() | trials[1].keys())
     say(f"{count_of(count, 'trial')} in {out} ({len(trials[0])} and {len(trials[1])}, {both} of them in both)")
     return 0
+
+
+def _fill(
+    merged: Results,
+    sides: Sequence[Results],
+    runs: Sequence[dict[str, Any]],
+    trials: Sequence[dict[str, tuple[TrialFolder, Record]]],
+    command: str,
+) -> None:
+    """Write what both sides have into a new folder."""
+    for key in sorted(trials[0].keys() | trials[1].keys()):
+        # The copy that has more of the trial: a published one lacks predictions, weights and digits of its steps.
+        copies = sorted((side[key][0] for side in trials if key in side), key=lambda one: one.published.exists())
+        fullest = max(copies, key=lambda folder: sum((folder.path / name).exists() for name in TRIAL_FILES))
+        merged.trial(fullest.name).copy_from(fullest)
+    # The folder whose plan is the larger says what the study is.
+    first = 0 if len(runs[0]["plan"]) >= len(runs[1]["plan"]) else 1
+    plan = {entry["key"]: entry for run in (runs[1 - first], runs[first]) for entry in run["plan"]}
+    for source in (sides[first].path / "data.json", sides[first].profile):
+        if source.exists():
+            shutil.copyfile(source, merged.path / source.name)
+    if sides[first].test.is_dir():
+        shutil.copytree(sides[first].test, merged.test)
+    shutil.copyfile(sides[first].study, merged.resolved)
+    write_atomic(merged.run, to_json(runs[first] | {"plan": list(plan.values()), "command": command}))
 
 
 def _finished(results: Results) -> dict[str, tuple[TrialFolder, Record]]:

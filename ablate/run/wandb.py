@@ -73,19 +73,30 @@ def strange_settings() -> str:
     """Return the settings file of the working folder that says more than `wandb init` writes, or names another server.
 
     "" where there is none. It may have come with a stranger's study, and could send files and the user's key elsewhere.
+    The user's servers are W&B's own and those of `WANDB_BASE_URL` and of `wandb login --host`.
     """
+    given = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
+    home = os.path.expanduser(given)  # noqa: PTH111 (Path.expanduser raises where there is no home)
+    own = (SERVER, os.environ.get("WANDB_BASE_URL", ""), (_said(Path(home, "settings")) or {}).get("base_url", ""))
     for name in LOCAL_SETTINGS:
-        parser = configparser.ConfigParser()
-        try:
-            parser.read_string(read_file(Path(name), 2**20).decode())
-            said = dict(parser.items("default"))
-        except (FileNotFoundError, NotADirectoryError, configparser.NoSectionError):
-            continue
-        except (OSError, ValueError, ResultsError, configparser.Error):
+        said = _said(Path(name))
+        if said is None or said.keys() - NAMES_ONLY:
             return name
-        if said.keys() - NAMES_ONLY or said.get("base_url", SERVER).rstrip("/") != SERVER:
+        if said.get("base_url", SERVER).rstrip("/") not in [server.rstrip("/") for server in own]:
             return name
     return ""
+
+
+def _said(path: Path) -> dict[str, str] | None:
+    """Return what a settings file of W&B says, {} where there is none, None where it cannot be read."""
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(read_file(path, 2**20).decode())
+        return dict(parser.items("default"))
+    except (FileNotFoundError, NotADirectoryError, configparser.NoSectionError):
+        return {}
+    except (OSError, ValueError, ResultsError, configparser.Error):
+        return None
 
 
 class WandbTracker(Tracker):

@@ -185,10 +185,13 @@ def test_messages_name_the_archive_and_the_trial_in_it(
 
 def test_the_fuller_copy_of_a_trial_is_merged(both: tuple[Path, Path], tmp_path: Path) -> None:
     path, published = both
+    (tmp_path / "1" / ".probe-merge" / "trials" / "half").mkdir(parents=True)  # of a merge that was killed
+    (tmp_path / "1" / "trials").mkdir()
     for number, sides in enumerate([both, both[::-1]]):
         merge(*sides, tmp_path / str(number), mixed_devices=False)
         assert all(folder.best.exists() for folder in Results(tmp_path / str(number)).folders())
         assert not any(folder.published.exists() for folder in Results(tmp_path / str(number)).folders())
+        assert not (tmp_path / str(number) / ".probe-merge").exists()
     merge(published, published, tmp_path / "lean", mixed_devices=False)
     assert print_verification(tmp_path / "lean", repair=False) == 0
     found, own = load_results(tmp_path / "lean").trials, load_results(path).trials

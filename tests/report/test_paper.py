@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,8 @@ def test_the_report_writes_it_beside_the_page_where_it_is_asked_for(two: Path, t
 
 def test_no_name_is_markup_in_the_methods(tmp_path: Path) -> None:
     analysis = analyse(load_results(plant_hostile(tmp_path / "hostile")))
-    analysis.frames.run["versions"] = {"torch": r"<script>\\input{/etc/passwd}"}
+    run = {**analysis.frames.run, "versions": {"torch": r"<script>\\input{/etc/passwd}"}}
+    analysis = replace(analysis, frames=replace(analysis.frames, run=run))
     write_paper(analysis, tmp_path / "paper")
     text = (tmp_path / "paper" / "methods.md").read_text(encoding="utf-8")
     assert "<" not in text and re.search(r"(?<!\\)\\input", text) is None

@@ -83,7 +83,7 @@ def test_the_page_says_what_does_not_belong(command: Command, results: Path) -> 
 
 def test_predict_writes_a_mask_a_class(results: Path, tmp_path: Path) -> None:
     images = results.parents[1] / "image"
-    _, count = predict(Results(results), [images], tmp_path, probabilities=True)
+    _, count, _ = predict(Results(results), [images], tmp_path, probabilities=True)
     assert count == 20
     for index, name in enumerate(("disc", "box")):
         with Image.open(tmp_path / f"masks/{index}-{name}/03.png") as picture:

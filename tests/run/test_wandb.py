@@ -168,6 +168,8 @@ def test_online_without_a_key_never_asks(command: Command) -> None:
     [
         ("entity = me\nproject = cells\nbase_url = https://api.wandb.ai", False),
         ("base_url = http://127.0.0.1:9", True),
+        ("base_url = https://wandb.lab.example", False),
+        ("base_url = https://wandb.other.example", False),
         ("x_files_dir = /tmp", True),
         ("no setting", True),
     ],
@@ -176,6 +178,10 @@ def test_settings_that_lie_in_the_working_folder_decide_no_place(
     said: str, strange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (home := tmp_path / "home").mkdir()
+    (home / "settings").write_text("[default]\nbase_url = https://wandb.lab.example\n")  # of `wandb login --host`
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(home))
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.other.example/")
     assert strange_settings() == ""
     settings = tmp_path / "wandb" / "settings"
     settings.parent.mkdir()
