@@ -35,6 +35,7 @@ from ablate.study.spec import MeasureSpec
 from ablate.train.context import Context
 from ablate.train.loop import Interrupted, Options, run_trial
 from ablate.train.losses import takes_multilabel
+from ablate.wording import short_path
 
 # By the words of their decorators: `ablate.register_model` registers a "model".
 TRAINED: Mapping[str, Registry] = {
@@ -84,7 +85,7 @@ def check_plugin(path: Path | str) -> Iterator[str]:
     Raises `PluginError` with all that is wrong when every part has been looked at.
     """
     load_plugins([path], entry_points=False)
-    own = f"{Path(path).absolute()}:"
+    own = f"{short_path(Path(path).absolute())}:"
     trained = [(kind, name) for kind in TRAINED for name in TRAINED[kind] if TRAINED[kind].source(name).startswith(own)]
     shown = [
         (registry, name) for registry in SHOWN.values() for name in registry if registry.source(name).startswith(own)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ablate.commands.predict import best_trial
 from ablate.errors import AblateError, ResultsError, install_cure
-from ablate.records.files import make_folder, refuse_links, write_atomic, writing
+from ablate.records.files import make_folder, refuse_link, write_atomic, writing
 from ablate.records.images import unpack_image
 from ablate.records.store import Results, to_json
 from ablate.train.predictor import Predictor
@@ -47,7 +47,8 @@ def export(results: Results, out: Path, *, variant: str | None = None, forms: tu
     predictor = Predictor(folder)
     model, images = predictor.model, _test_image(results, predictor)
     with writing(out):
-        refuse_links(make_folder(out))  # what a library writes would follow one
+        for path in make_folder(out).glob("model.*"):  # what a library writes would follow a link
+            refuse_link(path)
     with torch.no_grad():
         expected = model(images)
     files = {}

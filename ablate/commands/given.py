@@ -111,8 +111,6 @@ def results_of(study: Path, name: str) -> Path:
 
 def results_folder(given: Path | None) -> Path:
     """Return the results that are meant: a folder, a study's file or name; the newest where nothing is given."""
-    from ablate.records.store import Results
-
     known = [path for path in RESULTS.glob("*") if (path / "run.json").exists()]
     if given is None:
         if not known:
@@ -129,13 +127,22 @@ def results_folder(given: Path | None) -> Path:
         path = results_of(file, name)
         if _is_results(path):
             return path
-        others = [str(found) for found in known if Results(found).read_run().get("study") == name]
+        others = [str(found) for found in known if _study_of(found) == name]
         if others:
             cure = f"name {' or '.join(others)}, or run {file} without --out"
             raise ResultsError(f"no results of the study '{name}' in {path}", file=str(file), cure=cure)
         raise ResultsError(f"the study '{name}' has no results yet", file=str(file), cure=f"ablate run {file}")
     cure = nearest(given.name, [path.name for path in known]) or "run a study first"
     raise StudyError("no results here", file=str(given), cure=cure)
+
+
+def _study_of(path: Path) -> str | None:
+    from ablate.records.store import Results
+
+    try:
+        return Results(path).read_run().get("study")
+    except ResultsError:
+        return None
 
 
 def _is_results(path: Path) -> bool:

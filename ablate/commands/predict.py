@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,14 +68,21 @@ def image_files(given: Sequence[Path]) -> list[tuple[tuple[Path, ...], Path]]:
 
 def masks_below(results: Results, folder: Path) -> set[Path]:
     """Return the masks of images in `folder`, all or part of the study's own data: its patterns tell them apart."""
-    settings = read_spec(results.study).data.settings
+    try:
+        settings = read_spec(results.study).data.settings
+    except ResultsError:  # the networks say all that is needed
+        return set()
     if not {"images", "masks"} <= settings.keys():
         return set()
-    images, masks = (re.sub(r"\{(split|class)\}", "*", settings[key]).split("/") for key in ("images", "masks"))
+    images, masks = (settings[key].replace("{split}", "*").split("/") for key in ("images", "masks"))
+    classes = settings["classes"]  # names, or by them the words that stand for them in names of files
+    words = [word for word in getattr(classes, "values", lambda: classes)() if isinstance(word, str)]
     found: set[Path] = set()
     for cut in range(min(len(images), len(masks))):  # the root itself, or a folder in it
-        ways = "/".join(images[cut:]), "/".join(masks[cut:])
-        found |= {folder / mask for _, mask in pair_up(folder, of_bands(ways[0])[0], ways[1], Findings())}
+        image, mask = of_bands("/".join(images[cut:]))[0], "/".join(masks[cut:])
+        for own in [mask.replace("{class}", word) for word in words] if "{class}" in mask else [mask]:
+            pairs = pair_up(folder, image, own, Findings())
+            found |= {folder / one for path, one in pairs if one != path}  # without their folders both may be the same
     return found
 
 
@@ -108,7 +114,9 @@ def predict(
     predictor = Predictor(folder, "cuda" if torch.cuda.is_available() else "cpu")
     card = predictor.card
     with writing(out):
-        refuse_links(make_folder(out))
+        make_folder(out)
+        for name in ("masks", "overlays", "probabilities"):
+            refuse_links(out / name)
         write_atomic(out / "classes.json", to_json(classes_document(card)), lasting=False)
     problems = []
     for files, name in found:

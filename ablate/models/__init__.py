@@ -134,9 +134,11 @@ def replace_layers(model: nn.Module, rules: Mapping[str, str | int]) -> dict[str
         if not matched:
             cure = _meant(pattern, layers)
             raise StudyError(f"'{pattern}' matches no layer of the network", key=f"replace.{pattern}", cure=cure)
+        places: dict[tuple[int, str], tuple[str, nn.Module]] = {}  # a layer of several names lies in one place, once
         for name in reversed(matched):  # the last first: removal moves the numbers of those that follow
-            above, _, own = name.rpartition(".")
-            holder = model.get_submodule(above)
+            holder = model.get_submodule(name.rpartition(".")[0])
+            places.setdefault((id(holder), name.rpartition(".")[2]), (name, holder))
+        for (_, own), (name, holder) in places.items():
             if rule != "removed":
                 setattr(holder, own, PassThrough() if rule == "identity" else PassThrough(int(rule)))
             elif isinstance(holder, nn.Sequential):

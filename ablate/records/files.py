@@ -15,7 +15,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from ablate.errors import ResultsError
+from ablate.errors import ResultsError, is_full_disk
 
 TEMPORARY = ".part"
 # The most bytes of a file that is read whole, and of one of weights: a sparse file of terabytes is sent in a kilobyte.
@@ -46,7 +46,11 @@ def refuse_links(folder: Path) -> None:
     """Raise `ResultsError` for the first symbolic link anywhere inside `folder` (which may itself be one)."""
     waiting = [str(folder)] if folder.exists() else []
     while waiting:
-        for entry in sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(waiting.pop()), key=lambda entry: entry.name)
+        except FileNotFoundError:  # gone meanwhile
+            continue
+        for entry in entries:
             if entry.is_symlink():
                 refuse_link(Path(entry.path))
             if entry.is_dir(follow_symlinks=False) and entry.name != _NOT_OURS:
@@ -62,10 +66,15 @@ def make_folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def writing(path: Path | str, cure: str = "choose another with --out") -> Iterator[None]:
-    """Turn what keeps the block from writing to a user's file or folder into a `ResultsError` with the cure."""
+    """Turn what keeps the block from writing to a user's file or folder into a `ResultsError` with the cure.
+
+    Not a full disk, of which the command line says how much room is left.
+    """
     try:
         yield
     except OSError as error:
+        if is_full_disk(error) and error.errno != errno.EROFS:
+            raise
         raise ResultsError(f"cannot be written ({error.strerror})", file=str(path), cure=cure) from None
 
 

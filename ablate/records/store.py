@@ -195,11 +195,19 @@ class Results:
 
 
 class _Pieces(FileIO):
-    """A file of which nobody takes more than `MOST_AT_ONCE` bytes: tarfile would parse a header of any size."""
+    """A file of which nobody takes more than `most` bytes in one place: tarfile would parse a header of any size."""
+
+    most, _taken = float(MOST_AT_ONCE), 0
+
+    def seek(self, position: int, whence: int = 0, /) -> int:
+        """Go to another place, such as the next header."""
+        self._taken = 0
+        return super().seek(position, whence)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next `size` bytes; raises `tarfile.ReadError` where they are too many."""
-        if size is None or not 0 <= size <= MOST_AT_ONCE:
+        self._taken += size if size is not None and size >= 0 else MOST_AT_ONCE + 1
+        if self._taken > self.most:
             raise tarfile.ReadError("a header of it is too large")
         return super().read(size)
 
@@ -216,16 +224,18 @@ def _unpacked(packed: Path, _changed: int) -> TemporaryDirectory[str]:
                 if plain.tell() > MOST_UNPACKED:
                     raise ResultsError("holds more than trials can be", file=str(packed))
             plain.seek(0)
-            with tarfile.open(fileobj=_Pieces(plain.fileno(), closefd=False), mode="r:") as archive:
+            pieces = _Pieces(plain.fileno(), closefd=False)
+            with tarfile.open(fileobj=pieces, mode="r:") as archive:
                 members = list(islice(archive, MOST_MEMBERS + 1))
                 if not members or not all(member.isdir() or member.isfile() for member in members):
                     raise ResultsError("holds no trials, or links among them", file=str(packed))
                 # A sparse file takes no room in the archive, and may be of any size outside of it.
                 if len(members) > MOST_MEMBERS or any(member.issparse() for member in members):
                     raise ResultsError("holds more than trials can be", file=str(packed))
+                pieces.most = math.inf  # the content, of which the archive said how much it is
                 # The filter refuses names that lead out of the folder.
                 archive.extractall(folder.name, members, filter="data")
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, MemoryError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, MemoryError, ValueError) as error:
         raise ResultsError(f"cannot be unpacked ({error})", file=str(packed)) from None
     note_unpacked(folder.name, packed)
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import ResultsError
-from ablate.records.files import lock, refuse_links, write_atomic
+from ablate.records.files import lock, make_folder, refuse_links, write_atomic
 from ablate.records.record import FINISHED, Record, computed_by, computed_differently
 from ablate.records.store import TRIAL_FILES, Results, TrialFolder, read_record, to_json
 from ablate.run.setup import writable
@@ -59,12 +59,14 @@ def merge(left: Path, right: Path, out: Path, *, mixed_devices: bool, say: Calla
     with lock(place.lock, lock_note()) as held:
         if not held:
             raise ResultsError("another run holds this folder", file=str(out), cure="wait for it")
-        # Beside what it becomes: a merge that is broken off leaves a folder that the next one begins anew in.
+        # In a folder of its own first: a merge that is broken off while it copies leaves nothing that hinders the next.
         merged = Results(out / ".probe-merge")
         shutil.rmtree(merged.path, ignore_errors=True)
+        make_folder(merged.path)
         try:
             _fill(merged, sides, runs, trials, command=f"ablate merge {left} {right} --out {out}")
-            for item in sorted(merged.path.iterdir(), key=lambda item: item == merged.run):  # which marks the folder
+            marks = (merged.resolved, merged.run)  # of a results folder
+            for item in sorted(merged.path.iterdir(), key=lambda item: item in marks):
                 item.rename(out / item.name)
         finally:
             shutil.rmtree(merged.path, ignore_errors=True)

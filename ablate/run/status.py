@@ -8,6 +8,7 @@ import signal
 import socket
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +183,18 @@ def _held(path: Path) -> bool:
 
 def _has_open(pid: int, path: Path) -> bool:
     """Return whether a process has a file open: a lock outlives its note, and anybody may write one with any pid."""
-    place, found = Path(f"/proc/{pid}/fd"), path.stat()
+    found = path.stat()
     try:
-        return any(os.path.samestat(entry.stat(), found) for entry in os.scandir(place) if Path(entry.path).exists())
+        entries = list(os.scandir(f"/proc/{pid}/fd"))
     except FileNotFoundError:
         return not Path("/proc/self/fd").exists()  # a system without /proc has to be believed
     except OSError:
         return False  # a process of somebody else
+    for entry in entries:
+        with suppress(OSError):  # closed meanwhile, or no file
+            if os.path.samestat(entry.stat(), found):
+                return True
+    return False
 
 
 def orphans(results: Results, plan: Sequence[Trial]) -> list[str]:

@@ -71,7 +71,7 @@ def make_optimizer(model: nn.Module, train: Mapping[str, Any]) -> torch.optim.Op
     Raises `StudyError` for a pattern of `lr_scale` that fits no parameter.
     """
     trained = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    device = trained[0][1].device
+    device = trained[0][1].device if trained else torch.device("cpu")
     # A tensor whether captured or not, so that both round the rate alike.
     tensor = device.type == "cuda" and name_of(train["optimizer"]) in CAPTURABLE
 

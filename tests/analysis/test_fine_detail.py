@@ -145,4 +145,4 @@ def test_a_study_without_test_pictures_has_no_detail(tmp_path: Path) -> None:
     (path / "test" / "targets.zip").unlink()
     analysis = analyse(load_results(path))
     assert not len(analysis.detail) and not len(analysis.class_detail) and not len(analysis.detail_verdicts)
-    assert "targets.zip: the results folder holds no test masks" in analysis.no_detail
+    assert analysis.no_detail == "no measures of fine detail: the results folder holds no test masks"

@@ -50,14 +50,24 @@ def test_masks_overlays_and_probabilities_of_any_size(trained: Results, picture:
     assert record.metrics["val_mean_iou"] == max(r.metrics.get("val_mean_iou") or 0 for r in trained.records()[0])
 
 
-@pytest.mark.parametrize("part", ["", "p1"])
-def test_masks_beside_the_images_are_left_out(trained: Results, picture: Pictures, tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "patterns", "found"),
+    [
+        ("", "images: '*/*.png', masks: '*/*_mask.png'", (2, 2)),
+        ("p1", "images: '*/*.png', masks: '*/*_mask.png'", (1, 1)),
+        ("p1", "images: 'images/*.png', masks: 'masks/{stem}.png'", (2, 0)),
+        ("p1", "images: 'p1/*.png', masks: 'p1/{stem}_{class}.png', classes: {disc: mask, box: other}", (1, 1)),
+    ],
+)
+def test_masks_beside_the_images_are_left_out(
+    trained: Results, picture: Pictures, tmp_path: Path, part: str, patterns: str, found: tuple[int, int]
+) -> None:
     for name in ("p1/a", "p1/a_mask", "p2/b", "p2/b_mask"):
         save(tmp_path / "own" / f"{name}.png", picture((24, 32)))
-    text, data = trained.study.read_text(), "{name: folder, root: own, images: '*/*.png', masks: '*/*_mask.png'}"
+    data = f"{{name: folder, root: own, {patterns}{', classes: [one, two]' * ('classes' not in patterns)}}}"
+    text = trained.study.read_text()
     trained.study.write_text(re.sub(r"^data:(.*\n( .*\n)*)", f"data: {data}\n", text, flags=re.MULTILINE))
-    count = 1 if part else 2
-    assert predict(trained, [tmp_path / "own" / part], tmp_path / "out")[1:] == (count, count)
+    assert predict(trained, [tmp_path / "own" / part], tmp_path / "out")[1:] == found
 
 
 def test_the_network_sees_what_it_was_trained_on(trained: Results, picture: Pictures) -> None:

@@ -77,6 +77,15 @@ def test_nothing_matched_names_the_nearest_layers() -> None:
         replace_layers(network(), {"*.attention": "identity"})
 
 
+def test_a_layer_at_two_places_is_replaced_at_both_and_removed_once() -> None:
+    shared = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Sigmoid())
+    model = nn.ModuleDict({"a": shared, "b": shared, "c": nn.Sequential(shared[1])})
+    assert replace_layers(model, {"[ab].1": "removed"}) == {"[ab].1": ["a.1", "b.1"]}
+    assert [type(layer) for layer in shared] == [nn.Conv2d, nn.Sigmoid]
+    replace_layers(model, {"*.1": "identity"})
+    assert model["a"][1] is model["b"][1] and not isinstance(model["b"][1], nn.Sigmoid)
+
+
 def test_what_stands_in_no_sequential_cannot_be_removed() -> None:
     model = create(MODELS, {"name": "unet", "width": 4, "depth": 2}, in_channels=3, num_classes=2)
     with pytest.raises(StudyError, match=r"stands in no nn\.Sequential, so that it cannot be removed; write identity"):

@@ -8,6 +8,7 @@ import lzma
 import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,7 @@ def test_a_trial_becomes_a_record_without_the_place_of_its_data() -> None:
         ("sparse", "more than trials can be"),
         ("many", "more than trials can be"),
         ("header", "a header of it is too large"),
+        ("map", "a header of it is too large"),
         ("nested", "cannot be unpacked"),
         ("link", "links among them"),
     ],
@@ -284,6 +286,9 @@ def test_an_archive_of_a_stranger_takes_little_room_and_time(
     member = tarfile.TarInfo("trials/a")
     if kind == "sparse":
         member.type, member.pax_headers = tarfile.REGTYPE, {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(2**40)}
+    elif kind == "map":  # of a sparse file, which stands in its content
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}
+        member.size = len(content := b"9999999\n" + b"0\n" * 2**20)
     elif kind == "link":
         member.type, member.linkname = tarfile.LNKTYPE, "../../etc/passwd"
     elif kind == "header":
@@ -291,7 +296,7 @@ def test_an_archive_of_a_stranger_takes_little_room_and_time(
     inner = tmp_path / "inner.tar"
     with tarfile.open(inner, "w:gz" if kind == "nested" else "w", format=tarfile.PAX_FORMAT) as archive:
         for _ in range(11 if kind == "many" else 1):
-            archive.addfile(member)
+            archive.addfile(member, BytesIO(content) if kind == "map" else None)
     (tmp_path / PACKED).write_bytes(lzma.compress(inner.read_bytes(), preset=0))
     with pytest.raises(ResultsError, match=says):
         list(Results(tmp_path).folders())

@@ -24,7 +24,7 @@ from ablate.data.files.sources import MASKS, Pair, Source, in_threads, inspect, 
 from ablate.errors import DataError
 from ablate.measure.segmentation import class_pixels, resize_labels
 
-LAYOUT = 3  # raised where entries of the cache are made in another way
+LAYOUT = 4  # raised where entries of the cache are made in another way
 # More values that have no meaning are shades of grey and no forgotten classes.
 MANY_UNKNOWN = 32
 # Values below and above which the window of 16-bit images is put where none is given: parts of the training pixels.
@@ -263,7 +263,8 @@ class _Decoding:
         totals = Counter({code: sum(count for _, count in found) for code, found in unknown.items()})
         if len(totals) > MANY_UNKNOWN:
             message = f"{len(totals):,} values without a meaning, which look interpolated or lossy"
-            cure = "store labels without smoothing or compressing them as pictures; or write ignore: [others]"
+            cure = "store labels without smoothing or compressing them as pictures"
+            cure += "; or write ignore: [others]" * (not self.labels.multilabel)
             findings.say(f"the masks hold {message}", key="data.classes", cure=cure)
             return
         for code, pixels in totals.most_common(3):

@@ -88,7 +88,8 @@ def read_labels(
 
     `classes` is a list of names (stored as 0, 1, ...) or maps each name to a value, a list of values, a colour
     ("#rrggbb" or three numbers) or a list of colours. Three numbers are a colour where every class has just three.
-    `ignore` lists values or colours that are not scored, or "others": all that `classes` does not name.
+    `ignore` lists values or colours that are not scored, or "others": all that `classes` does not name (where a pixel
+    bears one class).
     A pixel may bear several classes where each is a bit of the value, such as {bit: 0}, and where each has `files` of
     its own, of 0 and 1 or 255: then `classes` are what stands in their names, or names to that.
     """

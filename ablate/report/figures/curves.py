@@ -74,7 +74,7 @@ def curves_by_rate(analysis: Analysis) -> Figure:
     legend(figure, looks(analysis), lookup.among(analysis, frame["variant"]), notes={})
     left_out = len(every) - len(shown)
     more = f" {left_out} settings between those shown are left out." if left_out else ""
-    return finish(figure, analysis, RULE + losses_rule(analysis) + "".join(beyond) + more)
+    return finish(figure, analysis, RULE + losses_rule(analysis) + "".join(dict.fromkeys(beyond)) + more)
 
 
 def write_curves(results: Results, name: str, path: Path) -> Path | None:

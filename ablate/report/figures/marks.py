@@ -145,7 +145,8 @@ def curve_axis(axes: Axes, column: str, frame: pd.DataFrame) -> str:
     if top == high:
         return ""
     axes.set_ylim(low - 0.05 * (top - low) if top / low <= 6 else 0.9 * low, 1.1 * top)
-    return f" Losses of the first epochs, up to {number(high)}, lie above the axis."
+    kind = "Training" if column == "train_loss" else "Validation"
+    return f" {kind} losses of the first epochs, up to {number(high)}, lie above the axis."
 
 
 def percent_axis(axes: Axes, which: str = "y", most: int = 6) -> None:

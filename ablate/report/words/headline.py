@@ -80,7 +80,8 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     rows = _primary(analysis)
     if not rows:
         score = percent(lookup.by_variant(analysis.variants).get(analysis.baseline, {}).get("test_mean"))
-        return f"{analysis.baseline} scores {score} % test mIoU; there is no other variant to compare it with."
+        said = f"scores {score} % test mIoU" if score != "–" else "stands alone"
+        return f"{analysis.baseline} {said}; there is no other variant to compare it with."
     rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
     # Of two crossed factors the combination is no component: what it says is the interaction's to say.
     crossed = lookup.rows_of(analysis.interactions) if len(analysis.interactions) == 1 else []

@@ -362,7 +362,8 @@ class _Passes:
             f"at {height} × {width} with batch_size {batch} a norm of the coarsest level is left with one value, "
             "which it cannot normalise"
         )
-        depths = [f"depth {poolings(size) - 1}"] if "depth" in trial.model and poolings(size) > 1 else []
+        depth = poolings(size) - 1 if trial.model["name"] == "unet" else trial.model.get("depth", 0) - 1
+        depths = [f"depth {depth}"] if "depth" in trial.model and depth > 0 else []
         norms = ["batch_size 2"] if batch == 1 and trial.model.get("norm") != "instance" else []
         cure = " or ".join([*depths, "larger images", *norms])
         return StudyError(message, key=self._key(trial, "depth" if depths else ""), cure=f"take {cure}")

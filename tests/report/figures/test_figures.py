@@ -77,7 +77,7 @@ def test_a_loss_of_the_first_epochs_flattens_no_curve(high_at: int, status: str,
     axes = Figure().subplots()
     said = curve_axis(axes, "val_loss", pd.DataFrame({"epoch": range(1, 21), "val_loss": loss, "status": status}))
     assert bool(axes.get_ylim()[1] < 3) is beyond
-    assert said == " Losses of the first epochs, up to 900, lie above the axis." * beyond
+    assert said == " Validation losses of the first epochs, up to 900, lie above the axis." * beyond
 
 
 def test_figures_come_in_the_order_of_the_page_and_have_titles_of_their_own() -> None:
