@@ -255,16 +255,21 @@ def report(
 ) -> None:
     """Make tables, figures and the page of a study from its records."""
     _one_thread()
+    from ablate.records.store import Results
     from ablate.report.build import build_report
+    from ablate.wording import listed
 
     folder = results_folder(results)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        plugins_of(plugins, study_behind(results, folder))
+        loaded = plugins_of(plugins, study_behind(results, folder)).loaded
         written = build_report(folder, watch=watch, pdf=pdf, paper=paper, out=out)
     except KeyboardInterrupt:
         print("stopped; what was written last stays", file=sys.stderr)
         raise typer.Exit(130) from None
+    used = {Path(item["file"]).name for item in Results(folder).read_run().get("plugins") or ()}
+    if lacking := sorted(used - {Path(item.file).name for item in loaded}):
+        print(f"left out are measures, figures and tables of {listed(lacking)}, if any; --plugin FILE adds them")
     for path in written:
         if path.suffix == ".html":
             print(path)

@@ -260,7 +260,11 @@ def measure_of(measure: Measure, arrays: Arrays) -> Measured:
         if measure.function.__module__.startswith("ablate."):
             raise
         raise broken(f"the measure '{measure.name}'", measure.source, error) from error
-    return found if isinstance(found, Measured) else Measured(float(found))
+    try:
+        return found if isinstance(found, Measured) else Measured(float(found))
+    except (TypeError, ValueError):
+        reason = f"expected a number, got {found!r:.60}"
+        raise broken(f"the measure '{measure.name}'", measure.source, reason) from None
 
 
 def read_steps(path: Path) -> np.ndarray:

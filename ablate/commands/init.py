@@ -21,6 +21,7 @@ from ablate.wording import count_of
 # The longest side that images are resized to: what a CPU trains at in minutes.
 LONGEST_SIDE = 256
 SCHEMA = "study.schema.json"
+NOT_READY = "no study runs on this folder before these files are put right"
 STEPS = 600  # of a trial, about
 VALUES_SHOWN = 12
 BITS = {"byte": "8 bit", "deep": "16 bit", "wide": "32 bit", "float": "floating point"}
@@ -84,7 +85,7 @@ def notes(seen: Survey) -> list[str]:
     """Return what a user should know before the study is run, a line each."""
     found = [*seen.layout.unpaired, *seen.problems]
     if found:
-        found.append("no study runs on this folder before these files are put right")
+        found.append(NOT_READY)
     if seen.labels.looks == "shades":
         areas = seen.labels.plain
         mixed = 100 * (1 - sum(map(seen.labels.share, areas)))

@@ -107,6 +107,10 @@ def predict(
     """
     import torch
 
+    for path in images:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            what = f"lies in {path}, so that masks written there would be predicted the next time"
+            raise ResultsError(what, file=str(out), cure="choose another folder with --out")
     masks = {mask for path in images if path.is_dir() for mask in masks_below(results, path)}
     every = image_files(images)
     found = [item for item in every if item[0][0] not in masks]
@@ -115,8 +119,8 @@ def predict(
     card = predictor.card
     with writing(out):
         make_folder(out)
-        for name in ("masks", "overlays", "probabilities"):
-            refuse_links(out / name)
+        for kind in ("masks", "overlays", "probabilities"):
+            refuse_links(out / kind)
         write_atomic(out / "classes.json", to_json(classes_document(card)), lasting=False)
     problems = []
     for files, name in found:

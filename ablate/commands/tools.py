@@ -21,7 +21,7 @@ def init(
     yes: Yes = False,
 ) -> None:
     """Look at a folder of images and masks, and write a commented study of them that runs as it is."""
-    from ablate.commands.init import write_study
+    from ablate.commands.init import NOT_READY, write_study
 
     def ask(question: str, default: str) -> str:
         return str(typer.prompt(question, default=default))
@@ -32,7 +32,11 @@ def init(
     name = shlex.quote(str(path))
     if more:
         print(f"wrote {more[0]}, with which editors complete and check the study")
-    print(f"wrote {path}; next: ablate check {name}, ablate data {name}, ablate run {name}, ablate report")
+    after = f"ablate data {name}, ablate run {name}, ablate report"
+    if NOT_READY in notes:
+        print(f"wrote {path}; next: put the files right, then ablate check {name}")
+    else:
+        print(f"wrote {path}; next: ablate check {name}, {after}")
 
 
 def data(

@@ -14,6 +14,7 @@ from ablate.records.files import read_file, write_atomic
 from ablate.study.machine import config_folder
 from ablate.study.overrides import apply_overrides
 from ablate.study.problems import Finding, Places
+from ablate.study.reader import read_study
 from ablate.study.yamlfile import MAX_BYTES, parse_bytes
 
 
@@ -40,6 +41,7 @@ def trust(study: Path) -> dict[str, PluginFile]:
     """Remember the plugins of a study file as trusted, by its path and their SHA-256; return them by their names."""
     files = _beside(study)[1]
     if not files:
+        read_study(study, check_components=False)  # which says what is wrong with the file, if something is
         raise StudyError("names no plugins, so that there is nothing to trust", file=str(study))
     known = _trusted() | {str(study.resolve()): {name: item.sha256 for name, item in files.items()}}
     path = config_folder() / "trusted.json"

@@ -147,6 +147,8 @@ def replace_layers(model: nn.Module, rules: Mapping[str, str | int]) -> dict[str
                 message = f"'{name}' stands in no nn.Sequential, so that it cannot be removed"
                 raise StudyError(message, key=f"replace.{pattern}", cure="write identity")
         found[pattern] = matched
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise StudyError("of this network nothing is left to train", key="replace", cure="replace fewer layers")
     return found
 
 

@@ -65,13 +65,25 @@ def make_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
+def placed(path: Path) -> Iterator[None]:
+    """Have an `OSError` of the block say what was written; of a disk that is full the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def writing(path: Path | str, cure: str = "choose another with --out") -> Iterator[None]:
     """Turn what keeps the block from writing to a user's file or folder into a `ResultsError` with the cure.
 
     Not a full disk, of which the command line says how much room is left.
     """
     try:
-        yield
+        with placed(Path(path)):
+            yield
     except OSError as error:
         if is_full_disk(error) and error.errno != errno.EROFS:
             raise
@@ -195,7 +207,8 @@ def _temporary(path: Path) -> Iterator[Path]:
     # Of a long name the end is left out: the whole has to be a name, too.
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        yield temporary
+        with placed(path):
+            yield temporary
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -249,7 +249,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         document = json.loads(read_file(path, MOST_JSON))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ResultsError(f"cannot be read ({error.strerror})", file=str(path)) from None

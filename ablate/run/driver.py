@@ -307,7 +307,7 @@ class Driver:
         try:
             act(*arguments)
         except Exception as error:
-            self._note(f"{title} failed ({one_line(error)}); the records are complete without it")
+            self._note(f"{title} failed ({one_line(error, self.results.path)}); the records are complete without it")
             return False
         return True
 

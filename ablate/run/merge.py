@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import ResultsError
-from ablate.records.files import lock, make_folder, refuse_links, write_atomic
+from ablate.records.files import lock, make_folder, placed, refuse_links, write_atomic
 from ablate.records.record import FINISHED, Record, computed_by, computed_differently
 from ablate.records.store import TRIAL_FILES, Results, TrialFolder, read_record, to_json
 from ablate.run.setup import writable
@@ -56,7 +56,7 @@ def merge(left: Path, right: Path, out: Path, *, mixed_devices: bool, say: Calla
     if out.exists() and Results(out).is_marked():
         raise ResultsError("results stand here already", file=str(out), cure="choose a new folder with --out")
     place = writable(out)
-    with lock(place.lock, lock_note()) as held:
+    with placed(out), lock(place.lock, lock_note()) as held:
         if not held:
             raise ResultsError("another run holds this folder", file=str(out), cure="wait for it")
         # In a folder of its own first: a merge that is broken off while it copies leaves nothing that hinders the next.

@@ -202,7 +202,7 @@ def test_the_fuller_copy_of_a_trial_is_merged(both: tuple[Path, Path], tmp_path:
     "folder", sorted(path for path in (RESULTS / "published").iterdir() if path.is_dir()), ids=lambda path: path.name
 )
 def test_what_is_committed_is_small_and_whole(folder: Path) -> None:
-    assert size_of(folder) < 3e6
+    assert size_of(folder) < 3.1e6
     assert size_of(folder / "report.html") < 2e6
     assert print_verification(folder, repair=False) == 0
 

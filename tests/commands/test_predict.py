@@ -70,6 +70,13 @@ def test_masks_beside_the_images_are_left_out(
     assert predict(trained, [tmp_path / "own" / part], tmp_path / "out")[1:] == found
 
 
+def test_nothing_is_written_among_the_images(trained: Results, picture: Pictures, tmp_path: Path) -> None:
+    save(tmp_path / "new" / "a.png", picture((24, 32)))
+    with pytest.raises(ResultsError, match="would be predicted the next time; choose another folder with --out"):
+        predict(trained, [tmp_path / "new"], tmp_path / "new" / "out")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
 def test_the_network_sees_what_it_was_trained_on(trained: Results, picture: Pictures) -> None:
     folder, _ = best_trial(trained, None)
     predictor, image = Predictor(folder), picture((24, 32))

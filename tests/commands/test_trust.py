@@ -168,6 +168,8 @@ def test_a_study_without_plugins_has_nothing_to_trust(study: Path) -> None:
     study.write_text("study: tiny\ndata: {name: street}\n")
     with pytest.raises(StudyError, match="names no plugins"):
         trust(study)
+    with pytest.raises(StudyError, match="no such study file"):
+        trust(study.with_name("other.yaml"))
     for text in ("plugins: 3\n", "plugins: [", "- x\n"):  # which is said in full when the study is read
         study.write_text(text)
         assert trusted_plugins(study) == ()

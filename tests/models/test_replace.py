@@ -67,6 +67,7 @@ def test_a_pattern_without_a_match_is_told_what_it_may_have_meant(pattern: str, 
 def test_a_layer_that_stands_at_two_places_is_replaced_at_both() -> None:
     model = nn.Module()
     model.first = model.second = nn.ReLU()
+    model.last = nn.Linear(1, 1)
     assert replace_layers(model, {"second": "identity", "first": 0}) == {"second": ["second"], "first": ["first"]}
 
 
@@ -83,7 +84,12 @@ def test_a_layer_at_two_places_is_replaced_at_both_and_removed_once() -> None:
     assert replace_layers(model, {"[ab].1": "removed"}) == {"[ab].1": ["a.1", "b.1"]}
     assert [type(layer) for layer in shared] == [nn.Conv2d, nn.Sigmoid]
     replace_layers(model, {"*.1": "identity"})
-    assert model["a"][1] is model["b"][1] and not isinstance(model["b"][1], nn.Sigmoid)
+    assert [type(layer) for layer in shared] == [nn.Conv2d, PassThrough]
+
+
+def test_a_network_of_which_nothing_is_left_is_refused() -> None:
+    with pytest.raises(StudyError, match="nothing is left to train; replace fewer layers"):
+        replace_layers(network(), {"*": "identity"})
 
 
 def test_what_stands_in_no_sequential_cannot_be_removed() -> None:

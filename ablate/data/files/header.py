@@ -96,7 +96,7 @@ def _array_header(data: bytes) -> Header:
     if dtype.kind not in "buif":
         raise Unusable(f"that is an array of {dtype}", "store numbers")
     if handle.tell() + height * width * bands * dtype.itemsize > len(data):
-        raise Unusable("that cannot be read (truncated)", "replace or remove it together with its partner")
+        raise Unusable("that cannot be read (truncated)", "replace it, or remove it (of a data set, with its partner)")
     return Header((height, width), bands, _depth(dtype), 1, "numpy", _unfit(_depth(dtype), bands))
 
 
@@ -140,7 +140,7 @@ def explained() -> Iterator[None]:
         reason = "not an image of a known format" if "cannot identify" in text else text or type(error).__name__
         # The number of missing bytes differs from file to file and would make each a fault of its own kind.
         reason = "truncated" if "truncated" in reason else reason
-        cure = "replace or remove it together with its partner"
+        cure = "replace it, or remove it (of a data set, with its partner)"
         raise Unusable(f"that cannot be read ({reason})", cure) from None
 
 

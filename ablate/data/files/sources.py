@@ -288,7 +288,7 @@ def read_bytes(root: Path, path: str, digest: str | None = None) -> bytes:
         with os.fdopen(descriptor, "rb") as handle:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Unusable("that is no regular file", "replace or remove it together with its partner")
+                raise Unusable("that is no regular file", "replace it, or remove it (of a data set, with its partner)")
             if status.st_size > MOST_BYTES:
                 raise Unusable(f"of more than {MOST_BYTES >> 30} GiB", "cut it into tiles")
             data = handle.read(MOST_BYTES)

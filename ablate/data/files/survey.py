@@ -27,6 +27,7 @@ MOST_MASKS = 2000  # of more, so many are looked at, evenly spaced
 MANY_VALUES = 64
 # Of many colours those are classes that more than this part of all pixels has, this part of them inside of areas.
 SEEN, SOLID = 0.002, 0.1
+MANY_THIN = 8  # colours of a pixel's width
 IGNORED = 255  # what many data sets store where nothing is scored
 NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "codes.txt", "labelmap.txt")
 
@@ -47,7 +48,10 @@ class LabelValues:
     @property
     def looks(self) -> str:
         """The look of the values: "classes", "shades" (interpolated or lossy) or "objects" (numbered one by one)."""
-        if len(self.pixels) <= MANY_VALUES:
+        # Of few colours, too, most are thin only where borders were smoothed.
+        thin = [code for code, count in self.pixels.items() if self.inside.get(code, 0) <= SOLID * count]
+        smoothed = self.coloured and bool(self.inside) and len(thin) > max(MANY_THIN, len(self.pixels) / 2)
+        if len(self.pixels) <= MANY_VALUES and not smoothed:
             return "classes"
         values, total = sorted(self.pixels), sum(self.pixels.values())
         top = sum(sorted(self.pixels.values())[-2:]) / total

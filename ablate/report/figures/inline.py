@@ -32,8 +32,8 @@ _HASH = re.compile(r"(?<=[\"#])[a-z][0-9a-f]{10}(?=[\")])")
 _NAME = re.compile(r"(?<= id=\")[^\"]+|(?<=href=\"#)[^\"]+|(?<=url\(#)[^)]+")
 
 
-def lean(svg: str, decimals: int = 2) -> str:
-    """Return matplotlib's SVG without what nobody sees, its coordinates with so many decimals of a point.
+def lean(svg: str) -> str:
+    """Return matplotlib's SVG without what nobody sees, its coordinates to a tenth of a point.
 
     Ids that are hashes are numbered: those of clip paths are made of every digit of their coordinates, of which the
     solver of the layout leaves the last to chance.
@@ -42,7 +42,7 @@ def lean(svg: str, decimals: int = 2) -> str:
 
     def shortened(found: re.Match[str]) -> str:
         text = found[0]
-        return text if text[0] == "s" else f"{float(text):.{decimals}f}".rstrip("0").removesuffix(".")
+        return text if text[0] == "s" else f"{float(text):.1f}".rstrip("0").removesuffix(".")
 
     plain = _STEP.sub(r"\1", _UNSEEN.sub("", svg).replace("xlink:href=", "href=").replace("\n", " "))
     plain = _HASH.sub(lambda found: ids.setdefault(found[0], f"{found[0][0]}{len(ids)}"), plain)
@@ -53,11 +53,11 @@ def adaptive(svg: str) -> str:
     """Return matplotlib's SVG for a page, in half the letters: light and dark, by classes.
 
     Where the page is dark the figures' inks are exchanged; a colour map's own colours and the numbers on it are no
-    inks and stay. Coordinates keep one decimal, a tenth of a pixel of a screen; pictures are stored as WebP.
+    inks and stay. Pictures are stored as WebP.
     """
     names: dict[str, str] = {}
     classes: dict[str, str] = {}
-    text = re.sub(r"<g id=\"[^\"]*\"", "<g", lean(svg, decimals=1))
+    text = re.sub(r"<g id=\"[^\"]*\"", "<g", lean(svg))
     # Letters of a line stand beside one another, each by its `x`.
     text = re.sub(r"(<use [^>]*?)transform=\"translate\((-?[\d.]+) 0\)\"", r'\1x="\2"', text)
     # Every letter is a reference to its outline by name.

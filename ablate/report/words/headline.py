@@ -80,8 +80,8 @@ def headline(analysis: Analysis, most: int = 4) -> str:
     rows = _primary(analysis)
     if not rows:
         score = percent(lookup.by_variant(analysis.variants).get(analysis.baseline, {}).get("test_mean"))
-        said = f"scores {score} % test mIoU" if score != "–" else "stands alone"
-        return f"{analysis.baseline} {said}; there is no other variant to compare it with."
+        does = f"scores {score} % test mIoU" if score != "–" else "stands alone"
+        return f"{analysis.baseline} {does}; there is no other variant to compare it with."
     rows = sorted(rows, key=lambda row: -abs(row["delta"]) if np.isfinite(row["delta"]) else 1.0)
     # Of two crossed factors the combination is no component: what it says is the interaction's to say.
     crossed = lookup.rows_of(analysis.interactions) if len(analysis.interactions) == 1 else []
@@ -101,8 +101,9 @@ def headline(analysis: Analysis, most: int = 4) -> str:
         said.append(_whether(analysis, still, len(rows), most))
     if blind:
         about = names_listed(analysis, blind) if len(blind) <= most else f"{len(blind)} of the {len(rows)} variants"
+        about = f"any of the {len(rows)} variants" if len(blind) == len(rows) > most else about
         said.append(
-            f"Nothing can be said about {about}: one side of the comparison scores no higher than a prediction made "
+            f"Nothing can be said about {about}: at least one side scores no higher than a prediction made "
             f"without looking at the image ({percent(max(row['blind_score'] for row in blind))} % mIoU)."
         )
     if futile:

@@ -122,7 +122,7 @@ def test_two_crossed_factors_are_told_by_their_interaction(study: Analysis) -> N
 def test_no_component_is_credited_where_a_side_learned_nothing(study: Analysis) -> None:
     blind = changed(study, untrained=True, blind_score=0.052)
     assert headline(blind) == (
-        "Nothing can be said about skip connections: one side of the comparison scores no higher than a prediction "
+        "Nothing can be said about skip connections: at least one side scores no higher than a prediction "
         "made without looking at the image (5.2 % mIoU)."
     )
     assert verdict_rows(blind)[0][1].verdict == "untrained" and verdict_rows(blind)[0][1].is_open
