@@ -148,7 +148,8 @@ def test_changed_data_are_refused_by_name(tmp_path: Path) -> None:
     pixels[0, 0] ^= 1
     Image.fromarray(pixels).save(changed)
     assert command.run_to_exit() == 2
-    (line,) = command.said(-1).splitlines()
+    reading, line = command.said(-1).splitlines()
+    assert reading == "soak: reading the data and trying the device"
     assert "the data changed" in line and "03.png" in line and "--out" in line and "1 file" in line
     assert {path: path.read_bytes() for path in before} == before
     shutil.copy(command.folder / "cells" / "image" / "04.png", command.folder / "cells" / "image" / "05.png")

@@ -192,9 +192,10 @@ def _open_card(analysis: Analysis, still: list[lookup.Row]) -> list[Card]:
     could = sorted(row["detectable"] for row in still if np.isfinite(row["detectable"]))
     if not could and still and max(row["n"] for row in still) < LEAST_TO_JUDGE:
         done, planned = lookup.progress(analysis)
-        rest = f" finishes the other {count_of(planned - done, 'trial')}; with" if done < planned else ", with"
-        more = f"The command under Run it again{rest} {fresh_seeds_option(analysis, LEAST_SEEDS)} it trains so many "
-        more += "fresh seeds of each variant at its best."
+        other = count_of(planned - done, "trial")
+        more = f"The command under Run it again finishes the other {other}. " * (done < planned)
+        more += f"Run it again with {fresh_seeds_option(analysis, LEAST_SEEDS)}: that trains so many fresh seeds of each "
+        more += "variant at its best."
         if analysis.frames.study.claims:
             more += " A smaller number beside a claim is only the least that the method of that claim can judge by."
         return [Card("What would decide it?", f"{LEAST_SEEDS} seeds per variant or more", more)]

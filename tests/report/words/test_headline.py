@@ -246,7 +246,7 @@ def test_an_unfinished_study_of_one_seed_is_not_said_to_have_chosen_or_decided(
     assert subject(analysis)[-1].endswith("4 of 6 trials finished, on NVIDIA H200.")
     at, decide = (next(card for card in cards(analysis) if card.question == q) for q in ASKED)
     assert "No other rate has a result yet for noskip." in at.more
-    assert "finishes the other 2 trials; with -o confirm.seeds=5 it trains" in decide.more
+    assert "finishes the other 2 trials. Run it again with -o confirm.seeds=5: that trains" in decide.more
     assert subject(analysis)[-1].startswith("Runs planned: each variant with 1 seed at each of 3 learning rates")
     said = notes(changed(analysis, conditional=True, groups=2))
     assert any("No rate was chosen for noskip" in text for text in said)
