@@ -194,8 +194,8 @@ def _open_card(analysis: Analysis, still: list[lookup.Row]) -> list[Card]:
         done, planned = lookup.progress(analysis)
         other = count_of(planned - done, "trial")
         more = f"The command under Run it again finishes the other {other}. " * (done < planned)
-        more += f"Run it again with {fresh_seeds_option(analysis, LEAST_SEEDS)}: that trains so many fresh seeds of each "
-        more += "variant at its best."
+        more += f"Run it again with {fresh_seeds_option(analysis, LEAST_SEEDS)}: "
+        more += "that trains so many fresh seeds of each variant at its best."
         if analysis.frames.study.claims:
             more += " A smaller number beside a claim is only the least that the method of that claim can judge by."
         return [Card("What would decide it?", f"{LEAST_SEEDS} seeds per variant or more", more)]
