@@ -244,7 +244,8 @@ class Disturbance:
         if not self._ends(driver):
             self.told.wrong.append("a full disk did not pause the study")
             driver.kill()
-        elif not any(words in self.command.said(self.log) for words in FULL):
+        # One that ended well had written all before the limit came.
+        elif driver.returncode != 0 and not any(words in self.command.said(self.log) for words in FULL):
             self.told.wrong.append(f"a full disk was not said: {self.command.said(self.log).splitlines()[-1:]}")
         if filler is not None:
             filler.unlink()
