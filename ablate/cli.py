@@ -33,7 +33,7 @@ from ablate.commands.given import (
 )
 from ablate.commands.options import CodeChange, Folder, Json, MixedDevices, Only, Out, Overrides, Plugins, StudyFile
 from ablate.commands.tools import TOOLS
-from ablate.errors import FULL_DISK, AblateError, Problem, ResultsError, StudyError, full_disk
+from ablate.errors import AblateError, Problem, ResultsError, StudyError, full_disk, is_full_disk
 
 app = typer.Typer(
     name="ablate",
@@ -64,7 +64,7 @@ def main() -> None:
             print(f"ablate: {problem}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno in FULL_DISK and error.errno != errno.EROFS:
+        if is_full_disk(error) and error.errno != errno.EROFS:
             lost = "then run the same command again: nothing finished is lost"
             print(f"ablate: {full_disk(error, Path())}, {lost}", file=sys.stderr)
             sys.exit(1)

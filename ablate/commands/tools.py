@@ -32,11 +32,10 @@ def init(
     name = shlex.quote(str(path))
     if more:
         print(f"wrote {more[0]}, with which editors complete and check the study")
-    after = f"ablate data {name}, ablate run {name}, ablate report"
+    following = f"ablate check {name}, ablate data {name}, ablate run {name}, ablate report"
     if NOT_READY in notes:
-        print(f"wrote {path}; next: put the files right, then ablate check {name}")
-    else:
-        print(f"wrote {path}; next: ablate check {name}, {after}")
+        following = f"put the files right, then ablate check {name}"
+    print(f"wrote {path}; next: {following}")
 
 
 def data(
