@@ -25,6 +25,8 @@ MOST_PIXELS = 89_478_485  # where Pillow begins to warn of a decompression bomb
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ARRAY_START = b"\x93NUMPY"
+# The cure for a file that cannot be read.
+OF_DAMAGE = "replace it, or remove it (of a data set, with its partner)"
 MOST_BANDS = 16  # of an array; more are taken for a height or width in its place
 # What tifffile decompresses by the standard library alone: none, Deflate (two numbers) and PackBits.
 TIFF_COMPRESSIONS = (1, 8, 32946, 32773)
@@ -96,7 +98,7 @@ def _array_header(data: bytes) -> Header:
     if dtype.kind not in "buif":
         raise Unusable(f"that is an array of {dtype}", "store numbers")
     if handle.tell() + height * width * bands * dtype.itemsize > len(data):
-        raise Unusable("that cannot be read (truncated)", "replace it, or remove it (of a data set, with its partner)")
+        raise Unusable("that cannot be read (truncated)", OF_DAMAGE)
     return Header((height, width), bands, _depth(dtype), 1, "numpy", _unfit(_depth(dtype), bands))
 
 
@@ -140,8 +142,7 @@ def explained() -> Iterator[None]:
         reason = "not an image of a known format" if "cannot identify" in text else text or type(error).__name__
         # The number of missing bytes differs from file to file and would make each a fault of its own kind.
         reason = "truncated" if "truncated" in reason else reason
-        cure = "replace it, or remove it (of a data set, with its partner)"
-        raise Unusable(f"that cannot be read ({reason})", cure) from None
+        raise Unusable(f"that cannot be read ({reason})", OF_DAMAGE) from None
 
 
 def _pillow_header(picture: ImageFile.ImageFile, data: bytes) -> Header:

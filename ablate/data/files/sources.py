@@ -19,7 +19,7 @@ from typing import TypeVar
 from PIL import Image
 
 from ablate.data.dataset import Findings, first_names
-from ablate.data.files.header import Header, Unusable, read_header
+from ablate.data.files.header import OF_DAMAGE, Header, Unusable, read_header
 from ablate.data.files.pixels import read_image
 from ablate.errors import nearest
 from ablate.parallel import usable_cores
@@ -288,7 +288,7 @@ def read_bytes(root: Path, path: str, digest: str | None = None) -> bytes:
         with os.fdopen(descriptor, "rb") as handle:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Unusable("that is no regular file", "replace it, or remove it (of a data set, with its partner)")
+                raise Unusable("that is no regular file", OF_DAMAGE)
             if status.st_size > MOST_BYTES:
                 raise Unusable(f"of more than {MOST_BYTES >> 30} GiB", "cut it into tiles")
             data = handle.read(MOST_BYTES)

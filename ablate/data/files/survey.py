@@ -49,8 +49,8 @@ class LabelValues:
     def looks(self) -> str:
         """The look of the values: "classes", "shades" (interpolated or lossy) or "objects" (numbered one by one)."""
         # Of few colours, too, most are thin only where borders were smoothed.
-        thin = [code for code, count in self.pixels.items() if self.inside.get(code, 0) <= SOLID * count]
-        smoothed = self.coloured and bool(self.inside) and len(thin) > max(MANY_THIN, len(self.pixels) / 2)
+        thin = len(self.pixels) - len(self._areas)
+        smoothed = self.coloured and bool(self.inside) and thin > max(MANY_THIN, len(self.pixels) / 2)
         if len(self.pixels) <= MANY_VALUES and not smoothed:
             return "classes"
         values, total = sorted(self.pixels), sum(self.pixels.values())
@@ -66,9 +66,13 @@ class LabelValues:
 
         A mixed colour lies between two areas, a pixel or two wide, and is rare.
         """
-        areas = [code for code, count in self.pixels.items() if self.inside.get(code, 0) > SOLID * count]
-        filled = [code for code in areas if self.coloured and self.share(code) > SEEN]
+        filled = [code for code in self._areas if self.coloured and self.share(code) > SEEN]
         return sorted(filled if len(filled) > 1 else sorted(self.pixels, key=lambda code: -self.pixels[code])[:2])
+
+    @property
+    def _areas(self) -> list[int]:
+        """The values of which more than a thin border lies inside of areas."""
+        return [code for code, count in self.pixels.items() if self.inside.get(code, 0) > SOLID * count]
 
     def share(self, code: int) -> float:
         """Return the part of all pixels that hold a value."""
